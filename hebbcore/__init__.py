@@ -1,0 +1,1 @@
+"""Hebbian learning on raw arrays."""
