@@ -1,0 +1,72 @@
+"""Checks of arguments at the public edge, with one wording: function, what was expected, what came, what to do."""
+
+import difflib
+import math
+import numbers
+import re
+from collections.abc import Iterable
+from typing import Any
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def integer(function: str, name: str, value: Any, minimum: int) -> int:
+    """Return value as an int of at least minimum."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{function}: {name} must be an integer, got {value!r}.")
+    if value < minimum:
+        raise ValueError(f"{function}: {name} must be at least {minimum}, got {value}.")
+    return int(value)
+
+
+def positive(function: str, name: str, value: Any) -> float:
+    """Return value as a finite float above zero."""
+    number = real(function, name, value)
+    if number <= 0:
+        raise ValueError(f"{function}: {name} must be above 0, got {value}.")
+    return number
+
+
+def real(function: str, name: str, value: Any) -> float:
+    """Return value as a finite float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{function}: {name} must be a number, got {value!r}.")
+    if not math.isfinite(value):
+        raise ValueError(f"{function}: {name} must be finite, got {value}.")
+    return float(value)
+
+
+def pair(function: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
+    """Return an int or a (height, width) pair as a pair of ints of at least minimum."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(values) != 2:
+        raise ValueError(f"{function}: {name} must be one integer or a (height, width) pair, got {value!r}.")
+    return integer(function, name, values[0], minimum), integer(function, name, values[1], minimum)
+
+
+def choice(function: str, name: str, value: Any, known: Iterable[str]) -> str:
+    """Return value if it is one of the known words."""
+    known = list(known)
+    if isinstance(value, str) and value in known:
+        return value
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{function}: {name} must be one of {', '.join(map(repr, known))}; got {value!r}.{hint}")
+
+
+def byte_size(function: str, name: str, value: Any) -> int:
+    """Return an amount of memory, as bytes or as text like "256 MiB", in bytes."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+        if match is None or match[2].lower() not in _UNITS:
+            raise ValueError(f'{function}: {name} must be bytes or text like "256 MiB" or "2 GB", got {value!r}.')
+        return int(float(match[1]) * _UNITS[match[2].lower()])
+    return integer(function, name, value, 1)
+
+
+def byte_text(size: float) -> str:
+    """Write a number of bytes as text that byte_size reads back, rounded up."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{math.ceil(size / factor * 10) / 10:g} {unit}"
+    return f"{math.ceil(size)} B"

@@ -1,0 +1,103 @@
+"""Matrix products in a chosen precision: NumPy's BLAS on the CPU, cuBLAS on CUDA.
+
+cuBLAS is called through gemmEx, the one entry that takes the precision per call (so no global setting of CuPy is
+touched), adds to its output, and multiplies bfloat16 numbers into a float32 result.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from hebbcore import backend, checks
+from hebbcore.backend import Array
+
+PRECISIONS = ("float32", "float64", "tf32", "bf16")
+_SCRATCH_BYTES = 4 * 2**20
+
+# cudaDataType and cublasComputeType_t of the CUDA headers
+_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.uint16): 14}
+_COMPUTE = {"float32": 68, "bf16": 68, "tf32": 77, "float64": 70}
+_DEFAULT_ALGORITHM = -1
+
+
+def check_precision(function: str, precision: str, device: str) -> np.dtype[Any]:
+    """Return the dtype in which arrays are kept for a precision. Raises ValueError if the device lacks it."""
+    checks.choice(function, "precision", precision, PRECISIONS)
+    if device == "cpu" and precision in ("tf32", "bf16"):
+        raise ValueError(f'{function}: precision {precision!r} needs CUDA; on the CPU use "float32" or "float64".')
+    return dtype_of(precision)
+
+
+def dtype_of(precision: str) -> np.dtype[Any]:
+    """Return the dtype in which weights, patches and scores are kept for a precision."""
+    return np.dtype(np.float64 if precision == "float64" else np.float32)
+
+
+class Gemm:
+    """Multiplies 2-D arrays of one device in one precision. Keeps a scratch array: one object per thread."""
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+        self._scratch: Array | None = None
+
+    def operand(self, array: Array) -> Array:
+        """Return what to pass to multiply for the array: itself, or its bfloat16 bits. Convert once, use often."""
+        if self.precision != "bf16":
+            return array
+        from hebbcore.kernels import cuda
+
+        return cuda.bfloat16(array)
+
+    def multiply(self, a: Array, b: Array, out: Array, add: bool = False) -> None:
+        """out ← a b, or out + a b. a, b: one axis of unit stride; out: C-contiguous, not a or b."""
+        if backend.on_cuda(out):
+            _gemm_ex(_cublas(), a, b, out, add, _COMPUTE[self.precision])
+        elif add:
+            self._add_product(a, b, out)
+        else:
+            np.matmul(a, b, out=out)
+
+    def _add_product(self, a: Array, b: Array, out: Array) -> None:
+        """Add by blocks of rows: NumPy has no product that adds, and a small temporary stays in the cache."""
+        block = max(1, min(len(out), _SCRATCH_BYTES // out[0].nbytes))
+        if self._scratch is None or self._scratch.size < block * out.shape[1] or self._scratch.dtype != out.dtype:
+            self._scratch = np.empty(block * out.shape[1], out.dtype)
+        for i in range(0, len(out), block):
+            rows = out[i : i + block]
+            product = self._scratch[: rows.size].reshape(rows.shape)
+            np.matmul(a[i : i + block], b, out=product)
+            rows += product
+
+
+def _cublas() -> Any:
+    from cupy.cuda import cublas
+
+    return cublas
+
+
+def _handle() -> int:
+    from cupy.cuda import device
+
+    return int(device.get_cublas_handle())
+
+
+def _layout(array: Array) -> tuple[int, int]:
+    """Return (transposed, leading dimension) of a row-major matrix, or of the transpose of one."""
+    rows, columns = array.shape
+    item = array.itemsize
+    if array.strides[1] == item or columns == 1:
+        return 0, max(array.strides[0] // item if rows > 1 else columns, columns)
+    return 1, max(array.strides[1] // item, rows)
+
+
+def _gemm_ex(cublas: Any, a: Array, b: Array, out: Array, add: bool, compute: int) -> None:
+    """Call cuBLAS, which sees row-major matrices as their transposes: outᵀ ← bᵀ aᵀ (+ outᵀ)."""
+    (m, k), n = a.shape, b.shape[1]
+    (a_transposed, lda), (b_transposed, ldb) = _layout(a), _layout(b)
+    scalar = np.float64 if out.dtype == np.float64 else np.float32
+    one, beta = np.array(1, scalar), np.array(1 if add else 0, scalar)
+    cublas.gemmEx(
+        _handle(), b_transposed, a_transposed, n, m, k,
+        one.ctypes.data, b.data.ptr, _TYPES[b.dtype], ldb, a.data.ptr, _TYPES[a.dtype], lda,
+        beta.ctypes.data, out.data.ptr, _TYPES[out.dtype], n, compute, _DEFAULT_ALGORITHM,
+    )  # fmt: skip

@@ -1,0 +1,214 @@
+"""One row's competition, written once for both devices.
+
+A row of scores is shared by `lanes` workers: one on the CPU, the threads of a block on CUDA. Worker `lane` visits the
+entries lane, lane + lanes, …; what the workers found is combined by `highest`, `total` and `leader`, which on the CPU
+return their argument. `build` compiles the programs below for a device. Every program takes first
+
+    first, step     which rows: first, first + step, …
+    cell            the row of `decay` and `mass` to add to (CUDA: one a block, so that the sums are deterministic)
+    lane, lanes     which entries of a row
+    values, places  memory through which the lanes of a row meet (CUDA: shared arrays; CPU: None)
+
+Constants are float32 numbers that float32 holds exactly: they promote float32 to nothing and float64 to float64.
+"""
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)
+TINY = np.float32(2.0**-120)
+
+
+def build(
+    jit: Callable[..., Any],
+    exp: Callable[..., Any],
+    log: Callable[..., Any],
+    highest: Callable[..., Any],
+    total: Callable[..., Any],
+    leader: Callable[..., Any],
+) -> Any:
+    """Return the row programs compiled by jit, with the device's exp, log and ways to combine lanes."""
+
+    @jit
+    def softmax(first, step, cell, lane, lanes, values, places, scores, sharpness):
+        """scores ← softmax(sharpness · scores), row by row."""
+        for n in range(first, scores.shape[0], step):
+            row = scores[n]
+            peak = row[0]
+            for k in range(lane, row.size, lanes):
+                peak = max(peak, row[k])
+            peak = highest(peak, values, places, lane, lanes)
+            mass = ZERO * sharpness
+            for k in range(lane, row.size, lanes):
+                e = exp((row[k] - peak) * sharpness)
+                row[k] = e
+                mass += e
+            share = ONE / total(mass, values, places, lane, lanes)
+            for k in range(lane, row.size, lanes):
+                row[k] *= share
+
+    @jit
+    def swta(
+        first, step, cell, lane, lanes, values, places, scores, patch_norms, unit_norms, sharpness, power, mass, decay
+    ):
+        """scores ← Z², Z = softmax(sharpness·Y) or Y^sharpness / Σ, Y = ((cos + 1) / 2)²; mass += ΣZ, decay += ΣZ²."""
+        cell_mass = mass[cell]
+        cell_decay = decay[cell]
+        for n in range(first, scores.shape[0], step):
+            row = scores[n]
+            half_over_norm = HALF / patch_norms[n]
+            peak = ZERO * sharpness
+            for k in range(lane, row.size, lanes):
+                h = row[k] * half_over_norm / unit_norms[k] + HALF
+                y = h * h
+                row[k] = y
+                peak = max(peak, y)
+            peak = highest(peak, values, places, lane, lanes)
+            sum_e = ZERO * sharpness
+            if power:
+                log_peak = log(max(peak, TINY))
+                for k in range(lane, row.size, lanes):
+                    e = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
+                    row[k] = e
+                    sum_e += e
+            else:
+                for k in range(lane, row.size, lanes):
+                    e = exp((row[k] - peak) * sharpness)
+                    row[k] = e
+                    sum_e += e
+            share = ONE / total(sum_e, values, places, lane, lanes)
+            for k in range(lane, row.size, lanes):
+                z = row[k] * share
+                g = z * z
+                cell_mass[k] += z
+                cell_decay[k] += g
+                row[k] = g
+
+    @jit
+    def kwta(first, step, cell, lane, lanes, values, places, scores, unit_norms, winners, decay):
+        """scores ← 1 where scores / unit_norms is at least the row's winners-th largest, else 0; decay += its sums.
+
+        The winners-th largest is found by bisection of the values: it ends when exactly `winners` entries lie at or
+        above the middle, or when no number lies between the bounds (ties).
+        """
+        cell_decay = decay[cell]
+        for n in range(first, scores.shape[0], step):
+            row = scores[n]
+            top = -INFINITY + row[0]
+            low_negated = -INFINITY + row[0]
+            for k in range(lane, row.size, lanes):
+                v = row[k] / unit_norms[k]
+                row[k] = v
+                top = max(top, v)
+                low_negated = max(low_negated, -v)
+            top = highest(top, values, places, lane, lanes)
+            low = -highest(low_negated, values, places, lane, lanes)
+            middle = top
+            while True:
+                count = ZERO * top
+                for k in range(lane, row.size, lanes):
+                    count += ONE if row[k] >= middle else ZERO
+                count = total(count, values, places, lane, lanes)
+                if count >= winners:
+                    low = middle
+                    if middle == top or count == winners:
+                        break
+                else:
+                    top = middle
+                middle = low * HALF + top * HALF
+                if not low < middle < top:  # no number lies between them (or a score is NaN)
+                    break
+            for k in range(lane, row.size, lanes):
+                g = ONE if row[k] >= low else ZERO
+                cell_decay[k] += g
+                row[k] = g
+
+    @jit
+    def soft_hebb(first, step, cell, lane, lanes, values, places, scores, sharpness, anti, decay):
+        """scores u ← y = softmax(sharpness · u), all but the largest u's negated if anti; decay += Σ y∘u."""
+        cell_decay = decay[cell]
+        for n in range(first, scores.shape[0], step):
+            row = scores[n]
+            peak = row[0]
+            winner = row.size
+            for k in range(lane, row.size, lanes):
+                if winner == row.size or row[k] > peak:
+                    peak = row[k]
+                    winner = k
+            peak, winner = leader(peak, winner, row.size, values, places, lane, lanes)
+            mass = ZERO * sharpness
+            for k in range(lane, row.size, lanes):
+                mass += exp((row[k] - peak) * sharpness)
+            share = ONE / total(mass, values, places, lane, lanes)
+            loser_share = -share if anti else share
+            for k in range(lane, row.size, lanes):
+                u = row[k]
+                g = exp((u - peak) * sharpness) * (share if k == winner else loser_share)
+                cell_decay[k] += g * u
+                row[k] = g
+
+    @jit
+    def ranked(first, step, cell, lane, lanes, values, places, scores, rank, strength, decay):
+        """scores u ← 1 at the largest u, -strength at the rank-th largest (rank 1: nowhere), else 0; decay += Σ g∘u.
+
+        Equal scores rank by their index, the lowest first.
+        """
+        cell_decay = decay[cell]
+        for n in range(first, scores.shape[0], step):
+            row = scores[n]
+            limit = INFINITY + row[0]
+            limit_place = -1
+            winner = row.size
+            for r in range(rank):
+                best = row[0]
+                place = row.size
+                for k in range(lane, row.size, lanes):
+                    v = row[k]
+                    behind = v < limit or (v == limit and k > limit_place)
+                    if behind and (place == row.size or v > best):
+                        best = v
+                        place = k
+                best, place = leader(best, place, row.size, values, places, lane, lanes)
+                limit = best
+                limit_place = place
+                if r == 0:
+                    winner = place
+            for k in range(lane, row.size, lanes):
+                u = row[k]
+                g = ZERO * u
+                if k == winner:
+                    g = ONE + g
+                elif k == limit_place:
+                    g = g - strength
+                cell_decay[k] += g * u
+                row[k] = g
+
+    @jit
+    def norms(first, step, cell, lane, lanes, values, places, vectors, out):
+        """out[n] ← the Euclidean norm of vectors[n], or 1 where that is 0."""
+        for n in range(first, vectors.shape[0], step):
+            vector = vectors[n]
+            square = ZERO * vector[0]
+            for d in range(lane, vector.size, lanes):
+                square += vector[d] * vector[d]
+            square = total(square, values, places, lane, lanes)
+            if lane == 0:
+                out[n] = math.sqrt(square) if square > ZERO else ONE
+
+    @jit
+    def add_scaled(first, step, cell, lane, lanes, values, places, target, factors, source):
+        """target ← target + factors[:, None] · source."""
+        for n in range(first, target.shape[0], step):
+            row = target[n]
+            addend = source[n]
+            factor = factors[n]
+            for d in range(lane, row.size, lanes):
+                row[d] += factor * addend[d]
+
+    return SimpleNamespace(
+        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, norms=norms, add_scaled=add_scaled
+    )

@@ -1,0 +1,122 @@
+"""A learned layer: weights, the rule they learn by, and the forward pass."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hebbcore import backend, checks, gemm, parallel
+from hebbcore.backend import Array
+from hebbcore.competition import vector_norms
+from hebbcore.patches import Chunk, Geometry, PatchReader, as_images
+from hebbcore.plan import share_chunks
+from hebbcore.rules import Rule
+
+WORKSPACE = "256 MiB"
+
+
+@dataclass(eq=False)
+class HebbianLayer:
+    """A convolutional or dense layer with the weights that a rule learned.
+
+    weights: (units, kernel height, kernel width, channels) or, dense, (units, features); NumPy or CuPy.
+    stride, padding: (height, width). padding_mode: "zeros" or "reflect". precision: see train_layer.
+    """
+
+    weights: Array
+    rule: Rule
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    padding_mode: str = "zeros"
+    precision: str = "float32"
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return len(self.weights)
+
+    @property
+    def kernel_size(self) -> tuple[int, int] | None:
+        """Height and width of the kernel; None for a dense layer."""
+        return None if self.weights.ndim == 2 else self.weights.shape[1:3]
+
+    def to_device(self, device: str) -> "HebbianLayer":
+        """Return the layer with its weights on "cpu" or "cuda"."""
+        return dataclasses.replace(self, weights=backend.to_device(self.weights, device))
+
+    def transform(self, images: Any, *, workspace: int | str = WORKSPACE) -> Array:
+        """Return the layer's output for images.
+
+        images: (n, H, W, C), or (n, features) for a dense layer; uint8 (read as 0…1) or floating; NumPy, CuPy or
+        convertible. Images on another device than the layer's are streamed to it.
+        workspace: bytes, or text like "256 MiB", of work memory beside the output.
+
+        Returns (n, out height, out width, units), or dense (n, units), of the weights' dtype, in the library of the
+        images. Raises ValueError or TypeError for images that do not fit the weights.
+        """
+        function = "transform"
+        array = fit_images(function, images, self.weights.shape)
+        g = Geometry.of(function, array.shape, self.kernel_size or 1, self.stride, self.padding, self.padding_mode)
+        size = checks.byte_size(function, "workspace", workspace)
+        device = backend.device_of(self.weights)
+        dtype = gemm.check_precision(function, self.precision, device)
+        shares = share_chunks(function, g, len(array), self.units, self.precision, size, device)
+        weights = flat(self.weights, dtype)
+        unit_norms = vector_norms(weights) if self.rule.needs_norms else None
+        projection = self.rule.projection(weights)
+        out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
+        parallel.run([partial(self._forward, array, chunks, g, projection, unit_norms, out) for chunks in shares])
+        dense = self.weights.ndim == 2
+        return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
+
+    def _forward(
+        self, images: Array, chunks: list[Chunk], g: Geometry, projection: Array, unit_norms: Array | None, out: Array
+    ) -> None:
+        reader, product = PatchReader(g, projection.dtype), gemm.Gemm(self.precision)
+        columns = product.operand(projection).T
+        device = backend.device_of(projection)
+        for chunk in chunks:
+            rows = (chunk.last - chunk.first) * (chunk.bottom - chunk.top) * g.output[1]
+            start = chunk.first * g.positions + chunk.top * g.output[1]
+            target = out[start : start + rows]
+            if device == backend.device_of(out):
+                patches, scores = reader.read(images, chunk), target
+            else:
+                part = backend.to_device(images[chunk.first : chunk.last], device)
+                patches = reader.read(part, chunk._replace(first=0, last=len(part)))
+                scores = reader.buffer("scores", part, target.shape)
+            product.multiply(product.operand(patches), columns, scores)
+            features = self.rule.activate(scores, unit_norms)
+            if features is not target:
+                target[...] = backend.to_device(features, backend.device_of(out))
+
+
+def fit_images(function: str, images: Any, weights_shape: tuple[int, ...], name: str = "images") -> Array:
+    """Return images as (n, H, W, C) for weights of this shape; for dense weights as (n, 1, 1, features).
+
+    Raises ValueError if the features or channels differ.
+    """
+    array = as_images(function, name, images)
+    if len(weights_shape) == 2:
+        array = array.reshape(len(array), 1, 1, -1)
+        if array.shape[3] != weights_shape[1]:
+            raise ValueError(
+                f"{function}: {name} have {array.shape[3]} features but the weights {weights_shape[1]} "
+                f"(shape {weights_shape})."
+            )
+    elif getattr(images, "ndim", 4) == 2:
+        raise ValueError(
+            f"{function}: {name} must be (n, height, width, channels) for convolutional weights {weights_shape}, "
+            f"got shape {images.shape}."
+        )
+    elif array.shape[3] != weights_shape[3]:
+        raise ValueError(
+            f"{function}: {name} have {array.shape[3]} channels but the weights {weights_shape[3]} (shape "
+            f"{weights_shape}); images are channels-last: np.moveaxis(images, 1, -1) turns channels-first ones."
+        )
+    return array
+
+
+def flat(weights: Array, dtype: Any) -> Array:
+    """Return weights as a C-contiguous (units, features) array of the dtype, without a copy if they are."""
+    return backend.namespace(weights).ascontiguousarray(weights.reshape(len(weights), -1), dtype)

@@ -1,0 +1,82 @@
+"""Threads over rows on the CPU: each runs whole chunks (patches, GEMMs with one BLAS thread, competition).
+
+Rows are the long axis of Hebbian learning, and a chunk fits a core's cache, so this beats threads inside each GEMM,
+and needs no barrier between the steps. NumPy, BLAS and the kernels release the GIL.
+"""
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import threadpoolctl
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_users = 0  # threads inside one_blas_thread(): the last one out restores the limit
+_limiter: Any = None
+_free_threads = 1  # BLAS threads before the limit
+
+
+@functools.cache
+def _controller() -> Any:
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+def _blas_threads() -> int:
+    libraries = _controller().lib_controllers
+    return max((library.num_threads for library in libraries), default=os.cpu_count() or 1)
+
+
+def threads() -> int:
+    """Return how many threads to use: as many as BLAS may (OMP_NUM_THREADS, threadpoolctl), at most the usable cores."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with _lock:
+        return max(1, min(usable, _free_threads if _users else _blas_threads()))
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS use one thread inside the block. The limit is the process's; the last block to end restores it."""
+    global _users, _limiter, _free_threads
+    with _lock:
+        if _users == 0:
+            _free_threads = _blas_threads()
+            _limiter = _controller().limit(limits=1)
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _limiter.restore_original_limits()
+
+
+@functools.cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, thread_name_prefix="hebbcore")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # the threads of a pool do not survive a fork
+
+
+def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Run the tasks side by side, one BLAS thread each, and return their results in order.
+
+    A single task runs in the caller's thread with all BLAS threads. The first task's error that occurred is raised.
+    """
+    if len(tasks) == 1:
+        return [tasks[0]()]
+    with one_blas_thread():
+        futures = [_pool(len(tasks)).submit(task) for task in tasks]
+        errors = [future.exception() for future in futures]
+        for error in errors:
+            if error is not None:
+                raise error
+        return [future.result() for future in futures]

@@ -1,0 +1,228 @@
+"""Patches: the geometry of a convolution, im2col, and cutting a batch into chunks that fit a workspace.
+
+Inside, images are (n, H, W, C) and a dense layer is a convolution of (n, 1, 1, D) images by 1×1 kernels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hebbcore import backend, checks, kernels
+from hebbcore.backend import Array
+
+Pair = tuple[int, int]
+
+
+class Chunk(NamedTuple):
+    """Part of a batch: images first…last-1, and of each the output rows top…bottom-1."""
+
+    first: int
+    last: int
+    top: int
+    bottom: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a convolution; build it with Geometry.of, which checks them."""
+
+    size: Pair  # height, width of an image
+    channels: int
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    padding_mode: str
+
+    @classmethod
+    def of(
+        cls, function: str, shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, padding_mode: str
+    ) -> "Geometry":
+        """Return the geometry for images of shape (n, H, W, C). Raises ValueError or TypeError for impossible sizes."""
+        _, height, width, channels = shape
+        kernel = checks.pair(function, "kernel_size", kernel_size, 1)
+        steps = checks.pair(function, "stride", stride, 1)
+        pad = checks.pair(function, "padding", padding, 0)
+        checks.choice(function, "padding_mode", padding_mode, ("zeros", "reflect"))
+        padded = (height + 2 * pad[0], width + 2 * pad[1])
+        if kernel[0] > padded[0] or kernel[1] > padded[1]:
+            raise ValueError(
+                f"{function}: kernel_size {kernel[0]}×{kernel[1]} is larger than the padded image "
+                f"{padded[0]}×{padded[1]}; use a smaller kernel or more padding."
+            )
+        if padding_mode == "reflect" and (pad[0] >= height or pad[1] >= width):
+            raise ValueError(
+                f"{function}: reflect padding must be smaller than the image ({height}×{width}), got {pad[0]}×{pad[1]}."
+            )
+        return cls((height, width), channels, kernel, steps, pad, padding_mode)
+
+    @property
+    def output(self) -> Pair:
+        """Height and width of the output."""
+        return (
+            (self.size[0] + 2 * self.padding[0] - self.kernel[0]) // self.stride[0] + 1,
+            (self.size[1] + 2 * self.padding[1] - self.kernel[1]) // self.stride[1] + 1,
+        )
+
+    @property
+    def positions(self) -> int:
+        """Patches of one image."""
+        return self.output[0] * self.output[1]
+
+    @property
+    def patch_size(self) -> int:
+        """Numbers in a patch."""
+        return self.kernel[0] * self.kernel[1] * self.channels
+
+    @property
+    def is_reshape(self) -> bool:
+        """True if the patch matrix is the images themselves, reshaped."""
+        return self.padding == (0, 0) and (
+            self.kernel == self.size or (self.kernel == (1, 1) and self.stride == (1, 1))
+        )
+
+    def source_rows(self, output_rows: int) -> int:
+        """Rows of the padded image that so many output rows need."""
+        return (output_rows - 1) * self.stride[0] + self.kernel[0]
+
+    def chunks(self, n: int, most_rows: int) -> Iterator[Chunk]:
+        """Cut n images into chunks of at most max(most_rows, one output row) patches.
+
+        A chunk holds whole images if an image fits, else a band of one image. Sizes are even: no small last chunk.
+        """
+        oh, ow = self.output
+        if self.positions <= most_rows:
+            for first, last in _even_cuts(n, most_rows // self.positions):
+                yield Chunk(first, last, 0, oh)
+        else:
+            bands = list(_even_cuts(oh, max(1, most_rows // ow)))
+            for i in range(n):
+                for top, bottom in bands:
+                    yield Chunk(i, i + 1, top, bottom)
+
+
+def _even_cuts(length: int, most: int) -> Iterator[Pair]:
+    parts = -(-length // most)
+    for part in range(parts):
+        yield part * length // parts, (part + 1) * length // parts
+
+
+class PatchReader:
+    """Makes the patch matrix of a chunk in buffers that it keeps: one reader per thread."""
+
+    def __init__(self, geometry: Geometry, dtype: Any) -> None:
+        self.geometry = geometry
+        self.dtype = np.dtype(dtype)
+        self._buffers: dict[str, Array] = {}
+
+    def buffer(self, name: str, like: Array, shape: tuple[int, ...]) -> Array:
+        """Return a C-contiguous array of the shape, on the device of `like`, reused from call to call."""
+        size = int(np.prod(shape))
+        kept = self._buffers.get(name)
+        if kept is None or kept.size < size or backend.device_of(kept) != backend.device_of(like):
+            kept = self._buffers[name] = backend.namespace(like).empty(size, self.dtype)
+        return kept[:size].reshape(shape)
+
+    def read(self, images: Array, chunk: Chunk, out: Array | None = None) -> Array:
+        """Return the chunk's patches (rows, D), in out if given; without out perhaps a view of the images."""
+        g = self.geometry
+        part = images[chunk.first : chunk.last]
+        rows = (chunk.last - chunk.first) * (chunk.bottom - chunk.top) * g.output[1]
+        if g.is_reshape:
+            if g.kernel == (1, 1):
+                part = part[:, chunk.top : chunk.bottom]
+            if out is None and part.dtype == self.dtype and part.flags.c_contiguous:
+                return part.reshape(rows, g.patch_size)
+            out = self.buffer("patches", images, (rows, g.patch_size)) if out is None else out
+            _convert(part, out.reshape(part.shape))
+            return out
+        out = self.buffer("patches", images, (rows, g.patch_size)) if out is None else out
+        kernels.for_array(images).gather(self._padded(part, chunk.top, chunk.bottom), g.kernel, g.stride, out)
+        return out
+
+    def _padded(self, part: Array, top: int, bottom: int) -> Array:
+        """Return the padded image rows that output rows top…bottom-1 need, in the reader's dtype."""
+        g = self.geometry
+        (height, width), (ph, pw) = g.size, g.padding
+        start = top * g.stride[0] - ph  # in rows of the image; negative: in the padding
+        count = g.source_rows(bottom - top)
+        if g.padding == (0, 0):
+            band = part[:, start : start + count]
+            if part.dtype == self.dtype and (not backend.on_cuda(part) or band.flags.c_contiguous):
+                return band
+        padded = self.buffer("padded", part, (len(part), count, width + 2 * pw, g.channels))
+        inside = padded[:, :, pw : pw + width]
+        if g.padding_mode == "reflect":
+            rows = np.arange(start, start + count)
+            rows = np.abs(np.where(rows >= height, 2 * (height - 1) - rows, rows))
+            for target, source in enumerate(rows.tolist()):
+                _convert(part[:, source], inside[:, target])
+            for j in range(pw):
+                padded[:, :, j] = padded[:, :, 2 * pw - j]
+                padded[:, :, pw + width + j] = padded[:, :, pw + width - 2 - j]
+        else:
+            low, high = max(0, start), min(height, start + count)
+            if ph or pw:
+                padded[...] = 0
+            _convert(part[:, low:high], inside[:, low - start : high - start])
+        return padded
+
+
+def _convert(images: Array, out: Array) -> None:
+    """out ← images, uint8 divided by 255."""
+    if images.dtype == np.uint8:
+        backend.namespace(out).divide(images, out.dtype.type(255), out=out)
+    else:
+        out[...] = images
+
+
+def float_dtype(function: str, name: str, array: Array) -> np.dtype[Any]:
+    """Return float64 for float64 images, float32 for float32, float16 and uint8; TypeError for others."""
+    if array.dtype == np.float64:
+        return np.dtype(np.float64)
+    if array.dtype in (np.float32, np.float16, np.uint8):
+        return np.dtype(np.float32)
+    raise TypeError(
+        f"{function}: {name} must be uint8 (read as 0…1), float16, float32 or float64, got {array.dtype}; "
+        "convert them, and scale them as you mean it."
+    )
+
+
+def as_images(function: str, name: str, value: Any) -> Array:
+    """Return images (n, H, W, C), or vectors (n, D) as (n, 1, 1, D). Raises for other ranks, dtypes and empty data."""
+    array = backend.as_array(function, name, value)
+    if array.ndim not in (2, 4):
+        hint = " Stack images into one array; a single image is images[None]." if array.ndim == 3 else ""
+        raise ValueError(
+            f"{function}: {name} must be (n, height, width, channels) or (n, features), got shape {array.shape}.{hint}"
+        )
+    float_dtype(function, name, array)
+    if array.size == 0:
+        raise ValueError(f"{function}: {name} must not be empty, got shape {array.shape}.")
+    return array.reshape(len(array), 1, 1, -1) if array.ndim == 2 else array
+
+
+def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, padding_mode: str = "zeros") -> Array:
+    """Return every patch of the images as a row.
+
+    images: (n, H, W, C), uint8 (read as 0…1) or floating, NumPy, CuPy or convertible.
+    kernel_size, stride, padding: an int or a (height, width) pair. padding_mode: "zeros" or "reflect".
+
+    Returns (n · out_height · out_width, kernel_height · kernel_width · C) on the device of the images, float64 for
+    float64 images, else float32. Rows run over images, then output rows, then output columns.
+    Raises ValueError or TypeError for wrong ranks, dtypes and sizes.
+    """
+    array = backend.as_array("im2col", "images", images)
+    if array.ndim != 4:
+        raise ValueError(f"im2col: images must be (n, height, width, channels), got shape {array.shape}.")
+    array = as_images("im2col", "images", array)
+    geometry = Geometry.of("im2col", array.shape, kernel_size, stride, padding, padding_mode)
+    reader = PatchReader(geometry, float_dtype("im2col", "images", array))
+    out = backend.namespace(array).empty((len(array) * geometry.positions, geometry.patch_size), reader.dtype)
+    done = 0
+    for chunk in geometry.chunks(len(array), 2**16):
+        rows = (chunk.last - chunk.first) * (chunk.bottom - chunk.top) * geometry.output[1]
+        reader.read(array, chunk, out[done : done + rows])
+        done += rows
+    return out

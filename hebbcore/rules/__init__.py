@@ -1,0 +1,30 @@
+"""The learning rules, by name."""
+
+from typing import Any
+
+from hebbcore import checks
+from hebbcore.rules.base import Rule
+from hebbcore.rules.hpca import HPCA
+from hebbcore.rules.krotov import Krotov
+from hebbcore.rules.softhebb import HardWTA, SoftHebb
+from hebbcore.rules.winner_take_all import KWTA, SWTA
+
+RULES: dict[str, type[Rule]] = {
+    "hpca": HPCA,
+    "swta": SWTA,
+    "kwta": KWTA,
+    "softhebb": SoftHebb,
+    "hardwta": HardWTA,
+    "krotov": Krotov,
+}
+
+
+def as_rule(function: str, rule: Any) -> Rule:
+    """Return a rule for a Rule or for a name in RULES, with its default parameters."""
+    if isinstance(rule, Rule):
+        return rule
+    if isinstance(rule, type) and issubclass(rule, Rule):
+        raise TypeError(f"{function}: rule must be an instance, got the class {rule.__name__}; use {rule.__name__}().")
+    if not isinstance(rule, str):
+        raise TypeError(f"{function}: rule must be a Rule or one of {', '.join(map(repr, RULES))}; got {rule!r}.")
+    return RULES[checks.choice(function, "rule", rule, RULES)]()

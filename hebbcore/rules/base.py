@@ -1,0 +1,55 @@
+"""What a learning rule is: a frozen dataclass of its parameters that answers scores with a gate."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hebbcore.backend import Array
+from hebbcore.competition import Gate, Norms
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Base of the learning rules. A batch of N patches X (N, D) changes the weights W (K, D) by
+
+        ΔW = scale ∘ (Gᵀ X − C·W),    W ← W + rate ∘ ΔW
+
+    A subclass says what G and C are (`gate`), and may change the other parts. It sees neither convolutions, chunks nor
+    devices: arrays are NumPy or CuPy (`hebbcore.namespace(scores)`), and one batch can reach `gate` in several pieces,
+    from several threads at once.
+    """
+
+    needs_norms: ClassVar[bool] = False  # True: gate gets Norms and activate the units' norms; else both get None
+
+    def gate(self, scores: Array, norms: Norms | None) -> Gate:
+        """Return G and the sums over rows for these scores (n, K); may overwrite scores."""
+        raise NotImplementedError(f"{type(self).__name__} must define gate(scores, norms).")
+
+    def projection(self, weights: Array) -> Array:
+        """Return the matrix V (K, D) of the scores X Vᵀ: the weights, unless the rule says otherwise."""
+        return weights
+
+    def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
+        """Return what Gᵀ X − C·W (`delta`, K × D) is multiplied by: a number or (K, 1). Default 1 / N."""
+        return 1 / rows
+
+    def rate(self, weights: Array, learning_rate: float) -> Any:
+        """Return the learning rate: a number or (K, 1) from the weights before the step. Default constant."""
+        return learning_rate
+
+    def activate(self, scores: Array, unit_norms: Array | None) -> Array:
+        """Return the layer's output for these scores (n, K); may overwrite scores. Default the scores."""
+        return scores
+
+    def initial_weights(self, generator: np.random.Generator, units: int, size: int) -> np.ndarray[Any, Any]:
+        """Return (units, size) float64 weights to start from. Default U(−1/√size, 1/√size)."""
+        bound = 1 / np.sqrt(size)
+        return generator.uniform(-bound, bound, (units, size))
+
+    def expected_winners(self) -> int | None:
+        """Return about how many entries of a row of G are not 0; None if most are not."""
+        return None
+
+    def check_units(self, function: str, units: int) -> None:
+        """Raise ValueError if the rule cannot work with so many units."""

@@ -1,0 +1,37 @@
+"""Hebbian principal component analysis."""
+
+from dataclasses import dataclass
+
+from hebbcore import checks
+from hebbcore.backend import Array, namespace
+from hebbcore.competition import Gate, Norms
+from hebbcore.rules.base import Rule
+
+ACTIVATIONS = ("relu", "tanh", "identity")
+
+
+@dataclass(frozen=True)
+class HPCA(Rule):
+    """Hebbian PCA: unit i learns what units 1…i do not yet explain.
+
+    Δw_i = (1/N) Σₙ y_ni (x_n − Σ_{k≤i} y_nk w_k), y = activation(W x); output y.
+
+    activation: "relu", "tanh" or "identity".
+    Source: FastHebb (Lagani et al. 2022), as published: divided by N, not by √D as a later version of its program does.
+    """
+
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        checks.choice("HPCA", "activation", self.activation, ACTIVATIONS)
+
+    def gate(self, scores: Array, norms: Norms | None) -> Gate:
+        return Gate(self.activate(scores, None))
+
+    def activate(self, scores: Array, unit_norms: Array | None) -> Array:
+        xp = namespace(scores)
+        if self.activation == "relu":
+            xp.maximum(scores, 0, out=scores)
+        elif self.activation == "tanh":
+            xp.tanh(scores, out=scores)
+        return scores

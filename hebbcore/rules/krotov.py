@@ -1,0 +1,56 @@
+"""The rule of Krotov and Hopfield."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hebbcore import checks, competition
+from hebbcore.backend import Array, namespace
+from hebbcore.competition import Gate, Norms
+from hebbcore.rules.base import Rule
+from hebbcore.rules.softhebb import check_exponent, largest_magnitude, signed_power
+
+
+@dataclass(frozen=True)
+class Krotov(Rule):
+    """Competing hidden units: the winner learns a patch, the rank-th unlearns it.
+
+    ΔW = (Gᵀ X − Σ(G∘u)·W) / max(max|·|, 1e-30), u = X (sign(W)|W|^(p−1))ᵀ; G is 1 at a row's largest u, −strength at
+    its rank-th largest, else 0. Equal u rank by index, the lowest first. Weights start as N(0, 1). Output u.
+
+    p: ≥ 2. rank: ≥ 2, at most the number of units; a single unit has no rival, so nothing is unlearned.
+    strength: ≥ 0, δ of the paper.
+    Source: Krotov & Hopfield (PNAS 2019).
+    """
+
+    p: float = 2
+    rank: int = 2
+    strength: float = 0.4
+
+    def __post_init__(self) -> None:
+        check_exponent("Krotov", self.p)
+        checks.integer("Krotov", "rank", self.rank, 2)
+        if checks.real("Krotov", "strength", self.strength) < 0:
+            raise ValueError(f"Krotov: strength must be at least 0, got {self.strength}.")
+
+    def gate(self, scores: Array, norms: Norms | None) -> Gate:
+        return competition.ranked_gate(scores, self.rank, self.strength)
+
+    def projection(self, weights: Array) -> Array:
+        return signed_power(weights, self.p)
+
+    def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
+        return 1 / namespace(delta).maximum(largest_magnitude(delta), 1e-30)
+
+    def initial_weights(self, generator: np.random.Generator, units: int, size: int) -> np.ndarray[Any, Any]:
+        return generator.normal(0, 1, (units, size))
+
+    def expected_winners(self) -> int:
+        return 2
+
+    def check_units(self, function: str, units: int) -> None:
+        if self.rank > units > 1:
+            raise ValueError(
+                f"{function}: Krotov's rank must be at most the number of units ({units}), got {self.rank}."
+            )

@@ -1,0 +1,199 @@
+"""Training one layer, and the weight change of one batch."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from hebbcore import backend, checks, gemm
+from hebbcore.backend import Array
+from hebbcore.data import as_batches, require_finite
+from hebbcore.layers import WORKSPACE, HebbianLayer, fit_images, flat
+from hebbcore.patches import Geometry, as_images
+from hebbcore.rules import Rule, as_rule
+from hebbcore.update import BatchedUpdate, add_scaled
+
+
+class Step(NamedTuple):
+    """What train_layer's callback gets after each batch.
+
+    epoch and step count from 0; images: seen so far; weights: the live array (units, …), changed in the next step.
+    """
+
+    epoch: int
+    step: int
+    images: int
+    weights: Array
+
+
+def weight_update(
+    images: Any,
+    weights: Any,
+    rule: Rule | str,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    padding_mode: str = "zeros",
+    precision: str | None = None,
+    workspace: int | str = WORKSPACE,
+    check_finite: bool = True,
+) -> Array:
+    """Return the change ΔW that a rule gives the weights for one batch, before the learning rate.
+
+    images: (n, H, W, C), or (n, features) for dense weights; uint8 (read as 0…1), float16, float32 or float64.
+    weights: (units, kernel height, kernel width, C) or (units, features), float32 or float64, on the images' device.
+    rule: a Rule or its name. stride, padding: an int or a (height, width) pair. padding_mode: "zeros" or "reflect".
+    precision: "float32", "float64", on CUDA also "tf32" and "bf16"; None: the weights' own.
+    workspace: bytes, or text like "256 MiB", of work memory beside ΔW; the result does not depend on it but for
+    rounding. check_finite: look for NaN and infinity in images and weights first.
+
+    Returns ΔW of the shape of the weights, on their device.
+    Raises ValueError or TypeError for arguments that do not fit each other.
+    Source: FastHebb (Lagani et al. 2022), whose merging of update and sum over the batch this generalises to all rules.
+    """
+    function = "weight_update"
+    rule = as_rule(function, rule)
+    weights = _as_weights(function, "weights", weights)
+    array = fit_images(function, images, weights.shape)
+    backend.same_device(function, "images", array, "weights", weights)
+    dtype = gemm.check_precision(function, precision or weights.dtype.name, backend.device_of(weights))
+    g = _geometry(function, array, weights.shape, stride, padding, padding_mode)
+    rule.check_units(function, len(weights))
+    if check_finite:
+        require_finite(function, "images", array)
+        require_finite(function, "weights", weights)
+    size = checks.byte_size(function, "workspace", workspace)
+    update = BatchedUpdate(rule, g, len(weights), precision or weights.dtype.name, size, function)
+    delta, scale = update.delta(array, flat(weights, dtype))
+    delta *= scale
+    return delta.reshape(weights.shape)
+
+
+def train_layer(
+    data: Any,
+    units: int,
+    kernel_size: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    padding_mode: str = "zeros",
+    rule: Rule | str = "hpca",
+    learning_rate: float = 1e-3,
+    epochs: int = 1,
+    batch_size: int = 64,
+    shuffle: bool = True,
+    initial_weights: Any = None,
+    seed: int | np.random.Generator = 0,
+    device: str = "auto",
+    precision: str = "float32",
+    workspace: int | str = WORKSPACE,
+    progress: bool = False,
+    callback: Callable[[Step], None] | None = None,
+    check_finite: bool = True,
+) -> HebbianLayer:
+    """Train a Hebbian layer on images, without labels, and return it.
+
+    data: (n, H, W, C) or (n, features), uint8 (read as 0…1), float16, float32 or float64; NumPy (also memory-mapped),
+        CuPy, or convertible by DLPack, __cuda_array_interface__ or __array__; or a re-iterable of such batches, or of
+        (images, labels) pairs, for data larger than memory: then batch_size and shuffle are the iterable's own matter.
+    units: number of units. kernel_size: an int or a (height, width) pair; None: a dense layer, images flattened.
+    stride, padding: an int or a pair. padding_mode: "zeros" or "reflect".
+    rule: a Rule, or a name in hebbcore.RULES. learning_rate: W ← W + learning_rate · ΔW (see the rule for exceptions).
+    epochs: passes over the data. batch_size: images a step; the last batch of an epoch may be smaller.
+    initial_weights: (units, kernel height, kernel width, C) or (units, features), floating; None: drawn by the rule.
+    seed: the same seed, data and device (and number of CPU threads) give the same bits.
+    device: "cpu", "cuda", or "auto": CUDA when it works (see hebbcore.devices()); batches are moved to it.
+    precision: "float32" or "float64"; on CUDA also "tf32" and "bf16", which only round the factors of the GEMMs.
+    workspace: bytes, or text like "256 MiB", of work memory beside the weights and ΔW, whatever the batch.
+    progress: show a bar with images per second and the time left. callback: called with a Step after each batch.
+    check_finite: look for NaN and infinity in the data (arrays: before any work) and, each epoch, in the weights.
+
+    Returns the layer, its weights on the device.
+    Raises ValueError or TypeError for bad arguments before any work, FloatingPointError if the weights diverge.
+    """
+    function = "train_layer"
+    rule = as_rule(function, rule)
+    units = checks.integer(function, "units", units, 1)
+    rule.check_units(function, units)
+    rate = checks.positive(function, "learning_rate", learning_rate)
+    epochs = checks.integer(function, "epochs", epochs, 1)
+    batch_size = checks.integer(function, "batch_size", batch_size, 1)
+    size = checks.byte_size(function, "workspace", workspace)
+    place = backend.resolve(function, device)
+    dtype = gemm.check_precision(function, precision, place)
+    kernel = None if kernel_size is None else checks.pair(function, "kernel_size", kernel_size, 1)
+    if kernel is None and (stride, padding) != (1, 0):
+        raise ValueError(f"{function}: stride and padding need a kernel_size; a dense layer has neither.")
+    weight_generator, order_generator = np.random.default_rng(seed).spawn(2)
+    batches = as_batches(function, data, batch_size, order_generator if shuffle else None, epochs, check_finite)
+    first_epoch = batches.epoch(0)
+    first = next(first_epoch)
+    if initial_weights is None:
+        shape = as_images(function, "data", first).shape
+        shape = (units, *kernel, shape[3]) if kernel else (units, shape[1] * shape[2] * shape[3])
+        weights = rule.initial_weights(weight_generator, units, math.prod(shape[1:])).reshape(shape)
+    else:
+        weights = _as_weights(function, "initial_weights", initial_weights)
+        _match_initial(function, weights, units, kernel)
+        if check_finite:
+            require_finite(function, "initial_weights", weights)
+    g = _geometry(
+        function, fit_images(function, first, weights.shape, "data"), weights.shape, stride, padding, padding_mode
+    )
+    weights = backend.to_device(weights, place).astype(dtype, order="C", copy=True)
+    layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
+    matrix = weights.reshape(units, -1)
+    update = BatchedUpdate(rule, g, units, precision, size, function)
+
+    steps = itertools.count()
+    seen = 0
+    total = None if batches.total is None else batches.total * epochs
+    with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
+        for epoch in range(epochs):
+            for batch in itertools.chain([first], first_epoch) if epoch == 0 else batches.epoch(epoch):
+                images = fit_images(function, batch, weights.shape, "data")
+                if images.shape[1:3] != g.size:
+                    raise ValueError(f"{function}: data changed from images of {g.size} to {images.shape[1:3]}.")
+                if check_finite and epoch == 0 and batches.total is None:
+                    require_finite(function, "data", images)
+                delta, scale = update.delta(backend.to_device(images, place), matrix)
+                add_scaled(matrix, rule.rate(matrix, rate) * scale, delta)
+                seen += len(images)
+                bar.update(len(images))
+                if callback is not None:
+                    callback(Step(epoch, next(steps), seen, weights))
+            if check_finite and not bool(backend.namespace(weights).isfinite(weights).all()):
+                raise FloatingPointError(
+                    f"{function}: the weights became NaN or infinite in epoch {epoch + 1}; lower learning_rate."
+                )
+    return layer
+
+
+def _as_weights(function: str, name: str, value: Any) -> Array:
+    """Return weights (units, kh, kw, C) or (units, features), floating."""
+    array = backend.as_array(function, name, value)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{function}: {name} must be float32 or float64, got {array.dtype}; convert them.")
+    if array.ndim not in (2, 4) or array.size == 0:
+        raise ValueError(
+            f"{function}: {name} must be (units, kernel height, kernel width, channels) or (units, features), "
+            f"got shape {array.shape}."
+        )
+    return array
+
+
+def _match_initial(function: str, weights: Array, units: int, kernel: tuple[int, int] | None) -> None:
+    expected = 2 if kernel is None else 4
+    if len(weights) != units or weights.ndim != expected or (kernel and weights.shape[1:3] != kernel):
+        wanted = f"({units}, {kernel[0]}, {kernel[1]}, channels)" if kernel else f"({units}, features)"
+        raise ValueError(f"{function}: initial_weights must be {wanted}, got shape {weights.shape}.")
+
+
+def _geometry(
+    function: str, images: Array, weights_shape: tuple[int, ...], stride: Any, padding: Any, padding_mode: str
+) -> Geometry:
+    kernel = (1, 1) if len(weights_shape) == 2 else weights_shape[1:3]
+    return Geometry.of(function, images.shape, kernel, stride, padding, padding_mode)

@@ -1,0 +1,189 @@
+"""The batched update: ΔW of a whole batch from a few matrix products, in bounded memory.
+
+Gᵀ X, C and the normalisers are sums over rows, so a batch is cut into chunks whose patches and scores fit the
+workspace, and on the CPU the chunks are shared among threads ("lanes"), each with sums of its own.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from hebbcore import backend, gemm, kernels, parallel
+from hebbcore.backend import Array
+from hebbcore.competition import Gate, Norms, vector_norms
+from hebbcore.patches import Chunk, Geometry, PatchReader
+from hebbcore.plan import share_chunks
+from hebbcore.rules import Rule
+
+# Measured with benchmarks/step.py on 2 cores of an AMD EPYC.
+_SPARSE_SHARE = 8  # on the CPU a gate with at most K / 8 winners a row is scattered, not multiplied
+_BLOCK_UNITS = {"cpu": 64, "cuda": 256}  # units a block in the blocked order
+
+
+@dataclass
+class Sums:
+    """What rows add up to: outer Gᵀ X (K, D), decay (K,) or gram Gᵀ G (K, K), mass (K,). None: not needed."""
+
+    outer: Array
+    decay: Array | None = None
+    gram: Array | None = None
+    mass: Array | None = None
+
+    def add(self, decay: Array | None, gram: Array | None, mass: Array | None) -> None:
+        """Add all but outer."""
+        for name, more in (("decay", decay), ("gram", gram), ("mass", mass)):
+            mine = getattr(self, name)
+            if more is not None:
+                setattr(self, name, more.copy() if mine is None else mine + more)
+
+
+def blocked_is_cheaper(rows: int, units: int, size: int, block: int) -> bool:
+    """Return True if a decay tril(Gᵀ G) W takes fewer FLOPs in blocks of units; rows, units, size are N, K, D.
+
+    Gram order: the lower half of Gᵀ G, N·K², and of its product with W, K²·D.
+    Blocked: R ← R − G_I W_I, 2·N·K·D, and for each block its own Gram and product, 2·N·K·block + 2·K·block·D.
+    """
+    return 2 * (rows * units * size + rows * units * block + units * block * size) < units * units * (rows + size)
+
+
+class BatchedUpdate:
+    """Computes ΔW of batches for one layer; keeps its buffers, so that a step allocates nothing large.
+
+    Arguments are trusted: images (n, H, W, C) and weights (K, D) on one device, the weights C-contiguous and of the
+    precision's dtype. Work memory beside ΔW itself: at most `workspace` bytes, whatever the batch.
+    """
+
+    def __init__(
+        self, rule: Rule, geometry: Geometry, units: int, precision: str, workspace: int, function: str
+    ) -> None:
+        self.rule, self.geometry, self.units, self.precision = rule, geometry, units, precision
+        self.workspace, self.function = workspace, function
+        self.dtype = gemm.dtype_of(precision)
+        self._lanes: list[_Lane] = []
+
+    def delta(self, images: Array, weights: Array) -> tuple[Array, Any]:
+        """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next call overwrites the array."""
+        device = backend.device_of(images)
+        rows = len(images) * self.geometry.positions
+        g = self.geometry
+        shares = share_chunks(
+            self.function, g, len(images), self.units, self.precision, self.workspace, device,
+            sums_bytes=self.units * g.patch_size * self.dtype.itemsize,
+        )  # fmt: skip
+        while len(self._lanes) < len(shares):
+            self._lanes.append(_Lane(self, device))
+        unit_norms = vector_norms(weights) if self.rule.needs_norms else None
+        projection = self.rule.projection(weights)
+        blocked = blocked_is_cheaper(rows, self.units, self.geometry.patch_size, _BLOCK_UNITS[device])
+        tasks = [
+            partial(lane.sums, images, weights, projection, unit_norms, chunks, blocked)
+            for lane, chunks in zip(self._lanes, shares, strict=False)
+        ]
+        sums, *others = parallel.run(tasks)
+        for other in others:
+            sums.outer += other.outer
+            sums.add(other.decay, other.gram, other.mass)
+        if sums.gram is not None:
+            self._lanes[0].subtract_gram_decay(sums, weights)
+        elif sums.decay is not None:
+            add_scaled(sums.outer, -sums.decay, weights)
+        return sums.outer, self.rule.scale(sums.outer, rows, sums.mass)
+
+
+class _Lane:
+    """One thread's buffers and sums."""
+
+    def __init__(self, update: BatchedUpdate, device: str) -> None:
+        self.rule, self.geometry, self.units, self.dtype = update.rule, update.geometry, update.units, update.dtype
+        self.device = device
+        self.reader = PatchReader(update.geometry, update.dtype)
+        self.gemm = gemm.Gemm(update.precision)
+        self.outer = backend.module(device).empty((self.units, self.geometry.patch_size), self.dtype)
+
+    def sums(
+        self,
+        images: Array,
+        weights: Array,
+        projection: Array,
+        unit_norms: Array | None,
+        chunks: list[Chunk],
+        blocked: bool,
+    ) -> Sums:
+        """Return the sums over the chunks; blocked: take a Gram decay off on the way, in blocks of units."""
+        sums = Sums(self.outer)
+        columns = self.gemm.operand(projection).T
+        for i, chunk in enumerate(chunks):
+            patches = self.reader.read(images, chunk)
+            operand = self.gemm.operand(patches)
+            scores = self.reader.buffer("scores", images, (len(patches), self.units))
+            self.gemm.multiply(operand, columns, scores)
+            norms = None if unit_norms is None else Norms(vector_norms(patches), unit_norms)
+            gate = self.rule.gate(scores, norms)
+            if gate.decay is None and blocked:
+                self._add_blocked(gate.values, self._residual(images, chunk, patches), weights, add=i > 0)
+                sums.add(None, None, gate.mass)
+            else:
+                gram = self._add_outer(gate, patches, operand, add=i > 0)
+                sums.add(gate.decay, gram, gate.mass)
+        return sums
+
+    def _add_outer(self, gate: Gate, patches: Array, operand: Array, add: bool) -> Array | None:
+        """Add Gᵀ X to outer; return Gᵀ G if the decay needs it."""
+        winners = self.rule.expected_winners()
+        if self.device == "cpu" and winners is not None and winners * _SPARSE_SHARE <= self.units:
+            if not add:
+                self.outer[...] = 0
+            kernels.for_array(patches).scatter(gate.values, patches, self.outer)
+            return None
+        values = self.gemm.operand(gate.values)
+        self.gemm.multiply(values.T, operand, self.outer, add)
+        if gate.decay is not None:
+            return None
+        gram = backend.namespace(patches).empty((self.units, self.units), self.dtype)
+        self.gemm.multiply(values.T, values, gram)
+        return gram
+
+    def _residual(self, images: Array, chunk: Chunk, patches: Array) -> Array:
+        """Return the patches in memory that may be overwritten."""
+        if self.geometry.is_reshape:  # perhaps a view of the user's images
+            return self.reader.read(images, chunk, self.reader.buffer("patches", images, patches.shape))
+        return patches
+
+    def _add_blocked(self, values: Array, residual: Array, weights: Array, add: bool) -> None:
+        """Add Gᵀ X − tril(Gᵀ G) W to outer: for each block I of units G_Iᵀ R − tril(G_Iᵀ G_I) W_I; R ← R − G_I W_I."""
+        xp, multiply, operand = backend.namespace(values), self.gemm.multiply, self.gemm.operand
+        block = _BLOCK_UNITS[self.device]
+        for i in range(0, self.units, block):
+            j = min(i + block, self.units)
+            outer, block_weights = self.outer[i:j], operand(weights[i:j])
+            block_values = xp.ascontiguousarray(values[:, i:j])
+            block_operand = operand(block_values)
+            multiply(block_operand.T, operand(residual), outer, add)
+            gram = xp.empty((j - i, j - i), self.dtype)
+            multiply(block_operand.T, block_operand, gram)
+            multiply(operand(-xp.tril(gram)), block_weights, outer, add=True)
+            if j < self.units:
+                multiply(operand(-block_values), block_weights, residual, add=True)
+
+    def subtract_gram_decay(self, sums: Sums, weights: Array) -> None:
+        """outer ← outer − tril(gram) W, block by block to skip the upper half."""
+        block = _BLOCK_UNITS["cuda"]
+        lower = -backend.namespace(weights).tril(sums.gram)
+        for i in range(0, self.units, block):
+            j = min(i + block, self.units)
+            left = self.gemm.operand(backend.namespace(weights).ascontiguousarray(lower[i:j, :j]))
+            self.gemm.multiply(left, self.gemm.operand(weights[:j]), sums.outer[i:j], add=True)
+
+
+def add_scaled(target: Array, factors: Any, source: Array) -> None:
+    """target (K, D) ← target + factors ∘ source, in place; factors: a number, (K,) or (K, 1)."""
+    xp = backend.namespace(target)
+    column = xp.empty(len(target), target.dtype)
+    column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
+    add = kernels.for_array(target).add_scaled
+    lanes = min(parallel.threads(), len(target)) if xp is np and target.size > 2**18 else 1
+    cuts = [lane * len(target) // lanes for lane in range(lanes + 1)]
+    parallel.run([partial(add, target[i:j], column[i:j], source[i:j]) for i, j in pairwise(cuts)])
