@@ -26,12 +26,12 @@ class ArrayBatches:
 
     def __init__(self, array: Array, batch_size: int, generator: np.random.Generator | None) -> None:
         self.array, self.batch_size, self.generator = array, batch_size, generator
-        self.total = len(array)
+        self.total: int | None = len(array)
 
     def epoch(self, number: int) -> Iterator[Array]:
         """See Batches."""
-        order = None if self.generator is None else self.generator.permutation(self.total)
-        for start in range(0, self.total, self.batch_size):
+        order = None if self.generator is None else self.generator.permutation(len(self.array))
+        for start in range(0, len(self.array), self.batch_size):
             if order is None:
                 yield self.array[start : start + self.batch_size]
             else:
@@ -44,7 +44,7 @@ class IterableBatches:
 
     def __init__(self, function: str, source: Iterable[Any]) -> None:
         self.function, self.source = function, source
-        self.total = None
+        self.total: int | None = None
 
     def epoch(self, number: int) -> Iterator[Array]:
         """See Batches."""

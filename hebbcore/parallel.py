@@ -33,7 +33,7 @@ def _blas_threads() -> int:
 
 
 def threads() -> int:
-    """Return how many threads to use: as many as BLAS may (OMP_NUM_THREADS, threadpoolctl), at most the usable cores."""
+    """Return how many threads to use: as many as BLAS may (OMP_NUM_THREADS, threadpoolctl), at most the cores."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with _lock:
         return max(1, min(usable, _free_threads if _users else _blas_threads()))

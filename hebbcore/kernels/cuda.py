@@ -22,7 +22,10 @@ GATHER_THREADS = (32, 8)  # entries of a patch, patches
 
 def _lanes(columns: int) -> int:
     """Return how many threads share a row: at least a warp, a power of two, about four entries each."""
-    return min(MAX_LANES, max(32, 2 ** math.ceil(math.log2(max(1, columns / 4)))))
+    lanes = 32
+    while lanes < MAX_LANES and lanes * 4 < columns:
+        lanes *= 2
+    return lanes
 
 
 def cells(rows: int, columns: int) -> int:

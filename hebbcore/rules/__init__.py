@@ -9,6 +9,8 @@ from hebbcore.rules.krotov import Krotov
 from hebbcore.rules.softhebb import HardWTA, SoftHebb
 from hebbcore.rules.winner_take_all import KWTA, SWTA
 
+__all__ = ["HPCA", "KWTA", "RULES", "SWTA", "HardWTA", "Krotov", "Rule", "SoftHebb", "as_rule"]
+
 RULES: dict[str, type[Rule]] = {
     "hpca": HPCA,
     "swta": SWTA,
