@@ -4,15 +4,17 @@ cuBLAS is called through gemmEx, the one entry that takes the precision per call
 touched), adds to its output, and multiplies bfloat16 numbers into a float32 result.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, checks
+from hebbcore import backend, checks, parallel
 from hebbcore.backend import Array
 
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
 _SCRATCH_BYTES = 4 * 2**20
+_SPLIT_PRODUCTS = 2**22  # multiplications that are worth cutting a product among threads
 
 # cudaDataType and cublasComputeType_t of the CUDA headers
 _TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.uint16): 14}
@@ -34,11 +36,15 @@ def dtype_of(precision: str) -> np.dtype[Any]:
 
 
 class Gemm:
-    """Multiplies 2-D arrays of one device in one precision. Keeps a scratch array: one object per thread."""
+    """Multiplies 2-D arrays of one device in one precision. Keeps a scratch array: one object per thread.
 
-    def __init__(self, precision: str) -> None:
+    threads: on the CPU a large product is cut among so many threads, whose BLAS must be limited to one thread each
+    (parallel.one_blas_thread); BLAS's own threads would go on spinning after the product, in the way of what follows.
+    """
+
+    def __init__(self, precision: str, threads: int = 1) -> None:
         self.precision = precision
-        self._scratch: Array | None = None
+        self._parts = [_Part() for _ in range(threads)]
 
     def operand(self, array: Array) -> Array:
         """Return what to pass to multiply for the array: itself, or its bfloat16 bits. Convert once, use often."""
@@ -49,17 +55,35 @@ class Gemm:
         return cuda.bfloat16(array)
 
     def multiply(self, a: Array, b: Array, out: Array, add: bool = False) -> None:
-        """out ← a b, or out + a b. a, b: one axis of unit stride; out: C-contiguous, not a or b."""
+        """out ← a b, or out + a b. a, b, out: one axis of unit stride, on CUDA out's last; out is neither a nor b."""
         if backend.on_cuda(out):
             _gemm_ex(_cublas(), a, b, out, add, _COMPUTE[self.precision])
-        elif add:
-            self._add_product(a, b, out)
-        else:
-            np.matmul(a, b, out=out)
+            return
+        parts = self._parts if out.size * a.shape[1] >= _SPLIT_PRODUCTS else self._parts[:1]
+        by_rows = len(out) >= out.shape[1]
+        cuts = parallel.cuts(max(out.shape), len(parts))
+        parallel.run(
+            [
+                partial(part.multiply, a[i:j], b, out[i:j], add)
+                if by_rows
+                else partial(part.multiply, a, b[:, i:j], out[:, i:j], add)
+                for part, (i, j) in zip(self._parts, cuts, strict=False)
+            ]
+        )
 
-    def _add_product(self, a: Array, b: Array, out: Array) -> None:
-        """Add by blocks of rows: NumPy has no product that adds, and a small temporary stays in the cache."""
-        block = max(1, min(len(out), _SCRATCH_BYTES // out[0].nbytes))
+
+class _Part:
+    """One thread's share of the products on the CPU."""
+
+    def __init__(self) -> None:
+        self._scratch: Array | None = None
+
+    def multiply(self, a: Array, b: Array, out: Array, add: bool) -> None:
+        if not add:
+            np.matmul(a, b, out=out)
+            return
+        # by blocks of rows: NumPy has no product that adds, and a small temporary stays in the cache
+        block = max(1, min(len(out), _SCRATCH_BYTES // (out.shape[1] * out.itemsize)))
         if self._scratch is None or self._scratch.size < block * out.shape[1] or self._scratch.dtype != out.dtype:
             self._scratch = np.empty(block * out.shape[1], out.dtype)
         for i in range(0, len(out), block):
@@ -99,5 +123,5 @@ def _gemm_ex(cublas: Any, a: Array, b: Array, out: Array, add: bool, compute: in
     cublas.gemmEx(
         _handle(), b_transposed, a_transposed, n, m, k,
         one.ctypes.data, b.data.ptr, _TYPES[b.dtype], ldb, a.data.ptr, _TYPES[a.dtype], lda,
-        beta.ctypes.data, out.data.ptr, _TYPES[out.dtype], n, compute, _DEFAULT_ALGORITHM,
+        beta.ctypes.data, out.data.ptr, _TYPES[out.dtype], _layout(out)[1], compute, _DEFAULT_ALGORITHM,
     )  # fmt: skip

@@ -65,14 +65,24 @@ class HebbianLayer:
         unit_norms = vector_norms(weights) if self.rule.needs_norms else None
         projection = self.rule.projection(weights)
         out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
-        parallel.run([partial(self._forward, array, chunks, g, projection, unit_norms, out) for chunks in shares])
+        threads = parallel.threads() if device == "cpu" and len(shares) == 1 else 1
+        parallel.run(
+            [partial(self._forward, array, chunks, g, projection, unit_norms, out, threads) for chunks in shares]
+        )
         dense = self.weights.ndim == 2
         return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
 
     def _forward(
-        self, images: Array, chunks: list[Chunk], g: Geometry, projection: Array, unit_norms: Array | None, out: Array
+        self,
+        images: Array,
+        chunks: list[Chunk],
+        g: Geometry,
+        projection: Array,
+        unit_norms: Array | None,
+        out: Array,
+        threads: int,
     ) -> None:
-        reader, product = PatchReader(g, projection.dtype), gemm.Gemm(self.precision)
+        reader, product = PatchReader(g, projection.dtype), gemm.Gemm(self.precision, threads)
         columns = product.operand(projection).T
         device = backend.device_of(projection)
         for chunk in chunks:

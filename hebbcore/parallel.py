@@ -1,7 +1,7 @@
 """Threads over rows on the CPU: each runs whole chunks (patches, GEMMs with one BLAS thread, competition).
 
-Rows are the long axis of Hebbian learning, and a chunk fits a core's cache, so this beats threads inside each GEMM,
-and needs no barrier between the steps. NumPy, BLAS and the kernels release the GIL.
+Rows are the long axis of Hebbian learning, and a chunk fits a core's cache, so this beats BLAS's own threads, and
+needs no barrier between the steps. NumPy, BLAS and the kernels release the GIL.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import threadpoolctl
@@ -66,17 +66,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # the threads of a pool do not survive a fork
 
 
-def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Run the tasks side by side, one BLAS thread each, and return their results in order.
+def cuts(length: int, parts: int) -> list[tuple[int, int]]:
+    """Cut 0…length into at most so many even, non-empty (start, end) parts."""
+    parts = max(1, min(parts, length))
+    return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
 
-    A single task runs in the caller's thread with all BLAS threads. The first task's error that occurred is raised.
+
+def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Run the tasks side by side, with one BLAS thread each, and return their results in order.
+
+    A single task runs in the caller's thread. If tasks fail, the error of the first of them is raised, after all ended.
     """
-    if len(tasks) == 1:
-        return [tasks[0]()]
     with one_blas_thread():
+        if len(tasks) == 1:
+            return [tasks[0]()]
         futures = [_pool(len(tasks)).submit(task) for task in tasks]
-        errors = [future.exception() for future in futures]
-        for error in errors:
-            if error is not None:
-                raise error
+        wait(futures)
         return [future.result() for future in futures]

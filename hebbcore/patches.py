@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hebbcore import backend, checks, kernels
+from hebbcore import backend, checks, kernels, parallel
 from hebbcore.backend import Array
 
 Pair = tuple[int, int]
@@ -93,19 +93,13 @@ class Geometry:
         """
         oh, ow = self.output
         if self.positions <= most_rows:
-            for first, last in _even_cuts(n, most_rows // self.positions):
+            for first, last in parallel.cuts(n, -(-n // (most_rows // self.positions))):
                 yield Chunk(first, last, 0, oh)
         else:
-            bands = list(_even_cuts(oh, max(1, most_rows // ow)))
+            bands = parallel.cuts(oh, -(-oh // max(1, most_rows // ow)))
             for i in range(n):
                 for top, bottom in bands:
                     yield Chunk(i, i + 1, top, bottom)
-
-
-def _even_cuts(length: int, most: int) -> Iterator[Pair]:
-    parts = -(-length // most)
-    for part in range(parts):
-        yield part * length // parts, (part + 1) * length // parts
 
 
 class PatchReader:

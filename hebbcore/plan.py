@@ -6,7 +6,7 @@ from hebbcore.patches import Chunk, Geometry
 
 # Measured with benchmarks/step.py on 2 cores of an AMD EPYC.
 LANE_ROWS = 256  # fewest patches that a thread is worth having for
-CACHE_BYTES = 3 * 2**19  # patches and scores of a chunk on the CPU: about what a core's caches hold,
+CACHE_BYTES = 2**21  # patches and scores of a chunk on the CPU: about what a core's caches hold,
 CACHE_ROWS = 512  # but at least so many patches, since adding to K × D sums costs a pass over them
 
 
@@ -47,5 +47,4 @@ def share_chunks(
         return [list(g.chunks(images, available // line_bytes * width))]
     fitting = (available // lanes - sums_bytes) // line_bytes * width
     chunks = list(g.chunks(images, min(fitting, max(CACHE_ROWS, CACHE_BYTES // patch_bytes), -(-rows // lanes))))
-    lanes = min(lanes, len(chunks))
-    return [chunks[lane * len(chunks) // lanes : (lane + 1) * len(chunks) // lanes] for lane in range(lanes)]
+    return [chunks[start:end] for start, end in parallel.cuts(len(chunks), lanes)]

@@ -13,6 +13,11 @@ _FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
 
 
 @register_jitable(inline="always")
+def _entries(size, lane, lanes):
+    return range(size)
+
+
+@register_jitable(inline="always")
 def _alone(value, values, places, lane, lanes):
     return value
 
@@ -39,6 +44,7 @@ def _compile() -> tuple[Any, ...]:
         register_jitable(fastmath=_FASTMATH, inline="always"),
         elementary.exp,
         elementary.log,
+        _entries,
         _alone,
         _alone,
         _alone_leader,

@@ -39,6 +39,11 @@ def cell_bytes(columns: int, itemsize: int) -> int:
 
 
 @cuda.jit(device=True)
+def _entries(size, lane, lanes):
+    return range(lane, size, lanes)
+
+
+@cuda.jit(device=True)
 def _highest(value, values, places, lane, lanes):
     values[lane] = value
     cuda.syncthreads()
@@ -92,7 +97,7 @@ def _leader(value, place, none, values, places, lane, lanes):
 @functools.cache
 def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
     """Return the kernels for scores of this dtype (shared memory needs it at compile time)."""
-    program = rows.build(cuda.jit(device=True), math.exp, math.log, _highest, _total, _leader)
+    program = rows.build(cuda.jit(device=True), math.exp, math.log, _entries, _highest, _total, _leader)
     softmax_, swta_, kwta_ = program.softmax, program.swta, program.kwta
     soft_hebb_, ranked_, norms_, add_scaled_ = program.soft_hebb, program.ranked, program.norms, program.add_scaled
     size = MAX_LANES

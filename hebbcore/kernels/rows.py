@@ -1,8 +1,9 @@
 """One row's competition, written once for both devices.
 
 A row of scores is shared by `lanes` workers: one on the CPU, the threads of a block on CUDA. Worker `lane` visits the
-entries lane, lane + lanes, …; what the workers found is combined by `highest`, `total` and `leader`, which on the CPU
-return their argument. `build` compiles the programs below for a device. Every program takes first
+`entries` lane, lane + lanes, … (on the CPU a plain range, which LLVM turns into SIMD code); what the workers found is
+combined by `highest`, `total` and `leader`, which on the CPU return their argument. `build` compiles the programs
+below for a device. Every program takes first
 
     first, step     which rows: first, first + step, …
     cell            the row of `decay` and `mass` to add to (CUDA: one a block, so that the sums are deterministic)
@@ -27,6 +28,7 @@ def build(
     jit: Callable[..., Any],
     exp: Callable[..., Any],
     log: Callable[..., Any],
+    entries: Callable[..., Any],
     highest: Callable[..., Any],
     total: Callable[..., Any],
     leader: Callable[..., Any],
@@ -39,16 +41,16 @@ def build(
         for n in range(first, scores.shape[0], step):
             row = scores[n]
             peak = row[0]
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 peak = max(peak, row[k])
             peak = highest(peak, values, places, lane, lanes)
             mass = ZERO * sharpness
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 e = exp((row[k] - peak) * sharpness)
                 row[k] = e
                 mass += e
             share = ONE / total(mass, values, places, lane, lanes)
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 row[k] *= share
 
     @jit
@@ -62,7 +64,7 @@ def build(
             row = scores[n]
             half_over_norm = HALF / patch_norms[n]
             peak = ZERO * sharpness
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 h = row[k] * half_over_norm / unit_norms[k] + HALF
                 y = h * h
                 row[k] = y
@@ -71,17 +73,17 @@ def build(
             sum_e = ZERO * sharpness
             if power:
                 log_peak = log(max(peak, TINY))
-                for k in range(lane, row.size, lanes):
+                for k in entries(row.size, lane, lanes):
                     e = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
                     row[k] = e
                     sum_e += e
             else:
-                for k in range(lane, row.size, lanes):
+                for k in entries(row.size, lane, lanes):
                     e = exp((row[k] - peak) * sharpness)
                     row[k] = e
                     sum_e += e
             share = ONE / total(sum_e, values, places, lane, lanes)
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 z = row[k] * share
                 g = z * z
                 cell_mass[k] += z
@@ -100,7 +102,7 @@ def build(
             row = scores[n]
             top = -INFINITY + row[0]
             low_negated = -INFINITY + row[0]
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 v = row[k] / unit_norms[k]
                 row[k] = v
                 top = max(top, v)
@@ -110,7 +112,7 @@ def build(
             middle = top
             while True:
                 count = ZERO * top
-                for k in range(lane, row.size, lanes):
+                for k in entries(row.size, lane, lanes):
                     count += ONE if row[k] >= middle else ZERO
                 count = total(count, values, places, lane, lanes)
                 if count >= winners:
@@ -122,7 +124,7 @@ def build(
                 middle = low * HALF + top * HALF
                 if not low < middle < top:  # no number lies between them (or a score is NaN)
                     break
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 g = ONE if row[k] >= low else ZERO
                 cell_decay[k] += g
                 row[k] = g
@@ -135,17 +137,17 @@ def build(
             row = scores[n]
             peak = row[0]
             winner = row.size
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 if winner == row.size or row[k] > peak:
                     peak = row[k]
                     winner = k
             peak, winner = leader(peak, winner, row.size, values, places, lane, lanes)
             mass = ZERO * sharpness
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 mass += exp((row[k] - peak) * sharpness)
             share = ONE / total(mass, values, places, lane, lanes)
             loser_share = -share if anti else share
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 u = row[k]
                 g = exp((u - peak) * sharpness) * (share if k == winner else loser_share)
                 cell_decay[k] += g * u
@@ -166,7 +168,7 @@ def build(
             for r in range(rank):
                 best = row[0]
                 place = row.size
-                for k in range(lane, row.size, lanes):
+                for k in entries(row.size, lane, lanes):
                     v = row[k]
                     behind = v < limit or (v == limit and k > limit_place)
                     if behind and (place == row.size or v > best):
@@ -177,7 +179,7 @@ def build(
                 limit_place = place
                 if r == 0:
                     winner = place
-            for k in range(lane, row.size, lanes):
+            for k in entries(row.size, lane, lanes):
                 u = row[k]
                 g = ZERO * u
                 if k == winner:
@@ -193,7 +195,7 @@ def build(
         for n in range(first, vectors.shape[0], step):
             vector = vectors[n]
             square = ZERO * vector[0]
-            for d in range(lane, vector.size, lanes):
+            for d in entries(vector.size, lane, lanes):
                 square += vector[d] * vector[d]
             square = total(square, values, places, lane, lanes)
             if lane == 0:
@@ -206,7 +208,7 @@ def build(
             row = target[n]
             addend = source[n]
             factor = factors[n]
-            for d in range(lane, row.size, lanes):
+            for d in entries(row.size, lane, lanes):
                 row[d] += factor * addend[d]
 
     return SimpleNamespace(

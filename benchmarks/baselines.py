@@ -1,0 +1,92 @@
+"""What the engine is compared with: a straightforward NumPy step, a per-sample (naive) one, and the GEMMs alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hebbcore import gemm
+from hebbcore.update import blocked_is_cheaper
+
+Array = Any
+NAIVE_BYTES = 128 * 2**20  # of per-patch updates (rows, K, D) at a time
+
+
+def patches_of(images: Array, kernel: int) -> Array:
+    """Return the patch matrix (N, D) of a batch, by a strided view and one copy."""
+    if kernel == 0:
+        return images
+    n, height, width, channels = images.shape
+    oh, ow = height - kernel + 1, width - kernel + 1
+    s = images.strides
+    view = np.lib.stride_tricks.as_strided(images, (n, oh, ow, kernel, kernel, channels), (*s[:3], *s[1:]))
+    return view.reshape(n * oh * ow, -1)
+
+
+def swta_shares(scores: Array, patches: Array, weights: Array, temperature: float = 0.02) -> Array:
+    """Return Z (N, K) of SWTA with exp competition."""
+    cosine = scores / np.linalg.norm(patches, axis=1, keepdims=True) / np.linalg.norm(weights, axis=1)
+    y = ((cosine + 1) / 2) ** 2
+    y -= y.max(axis=1, keepdims=True)
+    z = np.exp(y / temperature)
+    return z / z.sum(axis=1, keepdims=True)
+
+
+def numpy_step(images: Array, weights: Array, rule: str, kernel: int, learning_rate: float) -> Array:
+    """Return the new weights (K, D), in the plain matrix form of the rule over the whole batch at once."""
+    x = patches_of(images, kernel)
+    scores = x @ weights.T
+    if rule == "hpca":
+        y = np.maximum(scores, 0)
+        delta = (y.T @ x - np.tril(y.T @ y) @ weights) / len(x)
+    else:
+        z = swta_shares(scores, x, weights)
+        gate = z**2
+        delta = (gate.T @ x - gate.sum(axis=0)[:, None] * weights) / z.sum(axis=0)[:, None]
+    return weights + learning_rate * delta
+
+
+def naive_step(patches: Array, weights: Array, rule: str, learning_rate: float) -> Array:
+    """Return the new weights, from one (K, D) update per patch that is then averaged: what FastHebb replaced."""
+    rows = max(1, NAIVE_BYTES // weights.nbytes)
+    total, mass = np.zeros_like(weights), np.zeros(len(weights), weights.dtype)
+    for start in range(0, len(patches), rows):
+        x = patches[start : start + rows]
+        scores = x @ weights.T
+        if rule == "hpca":
+            y = np.maximum(scores, 0)
+            explained = np.cumsum(y[:, :, None] * weights, axis=1)
+            total += (y[:, :, None] * (x[:, None, :] - explained)).sum(axis=0)
+        else:
+            z = swta_shares(scores, x, weights)
+            total += ((z**2)[:, :, None] * (x[:, None, :] - weights)).sum(axis=0)
+            mass += z.sum(axis=0)
+    return weights + learning_rate * (total / len(patches) if rule == "hpca" else total / mass[:, None])
+
+
+def gemms(xp: Any, rows: int, size: int, units: int, rule: str, precision: str, block: int) -> Callable[[], None]:
+    """Return a function that runs the GEMMs of a step alone, on the whole batch, in the order the engine chooses.
+
+    On the CPU NumPy's, with all BLAS threads; on CUDA the engine's own, whose precision NumPy's interface cannot say.
+    """
+    dtype = gemm.dtype_of(precision)
+    product = gemm.Gemm(precision)
+    multiply = np.matmul if xp is np else product.multiply
+    outer = xp.empty((units, size), dtype)
+    scores, gram = xp.ones((rows, units), dtype), xp.empty((units, units), dtype)
+    x, w, y, lower = (
+        product.operand(xp.ones(shape, dtype)) for shape in ((rows, size), (units, size), (rows, units), (units, units))
+    )
+
+    def forward_and_outer() -> None:
+        multiply(x, w.T, scores)
+        multiply(y.T, x, outer)
+
+    def gram_order() -> None:
+        forward_and_outer()
+        multiply(y.T, y, gram)
+        for i in range(0, units, 256):
+            j = min(i + 256, units)
+            multiply(lower[i:j, :j], w[:j], outer[i:j])
+
+    return gram_order if rule == "hpca" and not blocked_is_cheaper(rows, units, size, block) else forward_and_outer
