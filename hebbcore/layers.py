@@ -86,9 +86,8 @@ class HebbianLayer:
         columns = product.operand(projection).T
         device = backend.device_of(projection)
         for chunk in chunks:
-            rows = (chunk.last - chunk.first) * (chunk.bottom - chunk.top) * g.output[1]
             start = chunk.first * g.positions + chunk.top * g.output[1]
-            target = out[start : start + rows]
+            target = out[start : start + g.rows(chunk)]
             if device == backend.device_of(out):
                 patches, scores = reader.read(images, chunk), target
             else:

@@ -3,6 +3,7 @@
 Inside, images are (n, H, W, C) and a dense layer is a convolution of (n, 1, 1, D) images by 1×1 kernels.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -82,6 +83,10 @@ class Geometry:
             self.kernel == self.size or (self.kernel == (1, 1) and self.stride == (1, 1))
         )
 
+    def rows(self, chunk: Chunk) -> int:
+        """Patches of a chunk."""
+        return (chunk.last - chunk.first) * (chunk.bottom - chunk.top) * self.output[1]
+
     def source_rows(self, output_rows: int) -> int:
         """Rows of the padded image that so many output rows need."""
         return (output_rows - 1) * self.stride[0] + self.kernel[0]
@@ -112,17 +117,27 @@ class PatchReader:
 
     def buffer(self, name: str, like: Array, shape: tuple[int, ...]) -> Array:
         """Return a C-contiguous array of the shape, on the device of `like`, reused from call to call."""
-        size = int(np.prod(shape))
-        kept = self._buffers.get(name)
-        if kept is None or kept.size < size or backend.device_of(kept) != backend.device_of(like):
-            kept = self._buffers[name] = backend.namespace(like).empty(size, self.dtype)
-        return kept[:size].reshape(shape)
+        size = math.prod(shape)
+        if name not in self._buffers or self._buffers[name].size < size:
+            self._buffers.pop(name, None)  # before the larger one is made
+            self._buffers[name] = backend.namespace(like).empty(size, self.dtype)
+        return self._buffers[name][:size].reshape(shape)
+
+    def reserve(self, images: Array, chunks: list[Chunk]) -> None:
+        """Make the buffers as large as the largest chunk needs, so that they do not grow while in use."""
+        g = self.geometry
+        if g.is_reshape:
+            return
+        self.buffer("patches", images, (max(map(g.rows, chunks)), g.patch_size))
+        if g.padding != (0, 0) or images.dtype != self.dtype:
+            lines = max((c.last - c.first) * g.source_rows(c.bottom - c.top) for c in chunks)
+            self.buffer("padded", images, (lines, g.size[1] + 2 * g.padding[1], g.channels))
 
     def read(self, images: Array, chunk: Chunk, out: Array | None = None) -> Array:
         """Return the chunk's patches (rows, D), in out if given; without out perhaps a view of the images."""
         g = self.geometry
         part = images[chunk.first : chunk.last]
-        rows = (chunk.last - chunk.first) * (chunk.bottom - chunk.top) * g.output[1]
+        rows = g.rows(chunk)
         if g.is_reshape:
             if g.kernel == (1, 1):
                 part = part[:, chunk.top : chunk.bottom]
@@ -216,7 +231,7 @@ def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, pad
     out = backend.namespace(array).empty((len(array) * geometry.positions, geometry.patch_size), reader.dtype)
     done = 0
     for chunk in geometry.chunks(len(array), 2**16):
-        rows = (chunk.last - chunk.first) * (chunk.bottom - chunk.top) * geometry.output[1]
+        rows = geometry.rows(chunk)
         reader.read(array, chunk, out[done : done + rows])
         done += rows
     return out

@@ -111,7 +111,6 @@ class BatchedUpdate:
             product.multiply(left, product.operand(weights[:j]), sums.outer[i:j], add=True)
 
 
-
 class _Lane:
     """One thread's buffers and sums."""
 
@@ -135,6 +134,8 @@ class _Lane:
         """Return the sums over the chunks; blocked: take a Gram decay off on the way, in blocks of units."""
         sums = Sums(self.outer)
         columns = self.gemm.operand(projection).T
+        self.reader.reserve(images, chunks)
+        self.reader.buffer("scores", images, (max(map(self.geometry.rows, chunks)), self.units))
         for i, chunk in enumerate(chunks):
             patches = self.reader.read(images, chunk)
             operand = self.gemm.operand(patches)

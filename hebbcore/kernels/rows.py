@@ -94,36 +94,51 @@ def build(
     def kwta(first, step, cell, lane, lanes, values, places, scores, unit_norms, winners, decay):
         """scores ← 1 where scores / unit_norms is at least the row's winners-th largest, else 0; decay += its sums.
 
-        The winners-th largest is found by bisection of the values: it ends when exactly `winners` entries lie at or
-        above the middle, or when no number lies between the bounds (ties).
+        The winners-th largest lies in low ≤ · < top. Halving ends it when exactly `winners` scores lie at or above the
+        middle; against ties, the bounds move to scores now and then, and top is then tried itself.
         """
         cell_decay = decay[cell]
         for n in range(first, scores.shape[0], step):
             row = scores[n]
             top = -INFINITY + row[0]
-            low_negated = -INFINITY + row[0]
+            low = -INFINITY + row[0]  # negated: highest finds the largest
             for k in entries(row.size, lane, lanes):
                 v = row[k] / unit_norms[k]
                 row[k] = v
                 top = max(top, v)
-                low_negated = max(low_negated, -v)
+                low = max(low, -v)
             top = highest(top, values, places, lane, lanes)
-            low = -highest(low_negated, values, places, lane, lanes)
+            low = -highest(low, values, places, lane, lanes)
             middle = top
-            while True:
+            halvings = 0
+            while low < top:  # never true for NaN
                 count = ZERO * top
                 for k in entries(row.size, lane, lanes):
                     count += ONE if row[k] >= middle else ZERO
                 count = total(count, values, places, lane, lanes)
                 if count >= winners:
                     low = middle
-                    if middle == top or count == winners:
+                    if count == winners:
                         break
                 else:
                     top = middle
-                middle = low * HALF + top * HALF
-                if not low < middle < top:  # no number lies between them (or a score is NaN)
-                    break
+                halvings += 1
+                if halvings % 8 == 0:
+                    above = -top
+                    below = low
+                    for k in entries(row.size, lane, lanes):
+                        v = row[k]
+                        if v >= low:
+                            above = max(above, -v)
+                        if v < top:
+                            below = max(below, v)
+                    low = -highest(above, values, places, lane, lanes)
+                    top = highest(below, values, places, lane, lanes)
+                    middle = top
+                else:
+                    middle = low * HALF + top * HALF
+                    if not low < middle < top:  # no number lies between them
+                        break
             for k in entries(row.size, lane, lanes):
                 g = ONE if row[k] >= low else ZERO
                 cell_decay[k] += g

@@ -1,0 +1,101 @@
+"""Compile every CUDA kernel to PTX and assemble it, without a GPU or a driver; print what ptxas reports as JSON.
+
+Run in a process of its own, without Numba's simulator: `python tests/compile_ptx.py PTXAS`.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from numba import boolean, cuda, float32, float64, int64, uint16, uint32
+
+from hebbcore.kernels import cuda as kernels
+
+ARCHITECTURES = ((8, 0), (9, 0))
+FLOATS = {"float32": float32, "float64": float64}
+
+
+def signatures(number):
+    """Return the argument types of the row programs' launches: C-contiguous arrays and scalars of the scores' dtype."""
+    vector, matrix = number[::1], number[:, ::1]
+    return {
+        "softmax": (matrix, number),
+        "swta": (matrix, vector, vector, number, boolean, matrix, matrix),
+        "kwta": (matrix, vector, int64, matrix),
+        "soft_hebb": (matrix, number, boolean, matrix),
+        "ranked": (matrix, int64, number, matrix),
+        "norms": (matrix, vector),
+        "add_scaled": (matrix, vector, matrix),
+    }
+
+
+def kernels_and_types():
+    """Yield (name, dtype, kernel, argument types) of every kernel; the types are None where none are known here."""
+    for dtype, number in FLOATS.items():
+        types = signatures(number)
+        for name, kernel in vars(kernels.compiled(np.dtype(dtype))).items():
+            yield name, dtype, kernel, types.get(name)
+    others = {
+        "gather_kernel": [(d, (n[::1], int64[::1], int64[::1], n[:, ::1])) for d, n in FLOATS.items()],
+        "bfloat16_kernel": [("uint32", (uint32[::1], uint16[::1]))],
+    }
+    for name, value in vars(kernels).items():
+        if hasattr(value, "py_func") and not value.targetoptions.get("device"):
+            for dtype, types in others.get(name, [("unknown", None)]):
+                yield name, dtype, value, types
+
+
+def assemble(ptxas, ptx, architecture):
+    """Return the report of `ptxas -v`: numbers by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "kernel.ptx")
+        source.write_text(ptx)
+        command = [ptxas, "-v", f"-arch={architecture}", str(source), "-o", str(Path(folder, "kernel.cubin"))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    text = done.stdout + done.stderr
+    if done.returncode:
+        return {"error": text}
+    found = {
+        "registers": r"Used (\d+) registers",
+        "spill_stores": r"(\d+) bytes spill stores",
+        "spill_loads": r"(\d+) bytes spill loads",
+        "stack": r"(\d+) bytes stack frame",
+        "shared": r"(\d+) bytes smem",
+    }
+    # of several functions in one file (a kernel and what it calls without inlining) the largest number counts
+    return {name: max(map(int, re.findall(pattern, text)), default=0) for name, pattern in found.items()}
+
+
+def main(ptxas):
+    """Print {"name dtype architecture": report}."""
+    reports = {}
+    with ThreadPoolExecutor() as pool:
+        for cc in ARCHITECTURES:
+            # device functions ask for the current device's capability, and there is none here
+            cuda.dispatcher.get_current_device = lambda cc=cc: SimpleNamespace(compute_capability=cc)
+            kernels.compiled.cache_clear()
+            architecture = f"sm_{cc[0]}{cc[1]}"
+            for name, dtype, kernel, types in kernels_and_types():
+                key = f"{name} {dtype} {architecture}"
+                if types is None:
+                    reports[key] = {"error": f"tests/compile_ptx.py knows no argument types of {name}; add them"}
+                    continue
+                try:
+                    ptx, _ = cuda.compile_ptx(kernel.py_func, types, cc=cc)
+                except Exception as error:
+                    reports[key] = {"error": str(error)}
+                    continue
+                report = pool.submit(assemble, ptxas, ptx, architecture)
+                reports[key] = (report, sorted(set(re.findall(r"^.*\.f64.*$", ptx, re.MULTILINE)))[:5])
+    finished = {k: r if isinstance(r, dict) else r[0].result() | {"f64": r[1]} for k, r in reports.items()}
+    print(json.dumps(finished))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,64 @@
+"""Without a GPU the CUDA kernels run in Numba's simulator, which must be chosen before Numba is first imported."""
+
+import os
+import sys
+from pathlib import Path
+
+try:
+    import cupy
+
+    cupy.ones((2, 2)) @ cupy.ones((2, 2))
+    GPU = True
+except Exception:  # whatever keeps CuPy from working, the simulator takes its place
+    GPU = False
+if not GPU:
+    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+
+import numpy as np
+import pytest
+
+import hebbcore
+from hebbcore import kernels
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("HEBBCORE_SHARED", ROOT.parent / "shared"))
+
+
+def pytest_collection_modifyitems(items):
+    """Skip gpu-marked tests with what hebbcore found."""
+    cuda = next(device for device in hebbcore.devices() if device.name == "cuda")
+    for item in items:
+        if "gpu" in item.keywords and not cuda.works:
+            item.add_marker(pytest.mark.skip(reason=cuda.detail))
+
+
+@pytest.fixture
+def few_threads(monkeypatch):
+    """Make CUDA's blocks and grids small: the simulator starts a Python thread for each CUDA thread."""
+    if GPU:
+        pytest.skip("the simulator is off: a GPU works")
+    from hebbcore.kernels import cuda
+
+    monkeypatch.setattr(cuda, "_lanes", lambda columns: 4)
+    monkeypatch.setattr(cuda, "MAX_BLOCKS", 3)
+    monkeypatch.setattr(cuda, "GATHER_THREADS", (2, 2))
+    return cuda
+
+
+@pytest.fixture(params=["cpu", "simulator"])
+def backend_module(request, monkeypatch):
+    """Run the whole engine on NumPy arrays with the CPU's kernels, then with CUDA's in the simulator."""
+    if request.param == "simulator":
+        request.getfixturevalue("few_threads")
+        monkeypatch.setitem(kernels.MODULES, "cpu", "cuda")
+        monkeypatch.setattr("hebbcore.update.scatter_is_cheaper", lambda *sizes: False)
+        monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 10**9)  # CUDA has one lane
+    return request.param
+
+
+@pytest.fixture
+def generator():
+    """Return a seeded random generator."""
+    return np.random.default_rng(0)

@@ -1,0 +1,168 @@
+"""Imports go one way, CuPy stays optional, and importing hebbcore is cheap."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Every module of the package: each may import only from the ones before it. A package comes where its __init__ belongs.
+ORDER = [
+    "hebbcore.checks",
+    "hebbcore.backend",
+    "hebbcore.parallel",
+    "hebbcore.kernels",  # picks a kernel module at run time
+    "hebbcore.kernels.elementary",
+    "hebbcore.kernels.rows",
+    "hebbcore.kernels.cpu",
+    "hebbcore.kernels.cuda",
+    "hebbcore.gemm",
+    "hebbcore.patches",
+    "hebbcore.competition",
+    "hebbcore.rules.base",
+    "hebbcore.rules.hpca",
+    "hebbcore.rules.softhebb",
+    "hebbcore.rules.krotov",
+    "hebbcore.rules.winner_take_all",
+    "hebbcore.rules",
+    "hebbcore.plan",
+    "hebbcore.update",
+    "hebbcore.layers",
+    "hebbcore.data",
+    "hebbcore.training",
+    "hebbcore",
+]
+KNOWS_ALL = "hebbcore.cli"  # the one module that may know the loaders too
+CUPY_FILES = {"hebbcore.backend", "hebbcore.gemm", "hebbcore.kernels.cuda"}
+
+
+def module_name(path):
+    """Return the dotted name of a file of the repository."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules_of(package):
+    """Return {dotted name: path} of a package's files."""
+    return {module_name(path): path for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+HEBBCORE, LOADERS = modules_of("hebbcore"), modules_of("loaders")
+KNOWN = {**HEBBCORE, **LOADERS}
+
+
+def imports_of(source, name, is_package):
+    """Return the set of (module, whether imported inside a function) that source code imports."""
+    found = set()
+
+    def visit(node, inside):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.update((alias.name, inside) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = child.module or ""
+                if child.level:
+                    parents = name.split(".")
+                    parents = parents[: len(parents) - child.level + is_package]
+                    base = ".".join([*parents, base] if base else parents)
+                for alias in child.names:
+                    whole = f"{base}.{alias.name}"
+                    found.add((whole if whole in KNOWN else base, inside))
+            visit(child, inside or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+
+    visit(ast.parse(source), False)
+    return found
+
+
+def imports_of_file(name):
+    path = KNOWN[name]
+    return imports_of(path.read_text(encoding="utf-8"), name, path.name == "__init__.py")
+
+
+def belongs_to(module, package):
+    return module == package or module.startswith(package + ".")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import cupy", ("cupy", False)),
+        ("import cupy.cuda as gpu", ("cupy.cuda", False)),
+        ("try:\n    from cupy.cuda import cublas\nexcept ImportError:\n    pass", ("cupy.cuda", False)),
+        ("class A:\n    import cupy", ("cupy", False)),
+        ("def f():\n    import cupy", ("cupy", True)),
+        ("def f():\n    if f:\n        from cupy import cuda", ("cupy", True)),
+        ("from hebbcore import backend", ("hebbcore.backend", False)),
+        ("from hebbcore import train_layer", ("hebbcore", False)),
+        ("from hebbcore.kernels import rows", ("hebbcore.kernels.rows", False)),
+        ("from hebbcore.backend import Array", ("hebbcore.backend", False)),
+        ("from . import hpca", ("hebbcore.rules.hpca", False)),
+        ("from .. import backend", ("hebbcore.backend", False)),
+        ("from ..backend import Array", ("hebbcore.backend", False)),
+    ],
+)
+def test_these_tests_see_every_form_of_import(source, expected):
+    assert imports_of(source, "hebbcore.rules.base", is_package=False) == {expected}
+
+
+def test_relative_imports_of_a_package_start_at_itself():
+    assert imports_of("from .base import Rule", "hebbcore.rules", True) == {("hebbcore.rules.base", False)}
+
+
+@pytest.mark.parametrize("name", HEBBCORE)
+def test_a_module_imports_only_from_earlier_ones(name):
+    if name == KNOWS_ALL:
+        return
+    if name not in ORDER:
+        pytest.fail(f"{name} is new: add it to ORDER in tests/test_imports.py, after everything that it imports.")
+    earlier = ORDER[: ORDER.index(name)]
+    own = {module for module, _ in imports_of_file(name) if belongs_to(module, "hebbcore")}
+    assert own <= set(earlier), f"{name} imports {sorted(own - set(earlier))}, which come after it"
+
+
+def test_the_order_lists_no_module_twice_and_none_that_is_gone():
+    assert len(ORDER) == len(set(ORDER))
+    assert set(ORDER) <= set(HEBBCORE)
+
+
+@pytest.mark.parametrize("name", [name for name in HEBBCORE if name != KNOWS_ALL])
+def test_hebbcore_does_not_know_the_loaders(name):
+    assert not [module for module, _ in imports_of_file(name) if belongs_to(module, "loaders")]
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_the_loaders_do_not_know_hebbcore(name):
+    assert not [module for module, _ in imports_of_file(name) if belongs_to(module, "hebbcore")]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_cupy_is_imported_in_functions_of_few_files(name):
+    places = [inside for module, inside in imports_of_file(name) if belongs_to(module, "cupy")]
+    assert all(places), f"{name} imports cupy at module level"
+    assert not places or name in CUPY_FILES, f"{name} imports cupy; only {sorted(CUPY_FILES)} may"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_torch_and_jax_are_never_imported(name):
+    assert not [module for module, _ in imports_of_file(name) if module.split(".")[0] in ("torch", "jax")]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Return the names of all modules that a fresh `import hebbcore` loads."""
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_ENABLE_CUDASIM"}
+    command = [sys.executable, "-c", "import hebbcore, sys; print('\\n'.join(sys.modules))"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "heavy", ["cupy", "torch", "jax", "sklearn", "loaders", "numba.cuda", "numba_cuda", "PIL", "h5py", "matplotlib"]
+)
+def test_importing_hebbcore_does_not_load(loaded, heavy):
+    assert "hebbcore.training" in loaded
+    assert not [name for name in loaded if belongs_to(name, heavy)]

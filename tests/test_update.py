@@ -1,0 +1,216 @@
+"""The batched update: orders of multiplication, chunks, threads and memory do not change the answer."""
+
+import functools
+import multiprocessing
+import threading
+import tracemalloc
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import reference
+import threadpoolctl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hebbcore
+from hebbcore import parallel, update
+
+HPCA_ORDERS = [True, False]
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Return float64 images."""
+    return np.random.default_rng(1).normal(size=(30, 9, 8, 3))
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """Return float64 weights."""
+    return np.random.default_rng(2).normal(size=(20, 3, 3, 3)) / 5
+
+
+def close(actual, expected, relative=1e-12):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=relative * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("blocked", HPCA_ORDERS)
+@pytest.mark.parametrize("block", [1, 7, 64])
+@pytest.mark.parametrize("rule", ["relu", "tanh"])
+def test_gram_and_blocked_orders_agree(images, weights, blocked, block, rule, monkeypatch):
+    expected = reference.weight_update(images[:3], weights, "hpca", activation=rule)
+    monkeypatch.setattr(update, "blocked_is_cheaper", lambda *sizes: blocked)
+    monkeypatch.setattr(update, "_BLOCK_UNITS", {"cpu": block})
+    monkeypatch.setattr(update, "_GRAM_ROWS", block)
+    before = images.copy()
+    close(hebbcore.weight_update(images[:3], weights, hebbcore.HPCA(rule)), expected)
+    dense = reference.weight_update(images[:, 0, 0], weights[:, 0, 0], "hpca", activation=rule)
+    close(hebbcore.weight_update(images[:, 0, 0], weights[:, 0, 0], hebbcore.HPCA(rule)), dense)
+    np.testing.assert_array_equal(images, before)  # the blocked order overwrites patches, never images
+
+
+def test_the_cheaper_order_is_chosen():
+    assert update.blocked_is_cheaper(64, 4096, 2304, 64)
+    assert not update.blocked_is_cheaper(50176, 96, 75, 64)
+
+
+@pytest.mark.parametrize("rule", [hebbcore.KWTA(2), hebbcore.HardWTA(), hebbcore.Krotov()], ids=repr)
+def test_scattering_and_multiplying_agree(images, weights, rule, monkeypatch):
+    results = []
+    for scatter in (True, False):
+        monkeypatch.setattr(update, "scatter_is_cheaper", lambda *sizes, scatter=scatter: scatter)
+        results.append(hebbcore.weight_update(images, weights, rule))
+    close(*results)
+
+
+@pytest.mark.parametrize("workspace", ["60 KiB", "200 KiB", "1 MiB", "64 MiB"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("rule", hebbcore.RULES)
+def test_workspace_and_threads_do_not_change_the_result(images, weights, rule, workspace, threads, monkeypatch):
+    expected = hebbcore.weight_update(images, weights, rule)
+    monkeypatch.setattr(parallel, "threads", lambda: threads)
+    monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 16)
+    monkeypatch.setattr("hebbcore.gemm._SPLIT_PRODUCTS", 1)
+    close(hebbcore.weight_update(images, weights, rule, workspace=workspace), expected)
+    layer = hebbcore.HebbianLayer(weights, hebbcore.RULES[rule](), precision="float64")
+    close(layer.transform(images, workspace=workspace), layer.transform(images))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    cut=st.integers(1, 29),
+    rule=st.sampled_from([hebbcore.HPCA(), hebbcore.HPCA("identity")]),
+    order=st.permutations(range(30)),
+)
+def test_changes_add_up_over_samples_in_any_order(images, weights, cut, rule, order):
+    whole = hebbcore.weight_update(images, weights, rule)
+    shuffled = images[np.array(order)]
+    parts = [hebbcore.weight_update(part, weights, rule) for part in (shuffled[:cut], shuffled[cut:])]
+    close((cut * parts[0] + (30 - cut) * parts[1]) / 30, whole)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    rule=st.sampled_from(sorted(hebbcore.RULES)),
+    order=st.permutations(range(30)),
+    kibibytes=st.integers(40, 4000),
+)
+def test_order_of_samples_and_workspace_do_not_matter(images, weights, rule, order, kibibytes):
+    whole = hebbcore.weight_update(images, weights, rule)
+    permuted = hebbcore.weight_update(images[np.array(order)], weights, rule, workspace=kibibytes * 1024)
+    close(permuted, whole)
+
+
+@pytest.mark.parametrize("rule", ["hpca", "swta", "kwta", "softhebb"])
+def test_memory_does_not_grow_with_the_batch(rule):
+    few = np.ones((64, 12, 12, 8), np.uint8)
+    many = np.ones((4096, 12, 12, 8), np.uint8)  # its patches would be 1.1 GB
+    weights = np.ones((32, 3, 3, 8), np.float32)
+    peaks = []
+    for images in (few, few, many):  # the first run compiles
+        tracemalloc.start()
+        hebbcore.weight_update(images, weights, rule, workspace="4 MiB")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 2**20
+    assert peaks[2] < 4 * 2**20 + 3 * weights.nbytes + 2**17  # the workspace, ΔW, and what the objects take
+
+
+@dataclass(frozen=True)
+class Oja(hebbcore.Rule):
+    """Oja's rule for each unit by itself."""
+
+    def gate(self, scores, norms):
+        return hebbcore.Gate(scores, decay=(scores * scores).sum(axis=0))
+
+
+def test_a_users_own_rule(images, weights):
+    delta = hebbcore.weight_update(images, weights, Oja())
+    x, w = reference.patches(images, 3), weights.reshape(20, -1)
+    y = x @ w.T
+    close(delta.reshape(20, -1), (y.T @ x - (y**2).sum(axis=0)[:, None] * w) / len(x))
+    layer = hebbcore.train_layer(images, 20, 3, rule=Oja(), learning_rate=1e-3, epochs=2)
+    assert layer.transform(images).shape == (30, 7, 6, 20)
+
+
+@dataclass(frozen=True)
+class Broken(hebbcore.Rule):
+    """A rule that fails."""
+
+    def gate(self, scores, norms):
+        raise KeyError("broken on purpose")
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_an_error_in_a_thread_reaches_the_caller_and_blas_gets_its_threads_back(images, weights, monkeypatch):
+    before = blas_threads()
+    monkeypatch.setattr(parallel, "threads", lambda: 2)
+    with pytest.raises(KeyError, match="broken on purpose"):
+        hebbcore.weight_update(images, weights, Broken())
+    assert blas_threads() == before
+
+
+def test_a_rule_without_a_gate_says_so(images, weights):
+    with pytest.raises(NotImplementedError, match="Rule must define gate"):
+        hebbcore.weight_update(images, weights, hebbcore.Rule())
+
+
+def test_threads_of_the_user_can_train_at_the_same_time(images, weights, monkeypatch):
+    monkeypatch.setattr(parallel, "threads", lambda: 2)
+    monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 16)
+    before, results = blas_threads(), {}
+    alone = hebbcore.weight_update(images, weights, "swta")
+
+    def work(name):
+        for _ in range(10):
+            results[name] = hebbcore.weight_update(images, weights, "swta")
+
+    users = [threading.Thread(target=work, args=(name,)) for name in range(3)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert blas_threads() == before
+    for result in results.values():
+        np.testing.assert_array_equal(result, alone)
+
+
+def test_blas_limits_of_the_user_are_respected():
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        assert parallel.threads() == 1
+
+
+def _in_child(pipe, images, weights):
+    pipe.send(hebbcore.weight_update(images, weights, "swta"))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_it_works_after_a_fork(images, weights, monkeypatch):
+    monkeypatch.setattr(parallel, "threads", lambda: 2)
+    monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 16)
+    expected = hebbcore.weight_update(images, weights, "swta")  # starts threads, which a fork does not copy
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_in_child, args=(sender, images, weights))
+    child.start()
+    assert receiver.poll(60), "the child hangs"
+    np.testing.assert_array_equal(receiver.recv(), expected)
+    child.join()
+
+
+def test_run_returns_in_order_and_raises_the_first_tasks_error():
+    assert parallel.run([functools.partial(int, str(i)) for i in range(7)]) == list(range(7))
+    with pytest.raises(ValueError, match="'a'"):
+        parallel.run([functools.partial(int, text) for text in ("1", "a", "b")])
+
+
+@pytest.mark.parametrize(("length", "parts"), [(1, 1), (7, 3), (3, 7), (8, 2)])
+def test_cuts_cover_all_without_empty_parts(length, parts):
+    cuts = parallel.cuts(length, parts)
+    assert [i for start, end in cuts for i in range(start, end)] == list(range(length))
+    assert len(cuts) == min(length, parts)
+    assert all(start < end for start, end in cuts)
