@@ -32,8 +32,8 @@ from hebbcore.update import _BLOCK_UNITS, BatchedUpdate, add_scaled
 
 LEARNING_RATE = 1e-3
 NAIVE_PATCHES = 2000
-SECONDS = 4.0  # per measurement
-REST = 0.05  # seconds before each: BLAS's threads spin on for about half of that after a product
+ROUNDS, WARM_REPEATS, REPEATS = 5, 2, 3
+REST = 0.2  # seconds; the threads of BLAS spin on for some 0.1 s after a product
 
 
 class Stepper:
@@ -58,21 +58,21 @@ class Stepper:
 
 
 def alternate(functions: dict[str, Callable[[], Any]], synchronize: Callable[[], None]) -> dict[str, float]:
-    """Return the median milliseconds of each function, run in turn so that they share the machine's noise."""
-    for function in functions.values():
-        function()
-    synchronize()
+    """Return the median milliseconds of each function in steady state.
+
+    The functions take turns, so that they share the machine's noise. A turn begins with a rest, in which the threads of
+    the one before stop spinning, and repeats the function; its first repeats are not counted.
+    """
     times: dict[str, list[float]] = {name: [] for name in functions}
-    start = time.perf_counter()
-    while len(next(iter(times.values()))) < 3 or time.perf_counter() - start < SECONDS:
+    for _ in range(ROUNDS):
         for name, function in functions.items():
             time.sleep(REST)
-            function()
-            synchronize()
-            begin = time.perf_counter()
-            function()
-            synchronize()
-            times[name].append(1e3 * (time.perf_counter() - begin))
+            for repeat in range(WARM_REPEATS + REPEATS):
+                begin = time.perf_counter()
+                function()
+                synchronize()
+                if repeat >= WARM_REPEATS:
+                    times[name].append(1e3 * (time.perf_counter() - begin))
     return {name: statistics.median(values) for name, values in times.items()}
 
 

@@ -127,7 +127,7 @@ def _host_or_dlpack(value: Any) -> Array:
 
 
 def to_device(array: Any, device: str) -> Array:
-    """Return the array on "cpu" (NumPy) or "cuda" (CuPy); no copy if it is there already.
+    """Return the array on "cpu" (NumPy) or "cuda" (CuPy, its current device); no copy if it is there already.
 
     Raises RuntimeError if "cuda" does not work here.
     """

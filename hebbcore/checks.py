@@ -60,7 +60,7 @@ def byte_size(function: str, name: str, value: Any) -> int:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
         if match is None or match[2].lower() not in _UNITS:
             raise ValueError(f'{function}: {name} must be bytes or text like "256 MiB" or "2 GB", got {value!r}.')
-        return int(float(match[1]) * _UNITS[match[2].lower()])
+        value = round(float(match[1]) * _UNITS[match[2].lower()])
     return integer(function, name, value, 1)
 
 

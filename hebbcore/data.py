@@ -51,7 +51,7 @@ class IterableBatches:
         empty = True
         for batch in self.source:
             empty = False
-            yield batch[0] if isinstance(batch, tuple) else batch
+            yield batch[0] if isinstance(batch, tuple) and batch else batch
         if empty:
             again = "; it can be iterated once only" if number else ""
             raise ValueError(f"{self.function}: data gave no batch in epoch {number + 1}{again}.")

@@ -85,6 +85,8 @@ class HebbianLayer:
         reader, product = PatchReader(g, projection.dtype), gemm.Gemm(self.precision, threads)
         columns = product.operand(projection).T
         device = backend.device_of(projection)
+        if device == backend.device_of(images):
+            reader.reserve(images, chunks)
         for chunk in chunks:
             start = chunk.first * g.positions + chunk.top * g.output[1]
             target = out[start : start + g.rows(chunk)]
@@ -105,7 +107,8 @@ def fit_images(function: str, images: Any, weights_shape: tuple[int, ...], name:
 
     Raises ValueError if the features or channels differ.
     """
-    array = as_images(function, name, images)
+    given = backend.as_array(function, name, images)
+    array = as_images(function, name, given)
     if len(weights_shape) == 2:
         array = array.reshape(len(array), 1, 1, -1)
         if array.shape[3] != weights_shape[1]:
@@ -113,10 +116,10 @@ def fit_images(function: str, images: Any, weights_shape: tuple[int, ...], name:
                 f"{function}: {name} have {array.shape[3]} features but the weights {weights_shape[1]} "
                 f"(shape {weights_shape})."
             )
-    elif getattr(images, "ndim", 4) == 2:
+    elif given.ndim == 2:
         raise ValueError(
-            f"{function}: {name} must be (n, height, width, channels) for convolutional weights {weights_shape}, "
-            f"got shape {images.shape}."
+            f"{function}: {name} must be (n, height, width, channels) for a convolution by kernels of "
+            f"{weights_shape[1]}×{weights_shape[2]}, got shape {given.shape}."
         )
     elif array.shape[3] != weights_shape[3]:
         raise ValueError(

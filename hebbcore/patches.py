@@ -174,7 +174,8 @@ class PatchReader:
             low, high = max(0, start), min(height, start + count)
             if ph or pw:
                 padded[...] = 0
-            _convert(part[:, low:high], inside[:, low - start : high - start])
+            if low < high:  # else the band lies in the padding
+                _convert(part[:, low:high], inside[:, low - start : high - start])
         return padded
 
 

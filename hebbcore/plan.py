@@ -27,9 +27,11 @@ def share_chunks(
     """
     g, item = geometry, dtype_of(precision).itemsize
     width = g.output[1]
-    patch_bytes = (g.patch_size + units + 1) * item + 8
+    patch_bytes = (g.patch_size + units + 1) * item
+    if device == "cuda":  # the starts of patches, and the blocked order's copies of its block of G
+        patch_bytes += 16 + 2 * min(units, 256) * item
     if precision == "bf16":
-        patch_bytes += 2 * (g.patch_size + units)
+        patch_bytes += 2 * (2 * g.patch_size + units)
     padded_bytes = max(g.stride[0], g.kernel[0]) * (g.size[1] + 2 * g.padding[1]) * g.channels * item
     line_bytes = width * patch_bytes + padded_bytes  # one row of an image's output
     available = workspace - kernels.for_device(device).cell_bytes(units, item)

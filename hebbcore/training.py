@@ -60,6 +60,8 @@ def weight_update(
     array = fit_images(function, images, weights.shape)
     backend.same_device(function, "images", array, "weights", weights)
     dtype = gemm.check_precision(function, precision or weights.dtype.name, backend.device_of(weights))
+    if weights.ndim == 2:
+        _no_steps(function, stride, padding)
     g = _geometry(function, array, weights.shape, stride, padding, padding_mode)
     rule.check_units(function, len(weights))
     if check_finite:
@@ -125,8 +127,8 @@ def train_layer(
     place = backend.resolve(function, device)
     dtype = gemm.check_precision(function, precision, place)
     kernel = None if kernel_size is None else checks.pair(function, "kernel_size", kernel_size, 1)
-    if kernel is None and (stride, padding) != (1, 0):
-        raise ValueError(f"{function}: stride and padding need a kernel_size; a dense layer has neither.")
+    if kernel is None:
+        _no_steps(function, stride, padding)
     weight_generator, order_generator = np.random.default_rng(seed).spawn(2)
     batches = as_batches(function, data, batch_size, order_generator if shuffle else None, epochs, check_finite)
     first_epoch = batches.epoch(0)
@@ -183,6 +185,12 @@ def _as_weights(function: str, name: str, value: Any) -> Array:
             f"got shape {array.shape}."
         )
     return array
+
+
+def _no_steps(function: str, stride: Any, padding: Any) -> None:
+    """Raise ValueError if a dense layer is given a stride or padding."""
+    if stride not in (1, (1, 1)) or padding not in (0, (0, 0)):
+        raise ValueError(f"{function}: stride and padding are for convolutions; a dense layer has neither.")
 
 
 def _match_initial(function: str, weights: Array, units: int, kernel: tuple[int, int] | None) -> None:

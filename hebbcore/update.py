@@ -104,11 +104,11 @@ class BatchedUpdate:
     def _subtract_gram_decay(self, sums: Sums, weights: Array) -> None:
         """outer ← outer − tril(gram) W, block by block to skip the upper half."""
         xp, product = backend.namespace(weights), self._gemm
-        lower = -xp.tril(sums.gram)
+        lower, right = -xp.tril(sums.gram), product.operand(weights)
         for i in range(0, self.units, _GRAM_ROWS):
             j = min(i + _GRAM_ROWS, self.units)
             left = product.operand(xp.ascontiguousarray(lower[i:j, :j]))
-            product.multiply(left, product.operand(weights[:j]), sums.outer[i:j], add=True)
+            product.multiply(left, right[:j], sums.outer[i:j], add=True)
 
 
 class _Lane:

@@ -27,7 +27,7 @@ def signatures(number):
     return {
         "softmax": (matrix, number),
         "swta": (matrix, vector, vector, number, boolean, matrix, matrix),
-        "kwta": (matrix, vector, int64, matrix),
+        "kwta": (matrix, vector, number, matrix),
         "soft_hebb": (matrix, number, boolean, matrix),
         "ranked": (matrix, int64, number, matrix),
         "norms": (matrix, vector),

@@ -5,6 +5,7 @@ Under Numba's simulator (NUMBA_ENABLE_CUDASIM=1) the same launches work on NumPy
 
 import functools
 import math
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -169,6 +170,8 @@ def bfloat16_kernel(bits, out):
     """out (uint16) ← the upper half of float32 bits (uint32), rounded to nearest, ties to even."""
     for i in range(cuda.grid(1), bits.size, cuda.gridsize(1)):
         b = np.uint32(bits[i])
+        if (b & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):  # NaN, whose rounding could carry into the sign
+            b = np.uint32(0x7FC00000)
         out[i] = np.uint16((b + np.uint32(0x7FFF) + ((b >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
@@ -184,7 +187,10 @@ def _launch(kernel: Any, blocks: int, threads: int | tuple[int, int], *arguments
             else a
             for a in arguments
         )
-        kernel[blocks, threads, stream](*arguments)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Grid size")  # small layers are as they are
+            configured = kernel[blocks, threads, stream]
+        configured(*arguments)
     else:
         kernel[blocks, threads](*arguments)
 
@@ -207,7 +213,8 @@ def swta(scores: Any, patch_norms: Any, unit_norms: Any, sharpness: float, power
 
 def kwta(scores: Any, unit_norms: Any, winners: int, decay: Any) -> None:
     """See rows.py."""
-    _by_rows("kwta", scores, unit_norms, winners, decay, blocks=len(decay))
+    # a number of the scores' dtype: comparing float32 with an int goes by float64
+    _by_rows("kwta", scores, unit_norms, scores.dtype.type(winners), decay, blocks=len(decay))
 
 
 def soft_hebb(scores: Any, sharpness: float, anti: bool, decay: Any) -> None:

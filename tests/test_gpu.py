@@ -1,0 +1,243 @@
+"""The whole engine on a real GPU, against the float64 oracle. Skipped, with the reason, where none works."""
+
+import numpy as np
+import pytest
+import reference
+
+import hebbcore
+from hebbcore import HPCA, KWTA, SWTA, HardWTA, HebbianLayer, Krotov, SoftHebb
+from hebbcore.kernels import cpu
+
+pytestmark = pytest.mark.gpu
+
+RULES = {
+    "hpca": [HPCA(), HPCA("tanh"), HPCA("identity")],
+    "swta": [SWTA(), SWTA(0.005), SWTA(0.05, "power")],
+    "kwta": [KWTA(), KWTA(3)],
+    "softhebb": [SoftHebb(), SoftHebb(0.5, 3.0, False, None), SoftHebb(p=2.5)],
+    "hardwta": [HardWTA(), HardWTA(p=3)],
+    "krotov": [Krotov(), Krotov(3.0, 3, 0.2)],
+}
+CASES = [pytest.param(name, rule, id=repr(rule)) for name, rules in RULES.items() for rule in rules]
+SMOOTH = [pytest.param(name, rule, id=repr(rule)) for name, rule in (("hpca", HPCA()), ("softhebb", SoftHebb()))]
+
+# largest error as a part of the largest entry of ΔW: tf32 keeps 11 bits of a factor, bf16 8
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
+
+SHAPES = [(1, 1), (3, 5), (7, 2), (40, 33), (64, 256), (5, 257), (3, 4100), (5000, 3)]
+
+
+@pytest.fixture
+def cupy():
+    return pytest.importorskip("cupy")
+
+
+def parameters(name, rule):
+    known = reference.DEFAULTS[name]
+    return {key: value for key, value in vars(rule).items() if key in known}
+
+
+def close(actual, expected, precision):
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(actual.get(), expected, rtol=0, atol=TOLERANCES[precision] * scale)
+
+
+def arrays(generator, kind, dtype, units=11):
+    """Return images and weights for a dense or a convolutional layer."""
+    if kind == "dense":
+        images, weights = generator.normal(size=(40, 23)), generator.normal(size=(units, 23))
+    else:
+        images, weights = generator.normal(size=(3, 8, 7, 2)), generator.normal(size=(units, 3, 2, 2))
+    return images.astype(dtype), (weights / 4).astype(dtype)
+
+
+def update(cupy, images, weights, rule, **options):
+    return hebbcore.weight_update(cupy.asarray(images), cupy.asarray(weights), rule, **options)
+
+
+def test_the_cases_cover_every_rule():
+    assert set(RULES) == set(hebbcore.RULES)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["dense", "zeros", "reflect"])
+@pytest.mark.parametrize(("name", "rule"), CASES)
+def test_every_rule_agrees_with_the_oracle(cupy, name, rule, kind, precision, generator):
+    images, weights = arrays(generator, kind, precision)
+    options = {} if kind == "dense" else {"stride": (1, 2), "padding": (1, 1), "padding_mode": kind}
+    actual = update(cupy, images, weights, rule, **options)
+    assert isinstance(actual, cupy.ndarray)
+    assert actual.dtype == precision
+    close(actual, reference.weight_update(images, weights, name, **options, **parameters(name, rule)), precision)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize(("name", "rule"), SMOOTH)
+def test_reduced_precisions_agree_with_the_oracle_to_their_rounding(cupy, name, rule, precision, generator):
+    images, weights = arrays(generator, "dense", "float32")
+    actual = update(cupy, images, weights, rule, precision=precision)
+    assert actual.dtype == np.float32
+    close(actual, reference.weight_update(images, weights, name, **parameters(name, rule)), precision)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "tf32", "bf16"])
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("units", [5, 8, 13])
+def test_hpca_in_gram_and_in_blocked_order(cupy, blocked, units, precision, generator, monkeypatch):
+    monkeypatch.setattr("hebbcore.update.blocked_is_cheaper", lambda *sizes: blocked)
+    monkeypatch.setitem(hebbcore.update._BLOCK_UNITS, "cuda", 4)
+    monkeypatch.setattr("hebbcore.update._GRAM_ROWS", 4)
+    images, weights = arrays(generator, "conv", "float64" if precision == "float64" else "float32", units)
+    given = cupy.asarray(images)
+    actual = hebbcore.weight_update(given, cupy.asarray(weights), "hpca", precision=precision)
+    close(actual, reference.weight_update(images, weights, "hpca"), precision)
+    np.testing.assert_array_equal(given.get(), images)
+
+
+@pytest.mark.parametrize("units", [1, 700])
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_one_unit_and_more_units_than_a_block_has_threads(cupy, name, units, generator):
+    images, weights = arrays(generator, "dense", "float64", units)
+    close(update(cupy, images, weights, name), reference.weight_update(images, weights, name), "float64")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_competitions_agree_with_the_cpus(cupy, shape, dtype, generator):
+    k = min(3, shape[1])
+    for scores in (generator.normal(size=shape).astype(dtype), generator.integers(-2, 3, shape).astype(dtype)):
+        there = cupy.asarray(scores)
+        np.testing.assert_array_equal(hebbcore.k_wta(there, k).get(), hebbcore.k_wta(scores, k))
+        np.testing.assert_array_equal(hebbcore.argmax_wta(there).get(), hebbcore.argmax_wta(scores))
+        expected = hebbcore.softmax_wta(scores, 0.1)
+        np.testing.assert_allclose(
+            hebbcore.softmax_wta(there, 0.1).get(), expected, rtol=0, atol=3e-6 if dtype == np.float32 else 1e-13
+        )
+        np.testing.assert_array_equal(there.get(), scores)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gates_and_their_sums_agree_with_the_cpus(cupy, shape, generator):
+    from hebbcore.kernels import cuda
+
+    scores = generator.uniform(-1, 1, shape)
+    ones = (np.ones(shape[0]), np.ones(shape[1]))
+    sharp = np.float64(20)
+    rank = min(2, shape[1])
+    programs = {
+        "swta": lambda twin, s, p, u, m, d: twin.swta(s, p, u, sharp, False, m, d),
+        "swta power": lambda twin, s, p, u, m, d: twin.swta(s, p, u, sharp, True, m, d),
+        "kwta": lambda twin, s, p, u, m, d: twin.kwta(s, u, rank, d),
+        "soft_hebb": lambda twin, s, p, u, m, d: twin.soft_hebb(s, sharp, True, d),
+        "ranked": lambda twin, s, p, u, m, d: twin.ranked(s, rank, np.float64(0.4), d),
+    }
+    for name, program in programs.items():
+        results = []
+        for twin, xp in ((cpu, np), (cuda, cupy)):
+            own = xp.array(scores)
+            sums = [xp.zeros((twin.cells(*shape), shape[1])) for _ in range(2)]
+            program(twin, own, xp.asarray(ones[0]), xp.asarray(ones[1]), *sums)
+            results.append([own, *(cells.sum(axis=0) for cells in sums)])
+        for here, there in zip(*results, strict=True):
+            np.testing.assert_allclose(there.get(), here, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_im2col_and_updates_read_every_dtype_and_order(cupy, dtype, order, generator):
+    pixels = generator.integers(0, 256, (3, 9, 8, 2)).astype(np.uint8)
+    images = pixels if dtype == np.uint8 else (pixels / 255).astype(dtype)
+    there = cupy.asarray(np.asarray(images, order=order), order=order)
+    for options in ({}, {"stride": 2, "padding": 1}, {"padding": (2, 1), "padding_mode": "reflect"}):
+        patches = hebbcore.im2col(there, (3, 2), **options)
+        assert isinstance(patches, cupy.ndarray)
+        np.testing.assert_allclose(patches.get(), reference.patches(images, (3, 2), **options), rtol=1e-6)
+    weights = generator.normal(size=(5, 3, 2, 2)).astype(np.float32)
+    delta = hebbcore.weight_update(there, cupy.asarray(weights), "swta")
+    close(delta, reference.weight_update(images, weights, "swta"), "float32")
+
+
+@pytest.mark.parametrize("name", ["hpca", "swta", "softhebb"])
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_transform_answers_in_the_library_of_the_images(cupy, name, kind, generator):
+    images, weights = arrays(generator, kind, "float64")
+    on_cpu = HebbianLayer(weights, hebbcore.RULES[name](), precision="float64")
+    expected = on_cpu.transform(images)
+    layer = on_cpu.to_device("cuda")
+    assert isinstance(layer.weights, cupy.ndarray)
+    from_numpy, from_cupy = layer.transform(images), layer.transform(cupy.asarray(images))
+    assert isinstance(from_numpy, np.ndarray)
+    assert isinstance(from_cupy, cupy.ndarray)
+    for actual in (from_numpy, from_cupy.get(), on_cpu.transform(cupy.asarray(images)).get()):
+        np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_training_on_cuda_follows_training_on_the_cpu(cupy, name, generator):
+    images = generator.normal(size=(50, 6, 6, 2))
+    options = {"units": 7, "kernel_size": 3, "rule": name, "epochs": 2, "batch_size": 16, "precision": "float64"}
+    here = hebbcore.train_layer(images, device="cpu", seed=1, learning_rate=0.01, **options)
+    for data in (images, cupy.asarray(images)):
+        there = hebbcore.train_layer(data, device="cuda", seed=1, learning_rate=0.01, **options)
+        assert isinstance(there.weights, cupy.ndarray)
+        np.testing.assert_allclose(there.weights.get(), here.weights, rtol=0, atol=1e-8 * np.abs(here.weights).max())
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_the_same_seed_gives_the_same_bits(cupy, precision, generator):
+    images = generator.integers(0, 256, (300, 8, 8, 3)).astype(np.uint8)
+    for name in RULES:
+        first, second = (
+            hebbcore.train_layer(
+                images, units=40, kernel_size=3, rule=name, seed=3, learning_rate=0.01, device="cuda",
+                precision=precision,
+            ).weights.get()
+            for _ in range(2)
+        )  # fmt: skip
+        np.testing.assert_array_equal(first, second, err_msg=name)
+
+
+def test_work_is_queued_on_cupys_current_stream(cupy, generator):
+    images, weights = arrays(generator, "conv", "float64")
+    expected = reference.weight_update(images, weights, "swta")
+    there, weights_there = cupy.asarray(images), cupy.asarray(weights)
+    late = cupy.zeros_like(there)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.Device().synchronize()
+    with stream:
+        # compiles, and fills this stream's memory pool: a new allocation may wait for the GPU
+        hebbcore.weight_update(late, weights_there, "swta", check_finite=False)
+        stream.synchronize()
+        # what runs before, on this stream only, takes long: work queued elsewhere would see zeros
+        busy = cupy.ones((4096, 4096), np.float32)
+        for _ in range(50):
+            busy = busy @ busy * np.float32(1e-4)
+        late[...] = there
+        delta = hebbcore.weight_update(late, weights_there, "swta", check_finite=False)
+        queued = not stream.done
+    assert queued, "a step waited for the GPU"
+    stream.synchronize()
+    close(delta, expected, "float64")
+
+
+def test_arrays_on_different_devices_are_refused(cupy):
+    images, weights = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)
+    for pair in ((cupy.asarray(images), weights), (images, cupy.asarray(weights))):
+        with pytest.raises(TypeError, match="to_device"):
+            hebbcore.weight_update(*pair, "hpca")
+
+
+@pytest.mark.parametrize("name", ["hpca", "swta", "kwta"])
+def test_work_memory_does_not_grow_with_the_batch(cupy, name, generator):
+    weights = cupy.asarray(generator.normal(size=(96, 5, 5, 3)).astype(np.float32))
+    images = cupy.asarray(generator.integers(0, 256, (4096, 32, 32, 3)).astype(np.uint8))
+    peaks = []
+    for count in (64, 4096):
+        cupy.cuda.Device().synchronize()
+        pool = cupy.cuda.MemoryPool()
+        with cupy.cuda.using_allocator(pool.malloc):
+            hebbcore.weight_update(images[:count], weights, name, workspace="16 MiB", check_finite=False)
+        cupy.cuda.Device().synchronize()
+        peaks.append(pool.total_bytes())
+        pool.free_all_blocks()
+    assert peaks[1] <= 1.25 * peaks[0] + 2**20
