@@ -1,0 +1,143 @@
+"""Fill a part of a batch: check, decode, crop, flip and scale some records. Runs in a stream's threads."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from loaders.format import Bytes, Index, Ints
+from loaders.images import CenterCrop, Floats, Transform, cropped, decode, resize_box, uniforms
+from loaders.read import ShardSet, Window
+
+Bad = list[tuple[int, str]]
+Normalization = Literal["stored"] | tuple[Sequence[float], Sequence[float]]
+
+
+class Filler:
+    """Turns records into rows of a batch, the same ones whoever asks and whenever.
+
+    scale, offset: (C,) of pixels * scale + offset for float32 batches; None for uint8.
+    Each record's checksum is compared the first time the record is read, later epochs trust the file.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        transform: Transform | None,
+        scaling: tuple[Floats, Floats] | None,
+        seed: int,
+        skip_errors: bool,
+    ) -> None:
+        self._shards, self._transform, self._seed, self._skip = shards, transform, seed, skip_errors
+        self._checked = np.zeros(len(shards), bool)
+        stored = shards.index.image_shape
+        self.shape = self._batch_shape(stored)
+        # raw images that already have the wanted size are copied, nothing else
+        self.copies = stored is not None and (stored == self.shape) and _keeps_size(transform)
+        self.dtype = np.dtype(np.uint8 if scaling is None else np.float32)
+        if scaling is not None:
+            # a row's worth of factors: numpy is slow over a last axis of 3
+            self._scale = np.tile(scaling[0], self.shape[1]).astype(np.float32)
+            self._offset = np.tile(scaling[1], self.shape[1]).astype(np.float32)
+
+    def _batch_shape(self, stored: tuple[int, int, int] | None) -> tuple[int, int, int]:
+        if self._transform is not None:
+            return self._transform.size, self._transform.size, stored[2] if stored else 3
+        if stored is not None:
+            return stored
+        image = decode(self._shards.read(np.array([0]))[0])
+        return image.height, image.width, 3
+
+    def fill(self, epoch: int, records: Ints, out: npt.NDArray[Any], window: Window | None) -> Bad:
+        """Write records into out (n, H, W, C) and return the (position, reason) of those that could not be.
+
+        window: where the records' bytes are, if they are read ahead; None: read them here, in increasing order.
+        Raises ValueError naming the shard and the record if one is damaged and errors are not to be skipped.
+        """
+        pixels = out if self.dtype == np.uint8 else np.empty(out.shape, np.uint8)
+        if window is None:
+            block = self._shards.read(records, pixels.reshape(-1) if self.copies else None)
+            rows = np.arange(len(records))
+        else:
+            block, rows = window.block.result(), np.searchsorted(window.records, records)
+        draws = self._transform.draws if self._transform else 1
+        random = uniforms(self._seed, epoch, records, draws)
+        bad: Bad = []
+        if self.copies and window is not None:
+            size = int(np.prod(self.shape))
+            # "clip" spares numpy a buffer: every row is in range
+            np.take(block.data.reshape(-1, size), rows, axis=0, out=pixels.reshape(-1, size), mode="clip")
+        for i, (record, row) in enumerate(zip(records.tolist(), rows.tolist(), strict=True)):
+            reason = self._fill_one(record, block[row], pixels[i], random[i])
+            if reason is None:
+                self._checked[record] = True
+            elif self._skip:
+                bad.append((i, reason))
+            else:
+                raise ValueError(
+                    f"ShardStream: {self._shards.describe(record)} is damaged: {reason}; "
+                    'build the shard again, or pass on_error="skip"'
+                )
+        if self.dtype != np.uint8:
+            lines = (len(out), self.shape[0], -1)
+            np.multiply(pixels.reshape(lines), self._scale, out=out.reshape(lines), dtype=np.float32)
+            out.reshape(lines)[...] += self._offset
+        return bad
+
+    def _fill_one(self, record: int, data: memoryview, out: Bytes, random: Floats) -> str | None:
+        """Write one record into out (H, W, C), or say why not."""
+        if not self._checked[record] and (reason := self._shards.damage(record, data)):
+            return reason
+        if not self.copies:
+            try:
+                image = self._image(data, random)
+            except ValueError as error:
+                return str(error)
+            if (image.height, image.width) != out.shape[:2]:
+                raise ValueError(
+                    f"ShardStream: {self._shards.describe(record)} is {image.height} x {image.width} pixels, the first "
+                    f"image {out.shape[0]} x {out.shape[1]}; give image_size to bring them to one size"
+                )
+            out[...] = np.asarray(image).reshape(out.shape)
+        if self._transform is not None and self._transform.flip and random[0] < 0.5:
+            out[...] = out[:, ::-1]
+        return None
+
+    def _image(self, data: memoryview, random: Floats) -> Image.Image:
+        fit = cropped(self._transform, random) if self._transform else None
+        stored = self._shards.index.image_shape
+        if stored is None:
+            return decode(data, fit)
+        height, width, channels = stored
+        array = np.frombuffer(data, np.uint8).reshape((height, width) if channels == 1 else stored)
+        assert fit is not None
+        box, target = fit(width, height) or ((0, 0, width, height), (width, height))
+        return resize_box(Image.fromarray(array), box, target)
+
+
+def _keeps_size(transform: Transform | None) -> bool:
+    return transform is None or (isinstance(transform, CenterCrop) and transform.resize in (None, transform.size))
+
+
+def scaling(index: Index, dtype: str, normalize: Normalization | None) -> tuple[Floats, Floats] | None:
+    """(scale, offset) per channel such that pixels * scale + offset is what a stream's arguments ask for."""
+    if dtype not in ("uint8", "float32"):
+        raise ValueError(f'ShardStream: dtype must be "uint8" or "float32", got {dtype!r}')
+    if dtype == "uint8":
+        if normalize is not None:
+            raise ValueError('ShardStream: normalize needs dtype="float32", got "uint8"')
+        return None
+    channels = len(index.mean)
+    if normalize is None:
+        normalize = ([0.0] * channels, [1.0] * channels)
+    elif normalize == "stored":
+        normalize = (index.mean, index.std)
+    mean, std = (np.asarray(values, np.float64) for values in normalize)
+    if mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
+        raise ValueError(
+            f'ShardStream: normalize must be "stored" or (mean, std) with {channels} numbers each and std > 0, '
+            f"got {normalize}"
+        )
+    return 1 / (255 * std), -mean / std

@@ -1,0 +1,171 @@
+"""Read records out of a set of shards: whole runs of bytes, without h5py in the way."""
+
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.format import Bytes, Index, Ints, ShardTable, read_index, read_names, read_table, record_crc
+
+
+@dataclass(frozen=True)
+class Block:
+    """The bytes of some records: record i is data[starts[i] : starts[i + 1]]."""
+
+    data: Bytes
+    starts: Ints
+
+    def __getitem__(self, i: int) -> memoryview:
+        return self.data.data[self.starts[i] : self.starts[i + 1]]
+
+
+def checked_table(folder: Path, index: Index, number: int) -> ShardTable:
+    """The tables of shard `number`, if it is the one that the index means."""
+    shard = index.shards[number]
+    path = folder / shard.file
+    table = read_table(path)
+    _check_size(path, shard.bytes)
+    if (table.identity, table.number) != (index.identity, number):
+        raise ValueError(f"{path} belongs to another set than the index beside it; build the set again")
+    if len(table.labels) != shard.records or table.shape != index.image_shape:
+        raise ValueError(f"{path} does not hold what the index says; build the set again")
+    if len(table.labels) and not (table.labels.min() >= 0 and table.labels.max() < len(index.class_names)):
+        raise ValueError(f"{path} is damaged: it has a label outside 0…{len(index.class_names) - 1}")
+    return table
+
+
+def _check_size(path: Path, size: int) -> None:
+    found = os.path.getsize(path)
+    if found != size:
+        raise OSError(f"{path} is truncated or changed: it must have {size} bytes, got {found}; build the set again")
+
+
+class ShardSet:
+    """All shards of a folder, checked against its index; records are numbered through, shard after shard.
+
+    labels: (n,) int64. Holds 28 bytes a record in memory and no open file.
+    Raises FileNotFoundError, OSError or ValueError for a missing, truncated, foreign or inconsistent file.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.index: Index = read_index(folder)
+        self._paths = [self.folder / shard.file for shard in self.index.shards]
+        tables = [checked_table(self.folder, self.index, number) for number in range(len(self._paths))]
+        self.labels: Ints = np.concatenate([table.labels for table in tables])
+        self._starts: Ints = np.concatenate([table.starts for table in tables])
+        self._lengths: npt.NDArray[np.uint32] = np.concatenate([table.lengths for table in tables]).astype(np.uint32)
+        self._crc32: npt.NDArray[np.uint32] = np.concatenate([table.crc32 for table in tables])
+        self._firsts: Ints = np.cumsum([0] + [len(table.labels) for table in tables])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def mean_bytes(self) -> float:
+        """Bytes of an average record."""
+        return float(self._lengths.mean())
+
+    def read(self, records: Ints, out: Bytes | None = None) -> Block:
+        """The bytes of records, given in increasing order; neighbours on disk are read in one go.
+
+        out: (total,) uint8 to read into; None: a new array.
+        """
+        lengths = self._lengths[records].astype(np.int64)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        data = np.empty(starts[-1], np.uint8) if out is None else out
+        shards = np.searchsorted(self._firsts, records, side="right") - 1
+        positions = self._starts[records]
+        # a run ends where the next record is in another shard or not the next one on disk
+        breaks = (np.diff(shards) != 0) | (positions[1:] != positions[:-1] + lengths[:-1])
+        edges = np.concatenate([[0], np.flatnonzero(breaks) + 1, [len(records)]])
+        runs = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+        for shard, group in groupby(runs, key=lambda run: int(shards[run[0]])):
+            with self._opened(shard) as copy:
+                for first, stop in group:
+                    copy(int(positions[first]), data[starts[first] : starts[stop]])
+        return Block(data, starts)
+
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[Callable[[int, Bytes], None]]:
+        """A function that copies bytes of a shard, from a position in the file into an array."""
+        path = self._paths[number]
+        _check_size(path, self.index.shards[number].bytes)
+        with open(path, "rb", buffering=0) as file:
+            if self.index.layout == "packed":
+                yield partial(_pread, file.fileno(), path)
+                return
+            # raw images are copied at the speed of memory, which pread only reaches half of
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                yield lambda position, out: np.copyto(out, np.frombuffer(mapped, np.uint8, len(out), position))
+
+    def damage(self, record: int, image: bytes | memoryview) -> str | None:
+        """What the checksum says about a record's bytes; None if they are right."""
+        found, expected = record_crc(image, int(self.labels[record])), int(self._crc32[record])
+        return None if found == expected else f"its CRC-32 must be {expected:08x}, got {found:08x}"
+
+    def place(self, record: int) -> tuple[str, int]:
+        """The shard's file name and the record's number in it."""
+        shard = int(np.searchsorted(self._firsts, record, side="right")) - 1
+        return self._paths[shard].name, record - int(self._firsts[shard])
+
+    def describe(self, record: int) -> str:
+        """Where a record is and where it came from, for messages."""
+        file, number = self.place(record)
+        return f"record {number} of {self.folder / file} ({read_names(self.folder / file)[number]})"
+
+
+def _pread(descriptor: int, path: Path, position: int, out: Bytes) -> None:
+    done = 0
+    while done < len(out):
+        count = os.preadv(descriptor, [out[done:].data], position + done)
+        if not count:
+            raise OSError(f"{path} ended while it was read; restore it or build the set again")
+        done += count
+
+
+@dataclass(frozen=True)
+class Window:
+    """Records that are in memory together, sorted, and their bytes as soon as they are read."""
+
+    records: Ints
+    block: Future[Block]
+
+
+class Windows:
+    """Reads an order of records ahead, window after window of `size` records; two at most are kept."""
+
+    def __init__(self, shards: ShardSet, order: Ints, size: int, reader: ThreadPoolExecutor) -> None:
+        self._shards, self._order, self._size, self._reader = shards, order, size, reader
+        self._windows: dict[int, Window] = {}
+        self._number = 0
+
+    @property
+    def current(self) -> Window:
+        return self._windows[self._number]
+
+    def move_to(self, start: int, batch: int, ahead: int) -> None:
+        """Make the window with the batch at `start` of the order the current one.
+
+        The next one is read once `ahead` batches of this one were asked for: the one before is free by then.
+        """
+        self._number = start // self._size
+        for number in [number for number in self._windows if number < self._number]:
+            del self._windows[number]
+        self._request(self._number)
+        batches = self._size // batch
+        if (start - self._number * self._size) // batch >= min(ahead, batches - 1):
+            self._request(self._number + 1)
+
+    def _request(self, number: int) -> None:
+        if number not in self._windows and number * self._size < len(self._order):
+            records = np.sort(self._order[number * self._size : (number + 1) * self._size])
+            self._windows[number] = Window(records, self._reader.submit(self._shards.read, records))
