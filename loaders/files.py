@@ -23,12 +23,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         sync(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, (OSError, RuntimeError)):
-            # h5py reports a failed flush as RuntimeError, without an errno
-            number = getattr(error, "errno", None) or 0
+        if isinstance(error, OSError):
             raise OSError(
-                number,
-                f"cannot write {path}: {getattr(error, 'strerror', None) or error}; what was written before is intact, "
+                error.errno or 0,
+                f"cannot write {path}: {error.strerror or error}; what was written before is intact, "
                 "run the same command again to go on",
             ) from error
         raise

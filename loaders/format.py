@@ -203,7 +203,7 @@ def read_table(path: Path) -> ShardTable:
             raise ValueError(f"{path} lacks or garbles a part of the format: {error}") from error
         size = images.size
     consistent = (
-        position is not None
+        (position is not None or not size)
         and len(table.lengths) == len(labels) == len(crc32)
         and offsets[0] == 0
         and offsets[-1] == size

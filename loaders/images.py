@@ -2,12 +2,13 @@
 
 import io
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -21,7 +22,6 @@ MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an R
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 OTHER_FORMATS = ("BMP", "GIF", "WEBP", "TIFF", "PPM")
 
-_ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -133,7 +133,7 @@ def decode(data: bytes | memoryview, fit: Fit | None = None) -> Image.Image:
     """
     try:
         image = _open(data)
-        turn = _UPRIGHT.get(_orientation(image))
+        turn = _UPRIGHT.get(_orientation(image.info.get("exif") or b""))
         sideways = turn is not None and _swaps_sides(turn)
         width, height = image.size[::-1] if sideways else image.size
         plan = fit(width, height) if fit else None
@@ -148,6 +148,8 @@ def decode(data: bytes | memoryview, fit: Fit | None = None) -> Image.Image:
         return rgb if plan is None else resize_box(rgb, plan[0], plan[1], rgb.width / width, rgb.height / height)
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:  # its own message has an address in memory, different each time
+        raise ValueError("cannot identify the format: not an image, or damaged at its start") from error
     except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error
 
@@ -208,7 +210,7 @@ def _open(data: bytes | memoryview) -> Image.Image:
     head, stream = bytes(data[:4]), io.BytesIO(data)
     image: Image.Image
     if head[:3] == b"\xff\xd8\xff":
-        image = JpegImageFile(stream)
+        image = _Jpeg(stream)
     elif head == b"\x89PNG":
         image = PngImageFile(stream)
     else:
@@ -218,15 +220,30 @@ def _open(data: bytes | memoryview) -> Image.Image:
     return image
 
 
-def _orientation(image: Image.Image) -> int:
-    if not isinstance(image, JpegImageFile) and "exif" not in image.info:
-        return 1
-    if "exif" not in image.info:
-        return 1
+def _orientation(exif: bytes) -> int:
+    """The orientation in an EXIF block, 1 (upright) if it has none or is damaged.
+
+    Pillow's own reader warns about damaged blocks, from whatever thread meets one.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged EXIF says nothing about the pixels
-        return 1
+        if order is None:
+            return 1
+        (first,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, first)
+        for entry in range(first + 2, first + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if (tag, kind) == (0x0112, 3):
+                return int(value)
+    except struct.error:
+        pass
+    return 1
+
+
+class _Jpeg(JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        """Nobody asks for the resolution, and damaged EXIF would be warned about."""
 
 
 def _swaps_sides(turn: Image.Transpose) -> bool:

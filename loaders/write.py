@@ -1,5 +1,6 @@
 """Collect records and write them as shard files of a bounded size."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,34 @@ class Record:
     sums: PixelSums = field(default_factory=PixelSums)
     reason: str | None = None
     damaged: bool = False
+
+
+class _Output(io.FileIO):
+    """A file that keeps a failed write to itself until asked: HDF5 crashes the process when the disk is full."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        try:
+            while rest and self._error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = error
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
 
 
 class ShardWriter:
@@ -90,15 +119,20 @@ class ShardWriter:
             tables["images"] = images
         else:
             tables["images"] = images.reshape(-1, *self.shape)
-        with h5py.File(path, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = VERSION
-            file.attrs["identity"] = self.identity
-            file.attrs["number"] = self.number
-            file.attrs["items"] = np.array([self._first, self.item], np.int64)
-            file.attrs["pixel_count"] = self._sums.count
-            file.attrs["pixel_sum"] = np.array(self._sums.total, np.uint64)
-            file.attrs["pixel_sum_squares"] = np.array(self._sums.squares, np.uint64)
-            file.attrs["names_crc32"] = names_crc(tables["names"], tables["skipped"])
-            for name, values in tables.items():
-                file.create_dataset(name, data=values, track_times=False)  # a time of writing would differ each time
+        with _Output(path) as output:
+            with h5py.File(output, "w") as file:
+                self._fill(file, tables)
+            output.check()
+
+    def _fill(self, file: h5py.File, tables: dict[str, Any]) -> None:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        file.attrs["identity"] = self.identity
+        file.attrs["number"] = self.number
+        file.attrs["items"] = np.array([self._first, self.item], np.int64)
+        file.attrs["pixel_count"] = self._sums.count
+        file.attrs["pixel_sum"] = np.array(self._sums.total, np.uint64)
+        file.attrs["pixel_sum_squares"] = np.array(self._sums.squares, np.uint64)
+        file.attrs["names_crc32"] = names_crc(tables["names"], tables["skipped"])
+        for name, values in tables.items():
+            file.create_dataset(name, data=values, track_times=False)  # a time of writing would differ each time
