@@ -1,14 +1,14 @@
 """Images on disk to batches of arrays: shards, streams and their sources. Never imports hebbcore."""
 
 from loaders.build import Progress, build_shards, write_shards
-from loaders.cifar import cifar, hdf5_arrays
+from loaders.cifar import open_cifar, open_hdf5
 from loaders.detect import open_source
-from loaders.download import download
+from loaders.download import download_dataset
 from loaders.folder import ImageFolder, TinyImageNet
 from loaders.format import Index, read_index
 from loaders.imagenet import ClassFolderTar, ImageNetTrain, ImageNetValidation
 from loaders.images import CenterCrop, RandomResizedCrop
-from loaders.mnist import mnist
+from loaders.mnist import open_mnist
 from loaders.sources import ArraySource, ImageSource, Item, array_source
 from loaders.stream import ShardStream
 from loaders.verify import Damage, verify_shards
@@ -30,10 +30,10 @@ __all__ = [
     "TinyImageNet",
     "array_source",
     "build_shards",
-    "cifar",
-    "download",
-    "hdf5_arrays",
-    "mnist",
+    "download_dataset",
+    "open_cifar",
+    "open_hdf5",
+    "open_mnist",
     "open_source",
     "read_index",
     "verify_shards",

@@ -28,13 +28,13 @@ def is_cifar(names: Sequence[str]) -> bool:
     return bool({"data_batch_1", "data_batch_1.bin", "train.bin"} & set(names)) or {"train", "meta"} <= set(names)
 
 
-def cifar(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
+def open_cifar(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
     """CIFAR-10 or CIFAR-100 (fine labels) from the official tar.gz or the folder it unpacks to.
 
     split: "train" or "test". Raises FileNotFoundError if a file of the split is missing, ValueError if one is
     damaged or contains anything but arrays, numbers and names.
     """
-    _check_split("cifar", split, ("train", "test"))
+    _check_split("open_cifar", split, ("train", "test"))
     folder = Path(path)
     files = _unpacked(folder) if folder.is_dir() else _packed(folder)
     binary = any(name.endswith(".bin") for name in files)
@@ -43,7 +43,7 @@ def cifar(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
     wanted = [name + suffix for name in ([split] if hundred else BATCHES[split])]
     missing = [name for name in wanted if name not in files]
     if missing:
-        raise FileNotFoundError(f"cifar: {path} lacks {', '.join(missing)}; get the archive again")
+        raise FileNotFoundError(f"open_cifar: {path} lacks {', '.join(missing)}; get the archive again")
     read = (_binary100 if hundred else _binary10) if binary else _python_batch
     parts = [read(files[name](), f"{path}: {name}") for name in wanted]
     images = np.concatenate([part[0] for part in parts]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -55,25 +55,25 @@ def cifar(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
         class_names=_class_names(files, hundred, binary),
         description={"kind": "CIFAR-100" if hundred else "CIFAR-10", "split": split},
         names=names or None,
-        caller="cifar",
+        caller="open_cifar",
     )
 
 
-def hdf5_arrays(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
+def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
     """An HDF5 file with <split>/images (n, H, W, C) uint8 and <split>/labels (n,).
 
     Optional: <split>/filenames and a file attribute class_names. Raises ValueError if the split is not there.
     """
     with h5py.File(path, "r") as file:
         if split not in file or not {"images", "labels"} <= set(file[split]):
-            raise ValueError(f"hdf5_arrays: {path} must hold {split}/images and {split}/labels, got {sorted(file)}")
+            raise ValueError(f"open_hdf5: {path} must hold {split}/images and {split}/labels, got {sorted(file)}")
         group = file[split]
         names = [decode_name(name) for name in group["filenames"][:]] if "filenames" in group else None
         class_names = [str(name) for name in file.attrs["class_names"]] if "class_names" in file.attrs else None
         images, labels = group["images"][:], group["labels"][:]
         description = {"kind": "HDF5 arrays", "name": os.path.basename(path), "split": split}
     return array_source(
-        images, labels, class_names=class_names, description=description, names=names, caller="hdf5_arrays"
+        images, labels, class_names=class_names, description=description, names=names, caller="open_hdf5"
     )
 
 
@@ -98,7 +98,7 @@ def _packed(path: Path) -> dict[str, Callable[[], bytes]]:
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"cifar: {path} is not a whole tar archive: {error}; get it again") from error
+        raise ValueError(f"open_cifar: {path} is not a whole tar archive: {error}; get it again") from error
     return files
 
 
@@ -124,9 +124,9 @@ def _unpickle(data: bytes, where: str) -> dict[bytes, Any]:
     try:
         values = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:
-        raise ValueError(f"cifar: {where} is not one of CIFAR's own files: {error}") from error
+        raise ValueError(f"open_cifar: {where} is not one of CIFAR's own files: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"cifar: {where} must hold a dict, got {type(values).__name__}")
+        raise ValueError(f"open_cifar: {where} must hold a dict, got {type(values).__name__}")
     return values
 
 
@@ -138,10 +138,10 @@ def _python_batch(data: bytes, where: str) -> Part:
     labels = values.get(b"labels", values.get(b"fine_labels"))
     pixels = values.get(b"data")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or not isinstance(labels, list):
-        raise ValueError(f"cifar: {where} must hold uint8 data and a list of labels; it is damaged")
+        raise ValueError(f"open_cifar: {where} must hold uint8 data and a list of labels; it is damaged")
     if pixels.shape != (len(labels), PIXELS):
         raise ValueError(
-            f"cifar: {where} must hold {len(labels)} rows of {PIXELS} bytes, got {pixels.shape}; it is damaged"
+            f"open_cifar: {where} must hold {len(labels)} rows of {PIXELS} bytes, got {pixels.shape}; it is damaged"
         )
     return pixels, np.array(labels, np.int64), [decode_name(name) for name in values.get(b"filenames", [])]
 
@@ -149,7 +149,7 @@ def _python_batch(data: bytes, where: str) -> Part:
 def _binary10(data: bytes, where: str, label_bytes: int = 1) -> Part:
     record = label_bytes + PIXELS
     if not data or len(data) % record:
-        raise ValueError(f"cifar: {where} must be a multiple of {record} bytes, got {len(data)}; it is damaged")
+        raise ValueError(f"open_cifar: {where} must be a multiple of {record} bytes, got {len(data)}; it is damaged")
     rows = np.frombuffer(data, np.uint8).reshape(-1, record)
     return rows[:, label_bytes:], rows[:, label_bytes - 1].astype(np.int64), []
 

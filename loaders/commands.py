@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from loaders.build import SHARD_BYTES, Progress, build_shards
 from loaders.detect import open_source
-from loaders.download import DATASETS, download
+from loaders.download import DATASETS, download_dataset
 from loaders.format import REPORT, Index, read_index
 from loaders.verify import verify_shards
 
@@ -150,6 +150,6 @@ def _download(options: argparse.Namespace) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        path = download(options.name, options.folder, mirror=options.mirror, progress=show)
+        path = download_dataset(options.name, options.folder, mirror=options.mirror, progress=show)
     print(path)
     return 0

@@ -5,10 +5,10 @@ from pathlib import Path, PurePosixPath
 
 import h5py
 
-from loaders.cifar import cifar, hdf5_arrays, is_cifar
+from loaders.cifar import is_cifar, open_cifar, open_hdf5
 from loaders.folder import ImageFolder, TinyImageNet
 from loaders.imagenet import ClassFolderTar, ImageNetTrain, ImageNetValidation, Member, tar_members
-from loaders.mnist import find_idx, mnist
+from loaders.mnist import find_idx, open_mnist
 from loaders.sources import Source
 
 
@@ -51,20 +51,20 @@ def _folder(root: Path, split: str) -> Source | None:
     if "wnids.txt" in names:
         return TinyImageNet(root, split)
     if is_cifar([name for name in names if (root / name).is_file()]):
-        return cifar(root, split)
+        return open_cifar(root, split)
     if any(find_idx(root, name, "images") for name in ("train", "test")):
-        return mnist(root, split)
+        return open_mnist(root, split)
     return None
 
 
 def _file(path: Path, split: str) -> Source | None:
     if h5py.is_hdf5(path):
-        return hdf5_arrays(path, split)
+        return open_hdf5(path, split)
     with open(path, "rb") as file:
         head = file.read(2)
     # ImageNet's tars are not compressed, CIFAR's are, and both may have been repacked
     if head == b"\x1f\x8b" or is_cifar([PurePosixPath(member.name).name for member in _first_members(path, 10)]):
-        return cifar(path, split)
+        return open_cifar(path, split)
     return None
 
 

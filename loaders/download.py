@@ -80,7 +80,7 @@ DATASETS = {
 }
 
 
-def download(
+def download_dataset(
     name: str,
     folder: str | os.PathLike[str],
     *,
@@ -97,7 +97,7 @@ def download(
     address delivers a whole file.
     """
     if name not in DATASETS:
-        raise ValueError(f"download: name must be one of {', '.join(DATASETS)}, got {name!r}")
+        raise ValueError(f"download_dataset: name must be one of {', '.join(DATASETS)}, got {name!r}")
     dataset = DATASETS[name]
     target = Path(folder) / name
     make_folder(target)
@@ -123,11 +123,15 @@ def fetch(
             break
         reasons.append(f"{url}: {reason}")
     else:
-        raise ConnectionError(f"download: {path.name} could not be fetched ({'; '.join(reasons)}); try again to go on")
+        raise ConnectionError(
+            f"download_dataset: {path.name} could not be fetched ({'; '.join(reasons)}); try again to go on"
+        )
     found = _digest(half, checksum)
     if found != checksum:
         half.unlink()
-        raise ValueError(f"download: {url} must have the checksum {checksum}, got {found}; it was deleted, try again")
+        raise ValueError(
+            f"download_dataset: {url} must have the checksum {checksum}, got {found}; it was deleted, try again"
+        )
     sync(half)
     os.replace(half, path)
     sync(path.parent)

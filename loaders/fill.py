@@ -47,8 +47,22 @@ class Filler:
             return self._transform.size, self._transform.size, stored[2] if stored else 3
         if stored is not None:
             return stored
-        image = decode(self._shards.read(np.array([0]))[0])
-        return image.height, image.width, 3
+        for record in range(len(self._shards)):
+            data = self._shards.read(np.array([record]))[0]
+            reason = self._shards.damage(record, data)
+            if reason is None:
+                image = decode(data)
+                return image.height, image.width, 3
+            self._report(record, reason)
+        raise ValueError(f"ShardStream: every record of {self._shards.folder} is damaged; build the set again")
+
+    def _report(self, record: int, reason: str) -> None:
+        """Raise for a damaged record, unless such are to be skipped."""
+        if not self._skip:
+            raise ValueError(
+                f"ShardStream: {self._shards.describe(record)} is damaged: {reason}; "
+                'build the shard again, or pass on_error="skip"'
+            )
 
     def fill(self, epoch: int, records: Ints, out: npt.NDArray[Any], window: Window | None) -> Bad:
         """Write records into out (n, H, W, C) and return the (position, reason) of those that could not be.
@@ -73,13 +87,9 @@ class Filler:
             reason = self._fill_one(record, block[row], pixels[i], random[i])
             if reason is None:
                 self._checked[record] = True
-            elif self._skip:
-                bad.append((i, reason))
             else:
-                raise ValueError(
-                    f"ShardStream: {self._shards.describe(record)} is damaged: {reason}; "
-                    'build the shard again, or pass on_error="skip"'
-                )
+                self._report(record, reason)
+                bad.append((i, reason))
         if self.dtype != np.uint8:
             lines = (len(out), self.shape[0], -1)
             np.multiply(pixels.reshape(lines), self._scale, out=out.reshape(lines), dtype=np.float32)

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -148,19 +149,28 @@ class ShardTable:
     skipped: tuple[tuple[str, str], ...]
 
 
-def open_shard(path: Path) -> h5py.File:
-    """Open a shard for reading; OSError or ValueError says what is wrong with a file that is not one."""
+@contextmanager
+def opened_shard(path: Path) -> Iterator[h5py.File]:
+    """A shard open for reading.
+
+    Raises FileNotFoundError, or OSError or ValueError that says what is wrong with the file, at once or while it is
+    used: HDF5 meets damage in its own structures with all kinds of exceptions, none of which names the file.
+    """
     try:
         file = h5py.File(path, "r")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing; restore it or run the build again") from None
     except OSError as error:
         raise OSError(f"{path} does not open as HDF5 (truncated, damaged or another file): {error}") from error
-    if file.attrs.get("format") != FORMAT or file.attrs.get("version") != VERSION:
-        found = f"{file.attrs.get('format')!r} version {file.attrs.get('version')!r}"
-        file.close()
-        raise ValueError(f"{path} must be {FORMAT!r} version {VERSION}, got {found}")
-    return file
+    with file:
+        try:
+            found = file.attrs.get("format"), file.attrs.get("version")
+            if found == (FORMAT, VERSION):
+                yield file
+        except Exception as error:
+            raise ValueError(f"{path} is damaged: {error}; build it again") from error
+        if found != (FORMAT, VERSION):
+            raise ValueError(f"{path} must be {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]!r}")
 
 
 def read_table(path: Path) -> ShardTable:
@@ -168,39 +178,35 @@ def read_table(path: Path) -> ShardTable:
 
     Raises FileNotFoundError, OSError or ValueError for a missing, truncated, foreign or inconsistent file.
     """
-    with open_shard(path) as file:
-        try:
-            shape: tuple[int, int, int] | None
-            images = file["images"]
-            labels = file["labels"][:].astype(np.int64)
-            crc32 = file["crc32"][:].astype(np.uint32)
-            position = images.id.get_offset()
-            if images.ndim == 4:
-                height, width, channels = (int(n) for n in images.shape[1:])
-                shape = (height, width, channels)
-                offsets = np.arange(len(images) + 1, dtype=np.int64) * height * width * channels
-            else:
-                shape = None
-                offsets = file["offsets"][:].astype(np.int64)
-            sums = PixelSums(
-                int(file.attrs["pixel_count"]),
-                tuple(int(n) for n in file.attrs["pixel_sum"]),
-                tuple(int(n) for n in file.attrs["pixel_sum_squares"]),
-            )
-            table = ShardTable(
-                identity=str(file.attrs["identity"]),
-                number=int(file.attrs["number"]),
-                items=(int(file.attrs["items"][0]), int(file.attrs["items"][1])),
-                shape=shape,
-                starts=offsets[:-1] + (position or 0),
-                lengths=np.diff(offsets),
-                labels=labels,
-                crc32=crc32,
-                sums=sums,
-                skipped=tuple((decode_name(path), decode_name(reason)) for path, reason in file["skipped"][:]),
-            )
-        except (KeyError, TypeError, IndexError, OSError) as error:
-            raise ValueError(f"{path} lacks or garbles a part of the format: {error}") from error
+    with opened_shard(path) as file:
+        images = file["images"]
+        labels = file["labels"][:].astype(np.int64)
+        crc32 = file["crc32"][:].astype(np.uint32)
+        position = images.id.get_offset()
+        shape: tuple[int, int, int] | None = None
+        if images.ndim == 4:
+            height, width, channels = (int(n) for n in images.shape[1:])
+            shape = (height, width, channels)
+            offsets = np.arange(len(images) + 1, dtype=np.int64) * (height * width * channels)
+        else:
+            offsets = file["offsets"][:].astype(np.int64)
+        sums = PixelSums(
+            int(file.attrs["pixel_count"]),
+            tuple(int(n) for n in file.attrs["pixel_sum"]),
+            tuple(int(n) for n in file.attrs["pixel_sum_squares"]),
+        )
+        table = ShardTable(
+            identity=str(file.attrs["identity"]),
+            number=int(file.attrs["number"]),
+            items=(int(file.attrs["items"][0]), int(file.attrs["items"][1])),
+            shape=shape,
+            starts=offsets[:-1] + (position or 0),
+            lengths=np.diff(offsets),
+            labels=labels,
+            crc32=crc32,
+            sums=sums,
+            skipped=tuple((decode_name(name), decode_name(reason)) for name, reason in file["skipped"][:]),
+        )
         size = images.size
     consistent = (
         (position is not None or not size)
@@ -219,10 +225,10 @@ def read_names(path: Path) -> list[str]:
 
     Raises ValueError if the names or the list of skipped items do not have their checksum.
     """
-    with open_shard(path) as file:
+    with opened_shard(path) as file:
         names = file["names"][:]
         if file.attrs["names_crc32"] != names_crc(names, file["skipped"][:]):
-            raise ValueError(f"{path} is damaged: its table of names does not have the stored checksum")
+            raise ValueError("its table of names does not have the stored checksum")
         return [decode_name(name) for name in names]
 
 

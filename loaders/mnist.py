@@ -25,27 +25,27 @@ def find_idx(folder: Path, split: str, what: str) -> Path | None:
     return None
 
 
-def mnist(folder: str | os.PathLike[str], split: str = "train") -> ArraySource:
+def open_mnist(folder: str | os.PathLike[str], split: str = "train") -> ArraySource:
     """MNIST or Fashion-MNIST from the folder with its idx files; images are (28, 28, 1).
 
     split: "train" or "test". Class names are the digits, or Fashion-MNIST's if the folder's name has "fashion" in it.
     Raises FileNotFoundError if a file of the split is missing, ValueError if one is damaged.
     """
     if split not in PREFIX:
-        raise ValueError(f'mnist: split must be "train" or "test", got {split!r}')
+        raise ValueError(f'open_mnist: split must be "train" or "test", got {split!r}')
     root = Path(folder)
     arrays = []
     for what in ("images", "labels"):
         path = find_idx(root, split, what)
         if path is None:
-            raise FileNotFoundError(f"mnist: {root} lacks {PREFIX[split]}-{what}-idx…-ubyte or the same with .gz")
+            raise FileNotFoundError(f"open_mnist: {root} lacks {PREFIX[split]}-{what}-idx…-ubyte or the same with .gz")
         arrays.append(read_idx(path))
     images, labels = arrays
     fashion = "fashion" in root.resolve().name.lower()
     names = FASHION if fashion else None
     kind = "Fashion-MNIST" if fashion else "MNIST"
     return array_source(
-        images, labels, class_names=names, description={"kind": kind, "split": split}, caller=f"mnist: {root}"
+        images, labels, class_names=names, description={"kind": kind, "split": split}, caller=f"open_mnist: {root}"
     )
 
 

@@ -4,7 +4,17 @@ import numpy as np
 
 from loaders.format import Ints
 
-BLOCK_BYTES = 2**19  # neighbours on disk that stay together in a shuffle: half a megabyte reads at full disk speed
+BLOCK_BYTES = 2**19
+BLOCKS = 256
+
+
+def block_length(records: int, mean_bytes: float) -> int:
+    """How many neighbours on disk stay together in a shuffle.
+
+    Half a megabyte of them reads at nearly the full speed of a disk; a set too small for 256 such blocks, which the
+    system keeps in memory anyway, gets shorter ones, so that parts still change from epoch to epoch.
+    """
+    return max(1, min(int(BLOCK_BYTES / max(1.0, mean_bytes)), records // BLOCKS))
 
 
 def choose(labels: Ints, subset: int | float | None, seed: int) -> Ints:

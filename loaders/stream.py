@@ -16,7 +16,7 @@ import numpy.typing as npt
 from loaders.fill import Bad, Filler, Normalization, scaling
 from loaders.format import Index, Ints
 from loaders.images import CenterCrop, Transform
-from loaders.order import BLOCK_BYTES, choose, epoch_order, part_of
+from loaders.order import block_length, choose, epoch_order, part_of
 from loaders.read import ShardSet, Windows
 from loaders.workers import available_cores
 
@@ -102,7 +102,7 @@ class ShardStream:
         # two windows are in memory at a time; each is a whole number of batches
         window = int(shuffle_buffer / 2 / max(1.0, shards.mean_bytes))
         self._window = max(1, window // batch_size) * batch_size
-        self._block = max(1, int(BLOCK_BYTES / max(1.0, shards.mean_bytes)))
+        self._block = block_length(len(self._records), shards.mean_bytes)
         self._shuffle, self._seed, self._part = shuffle, seed, (int(rank), int(world))
         self._settings = {
             "identity": shards.index.identity,

@@ -319,14 +319,14 @@ def test_a_hostile_cifar_pickle_is_refused(tmp_path):
     for payload in (Evil(), {"data": Evil()}):
         (folder / "data_batch_3").write_bytes(pickle.dumps(payload))
         with pytest.raises(ValueError, match=r"data_batch_3 .*system, which no CIFAR file needs"):
-            loaders.cifar(folder)
+            loaders.open_cifar(folder)
     assert not (tmp_path / "owned").exists()
     (folder / "data_batch_3").write_bytes(b"\x80\x02}q\x00.")
     with pytest.raises(ValueError, match="data_batch_3"):
-        loaders.cifar(folder)
+        loaders.open_cifar(folder)
     (folder / "data_batch_3").unlink()
     with pytest.raises(FileNotFoundError, match="lacks data_batch_3"):
-        loaders.cifar(folder)
+        loaders.open_cifar(folder)
 
 
 def test_a_cut_cifar_archive_is_refused(tmp_path):
@@ -337,7 +337,7 @@ def test_a_cut_cifar_archive_is_refused(tmp_path):
         loaders.open_source(tar)
     (folder / "data_batch_2.bin").write_bytes(b"\0" * 5000)
     with pytest.raises(ValueError, match="multiple of 3073"):
-        loaders.cifar(folder)
+        loaders.open_cifar(folder)
 
 
 def test_hdf5_arrays(tmp_path):
@@ -375,7 +375,7 @@ def test_mnist_idx_files(tmp_path, name, suffix):
     for damaged in (path.read_bytes()[:-9], b"", b"\0\0\x0d\x03", b"\x1f\x8bjunk"):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="train-images"):
-            loaders.mnist(folder)
+            loaders.open_mnist(folder)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
