@@ -1,6 +1,7 @@
 """Collect records and write them as shard files of a bounded size."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ class ShardWriter:
         """Write what was collected as the next shard, if there is anything."""
         if not self._names and not self._skipped:
             return
-        write_atomically(self.folder / shard_name(self.number), self._write)
+        # in a thread of its own, because Ctrl-C would otherwise raise in the middle of HDF5
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(write_atomically, self.folder / shard_name(self.number), self._write).result()
         self.number += 1
         self._clear()
 

@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ def shared_file(name: str) -> Path:
     return path
 
 
+@lru_cache
 def photographs() -> list[np.ndarray]:
     """scikit-learn's two photographs, (427, 640, 3) uint8."""
     return list(load_sample_images().images)

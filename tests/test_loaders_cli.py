@@ -83,14 +83,14 @@ def test_wrong_usage_is_status_2(arguments, capsys):
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("256M", 2**28), ("256MiB", 2**28), ("1g", 2**30), ("77", 77), ("4 KB", 4096)]
+    ("text", "size"), [("256M", 2**28), ("256MiB", 2**28), ("1g", 2**30), ("77", 77), ("4 K", 4096)]
 )
 def test_sizes(text, size):
     assert loaders.commands._bytes(text) == size
 
 
 def test_a_build_that_is_interrupted_says_so_and_goes_on(tmp_path):
-    tree = make_tree(tmp_path / "tree", classes=2, images=150, height=300, width=400)
+    tree = make_tree(tmp_path / "tree", classes=2, images=80, height=300, width=400)
     command = [sys.executable, "-m", "hebbcore.cli", "shards", "build", str(tree), str(tmp_path / "shards")]
     command += ["--size", "100", "--shard-size", "30K", "--workers", "2"]
     process = subprocess.Popen(
