@@ -82,14 +82,25 @@ class Filler:
         if self.copies and window is not None:
             size = int(np.prod(self.shape))
             # "clip" spares numpy a buffer: every row is in range
-            np.take(block.data.reshape(-1, size), rows, axis=0, out=pixels.reshape(-1, size), mode="clip")
-        for i, (record, row) in enumerate(zip(records.tolist(), rows.tolist(), strict=True)):
-            reason = self._fill_one(record, block[row], pixels[i], random[i])
+            np.take(
+                block.data[: block.starts[-1]].reshape(-1, size),
+                rows,
+                axis=0,
+                out=pixels.reshape(-1, size),
+                mode="clip",
+            )
+        todo = np.flatnonzero(~self._checked[records]) if self.copies else range(len(records))
+        for i in todo:
+            record = int(records[i])
+            reason = self._fill_one(record, block[int(rows[i])], pixels[i], random[i])
             if reason is None:
                 self._checked[record] = True
             else:
                 self._report(record, reason)
-                bad.append((i, reason))
+                bad.append((int(i), reason))
+        if self._transform is not None and self._transform.flip:
+            mirrored = random[:, 0] < 0.5
+            pixels[mirrored] = pixels[mirrored, :, ::-1]
         if self.dtype != np.uint8:
             lines = (len(out), self.shape[0], -1)
             np.multiply(pixels.reshape(lines), self._scale, out=out.reshape(lines), dtype=np.float32)
@@ -111,8 +122,6 @@ class Filler:
                     f"image {out.shape[0]} x {out.shape[1]}; give image_size to bring them to one size"
                 )
             out[...] = np.asarray(image).reshape(out.shape)
-        if self._transform is not None and self._transform.flip and random[0] < 0.5:
-            out[...] = out[:, ::-1]
         return None
 
     def _image(self, data: memoryview, random: Floats) -> Image.Image:

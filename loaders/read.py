@@ -77,11 +77,11 @@ class ShardSet:
     def read(self, records: Ints, out: Bytes | None = None) -> Block:
         """The bytes of records, given in increasing order; neighbours on disk are read in one go.
 
-        out: (total,) uint8 to read into; None: a new array.
+        out: uint8 memory to read into if it is large enough; None: a new array.
         """
         lengths = self._lengths[records].astype(np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        data = np.empty(starts[-1], np.uint8) if out is None else out
+        data = out if out is not None and len(out) >= starts[-1] else np.empty(starts[-1], np.uint8)
         shards = np.searchsorted(self._firsts, records, side="right") - 1
         positions = self._starts[records]
         # a run ends where the next record is in another shard or not the next one on disk
@@ -141,31 +141,33 @@ class Window:
 
 
 class Windows:
-    """Reads an order of records ahead, window after window of `size` records; two at most are kept."""
+    """Reads an order of records ahead, window after window of `batches` batches of `batch_size` records.
 
-    def __init__(self, shards: ShardSet, order: Ints, size: int, reader: ThreadPoolExecutor) -> None:
-        self._shards, self._order, self._size, self._reader = shards, order, size, reader
+    Two windows are in memory, or as many as the batches under way need. Their memory is used again for the next ones:
+    fresh memory costs as much as the copy into it.
+    """
+
+    def __init__(
+        self, shards: ShardSet, order: Ints, batch_size: int, batches: int, reader: ThreadPoolExecutor
+    ) -> None:
+        self._shards, self._order, self._reader = shards, order, reader
+        self._batches, self._size = batches, batches * batch_size
         self._windows: dict[int, Window] = {}
-        self._number = 0
+        self._spare: list[Bytes] = []
 
-    @property
-    def current(self) -> Window:
-        return self._windows[self._number]
-
-    def move_to(self, start: int, batch: int, ahead: int) -> None:
-        """Make the window with the batch at `start` of the order the current one.
-
-        The next one is read once `ahead` batches of this one were asked for: the one before is free by then.
-        """
-        self._number = start // self._size
-        for number in [number for number in self._windows if number < self._number]:
-            del self._windows[number]
-        self._request(self._number)
-        batches = self._size // batch
-        if (start - self._number * self._size) // batch >= min(ahead, batches - 1):
-            self._request(self._number + 1)
+    def of_batch(self, batch: int, delivered: int) -> Window:
+        """The window that holds a batch; all batches before `delivered` are done with theirs."""
+        number = batch // self._batches
+        for old in [old for old in self._windows if (old + 1) * self._batches <= delivered]:
+            self._spare.append(self._windows.pop(old).block.result().data)
+        self._request(number)
+        # the next one is read as soon as the memory of the last one is free, or at the last moment
+        if number - 1 not in self._windows or batch == (number + 1) * self._batches - 1:
+            self._request(number + 1)
+        return self._windows[number]
 
     def _request(self, number: int) -> None:
         if number not in self._windows and number * self._size < len(self._order):
             records = np.sort(self._order[number * self._size : (number + 1) * self._size])
-            self._windows[number] = Window(records, self._reader.submit(self._shards.read, records))
+            spare = self._spare.pop() if self._spare else None
+            self._windows[number] = Window(records, self._reader.submit(self._shards.read, records, spare))

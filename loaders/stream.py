@@ -17,7 +17,7 @@ from loaders.fill import Bad, Filler, Normalization, scaling
 from loaders.format import Index, Ints
 from loaders.images import CenterCrop, Transform
 from loaders.order import block_length, choose, epoch_order, part_of
-from loaders.read import ShardSet, Windows
+from loaders.read import ShardSet, Window, Windows
 from loaders.workers import available_cores
 
 Array = npt.NDArray[Any]
@@ -68,7 +68,7 @@ class ShardStream:
         labels: bool = True,
         threads: int | None = None,
         prefetch: int = 2,
-        shuffle_buffer: int = 2**29,
+        shuffle_buffer: int = 2**28,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         for name, value, least in [
@@ -101,7 +101,7 @@ class ShardStream:
         self._batches = self._count // batch_size if drop_last else -(-self._count // batch_size)
         # two windows are in memory at a time; each is a whole number of batches
         window = int(shuffle_buffer / 2 / max(1.0, shards.mean_bytes))
-        self._window = max(1, window // batch_size) * batch_size
+        self._window = max(1, window // batch_size)
         self._block = block_length(len(self._records), shards.mean_bytes)
         self._shuffle, self._seed, self._part = shuffle, seed, (int(rank), int(world))
         self._settings = {
@@ -177,28 +177,28 @@ class ShardStream:
         self.close()
 
     def _epoch(self, epoch: int, first: int) -> Generator[Batch, None, None]:
-        order = epoch_order(self._records, self._part, self._block, self._window, self._seed, epoch, self._shuffle)
+        order = epoch_order(
+            self._records, self._part, self._block, self._window * self.batch_size, self._seed, epoch, self._shuffle
+        )
         pending: deque[_Pending] = deque()
         with _pools(self.threads) as (workers, reader):
-            windows = Windows(self._shards, order, self._window, reader) if self._shuffle else None
+            windows = Windows(self._shards, order, self.batch_size, self._window, reader) if self._shuffle else None
             for number in range(first, self._batches):
-                if windows is not None:
-                    windows.move_to(number * self.batch_size, self.batch_size, self.prefetch + 1)
-                pending.append(self._submit(workers, epoch, order, number, windows))
+                window = windows.of_batch(number, number - len(pending)) if windows is not None else None
+                pending.append(self._submit(workers, epoch, order, number, window))
                 if len(pending) > self.prefetch:
                     yield from self._deliver(epoch, pending.popleft())
             while pending:
                 yield from self._deliver(epoch, pending.popleft())
 
     def _submit(
-        self, workers: ThreadPoolExecutor, epoch: int, order: Ints, number: int, windows: Windows | None
+        self, workers: ThreadPoolExecutor, epoch: int, order: Ints, number: int, window: Window | None
     ) -> "_Pending":
         """Let the threads fill batch `number`."""
         records = order[number * self.batch_size : (number + 1) * self.batch_size]
         images = np.empty((len(records), *self._filler.shape), self._filler.dtype)
         # a copy is one call for the whole batch; decoding is shared among the threads
         chunk = len(records) if self._filler.copies else CHUNK
-        window = windows.current if windows is not None else None
         futures = [
             workers.submit(self._filler.fill, epoch, records[at : at + chunk], images[at : at + chunk], window)
             for at in range(0, len(records), chunk)
