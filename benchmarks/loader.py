@@ -1,6 +1,6 @@
 """Speed of shards against doing the same by hand; prints JSON.
 
-    python benchmarks/loader.py [--source images.tar] [--images 1000] [--repeats 7] [--threads N]
+    python benchmarks/loader.py [--source images.tar] [--images 1000] [--raw-images 4096] [--repeats 5] [--threads N]
 
 Raw shards against np.memmap copying the same bytes, JPEG shards against Pillow in a bare thread pool, and building
 against a bare multiprocessing pool that decodes, resizes and encodes and writes nothing. Everything is in the page
@@ -32,7 +32,7 @@ import loaders
 from loaders.read import ShardSet
 
 SIZE = 224
-BATCH = 128
+BATCH = 256
 JPEG_SIDE = 256
 
 
@@ -199,8 +199,9 @@ def building(source: Repeated, folder: Path, repeats: int, workers: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", help="a tar or tree of real JPEGs (default: cut from scikit-learn's photographs)")
-    parser.add_argument("--images", type=int, default=1000, help="of each measurement, at least (default: 1000)")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--images", type=int, default=1000, help="JPEGs of each measurement, at least (default: 1000)")
+    parser.add_argument("--raw-images", type=int, default=4096, help="of the raw set (default: 4096, 617 MB, twice)")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -221,8 +222,8 @@ def main() -> None:
             "repeats": options.repeats,
             "source": Path(options.source).name if options.source else "scikit-learn's photographs",
             "images": images.total,
-            "shapes": {"raw": [options.images, SIZE, SIZE, 3], "batch": BATCH, "jpeg_shorter_side": JPEG_SIDE},
-            "raw": raw(folder, options.images, options.repeats, options.threads),
+            "shapes": {"raw": [options.raw_images, SIZE, SIZE, 3], "batch": BATCH, "jpeg_shorter_side": JPEG_SIDE},
+            "raw": raw(folder, options.raw_images, options.repeats, options.threads),
             "jpeg_256_to_224": jpeg(folder / "small", options.repeats, options.threads),
             "jpeg_original_to_224": jpeg(folder / "original", options.repeats, options.threads),
             "build_256": building(images, folder, options.repeats, options.threads),
