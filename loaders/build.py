@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from errno import EACCES
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,7 +29,7 @@ from loaders.format import (
     read_table,
     shard_name,
 )
-from loaders.sources import ArraySource, Source, array_source
+from loaders.sources import ArraySource, ImageSource, Source, array_source
 from loaders.workers import available_cores, map_ordered
 from loaders.write import Record, ShardWriter
 
@@ -83,6 +84,10 @@ def build_shards(
     """
     if isinstance(source, (str, os.PathLike)):
         source = open_source(source)
+    elif not isinstance(source, (ArraySource, ImageSource)):
+        raise TypeError(
+            f"build_shards: source must be a path or a source, got {type(source).__name__}; arrays go to write_shards"
+        )
     _check(source, size, layout, quality, shard_bytes, workers)
     if isinstance(source, ArraySource):
         shape: tuple[int, int, int] | None = source.shape
@@ -90,6 +95,9 @@ def build_shards(
         shape = (size, size, 3) if size is not None and layout == "raw" else None
     job = _Job(source, Path(folder), shape, Options(size, layout == "raw", quality), workers or available_cores())
     stats = read_index(stats_from) if stats_from is not None else None
+    channels = shape[2] if shape else 3
+    if stats and len(stats.mean) != channels:
+        raise ValueError(f"build_shards: stats_from must have {channels} channels, got {len(stats.mean)}")
     plan = {
         "version": VERSION,
         "source": source.describe(),
@@ -107,9 +115,10 @@ def build_shards(
         index = _finished(job.folder, plan)
         if index is None:
             _start(job.folder, plan)
-            _write_shards(job, identity_of(plan), shard_bytes, strict, progress)
-            index = _finish(job.folder, plan, shape, stats)
-        (job.folder / PLAN).unlink(missing_ok=True)
+            count = _write_shards(job, identity_of(plan), shard_bytes, strict, progress)
+            index = _finish(job.folder, plan, count, shape, stats)
+        if (job.folder / PLAN).exists():
+            (job.folder / PLAN).unlink()
     if strict and index.skipped:
         raise ValueError(
             f"build_shards: {index.skipped} images could not be decoded, see {job.folder / REPORT}; repair or remove "
@@ -182,11 +191,16 @@ def _finished(folder: Path, plan: dict[str, Any]) -> Index | None:
 
 def _start(folder: Path, plan: dict[str, Any]) -> None:
     """Note down the plan, or make sure that the build found in the folder has the same one."""
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(EACCES, f"build_shards: the folder {folder} is not writable; choose another one")
     for leftover in folder.glob(f".*{PARTIAL}"):
         leftover.unlink()
     note = folder / PLAN
     if note.exists():
-        found = json.loads(note.read_text(encoding="utf-8"))
+        try:
+            found = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"build_shards: {note} is damaged ({error}); delete the folder") from error
         if found != plan:
             raise _other_set(folder, found, plan)
     else:
@@ -207,8 +221,8 @@ def _other_set(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> V
 
 def _write_shards(
     job: _Job, identity: str, shard_bytes: int, strict: bool, progress: Callable[[Progress], None] | None
-) -> None:
-    """Write the shards that are not there yet."""
+) -> int:
+    """Write the shards that are not there yet, and return how many there are then."""
     written = skipped = number = item = 0
     while (path := job.folder / shard_name(number)).exists():
         table = read_table(path)
@@ -231,6 +245,7 @@ def _write_shards(
         if progress:
             progress(Progress(written, skipped, position, job.source.total, job.source.unit))
     writer.flush()
+    return writer.number
 
 
 def _records(job: _Job, start: int) -> Iterator[tuple[list[Record], int]]:
@@ -243,14 +258,17 @@ def _records(job: _Job, start: int) -> Iterator[tuple[list[Record], int]]:
         yield from map_ordered(partial(encode_items, options=job.options), chunks, job.workers)
 
 
-def _finish(folder: Path, plan: dict[str, Any], shape: tuple[int, int, int] | None, stats: Index | None) -> Index:
+def _finish(
+    folder: Path, plan: dict[str, Any], count: int, shape: tuple[int, int, int] | None, stats: Index | None
+) -> Index:
     """Add up what the shards hold, and write the report and then the index, which makes the set complete."""
     names = plan["class_names"]
     counts = np.zeros(len(names), np.int64)
     sums = PixelSums()
     skipped: list[dict[str, str]] = []
     entries: list[ShardEntry] = []
-    while (path := folder / shard_name(len(entries))).exists():
+    for number in range(count):
+        path = folder / shard_name(number)
         table = read_table(path)
         counts += np.bincount(table.labels, minlength=len(names))
         sums += table.sums

@@ -116,7 +116,7 @@ def _verify(options: argparse.Namespace) -> int:
     for damage in damages:
         where = "" if damage.record is None else f" record {damage.record} ({damage.name})"
         print(f"{damage.shard}{where}: {damage.reason}")
-    print(f"{index.records} images in {len(index.shards)} shards: {len(damages) or 'no'} damages found")
+    print(f"{index.records} images in {len(index.shards)} shards: {len(damages)} damaged")
     return 1 if damages else 0
 
 

@@ -36,6 +36,8 @@ def encode_item(item: Item, options: Options) -> Record:
     try:
         data, image = _store(item.read(), options)
     except (ValueError, FileNotFoundError, PermissionError) as error:
+        if isinstance(error, OSError) and item.size >= 0:  # the archive itself is gone, not one image
+            raise
         reason = getattr(error, "strerror", None) or str(error)
         return Record(item.name, item.label, reason=reason, damaged=True)
     return Record(item.name, item.label, data, record_crc(data, item.label), pixel_sums(image))

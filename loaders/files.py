@@ -55,8 +55,6 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         number = error.errno or 0
         raise OSError(number, f"cannot create the folder {folder}: {error.strerror}; choose a writable one") from error
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(EACCES, f"the folder {folder} is not writable; choose another one")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ Normalization = Literal["stored"] | tuple[Sequence[float], Sequence[float]]
 class Filler:
     """Turns records into rows of a batch, the same ones whoever asks and whenever.
 
-    scale, offset: (C,) of pixels * scale + offset for float32 batches; None for uint8.
+    scaling: (scale, offset), each (C,), for float32 batches of pixels * scale + offset; None for uint8.
     Each record's checksum is compared the first time the record is read, later epochs trust the file.
     """
 
@@ -35,7 +35,9 @@ class Filler:
         stored = shards.index.image_shape
         self.shape = self._batch_shape(stored)
         # raw images that already have the wanted size are copied, nothing else
-        self.copies = stored is not None and (stored == self.shape) and _keeps_size(transform)
+        self.copies = stored is not None and stored == self.shape and _keeps_size(transform)
+        if stored is not None and not self.copies and stored[2] not in (1, 3):
+            raise ValueError(f"ShardStream: only images of 1 or 3 channels can be resized or cropped, got {stored[2]}")
         self.dtype = np.dtype(np.uint8 if scaling is None else np.float32)
         if scaling is not None:
             # a row's worth of factors: numpy is slow over a last axis of 3

@@ -159,7 +159,7 @@ def opened_shard(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing; restore it or run the build again") from None
+        raise FileNotFoundError(f"{path} is missing; restore it or build the set again") from None
     except OSError as error:
         raise OSError(f"{path} does not open as HDF5 (truncated, damaged or another file): {error}") from error
     with file:

@@ -40,13 +40,17 @@ def tar_members(file: BinaryIO, start: int, stop: int) -> Iterator[Member]:
                     yield Member(entry.name, entry.offset_data, entry.size, entry.isreg())
             end = tar.offset
     except tarfile.TarError as error:
-        raise ValueError(f"{file.name} is not a whole uncompressed tar archive at byte {start}: {error}") from error
+        raise ValueError(
+            f"tar_members: {file.name} is not a whole uncompressed tar archive at byte {start}: {error}"
+        ) from error
     # tarfile takes a damaged header for the end of the archive
     file.seek(end)
     if end < stop and file.read(512) != bytes(512):
-        raise ValueError(f"{file.name} has a damaged header at byte {end}; get the archive again")
+        raise ValueError(f"tar_members: {file.name} has a damaged header at byte {end}; get the archive again")
     if start == 0 and end >= stop:
-        raise ValueError(f"{file.name} ends without the mark of a tar's end; it is cut short, get the archive again")
+        raise ValueError(
+            f"tar_members: {file.name} ends without the mark of a tar's end; it is cut short, get the archive again"
+        )
 
 
 class _Tar:

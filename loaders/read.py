@@ -120,7 +120,11 @@ class ShardSet:
     def describe(self, record: int) -> str:
         """Where a record is and where it came from, for messages."""
         file, number = self.place(record)
-        return f"record {number} of {self.folder / file} ({read_names(self.folder / file)[number]})"
+        try:
+            name = read_names(self.folder / file)[number]
+        except (OSError, ValueError):
+            name = "its name is damaged too"
+        return f"record {number} of {self.folder / file} ({name})"
 
 
 def _pread(descriptor: int, path: Path, position: int, out: Bytes) -> None:

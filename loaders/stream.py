@@ -97,8 +97,8 @@ class ShardStream:
         self._shards, self._labels = shards, labels
         self._filler = Filler(shards, transform, scaling(shards.index, dtype, normalize), seed, on_error == "skip")
         self._records = choose(shards.labels, _subset(subset, len(shards)), subset_seed)
-        self._count = len(range(len(self._records))[part_of(len(self._records), rank, world)])
-        self._batches = self._count // batch_size if drop_last else -(-self._count // batch_size)
+        count = len(self._records[part_of(len(self._records), rank, world)])
+        self._batches = count // batch_size if drop_last else -(-count // batch_size)
         # two windows are in memory at a time; each is a whole number of batches
         window = int(shuffle_buffer / 2 / max(1.0, shards.mean_bytes))
         self._window = max(1, window // batch_size)
@@ -140,7 +140,7 @@ class ShardStream:
     def state(self) -> dict[str, Any]:
         """Where the latest loop is, as JSON types: the next batch to come and what decides the order."""
         epoch, batch = self._position
-        if batch >= self._batches:
+        if batch and batch >= self._batches:
             epoch, batch = epoch + 1, 0
         return {**self._settings, "epoch": epoch, "batch": batch}
 

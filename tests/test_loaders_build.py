@@ -260,7 +260,7 @@ def test_an_unwritable_target_is_named(tree, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="cannot create the folder"):
         loaders.build_shards(tree, tmp_path / "file" / "shards", workers=1)
-    monkeypatch.setattr(loaders.files.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(loaders.build.os, "access", lambda path, mode: False)
     with pytest.raises(PermissionError, match="not writable"):
         loaders.build_shards(tree, tmp_path / "shards", workers=1)
 
@@ -280,6 +280,23 @@ def test_wrong_arguments_are_refused_before_anything_is_written(tree, tmp_path, 
     with pytest.raises(ValueError, match=f"build_shards: .*{message}"):
         loaders.build_shards(tree, tmp_path / "shards", **options)
     assert not (tmp_path / "shards").exists()
+
+
+def test_other_things_than_sources_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="got tuple; arrays go to write_shards"):
+        loaders.build_shards(make_arrays(), tmp_path / "x")
+    loaders.write_shards(make_arrays(channels=1), tmp_path / "grey")
+    with pytest.raises(ValueError, match="stats_from must have 3 channels, got 1"):
+        loaders.write_shards(make_arrays(), tmp_path / "x", stats_from=tmp_path / "grey")
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_archive_that_goes_away_is_an_error_not_a_long_report(tmp_path):
+    source = loaders.open_source(make_tar(tmp_path / "a.tar", {"a/1.jpg": b"x", "a/2.jpg": b"y"}))
+    items = list(source.items())
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(FileNotFoundError):
+        loaders.encode.encode_items(items, loaders.encode.Options(None, False, 90))
 
 
 def test_one_image_larger_than_a_shard_gets_its_own(tree, tmp_path):

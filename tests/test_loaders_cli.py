@@ -38,7 +38,7 @@ def test_build_verify_and_info(tree, tmp_path, capsys):
     assert contents(tmp_path / "shards") == before
     capsys.readouterr()
     assert main(["shards", "verify", shards]) == 0
-    assert "no damages found" in capsys.readouterr().out
+    assert ": 0 damaged" in capsys.readouterr().out
     assert main(["shards", "info", shards]) == 0
     assert "2, 4 to 4 images each" in capsys.readouterr().out
 
@@ -52,7 +52,7 @@ def test_verify_names_the_damage_and_fails(tmp_path, capsys):
     assert main(["shards", "verify", str(tmp_path)]) == 1
     output = capsys.readouterr().out
     assert "shard-00000.h5 record 7 (0000007): its CRC-32 must be" in output
-    assert "1 damages found" in output
+    assert ": 1 damaged" in output
 
 
 def test_errors_are_one_line_unless_debug(tmp_path, tree, capsys):

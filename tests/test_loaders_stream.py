@@ -227,6 +227,19 @@ def test_raw_images_can_be_cropped_and_resized(tmp_path, channels):
     assert stream.image_shape == (5, 5, channels)
 
 
+def test_raw_images_of_other_channels_are_not_resized(tmp_path):
+    loaders.write_shards(make_arrays(5, channels=4), tmp_path)
+    assert collect(ShardStream(tmp_path))[0][0].shape == (5, 8, 10, 4)
+    with pytest.raises(ValueError, match="1 or 3 channels"):
+        ShardStream(tmp_path, image_size=4)
+
+
+def test_an_epoch_without_a_batch(raw):
+    stream = ShardStream(raw, batch_size=COUNT + 1, drop_last=True)
+    assert stream.state()["epoch"] == 0
+    assert collect(stream) == []
+
+
 def test_stored_size_without_image_size(tmp_path, packed):
     stream = ShardStream(packed, batch_size=5)
     np.testing.assert_array_equal(np.concatenate([batch[0] for batch in stream]), read_all(packed)[0])
