@@ -9,7 +9,7 @@ from PIL import Image
 
 from loaders.format import Bytes, Index, Ints
 from loaders.images import CenterCrop, Floats, Transform, cropped, decode, resize_box, uniforms
-from loaders.read import ShardSet, Window
+from loaders.read import Block, ShardSet
 
 Bad = list[tuple[int, str]]
 Normalization = Literal["stored"] | tuple[Sequence[float], Sequence[float]]
@@ -66,35 +66,25 @@ class Filler:
                 'build the shard again, or pass on_error="skip"'
             )
 
-    def fill(self, epoch: int, records: Ints, out: npt.NDArray[Any], window: Window | None) -> Bad:
+    def fill(self, epoch: int, records: Ints, out: npt.NDArray[Any], block: Block | None, row: int) -> Bad:
         """Write records into out (n, H, W, C) and return the (position, reason) of those that could not be.
 
-        window: where the records' bytes are, if they are read ahead; None: read them here, in increasing order.
+        block, row: where the records' bytes are, one after the other, if they have been read ahead; they may be in
+        out already. None: read them here.
         Raises ValueError naming the shard and the record if one is damaged and errors are not to be skipped.
         """
         pixels = out if self.dtype == np.uint8 else np.empty(out.shape, np.uint8)
-        if window is None:
+        if block is None:
             block = self._shards.read(records, pixels.reshape(-1) if self.copies else None)
-            rows = np.arange(len(records))
-        else:
-            block, rows = window.block.result(), np.searchsorted(window.records, records)
+        elif self.copies and self.dtype != np.uint8:
+            pixels[...] = self.images_of(block)[row : row + len(records)]
         draws = self._transform.draws if self._transform else 1
         random = uniforms(self._seed, epoch, records, draws)
         bad: Bad = []
-        if self.copies and window is not None:
-            size = int(np.prod(self.shape))
-            # "clip" spares numpy a buffer: every row is in range
-            np.take(
-                block.data[: block.starts[-1]].reshape(-1, size),
-                rows,
-                axis=0,
-                out=pixels.reshape(-1, size),
-                mode="clip",
-            )
         todo = np.flatnonzero(~self._checked[records]) if self.copies else range(len(records))
         for i in todo:
             record = int(records[i])
-            reason = self._fill_one(record, block[int(rows[i])], pixels[i], random[i])
+            reason = self._fill_one(record, block[row + int(i)], pixels[i], random[i])
             if reason is None:
                 self._checked[record] = True
             else:
@@ -108,6 +98,15 @@ class Filler:
             np.multiply(pixels.reshape(lines), self._scale, out=out.reshape(lines), dtype=np.float32)
             out.reshape(lines)[...] += self._offset
         return bad
+
+    @property
+    def stays_in_place(self) -> bool:
+        """Whether a batch is nothing but its records' bytes, so that those read ahead need not be copied again."""
+        return self.copies and self.dtype == np.uint8
+
+    def images_of(self, block: Block) -> Bytes:
+        """The (n, H, W, C) images of a block of raw records."""
+        return block.data.reshape(-1, *self.shape)
 
     def _fill_one(self, record: int, data: memoryview, out: Bytes, random: Floats) -> str | None:
         """Write one record into out (H, W, C), or say why not."""

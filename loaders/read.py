@@ -1,5 +1,6 @@
 """Read records out of a set of shards: whole runs of bytes, without h5py in the way."""
 
+import math
 import mmap
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.format import Bytes, Index, Ints, ShardTable, read_index, read_names, read_table, record_crc
+
+IOV_MAX = 1024  # buffers a system call takes
+WINDOWS = 3
 
 
 @dataclass(frozen=True)
@@ -75,37 +79,40 @@ class ShardSet:
         return float(self._lengths.mean())
 
     def read(self, records: Ints, out: Bytes | None = None) -> Block:
-        """The bytes of records, given in increasing order; neighbours on disk are read in one go.
+        """The bytes of records, in any order; the disk is read in its own order, neighbours in one go.
 
-        out: uint8 memory to read into if it is large enough; None: a new array.
+        out: (total,) uint8 to read into; None: a new array.
         """
         lengths = self._lengths[records].astype(np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        data = out if out is not None and len(out) >= starts[-1] else np.empty(starts[-1], np.uint8)
-        shards = np.searchsorted(self._firsts, records, side="right") - 1
-        positions = self._starts[records]
+        data = np.empty(starts[-1], np.uint8) if out is None else out
+        rows = np.argsort(records)
+        shards = np.searchsorted(self._firsts, records[rows], side="right") - 1
+        positions = self._starts[records[rows]]
         # a run ends where the next record is in another shard or not the next one on disk
-        breaks = (np.diff(shards) != 0) | (positions[1:] != positions[:-1] + lengths[:-1])
+        breaks = (np.diff(shards) != 0) | (positions[1:] != positions[:-1] + lengths[rows][:-1])
         edges = np.concatenate([[0], np.flatnonzero(breaks) + 1, [len(records)]])
         runs = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+        block = Block(data, starts)
         for shard, group in groupby(runs, key=lambda run: int(shards[run[0]])):
-            with self._opened(shard) as copy:
+            with self._opened(shard) as scatter:
                 for first, stop in group:
-                    copy(int(positions[first]), data[starts[first] : starts[stop]])
-        return Block(data, starts)
+                    scatter(int(positions[first]), block, rows[first:stop])
+        return block
 
     @contextmanager
-    def _opened(self, number: int) -> Iterator[Callable[[int, Bytes], None]]:
-        """A function that copies bytes of a shard, from a position in the file into an array."""
+    def _opened(self, number: int) -> Iterator[Callable[[int, Block, Ints], None]]:
+        """A function that reads neighbours from a position in a shard's file on, each to its own row of a block."""
         path = self._paths[number]
         _check_size(path, self.index.shards[number].bytes)
         with open(path, "rb", buffering=0) as file:
-            if self.index.layout == "packed":
-                yield partial(_pread, file.fileno(), path)
+            if self.index.image_shape is None:
+                yield partial(_scatter_read, file.fileno(), path)
                 return
-            # raw images are copied at the speed of memory, which pread only reaches half of
+            # raw images are copied at the speed of memory, which reading only reaches half of
+            size = math.prod(self.index.image_shape)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                yield lambda position, out: np.copyto(out, np.frombuffer(mapped, np.uint8, len(out), position))
+                yield partial(_scatter_copy, mapped, size)
 
     def damage(self, record: int, image: bytes | memoryview) -> str | None:
         """What the checksum says about a record's bytes; None if they are right."""
@@ -127,28 +134,40 @@ class ShardSet:
         return f"record {number} of {self.folder / file} ({name})"
 
 
-def _pread(descriptor: int, path: Path, position: int, out: Bytes) -> None:
-    done = 0
-    while done < len(out):
-        count = os.preadv(descriptor, [out[done:].data], position + done)
-        if not count:
-            raise OSError(f"{path} ended while it was read; restore it or build the set again")
-        done += count
+def _scatter_read(descriptor: int, path: Path, position: int, block: Block, rows: Ints) -> None:
+    for first in range(0, len(rows), IOV_MAX):
+        parts = [block[row] for row in rows[first : first + IOV_MAX].tolist()]
+        while parts:
+            count = os.preadv(descriptor, parts, position)
+            if not count:
+                raise OSError(f"{path} ended while it was read; restore it or build the set again")
+            position += count
+            while parts and count >= len(parts[0]):
+                count -= len(parts.pop(0))
+            if parts:
+                parts[0] = parts[0][count:]
+
+
+def _scatter_copy(mapped: mmap.mmap, size: int, position: int, block: Block, rows: Ints) -> None:
+    images = np.frombuffer(mapped, np.uint8, len(rows) * size, position).reshape(-1, size)
+    if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        np.copyto(block.data.reshape(-1, size)[rows[0] : rows[-1] + 1], images)
+    else:
+        block.data.reshape(-1, size)[rows] = images
 
 
 @dataclass(frozen=True)
 class Window:
-    """Records that are in memory together, sorted, and their bytes as soon as they are read."""
+    """Records that are read together, from `start` of an epoch's order on, and their bytes as soon as they are."""
 
-    records: Ints
+    start: int
     block: Future[Block]
 
 
 class Windows:
     """Reads an order of records ahead, window after window of `batches` batches of `batch_size` records.
 
-    Two windows are in memory, or as many as the batches under way need. Their memory is used again for the next ones:
-    fresh memory costs as much as the copy into it.
+    WINDOWS of them are in memory, one in use and the others being read, or as many as the batches under way need.
     """
 
     def __init__(
@@ -157,21 +176,19 @@ class Windows:
         self._shards, self._order, self._reader = shards, order, reader
         self._batches, self._size = batches, batches * batch_size
         self._windows: dict[int, Window] = {}
-        self._spare: list[Bytes] = []
 
     def of_batch(self, batch: int, delivered: int) -> Window:
         """The window that holds a batch; all batches before `delivered` are done with theirs."""
         number = batch // self._batches
         for old in [old for old in self._windows if (old + 1) * self._batches <= delivered]:
-            self._spare.append(self._windows.pop(old).block.result().data)
+            del self._windows[old]
+        # the next ones are read as soon as older ones are not needed any more
+        for ahead in range(WINDOWS - sum(old < number for old in self._windows)):
+            self._request(number + ahead)
         self._request(number)
-        # the next one is read as soon as the memory of the last one is free, or at the last moment
-        if number - 1 not in self._windows or batch == (number + 1) * self._batches - 1:
-            self._request(number + 1)
         return self._windows[number]
 
     def _request(self, number: int) -> None:
         if number not in self._windows and number * self._size < len(self._order):
-            records = np.sort(self._order[number * self._size : (number + 1) * self._size])
-            spare = self._spare.pop() if self._spare else None
-            self._windows[number] = Window(records, self._reader.submit(self._shards.read, records, spare))
+            records = self._order[number * self._size : (number + 1) * self._size]
+            self._windows[number] = Window(number * self._size, self._reader.submit(self._shards.read, records))

@@ -17,7 +17,7 @@ from loaders.fill import Bad, Filler, Normalization, scaling
 from loaders.format import Index, Ints
 from loaders.images import CenterCrop, Transform
 from loaders.order import block_length, choose, epoch_order, part_of
-from loaders.read import ShardSet, Window, Windows
+from loaders.read import WINDOWS, ShardSet, Window, Windows
 from loaders.workers import available_cores
 
 Array = npt.NDArray[Any]
@@ -99,8 +99,8 @@ class ShardStream:
         self._records = choose(shards.labels, _subset(subset, len(shards)), subset_seed)
         count = len(self._records[part_of(len(self._records), rank, world)])
         self._batches = count // batch_size if drop_last else -(-count // batch_size)
-        # two windows are in memory at a time; each is a whole number of batches
-        window = int(shuffle_buffer / 2 / max(1.0, shards.mean_bytes))
+        # each window is a whole number of batches
+        window = int(shuffle_buffer / WINDOWS / max(1.0, shards.mean_bytes))
         self._window = max(1, window // batch_size)
         self._block = block_length(len(self._records), shards.mean_bytes)
         self._shuffle, self._seed, self._part = shuffle, seed, (int(rank), int(world))
@@ -195,25 +195,46 @@ class ShardStream:
         self, workers: ThreadPoolExecutor, epoch: int, order: Ints, number: int, window: Window | None
     ) -> "_Pending":
         """Let the threads fill batch `number`."""
-        records = order[number * self.batch_size : (number + 1) * self.batch_size]
-        images = np.empty((len(records), *self._filler.shape), self._filler.dtype)
+        start = number * self.batch_size
+        records = order[start : start + self.batch_size]
+        images: Array | None = None
+        if window is None or not self._filler.stays_in_place:
+            images = np.empty((len(records), *self._filler.shape), self._filler.dtype)
         # a copy is one call for the whole batch; decoding is shared among the threads
         chunk = len(records) if self._filler.copies else CHUNK
         futures = [
-            workers.submit(self._filler.fill, epoch, records[at : at + chunk], images[at : at + chunk], window)
+            workers.submit(
+                self._fill,
+                epoch,
+                records[at : at + chunk],
+                None if images is None else images[at : at + chunk],
+                window,
+                start + at,
+            )
             for at in range(0, len(records), chunk)
         ]
         return _Pending(number, records, images, futures, chunk)
 
+    def _fill(
+        self, epoch: int, records: Ints, out: Array | None, window: Window | None, start: int
+    ) -> tuple[Array, Bad]:
+        """Fill a part of a batch, from `start` of the epoch's order on; out None: it is a part of the window."""
+        if window is None:
+            assert out is not None
+            return out, self._filler.fill(epoch, records, out, None, 0)
+        block, row = window.block.result(), start - window.start
+        if out is None:
+            out = self._filler.images_of(block)[row : row + len(records)]
+        return out, self._filler.fill(epoch, records, out, block, row)
+
     def _deliver(self, epoch: int, batch: "_Pending") -> Iterator[Batch]:
         """Wait for a batch and yield it, without its damaged records; nothing if none is left."""
-        images, records = batch.images, batch.records
-        bad = [
-            (at * batch.chunk + i, reason) for at, future in enumerate(batch.futures) for i, reason in future.result()
-        ]
+        parts = [future.result() for future in batch.futures]
+        records, images = batch.records, parts[0][0] if batch.images is None else batch.images
+        bad = {at * batch.chunk + i: reason for at, (_, part) in enumerate(parts) for i, reason in part}
         if bad:
-            self.skipped.update({self._shards.place(int(records[i])): reason for i, reason in bad})
-            keep = np.setdiff1d(np.arange(len(records)), [i for i, _ in bad])
+            self.skipped.update({self._shards.place(int(records[i])): reason for i, reason in bad.items()})
+            keep = np.setdiff1d(np.arange(len(records)), list(bad))
             images, records = images[keep], records[keep]
         self._position = (epoch, batch.number + 1)
         if len(records):
@@ -222,19 +243,19 @@ class ShardStream:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A batch that threads are filling, chunk records a future."""
+    """A batch that threads are filling, chunk records a future; images None: they are a part of the window."""
 
     number: int
     records: Ints
-    images: Array
-    futures: list[Future[Bad]]
+    images: Array | None
+    futures: list[Future[tuple[Array, Bad]]]
     chunk: int
 
 
 @contextmanager
 def _pools(threads: int) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
-    """Threads that fill batches, and one that reads ahead for them; all are gone at the end."""
-    workers, reader = ThreadPoolExecutor(threads, "loaders-fill"), ThreadPoolExecutor(1, "loaders-read")
+    """Threads that fill batches, and some that read ahead for them; all are gone at the end."""
+    workers, reader = ThreadPoolExecutor(threads, "loaders-fill"), ThreadPoolExecutor(WINDOWS - 1, "loaders-read")
     try:
         yield workers, reader
     finally:
