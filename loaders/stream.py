@@ -44,6 +44,7 @@ class ShardStream:
     on_error: "raise" stops at a damaged record, "skip" leaves it out of its batch and adds it to `skipped`.
 
     Batches: images (n, H, W, C) uint8 or float32, labels (n,) int64. len() is the number of batches of an epoch.
+    Batches are the consumer's to keep or change. One of shuffled raw images is a part of the shuffle's memory.
     Leaving a loop early stops its threads, at the latest when the iterator is collected; `with` or close() do it now.
 
     Raises ValueError or TypeError for bad arguments, FileNotFoundError, OSError or ValueError for missing, truncated
