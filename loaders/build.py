@@ -143,6 +143,8 @@ def write_shards(
 
     Raises TypeError for other dtypes, ValueError for other shapes or labels without a name, OSError as build_shards.
     """
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(f"write_shards: data must be (images, labels), got {type(data).__name__}")
     images, labels = data
     source = array_source(images, labels, class_names=class_names, caller="write_shards")
     return build_shards(source, folder, shard_bytes=shard_bytes, stats_from=stats_from)
@@ -160,18 +162,15 @@ class _Job:
 def _check(source: Source, size: int | None, layout: str, quality: int, shard_bytes: int, workers: int | None) -> None:
     if layout not in ("packed", "raw"):
         raise ValueError(f'build_shards: layout must be "packed" or "raw", got {layout!r}')
-    if size is not None and size < 1:
-        raise ValueError(f"build_shards: size must be at least 1 pixel, got {size}")
+    for name, value in [("size", size), ("quality", quality), ("shard_bytes", shard_bytes), ("workers", workers)]:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"build_shards: {name} must be an integer >= 1, got {value!r}")
     if isinstance(source, ArraySource) and size is not None:
         raise ValueError("build_shards: arrays keep their own size; leave size out, and resize in the stream")
     if layout == "raw" and size is None and not isinstance(source, ArraySource):
         raise ValueError('build_shards: layout "raw" needs size, the side of the square crop in pixels')
-    if not 1 <= quality <= 100:
+    if quality > 100:
         raise ValueError(f"build_shards: quality must be between 1 and 100, got {quality}")
-    if shard_bytes < 1:
-        raise ValueError(f"build_shards: shard_bytes must be at least 1, got {shard_bytes}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"build_shards: workers must be at least 1, got {workers}")
 
 
 def _finished(folder: Path, plan: dict[str, Any]) -> Index | None:

@@ -154,7 +154,10 @@ def scaling(index: Index, dtype: str, normalize: Normalization | None) -> tuple[
         normalize = ([0.0] * channels, [1.0] * channels)
     elif normalize == "stored":
         normalize = (index.mean, index.std)
-    mean, std = (np.asarray(values, np.float64) for values in normalize)
+    try:
+        mean, std = (np.asarray(values, np.float64) for values in normalize)
+    except (TypeError, ValueError):
+        mean, std = np.zeros(0), np.zeros(0)
     if mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
         raise ValueError(
             f'ShardStream: normalize must be "stored" or (mean, std) with {channels} numbers each and std > 0, '

@@ -118,8 +118,8 @@ Transform = CenterCrop | RandomResizedCrop
 
 
 def _check_size(name: str, size: int) -> None:
-    if size < 1:
-        raise ValueError(f"{name}: size must be at least 1 pixel, got {size}")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"{name}: size must be an integer of at least 1 pixel, got {size!r}")
 
 
 def decode(data: bytes | memoryview, fit: Fit | None = None) -> Image.Image:

@@ -1,5 +1,6 @@
 """ShardStream: batches of images out of a set of shards, epoch after epoch."""
 
+import operator
 import os
 import weakref
 from collections import deque
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from loaders.fill import Bad, Filler, Normalization, scaling
 from loaders.format import Index, Ints
-from loaders.images import CenterCrop, Transform
+from loaders.images import CenterCrop, RandomResizedCrop, Transform
 from loaders.order import block_length, choose, epoch_order, part_of
 from loaders.read import WINDOWS, ShardSet, Window, Windows
 from loaders.workers import available_cores
@@ -82,15 +83,20 @@ class ShardStream:
         ]:
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise ValueError(f"ShardStream: {name} must be an integer >= {least}, got {value!r}")
-        rank, world = part
+        try:
+            rank, world = map(operator.index, part)
+        except (TypeError, ValueError):
+            rank, world = 0, 0
         if not 0 <= rank < world:
-            raise ValueError(f"ShardStream: part must be (rank, world) with 0 <= rank < world, got {part}")
+            raise ValueError(f"ShardStream: part must be (rank, world) with 0 <= rank < world, got {part!r}")
         if on_error not in ("raise", "skip"):
             raise ValueError(f'ShardStream: on_error must be "raise" or "skip", got {on_error!r}')
         if image_size is not None:
             if transform is not None:
                 raise ValueError("ShardStream: give image_size or transform, not both; a transform has its own size")
             transform = CenterCrop(image_size)
+        if transform is not None and not isinstance(transform, (CenterCrop, RandomResizedCrop)):
+            raise TypeError(f"ShardStream: transform must be CenterCrop or RandomResizedCrop, got {transform!r}")
         shards = ShardSet(path)
         self.index: Index = shards.index
         self.batch_size, self.threads, self.prefetch = batch_size, threads or available_cores(), prefetch
@@ -104,7 +110,7 @@ class ShardStream:
         window = int(shuffle_buffer / WINDOWS / max(1.0, shards.mean_bytes))
         self._window = max(1, window // batch_size)
         self._block = block_length(len(self._records), shards.mean_bytes)
-        self._shuffle, self._seed, self._part = shuffle, seed, (int(rank), int(world))
+        self._shuffle, self._seed, self._part = shuffle, seed, (rank, world)
         self._settings = {
             "identity": shards.index.identity,
             "batch_size": int(batch_size),
@@ -113,7 +119,7 @@ class ShardStream:
             "seed": int(seed),
             "subset": subset,
             "subset_seed": int(subset_seed),
-            "part": [int(rank), int(world)],
+            "part": [rank, world],
         }
         self._next_epoch, self._first_batch = 0, 0
         self._position = (0, 0)
@@ -148,8 +154,10 @@ class ShardStream:
     def restore(self, state: dict[str, Any]) -> None:
         """Let the next loop continue where state was taken, then go on with the epochs after it.
 
-        Raises ValueError if the state comes from another set of shards or from other settings.
+        Raises TypeError if it is not a state, ValueError if it is of another set of shards or other settings.
         """
+        if not isinstance(state, dict):
+            raise TypeError(f"ShardStream.restore: state must be a dict from state(), got {type(state).__name__}")
         differences = [
             f"{key} {state.get(key)!r} there and {value!r} here"
             for key, value in self._settings.items()

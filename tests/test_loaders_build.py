@@ -268,7 +268,8 @@ def test_an_unwritable_target_is_named(tree, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "size must be at least 1"),
+        ({"size": 0}, "size must be an integer >= 1"),
+        ({"size": 2.5}, "size must be an integer >= 1"),
         ({"layout": "zip"}, "layout must be"),
         ({"layout": "raw"}, "needs size"),
         ({"quality": 101}, "quality"),
@@ -285,6 +286,8 @@ def test_wrong_arguments_are_refused_before_anything_is_written(tree, tmp_path, 
 def test_other_things_than_sources_are_refused(tmp_path):
     with pytest.raises(TypeError, match="got tuple; arrays go to write_shards"):
         loaders.build_shards(make_arrays(), tmp_path / "x")
+    with pytest.raises(TypeError, match=r"\(images, labels\), got ndarray"):
+        loaders.write_shards(make_arrays()[0], tmp_path / "x")
     loaders.write_shards(make_arrays(channels=1), tmp_path / "grey")
     with pytest.raises(ValueError, match="stats_from must have 3 channels, got 1"):
         loaders.write_shards(make_arrays(), tmp_path / "x", stats_from=tmp_path / "grey")

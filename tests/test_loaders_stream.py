@@ -136,6 +136,10 @@ def test_a_state_of_another_stream_is_refused(raw, packed):
         ShardStream(packed, batch_size=8, image_size=8).restore(state)
     with pytest.raises(ValueError, match="positions of this stream"):
         ShardStream(raw, batch_size=8).restore({**state, "batch": 99})
+    with pytest.raises(TypeError, match="must be a dict"):
+        ShardStream(raw).restore(None)
+    with pytest.raises(TypeError, match="transform must be"):
+        ShardStream(raw, transform="crop")
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -349,7 +353,11 @@ def test_memory_is_flat_over_many_epochs(tmp_path, shuffle):
         ({"subset": 104}, "subset"),
         ({"subset": 1.5}, "subset"),
         ({"on_error": "ignore"}, "on_error"),
-        ({"image_size": 0}, "size must be at least 1"),
+        ({"image_size": 0}, "at least 1 pixel"),
+        ({"image_size": 2.5}, "at least 1 pixel"),
+        ({"part": 3}, "rank < world"),
+        ({"part": (0, 1, 2)}, "rank < world"),
+        ({"dtype": "float32", "normalize": 3}, "3 numbers each"),
         ({"image_size": 8, "transform": CenterCrop(8)}, "not both"),
     ],
 )
