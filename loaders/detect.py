@@ -24,7 +24,7 @@ def open_source(
     path: ImageNet's train or val tar, a tar or a tree of class folders, Tiny ImageNet's folder, CIFAR-10/100 (python or
     binary, tar.gz or unpacked), MNIST's idx folder, or an HDF5 file with train/images, train/labels and so on.
     split: of sources that hold several: "train" (None means this), "test", or "val" for Tiny ImageNet.
-    ground_truth, synsets: of ImageNet's val tar, see ImageNetValidation.
+    ground_truth, synsets: of ImageNet's val tar or the folder it unpacks to, see ImageNetValidation.
 
     Raises FileNotFoundError for a missing path, ValueError for one that is none of these or for arguments that it
     has no use for.
@@ -35,8 +35,6 @@ def open_source(
     if (ground_truth is None) != (synsets is None):
         raise ValueError("open_source: ground_truth and synsets go together, got only one of them")
     if ground_truth is not None and synsets is not None:
-        if root.is_dir():
-            raise ValueError(f"open_source: ground_truth is for ImageNet's validation tar, {root} is a folder")
         return ImageNetValidation(root, ground_truth, synsets)
     source = _folder(root, split or "train") if root.is_dir() else _file(root, split or "train")
     if source is None:

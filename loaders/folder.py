@@ -111,6 +111,15 @@ class TinyImageNet:
             yield Item(name, labels[wnid] if wnid else 0, path, position=position, problem=problem)
 
 
+def folder_items(folder: str) -> list[Item]:
+    """The files below a folder in order, all with label 0."""
+    files = _walk(Path(folder), ".", frozenset())
+    return [
+        Item(name.removeprefix("./"), 0, path, position=position, problem=problem)
+        for position, (name, path, problem) in enumerate(files, 1)
+    ]
+
+
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: name_key(entry.name))

@@ -3,15 +3,16 @@
 The archives are read where they lie: headers one after the other, images by their position in the file.
 """
 
+import hashlib
 import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from loaders.folder import NOT_AN_IMAGE
+from loaders.folder import NOT_AN_IMAGE, folder_items
 from loaders.images import SUFFIXES
 from loaders.sources import Item, name_key
 
@@ -125,14 +126,14 @@ class ClassFolderTar(_Tar):
 
 
 class ImageNetValidation(_Tar):
-    """ILSVRC2012_img_val.tar, whose images are numbered, not sorted by class.
+    """ILSVRC2012_img_val.tar or the folder it unpacks to, whose images are numbered, not sorted by class.
 
     ground_truth: the devkit's ILSVRC2012_validation_ground_truth.txt: line k is the class id (1, 2, …) of image k.
     synsets: what the ids mean: the devkit's meta.mat, or a text file whose line i starts with the wnid of id i.
     Labels follow the sorted wnids, as in ImageNetTrain.
     """
 
-    kind = "ImageNet validation tar"
+    kind = "ImageNet validation"
 
     def __init__(
         self,
@@ -145,14 +146,28 @@ class ImageNetValidation(_Tar):
         self.class_names: Sequence[str] = sorted(wnids, key=name_key)
         place = {wnid: label for label, wnid in enumerate(self.class_names)}
         self._labels = [place[wnids[number - 1]] for number in _read_ids(ground_truth, len(wnids))]
+        self._files = folder_items(self.path) if os.path.isdir(path) else None
+        if self._files is not None:
+            self.total, self.unit = len(self._files), "images"
+
+    def describe(self) -> dict[str, Any]:
+        labels = hashlib.sha256(str(self._labels).encode()).hexdigest()[:16]
+        if self._files is None:
+            return {**super().describe(), "labels": labels}
+        names = hashlib.sha256(b"\0".join(name_key(item.name) for item in self._files)).hexdigest()[:16]
+        return {"kind": self.kind, "files": self.total, "names": names, "labels": labels}
 
     def items(self) -> Iterator[Item]:
-        for member in self.members():
-            number = re.search(r"(\d+)\.\w+$", member.name)
-            if number is None or not 1 <= int(number[1]) <= len(self._labels):
-                yield self.item(member.name, 0, member, "no image number of the ground truth in its name")
+        if self._files is not None:
+            entries = iter(self._files)
+        else:
+            entries = (self.item(member.name, 0, member) for member in self.members())
+        for item in entries:
+            number = re.search(r"(\d+)\.\w+$", item.name)
+            if item.problem is None and (number is None or not 1 <= int(number[1]) <= len(self._labels)):
+                yield replace(item, problem="no image number of the ground truth in its name")
             else:
-                yield self.item(member.name, self._labels[int(number[1]) - 1], member)
+                yield replace(item, label=self._labels[int(number[1]) - 1] if number and not item.problem else 0)
 
 
 def _is_class_tar(member: Member) -> bool:

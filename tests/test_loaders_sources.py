@@ -171,12 +171,18 @@ def test_two_splits_in_one_tar_are_refused(tmp_path):
         loaders.open_source(tmp_path / "both.tar")
 
 
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("kind", ["text", "mat"])
-def test_imagenet_validation_takes_its_labels_from_the_devkit(tmp_path, kind):
+def test_imagenet_validation_takes_its_labels_from_the_devkit(tmp_path, kind, packed):
     wnids = ["n07", "n02", "n05"]  # the devkit's ids 1, 2, 3
     ids = [3, 1, 2, 2]
     files = {f"ILSVRC2012_val_{k:08d}.JPEG": picture(k) for k in (2, 1, 4, 3, 5)}
-    make_tar(tmp_path / "val.tar", {**files, "list.JPEG": picture(9)})
+    files["list.JPEG"] = picture(9)
+    make_tar(tmp_path / "val.tar", files)
+    (tmp_path / "val").mkdir()
+    for name, data in files.items():
+        (tmp_path / "val" / name).write_bytes(data)
+    path = tmp_path / ("val.tar" if packed else "val")
     (tmp_path / "truth.txt").write_text("".join(f"{number}\n" for number in ids))
     if kind == "text":
         synsets = tmp_path / "synsets.txt"
@@ -188,10 +194,11 @@ def test_imagenet_validation_takes_its_labels_from_the_devkit(tmp_path, kind):
         fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
         rows = [(2, "n02", "b", 0), (1, "n07", "a", 0), (3, "n05", "c", 0), (4, "n00", "inner", 2)]
         savemat(synsets, {"synsets": np.array(rows, dtype=fields)})
-    source = loaders.open_source(tmp_path / "val.tar", ground_truth=tmp_path / "truth.txt", synsets=synsets)
+    source = loaders.open_source(path, ground_truth=tmp_path / "truth.txt", synsets=synsets)
     index = built(source, tmp_path / "shards")
     assert index.class_names == ("n02", "n05", "n07")
-    assert read_all(tmp_path / "shards")[1] == [2, 1, 0, 0]  # images 2, 1, 4, 3
+    # images 2, 1, 4, 3 in the tar, 1, 2, 3, 4 in the folder
+    assert read_all(tmp_path / "shards")[1] == ([2, 1, 0, 0] if packed else [1, 2, 0, 0])
     assert index.skipped == 2
     with pytest.raises(ValueError, match="ground_truth"):
         loaders.open_source(tmp_path / "val.tar")
