@@ -12,8 +12,6 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from loaders.format import Bytes
-
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]
 Fit = Callable[[int, int], tuple[Box, tuple[int, int]] | None]
@@ -270,7 +268,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         background.alpha_composite(opaque)
         return background.convert("RGB")
     return image.convert("RGB")
-
-
-def pixels(image: Image.Image) -> Bytes:
-    return np.asarray(image, dtype=np.uint8)
