@@ -1,0 +1,299 @@
+"""Build a set of shards from a source. A build can be killed at any moment and run again to the same bytes."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from errno import EACCES
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loaders.detect import open_source
+from loaders.encode import Options, array_records, encode_items
+from loaders.files import PARTIAL, locked, make_folder, write_text
+from loaders.format import (
+    INDEX,
+    REPORT,
+    VERSION,
+    Index,
+    Layout,
+    PixelSums,
+    ShardEntry,
+    identity_of,
+    read_index,
+    read_table,
+    shard_name,
+)
+from loaders.sources import ArraySource, ImageSource, Source, array_source
+from loaders.workers import available_cores, map_ordered
+from loaders.write import Record, ShardWriter
+
+SHARD_BYTES = 256 * 2**20
+PLAN = "build.json"
+CHUNK = 16
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a build is: images written and skipped so far, and the position in the source of its total."""
+
+    written: int
+    skipped: int
+    position: int
+    total: int
+    unit: str
+
+
+def build_shards(
+    source: Source | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    layout: Layout = "packed",
+    quality: int = 90,
+    shard_bytes: int = SHARD_BYTES,
+    workers: int | None = None,
+    strict: bool = False,
+    stats_from: str | os.PathLike[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Index:
+    """Write every image of a source into shards and return the index of the set.
+
+    source: a source, or a path that open_source understands.
+    size: pixels. Packed: larger images are shrunk until their shorter side has this length and stored as JPEG of
+    `quality`; None keeps every JPEG and PNG file byte for byte. Raw: the central size × size crop, required.
+    Array sources are always raw and keep their size.
+    shard_bytes: image bytes a shard holds at most (one larger image still gets its own shard).
+    workers: processes that decode; None: one for each core; 1: none, everything happens in this process. With
+    more, a script that calls this must do so under `if __name__ == "__main__":`.
+    strict: stop at the first image that cannot be decoded instead of skipping and reporting it.
+    stats_from: folder of the training set, whose mean and std a test set should carry; None: those of the source.
+    progress: called with a Progress now and then.
+
+    An interrupted build is finished by the same call, with the same bytes as an uninterrupted one; a finished one
+    returns at once. Images that cannot be decoded are listed with their reasons in report.json.
+    Raises ValueError for bad arguments, a folder that holds another set, an image under strict, or no image at
+    all; OSError if the target cannot be written; RuntimeError if a worker process was killed.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        source = open_source(source)
+    elif not isinstance(source, (ArraySource, ImageSource)):
+        raise TypeError(
+            f"build_shards: source must be a path or a source, got {type(source).__name__}; arrays go to write_shards"
+        )
+    _check(source, size, layout, quality, shard_bytes, workers)
+    if isinstance(source, ArraySource):
+        shape: tuple[int, int, int] | None = source.shape
+    else:
+        shape = (size, size, 3) if size is not None and layout == "raw" else None
+    job = _Job(source, Path(folder), shape, Options(size, layout == "raw", quality), workers or available_cores())
+    stats = read_index(stats_from) if stats_from is not None else None
+    channels = shape[2] if shape else 3
+    if stats and len(stats.mean) != channels:
+        raise ValueError(f"build_shards: stats_from must have {channels} channels, got {len(stats.mean)}")
+    plan = {
+        "version": VERSION,
+        "source": source.describe(),
+        "class_names": list(source.class_names),
+        "settings": {
+            "layout": "packed" if shape is None else "raw",
+            "size": size,
+            "quality": quality if size is not None and shape is None else None,
+            "shard_bytes": shard_bytes,
+            "stats_from": stats.identity if stats else None,
+        },
+    }
+    make_folder(job.folder)
+    with locked(job.folder):
+        index = _finished(job.folder, plan)
+        if index is None:
+            _start(job.folder, plan)
+            count = _write_shards(job, identity_of(plan), shard_bytes, strict, progress)
+            index = _finish(job.folder, plan, count, shape, stats)
+        if (job.folder / PLAN).exists():
+            (job.folder / PLAN).unlink()
+    if strict and index.skipped:
+        raise ValueError(
+            f"build_shards: {index.skipped} images could not be decoded, see {job.folder / REPORT}; repair or remove "
+            "them, or build without strict"
+        )
+    return index
+
+
+def write_shards(
+    data: tuple[Any, Any],
+    folder: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    stats_from: str | os.PathLike[str] | None = None,
+) -> Index:
+    """Write arrays as raw shards and return the index of the set.
+
+    data: (images, labels): images (n, H, W, C) or (n, H, W) uint8, labels (n,) integers >= 0. Images may be
+    anything that slices like an array, such as np.memmap; they are read a block at a time.
+    class_names: one for each label; None: "0", "1", … The rest is as in build_shards.
+
+    Raises TypeError for other dtypes, ValueError for other shapes or labels without a name, OSError as build_shards.
+    """
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(f"write_shards: data must be (images, labels), got {type(data).__name__}")
+    images, labels = data
+    source = array_source(images, labels, class_names=class_names, caller="write_shards")
+    return build_shards(source, folder, shard_bytes=shard_bytes, stats_from=stats_from)
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Source
+    folder: Path
+    shape: tuple[int, int, int] | None
+    options: Options
+    workers: int
+
+
+def _check(source: Source, size: int | None, layout: str, quality: int, shard_bytes: int, workers: int | None) -> None:
+    if layout not in ("packed", "raw"):
+        raise ValueError(f'build_shards: layout must be "packed" or "raw", got {layout!r}')
+    for name, value in [("size", size), ("quality", quality), ("shard_bytes", shard_bytes), ("workers", workers)]:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"build_shards: {name} must be an integer >= 1, got {value!r}")
+    if isinstance(source, ArraySource) and size is not None:
+        raise ValueError("build_shards: arrays keep their own size; leave size out, and resize in the stream")
+    if layout == "raw" and size is None and not isinstance(source, ArraySource):
+        raise ValueError('build_shards: layout "raw" needs size, the side of the square crop in pixels')
+    if quality > 100:
+        raise ValueError(f"build_shards: quality must be between 1 and 100, got {quality}")
+
+
+def _finished(folder: Path, plan: dict[str, Any]) -> Index | None:
+    """The index, if the folder holds all of this set already."""
+    if not (folder / INDEX).exists():
+        return None
+    index = read_index(folder)
+    if index.identity != identity_of(plan):
+        found = {"source": index.source, "class_names": list(index.class_names), "settings": index.settings}
+        raise _other_set(folder, found, plan)
+    whole = all(
+        (folder / shard.file).is_file() and (folder / shard.file).stat().st_size == shard.bytes
+        for shard in index.shards
+    )
+    return index if whole else None
+
+
+def _start(folder: Path, plan: dict[str, Any]) -> None:
+    """Note down the plan, or make sure that the build found in the folder has the same one."""
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(EACCES, f"build_shards: the folder {folder} is not writable; choose another one")
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        leftover.unlink()
+    note = folder / PLAN
+    if note.exists():
+        try:
+            found = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"build_shards: {note} is damaged ({error}); delete the folder") from error
+        if found != plan:
+            raise _other_set(folder, found, plan)
+    else:
+        write_text(note, json.dumps(plan, indent=1) + "\n")
+
+
+def _other_set(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> ValueError:
+    def flat(plan: dict[str, Any]) -> dict[str, Any]:
+        return {"class names": plan.get("class_names"), **plan.get("source", {}), **plan.get("settings", {})}
+
+    old, new = flat(found), flat(wanted)
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    differences = ", ".join(f"{key} {str(old.get(key))[:60]} there and {str(new.get(key))[:60]} here" for key in keys)
+    return ValueError(
+        f"build_shards: {folder} holds a set built differently ({differences}); choose another folder or delete it"
+    )
+
+
+def _write_shards(
+    job: _Job, identity: str, shard_bytes: int, strict: bool, progress: Callable[[Progress], None] | None
+) -> int:
+    """Write the shards that are not there yet, and return how many there are then."""
+    written = skipped = number = item = 0
+    while (path := job.folder / shard_name(number)).exists():
+        table = read_table(path)
+        if (table.identity, table.number) != (identity, number):
+            raise ValueError(f"build_shards: {path} belongs to another set; choose another folder or delete it")
+        written, skipped, item = written + len(table.labels), skipped + len(table.skipped), table.items[1]
+        number += 1
+    if number:
+        log.info("going on after %d shards: %d images written, %d skipped", number, written, skipped)
+    writer = ShardWriter(job.folder, identity, job.shape, shard_bytes, number, item)
+    for records, position in _records(job, item):
+        for record in records:
+            if strict and record.damaged:
+                raise ValueError(
+                    f"build_shards: {record.name} cannot be decoded: {record.reason}; repair or remove it, "
+                    "or build without strict to skip and report it"
+                )
+            writer.add(record)
+            written, skipped = written + (record.reason is None), skipped + (record.reason is not None)
+        if progress:
+            progress(Progress(written, skipped, position, job.source.total, job.source.unit))
+    writer.flush()
+    return writer.number
+
+
+def _records(job: _Job, start: int) -> Iterator[tuple[list[Record], int]]:
+    """The source's records from item start on, in order, and the source's position after them."""
+    if isinstance(job.source, ArraySource):
+        yield from array_records(job.source, start)
+    else:
+        items = islice(job.source.items(), start, None)
+        chunks = iter(lambda: list(islice(items, CHUNK)), [])
+        yield from map_ordered(partial(encode_items, options=job.options), chunks, job.workers)
+
+
+def _finish(
+    folder: Path, plan: dict[str, Any], count: int, shape: tuple[int, int, int] | None, stats: Index | None
+) -> Index:
+    """Add up what the shards hold, and write the report and then the index, which makes the set complete."""
+    names = plan["class_names"]
+    counts = np.zeros(len(names), np.int64)
+    sums = PixelSums()
+    skipped: list[dict[str, str]] = []
+    entries: list[ShardEntry] = []
+    for number in range(count):
+        path = folder / shard_name(number)
+        table = read_table(path)
+        counts += np.bincount(table.labels, minlength=len(names))
+        sums += table.sums
+        skipped += [{"path": name, "reason": reason} for name, reason in table.skipped]
+        entries.append(ShardEntry(path.name, len(table.labels), path.stat().st_size))
+    records = int(counts.sum())
+    report = {"images_in": records + len(skipped), "written": records, "skipped": skipped}
+    write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
+    if not records:
+        raise ValueError(
+            f"build_shards: the source has no image that can be decoded ({len(skipped)} skipped, see {folder / REPORT})"
+        )
+    mean, std = (stats.mean, stats.std) if stats else map(tuple, sums.mean_std())
+    index = Index(
+        identity=identity_of(plan),
+        layout=plan["settings"]["layout"],
+        image_shape=shape,
+        records=records,
+        skipped=len(skipped),
+        class_names=tuple(names),
+        class_counts=tuple(counts.tolist()),
+        mean=mean,
+        std=std,
+        source=plan["source"],
+        settings=plan["settings"],
+        shards=tuple(entries),
+    )
+    write_text(folder / INDEX, index.to_json())
+    return index

@@ -1,0 +1,155 @@
+"""`hebbcore shards …`: build, verify, describe and download sets of shards from the command line."""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from loaders.build import SHARD_BYTES, Progress, build_shards
+from loaders.detect import open_source
+from loaders.download import DATASETS, download_dataset
+from loaders.format import REPORT, Index, read_index
+from loaders.verify import verify_shards
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def add_shards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `shards` command to a command line."""
+    shards = commands.add_parser("shards", help="sets of images as HDF5 shards", description=__doc__)
+    actions = shards.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    build = actions.add_parser(
+        "build",
+        help="write a source of images as shards",
+        description="Write a source of images as shards. An interrupted build goes on when it is run again.",
+    )
+    build.add_argument("source", help="ImageNet tar, folder of class folders, CIFAR or MNIST files, HDF5 of arrays")
+    build.add_argument("folder", help="where the shards go")
+    build.add_argument("--size", type=int, help="shrink images to this shorter side, in pixels (default: as they are)")
+    build.add_argument("--raw", action="store_true", help="store the central SIZE x SIZE pixels, not encoded")
+    build.add_argument("--quality", type=int, default=90, help="of the JPEGs written after a resize (default: 90)")
+    build.add_argument("--shard-size", type=_bytes, default=SHARD_BYTES, metavar="BYTES", help="such as 256M (default)")
+    build.add_argument("--split", help="train, test or val, for sources that hold several (default: train)")
+    build.add_argument("--ground-truth", metavar="FILE", help="class ids of ImageNet's validation images")
+    build.add_argument("--synsets", metavar="FILE", help="what the ids mean: meta.mat, or one wnid a line")
+    build.add_argument("--stats-from", metavar="FOLDER", help="take mean and std from these shards (the training set)")
+    build.add_argument("--workers", type=int, help="decoding processes (default: one for each core)")
+    build.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
+    build.set_defaults(run=_build)
+
+    verify = actions.add_parser("verify", help="compare every byte with its checksum; exit status 1 if any differs")
+    verify.add_argument("folder")
+    verify.set_defaults(run=_verify)
+
+    info = actions.add_parser("info", help="what a set of shards holds")
+    info.add_argument("folder")
+    info.set_defaults(run=_info)
+
+    fetch = actions.add_parser("download", help="fetch CIFAR or MNIST from their official addresses")
+    fetch.add_argument("name", choices=sorted(DATASETS))
+    fetch.add_argument("folder", help="the files go to FOLDER/NAME")
+    fetch.add_argument("--mirror", metavar="URL", help="another address that has the same files")
+    fetch.set_defaults(run=_download)
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+)\s*([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not found or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"must be a size such as 256M, got {text!r}")
+    return int(found[1]) * UNITS[found[2].upper()]
+
+
+def _build(options: argparse.Namespace) -> int:
+    source = open_source(
+        options.source, split=options.split, ground_truth=options.ground_truth, synsets=options.synsets
+    )
+    with _build_bar() as progress:
+        index = build_shards(
+            source,
+            options.folder,
+            size=options.size,
+            layout="raw" if options.raw else "packed",
+            quality=options.quality,
+            shard_bytes=options.shard_size,
+            workers=options.workers,
+            strict=options.strict,
+            stats_from=options.stats_from,
+            progress=progress,
+        )
+    print(f"{index.records} images in {len(index.shards)} shards, {index.skipped} skipped")
+    if index.skipped:
+        print(f"skipped images and reasons: {Path(options.folder) / REPORT}")
+    return 0
+
+
+@contextmanager
+def _build_bar() -> Iterator[Callable[[Progress], None]]:
+    start, first = time.monotonic(), 0
+    with tqdm(unit_scale=True, disable=None, file=sys.stderr) as bar:
+
+        def show(progress: Progress) -> None:
+            nonlocal first
+            done = progress.written + progress.skipped
+            if bar.total is None:  # what an earlier run did must not count for the rate
+                bar.total, bar.unit, bar.initial = progress.total, progress.unit, progress.position
+                bar.n, first = progress.position, done
+            rate = (done - first) / max(time.monotonic() - start, 1e-9)
+            bar.set_postfix_str(
+                f"{progress.written} written, {progress.skipped} skipped, {rate:.0f} images/s", refresh=False
+            )
+            bar.update(progress.position - bar.n)
+
+        yield show
+
+
+def _verify(options: argparse.Namespace) -> int:
+    index = read_index(options.folder)
+    with tqdm(total=index.records, unit=" images", disable=None, file=sys.stderr) as bar:
+        damages = verify_shards(options.folder, lambda done, total: bar.update(done - bar.n) and None)
+    for damage in damages:
+        where = "" if damage.record is None else f" record {damage.record} ({damage.name})"
+        print(f"{damage.shard}{where}: {damage.reason}")
+    print(f"{index.records} images in {len(index.shards)} shards: {len(damages)} damaged")
+    return 1 if damages else 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    for name, value in _facts(read_index(options.folder)):
+        print(f"{name:13} {value}")
+    return 0
+
+
+def _facts(index: Index) -> list[tuple[str, Any]]:
+    counts = index.class_counts
+    size = sum(shard.bytes for shard in index.shards)
+    return [
+        ("images", f"{index.records}, {index.skipped} skipped"),
+        ("layout", f"{index.layout} {index.image_shape or ''}".strip()),
+        ("shards", f"{len(index.shards)}, {size / 2**20:.1f} MiB"),
+        ("classes", f"{len(counts)}, {min(counts)} to {max(counts)} images each"),
+        ("mean", " ".join(f"{value:.4f}" for value in index.mean)),
+        ("std", " ".join(f"{value:.4f}" for value in index.std)),
+        ("source", ", ".join(f"{key} {value}" for key, value in index.source.items())),
+        ("settings", ", ".join(f"{key} {value}" for key, value in index.settings.items() if value is not None)),
+        ("identity", index.identity),
+    ]
+
+
+def _download(options: argparse.Namespace) -> int:
+    with tqdm(unit="B", unit_scale=True, disable=None, file=sys.stderr) as bar:
+
+        def show(file: str, done: int, total: int | None) -> None:
+            bar.set_description_str(file, refresh=False)
+            bar.total = total
+            bar.update(done - bar.n)
+
+        path = download_dataset(options.name, options.folder, mirror=options.mirror, progress=show)
+    print(path)
+    return 0

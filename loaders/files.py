@@ -1,0 +1,73 @@
+"""Writing files so that a killed program or a full disk leaves either the old file or the new one."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from errno import EACCES, EAGAIN
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let write fill a temporary file beside path, sync it, and rename it to path.
+
+    On failure the temporary file is removed and an OSError names path.
+    """
+    temporary = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        write(temporary)
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(
+                error.errno or 0,
+                f"cannot write {path}: {error.strerror or error}; what was written before is intact, "
+                "run the same command again to go on",
+            ) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: _write(temporary, text.encode("utf-8")))
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def sync(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        number = error.errno or 0
+        raise OSError(number, f"cannot create the folder {folder}: {error.strerror}; choose a writable one") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold folder for one writer. The lock goes with the process, so a kill leaves nothing to clean."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # some network file systems cannot lock a folder; one writer at a time is then up to the user
+            if error.errno in (EAGAIN, EACCES):
+                raise BlockingIOError(EAGAIN, f"another build is writing to {folder}; wait for it or stop it") from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,166 @@
+"""Fill a part of a batch: check, decode, crop, flip and scale some records. Runs in a stream's threads."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from loaders.format import Bytes, Index, Ints
+from loaders.images import CenterCrop, Floats, Transform, cropped, decode, resize_box, uniforms
+from loaders.read import Block, ShardSet
+
+Bad = list[tuple[int, str]]
+Normalization = Literal["stored"] | tuple[Sequence[float], Sequence[float]]
+
+
+class Filler:
+    """Turns records into rows of a batch, the same ones whoever asks and whenever.
+
+    scaling: (scale, offset), each (C,), for float32 batches of pixels * scale + offset; None for uint8.
+    Each record's checksum is compared the first time the record is read, later epochs trust the file.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        transform: Transform | None,
+        scaling: tuple[Floats, Floats] | None,
+        seed: int,
+        skip_errors: bool,
+    ) -> None:
+        self._shards, self._transform, self._seed, self._skip = shards, transform, seed, skip_errors
+        self._checked = np.zeros(len(shards), bool)
+        stored = shards.index.image_shape
+        self.shape = self._batch_shape(stored)
+        # raw images that already have the wanted size are copied, nothing else
+        self.copies = stored is not None and stored == self.shape and _keeps_size(transform)
+        if stored is not None and not self.copies and stored[2] not in (1, 3):
+            raise ValueError(f"ShardStream: only images of 1 or 3 channels can be resized or cropped, got {stored[2]}")
+        self.dtype = np.dtype(np.uint8 if scaling is None else np.float32)
+        if scaling is not None:
+            # a row's worth of factors: numpy is slow over a last axis of 3
+            self._scale = np.tile(scaling[0], self.shape[1]).astype(np.float32)
+            self._offset = np.tile(scaling[1], self.shape[1]).astype(np.float32)
+
+    def _batch_shape(self, stored: tuple[int, int, int] | None) -> tuple[int, int, int]:
+        if self._transform is not None:
+            return self._transform.size, self._transform.size, stored[2] if stored else 3
+        if stored is not None:
+            return stored
+        for record in range(len(self._shards)):
+            data = self._shards.read(np.array([record]))[0]
+            reason = self._shards.damage(record, data)
+            if reason is None:
+                image = decode(data)
+                return image.height, image.width, 3
+            self._report(record, reason)
+        raise ValueError(f"ShardStream: every record of {self._shards.folder} is damaged; build the set again")
+
+    def _report(self, record: int, reason: str) -> None:
+        """Raise for a damaged record, unless such are to be skipped."""
+        if not self._skip:
+            raise ValueError(
+                f"ShardStream: {self._shards.describe(record)} is damaged: {reason}; "
+                'build the shard again, or pass on_error="skip"'
+            )
+
+    def fill(self, epoch: int, records: Ints, out: npt.NDArray[Any], block: Block | None, row: int) -> Bad:
+        """Write records into out (n, H, W, C) and return the (position, reason) of those that could not be.
+
+        block, row: where the records' bytes are, one after the other, if they have been read ahead; they may be in
+        out already. None: read them here.
+        Raises ValueError naming the shard and the record if one is damaged and errors are not to be skipped.
+        """
+        pixels = out if self.dtype == np.uint8 else np.empty(out.shape, np.uint8)
+        if block is None:
+            block = self._shards.read(records, pixels.reshape(-1) if self.copies else None)
+        elif self.copies and self.dtype != np.uint8:
+            pixels[...] = self.images_of(block)[row : row + len(records)]
+        draws = self._transform.draws if self._transform else 1
+        random = uniforms(self._seed, epoch, records, draws)
+        bad: Bad = []
+        todo = np.flatnonzero(~self._checked[records]) if self.copies else range(len(records))
+        for i in todo:
+            record = int(records[i])
+            reason = self._fill_one(record, block[row + int(i)], pixels[i], random[i])
+            if reason is None:
+                self._checked[record] = True
+            else:
+                self._report(record, reason)
+                bad.append((int(i), reason))
+        if self._transform is not None and self._transform.flip:
+            mirrored = random[:, 0] < 0.5
+            pixels[mirrored] = pixels[mirrored, :, ::-1]
+        if self.dtype != np.uint8:
+            lines = (len(out), self.shape[0], -1)
+            np.multiply(pixels.reshape(lines), self._scale, out=out.reshape(lines), dtype=np.float32)
+            out.reshape(lines)[...] += self._offset
+        return bad
+
+    @property
+    def stays_in_place(self) -> bool:
+        """Whether a batch is nothing but its records' bytes, so that those read ahead need not be copied again."""
+        return self.copies and self.dtype == np.uint8
+
+    def images_of(self, block: Block) -> Bytes:
+        """The (n, H, W, C) images of a block of raw records."""
+        return block.data.reshape(-1, *self.shape)
+
+    def _fill_one(self, record: int, data: memoryview, out: Bytes, random: Floats) -> str | None:
+        """Write one record into out (H, W, C), or say why not."""
+        if not self._checked[record] and (reason := self._shards.damage(record, data)):
+            return reason
+        if not self.copies:
+            try:
+                image = self._image(data, random)
+            except ValueError as error:
+                return str(error)
+            if (image.height, image.width) != out.shape[:2]:
+                raise ValueError(
+                    f"ShardStream: {self._shards.describe(record)} is {image.height} x {image.width} pixels, the first "
+                    f"image {out.shape[0]} x {out.shape[1]}; give image_size to bring them to one size"
+                )
+            out[...] = np.asarray(image).reshape(out.shape)
+        return None
+
+    def _image(self, data: memoryview, random: Floats) -> Image.Image:
+        fit = cropped(self._transform, random) if self._transform else None
+        stored = self._shards.index.image_shape
+        if stored is None:
+            return decode(data, fit)
+        height, width, channels = stored
+        array = np.frombuffer(data, np.uint8).reshape((height, width) if channels == 1 else stored)
+        assert fit is not None
+        box, target = fit(width, height) or ((0, 0, width, height), (width, height))
+        return resize_box(Image.fromarray(array), box, target)
+
+
+def _keeps_size(transform: Transform | None) -> bool:
+    return transform is None or (isinstance(transform, CenterCrop) and transform.resize in (None, transform.size))
+
+
+def scaling(index: Index, dtype: str, normalize: Normalization | None) -> tuple[Floats, Floats] | None:
+    """(scale, offset) per channel such that pixels * scale + offset is what a stream's arguments ask for."""
+    if dtype not in ("uint8", "float32"):
+        raise ValueError(f'ShardStream: dtype must be "uint8" or "float32", got {dtype!r}')
+    if dtype == "uint8":
+        if normalize is not None:
+            raise ValueError('ShardStream: normalize needs dtype="float32", got "uint8"')
+        return None
+    channels = len(index.mean)
+    if normalize is None:
+        normalize = ([0.0] * channels, [1.0] * channels)
+    elif normalize == "stored":
+        normalize = (index.mean, index.std)
+    try:
+        mean, std = (np.asarray(values, np.float64) for values in normalize)
+    except (TypeError, ValueError):
+        mean, std = np.zeros(0), np.zeros(0)
+    if mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
+        raise ValueError(
+            f'ShardStream: normalize must be "stored" or (mean, std) with {channels} numbers each and std > 0, '
+            f"got {normalize}"
+        )
+    return 1 / (255 * std), -mean / std

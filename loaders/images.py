@@ -1,0 +1,270 @@
+"""Decode, orient, convert to RGB, resize and crop: encoded bytes in, channels-last uint8 arrays out."""
+
+import io
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+Floats = npt.NDArray[np.float64]
+Box = tuple[float, float, float, float]
+Fit = Callable[[int, int], tuple[Box, tuple[int, int]] | None]
+
+MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an RGB copy of this takes 300 MB
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+OTHER_FORMATS = ("BMP", "GIF", "WEBP", "TIFF", "PPM")
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class ShortestSide:
+    """Shrink so that the shorter side has `size` pixels; a smaller image is left alone."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        _check_size("ShortestSide", self.size)
+
+    def fit(self, width: int, height: int) -> tuple[Box, tuple[int, int]] | None:
+        short = min(width, height)
+        if short <= self.size:
+            return None
+        scaled = round(width * self.size / short), round(height * self.size / short)
+        return (0, 0, width, height), scaled
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """Resize the shorter side to `resize` pixels (None: to `size`), then cut the central size × size pixels.
+
+    flip: mirror every second image, at random, left to right.
+    """
+
+    size: int
+    resize: int | None = None
+    flip: bool = False
+
+    draws = 1
+
+    def __post_init__(self) -> None:
+        _check_size("CenterCrop", self.size)
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(f"CenterCrop: resize must be at least size ({self.size}), got {self.resize}")
+
+    def box(self, width: int, height: int, uniforms: Floats) -> Box:
+        side = min(width, height) * self.size / (self.resize or self.size)
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Cut a random part of the image and resize it to size × size (Szegedy et al. 2015, Inception).
+
+    scale: smallest and largest part of the image's area; ratio: smallest and largest width / height.
+    flip: mirror every second image, at random, left to right.
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+    attempts = 10
+    draws = 1 + 2 * attempts + 2
+
+    def __post_init__(self) -> None:
+        _check_size("RandomResizedCrop", self.size)
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"RandomResizedCrop: scale must be 0 < smallest <= largest <= 1, got {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"RandomResizedCrop: ratio must be 0 < smallest <= largest, got {self.ratio}")
+
+    def box(self, width: int, height: int, uniforms: Floats) -> Box:
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        for attempt in range(self.attempts):
+            u, v = uniforms[1 + 2 * attempt : 3 + 2 * attempt]
+            area = width * height * (self.scale[0] + u * (self.scale[1] - self.scale[0]))
+            ratio = math.exp(low + v * (high - low))
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                left = math.floor(uniforms[-2] * (width - w + 1))
+                top = math.floor(uniforms[-1] * (height - h + 1))
+                return left, top, left + w, top + h
+        # no attempt fitted: the largest central part whose ratio is allowed
+        w, h = min(width, round(height * self.ratio[1])), min(height, round(width / self.ratio[0]))
+        left, top = (width - w) // 2, (height - h) // 2
+        return left, top, left + w, top + h
+
+
+Transform = CenterCrop | RandomResizedCrop
+
+
+def _check_size(name: str, size: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"{name}: size must be an integer of at least 1 pixel, got {size!r}")
+
+
+def decode(data: bytes | memoryview, fit: Fit | None = None) -> Image.Image:
+    """Decode one encoded image to upright RGB.
+
+    data: a JPEG, PNG, BMP, GIF, WebP, TIFF or PPM file. Transparent parts are shown on white.
+    fit: from the upright width and height, the box to cut and the (width, height) to resize it to, or None to
+    keep the image whole. A JPEG that shrinks by 2 or more is decoded at a reduced size.
+
+    Raises ValueError with the reason if the image cannot be decoded.
+    """
+    try:
+        image = _open(data)
+        turn = _UPRIGHT.get(_orientation(image.info.get("exif") or b""))
+        sideways = turn is not None and _swaps_sides(turn)
+        width, height = image.size[::-1] if sideways else image.size
+        plan = fit(width, height) if fit else None
+        if plan is not None and isinstance(image, JpegImageFile):
+            box, target = plan
+            shrink = min((box[2] - box[0]) / target[0], (box[3] - box[1]) / target[1])
+            if shrink >= 2:
+                image.draft(None, (math.ceil(image.width / shrink), math.ceil(image.height / shrink)))
+        rgb = _to_rgb(image)
+        if turn is not None:
+            rgb = rgb.transpose(turn)
+        return rgb if plan is None else resize_box(rgb, plan[0], plan[1], rgb.width / width, rgb.height / height)
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:  # its own message has an address in memory, different each time
+        raise ValueError("cannot identify the format: not an image, or damaged at its start") from error
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def resize_box(
+    image: Image.Image, box: Box, target: tuple[int, int], scale_x: float = 1.0, scale_y: float = 1.0
+) -> Image.Image:
+    """Cut box and resize it to target (width, height) with an antialiased bilinear filter.
+
+    box is in pixels of an image that was 1 / scale as large as this one.
+    """
+    left, upper = max(0.0, box[0] * scale_x), max(0.0, box[1] * scale_y)
+    right, lower = min(float(image.width), box[2] * scale_x), min(float(image.height), box[3] * scale_y)
+    if (left, upper, right, lower) == (0, 0, *target) and image.size == target:
+        return image
+    return image.resize(target, Image.Resampling.BILINEAR, (left, upper, right, lower), reducing_gap=3.0)
+
+
+def cropped(transform: Transform, uniforms: Floats) -> Fit:
+    """The fit of a stream's transform for one record's random numbers."""
+    return lambda width, height: (transform.box(width, height, uniforms), (transform.size, transform.size))
+
+
+def encode_jpeg(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def encode_png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def is_jpeg_or_png(data: bytes) -> bool:
+    return data.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+
+
+def uniforms(seed: int, epoch: int, records: npt.NDArray[np.int64], draws: int) -> Floats:
+    """(n, draws) uniform numbers in [0, 1) that depend on seed, epoch and record only, not on who asks when.
+
+    SplitMix64 (Steele et al. 2014), read at position record * draws + k of the stream of (seed, epoch).
+    """
+    start = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]
+    position = records.astype(np.uint64)[:, None] * np.uint64(draws) + np.arange(1, draws + 1, dtype=np.uint64)
+    z = start + position * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return np.asarray((z >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
+
+
+def _open(data: bytes | memoryview) -> Image.Image:
+    """The image's header. JPEG and PNG are opened by their own class, the common case at half the cost."""
+    if not len(data):
+        raise ValueError("the file is empty")
+    head, stream = bytes(data[:4]), io.BytesIO(data)
+    image: Image.Image
+    if head[:3] == b"\xff\xd8\xff":
+        image = _Jpeg(stream)
+    elif head == b"\x89PNG":
+        image = PngImageFile(stream)
+    else:
+        image = Image.open(stream, formats=OTHER_FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed")
+    return image
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation in an EXIF block, 1 (upright) if it has none or is damaged.
+
+    Pillow's own reader warns about damaged blocks, from whatever thread meets one.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    try:
+        if order is None:
+            return 1
+        (first,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, first)
+        for entry in range(first + 2, first + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if (tag, kind) == (0x0112, 3):
+                return int(value)
+    except struct.error:
+        pass
+    return 1
+
+
+class _Jpeg(JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        """Nobody asks for the resolution, and damaged EXIF would be warned about."""
+
+
+def _swaps_sides(turn: Image.Transpose) -> bool:
+    return turn in (
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.ROTATE_270,
+    )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined range; convert the image to 8 bits")
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
+        wide = np.asarray(image).astype(np.int64)
+        return Image.fromarray(np.clip(wide >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        opaque = image.convert("RGBA")
+        background = Image.new("RGBA", opaque.size, "white")
+        background.alpha_composite(opaque)
+        return background.convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,58 @@
+"""Which record comes when: subsets, parts, and the shuffle. Index arithmetic only, no files."""
+
+import numpy as np
+
+from loaders.format import Ints
+
+BLOCK_BYTES = 2**19
+BLOCKS = 256
+
+
+def block_length(records: int, mean_bytes: float) -> int:
+    """How many neighbours on disk stay together in a shuffle.
+
+    Half a megabyte of them reads at nearly the full speed of a disk; a set too small for 256 such blocks, which the
+    system keeps in memory anyway, gets shorter ones, so that parts still change from epoch to epoch.
+    """
+    return max(1, min(int(BLOCK_BYTES / max(1.0, mean_bytes)), records // BLOCKS))
+
+
+def choose(labels: Ints, subset: int | float | None, seed: int) -> Ints:
+    """The records of a subset, in increasing order.
+
+    subset: an int is the first n of a seeded shuffle; a float is that fraction of every class, rounded, at least
+    one; None is everything. A smaller subset is part of a larger one of the same kind and seed.
+    """
+    if subset is None:
+        return np.arange(len(labels))
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    if isinstance(subset, float):
+        classes = [shuffled[labels[shuffled] == label] for label in np.unique(labels)]
+        return np.sort(np.concatenate([members[: max(1, round(subset * len(members)))] for members in classes]))
+    return np.sort(shuffled[:subset])
+
+
+def part_of(count: int, rank: int, world: int) -> slice:
+    """Rank's share of count things: parts differ by one at most, do not overlap, and leave nothing out."""
+    return slice(count * rank // world, count * (rank + 1) // world)
+
+
+def epoch_order(
+    records: Ints, part: tuple[int, int], block: int, window: int, seed: int, epoch: int, shuffle: bool
+) -> Ints:
+    """A part's records in the order of an epoch.
+
+    Shuffled, blocks of `block` neighbours change places over the whole set, so that every part gets another
+    selection each epoch, and then each `window` records in a row are shuffled among themselves.
+    """
+    rank, world = part
+    share = part_of(len(records), rank, world)
+    if not shuffle:
+        return records[share]
+    blocks = np.random.default_rng((seed, epoch)).permutation(-(-len(records) // block))
+    places = (blocks[:, None] * block + np.arange(block)).ravel()
+    order: Ints = records[places[places < len(records)][share]]
+    random = np.random.default_rng((seed, epoch, 1 + rank))  # a trailing zero would repeat the blocks' numbers
+    for first in range(0, len(order), window):
+        random.shuffle(order[first : first + window])
+    return order

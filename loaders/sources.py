@@ -1,0 +1,135 @@
+"""What build_shards reads from: items of encoded images, or arrays."""
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from loaders.format import Bytes, Ints
+
+
+@dataclass(frozen=True)
+class Item:
+    """One encoded image of a source, not yet read: size bytes at offset of the file path (size -1: to its end).
+
+    position: how far through the source this item is, in the unit of the source's total.
+    problem: why there is nothing to read (a text file, a broken link); such an item is only reported.
+    """
+
+    name: str
+    label: int
+    path: str
+    offset: int = 0
+    size: int = -1
+    position: int = 0
+    problem: str | None = None
+
+    def read(self) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.size)
+        if 0 <= self.size != len(data):
+            raise ValueError(f"{self.path} ends before the {self.size} bytes of this image")
+        return data
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """Encoded images, listed one after the other in an order that never changes."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the labels 0, 1, …"""
+
+    @property
+    def total(self) -> int:
+        """The position after the last item."""
+
+    @property
+    def unit(self) -> str:
+        """Of positions: "images" or "B"."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the index says about the source; differs when the source's content does. JSON types only."""
+
+    def items(self) -> Iterator[Item]: ...
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Images that are arrays already: (n, H, W, C) uint8 images, (n,) integer labels, optionally n names."""
+
+    images: Bytes
+    labels: Ints
+    class_names: Sequence[str]
+    description: dict[str, Any]
+    names: Sequence[str] | None = None
+
+    unit = "images"
+
+    @property
+    def total(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, channels = (*self.images.shape[1:], 1)[:3]
+        return int(height), int(width), int(channels)
+
+    def describe(self) -> dict[str, Any]:
+        """The description, the shape, and a checksum of the labels and of 64 images spread over the set."""
+        crc = zlib.crc32(np.ascontiguousarray(self.labels).data)
+        for i in np.linspace(0, self.total - 1, min(self.total, 64)).astype(int):
+            crc = zlib.crc32(np.ascontiguousarray(self.images[i]).data, crc)
+        return {**self.description, "shape": [self.total, *self.shape], "crc32": crc}
+
+
+Source = ImageSource | ArraySource
+
+
+def name_key(name: str) -> bytes:
+    """Sort names by their bytes, whatever the locale, so that every machine gives the same labels."""
+    return os.fsencode(name)
+
+
+def array_source(
+    images: Any,
+    labels: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    description: dict[str, Any] | None = None,
+    names: Sequence[str] | None = None,
+    caller: str = "array_source",
+) -> ArraySource:
+    """Check arrays and make them a source.
+
+    images: (n, H, W, C) or (n, H, W) uint8, n >= 1; anything that slices like an array, such as np.memmap.
+    labels: (n,) integers >= 0. class_names: one for each label; None: "0", "1", …
+
+    Raises TypeError for other dtypes, ValueError for other shapes, and for labels without a class name.
+    """
+    if not hasattr(images, "dtype"):
+        images = np.asarray(images)
+    labels = np.asarray(labels)
+    if images.dtype != np.uint8:
+        raise TypeError(f"{caller}: images must be uint8, got {images.dtype}; scale to 0…255 and use .astype('uint8')")
+    if len(images.shape) not in (3, 4) or 0 in images.shape:
+        raise ValueError(
+            f"{caller}: images must be (n, H, W, C) or (n, H, W) without an empty axis, got {images.shape}"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"{caller}: labels must be integers, got {labels.dtype}")
+    if labels.shape != (images.shape[0],):
+        raise ValueError(f"{caller}: labels must be ({images.shape[0]},) like the images, got {labels.shape}")
+    if labels.min() < 0:
+        raise ValueError(f"{caller}: labels must be >= 0, got {labels.min()}")
+    if class_names is None:
+        class_names = [str(label) for label in range(int(labels.max()) + 1)]
+    if labels.max() >= len(class_names):
+        raise ValueError(f"{caller}: label {labels.max()} has no name among the {len(class_names)} class_names")
+    if names is not None and len(names) != len(labels):
+        raise ValueError(f"{caller}: names must be one for each of the {len(labels)} images, got {len(names)}")
+    return ArraySource(images, labels.astype(np.int64), class_names, description or {"kind": "arrays"}, names)

@@ -1,0 +1,285 @@
+"""ShardStream: batches of images out of a set of shards, epoch after epoch."""
+
+import operator
+import os
+import weakref
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.fill import Bad, Filler, Normalization, scaling
+from loaders.format import Index, Ints
+from loaders.images import CenterCrop, RandomResizedCrop, Transform
+from loaders.order import block_length, choose, epoch_order, part_of
+from loaders.read import WINDOWS, ShardSet, Window, Windows
+from loaders.workers import available_cores
+
+Array = npt.NDArray[Any]
+Batch = tuple[Array, Ints] | Array
+
+CHUNK = 16  # records a thread takes at a time
+
+
+class ShardStream:
+    """Batches of (images, labels) from a folder of shards; every `for` loop over it is the next epoch.
+
+    path: a folder written by build_shards or write_shards.
+    batch_size: images a batch; the last one of an epoch may be smaller, drop_last leaves it out.
+    image_size: pixels; short for transform=CenterCrop(image_size). None keeps the stored size.
+    transform: CenterCrop or RandomResizedCrop. Its random numbers depend on seed, epoch and record only.
+    shuffle: another order each epoch, the same for the same seed and epoch. Blocks of half a megabyte are read in a
+    random order over the whole set, and records are shuffled within shuffle_buffer bytes (of memory, in all).
+    subset: an int takes the first n records of a shuffle by subset_seed, a float that fraction of every class.
+    part: (rank, world): this process's share; the shares of one epoch have no overlap and leave nothing out.
+    dtype: "uint8", or "float32" for pixels / 255. normalize (float32 only): (mean, std) per channel in units of 255,
+    or "stored" for those in the index; pixels become (pixels / 255 - mean) / std.
+    labels: False yields images alone.
+    threads: that decode; None: one for each core. prefetch: batches prepared ahead. Neither changes what comes out.
+    on_error: "raise" stops at a damaged record, "skip" leaves it out of its batch and adds it to `skipped`.
+
+    Batches: images (n, H, W, C) uint8 or float32, labels (n,) int64. len() is the number of batches of an epoch.
+    Batches are the consumer's to keep or change. One of shuffled raw images is a part of the shuffle's memory.
+    Leaving a loop early stops its threads, at the latest when the iterator is collected; `with` or close() do it now.
+
+    Raises ValueError or TypeError for bad arguments, FileNotFoundError, OSError or ValueError for missing, truncated
+    or foreign files, and while iterating ValueError for a damaged record, with the shard and the record named.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        batch_size: int = 64,
+        image_size: int | None = None,
+        transform: Transform | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        subset: int | float | None = None,
+        subset_seed: int = 0,
+        part: tuple[int, int] = (0, 1),
+        dtype: Literal["uint8", "float32"] = "uint8",
+        normalize: Normalization | None = None,
+        labels: bool = True,
+        threads: int | None = None,
+        prefetch: int = 2,
+        shuffle_buffer: int = 2**28,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        for name, value, least in [
+            ("batch_size", batch_size, 1),
+            ("seed", seed, 0),
+            ("subset_seed", subset_seed, 0),
+            ("threads", 1 if threads is None else threads, 1),
+            ("prefetch", prefetch, 1),
+            ("shuffle_buffer", shuffle_buffer, 1),
+        ]:
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"ShardStream: {name} must be an integer >= {least}, got {value!r}")
+        try:
+            rank, world = map(operator.index, part)
+        except (TypeError, ValueError):
+            rank, world = 0, 0
+        if not 0 <= rank < world:
+            raise ValueError(f"ShardStream: part must be (rank, world) with 0 <= rank < world, got {part!r}")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f'ShardStream: on_error must be "raise" or "skip", got {on_error!r}')
+        if image_size is not None:
+            if transform is not None:
+                raise ValueError("ShardStream: give image_size or transform, not both; a transform has its own size")
+            transform = CenterCrop(image_size)
+        if transform is not None and not isinstance(transform, (CenterCrop, RandomResizedCrop)):
+            raise TypeError(f"ShardStream: transform must be CenterCrop or RandomResizedCrop, got {transform!r}")
+        shards = ShardSet(path)
+        self.index: Index = shards.index
+        self.batch_size, self.threads, self.prefetch = batch_size, threads or available_cores(), prefetch
+        self.skipped: dict[tuple[str, int], str] = {}
+        self._shards, self._labels = shards, labels
+        self._filler = Filler(shards, transform, scaling(shards.index, dtype, normalize), seed, on_error == "skip")
+        self._records = choose(shards.labels, _subset(subset, len(shards)), subset_seed)
+        count = len(self._records[part_of(len(self._records), rank, world)])
+        self._batches = count // batch_size if drop_last else -(-count // batch_size)
+        # each window is a whole number of batches
+        window = int(shuffle_buffer / WINDOWS / max(1.0, shards.mean_bytes))
+        self._window = max(1, window // batch_size)
+        self._block = block_length(len(self._records), shards.mean_bytes)
+        self._shuffle, self._seed, self._part = shuffle, seed, (rank, world)
+        self._settings = {
+            "identity": shards.index.identity,
+            "batch_size": int(batch_size),
+            "shuffle": bool(shuffle),
+            "shuffle_buffer": int(shuffle_buffer),
+            "seed": int(seed),
+            "subset": subset,
+            "subset_seed": int(subset_seed),
+            "part": [rank, world],
+        }
+        self._next_epoch, self._first_batch = 0, 0
+        self._position = (0, 0)
+        self._running: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self._batches
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images in a batch."""
+        return self._filler.shape
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._closed:
+            raise ValueError("ShardStream: the stream is closed; make a new one")
+        epoch, first = self._next_epoch, self._first_batch
+        self._position = (epoch, first)
+        self._next_epoch, self._first_batch = epoch + 1, 0
+        batches = self._epoch(epoch, first)
+        self._running.add(batches)
+        return batches
+
+    def state(self) -> dict[str, Any]:
+        """Where the latest loop is, as JSON types: the next batch to come and what decides the order."""
+        epoch, batch = self._position
+        if batch and batch >= self._batches:
+            epoch, batch = epoch + 1, 0
+        return {**self._settings, "epoch": epoch, "batch": batch}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Let the next loop continue where state was taken, then go on with the epochs after it.
+
+        Raises TypeError if it is not a state, ValueError if it is of another set of shards or other settings.
+        """
+        if not isinstance(state, dict):
+            raise TypeError(f"ShardStream.restore: state must be a dict from state(), got {type(state).__name__}")
+        differences = [
+            f"{key} {state.get(key)!r} there and {value!r} here"
+            for key, value in self._settings.items()
+            if state.get(key) != value
+        ]
+        if differences:
+            raise ValueError(f"ShardStream.restore: the state belongs to another stream: {', '.join(differences)}")
+        epoch, batch = state.get("epoch"), state.get("batch")
+        if not isinstance(epoch, int) or not isinstance(batch, int) or epoch < 0 or not 0 <= batch <= self._batches:
+            raise ValueError(f"ShardStream.restore: epoch and batch must be positions of this stream, got {state}")
+        self._next_epoch, self._first_batch = epoch, batch
+        self._position = (epoch, batch)
+
+    def close(self) -> None:
+        """Stop the threads of loops that were left early. The stream cannot be used any more."""
+        self._closed = True
+        for batches in list(self._running):
+            batches.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _epoch(self, epoch: int, first: int) -> Generator[Batch, None, None]:
+        order = epoch_order(
+            self._records, self._part, self._block, self._window * self.batch_size, self._seed, epoch, self._shuffle
+        )
+        pending: deque[_Pending] = deque()
+        with _pools(self.threads) as (workers, reader):
+            windows = Windows(self._shards, order, self.batch_size, self._window, reader) if self._shuffle else None
+            for number in range(first, self._batches):
+                window = windows.of_batch(number, number - len(pending)) if windows is not None else None
+                pending.append(self._submit(workers, epoch, order, number, window))
+                if len(pending) > self.prefetch:
+                    yield from self._deliver(epoch, pending.popleft())
+            while pending:
+                yield from self._deliver(epoch, pending.popleft())
+
+    def _submit(
+        self, workers: ThreadPoolExecutor, epoch: int, order: Ints, number: int, window: Window | None
+    ) -> "_Pending":
+        """Let the threads fill batch `number`."""
+        start = number * self.batch_size
+        records = order[start : start + self.batch_size]
+        images: Array | None = None
+        if window is None or not self._filler.stays_in_place:
+            images = np.empty((len(records), *self._filler.shape), self._filler.dtype)
+        # a copy is one call for the whole batch; decoding is shared among the threads
+        chunk = len(records) if self._filler.copies else CHUNK
+        futures = [
+            workers.submit(
+                self._fill,
+                epoch,
+                records[at : at + chunk],
+                None if images is None else images[at : at + chunk],
+                window,
+                start + at,
+            )
+            for at in range(0, len(records), chunk)
+        ]
+        return _Pending(number, records, images, futures, chunk)
+
+    def _fill(
+        self, epoch: int, records: Ints, out: Array | None, window: Window | None, start: int
+    ) -> tuple[Array, Bad]:
+        """Fill a part of a batch, from `start` of the epoch's order on; out None: it is a part of the window."""
+        if window is None:
+            assert out is not None
+            return out, self._filler.fill(epoch, records, out, None, 0)
+        block, row = window.block.result(), start - window.start
+        if out is None:
+            out = self._filler.images_of(block)[row : row + len(records)]
+        return out, self._filler.fill(epoch, records, out, block, row)
+
+    def _deliver(self, epoch: int, batch: "_Pending") -> Iterator[Batch]:
+        """Wait for a batch and yield it, without its damaged records; nothing if none is left."""
+        parts = [future.result() for future in batch.futures]
+        records, images = batch.records, parts[0][0] if batch.images is None else batch.images
+        bad = {at * batch.chunk + i: reason for at, (_, part) in enumerate(parts) for i, reason in part}
+        if bad:
+            self.skipped.update({self._shards.place(int(records[i])): reason for i, reason in bad.items()})
+            keep = np.setdiff1d(np.arange(len(records)), list(bad))
+            images, records = images[keep], records[keep]
+        self._position = (epoch, batch.number + 1)
+        if len(records):
+            yield (images, self._shards.labels[records]) if self._labels else images
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A batch that threads are filling, chunk records a future; images None: they are a part of the window."""
+
+    number: int
+    records: Ints
+    images: Array | None
+    futures: list[Future[tuple[Array, Bad]]]
+    chunk: int
+
+
+@contextmanager
+def _pools(threads: int) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+    """Threads that fill batches, and some that read ahead for them; all are gone at the end."""
+    workers, reader = ThreadPoolExecutor(threads, "loaders-fill"), ThreadPoolExecutor(WINDOWS - 1, "loaders-read")
+    try:
+        yield workers, reader
+    finally:
+        # first both stop taking new work, so that none waits for the other in vain
+        workers.shutdown(wait=False, cancel_futures=True)
+        reader.shutdown(wait=True, cancel_futures=True)
+        workers.shutdown(wait=True)
+
+
+def _subset(subset: int | float | None, records: int) -> int | float | None:
+    if subset is None or (isinstance(subset, float) and 0 < subset <= 1):
+        return subset
+    if isinstance(subset, (int, np.integer)) and not isinstance(subset, bool) and 1 <= subset <= records:
+        return int(subset)
+    raise ValueError(
+        f"ShardStream: subset must be an int between 1 and the number of records ({records}), or a float fraction "
+        f"of every class, 0 < fraction <= 1, got {subset!r}"
+    )

@@ -1,0 +1,372 @@
+"""ShardStream: order, restoring, parts, transforms, threads that end, memory that stays flat."""
+
+import gc
+import json
+import os
+import threading
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loaders_helpers import contents, make_arrays, make_tree, read_all
+
+import loaders
+from loaders import CenterCrop, RandomResizedCrop, ShardStream
+from loaders.images import decode
+
+COUNT = 103
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    """103 raw images in 9 shards, so that batches of 8 cross shards and the last one is short."""
+    folder = tmp_path_factory.mktemp("raw")
+    loaders.write_shards(make_arrays(COUNT), folder, shard_bytes=12 * 240)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory) -> Path:
+    tree = make_tree(tmp_path_factory.mktemp("data") / "tree", classes=4, images=8)
+    folder = tmp_path_factory.mktemp("packed")
+    loaders.build_shards(tree, folder, workers=1, shard_bytes=20_000)
+    return folder
+
+
+def collect(stream) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(stream)
+
+
+def assert_same(left, right) -> None:
+    assert len(left) == len(right)
+    for (images, labels), (other_images, other_labels) in zip(left, right, strict=True):
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_array_equal(labels, other_labels)
+
+
+def keys(batches) -> list[bytes]:
+    """What tells one image from another."""
+    return [image.tobytes() for images, _ in batches for image in images]
+
+
+def no_threads() -> bool:
+    return not [thread for thread in threading.enumerate() if thread.name.startswith("loaders")]
+
+
+def test_unshuffled_batches_are_the_stored_images_in_order(raw):
+    images, labels = make_arrays(COUNT)
+    batches = collect(ShardStream(raw, batch_size=8))
+    assert [len(batch[0]) for batch in batches] == [8] * 12 + [7]
+    np.testing.assert_array_equal(np.concatenate([batch[0] for batch in batches]), images)
+    np.testing.assert_array_equal(np.concatenate([batch[1] for batch in batches]), labels)
+    assert batches[0][0].dtype == np.uint8
+    assert batches[0][1].dtype == np.int64
+    assert len(ShardStream(raw, batch_size=8)) == 13
+    assert [len(batch[0]) for batch in ShardStream(raw, batch_size=8, drop_last=True)] == [8] * 12
+
+
+def test_images_alone(raw):
+    batches = list(ShardStream(raw, batch_size=50, labels=False))
+    np.testing.assert_array_equal(np.concatenate(batches), make_arrays(COUNT)[0])
+
+
+@pytest.mark.parametrize("buffer", [1, 8 * 240 * 2 * 3, 2**29])
+def test_every_epoch_is_another_permutation_and_repeatable(raw, buffer):
+    options = {"batch_size": 8, "shuffle": True, "shuffle_buffer": buffer}
+    stream, again = ShardStream(raw, seed=1, **options), ShardStream(raw, seed=1, **options)
+    epochs = [collect(stream) for _ in range(3)]
+    for epoch in epochs:
+        assert_same(epoch, collect(again))
+        assert sorted(keys(epoch)) == sorted(image.tobytes() for image in make_arrays(COUNT)[0])
+    orders = [keys(epoch) for epoch in epochs]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert keys(collect(ShardStream(raw, seed=2, **options))) != orders[0]
+
+
+def test_labels_travel_with_their_images(raw):
+    images, labels = make_arrays(COUNT)
+    label_of = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+    for batch_images, batch_labels in ShardStream(raw, batch_size=8, shuffle=True):
+        assert [label_of[image.tobytes()] for image in batch_images] == batch_labels.tolist()
+
+
+def test_a_shuffle_mixes_a_set_sorted_by_class(tmp_path):
+    images = np.zeros((4000, 20, 20, 3), np.uint8)
+    labels = np.arange(4000) // 400
+    loaders.write_shards((images, labels), tmp_path, shard_bytes=2**20)
+    stream = ShardStream(tmp_path, batch_size=100, shuffle=True, shuffle_buffer=2 * 1000 * 1200)
+    classes = [len(np.unique(batch_labels)) for _, batch_labels in stream]
+    assert np.mean(classes) > 7  # blocks of 15 neighbours in windows of 1000
+    whole = ShardStream(tmp_path, batch_size=100, shuffle=True)
+    assert min(len(np.unique(batch_labels)) for _, batch_labels in whole) >= 9
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("source", ["raw", "packed"])
+def test_restoring_at_every_batch_gives_what_was_still_to_come(raw, packed, source, shuffle):
+    path = raw if source == "raw" else packed
+    options = {"batch_size": 8, "shuffle": shuffle, "seed": 5, "shuffle_buffer": 16 * 240 * 2}
+    if source == "packed":
+        options["transform"] = RandomResizedCrop(20)
+    stream = ShardStream(path, **options)
+    collect(stream)
+    states, batches = [json.loads(json.dumps(stream.state()))], []
+    for batch in stream:
+        batches.append(batch)
+        states.append(json.loads(json.dumps(stream.state())))
+    following = collect(stream)
+    assert len(batches) == len(stream)
+    assert states[0]["epoch"] == 1
+    for done, state in enumerate(states):
+        restored = ShardStream(path, threads=1, prefetch=4, **options)
+        restored.restore(state)
+        if done < len(batches):
+            assert_same(collect(restored), batches[done:])
+        assert restored.state() == states[-1]
+        assert_same(collect(restored), following)
+
+
+def test_a_state_of_another_stream_is_refused(raw, packed):
+    state = ShardStream(raw, batch_size=8).state()
+    with pytest.raises(ValueError, match="batch_size 8 there and 9 here"):
+        ShardStream(raw, batch_size=9).restore(state)
+    with pytest.raises(ValueError, match="identity"):
+        ShardStream(packed, batch_size=8, image_size=8).restore(state)
+    with pytest.raises(ValueError, match="positions of this stream"):
+        ShardStream(raw, batch_size=8).restore({**state, "batch": 99})
+    with pytest.raises(TypeError, match="must be a dict"):
+        ShardStream(raw).restore(None)
+    with pytest.raises(TypeError, match="transform must be"):
+        ShardStream(raw, transform="crop")
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("subset", [None, 50])
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 5])
+def test_parts_have_no_overlap_and_lose_nothing(raw, world, subset, shuffle):
+    options = {"batch_size": 4, "shuffle": shuffle, "subset": subset, "shuffle_buffer": 8 * 240}
+    streams = [ShardStream(raw, part=(rank, world), **options) for rank in range(world)]
+    whole = ShardStream(raw, **options)
+    seen = []
+    for _ in range(2):
+        shares = [keys(collect(stream)) for stream in streams]
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        assert sorted(chain(*shares)) == sorted(keys(collect(whole)))
+        seen.append(shares[0])
+    if shuffle and world > 1:
+        assert set(seen[0]) != set(seen[1])
+
+
+@pytest.mark.parametrize("threads", range(1, 9))
+def test_threads_and_prefetch_do_not_change_a_byte(packed, threads):
+    options = {"batch_size": 7, "shuffle": True, "transform": RandomResizedCrop(16), "dtype": "float32"}
+    expected = ShardStream(packed, threads=1, prefetch=1, **options)
+    stream = ShardStream(packed, threads=threads, prefetch=1 + threads % 3, **options)
+    for _ in range(2):
+        assert_same(collect(stream), collect(expected))
+
+
+def test_augmentation_differs_between_epochs_and_records(packed):
+    stream = ShardStream(packed, batch_size=32, transform=RandomResizedCrop(16))
+    first, second = (collect(stream)[0][0] for _ in range(2))
+    assert (first != second).any(axis=(1, 2, 3)).all()
+    flips = ShardStream(packed, batch_size=32, transform=CenterCrop(16, flip=True))
+    plain = collect(ShardStream(packed, batch_size=32, image_size=16))[0][0]
+    mirrored = []
+    for _ in range(4):
+        batch = collect(flips)[0][0]
+        for image, flipped in zip(plain, batch, strict=True):
+            mirrored.append(not np.array_equal(image, flipped))
+            np.testing.assert_array_equal(flipped, image[:, ::-1] if mirrored[-1] else image)
+    assert 0.3 < np.mean(mirrored) < 0.7
+
+
+def test_subsets(raw):
+    labels = make_arrays(COUNT)[1]
+    small, large = (set(keys(collect(ShardStream(raw, subset=n)))) for n in (10, 40))
+    assert len(small) == 10
+    assert small < large
+    assert large != set(keys(collect(ShardStream(raw, subset=40, subset_seed=1))))
+    shuffled = ShardStream(raw, subset=40, shuffle=True, seed=9)
+    assert set(keys(collect(shuffled))) == large
+    for fraction in (0.01, 0.25, 1.0):
+        stream = ShardStream(raw, subset=fraction)
+        chosen = np.concatenate([batch_labels for _, batch_labels in stream])
+        for label in range(5):
+            assert (chosen == label).sum() == max(1, round(fraction * (labels == label).sum()))
+
+
+def test_float_batches_and_normalisation(raw):
+    images = make_arrays(COUNT)[0]
+    (batch, _), *_ = ShardStream(raw, batch_size=COUNT, dtype="float32")
+    assert batch.dtype == np.float32
+    np.testing.assert_allclose(batch, images / 255, rtol=1e-6)
+    (batch, _), *_ = ShardStream(raw, batch_size=COUNT, dtype="float32", normalize="stored")
+    np.testing.assert_allclose(batch.mean(axis=(0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(batch.std(axis=(0, 1, 2)), 1, atol=1e-5)
+    mean, std = [0.1, 0.2, 0.3], [1.0, 2.0, 0.5]
+    (batch, _), *_ = ShardStream(raw, batch_size=COUNT, dtype="float32", normalize=(mean, std))
+    np.testing.assert_allclose(batch, (images / 255 - mean) / std, rtol=1e-5, atol=1e-6)
+
+
+def test_images_are_resized_as_decode_does(packed):
+    (batch, _), *_ = ShardStream(packed, batch_size=32, image_size=40)
+    shards = loaders.read.ShardSet(packed)
+    transform = CenterCrop(40)
+    for record in range(32):
+        expected = decode(shards.read(np.array([record]))[0], lambda w, h: (transform.box(w, h, None), (40, 40)))
+        np.testing.assert_array_equal(batch[record], expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_raw_images_can_be_cropped_and_resized(tmp_path, channels):
+    arrays = make_arrays(20, 12, 16, channels)
+    loaders.write_shards(arrays, tmp_path)
+    (batch, _), *_ = ShardStream(tmp_path, transform=CenterCrop(8, resize=12))
+    np.testing.assert_array_equal(batch, arrays[0][:, 2:10, 4:12])
+    stream = ShardStream(tmp_path, image_size=5)
+    assert collect(stream)[0][0].shape == (20, 5, 5, channels)
+    assert stream.image_shape == (5, 5, channels)
+
+
+def test_raw_images_of_other_channels_are_not_resized(tmp_path):
+    loaders.write_shards(make_arrays(5, channels=4), tmp_path)
+    assert collect(ShardStream(tmp_path))[0][0].shape == (5, 8, 10, 4)
+    with pytest.raises(ValueError, match="1 or 3 channels"):
+        ShardStream(tmp_path, image_size=4)
+
+
+def test_an_epoch_without_a_batch(raw):
+    stream = ShardStream(raw, batch_size=COUNT + 1, drop_last=True)
+    assert stream.state()["epoch"] == 0
+    assert collect(stream) == []
+
+
+def test_stored_size_without_image_size(tmp_path, packed):
+    stream = ShardStream(packed, batch_size=5)
+    np.testing.assert_array_equal(np.concatenate([batch[0] for batch in stream]), read_all(packed)[0])
+    tree = make_tree(tmp_path / "tree", classes=1, images=3)
+    make_tree(tmp_path / "other", classes=1, images=3, height=50, width=50)
+    (tmp_path / "other" / "class_0").rename(tree / "class_1")
+    loaders.build_shards(tree, tmp_path / "mixed", workers=1)
+    with pytest.raises(ValueError, match=r"record 3 of .*class_1/000\.jpg.* is 50 x 50 pixels.* give image_size"):
+        collect(ShardStream(tmp_path / "mixed"))
+
+
+def test_leaving_early_ends_the_threads(packed):
+    assert no_threads()
+    for _ in ShardStream(packed, batch_size=2, image_size=16, shuffle=True):
+        assert not no_threads()
+        break
+    gc.collect()
+    assert no_threads()
+
+    with ShardStream(packed, batch_size=2, image_size=16, shuffle=True) as stream:
+        iterator = iter(stream)
+        next(iterator)
+        assert not no_threads()
+    assert no_threads()
+    with pytest.raises(StopIteration):
+        next(iterator)
+    with pytest.raises(ValueError, match="closed"):
+        iter(stream)
+
+    iterator = iter(ShardStream(packed, batch_size=2, image_size=16))
+    next(iterator)
+    cycle = [iterator]
+    cycle.append(cycle)
+    del iterator, cycle
+    gc.collect()
+    assert no_threads()
+
+
+def test_no_file_stays_open(packed):
+    before = set(os.listdir("/proc/self/fd"))
+    stream = ShardStream(packed, batch_size=4, image_size=16, shuffle=True)
+    iterator = iter(stream)
+    next(iterator)
+    time.sleep(0.05)
+    assert set(os.listdir("/proc/self/fd")) == before
+    stream.close()
+
+
+def test_an_unstarted_or_finished_loop_leaves_nothing_behind(raw):
+    stream = ShardStream(raw)
+    iter(stream)
+    collect(stream)
+    assert no_threads()
+
+
+def test_two_loops_at_once_do_not_disturb_each_other(raw):
+    stream = ShardStream(raw, batch_size=8, shuffle=True)
+    expected = ShardStream(raw, batch_size=8, shuffle=True)
+    first, second = iter(stream), iter(stream)
+    pairs = list(zip(first, second, strict=True))
+    assert_same([left for left, _ in pairs], collect(expected))
+    assert_same([right for _, right in pairs], collect(expected))
+
+
+def test_the_consumer_may_keep_and_change_its_batches(raw):
+    stream = ShardStream(raw, batch_size=8)
+    batches = collect(stream)
+    for images, labels in batches:
+        images[...] = 0
+        labels[...] = 0
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in stream]), make_arrays(COUNT)[0])
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in stream]), make_arrays(COUNT)[1])
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_memory_is_flat_over_many_epochs(tmp_path, shuffle):
+    images = np.random.default_rng(0).integers(0, 256, (2000, 64, 64, 3), np.uint8)
+    loaders.write_shards((images, np.zeros(2000, int)), tmp_path, shard_bytes=2**21)
+    del images
+    stream = ShardStream(tmp_path, batch_size=50, shuffle=shuffle, shuffle_buffer=2**22, dtype="float32")
+    sizes = []
+    for _ in range(30):
+        for _ in stream:
+            pass
+        sizes.append(resident())
+    assert max(sizes[20:]) - max(sizes[:10]) < 4 * 2**20  # 720 MB went by
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be an integer >= 1"),
+        ({"batch_size": 2.5}, "batch_size"),
+        ({"threads": 0}, "threads"),
+        ({"prefetch": 0}, "prefetch"),
+        ({"seed": -1}, "seed"),
+        ({"part": (2, 2)}, "rank < world"),
+        ({"dtype": "float64"}, "dtype"),
+        ({"normalize": "stored"}, 'needs dtype="float32"'),
+        ({"dtype": "float32", "normalize": ([0], [1])}, "3 numbers each"),
+        ({"dtype": "float32", "normalize": ([0, 0, 0], [1, 1, 0])}, "std > 0"),
+        ({"subset": 0}, "subset"),
+        ({"subset": 104}, "subset"),
+        ({"subset": 1.5}, "subset"),
+        ({"on_error": "ignore"}, "on_error"),
+        ({"image_size": 0}, "at least 1 pixel"),
+        ({"image_size": 2.5}, "at least 1 pixel"),
+        ({"part": 3}, "rank < world"),
+        ({"part": (0, 1, 2)}, "rank < world"),
+        ({"dtype": "float32", "normalize": 3}, "3 numbers each"),
+        ({"image_size": 8, "transform": CenterCrop(8)}, "not both"),
+    ],
+)
+def test_wrong_arguments_are_refused(raw, options, message):
+    with pytest.raises(ValueError, match=message):
+        ShardStream(raw, **options)
+
+
+def test_reading_changes_nothing_on_disk(raw):
+    before = contents(raw)
+    collect(ShardStream(raw, shuffle=True))
+    assert contents(raw) == before
