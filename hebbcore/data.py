@@ -1,6 +1,6 @@
 """Training data as epochs of batches: shuffled slices of an array, or whatever an iterable yields."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,10 @@ _CHECK_BYTES = 16 * 2**20
 class Batches(Protocol):
     """Something that gives the batches of an epoch."""
 
-    total: int | None  # images of an epoch, if known
+    checked: bool  # the data are known to be finite, or need not be
+
+    def images(self, first: Array) -> int | None:
+        """Return about how many images an epoch has, given its first batch; None if that is unknown."""
 
     def epoch(self, number: int) -> Iterator[Array]:
         """Return the batches of an epoch, each (n, H, W, C) or (n, features)."""
@@ -26,7 +29,11 @@ class ArrayBatches:
 
     def __init__(self, array: Array, batch_size: int, generator: np.random.Generator | None) -> None:
         self.array, self.batch_size, self.generator = array, batch_size, generator
-        self.total: int | None = len(array)
+        self.checked = True
+
+    def images(self, first: Array) -> int | None:
+        """See Batches."""
+        return len(self.array)
 
     def epoch(self, number: int) -> Iterator[Array]:
         """See Batches."""
@@ -42,9 +49,12 @@ class ArrayBatches:
 class IterableBatches:
     """Batches that an iterable yields: arrays, or (images, labels) pairs whose labels are left out."""
 
-    def __init__(self, function: str, source: Iterable[Any]) -> None:
-        self.function, self.source = function, source
-        self.total: int | None = None
+    def __init__(self, function: str, source: Iterable[Any], check: bool) -> None:
+        self.function, self.source, self.checked = function, source, not check
+
+    def images(self, first: Array) -> int | None:
+        """See Batches."""
+        return len(self.source) * len(first) if isinstance(self.source, Sized) else None
 
     def epoch(self, number: int) -> Iterator[Array]:
         """See Batches."""
@@ -86,7 +96,7 @@ def as_batches(
             f"{function}: data is an iterator, which can be read once, but epochs is {epochs}; "
             "pass something that can be iterated again (a list or a stream), or epochs=1."
         )
-    return IterableBatches(function, data)
+    return IterableBatches(function, data, check)
 
 
 def require_finite(function: str, name: str, array: Array) -> None:

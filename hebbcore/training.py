@@ -142,9 +142,8 @@ def train_layer(
         _match_initial(function, weights, units, kernel)
         if check_finite:
             require_finite(function, "initial_weights", weights)
-    g = _geometry(
-        function, fit_images(function, first, weights.shape, "data"), weights.shape, stride, padding, padding_mode
-    )
+    first_images = fit_images(function, first, weights.shape, "data")
+    g = _geometry(function, first_images, weights.shape, stride, padding, padding_mode)
     weights = backend.to_device(weights, place).astype(dtype, order="C", copy=True)
     layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
     matrix = weights.reshape(units, -1)
@@ -152,14 +151,15 @@ def train_layer(
 
     steps = itertools.count()
     seen = 0
-    total = None if batches.total is None else batches.total * epochs
+    total = batches.images(first_images)
+    total = None if total is None else total * epochs
     with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
         for epoch in range(epochs):
             for batch in itertools.chain([first], first_epoch) if epoch == 0 else batches.epoch(epoch):
                 images = fit_images(function, batch, weights.shape, "data")
                 if images.shape[1:3] != g.size:
                     raise ValueError(f"{function}: data changed from images of {g.size} to {images.shape[1:3]}.")
-                if check_finite and epoch == 0 and batches.total is None:
+                if epoch == 0 and not batches.checked:
                     require_finite(function, "data", images)
                 delta, scale = update.delta(backend.to_device(images, place), matrix)
                 add_scaled(matrix, rule.rate(matrix, rate) * scale, delta)
