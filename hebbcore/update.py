@@ -93,7 +93,7 @@ class BatchedUpdate:
         ]
         sums, *others = parallel.run(tasks)
         for other in others:
-            sums.outer += other.outer
+            add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
         if sums.gram is not None:
             self._subtract_gram_decay(sums, weights)
