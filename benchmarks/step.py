@@ -32,7 +32,7 @@ from hebbcore.update import _BLOCK_UNITS, BatchedUpdate, add_scaled
 
 LEARNING_RATE = 1e-3
 NAIVE_PATCHES = 2000
-ROUNDS, WARM_REPEATS, REPEATS = 5, 2, 3
+ROUNDS, REPEATS, TURN = 4, 5, 0.5  # turns; runs a turn, fewer if they take longer than so many seconds
 REST = 0.2  # seconds; the threads of BLAS spin on for some 0.1 s after a product
 
 
@@ -61,18 +61,23 @@ def alternate(functions: dict[str, Callable[[], Any]], synchronize: Callable[[],
     """Return the median milliseconds of each function in steady state.
 
     The functions take turns, so that they share the machine's noise. A turn begins with a rest, in which the threads of
-    the one before stop spinning, and repeats the function; its first repeats are not counted.
+    the one before stop spinning, and repeats the function; its first run is not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(ROUNDS):
         for name, function in functions.items():
             time.sleep(REST)
-            for repeat in range(WARM_REPEATS + REPEATS):
+            function()
+            synchronize()
+            turn = time.perf_counter()
+            for _ in range(REPEATS):
                 begin = time.perf_counter()
                 function()
                 synchronize()
-                if repeat >= WARM_REPEATS:
-                    times[name].append(1e3 * (time.perf_counter() - begin))
+                end = time.perf_counter()
+                times[name].append(1e3 * (end - begin))
+                if end - turn > TURN:
+                    break
     return {name: statistics.median(values) for name, values in times.items()}
 
 

@@ -73,9 +73,8 @@ class BatchedUpdate:
 
     def delta(self, images: Array, weights: Array) -> tuple[Array, Any]:
         """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next call overwrites the array."""
-        device = backend.device_of(images)
-        rows = len(images) * self.geometry.positions
-        g = self.geometry
+        device, g = backend.device_of(images), self.geometry
+        rows = len(images) * g.positions
         shares = share_chunks(
             self.function, g, len(images), self.units, self.precision, self.workspace, device,
             sums_bytes=self.units * g.patch_size * self.dtype.itemsize,
@@ -86,7 +85,7 @@ class BatchedUpdate:
             self._lanes = [_Lane(self, device, threads if len(shares) == 1 else 1) for _ in shares]
         unit_norms = vector_norms(weights) if self.rule.needs_norms else None
         projection = self.rule.projection(weights)
-        blocked = blocked_is_cheaper(rows, self.units, self.geometry.patch_size, _BLOCK_UNITS[device])
+        blocked = blocked_is_cheaper(rows, self.units, g.patch_size, _BLOCK_UNITS[device])
         tasks = [
             partial(lane.sums, images, weights, projection, unit_norms, chunks, blocked)
             for lane, chunks in zip(self._lanes, shares, strict=False)
