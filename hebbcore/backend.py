@@ -102,7 +102,12 @@ def as_array(function: str, name: str, value: Any) -> Array:
     elif hasattr(value, "__cuda_array_interface__"):
         return module("cuda").asarray(value)
     else:
-        array = _host_or_dlpack(value)
+        try:
+            array = _host_or_dlpack(value)
+        except ValueError as error:  # ragged sequences
+            raise TypeError(
+                f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({error})."
+            ) from error
         if on_cuda(array):
             return array
     if array.dtype.kind not in "biuf":
@@ -120,10 +125,7 @@ def _host_or_dlpack(value: Any) -> Array:
                 return np.from_dlpack(value)
             except (BufferError, TypeError, RuntimeError):
                 pass  # a library that does not export read-only or odd memory: it may still know __array__
-    try:
-        return np.asarray(value)
-    except ValueError:  # ragged sequences
-        return np.asarray(value, dtype=object)
+    return np.asarray(value)
 
 
 def to_device(array: Any, device: str) -> Array:

@@ -48,10 +48,15 @@ def _column_sums(cells: Array) -> Array:
     return cells[0] if len(cells) == 1 else cells.sum(axis=0)
 
 
+def _sharpness(temperature: float, scores: Array) -> Any:
+    """Return 1 / temperature in the scores' dtype, at most its largest number."""
+    return scores.dtype.type(min(1 / temperature, float(np.finfo(scores.dtype).max)))
+
+
 def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> Gate:
     """Return Z² for Y = ((cos + 1) / 2)² and Z = softmax(Y / T), or Y^(1/T) / Σ if power; mass: ΣZ. In place."""
     mass, decay = _cells(scores), _cells(scores)
-    sharpness = scores.dtype.type(1 / temperature)
+    sharpness = _sharpness(temperature, scores)
     kernels.for_array(scores).swta(scores, norms.patches, norms.units, sharpness, power, mass, decay)
     return Gate(scores, _column_sums(decay), _column_sums(mass))
 
@@ -67,7 +72,7 @@ def kwta_gate(scores: Array, unit_norms: Array, k: int) -> Gate:
 def soft_hebb_gate(scores: Array, temperature: float, anti_hebbian: bool) -> Gate:
     """Return softmax(u / temperature), all but each row's largest u's negated if anti_hebbian. In place."""
     decay = _cells(scores)
-    kernels.for_array(scores).soft_hebb(scores, scores.dtype.type(1 / temperature), anti_hebbian, decay)
+    kernels.for_array(scores).soft_hebb(scores, _sharpness(temperature, scores), anti_hebbian, decay)
     return Gate(scores, _column_sums(decay))
 
 
@@ -102,7 +107,7 @@ def softmax_wta(scores: Any, temperature: float = 1.0) -> Array:
     """
     temperature = checks.positive("softmax_wta", "temperature", temperature)
     out = _own_scores("softmax_wta", scores)
-    kernels.for_array(out).softmax(out, out.dtype.type(1 / temperature))
+    kernels.for_array(out).softmax(out, _sharpness(temperature, out))
     return out
 
 

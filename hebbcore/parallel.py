@@ -17,6 +17,7 @@ import threadpoolctl
 T = TypeVar("T")
 
 _lock = threading.Lock()
+_thread = threading.local()  # .busy: it runs a task
 _users = 0  # threads inside one_blas_thread(): the last one out restores the limit
 _limiter: Any = None
 _free_threads = 1  # BLAS threads before the limit
@@ -72,14 +73,23 @@ def cuts(length: int, parts: int) -> list[tuple[int, int]]:
     return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
 
 
+def _busy(task: Callable[[], T]) -> T:
+    _thread.busy = True
+    try:
+        return task()
+    finally:
+        _thread.busy = False
+
+
 def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     """Run the tasks side by side, with one BLAS thread each, and return their results in order.
 
-    A single task runs in the caller's thread. If tasks fail, the error of the first of them is raised, after all ended.
+    A single task runs in the caller's thread; so do tasks of tasks, one after the other, since waiting for a thread
+    could be waiting for oneself. If tasks fail, the error of the first of them is raised, after all ended.
     """
     with one_blas_thread():
-        if len(tasks) == 1:
-            return [tasks[0]()]
-        futures = [_pool(len(tasks)).submit(task) for task in tasks]
+        if len(tasks) == 1 or getattr(_thread, "busy", False):
+            return [task() for task in tasks]
+        futures = [_pool(len(tasks)).submit(_busy, task) for task in tasks]
         wait(futures)
         return [future.result() for future in futures]

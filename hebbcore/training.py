@@ -109,7 +109,8 @@ def train_layer(
     seed: the same seed, data and device (and number of CPU threads) give the same bits.
     device: "cpu", "cuda", or "auto": CUDA when it works (see hebbcore.devices()); batches are moved to it.
     precision: "float32" or "float64"; on CUDA also "tf32" and "bf16", which only round the factors of the GEMMs.
-    workspace: bytes, or text like "256 MiB", of work memory beside the weights and ΔW, whatever the batch.
+    workspace: bytes, or text like "256 MiB", of work memory beside the weights, ΔW and, for HPCA, a few arrays of
+        units × units; whatever the batch.
     progress: show a bar with images per second and the time left. callback: called with a Step after each batch.
     check_finite: look for NaN and infinity in the data (arrays: before any work) and, each epoch, in the weights.
 
@@ -129,7 +130,10 @@ def train_layer(
     kernel = None if kernel_size is None else checks.pair(function, "kernel_size", kernel_size, 1)
     if kernel is None:
         _no_steps(function, stride, padding)
-    weight_generator, order_generator = np.random.default_rng(seed).spawn(2)
+    try:
+        weight_generator, order_generator = np.random.default_rng(seed).spawn(2)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{function}: seed must be an integer of at least 0, got {seed!r} ({error}).") from error
     batches = as_batches(function, data, batch_size, order_generator if shuffle else None, epochs, check_finite)
     first_epoch = batches.epoch(0)
     first = next(first_epoch)

@@ -34,9 +34,11 @@ class Sums:
     def add(self, decay: Array | None, gram: Array | None, mass: Array | None) -> None:
         """Add all but outer."""
         for name, more in (("decay", decay), ("gram", gram), ("mass", mass)):
-            mine = getattr(self, name)
-            if more is not None:
-                setattr(self, name, more.copy() if mine is None else mine + more)
+            if more is not None and getattr(self, name) is None:
+                setattr(self, name, more.copy())
+            elif more is not None:
+                mine = getattr(self, name)
+                mine += more
 
 
 def blocked_is_cheaper(rows: int, units: int, size: int, block: int) -> bool:
@@ -60,7 +62,8 @@ class BatchedUpdate:
     """Computes ΔW of batches for one layer; keeps its buffers, so that a step allocates nothing large.
 
     Arguments are trusted: images (n, H, W, C) and weights (K, D) on one device, the weights C-contiguous and of the
-    precision's dtype. Work memory beside ΔW itself: at most `workspace` bytes, whatever the batch.
+    precision's dtype. Work memory beside ΔW and, for a Gram decay, arrays of K × K: at most `workspace` bytes, whatever
+    the batch.
     """
 
     def __init__(

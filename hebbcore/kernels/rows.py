@@ -83,6 +83,8 @@ def build(
                     row[k] = e
                     sum_e += e
             share = ONE / total(sum_e, values, places, lane, lanes)
+            if power and peak == ZERO:  # Y = 0 for all units: nobody gets a share
+                share = ZERO * share
             for k in entries(row.size, lane, lanes):
                 z = row[k] * share
                 g = z * z

@@ -17,10 +17,11 @@ class _CosineRule(Rule):
     needs_norms: ClassVar[bool] = True
 
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
-        """Return 1 / mass, and 0 for units without any share: they do not change."""
+        """Return 1 / mass, and 0 for units without a share, or one too small to divide by: they do not change."""
         assert mass is not None
         xp = namespace(mass)
-        return xp.where(mass > 0, 1 / xp.where(mass > 0, mass, 1), 0)[:, None]
+        shares = mass >= xp.finfo(mass.dtype).tiny
+        return xp.where(shares, 1 / xp.where(shares, mass, 1), 0)[:, None]
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
         scores /= unit_norms

@@ -1,0 +1,236 @@
+"""Cases chosen to break the engine: extremes of the numbers, of memory and of threads, against the same oracle."""
+
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+import reference
+from test_rules import VARIANTS, assert_close, batch, parameters
+
+import hebbcore
+from hebbcore.kernels import cpu
+
+MIB = 2**20
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def twin(request):
+    """Return each kernel module in turn."""
+    return cpu if request.param == "cpu" else request.getfixturevalue("few_threads")
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("vectors", "weights"),
+    [
+        ([[-3, 0]], [[2, 0]]),
+        ([[-3, 0], [1, 1]], [[2, 0], [4, 0]]),  # the first patch is opposite to both units, the second is not
+    ],
+)
+def test_power_competition_shares_nothing_where_all_units_score_zero(vectors, weights, dtype, backend_module):
+    vectors, weights = np.array(vectors, dtype), np.array(weights, dtype)
+    rule = hebbcore.SWTA(temperature=0.05, competition="power")
+    expected = reference.weight_update(vectors, weights, "swta", temperature=0.05, competition="power")
+    assert_close(hebbcore.weight_update(vectors, weights, rule), expected, dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "temperature", "loser"),
+    [
+        (np.float32, 0.005, [-1, 0]),  # exp(-200)
+        (np.float32, 0.005, [0.45, 0.893]),  # exp(-95), a denormal float32 whose inverse overflows
+        (np.float64, 0.001, [0.05, 0.99875]),  # exp(-724), the same in float64
+    ],
+)
+@pytest.mark.parametrize("winners", [1, 8])
+def test_a_unit_with_next_to_no_share_stays_finite(dtype, temperature, loser, winners, backend_module):
+    vectors, weights = np.array([[1, 0]], dtype), np.array([[1, 0]] * winners + [loser], dtype)
+    delta = hebbcore.weight_update(vectors, weights, hebbcore.SWTA(temperature))
+    expected = reference.weight_update(vectors, weights, "swta", temperature=temperature)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(delta, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", range(1, 8))
+def test_kwta_of_neighbouring_denormals(twin, k):
+    scores = np.array([[5, 1, 4, 2, 9, 7, 3]], np.int32).view(np.float32)  # multiples of the least number
+    assert (scores > 0).all()
+    gate = scores.copy()
+    twin.kwta(gate, np.ones(7, np.float32), k, np.zeros((twin.cells(1, 7), 7), np.float32))
+    np.testing.assert_array_equal(gate, reference.k_wta(scores, k))
+
+
+@pytest.mark.parametrize(("dtype", "temperature"), [(np.float32, 1e-39), (np.float64, 1e-310)])
+def test_softmax_at_a_temperature_whose_inverse_overflows(dtype, temperature):
+    shares = hebbcore.softmax_wta(np.array([[1, 3, 2]], dtype), temperature)
+    np.testing.assert_allclose(shares, [[0, 1, 0]], rtol=0, atol=1e-37)
+
+
+@pytest.mark.parametrize("anti_hebbian", [True, False])
+def test_softhebb_at_a_low_temperature_in_float32(anti_hebbian, backend_module, generator):
+    vectors, weights = batch(generator, (6, 5), np.float32), batch(generator, (4, 5), np.float32)
+    rule = hebbcore.SoftHebb(temperature=0.005, anti_hebbian=anti_hebbian)
+    expected = reference.weight_update(vectors, weights, "softhebb", temperature=0.005, anti_hebbian=anti_hebbian)
+    np.testing.assert_allclose(hebbcore.weight_update(vectors, weights, rule), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("program", ["softmax", "soft_hebb", "ranked", "swta"])
+def test_rows_of_nan_end_and_leave_the_other_rows_alone(twin, program):
+    scores = np.array([[np.nan] * 3, [0.5, 0.25, -0.5]])
+    sums, ones, sharpness = np.zeros((twin.cells(2, 3), 3)), np.ones(3), np.float64(2)
+    run = {
+        "softmax": lambda s: twin.softmax(s, sharpness),
+        "soft_hebb": lambda s: twin.soft_hebb(s, sharpness, True, sums.copy()),
+        "ranked": lambda s: twin.ranked(s, 2, np.float64(0.5), sums.copy()),
+        "swta": lambda s: twin.swta(s, ones[: len(s)], ones, sharpness, False, sums.copy(), sums.copy()),
+    }[program]
+    both, alone = scores.copy(), scores[1:].copy()
+    run(both)
+    run(alone)
+    assert np.isfinite(alone).all()
+    np.testing.assert_array_equal(both[1:], alone)
+
+
+# Whole pipelines
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule", VARIANTS, ids=repr)
+def test_two_steps_of_training_with_both_kernels(rule, dtype, backend_module, generator):
+    name, params = parameters(rule)
+    if name == "softhebb":
+        params["adaptive_power"] = rule.adaptive_power
+    batches = [batch(generator, (1, 3, 3, 2), dtype) for _ in range(2)]
+    weights = batch(generator, (4, 2, 3, 2), dtype)
+    options = {"stride": 2, "padding": 1, "padding_mode": "reflect"}
+    expected = weights
+    for images in batches:
+        expected = reference.step(images, expected, name, 0.1, **options, **params)
+    layer = hebbcore.train_layer(
+        batches, 4, (2, 3), rule=rule, learning_rate=0.1, initial_weights=weights, precision=np.dtype(dtype).name,
+        device="cpu", **options,
+    )  # fmt: skip
+    assert_close(layer.weights, expected, dtype)
+
+
+# Memory
+
+
+def peak(call):
+    """Return the most memory that a call has allocated at a time, compilation left out."""
+    call()
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# Threads and processes, each in a process of its own: what hangs must not hang the suite
+
+
+def in_a_process(code):
+    """Run code; fail if it hangs."""
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
+    except subprocess.TimeoutExpired:
+        pytest.fail("the process hangs")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_tasks_may_run_tasks():
+    code = """
+from hebbcore import parallel
+def two(): return parallel.run([lambda: 1, lambda: 2])
+print(*parallel.run([two, two])[1])
+"""
+    assert in_a_process(code) == ["1", "2"]
+
+
+def test_a_users_gate_may_use_the_library():
+    code = """
+import numpy as np
+import hebbcore
+from hebbcore import parallel
+parallel.threads = lambda: 2
+x, w = np.ones((1200, 8), np.float32), np.ones((4, 8), np.float32)
+class Inner(hebbcore.Rule):
+    def gate(self, scores, norms):
+        hebbcore.weight_update(x, w, "swta")
+        return hebbcore.Gate(scores, decay=(scores * scores).sum(axis=0))
+print(hebbcore.weight_update(x, w, Inner()).shape)
+"""
+    assert in_a_process(code) == ["(4,", "8)"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_blas_gets_its_threads_back(fails):
+    # Two threads are asked for first: where BLAS has one already, a limit that is never lifted would not show.
+    code = f"""
+import threadpoolctl
+from hebbcore import parallel
+threadpoolctl.threadpool_limits(2, user_api="blas")
+counts = [parallel._blas_threads()]
+def task():
+    counts.append(parallel._blas_threads())
+    if {fails}: raise KeyError
+try:
+    parallel.run([task])
+except KeyError:
+    pass
+print(*counts, parallel._blas_threads())
+"""
+    assert in_a_process(code) == ["2", "1", "2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+def test_a_child_forked_while_another_thread_works_gets_its_threads_back_too():
+    code = """
+import os, threading, warnings
+import threadpoolctl
+from hebbcore import parallel
+warnings.simplefilter("ignore")
+threadpoolctl.threadpool_limits(2, user_api="blas")
+inside, leave = threading.Event(), threading.Event()
+def work():
+    with parallel.one_blas_thread():
+        inside.set()
+        leave.wait()
+thread = threading.Thread(target=work)
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    with parallel.one_blas_thread():
+        pass
+    os._exit(parallel._blas_threads())
+status = os.waitpid(child, 0)[1]
+leave.set()
+thread.join()
+print(os.waitstatus_to_exitcode(status))
+"""
+    assert in_a_process(code) == ["2"]
+
+
+# Messages
+
+
+@pytest.mark.parametrize("count", [10, 4])
+def test_a_batch_of_images_and_labels_in_a_list_is_refused_in_words(count):
+    images = np.zeros((10, 6, 5, 3), np.float32)
+    with pytest.raises((TypeError, ValueError), match=r"^train_layer: data must be "):
+        hebbcore.train_layer([[images, np.arange(count)]], 4, 3, device="cpu")
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 1.5])
+def test_a_bad_seed_is_refused_in_words(seed):
+    with pytest.raises((TypeError, ValueError), match=r"^train_layer: seed must be "):
+        hebbcore.train_layer(np.zeros((10, 6, 5, 3), np.float32), 4, 3, seed=seed, device="cpu")
