@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
-import tracemalloc
+import threading
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
+from hebbcore import backend, parallel, plan, update
 from hebbcore.kernels import cpu
-
-MIB = 2**20
+from hebbcore.patches import Geometry
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -119,18 +121,65 @@ def test_two_steps_of_training_with_both_kernels(rule, dtype, backend_module, ge
     assert_close(layer.weights, expected, dtype)
 
 
-# Memory
+def test_images_on_another_device_are_streamed_chunk_by_chunk(monkeypatch, generator):
+    class Elsewhere(np.ndarray):
+        """An array that a stand-in says to be on the other device."""
+
+    other = SimpleNamespace(**(vars(np) | {"empty": lambda *size: np.empty(*size).view(Elsewhere)}))
+    moved = []
+
+    def to_device(array, device):
+        moved.append(len(array))
+        return array.view(Elsewhere if device == "cuda" else np.ndarray)
+
+    images, weights = generator.normal(size=(9, 4, 5, 2)), generator.normal(size=(3, 2, 2, 2))
+    layer = hebbcore.HebbianLayer(weights, hebbcore.HPCA("identity"), precision="float64")
+    expected = layer.transform(images)
+    monkeypatch.setattr(backend, "device_of", lambda array: "cuda" if isinstance(array, Elsewhere) else "cpu")
+    monkeypatch.setattr(backend, "namespace", lambda array: other if isinstance(array, Elsewhere) else np)
+    monkeypatch.setattr(backend, "to_device", to_device)
+    out = layer.transform(images.view(Elsewhere), workspace=4000)
+    assert isinstance(out, Elsewhere)
+    np.testing.assert_allclose(np.asarray(out), expected, rtol=1e-12)
+    assert len(moved) > 6  # several chunks, each there and back
+    assert max(moved[::2]) < 9  # and never the images as a whole
 
 
-def peak(call):
-    """Return the most memory that a call has allocated at a time, compilation left out."""
-    call()
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+@pytest.mark.parametrize("name", ["softhebb", "hardwta", "krotov"])
+def test_rules_that_divide_by_the_largest_change_do_so_however_small_it_is(name, generator):
+    vectors, weights = 1e-7 * generator.normal(size=(20, 5)), 1e-9 * generator.normal(size=(4, 5))
+    delta = hebbcore.weight_update(vectors, weights, name)
+    assert_close(delta, reference.weight_update(vectors, weights, name), np.float64)
+    assert np.abs(delta).max() == pytest.approx(1)
+
+
+# Memory and time
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cpu", "float32"), ("cpu", "float64"), ("cuda", "bf16")])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("kibibytes", [600, 2000, 9000])
+def test_chunks_and_sums_of_all_lanes_fit_the_workspace(
+    device, precision, threads, kibibytes, few_threads, monkeypatch
+):
+    monkeypatch.setattr(parallel, "threads", lambda: threads)
+    monkeypatch.setattr(plan, "CACHE_ROWS", 10**9)  # the workspace alone bounds a chunk
+    units, size, workspace = 40, 500, kibibytes * 1024
+    item = 8 if precision == "float64" else 4
+    g = Geometry.of("test", (1, 1, 1, size), 1, 1, 0, "zeros")
+    sums = units * size * item
+    lanes = plan.share_chunks("test", g, 100_000, units, precision, workspace, device, sums_bytes=sums)
+    rows = sum(max(map(g.rows, chunks)) for chunks in lanes)
+    bits = 2 * (size + units) if precision == "bf16" else 0  # the factors of the products, rounded
+    cells = 2 * few_threads.MAX_BLOCKS * units * item if device == "cuda" else 0  # mass and decay
+    needed = rows * ((size + units) * item + bits) + (len(lanes) - 1) * sums + cells
+    assert workspace / 3 < needed <= workspace
+
+
+def test_the_cheaper_way_to_add_up_winners_is_chosen():
+    assert update.scatter_is_cheaper(1, 1000, 1000)
+    assert not update.scatter_is_cheaper(1, 10, 1000)
+    assert not update.scatter_is_cheaper(500, 1000, 1000)
 
 
 # Threads and processes, each in a process of its own: what hangs must not hang the suite
@@ -153,6 +202,21 @@ def two(): return parallel.run([lambda: 1, lambda: 2])
 print(*parallel.run([two, two])[1])
 """
     assert in_a_process(code) == ["1", "2"]
+
+
+def test_an_error_is_raised_after_all_tasks_ended():
+    ended = threading.Event()
+
+    def fails():
+        raise KeyError("first")
+
+    def ends():
+        time.sleep(0.2)
+        ended.set()
+
+    with pytest.raises(KeyError, match="first"):
+        parallel.run([fails, ends])
+    assert ended.is_set()
 
 
 def test_a_users_gate_may_use_the_library():

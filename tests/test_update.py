@@ -195,7 +195,7 @@ def test_it_works_after_a_fork(images, weights, monkeypatch):
     expected = hebbcore.weight_update(images, weights, "swta")  # starts threads, which a fork does not copy
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_in_child, args=(sender, images, weights))
+    child = context.Process(target=_in_child, args=(sender, images, weights), daemon=True)  # killed if it hangs
     child.start()
     assert receiver.poll(60), "the child hangs"
     np.testing.assert_array_equal(receiver.recv(), expected)
