@@ -1,8 +1,11 @@
 """Hebbian learning on raw arrays: exact rules, batched updates by matrix products, on the CPU and on CUDA."""
 
 from hebbcore.backend import Device, devices, namespace, to_device
+from hebbcore.checkpoint import load, save
 from hebbcore.competition import Gate, Norms, argmax_wta, k_wta, softmax_wta
-from hebbcore.layers import HebbianLayer
+from hebbcore.fit import fit
+from hebbcore.layers import LAYERS, BatchNorm, Conv, Dense, Flatten, HebbianLayer, Layer, Pool, Triangle, Whiten
+from hebbcore.network import Network
 from hebbcore.patches import im2col
 from hebbcore.rules import HPCA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SoftHebb
 from hebbcore.training import Step, train_layer, weight_update
@@ -12,22 +15,35 @@ __version__ = "0.1.0"
 __all__ = [
     "HPCA",
     "KWTA",
+    "LAYERS",
     "RULES",
     "SWTA",
+    "BatchNorm",
+    "Conv",
+    "Dense",
     "Device",
+    "Flatten",
     "Gate",
     "HardWTA",
     "HebbianLayer",
     "Krotov",
+    "Layer",
+    "Network",
     "Norms",
+    "Pool",
     "Rule",
     "SoftHebb",
     "Step",
+    "Triangle",
+    "Whiten",
     "argmax_wta",
     "devices",
+    "fit",
     "im2col",
     "k_wta",
+    "load",
     "namespace",
+    "save",
     "softmax_wta",
     "to_device",
     "train_layer",

@@ -36,6 +36,22 @@ def real(function: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def boolean(function: str, name: str, value: Any) -> bool:
+    """Return value if it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{function}: {name} must be true or false, got {value!r}.")
+    return value
+
+
+def text(function: str, name: str, value: Any) -> str:
+    """Return value if it is a string with something in it."""
+    if not isinstance(value, str):
+        raise TypeError(f"{function}: {name} must be text, got {value!r}.")
+    if not value:
+        raise ValueError(f"{function}: {name} must not be empty.")
+    return value
+
+
 def pair(function: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
     """Return an int or a (height, width) pair as a pair of ints of at least minimum."""
     values = tuple(value) if isinstance(value, tuple | list) else (value, value)

@@ -1,6 +1,10 @@
 """Training data as epochs of batches: shuffled slices of an array, or whatever an iterable yields."""
 
-from collections.abc import Iterable, Iterator, Sized
+import copy
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,37 +17,68 @@ _CHECK_BYTES = 16 * 2**20
 
 
 class Batches(Protocol):
-    """Something that gives the batches of an epoch."""
+    """Something that gives the batches of any epoch, from any batch on."""
 
     checked: bool  # the data are known to be finite, or need not be
 
     def images(self, first: Array) -> int | None:
         """Return about how many images an epoch has, given its first batch; None if that is unknown."""
 
-    def epoch(self, number: int) -> Iterator[Array]:
-        """Return the batches of an epoch, each (n, H, W, C) or (n, features)."""
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+        """Return the batches of an epoch from batch `start` on, each (n, H, W, C) or (n, features)."""
+
+    def order(self, number: int) -> Array | None:
+        """Return which image of the data is which of an epoch, each exactly once; None if that is unknown."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these data and their order from others, as JSON types."""
 
 
 class ArrayBatches:
     """Batches of an array, in a new random order each epoch or in order."""
 
     def __init__(self, array: Array, batch_size: int, generator: np.random.Generator | None) -> None:
-        self.array, self.batch_size, self.generator = array, batch_size, generator
+        self.array, self.batch_size = array, batch_size
         self.checked = True
+        self._start, self._generator, self._next = generator, copy.deepcopy(generator), 0
+        self._order = np.arange(0)
 
     def images(self, first: Array) -> int | None:
         """See Batches."""
         return len(self.array)
 
-    def epoch(self, number: int) -> Iterator[Array]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
         """See Batches."""
-        order = None if self.generator is None else self.generator.permutation(len(self.array))
-        for start in range(0, len(self.array), self.batch_size):
+        order = None if self._start is None else self.order(number)
+        for first in range(start * self.batch_size, len(self.array), self.batch_size):
             if order is None:
-                yield self.array[start : start + self.batch_size]
+                yield self.array[first : first + self.batch_size]
             else:
-                chosen = order[start : start + self.batch_size]
+                chosen = order[first : first + self.batch_size]
                 yield self.array[backend.to_device(chosen, backend.device_of(self.array))]
+
+    def order(self, number: int) -> Array:
+        """See Batches."""
+        if self._start is None:
+            return np.arange(len(self.array))
+        if number < self._next - 1:
+            self._generator, self._next = copy.deepcopy(self._start), 0
+        while self._next <= number:
+            assert self._generator is not None
+            self._order = self._generator.permutation(len(self.array))
+            self._next += 1
+        return self._order
+
+    def identity(self) -> dict[str, Any]:
+        """See Batches."""
+        ends = backend.to_device(self.array[[0, len(self.array) // 2, -1]], "cpu")
+        return {
+            "shape": list(self.array.shape),
+            "dtype": str(self.array.dtype),
+            "checksum of three images": zlib.crc32(np.ascontiguousarray(ends).tobytes()),
+            "batch_size": self.batch_size,
+            "shuffle": self._start is not None,
+        }
 
 
 class IterableBatches:
@@ -56,15 +91,56 @@ class IterableBatches:
         """See Batches."""
         return len(self.source) * len(first) if isinstance(self.source, Sized) else None
 
-    def epoch(self, number: int) -> Iterator[Array]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
         """See Batches."""
         empty = True
-        for batch in self.source:
-            empty = False
-            yield batch[0] if isinstance(batch, tuple) and batch else batch
-        if empty:
+        source = iter(self.source)
+        try:
+            for batch in islice(source, start, None):
+                empty = False
+                yield batch[0] if isinstance(batch, tuple) and batch else batch
+        finally:
+            if hasattr(source, "close"):  # a generator, perhaps with threads to stop
+                source.close()
+        if empty and not start:
             again = "; it can be iterated once only" if number else ""
             raise ValueError(f"{self.function}: data gave no batch in epoch {number + 1}{again}.")
+
+    def order(self, number: int) -> Array | None:
+        """See Batches."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """See Batches."""
+        return {"batches": len(self.source) if isinstance(self.source, Sized) else None}
+
+
+class StreamBatches(IterableBatches):
+    """Batches of a stream that can say where it is and go there: `state()` and `restore(state)`.
+
+    Of the state only "epoch" and "batch" change; epoch 0 begins where the state is.
+    `order(epoch)`, where the stream has it, is used as Batches' order.
+    """
+
+    def __init__(self, function: str, source: Any, check: bool) -> None:
+        super().__init__(function, source, check)
+        self._state = source.state()
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+        """See Batches."""
+        stream: Any = self.source
+        first = self._state["batch"] if number == 0 else 0
+        stream.restore({**self._state, "epoch": self._state["epoch"] + number, "batch": first + start})
+        return super().epoch(number)
+
+    def order(self, number: int) -> Array | None:
+        """See Batches."""
+        order = getattr(self.source, "order", None)
+        return None if order is None else order(self._state["epoch"] + number)
+
+    def identity(self) -> dict[str, Any]:
+        """See Batches."""
+        return dict(self._state)
 
 
 def is_array(data: Any) -> bool:
@@ -96,7 +172,29 @@ def as_batches(
             f"{function}: data is an iterator, which can be read once, but epochs is {epochs}; "
             "pass something that can be iterated again (a list or a stream), or epochs=1."
         )
+    if hasattr(data, "state") and hasattr(data, "restore"):
+        return StreamBatches(function, data, check)
     return IterableBatches(function, data, check)
+
+
+def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Iterator[Array]:
+    """Yield prepare(batch) of each batch, while a thread reads and prepares the next one."""
+
+    def fetch() -> Array | None:
+        batch = next(batches, None)
+        return None if batch is None else prepare(batch)
+
+    with ThreadPoolExecutor(1, "hebbcore-data") as pool:
+        future = pool.submit(fetch)
+        try:
+            while (batch := future.result()) is not None:
+                future = pool.submit(fetch)
+                yield batch
+        finally:
+            future.cancel()
+            future.exception() if not future.cancelled() else None
+            if hasattr(batches, "close"):
+                batches.close()
 
 
 def require_finite(function: str, name: str, array: Array) -> None:

@@ -144,7 +144,7 @@ class PatchReader:
             if out is None and part.dtype == self.dtype and part.flags.c_contiguous:
                 return part.reshape(rows, g.patch_size)
             out = self.buffer("patches", images, (rows, g.patch_size)) if out is None else out
-            _convert(part, out.reshape(part.shape))
+            convert(part, out.reshape(part.shape))
             return out
         out = self.buffer("patches", images, (rows, g.patch_size)) if out is None else out
         kernels.for_array(images).gather(self._padded(part, chunk.top, chunk.bottom), g.kernel, g.stride, out)
@@ -166,7 +166,7 @@ class PatchReader:
             rows = np.arange(start, start + count)
             rows = np.abs(np.where(rows >= height, 2 * (height - 1) - rows, rows))
             for target, source in enumerate(rows.tolist()):
-                _convert(part[:, source], inside[:, target])
+                convert(part[:, source], inside[:, target])
             for j in range(pw):
                 padded[:, :, j] = padded[:, :, 2 * pw - j]
                 padded[:, :, pw + width + j] = padded[:, :, pw + width - 2 - j]
@@ -175,11 +175,11 @@ class PatchReader:
             if ph or pw:
                 padded[...] = 0
             if low < high:  # else the band lies in the padding
-                _convert(part[:, low:high], inside[:, low - start : high - start])
+                convert(part[:, low:high], inside[:, low - start : high - start])
         return padded
 
 
-def _convert(images: Array, out: Array) -> None:
+def convert(images: Array, out: Array) -> None:
     """out ← images, uint8 divided by 255."""
     if images.dtype == np.uint8:
         backend.namespace(out).divide(images, out.dtype.type(255), out=out)

@@ -74,8 +74,11 @@ class BatchedUpdate:
         self.dtype = gemm.dtype_of(precision)
         self._lanes: list[_Lane] = []
 
-    def delta(self, images: Array, weights: Array) -> tuple[Array, Any]:
-        """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next call overwrites the array."""
+    def delta(self, images: Array, weights: Array, out: Array | None = None) -> tuple[Array, Any]:
+        """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next call overwrites the array.
+
+        out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
+        """
         device, g = backend.device_of(images), self.geometry
         rows = len(images) * g.positions
         shares = share_chunks(
@@ -90,7 +93,7 @@ class BatchedUpdate:
         projection = self.rule.projection(weights)
         blocked = blocked_is_cheaper(rows, self.units, g.patch_size, _BLOCK_UNITS[device])
         tasks = [
-            partial(lane.sums, images, weights, projection, unit_norms, chunks, blocked)
+            partial(lane.sums, images, weights, projection, unit_norms, chunks, blocked, out)
             for lane, chunks in zip(self._lanes, shares, strict=False)
         ]
         sums, *others = parallel.run(tasks)
@@ -132,6 +135,7 @@ class _Lane:
         unit_norms: Array | None,
         chunks: list[Chunk],
         blocked: bool,
+        out: Array | None,
     ) -> Sums:
         """Return the sums over the chunks; blocked: take a Gram decay off on the way, in blocks of units."""
         sums = Sums(self.outer)
@@ -143,6 +147,8 @@ class _Lane:
             operand = self.gemm.operand(patches)
             scores = self.reader.buffer("scores", images, (len(patches), self.units))
             self.gemm.multiply(operand, columns, scores)
+            if out is not None:
+                self._activate(scores, unit_norms, chunk, out)
             norms = None if unit_norms is None else Norms(vector_norms(patches), unit_norms)
             gate = self.rule.gate(scores, norms)
             if gate.decay is None and blocked:
@@ -152,6 +158,15 @@ class _Lane:
                 gram = self._add_outer(gate, patches, operand, add=i > 0)
                 sums.add(gate.decay, gram, gate.mass)
         return sums
+
+    def _activate(self, scores: Array, unit_norms: Array | None, chunk: Chunk, out: Array) -> None:
+        g = self.geometry
+        start = chunk.first * g.positions + chunk.top * g.output[1]
+        target = out[start : start + len(scores)]
+        target[...] = scores
+        features = self.rule.activate(target, unit_norms)
+        if features is not target:
+            target[...] = features
 
     def _add_outer(self, gate: Gate, patches: Array, operand: Array, add: bool) -> Array | None:
         """Add Gᵀ X to outer; return Gᵀ G if the decay needs it."""

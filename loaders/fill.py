@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from loaders.format import Bytes, Index, Ints
-from loaders.images import CenterCrop, Floats, Transform, cropped, decode, resize_box, uniforms
+from loaders.images import CenterCrop, Floats, RandomResizedCrop, Transform, cropped, decode, resize_box, uniforms
 from loaders.read import Block, ShardSet
 
 Bad = list[tuple[int, str]]
@@ -43,6 +43,11 @@ class Filler:
             # a row's worth of factors: numpy is slow over a last axis of 3
             self._scale = np.tile(scaling[0], self.shape[1]).astype(np.float32)
             self._offset = np.tile(scaling[1], self.shape[1]).astype(np.float32)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """True if every epoch has the same images: none left out, none changed at random."""
+        return not self._skip and not isinstance(self._transform, RandomResizedCrop)
 
     def _batch_shape(self, stored: tuple[int, int, int] | None) -> tuple[int, int, int]:
         if self._transform is not None:

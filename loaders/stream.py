@@ -144,6 +144,16 @@ class ShardStream:
         self._running.add(batches)
         return batches
 
+    def order(self, epoch: int) -> Ints | None:
+        """Return which image of the stream comes when in an epoch, counted from 0 in the order of the records.
+
+        None if the images of two epochs differ: by a random transform, a share of several, or records left out.
+        """
+        partial = self._part[1] > 1 or self._batches * self.batch_size < len(self._records)
+        if partial or not self._filler.is_repeatable:
+            return None
+        return np.searchsorted(np.sort(self._records), self._order(epoch))
+
     def state(self) -> dict[str, Any]:
         """Where the latest loop is, as JSON types: the next batch to come and what decides the order."""
         epoch, batch = self._position
@@ -185,10 +195,13 @@ class ShardStream:
     ) -> None:
         self.close()
 
-    def _epoch(self, epoch: int, first: int) -> Generator[Batch, None, None]:
-        order = epoch_order(
+    def _order(self, epoch: int) -> Ints:
+        return epoch_order(
             self._records, self._part, self._block, self._window * self.batch_size, self._seed, epoch, self._shuffle
         )
+
+    def _epoch(self, epoch: int, first: int) -> Generator[Batch, None, None]:
+        order = self._order(epoch)
         pending: deque[_Pending] = deque()
         with _pools(self.threads) as (workers, reader):
             windows = Windows(self._shards, order, self.batch_size, self._window, reader) if self._shuffle else None

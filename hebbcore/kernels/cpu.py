@@ -32,6 +32,11 @@ def cells(rows: int, columns: int) -> int:
     return 1
 
 
+def moment_cells(rows: int, columns: int) -> int:
+    """Return how many rows the arrays of `moments` must have: few vectors each, so that float32 sums stay exact."""
+    return max(1, rows // 1024)
+
+
 def cell_bytes(columns: int, itemsize: int) -> int:
     """Return the most memory that a gate's sums take beside its result."""
     return 0
@@ -51,6 +56,8 @@ def _compile() -> tuple[Any, ...]:
     )
     softmax_, swta_, kwta_ = program.softmax, program.swta, program.kwta
     soft_hebb_, ranked_, norms_, add_scaled_ = program.soft_hebb, program.ranked, program.norms, program.add_scaled
+    moments_, standardize_, contrast_ = program.moments, program.standardize, program.contrast
+    triangle_, pool_ = program.triangle, program.pool
     kernel = njit(nogil=True, cache=True, fastmath=_FASTMATH)
 
     @kernel
@@ -81,10 +88,38 @@ def _compile() -> tuple[Any, ...]:
     def add_scaled(target, factors, source):
         add_scaled_(0, 1, 0, 0, 1, None, None, target, factors, source)
 
-    return softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled
+    @kernel
+    def moments(vectors, shift, sums, squares):
+        cells = sums.shape[0]
+        for cell in range(cells):
+            part = vectors[cell * vectors.shape[0] // cells : (cell + 1) * vectors.shape[0] // cells]
+            moments_(0, 1, cell, 0, 1, None, None, part, shift, sums, squares)
+
+    @kernel
+    def standardize(vectors, shift, factors):
+        standardize_(0, 1, 0, 0, 1, None, None, vectors, shift, factors)
+
+    @kernel
+    def contrast(vectors, share, floor):
+        contrast_(0, 1, 0, 0, 1, None, None, vectors, share, floor)
+
+    @kernel
+    def triangle(scores, share, power):
+        triangle_(0, 1, 0, 0, 1, None, None, scores, share, power)
+
+    @kernel
+    def pool(out, images, columns, window, stride, padding, average, share):
+        pool_(
+            0, 1, 0, 0, 1, None, None, out, images, columns, window[0], window[1],
+            stride[0], stride[1], padding[0], padding[1], average, share,
+        )  # fmt: skip
+
+    return (
+        softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled, moments, standardize, contrast, triangle, pool
+    )  # fmt: skip
 
 
-softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled = _compile()
+(softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled, moments, standardize, contrast, triangle, pool) = _compile()
 
 
 @njit(nogil=True, cache=True)

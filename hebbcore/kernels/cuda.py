@@ -34,6 +34,11 @@ def cells(rows: int, columns: int) -> int:
     return max(1, min(rows, MAX_BLOCKS, CELL_BYTES // (8 * columns)))
 
 
+def moment_cells(rows: int, columns: int) -> int:
+    """Return how many rows the arrays of `moments` must have: one a block."""
+    return cells(rows, columns)
+
+
 def cell_bytes(columns: int, itemsize: int) -> int:
     """Return the most memory that a gate's sums (mass and decay) take beside its result."""
     return 2 * min(MAX_BLOCKS * columns * itemsize, CELL_BYTES)
@@ -101,6 +106,8 @@ def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
     program = rows.build(cuda.jit(device=True), math.exp, math.log, _entries, _highest, _total, _leader)
     softmax_, swta_, kwta_ = program.softmax, program.swta, program.kwta
     soft_hebb_, ranked_, norms_, add_scaled_ = program.soft_hebb, program.ranked, program.norms, program.add_scaled
+    moments_, standardize_, contrast_ = program.moments, program.standardize, program.contrast
+    triangle_, pool_ = program.triangle, program.pool
     size = MAX_LANES
 
     @cuda.jit
@@ -149,9 +156,40 @@ def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
         block, lane = cuda.blockIdx.x, cuda.threadIdx.x
         add_scaled_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None, target, factors, source)
 
+    @cuda.jit
+    def moments(vectors, shift, sums, squares):
+        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
+        moments_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None, vectors, shift, sums, squares)
+
+    @cuda.jit
+    def standardize(vectors, shift, factors):
+        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
+        standardize_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None, vectors, shift, factors)
+
+    @cuda.jit
+    def contrast(vectors, share, floor):
+        values = cuda.shared.array(size, dtype)
+        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
+        contrast_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, values, None, vectors, share, floor)
+
+    @cuda.jit
+    def triangle(scores, share, power):
+        values = cuda.shared.array(size, dtype)
+        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
+        triangle_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, values, None, scores, share, power)
+
+    @cuda.jit
+    def pool(out, images, columns, kh, kw, sh, sw, ph, pw, average, share):
+        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
+        pool_(
+            block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None,
+            out, images, columns, kh, kw, sh, sw, ph, pw, average, share,
+        )  # fmt: skip
+
     return SimpleNamespace(
-        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, norms=norms, add_scaled=add_scaled
-    )
+        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, norms=norms, add_scaled=add_scaled,
+        moments=moments, standardize=standardize, contrast=contrast, triangle=triangle, pool=pool,
+    )  # fmt: skip
 
 
 @cuda.jit
@@ -235,6 +273,40 @@ def norms(vectors: Any, out: Any) -> None:
 def add_scaled(target: Any, factors: Any, source: Any) -> None:
     """See rows.py."""
     _by_rows("add_scaled", target, factors, source)
+
+
+def moments(vectors: Any, shift: Any, sums: Any, squares: Any) -> None:
+    """See rows.py."""
+    _by_rows("moments", vectors, shift, sums, squares, blocks=len(sums))
+
+
+def standardize(vectors: Any, shift: Any, factors: Any) -> None:
+    """See rows.py."""
+    _by_rows("standardize", vectors, shift, factors)
+
+
+def contrast(vectors: Any, share: float, floor: float) -> None:
+    """See rows.py."""
+    _by_rows("contrast", vectors, share, floor)
+
+
+def triangle(scores: Any, share: float, power: float) -> None:
+    """See rows.py."""
+    _by_rows("triangle", scores, share, power)
+
+
+def pool(
+    out: Any,
+    images: Any,
+    columns: int,
+    window: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    average: bool,
+    share: float,
+) -> None:
+    """See rows.py; window, stride and padding are (height, width)."""
+    _by_rows("pool", out, images, columns, *window, *stride, *padding, average, share)
 
 
 def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: Any) -> None:

@@ -228,6 +228,98 @@ def build(
             for d in entries(row.size, lane, lanes):
                 row[d] += factor * addend[d]
 
+    @jit
+    def moments(first, step, cell, lane, lanes, values, places, vectors, shift, sums, squares):
+        """sums[cell] += Σₙ (vectors[n] − shift), squares[cell] += Σₙ (vectors[n] − shift)²."""
+        cell_sums = sums[cell]
+        cell_squares = squares[cell]
+        for n in range(first, vectors.shape[0], step):
+            vector = vectors[n]
+            for d in entries(vector.size, lane, lanes):
+                difference = vector[d] - shift[d]
+                cell_sums[d] += difference
+                cell_squares[d] += difference * difference
+
+    @jit
+    def standardize(first, step, cell, lane, lanes, values, places, vectors, shift, factors):
+        """vectors ← (vectors − shift) · factors, column by column."""
+        for n in range(first, vectors.shape[0], step):
+            vector = vectors[n]
+            for d in entries(vector.size, lane, lanes):
+                vector[d] = (vector[d] - shift[d]) * factors[d]
+
+    @jit
+    def contrast(first, step, cell, lane, lanes, values, places, vectors, share, floor):
+        """Each vector ← (vector − its mean) / √(its variance + floor); share: 1 / its length."""
+        for n in range(first, vectors.shape[0], step):
+            vector = vectors[n]
+            mean = ZERO * share
+            for d in entries(vector.size, lane, lanes):
+                mean += vector[d]
+            mean = total(mean, values, places, lane, lanes) * share
+            square = ZERO * share
+            for d in entries(vector.size, lane, lanes):
+                difference = vector[d] - mean
+                vector[d] = difference
+                square += difference * difference
+            deviation = math.sqrt(total(square, values, places, lane, lanes) * share + floor)
+            factor = ONE / deviation if deviation > ZERO else ZERO * deviation
+            for d in entries(vector.size, lane, lanes):
+                vector[d] *= factor
+
+    @jit
+    def triangle(first, step, cell, lane, lanes, values, places, scores, share, power):
+        """scores ← relu(scores − the row's mean)^power; share: 1 / length of a row."""
+        for n in range(first, scores.shape[0], step):
+            row = scores[n]
+            mean = ZERO * share
+            for k in entries(row.size, lane, lanes):
+                mean += row[k]
+            mean = total(mean, values, places, lane, lanes) * share
+            if power == ONE:
+                for k in entries(row.size, lane, lanes):
+                    row[k] = max(row[k] - mean, ZERO * mean)
+            else:
+                for k in entries(row.size, lane, lanes):
+                    excess = row[k] - mean
+                    raised = exp(power * log(max(excess, TINY)))
+                    row[k] = raised if excess > ZERO else ZERO * mean
+
+    @jit
+    def pool(
+        first, step, cell, lane, lanes, values, places, out, images, columns, window_height, window_width,
+        stride_height, stride_width, top_padding, left_padding, average, share,
+    ):  # fmt: skip
+        """out (n·oh·ow, C) ← the maximum, or the sum times share, of each window of images; columns: ow."""
+        positions = out.shape[0] // images.shape[0]
+        for n in range(first, out.shape[0], step):
+            row = out[n]
+            image = images[n // positions]
+            place = n % positions
+            top = place // columns * stride_height - top_padding
+            left = place % columns * stride_width - left_padding
+            low, high = max(top, 0), min(top + window_height, image.shape[0])
+            start, end = max(left, 0), min(left + window_width, image.shape[1])
+            if average:
+                for c in entries(row.size, lane, lanes):
+                    row[c] = ZERO * share
+                for y in range(low, high):
+                    for x in range(start, end):
+                        pixel = image[y, x]
+                        for c in entries(row.size, lane, lanes):
+                            row[c] += pixel[c]
+                for c in entries(row.size, lane, lanes):
+                    row[c] *= share
+            else:
+                for c in entries(row.size, lane, lanes):
+                    row[c] = -INFINITY * share
+                for y in range(low, high):
+                    for x in range(start, end):
+                        pixel = image[y, x]
+                        for c in entries(row.size, lane, lanes):
+                            row[c] = max(row[c], pixel[c])
+
     return SimpleNamespace(
-        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, norms=norms, add_scaled=add_scaled
-    )
+        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, norms=norms, add_scaled=add_scaled,
+        moments=moments, standardize=standardize, contrast=contrast, triangle=triangle, pool=pool,
+    )  # fmt: skip

@@ -58,33 +58,26 @@ class HebbianLayer:
         array = fit_images(function, images, self.weights.shape)
         g = Geometry.of(function, array.shape, self.kernel_size or 1, self.stride, self.padding, self.padding_mode)
         size = checks.byte_size(function, "workspace", workspace)
-        device = backend.device_of(self.weights)
-        dtype = gemm.check_precision(function, self.precision, device)
-        shares = share_chunks(function, g, len(array), self.units, self.precision, size, device)
-        weights = flat(self.weights, dtype)
-        unit_norms = vector_norms(weights) if self.rule.needs_norms else None
-        projection = self.rule.projection(weights)
+        dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
         out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
-        threads = parallel.threads() if device == "cpu" and len(shares) == 1 else 1
-        parallel.run(
-            [partial(self._forward, array, chunks, g, projection, unit_norms, out, threads) for chunks in shares]
-        )
+        project(function, array, flat(self.weights, dtype), self.rule, g, self.precision, size, out)
         dense = self.weights.ndim == 2
         return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
 
-    def _forward(
-        self,
-        images: Array,
-        chunks: list[Chunk],
-        g: Geometry,
-        projection: Array,
-        unit_norms: Array | None,
-        out: Array,
-        threads: int,
-    ) -> None:
-        reader, product = PatchReader(g, projection.dtype), gemm.Gemm(self.precision, threads)
+
+def project(
+    function: str, images: Array, weights: Array, rule: Rule, g: Geometry, precision: str, workspace: int, out: Array
+) -> None:
+    """out (n·oh·ow, K) ← the output of a layer of weights (K, D) for images (n, H, W, C), which may be elsewhere."""
+    device, units = backend.device_of(weights), len(weights)
+    shares = share_chunks(function, g, len(images), units, precision, workspace, device)
+    unit_norms = vector_norms(weights) if rule.needs_norms else None
+    projection = rule.projection(weights)
+    threads = parallel.threads() if device == "cpu" and len(shares) == 1 else 1
+
+    def chunks_of_a_lane(chunks: list[Chunk]) -> None:
+        reader, product = PatchReader(g, projection.dtype), gemm.Gemm(precision, threads)
         columns = product.operand(projection).T
-        device = backend.device_of(projection)
         if device == backend.device_of(images):
             reader.reserve(images, chunks)
         for chunk in chunks:
@@ -97,9 +90,11 @@ class HebbianLayer:
                 patches = reader.read(part, chunk._replace(first=0, last=len(part)))
                 scores = reader.buffer("scores", part, target.shape)
             product.multiply(product.operand(patches), columns, scores)
-            features = self.rule.activate(scores, unit_norms)
+            features = rule.activate(scores, unit_norms)
             if features is not target:
                 target[...] = backend.to_device(features, backend.device_of(out))
+
+    parallel.run([partial(chunks_of_a_lane, chunks) for chunks in shares])
 
 
 def fit_images(function: str, images: Any, weights_shape: tuple[int, ...], name: str = "images") -> Array:

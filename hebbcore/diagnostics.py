@@ -1,0 +1,134 @@
+"""What a training tells about itself: speed, and for each layer how much it changes and which units win."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hebbcore import backend
+from hebbcore.backend import Array
+from hebbcore.files import write_atomically
+from hebbcore.layers import Learner
+from hebbcore.layers.base import rows_of
+from hebbcore.network import Network
+
+_ROWS = 1024  # of a batch, evenly spread, whose winners are counted
+
+Record = dict[str, Any]
+
+
+class Diagnostics:
+    """Gathers what happens between two records, and hands a record to `tell` every few seconds.
+
+    Of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step; norm_mean, norm_min, norm_max of the
+    units' weights; dead, how many units never won since the record before; entropy of the winners in bits, at most
+    log2(units); winners, how many of them were counted. A unit wins a place of an image if its output is the largest
+    there; up to 1,024 places a batch are looked at.
+    """
+
+    def __init__(self, network: Network, seconds: float, elapsed: float, tell: Callable[[Record], None]) -> None:
+        self._network, self._seconds, self._tell = network, seconds, tell
+        self._began = time.monotonic() - elapsed
+        self._changes: dict[int, float] = {}
+        self._wins: dict[int, Array] = {}
+        self._last, self._images = time.monotonic(), 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the training began, over all runs."""
+        return time.monotonic() - self._began
+
+    @property
+    def due(self) -> bool:
+        """True if it is time for a record."""
+        return time.monotonic() - self._last >= self._seconds
+
+    def learned(self, place: int, change: float | None, out: Array) -> None:
+        """Take a layer's step into account."""
+        xp = backend.namespace(out)
+        rows = rows_of(out)
+        rows = rows[:: max(1, len(rows) // _ROWS)]
+        if place not in self._wins:
+            self._wins[place] = xp.zeros(rows.shape[1], np.int64)
+        won = rows.max(axis=1) > rows.min(axis=1)  # else nobody did, as where all are 0
+        xp.add.at(self._wins[place], rows.argmax(axis=1), won.astype(np.int64))
+        if change is not None:
+            self._changes[place] = change
+
+    def stepped(self, images: int) -> None:
+        """Count the images of a step."""
+        self._images += images
+
+    def record(self, position: Record, images_left: float | None) -> None:
+        """Tell what happened since the last record. images_left: in all phases; None: unknown."""
+        now = time.monotonic()
+        rate = self._images / max(1e-9, now - self._last)
+        layers = {self._network.names[i]: self._layer(i) for i in sorted(self._wins)}
+        left = None if images_left is None or not rate else images_left / rate
+        self._tell(
+            {
+                **position,
+                "seconds": round(self.elapsed, 3),
+                "images_per_second": round(rate, 3),
+                "seconds_left": None if left is None else round(left, 1),
+                "layers": layers,
+            }
+        )
+        self._last, self._images = now, 0
+        self._changes.clear()
+        self._wins.clear()
+
+    def _layer(self, place: int) -> Record:
+        layer = self._network.layers[place]
+        assert isinstance(layer, Learner)
+        xp = backend.namespace(layer.weights)
+        norms = xp.linalg.norm(layer.weights.reshape(layer.units, -1), axis=1)
+        wins = backend.to_device(self._wins[place], "cpu")
+        shares = wins[wins > 0] / max(1, wins.sum())
+        return {
+            "change": _rounded(self._changes.get(place)),
+            "norm_mean": _rounded(float(norms.mean())),
+            "norm_min": _rounded(float(norms.min())),
+            "norm_max": _rounded(float(norms.max())),
+            "dead": int((wins == 0).sum()),
+            "entropy": _rounded(abs(float(-(shares * np.log2(shares)).sum()))),
+            "winners": int(wins.sum()),
+        }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Return six significant digits; None for what JSON has no number for."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+
+
+def append(path: Path, record: Record) -> None:
+    """Add a line to a file of JSON lines."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def lines(path: Path) -> list[Record]:
+    """Return the records of a file of JSON lines; none if it is missing. A line that a kill cut off is left out."""
+    records = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Leave out the records after a step, which a training that goes on from there writes anew."""
+    kept = [record for record in lines(path) if record["step"] <= step]
+    if path.exists():
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        write_atomically(path, lambda temporary: _write(temporary, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")

@@ -1,0 +1,447 @@
+"""Training a network from arrays or a stream, together or layer by layer, with checkpoints to go on from."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from hebbcore import backend, checkpoint, checks, tables
+from hebbcore.backend import Array
+from hebbcore.cache import PLACES, CachedBatches
+from hebbcore.data import Batches, ahead, as_batches, require_finite
+from hebbcore.diagnostics import Diagnostics, Record, append, cut_after
+from hebbcore.files import locked
+from hebbcore.layers import Learner
+from hebbcore.layers.base import as_4d
+from hebbcore.network import Network
+from hebbcore.phases import MODES, SCHEDULES, Phase, factor, phases_of
+
+METRICS = "metrics.jsonl"  # of a run
+
+_log = logging.getLogger("hebbcore")
+_FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite"}  # may change in a resume
+
+
+@dataclass(frozen=True)
+class Training:
+    """The parameters of fit that decide how a network is trained; see fit."""
+
+    epochs: int = 1
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    mode: str = "together"
+    batch_size: int = 64
+    shuffle: bool = True
+    seed: int = 0
+    statistics_images: int = 10_000
+    cache: str = "none"
+    cache_bytes: int | str = "4 GiB"
+    checkpoint_minutes: float = 10.0
+    keep: int = 3
+    log_seconds: float = 5.0
+    check_finite: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("statistics_images", 1), ("keep", 1)):
+            checks.integer("fit", name, getattr(self, name), least)
+        for name in ("learning_rate", "checkpoint_minutes"):
+            checks.positive("fit", name, getattr(self, name))
+        if checks.real("fit", "log_seconds", self.log_seconds) < 0:
+            raise ValueError(f"fit: log_seconds must be at least 0, got {self.log_seconds}.")
+        for name in ("shuffle", "check_finite"):
+            checks.boolean("fit", name, getattr(self, name))
+        for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", PLACES)):
+            checks.choice("fit", name, getattr(self, name), known)
+        checks.byte_size("fit", "cache_bytes", self.cache_bytes)
+
+
+def fit(
+    network: Network,
+    data: Any,
+    *,
+    epochs: int = 1,
+    learning_rate: float = 1e-3,
+    schedule: str = "constant",
+    mode: str = "together",
+    batch_size: int = 64,
+    shuffle: bool = True,
+    seed: int = 0,
+    statistics_images: int = 10_000,
+    cache: str = "none",
+    cache_bytes: int | str = "4 GiB",
+    run: str | os.PathLike[str] | None = None,
+    checkpoint_minutes: float = 10.0,
+    keep: int = 3,
+    previous: bool = False,
+    log_seconds: float = 5.0,
+    progress: bool = False,
+    callback: Callable[[Record], None] | None = None,
+    check_finite: bool = True,
+) -> Network:
+    """Train a network's layers by their rules, without labels, and return it.
+
+    network: changed in place; built for the data's images if it is not yet.
+    data: as for train_layer: an array, or a re-iterable of batches or (images, labels) pairs such as a ShardStream,
+        whose own matter batch_size and shuffle then are. The next batch is read while the current one is learned.
+    epochs: passes over the data (layer by layer: for each layer that learns).
+    learning_rate: of the layers that have none of their own.
+    schedule: "constant"; "linear" or "cosine" (to 0 at the end); "epochs" (1 − epoch / epochs, once an epoch).
+    mode: "together": all layers learn from one forward pass, each by its weights from before the step. "layerwise":
+        each layer sees what the finished layers before it make; batch norms take the statistics of a pass of their own.
+    statistics_images: how many images Whiten (and layer by layer BatchNorm) looks at, at most; at the start of a pass.
+    cache: "none", "memory" or "disk" (a file in run, else in the working folder): layer by layer, the outputs of
+        finished layers are kept if they take at most cache_bytes, else computed again (a warning in the log says so).
+    run: a folder for checkpoints and metrics.jsonl. If it holds checkpoints the training goes on from the latest, and
+        gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM then let
+        the step finish, save, and raise KeyboardInterrupt(message, signal number).
+    checkpoint_minutes: between checkpoints, beside those at the end of each epoch; keep: the latest so many.
+    previous: if the latest checkpoint is damaged, go on from the one before.
+    log_seconds: between records of diagnostics (hebbcore.diagnostics), which go to metrics.jsonl and callback.
+    progress: show a bar. check_finite: look for NaN and infinity in floating images and, each epoch, in weights.
+
+    Raises ValueError or TypeError for bad arguments before any work, and for a run of other settings or data;
+    FloatingPointError if weights diverge.
+    Source: FastHebb (Lagani et al. 2022) for learning together.
+    """
+    if not isinstance(network, Network):
+        raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
+    settings = Training(
+        epochs, learning_rate, schedule, mode, batch_size, shuffle, seed, statistics_images, cache, cache_bytes,
+        checkpoint_minutes, keep, log_seconds, check_finite,
+    )  # fmt: skip
+    if isinstance(data, Iterator):
+        raise ValueError("fit: data is an iterator, which can be read once; pass an array, a list or a stream.")
+    order = np.random.default_rng(settings.seed).spawn(2)[1]
+    batches = as_batches("fit", data, batch_size, order if shuffle else None, epochs, check_finite)
+    with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch))) as peek:  # type: ignore[type-var]
+        first = next(peek)
+    if network.image_shape is None:
+        network.build(first.shape[1:])
+    folder = None if run is None else Path(run)
+    training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
+    if folder is None:
+        training.go()
+        return network
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "training into"), _Signals() as signals:
+        training.signals = signals
+        training.resume(previous)
+        training.go()
+    return network
+
+
+class _Signals:
+    """Notes SIGINT and SIGTERM while a training runs in the main thread; the second one stops it at once."""
+
+    def __init__(self) -> None:
+        self.got: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Signals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.got is not None:
+            raise KeyboardInterrupt("stopped at once; the latest checkpoint holds", number)
+        self.got = number
+
+
+@dataclass
+class _Position:
+    """What comes next: phase, its epoch, and the batch in it; and how much was done."""
+
+    phase: int = 0
+    epoch: int = 0
+    batch: int = 0
+    pass_images: int = 0  # in this epoch of the phase
+    phase_images: int = 0
+    step: int = 0
+    images: int = 0
+
+
+class _Fit:
+    """A training under way."""
+
+    def __init__(
+        self,
+        network: Network,
+        batches: Batches,
+        settings: Training,
+        epoch_images: int | None,
+        run: Path | None,
+        progress: bool,
+        callback: Callable[[Record], None] | None,
+    ) -> None:
+        self.network, self.batches, self.settings, self.run = network, batches, settings, run
+        self.progress, self.callback = progress, callback
+        self.signals: _Signals | None = None
+        self.phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images)
+        self.at = _Position()
+        self.elapsed = 0.0
+        self._saved_step: int | None = None
+        self._cache: CachedBatches | None = None
+        self._cached = 0  # the layer whose input the cache holds
+        if settings.cache != "none" and settings.mode == "layerwise" and batches.order(0) is None:
+            raise ValueError(
+                "fit: cache needs data whose images are the same in every epoch and known by their number (an array, "
+                'or a ShardStream without random transform, part and drop_last); use cache="none".'
+            )
+        self._epoch_images = epoch_images
+        if settings.schedule in ("linear", "cosine") and self._epoch_images is None:
+            raise ValueError(
+                f"fit: schedule {settings.schedule!r} needs data with a length (len), to know where the end is; "
+                'use "constant" or "epochs".'
+            )
+
+    # Going on
+
+    def header(self) -> dict[str, Any]:
+        """Return what a checkpoint says besides its arrays."""
+        return {
+            **checkpoint.describe("fit", self.network),
+            "training": dataclasses.asdict(self.settings),
+            "data": self.batches.identity(),
+            "position": dataclasses.asdict(self.at),
+            "seconds": self.elapsed,
+            "versions": {
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "device": self.network.site.device,
+            },
+        }
+
+    def resume(self, previous: bool) -> None:
+        """Go on from the run's latest checkpoint, if there is one."""
+        assert self.run is not None
+        (self.run / checkpoint.FOLDER).mkdir(exist_ok=True)
+        if not checkpoint.checkpoints(self.run):
+            checkpoint.describe("fit", self.network)  # what cannot be saved is said before any work
+            cut_after(self.run / METRICS, -1)
+            return
+        path = checkpoint.find("fit", self.run, previous)
+        header, arrays = checkpoint.read("fit", path)
+        mine = json.loads(json.dumps(self.header()))
+        free = _FREE | ({"epochs"} if self.settings.mode == "together" else set())
+        for table in (mine, header):
+            for key in ("position", "seconds", "versions"):
+                table.setdefault("kept", {})[key] = table.pop(key)
+            for key in free:
+                table["training"].pop(key, None)
+        kept, _ = header.pop("kept"), mine.pop("kept")
+        different = tables.differences(mine, header)
+        if different:
+            raise ValueError(
+                f"fit: {self.run} holds another training: {'; '.join(different)}. "
+                "Train into another folder, or with the settings from there."
+            )
+        checkpoint.restore_arrays(self.network, arrays)
+        self.at, self.elapsed = _Position(**kept["position"]), kept["seconds"]
+        self._saved_step = self.at.step
+        for later in checkpoint.checkpoints(self.run):
+            if later > path:  # damaged
+                later.unlink()
+        cut_after(self.run / METRICS, self.at.step)
+
+    def save(self) -> None:
+        """Write a checkpoint, and remove the oldest ones."""
+        self._last_save = time.monotonic()
+        if self.run is None or self._saved_step == self.at.step:
+            return
+        self.elapsed = self.diagnostics.elapsed
+        checkpoint.write(
+            checkpoint.checkpoint_path(self.run, self.at.step), self.header(), checkpoint.arrays_of(self.network)
+        )
+        self._saved_step = self.at.step
+        for path in checkpoint.checkpoints(self.run)[: -self.settings.keep]:
+            path.unlink()
+
+    # Learning
+
+    def go(self) -> None:
+        """Run all phases from where the training is."""
+        self.diagnostics = Diagnostics(self.network, self.settings.log_seconds, self.elapsed, self._tell)
+        self._last_save = time.monotonic()
+        total = self._images_of(self.phases)
+        with (
+            tqdm(total=total, initial=self.at.images, unit="img", unit_scale=True, disable=not self.progress) as bar,
+            contextlib.ExitStack() as stack,
+        ):
+            self._bar = bar
+            stack.callback(self._drop_cache)
+            while self.at.phase < len(self.phases):
+                self._run_phase(self.phases[self.at.phase])
+
+    def _run_phase(self, phase: Phase) -> None:
+        learners = [i for i in phase.targets if not phase.observes]
+        source, first, prepare = self._source(phase)
+        bar_text = ", ".join(self.network.names[i] for i in phase.targets) if not phase.together else "all layers"
+        self._bar.set_description(f"{'observing' if phase.observes else 'learning'} {bar_text}")
+        passes_before = sum(p.epochs for p in self.phases[: self.at.phase])
+        while self.at.epoch < phase.epochs:
+            epoch = source.epoch(passes_before + self.at.epoch, self.at.batch)
+            with closing(ahead(epoch, prepare)) as batches:  # type: ignore[type-var]
+                for x in batches:
+                    if phase.images is not None and self.at.pass_images >= phase.images:
+                        break
+                    self._step(phase, first, x)
+            self.at.epoch, self.at.batch, self.at.pass_images = self.at.epoch + 1, 0, 0
+            if self.settings.check_finite:
+                self._require_finite(learners)
+            if learners:
+                self.diagnostics.record(self._where(), self._left())
+            if self.at.epoch < phase.epochs:
+                self._save_or_stop(end=True)
+        for i in phase.targets if phase.observes else ():
+            self.network.layers[i].settle()
+        self.at.phase, self.at.epoch, self.at.phase_images = self.at.phase + 1, 0, 0
+        self._saved_step = None  # the arrays changed though no step was made
+        self._save_or_stop(end=True)
+
+    def _step(self, phase: Phase, first: int, x: Array) -> None:
+        network, last = self.network, max(phase.targets)
+        measure = self.diagnostics.due
+        if phase.observes:
+            network.layers[last].observe(network.run(x, first, last))
+        else:
+            done = 0.0
+            if self._epoch_images is not None:
+                done = self.at.phase_images / (self._epoch_images * phase.epochs)
+            slower = factor(self.settings.schedule, self.at.epoch, phase.epochs, done)
+
+            def learn(i: int, before: Array, out: Array) -> None:
+                layer = network.layers[i]
+                assert isinstance(layer, Learner)
+                if i not in phase.targets:
+                    layer.forward(before, out, False)
+                    return
+                rate = self.settings.learning_rate if layer.learning_rate is None else layer.learning_rate
+                self.diagnostics.learned(i, layer.learn(before, out, rate * slower, measure), out)
+
+            end = len(network) if phase.together else last + 1
+            network.run(x, first, end, training=phase.together, learn=learn)
+        images = len(x)
+        self.at.batch += 1
+        self.at.step += 1
+        self.at.images += images
+        self.at.phase_images += images
+        self.at.pass_images += images
+        self.diagnostics.stepped(images)
+        self._bar.update(images)
+        if measure:
+            self.diagnostics.record(self._where(), self._left())
+        self._save_or_stop(end=False)
+
+    def _save_or_stop(self, end: bool) -> None:
+        stopped = None if self.signals is None else self.signals.got
+        if end or stopped is not None or time.monotonic() - self._last_save >= 60 * self.settings.checkpoint_minutes:
+            self.save()
+        if stopped is not None and self.at.phase < len(self.phases):
+            raise KeyboardInterrupt(
+                f"stopped by {signal.Signals(stopped).name} after step {self.at.step}; saved in {self.run}, from where "
+                "the same command goes on",
+                stopped,
+            )
+
+    def _require_finite(self, learners: list[int]) -> None:
+        for i in learners:
+            weights = self.network.layers[i].arrays()["weights"]
+            if not bool(backend.namespace(weights).isfinite(weights).all()):
+                raise FloatingPointError(
+                    f"fit: the weights of {self.network.names[i]} became NaN or infinite in epoch {self.at.epoch}; "
+                    "lower learning_rate."
+                )
+
+    # Data
+
+    def _source(self, phase: Phase) -> tuple[Batches, int, Callable[[Array], Array]]:
+        """Return the batches of a phase, the first layer they go through, and how a batch is prepared."""
+        if self.settings.cache != "none" and self.settings.mode == "layerwise":
+            self._fill_cache(min(phase.targets))
+        if self._cache is not None:
+            return self._cache, self._cached, lambda batch: backend.to_device(batch, self.network.site.device)
+        return self.batches, 0, self._prepare
+
+    def _prepare(self, batch: Array) -> Array:
+        images = self.network.fit_images("fit", batch)
+        if not self.batches.checked:
+            require_finite("fit", "data", images)
+        return backend.to_device(images, self.network.site.device)
+
+    def _fill_cache(self, place: int) -> None:
+        """Let the cache hold the input of a layer, if a layer before it computes and the outputs fit."""
+        network = self.network
+        if place <= self._cached:
+            return
+        shape = as_4d(network.shapes[place - 1])
+        order = self.batches.order(0)
+        assert order is not None
+        size = len(order) * math.prod(shape) * network.site.dtype.itemsize
+        most = checks.byte_size("fit", "cache_bytes", self.settings.cache_bytes)
+        if size > most:
+            _log.warning(
+                "fit: the inputs of %s take %s, more than cache_bytes (%s); they are computed again in each step",
+                network.names[place], checks.byte_text(size), checks.byte_text(most),
+            )  # fmt: skip
+            return
+        old, first = self._cache, self._cached
+        source: Batches = self.batches if old is None else old
+        path = None
+        if self.settings.cache == "disk":
+            path = (self.run or Path.cwd()) / f"cache-{os.getpid()}-{place}.h5"
+        prepare = self._prepare if old is None else lambda batch: backend.to_device(batch, network.site.device)
+        new: CachedBatches | None = None
+        done = 0
+        with closing(ahead(source.epoch(0), prepare)) as batches:  # type: ignore[type-var]
+            for x in batches:
+                new = new or CachedBatches(self.batches, len(x), shape, network.site.dtype, path)
+                new.fill(done, network.run(x, first, place))
+                done += len(x)
+        self._drop_cache()
+        self._cache, self._cached = new, place
+
+    def _drop_cache(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
+
+    # Telling
+
+    def _images_of(self, phases: list[Phase]) -> int | None:
+        if self._epoch_images is None:
+            return None
+        return sum(min(self._epoch_images, p.images or self._epoch_images) * p.epochs for p in phases)
+
+    def _left(self) -> float | None:
+        total = self._images_of(self.phases)
+        return None if total is None else max(0, total - self.at.images)
+
+    def _where(self) -> Record:
+        at = self.at
+        return {"phase": at.phase, "epoch": at.epoch, "step": at.step, "images": at.images}
+
+    def _tell(self, record: Record) -> None:
+        if self.run is not None:
+            append(self.run / METRICS, record)
+        if self.callback is not None:
+            self.callback(record)

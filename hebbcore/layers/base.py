@@ -1,0 +1,96 @@
+"""What a layer of a network is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hebbcore import backend, gemm, parallel
+from hebbcore.backend import Array
+
+Shape = tuple[int, ...]  # of one image: (height, width, channels); of one vector: (features,)
+
+_SPLIT_NUMBERS = 2**18  # entries of an array that are worth cutting its rows among threads
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where and how a network computes: device, precision, and bytes of work memory of a layer."""
+
+    device: str
+    precision: str
+    workspace: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of what layers put out."""
+        return gemm.dtype_of(self.precision)
+
+
+class Layer:
+    """Base of the layers: a dataclass of parameters, and after `build` the arrays that learning changes.
+
+    Inside a network images are (n, H, W, C) and vectors (n, 1, 1, features), of the network's dtype and on its device;
+    only layers that read images (`reads_images`) get those of the user, of any dtype, and never change them.
+    """
+
+    reads_images: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False  # forward overwrites its input
+    observes: ClassVar[bool] = False  # it can learn from a pass over the data: observe, then settle
+
+    name: str
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of one output for inputs of this shape. Raises ValueError if they do not fit."""
+        return shape
+
+    def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
+        """Make the layer's arrays for inputs of this shape."""
+
+    def forward(self, x: Array, out: Array, training: bool) -> None:
+        """out (n, H', W', C') ← the layer's output for x; for layers in place out is x."""
+        raise NotImplementedError
+
+    def arrays(self) -> dict[str, Array]:
+        """Return what a checkpoint must hold, by name."""
+        return {}
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """Take the arrays of a checkpoint, on the layer's device."""
+
+    def observe(self, x: Array) -> None:
+        """Take the statistics of a batch into account (layers that observe)."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Finish a pass of observations."""
+        raise NotImplementedError
+
+
+def as_4d(shape: Shape) -> tuple[int, int, int]:
+    """Return the shape of one input as (height, width, channels)."""
+    return (1, 1, shape[0]) if len(shape) == 1 else (shape[0], shape[1], shape[2])
+
+
+def require_images(name: str, shape: Shape) -> None:
+    """Raise ValueError if a layer of this name, which needs images, gets vectors."""
+    if len(shape) != 3:
+        raise ValueError(f"{name} needs images (height, width, channels), but gets vectors of {shape[0]} features.")
+
+
+def rows_of(x: Array) -> Array:
+    """Return (n, H, W, C) as (n·H·W, C)."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def worth_splitting(array: Array) -> bool:
+    """Return True for arrays on the CPU whose rows are worth sharing among threads."""
+    return not backend.on_cuda(array) and array.size > _SPLIT_NUMBERS
+
+
+def by_rows(kernel: Callable[..., None], array: Array, *arguments: Any) -> None:
+    """Run a kernel over the rows of an array; on the CPU large ones are shared among threads."""
+    parts = parallel.cuts(len(array), parallel.threads() if worth_splitting(array) else 1)
+    parallel.run([partial(kernel, array[i:j], *arguments) for i, j in parts])

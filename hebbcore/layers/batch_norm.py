@@ -1,0 +1,112 @@
+"""Batch normalisation."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hebbcore import backend, checks, kernels, parallel
+from hebbcore.backend import Array
+from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of, worth_splitting
+
+
+@dataclass(eq=False)
+class BatchNorm(Layer):
+    """Each channel minus its mean, divided by √(its variance + epsilon); no learned scale or shift.
+
+    While training with the other layers, by the batch's own mean and (biased) variance, and the running ones, of
+    unbiased variances, move towards them by `momentum`; else by the running ones. After a pass of its own
+    (layer by layer) the running ones are those of all that was seen.
+    modified: times √((v_c + epsilon) / (mean of v + epsilon)), v the running variance: keeps the channels' relative
+    variance.
+    A batch of one row has no variance: it is normalised by the running ones and does not change them.
+    Raises ValueError or TypeError for impossible parameters.
+    Source: Ioffe & Szegedy (2015); modified: FastHebb (Lagani et al. 2022).
+    """
+
+    in_place: ClassVar[bool] = True
+    observes: ClassVar[bool] = True
+
+    modified: bool = False
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        checks.boolean("BatchNorm", "modified", self.modified)
+        self.epsilon = checks.positive("BatchNorm", "epsilon", self.epsilon)
+        self.momentum = checks.positive("BatchNorm", "momentum", self.momentum)
+        if self.momentum > 1:
+            raise ValueError(f"BatchNorm: momentum must be above 0 and at most 1, got {self.momentum}.")
+
+    def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
+        """Start with mean 0 and variance 1."""
+        xp = backend.module(site.device)
+        self.mean, self.variance = xp.zeros(shape[-1]), xp.ones(shape[-1])
+        self._observed: tuple[int, Array, Array] | None = None  # rows, their mean, Σ (x − mean)²
+
+    def forward(self, x: Array, out: Array, training: bool) -> None:
+        """See Layer."""
+        rows = rows_of(x)
+        mean, variance = self.mean, self.variance
+        if training and len(rows) > 1:
+            mean, squares = column_moments(rows)
+            variance = squares / len(rows)
+            self.mean = self.mean + self.momentum * (mean - self.mean)
+            self.variance = self.variance + self.momentum * (squares / (len(rows) - 1) - self.variance)
+        factors = 1 / (variance + self.epsilon) ** 0.5
+        if self.modified:
+            factors *= ((self.variance + self.epsilon) / (self.variance.mean() + self.epsilon)) ** 0.5
+        by_rows(kernels.for_array(x).standardize, rows, mean.astype(x.dtype), factors.astype(x.dtype))
+
+    def observe(self, x: Array) -> None:
+        """See Layer."""
+        rows = rows_of(x)
+        mean, squares = column_moments(rows)
+        if self._observed is None:
+            self._observed = (len(rows), mean, squares)
+            return
+        count, old_mean, old_squares = self._observed
+        total, gap = count + len(rows), mean - old_mean
+        # the sums of two samples (Chan, Golub & LeVeque 1983)
+        self._observed = (
+            total,
+            old_mean + gap * (len(rows) / total),
+            old_squares + squares + gap**2 * (count * len(rows) / total),
+        )
+
+    def settle(self) -> None:
+        """See Layer."""
+        assert self._observed is not None
+        count, self.mean, squares = self._observed
+        self.variance = squares / max(1, count - 1)
+        self._observed = None
+
+    def arrays(self) -> dict[str, Array]:
+        """See Layer."""
+        arrays = {"mean": self.mean, "variance": self.variance}
+        if self._observed is not None:
+            count, mean, squares = self._observed
+            arrays |= {"observed_count": np.array([count]), "observed_mean": mean, "observed_squares": squares}
+        return arrays
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """See Layer."""
+        self.mean, self.variance = arrays["mean"], arrays["variance"]
+        if "observed_count" in arrays:
+            self._observed = (int(arrays["observed_count"][0]), arrays["observed_mean"], arrays["observed_squares"])
+
+
+def column_moments(rows: Array) -> tuple[Any, Any]:
+    """Return the mean and Σ (x − mean)² of each column of (n, C), float64; one pass over the rows."""
+    module, xp = kernels.for_array(rows), backend.namespace(rows)
+    cells, columns = module.moment_cells(*rows.shape), rows.shape[1]
+    shift = rows[0].copy()
+    sums, squares = xp.zeros((cells, columns), rows.dtype), xp.zeros((cells, columns), rows.dtype)
+    parts = parallel.cuts(cells, parallel.threads() if worth_splitting(rows) else 1)
+    cut = [cell * len(rows) // cells for cell in range(cells + 1)]
+    parallel.run([partial(module.moments, rows[cut[i] : cut[j]], shift, sums[i:j], squares[i:j]) for i, j in parts])
+    total, square = sums.sum(axis=0, dtype=np.float64), squares.sum(axis=0, dtype=np.float64)
+    offset = total / len(rows)
+    return shift + offset, xp.maximum(square - total * offset, 0)

@@ -1,0 +1,164 @@
+"""Whitening of patches."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hebbcore import backend, checks, gemm, kernels, parallel
+from hebbcore.backend import Array
+from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
+from hebbcore.patches import Chunk, Geometry, PatchReader
+from hebbcore.plan import share_chunks
+
+_MOST_NUMBERS = 2**14  # in a patch
+
+
+@dataclass(eq=False)
+class Whiten(Layer):
+    """ZCA whitening of patches, learned from a pass over the data before anything else learns.
+
+    Each patch minus its own mean, over √(its variance + contrast) (contrast None: left out); then minus the mean patch
+    and times U diag((s + epsilon)^−½) Uᵀ, where U diag(s) Uᵀ is the covariance of the patches.
+    Output: (oh, ow, kernel height · kernel width · channels), one whitened patch a place, so that a Conv of
+    kernel_size 1 follows; with kernel_size None the image as a whole is one patch, and keeps its shape.
+
+    kernel_size, stride, padding: None, an int or a (height, width) pair. epsilon: > 0, in units of the variance.
+    contrast: ≥ 0, in units of the pixels' variance (0…1 for uint8 images); 10 / 255² is usual.
+    Raises ValueError or TypeError for impossible parameters.
+    Source: Coates, Ng & Lee (AISTATS 2011); without contrast, of whole images, epsilon 0.01: FastHebb (Lagani et al.
+    2022).
+    """
+
+    reads_images: ClassVar[bool] = True
+    observes: ClassVar[bool] = True
+
+    kernel_size: Any = None
+    stride: Any = 1
+    padding: Any = 0
+    padding_mode: str = "zeros"
+    epsilon: float = 0.1
+    contrast: float | None = 10 / 255**2
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kernel_size is not None:
+            self.kernel_size = checks.pair("Whiten", "kernel_size", self.kernel_size, 1)
+        self.stride = checks.pair("Whiten", "stride", self.stride, 1)
+        self.padding = checks.pair("Whiten", "padding", self.padding, 0)
+        checks.choice("Whiten", "padding_mode", self.padding_mode, ("zeros", "reflect"))
+        if self.kernel_size is None and (self.stride != (1, 1) or self.padding != (0, 0)):
+            raise ValueError("Whiten: stride and padding are for patches; give kernel_size, or leave them out.")
+        self.epsilon = checks.positive("Whiten", "epsilon", self.epsilon)
+        if self.contrast is not None and checks.real("Whiten", "contrast", self.contrast) < 0:
+            raise ValueError(f"Whiten: contrast must be at least 0, got {self.contrast}.")
+
+    def _geometry(self, shape: Shape) -> Geometry:
+        if self.kernel_size is None:
+            full = as_4d(shape)
+            return Geometry.of(self.name, (1, *full), full[:2], 1, 0, "zeros")
+        require_images(self.name, shape)
+        return Geometry.of(self.name, (1, *shape), self.kernel_size, self.stride, self.padding, self.padding_mode)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """See Layer."""
+        g = self._geometry(shape)
+        if g.patch_size > _MOST_NUMBERS:
+            raise ValueError(
+                f"{self.name}: patches of {g.patch_size} numbers are too large to whiten (at most {_MOST_NUMBERS}: "
+                "a covariance of 2 GiB); use a smaller kernel_size."
+            )
+        return shape if self.kernel_size is None else (*g.output, g.patch_size)
+
+    def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
+        """Start with no change: mean 0, and the unit matrix."""
+        xp = backend.module(site.device)
+        self._site, self._sizes = site, self._geometry(shape)
+        size = self._sizes.patch_size
+        self.mean, self.matrix = xp.zeros(size, site.dtype), xp.eye(size, dtype=site.dtype)
+        self._observed: tuple[int, Array, Array] | None = None  # patches, Σ x, Σ x xᵀ
+
+    def forward(self, x: Array, out: Array, training: bool) -> None:
+        """See Layer."""
+        target = out.reshape(-1, self._sizes.patch_size)
+        offset = self.mean @ self.matrix
+
+        def whiten(patches: Array, product: gemm.Gemm, chunk: Chunk) -> None:
+            start = chunk.first * self._sizes.positions + chunk.top * self._sizes.output[1]
+            some = target[start : start + len(patches)]
+            product.multiply(product.operand(patches), product.operand(self.matrix), some)
+            some -= offset
+
+        self._each_chunk(x, whiten)
+
+    def observe(self, x: Array) -> None:
+        """See Layer."""
+        xp, size = backend.namespace(self.matrix), self._sizes.patch_size
+
+        def add(patches: Array, product: gemm.Gemm, chunk: Chunk) -> tuple[Array, Array]:
+            gram = xp.empty((size, size), patches.dtype)
+            operand = product.operand(patches)
+            product.multiply(operand.T, operand, gram)
+            return patches.sum(axis=0, dtype=np.float64), gram
+
+        count = len(x) * self._sizes.positions
+        total, products = self._each_chunk(x, add)
+        if self._observed is not None:
+            count, total, products = (
+                old + new for old, new in zip(self._observed, (count, total, products), strict=True)
+            )
+        self._observed = (count, total, products)
+
+    def settle(self) -> None:
+        """See Layer."""
+        assert self._observed is not None
+        count, total, products = self._observed
+        mean = total / count
+        covariance = backend.to_device(products / count - mean[:, None] * mean, "cpu")
+        spectrum, vectors = np.linalg.eigh(covariance)
+        matrix = (vectors / np.sqrt(np.maximum(spectrum, 0) + self.epsilon)) @ vectors.T
+        self.mean = mean.astype(self._site.dtype)
+        self.matrix = backend.to_device(matrix.astype(self._site.dtype), self._site.device)
+        self._observed = None
+
+    def arrays(self) -> dict[str, Array]:
+        """See Layer."""
+        arrays = {"mean": self.mean, "matrix": self.matrix}
+        if self._observed is not None:
+            count, total, products = self._observed
+            arrays |= {"observed_count": np.array([count]), "observed_sum": total, "observed_products": products}
+        return arrays
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """See Layer."""
+        self.mean, self.matrix = arrays["mean"], arrays["matrix"]
+        if "observed_count" in arrays:
+            self._observed = (int(arrays["observed_count"][0]), arrays["observed_sum"], arrays["observed_products"])
+
+    def _each_chunk(self, x: Array, use: Any) -> Any:
+        """Call use(patches, product, chunk) for every chunk of x, contrast normalised; return the sums of its pairs."""
+        g, site = self._sizes, self._site
+        x = x.reshape(len(x), *g.size, g.channels)
+        sums = 8 * g.patch_size**2 + site.dtype.itemsize * g.patch_size**2  # what adding pairs takes
+        lanes = share_chunks(self.name, g, len(x), g.patch_size, site.precision, site.workspace, site.device, sums)
+
+        def of_a_lane(chunks: list[Chunk]) -> Any:
+            reader, product = PatchReader(g, site.dtype), gemm.Gemm(site.precision)
+            total: Any = None
+            for chunk in chunks:
+                patches = reader.buffer("contrast", x, (g.rows(chunk), g.patch_size))
+                reader.read(x, chunk, patches)
+                if self.contrast is not None:
+                    number = site.dtype.type
+                    kernels.for_array(x).contrast(patches, number(1 / g.patch_size), number(self.contrast))
+                pair = use(patches, product, chunk)
+                if pair is not None and total is None:
+                    total = tuple(array.astype(np.float64) for array in pair)
+                elif pair is not None:
+                    for mine, more in zip(total, pair, strict=True):
+                        mine += more
+            return total
+
+        totals = parallel.run([partial(of_a_lane, chunks) for chunks in lanes])
+        return None if totals[0] is None else tuple(sum(arrays) for arrays in zip(*totals, strict=True))

@@ -1,0 +1,59 @@
+"""In which order the layers of a network learn."""
+
+import math
+from dataclasses import dataclass
+
+from hebbcore.layers import Learner
+from hebbcore.network import Network
+
+MODES = ("together", "layerwise")
+SCHEDULES = ("constant", "linear", "cosine", "epochs")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Passes over the data in which the layers `targets` (by place) learn, or one of them observes.
+
+    epochs: passes. images: the most of a pass that is looked at; None: all.
+    """
+
+    targets: tuple[int, ...]
+    observes: bool
+    epochs: int
+    images: int | None
+    together: bool = False
+
+
+def phases_of(function: str, network: Network, mode: str, epochs: int, statistics_images: int) -> list[Phase]:
+    """Return the phases of a training. Raises ValueError for a network that it cannot train."""
+    learners = tuple(i for i, layer in enumerate(network.layers) if isinstance(layer, Learner))
+    if not learners:
+        raise ValueError(f"{function}: the network has no layer with a rule (Conv or Dense): nothing to learn.")
+    if mode == "layerwise":
+        return [
+            Phase((i,), layer.observes, 1 if layer.observes else epochs, statistics_images if layer.observes else None)
+            for i, layer in enumerate(network.layers)
+            if layer.observes or i in learners
+        ]
+    before = [i for i in range(learners[0]) if network.layers[i].observes and not network.layers[i].in_place]
+    for i, layer in enumerate(network.layers):
+        if layer.observes and not layer.in_place and i not in before:
+            raise ValueError(
+                f"{function}: {layer.name} comes after layers that learn, and cannot whiten what is still changing; "
+                'use mode="layerwise", or put it first.'
+            )
+    return [Phase((i,), True, 1, statistics_images) for i in before] + [Phase(learners, False, epochs, None, True)]
+
+
+def factor(schedule: str, epoch: int, epochs: int, done: float) -> float:
+    """Return what the learning rate is multiplied by; done: the part of all steps that lies behind, 0…1.
+
+    "epochs": 1 − epoch / epochs, as Krotov & Hopfield (2019).
+    """
+    if schedule == "linear":
+        return max(0.0, 1 - done)
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * min(1.0, done))) / 2
+    if schedule == "epochs":
+        return 1 - epoch / epochs
+    return 1.0

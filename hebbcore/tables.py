@@ -1,0 +1,119 @@
+"""Dataclasses from and to tables of plain values (TOML, JSON), with errors that name the key's path."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from hebbcore.layers import LAYERS, Layer
+from hebbcore.rules import RULES, Rule
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
+    """Return kind(**table), a dataclass that checks its own fields. path: of the table, such as "network.layers[2]".
+
+    Raises ValueError or TypeError that name the path of the key: for tables that are none, keys unknown or missing, and
+    what the dataclass says of its values.
+    """
+    if not isinstance(table, Mapping):
+        raise TypeError(f"{where}: {path or 'it'} must be a table, got {table!r}.")
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            raise ValueError(f"{where}: {_join(path, key)} is unknown.{_hint(str(key), list(fields))}")
+    for name, field in fields.items():
+        if field.default is field.default_factory is dataclasses.MISSING and name not in table:
+            raise ValueError(f"{where}: {_join(path, name)} is missing.")
+    try:
+        return kind(**{key: None if value == "none" else value for key, value in table.items()})
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}: {_place(str(error), path, kind, list(fields))}") from None
+
+
+def _place(message: str, path: str, kind: type, fields: list[str]) -> str:
+    """Turn "Conv: units must …" into "network.layers[2].units must …"."""
+    found = re.match(r"\w+: (?:(\w+) )?", message)
+    if found is None:
+        return f"{path}: {message}"
+    if found[1] in fields:
+        return f"{_join(path, found[1])} {message[found.end() :]}"
+    return f"{path}: {message[found.end(0) if found[1] is None else message.index(':') + 2 :]}"
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _hint(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}."
+
+
+def _kind(table: Any, key: str, kinds: dict[str, type[T]], path: str, where: str) -> tuple[type[T], dict[str, Any]]:
+    """Return the class that table[key] names, and the rest of the table."""
+    if not isinstance(table, Mapping):
+        raise TypeError(f"{where}: {path} must be a table with {key} = …, got {table!r}.")
+    if key not in table:
+        raise ValueError(f"{where}: {_join(path, key)} is missing; it is one of {', '.join(kinds)}.")
+    name = table[key]
+    if not isinstance(name, str) or name not in kinds:
+        raise ValueError(f"{where}: {_join(path, key)} is {name!r}, which is unknown.{_hint(str(name), list(kinds))}")
+    return kinds[name], {k: v for k, v in table.items() if k != key}
+
+
+def rule_of(table: Any, path: str, where: str = "config") -> Rule:
+    """Return the rule that a name, or a table {name = …, parameters}, describes."""
+    kind, rest = _kind({"name": table} if isinstance(table, str) else table, "name", RULES, path, where)
+    return build(kind, rest, path, where)
+
+
+def layer_of(table: Any, path: str, where: str = "config") -> Layer:
+    """Return the layer that a table {type = …, parameters} describes."""
+    kind, rest = _kind(table, "type", LAYERS, path, where)
+    if "rule" in rest:
+        rest["rule"] = rule_of(rest["rule"], _join(path, "rule"), where)
+    return build(kind, rest, path, where)
+
+
+def rule_table(function: str, rule: Rule) -> dict[str, Any]:
+    """Return the table of a rule. Raises ValueError for rules that RULES does not know."""
+    return {"name": _known(function, "RULES", RULES, rule), **dataclasses.asdict(rule)}
+
+
+def layer_table(function: str, layer: Layer) -> dict[str, Any]:
+    """Return the table of a layer. Raises ValueError for rules and layers that RULES and LAYERS do not know."""
+    table: dict[str, Any] = {"type": _known(function, "LAYERS", LAYERS, layer)}
+    for field in dataclasses.fields(layer):  # type: ignore[arg-type]
+        if field.init:
+            value = getattr(layer, field.name)
+            if isinstance(value, Rule):
+                value = rule_table(function, value)
+            table[field.name] = list(value) if isinstance(value, tuple) else value
+    return table
+
+
+def _known(function: str, name: str, kinds: dict[str, Any], thing: Any) -> str:
+    for key, kind in kinds.items():
+        if kind is type(thing):
+            return key
+    raise ValueError(
+        f"{function}: {type(thing).__name__} has no name to be written down by; "
+        f'give it one: hebbcore.{name}["myname"] = {type(thing).__name__}.'
+    )
+
+
+def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """Return "path: ours here, theirs there" of all values in which two tables differ."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        keys = [*ours, *(key for key in theirs if key not in ours)]
+        return [line for key in keys for line in differences(ours.get(key), theirs.get(key), _join(path, key))]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        return [
+            line
+            for i, (a, b) in enumerate(zip(ours, theirs, strict=True))
+            for line in differences(a, b, f"{path}[{i}]")
+        ]
+    return [] if ours == theirs else [f"{path} is {ours!r} here and {theirs!r} there"]
