@@ -14,7 +14,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from PIL import Image
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.linear_model import RidgeClassifierCV
@@ -23,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import hebbcore
+from hebbcore.plots import save_filters
 
 RULES: dict[str, tuple[hebbcore.Rule, float]] = {  # with their learning rates
     "HPCA": (hebbcore.HPCA(), 1e-2),
@@ -81,20 +81,6 @@ def accuracy(train: Array, test: Array, train_labels: Array, test_labels: Array)
     """Return the test accuracy of a ridge classifier in per cent."""
     model = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-1, 4, 6)))
     return 100 * float(model.fit(train, train_labels).score(test, test_labels))
-
-
-def save_filters(weights: Array, path: Path, columns: int = 12, scale: int = 6) -> None:
-    """Draw filters (units, height, width, 1 or 3) as a grid of images, each stretched to its own range."""
-    low, high = weights.min(axis=(1, 2, 3), keepdims=True), weights.max(axis=(1, 2, 3), keepdims=True)
-    tiles = (255 * (weights - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
-    tiles = np.broadcast_to(tiles, (*tiles.shape[:3], 3)).repeat(scale, axis=1).repeat(scale, axis=2)
-    units, height, width, _ = tiles.shape
-    rows = -(-units // columns)
-    grid = np.full((rows * (height + 2) + 2, columns * (width + 2) + 2, 3), 255, np.uint8)
-    for i, tile in enumerate(tiles):
-        y, x = 2 + i // columns * (height + 2), 2 + i % columns * (width + 2)
-        grid[y : y + height, x : x + width] = tile
-    Image.fromarray(grid).save(path)
 
 
 def main() -> None:

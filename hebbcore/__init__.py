@@ -7,6 +7,7 @@ from hebbcore.fit import fit
 from hebbcore.layers import LAYERS, BatchNorm, Conv, Dense, Flatten, HebbianLayer, Layer, Pool, Triangle, Whiten
 from hebbcore.network import Network
 from hebbcore.patches import im2col
+from hebbcore.presets import PRESETS, preset
 from hebbcore.rules import HPCA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SoftHebb
 from hebbcore.training import Step, train_layer, weight_update
 
@@ -16,6 +17,7 @@ __all__ = [
     "HPCA",
     "KWTA",
     "LAYERS",
+    "PRESETS",
     "RULES",
     "SWTA",
     "BatchNorm",
@@ -43,6 +45,7 @@ __all__ = [
     "k_wta",
     "load",
     "namespace",
+    "preset",
     "save",
     "softmax_wta",
     "to_device",

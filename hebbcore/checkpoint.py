@@ -146,6 +146,12 @@ def restore_arrays(network: Network, arrays: dict[str, Array]) -> None:
         layer.restore({key: backend.to_device(array, network.site.device) for key, array in own.items()})
 
 
+def digest_of(network: Network) -> str:
+    """Return a digest of what a network's features depend on: its layers and their arrays."""
+    text = np.frombuffer(json.dumps(describe("digest_of", network)["layers"]).encode(), np.uint8)
+    return _digest(text, {key: backend.to_device(array, "cpu") for key, array in arrays_of(network).items()})
+
+
 def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Write a header (JSON types) and arrays to a file, atomically."""
     import h5py

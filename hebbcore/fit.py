@@ -34,7 +34,7 @@ from hebbcore.phases import MODES, SCHEDULES, Phase, factor, phases_of
 METRICS = "metrics.jsonl"  # of a run
 
 _log = logging.getLogger("hebbcore")
-_FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite"}  # may change in a resume
+FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite"}  # may change in a resume
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ class _Fit:
         path = checkpoint.find("fit", self.run, previous)
         header, arrays = checkpoint.read("fit", path)
         mine = json.loads(json.dumps(self.header()))
-        free = _FREE | ({"epochs"} if self.settings.mode == "together" else set())
+        free = FREE | ({"epochs"} if self.settings.mode == "together" else set())
         for table in (mine, header):
             for key in ("position", "seconds", "versions"):
                 table.setdefault("kept", {})[key] = table.pop(key)

@@ -1,5 +1,6 @@
 """Images on disk to batches of arrays: shards, streams and their sources. Never imports hebbcore."""
 
+from loaders.arrays import ArrayStream
 from loaders.build import Progress, build_shards, write_shards
 from loaders.cifar import open_cifar, open_hdf5
 from loaders.detect import open_source
@@ -15,6 +16,7 @@ from loaders.verify import Damage, verify_shards
 
 __all__ = [
     "ArraySource",
+    "ArrayStream",
     "CenterCrop",
     "ClassFolderTar",
     "Damage",

@@ -106,6 +106,7 @@ class ShardStream:
         self._records = choose(shards.labels, _subset(subset, len(shards)), subset_seed)
         count = len(self._records[part_of(len(self._records), rank, world)])
         self._batches = count // batch_size if drop_last else -(-count // batch_size)
+        self._images = min(count, self._batches * batch_size)
         # each window is a whole number of batches
         window = int(shuffle_buffer / WINDOWS / max(1.0, shards.mean_bytes))
         self._window = max(1, window // batch_size)
@@ -128,6 +129,11 @@ class ShardStream:
 
     def __len__(self) -> int:
         return self._batches
+
+    @property
+    def images(self) -> int:
+        """Number of images of an epoch."""
+        return self._images
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -1,13 +1,20 @@
-"""The `hebbcore` command. Exit status: 0 done, 1 failed or something found wrong, 2 wrong usage, 130 interrupted."""
+"""The `hebbcore` command.
+
+Exit status: 0 done, 1 failed or something found wrong, 2 wrong usage, 128 + the signal if interrupted (130, 143).
+"""
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
+from hebbcore.cli.extract import add_extract
+from hebbcore.cli.plot import add_plot
+from hebbcore.cli.train import add_train
 from loaders.commands import add_shards
 
-COMMANDS = (add_shards,)
+COMMANDS = (add_shards, add_train, add_extract, add_plot)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,11 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if options.debug:
             raise
-        print("hebbcore: interrupted", file=sys.stderr)
-        return 130
+        text, number = interrupt.args if len(interrupt.args) == 2 else ("interrupted", signal.SIGINT)
+        print(f"hebbcore: {text}", file=sys.stderr)
+        return 128 + int(number)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -41,7 +49,3 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     return str(error) or type(error).__name__
-
-
-if __name__ == "__main__":
-    sys.exit(main())

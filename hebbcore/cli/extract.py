@@ -1,0 +1,69 @@
+"""`hebbcore extract`: features of images into an HDF5 file."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hebbcore import checkpoint
+from hebbcore.cli.sources import labelled_stream
+from hebbcore.extract import DTYPES, extract_features
+from hebbcore.network import Network
+
+
+def load_network(path: Path, previous: bool = False, device: str = "auto") -> Network:
+    """Return the network of a run or a file. Raises ValueError if the file holds a layer alone."""
+    network = checkpoint.load(path, previous=previous, device=device)
+    if not isinstance(network, Network):
+        raise ValueError(f"{path} holds a single layer, not a network.")
+    return network
+
+
+def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `extract` command to a command line."""
+    extract = commands.add_parser(
+        "extract",
+        help="write the features of images to an HDF5 file",
+        description="Write a layer's output for each image to an HDF5 file (features, labels), in the order of the "
+        "images. An interrupted extraction goes on when the same command is run again.",
+    )
+    extract.add_argument("network", type=Path, metavar="run", help="folder of a run, or a file of hebbcore.save")
+    extract.add_argument("images", type=Path, help="folder of shards, or HDF5 file with SPLIT/images and SPLIT/labels")
+    extract.add_argument("out", type=Path, help="HDF5 file to write")
+    extract.add_argument("--layer", help="such as bn3 (default: the last)")
+    extract.add_argument("--split", default="test", help="of an HDF5 file (default: test)")
+    extract.add_argument(
+        "--image-size", type=int, help="cut this many central pixels (default: what the network takes)"
+    )
+    extract.add_argument("--pool", type=int, metavar="CELLS", help="average over a grid of CELLS × CELLS")
+    extract.add_argument("--dtype", choices=DTYPES, default="float32", help="of the features (default: float32)")
+    extract.add_argument("--batch-size", type=int, default=64, help="images at a time (default: 64)")
+    extract.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    extract.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
+    extract.set_defaults(run=_extract)
+
+
+def network_stream(network: Network, path: Path, split: str, batch_size: int, image_size: int | None) -> Any:
+    """Return labelled images of the size that the network takes, unless a size is given."""
+    assert network.image_shape is not None
+    if image_size is None and path.is_dir():
+        height, width = network.image_shape[:2]
+        image_size = height if height == width else None
+    return labelled_stream(path, split, batch_size, image_size)
+
+
+def _extract(options: argparse.Namespace) -> int:
+    network = load_network(options.network, options.previous, options.device)
+    stream = network_stream(network, options.images, options.split, options.batch_size, options.image_size)
+    with tqdm(total=stream.images, unit="img", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        path = extract_features(
+            network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool, progress=show
+        )
+    print(f"{path}: features of {stream.images} images")
+    return 0

@@ -1,0 +1,106 @@
+"""`hebbcore train`: train the network of a configuration file into a folder."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import loaders
+from hebbcore import checkpoint, tables
+from hebbcore.cli.sources import is_shards, read_arrays
+from hebbcore.config import Config, read_config
+from hebbcore.diagnostics import Record
+from hebbcore.files import write_atomically
+from hebbcore.fit import FREE, fit
+
+CONFIG = "config.json"  # of a run
+
+
+def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `train` command to a command line."""
+    train = commands.add_parser(
+        "train",
+        help="train a network from a configuration file",
+        description="Train the network of a configuration file into a folder. An interrupted training goes on when the "
+        "same command is run again. The folder gets checkpoints/, metrics.jsonl and config.json.",
+    )
+    train.add_argument("config", type=Path, help="TOML file; docs/networks.md tells the keys")
+    train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the run goes")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help="a value in place of the file's, such as training.epochs=2; may be repeated",
+    )  # fmt: skip
+    train.add_argument(
+        "--previous", action="store_true", help="if the latest checkpoint is damaged, go on from the one before"
+    )
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    config = read_config(options.config, options.changes)
+    network = config.make_network()
+    data = _open(config)
+    options.out.mkdir(parents=True, exist_ok=True)
+    _keep(options.out, config)
+    settings = dataclasses.asdict(config.training)
+    terminal = sys.stderr.isatty()
+    fit(
+        network, data, run=options.out, previous=options.previous, progress=terminal,
+        callback=None if terminal else _print, **settings,
+    )  # fmt: skip
+    print(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network")
+    print(network.summary())
+    return 0
+
+
+def _open(config: Config) -> Any:
+    """Return the training images: a stream, or an array."""
+    data, training = config.data, config.training
+    path = Path(data.path)
+    if is_shards(path):
+        random = data.crop == "random" and data.image_size is not None
+        return loaders.ShardStream(
+            path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
+            image_size=None if random else data.image_size, labels=False,
+            transform=loaders.RandomResizedCrop(data.image_size) if random and data.image_size else None,
+        )  # fmt: skip
+    for key in ("image_size", "subset"):
+        if getattr(data, key) is not None:
+            raise ValueError(f"config: data.{key} is for shards; {path} is a file of arrays.")
+    return read_arrays(path, data.split)[0]
+
+
+def _keep(run: Path, config: Config) -> None:
+    """Store the effective configuration with the run. Raises ValueError if the run has another."""
+    path, table = run / CONFIG, config.table()
+    if path.exists() and checkpoint.checkpoints(run):
+        before = json.loads(path.read_text("utf-8"))
+        different = tables.differences(_fixed(table), _fixed(before))
+        if different:
+            raise ValueError(
+                f"train: {run} is a run of another configuration: {'; '.join(different)}; name another --out."
+            )
+    text = json.dumps(table, indent=2) + "\n"
+    write_atomically(path, lambda temporary: _write(temporary, text))
+
+
+def _fixed(table: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a configuration may not change when a training goes on; of epochs, fit knows better."""
+    return {**table, "training": {k: v for k, v in table["training"].items() if k not in {*FREE, "epochs"}}}
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def _print(record: Record) -> None:
+    left = record["seconds_left"]
+    time_left = "" if left is None else f", {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
+    changes = ", ".join(f"{name} {layer['change'] or 0:.1e}" for name, layer in record["layers"].items())
+    print(
+        f"epoch {record['epoch'] + 1}, {record['images']:,} images, {record['images_per_second']:.0f} img/s{time_left}"
+        f"; change {changes}",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip

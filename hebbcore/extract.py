@@ -1,0 +1,162 @@
+"""Features of a stream of images into a file, in bounded memory; an interrupted extraction goes on."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hebbcore import backend, checkpoint, checks
+from hebbcore.backend import Array
+from hebbcore.files import write_atomically
+from hebbcore.network import Network
+
+DTYPES = ("float32", "float16")
+_SAVE_IMAGES = 4096  # between notes of how far it got
+
+
+def extract_features(
+    network: Network,
+    stream: Any,
+    path: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    dtype: str = "float32",
+    pool: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Write a layer's output for every image of a stream to an HDF5 file, and return its path.
+
+    stream: unshuffled batches of (images, labels) with state() and restore(), such as a loaders.ShardStream; its
+        `images` says how many there are.
+    layer: a name in network.names; None: the last. dtype: "float32" or "float16". pool: average the output over a grid
+    of pool × pool cells first. progress: called with the number of images written so far.
+
+    The file holds features (n, …) and labels (n,), and as attributes what they are. While it grows it is called
+    path.partial, with path.progress beside it; the same call goes on from there.
+
+    Raises ValueError for an unknown layer, a partial file of another extraction, and bad arguments; FileExistsError if
+    path exists and holds something else; OverflowError if a feature is too large for float16.
+    """
+    function = "extract"
+    name = network.names[-1] if layer is None else layer
+    shape = network.shapes[network.index_of(function, name)]
+    checks.choice(function, "dtype", dtype, DTYPES)
+    if pool is not None:
+        checks.integer(function, "pool", pool, 1)
+        if len(shape) != 3 or pool > min(shape[:2]):
+            raise ValueError(f"{function}: pool must be at most the sides of {name}'s output {shape}, got {pool}.")
+        shape = (pool, pool, shape[2])
+    path = Path(path)
+    count = int(stream.images)
+    settings = {
+        "layer": name, "dtype": dtype, "pool": pool, "images": count, "shape": list(shape),
+        "weights": checkpoint.digest_of(network), "data": stream.state(),
+    }  # fmt: skip
+    settings = json.loads(json.dumps(settings))
+    if path.exists():
+        if _settings_of(path) == settings:
+            return path
+        raise FileExistsError(f"{function}: {path} exists and holds something else; remove it or name another file.")
+    partial, note = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.progress")
+    batch, done = _begin(function, partial, note, settings, count, shape)
+    features, labels = _arrays(partial)
+    stream.restore({**stream.state(), "batch": batch})
+    saved = done
+    for images, classes in stream:
+        output = network.transform(images, name)
+        if pool is not None:
+            output = pool_to_grid(output, pool)
+        some = backend.to_device(output, "cpu")
+        with np.errstate(over="ignore"):
+            features[done : done + len(some)] = some
+        if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
+            raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
+        labels[done : done + len(some)] = classes
+        batch += 1
+        done += len(some)
+        if done - saved >= _SAVE_IMAGES:
+            features.flush()
+            labels.flush()
+            _note(note, settings, batch, done)
+            saved = done
+        if progress is not None:
+            progress(done)
+    if done != count:
+        raise ValueError(f"{function}: the stream gave {done} images instead of {count}.")
+    features.flush()
+    labels.flush()
+    del features, labels
+    os.replace(partial, path)
+    note.unlink()
+    return path
+
+
+def pool_to_grid(images: Array, cells: int) -> Array:
+    """Return the averages (n, cells, cells, C) of images (n, H, W, C) over an even grid."""
+    height, width = images.shape[1:3]
+    xp = backend.namespace(images)
+    rows, columns = ([side * i // cells for i in range(cells + 1)] for side in (height, width))
+    out = xp.empty((len(images), cells, cells, images.shape[3]), images.dtype)
+    for i in range(cells):
+        for j in range(cells):
+            out[:, i, j] = images[:, rows[i] : rows[i + 1], columns[j] : columns[j + 1]].mean(axis=(1, 2))
+    return out
+
+
+def _settings_of(path: Path) -> Any:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return json.loads(str(file.attrs.get("settings", "null")))
+    except (OSError, ValueError):
+        return None
+
+
+def _begin(
+    function: str, partial: Path, note: Path, settings: dict[str, Any], count: int, shape: tuple[int, ...]
+) -> tuple[int, int]:
+    """Make the partial file, or find how far it got: (batches, images)."""
+    import h5py
+
+    if partial.exists() and note.exists():
+        before = json.loads(note.read_text("utf-8"))
+        if before["settings"] != settings:
+            raise ValueError(f"{function}: {partial} is of another extraction; finish that one, or remove it.")
+        return before["batch"], before["done"]
+    with h5py.File(partial, "w") as file:
+        # early: all space is there from the beginning, so that the arrays can be mapped and no kill tears the file
+        for name, size, dtype in (("features", (count, *shape), settings["dtype"]), ("labels", (count,), "int64")):
+            plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            h5py.h5d.create(
+                file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(size), plan
+            )
+        file.attrs["settings"] = json.dumps(settings)
+    _note(note, settings, 0, 0)
+    return 0, 0
+
+
+def _arrays(partial: Path) -> tuple[Any, Any]:
+    """Return the features and labels of a file as memory maps."""
+    import h5py
+
+    with h5py.File(partial, "r") as file:
+        places = [(d.id.get_offset(), d.dtype, d.shape) for d in (file["features"], file["labels"])]
+    features, labels = (
+        np.memmap(partial, dtype=dtype, mode="r+", offset=offset, shape=shape) for offset, dtype, shape in places
+    )
+    return features, labels
+
+
+def _note(note: Path, settings: dict[str, Any], batch: int, done: int) -> None:
+    text = json.dumps({"settings": settings, "batch": batch, "done": done})
+    write_atomically(note, lambda temporary: _write(temporary, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")

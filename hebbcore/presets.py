@@ -1,0 +1,140 @@
+"""The networks of the papers, by name."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hebbcore import checks
+from hebbcore.layers import BatchNorm, Conv, Dense, Layer, Pool, Triangle, Whiten
+from hebbcore.network import Network
+from hebbcore.rules import Rule, SoftHebb, as_rule
+
+PREPROCESS = ("none", "normalize", "whiten")
+
+Built = tuple[list[Layer], tuple[int, int, int]]
+
+
+def preset(
+    name: str,
+    *,
+    rule: Rule | str | None = None,
+    preprocess: str = "none",
+    image_shape: Sequence[int] | None = None,
+    **options: Any,
+) -> Network:
+    """Return a network of the papers, with fresh weights.
+
+    name: "fasthebb-6" (32×32×3), "fasthebb-10" (210×210×3), "vgg11", "vgg13", "vgg16", "vgg19" (224×224×3),
+        "softhebb-cifar" (32×32×3), "softhebb-stl" (96×96×3), "softhebb-imagenet" (160×160×3).
+    rule: of all layers; default HPCA. The SoftHebb networks have their own, and take none.
+    preprocess: "none"; "normalize": a batch norm of the images' channels comes first; "whiten": ZCA whitening of the
+        images as a whole, as FastHebb has it for SWTA and k-WTA (epsilon 0.01).
+    image_shape: default as above. options: seed, device, precision, workspace of Network.
+
+    The layers are named conv1, pool1, bn1, …; the classifier of the papers is left to scikit-learn.
+    Raises ValueError or TypeError for unknown names and rules, and images too small for the layers.
+    Source: FastHebb (Lagani et al. 2022), rates and rules there as arguments of the training; SoftHebb (Journé et al.,
+    ICLR 2023), with its rates. VGG: batch norm comes before the pool.
+    """
+    checks.choice("preset", "name", name, PRESETS)
+    checks.choice("preset", "preprocess", preprocess, PREPROCESS)
+    layers, shape = PRESETS[name](rule)
+    if preprocess == "normalize":
+        layers = [BatchNorm(name="input"), *layers]
+    elif preprocess == "whiten":
+        layers = [Whiten(epsilon=0.01, contrast=None, name="input"), *layers]
+    return Network(layers, shape if image_shape is None else image_shape, **options)
+
+
+def _rule(rule: Rule | str | None) -> Rule:
+    return as_rule("preset", "hpca" if rule is None else rule)
+
+
+def _fasthebb_6(rule: Rule | str | None) -> Built:
+    r = _rule(rule)
+    layers: list[Layer] = [
+        Conv(96, 5, r), Pool(2), BatchNorm(),
+        Conv(128, 3, r), BatchNorm(),
+        Conv(192, 3, r), Pool(2), BatchNorm(modified=True),
+        Conv(256, 3, r), BatchNorm(modified=True),
+        Dense(4096, r), BatchNorm(modified=True),
+    ]  # fmt: skip
+    return layers, (32, 32, 3)
+
+
+def _fasthebb_10(rule: Rule | str | None) -> Built:
+    r = _rule(rule)
+    layers: list[Layer] = [
+        Conv(96, 7, r), Pool(3), BatchNorm(),
+        Conv(128, 3, r), BatchNorm(),
+        Conv(192, 3, r), Pool(2), BatchNorm(),
+        Conv(192, 3, r), BatchNorm(),
+        Conv(256, 3, r), Pool(2), BatchNorm(),
+        Conv(256, 3, r), BatchNorm(),
+        Conv(384, 3, r), Pool(2), BatchNorm(modified=True),
+        Conv(512, 3, r), BatchNorm(modified=True),
+        Dense(4096, r), BatchNorm(modified=True),
+    ]  # fmt: skip
+    return layers, (210, 210, 3)
+
+
+def _vgg(convolutions: Sequence[int]) -> Callable[[Rule | str | None], Built]:
+    """Return a builder of five blocks with so many convolutions each."""
+
+    def build(rule: Rule | str | None) -> Built:
+        r = _rule(rule)
+        layers: list[Layer] = []
+        for units, count in zip((64, 128, 256, 512, 512), convolutions, strict=True):
+            for _ in range(count):
+                layers += [Conv(units, 3, r, padding=1), BatchNorm()]
+            layers.append(Pool(2))
+        return [*layers, Dense(4096, r), BatchNorm(modified=True)], (224, 224, 3)
+
+    return build
+
+
+def _softhebb(
+    units: Sequence[int],
+    sharpness: Sequence[float],
+    rates: Sequence[float],
+    adaptive_power: float,
+    triangles: Sequence[float],
+    pools: Sequence[str],
+    size: int,
+) -> Callable[[Rule | str | None], Built]:
+    def build(rule: Rule | str | None) -> Built:
+        if rule is not None:
+            raise ValueError("preset: the SoftHebb networks have rules of their own; leave rule out.")
+        layers: list[Layer] = []
+        for i in range(len(units)):
+            kernel = 5 if i == 0 else 3
+            learner = SoftHebb(temperature=1 / sharpness[i], adaptive_power=adaptive_power)
+            layers += [
+                BatchNorm(),
+                Conv(units[i], kernel, learner, padding=kernel // 2, padding_mode="reflect", learning_rate=rates[i]),
+                Triangle(triangles[i]),
+                Pool(4, 2, 1, pools[i]) if i < len(units) - 1 else Pool(2, kind="average"),
+            ]
+        return layers, (size, size, 3)
+
+    return build
+
+
+PRESETS: dict[str, Callable[[Rule | str | None], Built]] = {
+    "fasthebb-6": _fasthebb_6,
+    "fasthebb-10": _fasthebb_10,
+    "vgg11": _vgg((1, 1, 2, 2, 2)),
+    "vgg13": _vgg((2, 2, 2, 2, 2)),
+    "vgg16": _vgg((2, 2, 3, 3, 3)),
+    "vgg19": _vgg((2, 2, 4, 4, 4)),
+    "softhebb-cifar": _softhebb(
+        (96, 384, 1536), (1, 0.65, 0.25), (0.08, 0.005, 0.01), 0.5, (0.7, 1.4, 1), ("max", "max"), 32
+    ),
+    "softhebb-stl": _softhebb(
+        (96, 384, 1536, 6144), (1, 0.65, 0.45, 0.25), (0.08, 0.005, 0.01, 0.01), 0.5, (0.7, 0.7, 1.4, 1),
+        ("average", "max", "average"), 96,
+    ),
+    "softhebb-imagenet": _softhebb(
+        (48, 192, 768, 3072, 12288), (1.1, 0.7, 0.5, 0.4, 0.25), (0.08, 0.01, 0.01, 0.01, 0.01), 0.75,
+        (0.7, 0.7, 0.7, 1.4, 1), ("max", "max", "max", "max"), 160,
+    ),
+}  # fmt: skip

@@ -1,0 +1,67 @@
+"""ArrayStream: batches of arrays in memory, with the interface of a ShardStream."""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class ArrayStream:
+    """Batches of (images, labels) in order; every `for` loop is the next epoch.
+
+    images: (n, H, W, C). labels: (n,). batch_size: images a batch; the last one may be smaller.
+    Raises ValueError if the lengths differ or there are no images.
+    """
+
+    def __init__(self, images: Array, labels: Array, batch_size: int = 64) -> None:
+        if len(images) != len(labels) or not len(images):
+            raise ValueError(
+                f"ArrayStream: images and labels must have one length above 0, got {len(images)} and {len(labels)}"
+            )
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"ArrayStream: batch_size must be an integer >= 1, got {batch_size!r}")
+        self._images, self._labels, self.batch_size = images, labels, int(batch_size)
+        self._epoch, self._batch = 0, 0
+        self._settings = {
+            "shape": list(images.shape),
+            "checksum": _checksum(images) ^ _checksum(labels),
+            "batch_size": self.batch_size,
+        }
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // self.batch_size)
+
+    @property
+    def images(self) -> int:
+        """Number of images of an epoch."""
+        return len(self._images)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of the images in a batch."""
+        return self._images.shape[1:]
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        first, self._batch = self._batch, 0
+        for start in range(first * self.batch_size, len(self._images), self.batch_size):
+            yield self._images[start : start + self.batch_size], self._labels[start : start + self.batch_size]
+        self._epoch += 1
+
+    def state(self) -> dict[str, Any]:
+        """Where the next loop begins, as JSON types, and what tells these arrays from others."""
+        return {**self._settings, "epoch": self._epoch, "batch": self._batch}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Let the next loop begin where state says. Raises ValueError if it is of other arrays."""
+        different = [key for key, value in self._settings.items() if state.get(key) != value]
+        if different:
+            raise ValueError(f"ArrayStream.restore: the state belongs to other arrays ({', '.join(different)} differ)")
+        self._epoch, self._batch = int(state["epoch"]), int(state["batch"])
+
+
+def _checksum(array: Array) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data)
