@@ -129,13 +129,14 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         products.append(total)
         shares.append(stages(network, x, xp))
     step = statistics.median(steps)
+    parts = {key: statistics.median(s[key] for s in shares) / step for key in network.names}
     weights = sum(layer.weights.nbytes for layer in network.layers if isinstance(layer, Learner))
     plan = 2 * weights + network.image_bytes() * args.batch + network.site.workspace
     return {
         "preset": name, "rule": rule or "softhebb", "batch": args.batch, "step_ms": step,
         "gemms_ms": statistics.median(products),
         "ratio": statistics.median(s / p for s, p in zip(steps, products, strict=True)),
-        "images_per_second": 1e3 * args.batch / step, "stages": {key: statistics.median(s[key] for s in shares) / step for key in network.names}, "peak_bytes": peak_bytes(make, x, xp),
+        "images_per_second": 1e3 * args.batch / step, "stages": parts, "peak_bytes": peak_bytes(make, x, xp),
         "plan_bytes": plan,
     }  # fmt: skip
 
