@@ -93,10 +93,14 @@ class IterableBatches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
         """See Batches."""
+        return self._batches(number, start, start)
+
+    def _batches(self, number: int, start: int, skip: int) -> Iterator[Array]:
+        """Yield the batches of an epoch, which begins at batch `start`, without the first `skip` of the source."""
         empty = True
         source = iter(self.source)
         try:
-            for batch in islice(source, start, None):
+            for batch in islice(source, skip, None):
                 empty = False
                 yield batch[0] if isinstance(batch, tuple) and batch else batch
         finally:
@@ -131,7 +135,7 @@ class StreamBatches(IterableBatches):
         stream: Any = self.source
         first = self._state["batch"] if number == 0 else 0
         stream.restore({**self._state, "epoch": self._state["epoch"] + number, "batch": first + start})
-        return super().epoch(number)
+        return self._batches(number, start, 0)
 
     def order(self, number: int) -> Array | None:
         """See Batches."""
