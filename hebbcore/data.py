@@ -140,7 +140,8 @@ class StreamBatches(IterableBatches):
     def order(self, number: int) -> Array | None:
         """See Batches."""
         order = getattr(self.source, "order", None)
-        return None if order is None else order(self._state["epoch"] + number)
+        within = self._state["batch"]  # then epoch 0 lacks images
+        return None if order is None or within else order(self._state["epoch"] + number)
 
     def identity(self) -> dict[str, Any]:
         """See Batches."""
