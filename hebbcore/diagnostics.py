@@ -51,11 +51,11 @@ class Diagnostics:
         """Take a layer's step into account."""
         xp = backend.namespace(out)
         rows = rows_of(out)
-        rows = rows[:: max(1, len(rows) // _ROWS)]
+        rows = rows[:: -(-len(rows) // _ROWS)]
         if place not in self._wins:
-            self._wins[place] = xp.zeros(rows.shape[1], np.int64)
+            self._wins[place] = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
         won = rows.max(axis=1) > rows.min(axis=1)  # else nobody did, as where all are 0
-        xp.add.at(self._wins[place], rows.argmax(axis=1), won.astype(np.int64))
+        xp.add.at(self._wins[place], rows.argmax(axis=1), won.astype(np.uint64))
         if change is not None:
             self._changes[place] = change
 
