@@ -94,6 +94,7 @@ class BatchNorm(Layer):
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
         self.mean, self.variance = arrays["mean"], arrays["variance"]
+        self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_mean"], arrays["observed_squares"])
 

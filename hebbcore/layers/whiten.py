@@ -133,6 +133,7 @@ class Whiten(Layer):
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
         self.mean, self.matrix = arrays["mean"], arrays["matrix"]
+        self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_sum"], arrays["observed_products"])
 
