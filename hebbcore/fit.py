@@ -302,9 +302,10 @@ class _Fit:
             epoch = source.epoch(passes_before + self.at.epoch, self.at.batch)
             with closing(ahead(epoch, prepare)) as batches:  # type: ignore[type-var]
                 for x in batches:
-                    if phase.images is not None and self.at.pass_images >= phase.images:
+                    left = len(x) if phase.images is None else phase.images - self.at.pass_images
+                    if left <= 0:
                         break
-                    self._step(phase, first, x)
+                    self._step(phase, first, x[:left])
             self.at.epoch, self.at.batch, self.at.pass_images = self.at.epoch + 1, 0, 0
             if self.settings.check_finite:
                 self._require_finite(learners)
