@@ -64,7 +64,9 @@ class Diagnostics:
         self._images += images
 
     def record(self, position: Record, images_left: float | None) -> None:
-        """Tell what happened since the last record. images_left: in all phases; None: unknown."""
+        """Tell what happened since the last record, if anything. images_left: in all phases; None: unknown."""
+        if not self._images:
+            return
         now = time.monotonic()
         rate = self._images / max(1e-9, now - self._last)
         layers = {self._network.names[i]: self._layer(i) for i in sorted(self._wins)}
