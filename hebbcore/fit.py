@@ -241,7 +241,7 @@ class _Fit:
             return
         path = checkpoint.find("fit", self.run, previous)
         header, arrays = checkpoint.read("fit", path)
-        mine = json.loads(json.dumps(self.header()))
+        mine = json.loads(checkpoint.as_json(self.header()))
         free = _FREE | ({"epochs"} if self.settings.mode == "together" else set())
         for table in (mine, header):
             for key in ("position", "seconds", "versions"):
