@@ -30,12 +30,16 @@ class Diagnostics:
     there; up to 1,024 places a batch are looked at.
     """
 
-    def __init__(self, network: Network, seconds: float, elapsed: float, tell: Callable[[Record], None]) -> None:
+    def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
         self._network, self._seconds, self._tell = network, seconds, tell
-        self._began = time.monotonic() - elapsed
         self._changes: dict[int, float] = {}
         self._wins: dict[int, Array] = {}
+        self.start(0.0)
+
+    def start(self, elapsed: float) -> None:
+        """Start the clock, which so many seconds have been on."""
         self._last, self._images = time.monotonic(), 0
+        self._began = self._last - elapsed
 
     @property
     def elapsed(self) -> float:

@@ -25,7 +25,7 @@ from hebbcore.backend import Array
 from hebbcore.cache import PLACES, CachedBatches
 from hebbcore.data import Batches, ahead, as_batches, require_finite
 from hebbcore.diagnostics import Diagnostics, Record, append, cut_after
-from hebbcore.files import locked
+from hebbcore.files import locked, remove_partial
 from hebbcore.layers import Learner
 from hebbcore.layers.base import as_4d
 from hebbcore.network import Network
@@ -109,7 +109,8 @@ def fit(
     run: a folder for checkpoints and metrics.jsonl. If it holds checkpoints the training goes on from the latest, and
         gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM then let
         the step finish, save, and raise KeyboardInterrupt(message, signal number).
-    checkpoint_minutes: between checkpoints, beside those at the end of each epoch; keep: the latest so many.
+    checkpoint_minutes: between checkpoints, beside those at the start and the end of each epoch; keep: the latest so
+        many.
     previous: if the latest checkpoint is damaged, go on from the one before.
     log_seconds: between records of diagnostics (hebbcore.diagnostics), which go to metrics.jsonl and callback.
     progress: show a bar. check_finite: look for NaN and infinity in floating images and, each epoch, in weights.
@@ -199,6 +200,7 @@ class _Fit:
         self.phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images)
         self.at = _Position()
         self.elapsed = 0.0
+        self.diagnostics = Diagnostics(network, settings.log_seconds, self._tell)
         self._saved_step: int | None = None
         self._cache: CachedBatches | None = None
         self._cached = 0  # the layer whose input the cache holds
@@ -235,9 +237,11 @@ class _Fit:
         """Go on from the run's latest checkpoint, if there is one."""
         assert self.run is not None
         (self.run / checkpoint.FOLDER).mkdir(exist_ok=True)
+        for folder in (self.run, self.run / checkpoint.FOLDER):
+            remove_partial(folder)
         if not checkpoint.checkpoints(self.run):
-            checkpoint.describe("fit", self.network)  # what cannot be saved is said before any work
             cut_after(self.run / METRICS, -1)
+            self.save()  # what cannot be saved is said before any work
             return
         path = checkpoint.find("fit", self.run, previous)
         header, arrays = checkpoint.read("fit", path)
@@ -280,7 +284,7 @@ class _Fit:
 
     def go(self) -> None:
         """Run all phases from where the training is."""
-        self.diagnostics = Diagnostics(self.network, self.settings.log_seconds, self.elapsed, self._tell)
+        self.diagnostics.start(self.elapsed)
         self._last_save = time.monotonic()
         total = self._images_of(self.phases)
         with (
