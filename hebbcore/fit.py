@@ -1,6 +1,5 @@
 """Training a network from arrays or a stream, together or layer by layer, with checkpoints to go on from."""
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -104,7 +103,7 @@ def fit(
     mode: "together": all layers learn from one forward pass, each by its weights from before the step. "layerwise":
         each layer sees what the finished layers before it make; batch norms take the statistics of a pass of their own.
     statistics_images: how many images Whiten (and layer by layer BatchNorm) looks at, at most; at the start of a pass.
-    cache: "none", "memory" or "disk" (a file in run, else in the working folder): layer by layer, the outputs of
+    cache: "none", "memory" or "disk" (a nameless file in run, else in the working folder): layer by layer, outputs of
         finished layers are kept if they take at most cache_bytes, else computed again (a warning in the log says so).
     run: a folder for checkpoints and metrics.jsonl. If it holds checkpoints the training goes on from the latest, and
         gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM then let
@@ -287,14 +286,14 @@ class _Fit:
         self.diagnostics.start(self.elapsed)
         self._last_save = time.monotonic()
         total = self._images_of(self.phases)
-        with (
-            tqdm(total=total, initial=self.at.images, unit="img", unit_scale=True, disable=not self.progress) as bar,
-            contextlib.ExitStack() as stack,
-        ):
-            self._bar = bar
-            stack.callback(self._drop_cache)
-            while self.at.phase < len(self.phases):
-                self._run_phase(self.phases[self.at.phase])
+        with tqdm(
+            total=total, initial=self.at.images, unit="img", unit_scale=True, disable=not self.progress
+        ) as self._bar:
+            try:
+                while self.at.phase < len(self.phases):
+                    self._run_phase(self.phases[self.at.phase])
+            finally:
+                self._cache = None  # and its file, which an error's traceback would keep
 
     def _run_phase(self, phase: Phase) -> None:
         learners = [i for i in phase.targets if not phase.observes]
@@ -411,24 +410,16 @@ class _Fit:
             return
         old, first = self._cache, self._cached
         source: Batches = self.batches if old is None else old
-        path = None
-        if self.settings.cache == "disk":
-            path = (self.run or Path.cwd()) / f"cache-{os.getpid()}-{place}.h5"
+        folder = (self.run or Path.cwd()) if self.settings.cache == "disk" else None
         prepare = self._prepare if old is None else lambda batch: backend.to_device(batch, network.site.device)
         new: CachedBatches | None = None
         done = 0
         with closing(ahead(source.epoch(0), prepare)) as batches:  # type: ignore[type-var]
             for x in batches:
-                new = new or CachedBatches(self.batches, len(x), shape, network.site.dtype, path)
+                new = new or CachedBatches(self.batches, len(x), shape, network.site.dtype, folder)
                 new.fill(done, network.run(x, first, place))
                 done += len(x)
-        self._drop_cache()
         self._cache, self._cached = new, place
-
-    def _drop_cache(self) -> None:
-        if self._cache is not None:
-            self._cache.close()
-            self._cache = None
 
     # Telling
 
