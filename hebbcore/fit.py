@@ -381,7 +381,9 @@ class _Fit:
     def _source(self, phase: Phase) -> tuple[Batches, int, Callable[[Array], Array]]:
         """Return the batches of a phase, the first layer they go through, and how a batch is prepared."""
         if self.settings.cache != "none" and self.settings.mode == "layerwise":
-            self._fill_cache(min(phase.targets))
+            for place in sorted({p.targets[0] for p in self.phases[: self.at.phase + 1]}, reverse=True):
+                if self._fill_cache(place):  # else what an earlier phase had kept, also after a resume
+                    break
         if self._cache is not None:
             return self._cache, self._cached, lambda batch: backend.to_device(batch, self.network.site.device)
         return self.batches, 0, self._prepare
@@ -392,11 +394,11 @@ class _Fit:
             require_finite("fit", "data", images)
         return backend.to_device(images, self.network.site.device)
 
-    def _fill_cache(self, place: int) -> None:
-        """Let the cache hold the input of a layer, if a layer before it computes and the outputs fit."""
+    def _fill_cache(self, place: int) -> bool:
+        """Let the cache hold the input of a layer, unless it is too large. Returns True if it does, or a later one."""
         network = self.network
         if place <= self._cached:
-            return
+            return True
         shape = as_4d(network.shapes[place - 1])
         order = self.batches.order(0)
         assert order is not None
@@ -407,7 +409,7 @@ class _Fit:
                 "fit: the inputs of %s take %s, more than cache_bytes (%s); they are computed again in each step",
                 network.names[place], checks.byte_text(size), checks.byte_text(most),
             )  # fmt: skip
-            return
+            return False
         old, first = self._cache, self._cached
         source: Batches = self.batches if old is None else old
         folder = (self.run or Path.cwd()) if self.settings.cache == "disk" else None
@@ -420,6 +422,7 @@ class _Fit:
                 new.fill(done, network.run(x, first, place))
                 done += len(x)
         self._cache, self._cached = new, place
+        return True
 
     # Telling
 
