@@ -203,6 +203,7 @@ class _Fit:
         self._saved_step: int | None = None
         self._cache: CachedBatches | None = None
         self._cached = 0  # the layer whose input the cache holds
+        self._too_large: set[int] = set()  # layers whose inputs do not fit
         if settings.cache != "none" and settings.mode == "layerwise" and batches.order(0) is None:
             raise ValueError(
                 "fit: cache needs data whose images are the same in every epoch and known by their number (an array, "
@@ -260,6 +261,8 @@ class _Fit:
             )
         checkpoint.restore_arrays(self.network, arrays)
         self.at, self.elapsed = _Position(**kept["position"]), kept["seconds"]
+        if self.at.phase == len(self.phases) and self.at.epoch < self.phases[-1].epochs:
+            self.at.phase -= 1
         self._saved_step = self.at.step
         for later in checkpoint.checkpoints(self.run):
             if later > path:  # damaged
@@ -318,7 +321,9 @@ class _Fit:
                 self._save_or_stop(end=True)
         for i in phase.targets if phase.observes else ():
             self.network.layers[i].settle()
-        self.at.phase, self.at.epoch, self.at.phase_images = self.at.phase + 1, 0, 0
+        self.at.phase += 1
+        if self.at.phase < len(self.phases):  # else it stays, for more epochs to follow
+            self.at.epoch, self.at.phase_images = 0, 0
         self._saved_step = None  # the arrays changed though no step was made
         self._save_or_stop(end=True)
 
@@ -405,6 +410,9 @@ class _Fit:
         size = len(order) * math.prod(shape) * network.site.dtype.itemsize
         most = checks.byte_size("fit", "cache_bytes", self.settings.cache_bytes)
         if size > most:
+            if place in self._too_large:
+                return False
+            self._too_large.add(place)
             _log.warning(
                 "fit: the inputs of %s take %s, more than cache_bytes (%s); they are computed again in each step",
                 network.names[place], checks.byte_text(size), checks.byte_text(most),
