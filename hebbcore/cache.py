@@ -59,3 +59,7 @@ class CachedBatches:
     def identity(self) -> dict[str, Any]:
         """See Batches."""
         return self._source.identity()
+
+    def rewind(self) -> None:
+        """See Batches."""
+        self._source.rewind()

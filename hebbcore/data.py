@@ -33,6 +33,9 @@ class Batches(Protocol):
     def identity(self) -> dict[str, Any]:
         """Return what tells these data and their order from others, as JSON types."""
 
+    def rewind(self) -> None:
+        """Leave the source as it was before the first epoch."""
+
 
 class ArrayBatches:
     """Batches of an array, in a new random order each epoch or in order."""
@@ -80,6 +83,9 @@ class ArrayBatches:
             "shuffle": self._start is not None,
         }
 
+    def rewind(self) -> None:
+        """See Batches."""
+
 
 class IterableBatches:
     """Batches that an iterable yields: arrays, or (images, labels) pairs whose labels are left out."""
@@ -118,6 +124,9 @@ class IterableBatches:
         """See Batches."""
         return {"batches": len(self.source) if isinstance(self.source, Sized) else None}
 
+    def rewind(self) -> None:
+        """See Batches."""
+
 
 class StreamBatches(IterableBatches):
     """Batches of a stream that can say where it is and go there: `state()` and `restore(state)`.
@@ -146,6 +155,11 @@ class StreamBatches(IterableBatches):
     def identity(self) -> dict[str, Any]:
         """See Batches."""
         return dict(self._state)
+
+    def rewind(self) -> None:
+        """See Batches."""
+        source: Any = self.source
+        source.restore(self._state)
 
 
 def is_array(data: Any) -> bool:

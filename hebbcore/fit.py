@@ -96,7 +96,8 @@ def fit(
 
     network: changed in place; built for the data's images if it is not yet.
     data: as for train_layer: an array, or a re-iterable of batches or (images, labels) pairs such as a ShardStream,
-        whose own matter batch_size and shuffle then are. The next batch is read while the current one is learned.
+        whose own matter batch_size and shuffle then are. The next batch is read while the current one is learned. A
+        stream is left where it was, so that the same call goes on with the training.
     epochs: passes over the data (layer by layer: for each layer that learns).
     learning_rate: of the layers that have none of their own.
     schedule: "constant"; "linear" or "cosine" (to 0 at the end); "epochs" (1 − epoch / epochs, once an epoch).
@@ -128,21 +129,24 @@ def fit(
         raise ValueError("fit: data is an iterator, which can be read once; pass an array, a list or a stream.")
     order = np.random.default_rng(settings.seed).spawn(2)[1]
     batches = as_batches("fit", data, batch_size, order if shuffle else None, epochs, check_finite)
-    with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch))) as peek:  # type: ignore[type-var]
-        first = next(peek)
-    if network.image_shape is None:
-        network.build(first.shape[1:])
-    folder = None if run is None else Path(run)
-    training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
-    if folder is None:
-        training.go()
+    try:
+        with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch))) as peek:  # type: ignore[type-var]
+            first = next(peek)
+        if network.image_shape is None:
+            network.build(first.shape[1:])
+        folder = None if run is None else Path(run)
+        training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
+        if folder is None:
+            training.go()
+            return network
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, "training into"), _Signals() as signals:
+            training.signals = signals
+            training.resume(previous)
+            training.go()
         return network
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, "training into"), _Signals() as signals:
-        training.signals = signals
-        training.resume(previous)
-        training.go()
-    return network
+    finally:
+        batches.rewind()
 
 
 class _Signals:
