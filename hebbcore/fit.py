@@ -307,6 +307,9 @@ class _Fit:
         source, first, prepare = self._source(phase)
         bar_text = ", ".join(self.network.names[i] for i in phase.targets) if not phase.together else "all layers"
         self._bar.set_description(f"{'observing' if phase.observes else 'learning'} {bar_text}")
+        if phase.observes and not self.at.batch:
+            for i in phase.targets:
+                self.network.layers[i].forget()
         passes_before = sum(p.epochs for p in self.phases[: self.at.phase])
         while self.at.epoch < phase.epochs:
             epoch = source.epoch(passes_before + self.at.epoch, self.at.batch)

@@ -92,6 +92,10 @@ class Whiten(Layer):
 
         self._each_chunk(x, whiten)
 
+    def forget(self) -> None:
+        """See Layer."""
+        self._observed = None
+
     def observe(self, x: Array) -> None:
         """See Layer."""
         xp, size = backend.namespace(self.matrix), self._sizes.patch_size
