@@ -52,6 +52,7 @@ ORDER = [
     "hebbcore.config",
     "hebbcore.extract",
     "hebbcore.plots",
+    "hebbcore.estimators",
     "hebbcore",
 ]
 KNOWS_ALL = "hebbcore.cli"  # the one package that may know the loaders too
