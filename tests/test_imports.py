@@ -35,6 +35,19 @@ ORDER = [
     "hebbcore.data",
     "hebbcore.training",
     "hebbcore",
+    "hebbcore.evaluation.batches",
+    "hebbcore.evaluation.linear_system",
+    "hebbcore.evaluation.sums",
+    "hebbcore.evaluation.holdout",
+    "hebbcore.evaluation.ridge_systems",
+    "hebbcore.evaluation.ridge_rows",
+    "hebbcore.evaluation.ridge",
+    "hebbcore.evaluation.metrics",
+    "hebbcore.evaluation.splits",
+    "hebbcore.evaluation.readouts",
+    "hebbcore.evaluation.retrieval",
+    "hebbcore.evaluation.baselines",
+    "hebbcore.evaluation",
 ]
 KNOWS_ALL = "hebbcore.cli"  # the one module that may know the loaders too
 CUPY_FILES = {"hebbcore.backend", "hebbcore.gemm", "hebbcore.kernels.cuda"}

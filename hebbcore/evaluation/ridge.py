@@ -182,7 +182,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         alphas = _penalties(function, self.alphas)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"{function}: labels must have at least 2 classes, got 1 class ({self.classes_[0]!r}); "
+                f"{function}: labels must have at least 2 classes, got 1 class ({self.classes_.tolist()[0]!r}); "
                 "add rows of others."
             )
         best, scores = alphas[0], None
