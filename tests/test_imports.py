@@ -54,6 +54,22 @@ ORDER = [
     "hebbcore.plots",
     "hebbcore.estimators",
     "hebbcore",
+    "hebbcore.evaluation.batches",
+    "hebbcore.evaluation.linear_system",
+    "hebbcore.evaluation.sums",
+    "hebbcore.evaluation.holdout",
+    "hebbcore.evaluation.ridge_systems",
+    "hebbcore.evaluation.ridge_rows",
+    "hebbcore.evaluation.ridge",
+    "hebbcore.evaluation.metrics",
+    "hebbcore.evaluation.splits",
+    "hebbcore.evaluation.readouts",
+    "hebbcore.evaluation.retrieval",
+    "hebbcore.evaluation.baselines",
+    "hebbcore.evaluation.sources",
+    "hebbcore.evaluation.evaluate",
+    "hebbcore.evaluation.report",
+    "hebbcore.evaluation",
 ]
 KNOWS_ALL = "hebbcore.cli"  # the one package that may know the loaders too
 CUPY_FILES = {"hebbcore.backend", "hebbcore.gemm", "hebbcore.kernels.cuda"}

@@ -18,8 +18,8 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = commands.add_parser(
         "evaluate",
         help="judge the features of a run by classifiers and retrieval",
-        description="Fit a classifier to the features of each layer, and of baselines, with some of the labels; write a "
-        "report (Markdown, HTML, JSON). An interrupted evaluation goes on when the same command is run again.",
+        description="Fit a classifier to the features of each layer, and of baselines, with some of the labels; write "
+        "a report (Markdown, HTML, JSON). An interrupted evaluation goes on when the same command is run again.",
     )
     command.add_argument("network", type=Path, metavar="run", help="folder of a run, or a file of hebbcore.save")
     command.add_argument("--train", type=Path, required=True, help="shards, or an HDF5 file (its split train)")
@@ -40,7 +40,9 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--features", type=int, default=5000, help="of an image, at most (default: 5000)")
     command.add_argument("--queries", type=int, default=1000, help="test images for retrieval (default: 1000; 0: none)")
     command.add_argument("--memory", default="4 GiB", help='for features (default: "4 GiB")')
-    command.add_argument("--image-size", type=int, help="cut this many central pixels (default: what the network takes)")
+    command.add_argument(
+        "--image-size", type=int, help="cut this many central pixels (default: what the network takes)"
+    )
     command.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     command.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")

@@ -137,7 +137,13 @@ class _Book:
 
     def source(self, source: Source) -> dict[str, Any]:
         """Return the results of a source, to be changed."""
-        new = {"features": source.size, "cells": source.cells, "runs": [], "confusion": None, "retrieval": None}
+        new: dict[str, Any] = {
+            "features": source.size,
+            "cells": source.cells,
+            "runs": [],
+            "confusion": None,
+            "retrieval": None,
+        }
         entry: dict[str, Any] = self.results["sources"].setdefault(source.name, new)
         return entry
 

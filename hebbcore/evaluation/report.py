@@ -91,7 +91,10 @@ def _confusion(entry: dict[str, Any]) -> Table:
     rows = entry["confusion"]
     if len(rows) > 20:  # too large to read
         return []
-    return [["true \\ predicted", *map(str, range(len(rows)))], *[[str(i), *map(str, row)] for i, row in enumerate(rows)]]
+    return [
+        ["true \\ predicted", *map(str, range(len(rows)))],
+        *[[str(i), *map(str, row)] for i, row in enumerate(rows)],
+    ]
 
 
 def _notes(results: dict[str, Any]) -> list[str]:
@@ -99,8 +102,8 @@ def _notes(results: dict[str, Any]) -> list[str]:
 
     settings = results["settings"]
     notes = [
-        f"Readout: {settings['readout']}, fitted to the labelled part of the training images alone; labelled images are "
-        f"selected the {settings['how']} way. Mean ± 95 % interval over the selections; all labels are one selection.",
+        f"Readout: {settings['readout']}, fitted to the labelled part of the training images alone; labelled images "
+        f"are selected the {settings['how']} way. Mean ± 95 % interval over the selections; all labels are one selection.",
     ]
     behind = []
     random = results["sources"].get("random filters")
@@ -124,7 +127,9 @@ def _curves(results: dict[str, Any]) -> bytes:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('evaluate: the report needs Matplotlib; install hebbcore with the extra "plot".') from error
+        raise ModuleNotFoundError(
+            'evaluate: the report needs Matplotlib; install hebbcore with the extra "plot".'
+        ) from error
     from hebbcore.evaluation.sources import BASELINES
 
     figure = Figure(figsize=(8, 5), layout="constrained")
