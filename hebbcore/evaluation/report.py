@@ -103,7 +103,7 @@ def _notes(results: dict[str, Any]) -> list[str]:
     settings = results["settings"]
     notes = [
         f"Readout: {settings['readout']}, fitted to the labelled part of the training images alone; labelled images "
-        f"are selected the {settings['how']} way. Mean ± 95 % interval over the selections; all labels are one selection.",
+        f"are selected the {settings['how']} way. Mean ± 95 % interval over the selections; all labels are one.",
     ]
     behind = []
     random = results["sources"].get("random filters")
