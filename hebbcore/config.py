@@ -132,11 +132,13 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
 
     Raises ValueError or TypeError naming the file or the key's path, OSError if the file cannot be read.
     """
-    text = path.read_text("utf-8")
     try:
+        text = path.read_text("utf-8")
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(f"config: {path} is not valid {path.suffix.lstrip('.').upper() or 'TOML'}: {error}.") from None
+    if not isinstance(table, dict):
+        raise TypeError(f"config: {path} must hold a table, got {table!r}.")
     for change in changes:
         _change(table, change)
     return config_of(table)
