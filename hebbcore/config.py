@@ -116,7 +116,9 @@ class Config:
             return Network(layers, given.image_shape, **options)
         except (TypeError, ValueError) as error:
             text = str(error)
-            raise type(error)(text if text.startswith("config:") else f"config: network: {text}") from None
+            if not text.startswith("config:"):
+                text = f"config: network: {text.removeprefix('Network: ').removeprefix('preset: ')}"
+            raise type(error)(text) from None
 
     def table(self) -> dict[str, Any]:
         """Return the effective configuration, defaults and all, as JSON types."""
