@@ -12,7 +12,7 @@ from hebbcore import checkpoint, tables
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
 from hebbcore.diagnostics import Record
-from hebbcore.files import write_atomically
+from hebbcore.files import locked, write_atomically
 from hebbcore.fit import FREE, fit
 
 CONFIG = "config.json"  # of a run
@@ -43,7 +43,8 @@ def _train(options: argparse.Namespace) -> int:
     network = config.make_network()
     data = _open(config)
     options.out.mkdir(parents=True, exist_ok=True)
-    _keep(options.out, config)
+    with locked(options.out, "training into"):
+        _keep(options.out, config)
     settings = dataclasses.asdict(config.training)
     terminal = sys.stderr.isatty()
     fit(
