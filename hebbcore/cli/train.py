@@ -88,8 +88,9 @@ def _keep(run: Path, config: Config) -> None:
 
 
 def _fixed(table: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a configuration may not change when a training goes on; of epochs, fit knows better."""
-    return {**table, "training": {k: v for k, v in table["training"].items() if k not in {*FREE, "epochs"}}}
+    """Return what of a configuration may not change when a training goes on."""
+    free = {*FREE, "epochs"} if table["training"]["mode"] == "together" else FREE
+    return {**table, "training": {key: value for key, value in table["training"].items() if key not in free}}
 
 
 def _write(path: Path, text: str) -> None:
