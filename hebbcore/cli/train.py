@@ -100,9 +100,10 @@ def _write(path: Path, text: str) -> None:
 def _print(record: Record) -> None:
     left = record["seconds_left"]
     time_left = "" if left is None else f", {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
-    changes = ", ".join(f"{name} {layer['change'] or 0:.1e}" for name, layer in record["layers"].items())
+    layers = record["layers"].items()
+    changes = ", ".join(f"{name} {layer['change']:.1e}" for name, layer in layers if layer["change"] is not None)
     print(
         f"epoch {record['epoch'] + 1}, {record['images']:,} images, {record['images_per_second']:.0f} img/s{time_left}"
-        f"; change {changes}",
+        + (f"; change {changes}" if changes else ""),
         file=sys.stderr, flush=True,
     )  # fmt: skip
