@@ -30,7 +30,7 @@ def extract_features(
     """Write a layer's output for every image of a stream to an HDF5 file, and return its path.
 
     stream: unshuffled batches of (images, labels) with state() and restore(), such as a loaders.ShardStream; its
-        `images` says how many there are.
+        `images` and `image_shape` say how many there are and of what shape.
     layer: a name in network.names; None: the last. dtype: "float32" or "float16". pool: average the output over a grid
     of pool × pool cells first. progress: called with the number of images written so far.
 
@@ -49,6 +49,11 @@ def extract_features(
         if len(shape) != 3 or pool > min(shape[:2]):
             raise ValueError(f"{function}: pool must be at most the sides of {name}'s output {shape}, got {pool}.")
         shape = (pool, pool, shape[2])
+    if tuple(stream.image_shape) != network.image_shape:
+        raise ValueError(
+            f"{function}: images must be {network.image_shape}, as the network was made for, got "
+            f"{tuple(stream.image_shape)}."
+        )
     path = Path(path)
     count = int(stream.images)
     settings = {
