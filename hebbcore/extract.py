@@ -58,7 +58,7 @@ def extract_features(
     count = int(stream.images)
     settings = {
         "layer": name, "dtype": dtype, "pool": pool, "images": count, "shape": list(shape),
-        "weights": checkpoint.digest_of(network), "data": stream.state(),
+        "weights": checkpoint.digest_of(network), "data": {**stream.state(), "epoch": 0, "batch": 0},
     }  # fmt: skip
     settings = json.loads(json.dumps(settings))
     if path.exists():
@@ -68,7 +68,7 @@ def extract_features(
     partial, note = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.progress")
     batch, done = _begin(function, partial, note, settings, count, shape)
     features, labels = _arrays(partial)
-    stream.restore({**stream.state(), "batch": batch})
+    stream.restore({**settings["data"], "batch": batch})
     saved = done
     for images, classes in stream:
         output = network.transform(images, name)
