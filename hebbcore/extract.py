@@ -61,11 +61,13 @@ def extract_features(
         "weights": checkpoint.digest_of(network), "data": {**stream.state(), "epoch": 0, "batch": 0},
     }  # fmt: skip
     settings = json.loads(json.dumps(settings))
+    partial, note = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.progress")
     if path.exists():
         if _settings_of(path) == settings:
+            note.unlink(missing_ok=True)  # a kill may have left it
             return path
         raise FileExistsError(f"{function}: {path} exists and holds something else; remove it or name another file.")
-    partial, note = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.progress")
+    path.parent.mkdir(parents=True, exist_ok=True)
     batch, done = _begin(function, partial, note, settings, count, shape)
     features, labels = _arrays(partial)
     stream.restore({**settings["data"], "batch": batch})
@@ -132,6 +134,7 @@ def _begin(
         if before["settings"] != settings:
             raise ValueError(f"{function}: {partial} is of another extraction; finish that one, or remove it.")
         return before["batch"], before["done"]
+    note.unlink(missing_ok=True)  # of another file: it must not speak for this one
     with h5py.File(partial, "w") as file:
         # early: all space is there from the beginning, so that the arrays can be mapped and no kill tears the file
         for name, size, dtype in (("features", (count, *shape), settings["dtype"]), ("labels", (count,), "int64")):
