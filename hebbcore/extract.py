@@ -145,6 +145,8 @@ def _begin(
                 file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(size), plan
             )
         file.attrs["settings"] = json.dumps(settings)
+    with partial.open("r+b") as whole:  # else a full disk kills the process while it writes to the map
+        os.posix_fallocate(whole.fileno(), 0, partial.stat().st_size)
     _note(note, settings, 0, 0)
     return 0, 0
 
