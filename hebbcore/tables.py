@@ -28,7 +28,9 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
         if field.default is field.default_factory is dataclasses.MISSING and name not in table:
             raise ValueError(f"{where}: {_join(path, name)} is missing.")
     try:
-        return kind(**{key: None if value == "none" and _optional(fields[key]) else value for key, value in table.items()})
+        return kind(
+            **{key: None if value == "none" and _optional(fields[key]) else value for key, value in table.items()}
+        )
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {_place(str(error), path, kind, list(fields))}") from None
 

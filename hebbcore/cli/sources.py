@@ -23,7 +23,7 @@ def read_arrays(path: Path, split: str) -> tuple[Any, Any]:
         file = h5py.File(path, "r")
     except OSError as error:  # HDF5 does not always say which file
         raise ValueError(
-            f"{path} cannot be read as HDF5 ({error}); give a folder of shards (hebbcore shards build), or an HDF5 file."
+            f"{path} cannot be read as HDF5 ({error}); give an HDF5 file, or a folder of shards (hebbcore shards)."
         ) from None
     with file:
         if not all(isinstance(file.get(f"{split}/{name}"), h5py.Dataset) for name in ("images", "labels")):
