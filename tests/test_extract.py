@@ -304,8 +304,8 @@ def test_kills_at_random_moments_leave_the_same_file(network, data, tmp_path, ge
         path = tmp_path / f"f{attempt}.h5"
         for _ in range(3):
             kills += kill_at_a_random_moment(network, data, path, generator.uniform(0, 0.03))
-                note = path.with_name(f"{path.name}.progress")
-                in_the_middle += note.exists() and 0 < json.loads(note.read_text())["done"] < COUNT
+            note = path.with_name(f"{path.name}.progress")
+            in_the_middle += note.exists() and 0 < json.loads(note.read_text())["done"] < COUNT
         extract_features(network, loaders.ArrayStream(*data, batch_size=8), path, layer="bn1")
         assert path.read_bytes() == whole
         assert not list(tmp_path.glob(f"f{attempt}.h5.*"))
