@@ -242,7 +242,7 @@ def _name(function: str, layers: Sequence[Layer]) -> list[str]:
     """Give the layers without a name one, and return all names."""
     taken = [layer.name for layer in layers if layer.name]
     for name in taken:
-        if not name.replace("-", "_").isidentifier():
+        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
             raise ValueError(f"{function}: a layer's name must be letters, digits, - and _, got {name!r}.")
         if taken.count(name) > 1:
             raise ValueError(f"{function}: two layers are named {name!r}; names must differ.")
