@@ -104,6 +104,17 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
     }
 
 
+def as_json(header: dict[str, Any]) -> str:
+    """Return a header as JSON; NumPy's numbers, which rules and settings may be given, as plain ones."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError(f"{value!r} cannot be written to a checkpoint; parameters must be numbers, text or lists.")
+
+    return json.dumps(header, default=plain)
+
+
 def arrays_of(model: Network | HebbianLayer) -> dict[str, Array]:
     """Return the arrays of a model, by "layer/name"."""
     if isinstance(model, HebbianLayer):
@@ -156,7 +167,7 @@ def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Write a header (JSON types) and arrays to a file, atomically."""
     import h5py
 
-    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    text = np.frombuffer(as_json(header).encode(), np.uint8)
     host = {key: np.ascontiguousarray(backend.to_device(array, "cpu")) for key, array in arrays.items()}
 
     def fill(temporary: Path) -> None:

@@ -11,9 +11,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 from hebbcore import backend, checks
 from hebbcore.backend import Array
 from hebbcore.fit import fit
-from hebbcore.layers import (
-    WORKSPACE, BatchNorm, Conv, Dense, GridPool, Layer, Power, Split, Triangle, Whiten
-)  # fmt: skip
+from hebbcore.layers import BatchNorm, Conv, Dense, GridPool, Layer, Power, Split, Triangle, Whiten  # fmt: skip
 from hebbcore.network import Network
 from hebbcore.presets import preset
 from hebbcore.rules import Rule
@@ -30,6 +28,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     batch_size: int
     random_state: Any
     device: str
+    n_features_in_: int
 
     def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
         raise NotImplementedError
@@ -37,7 +36,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _train(self, images: Array, epochs: int, seed: int) -> None:
         raise NotImplementedError
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from images, without labels.
 
         X: (n, H, W, C), or (n, features): flattened images if image_shape is given, else vectors. float64, float32, or
@@ -51,7 +50,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self._train(images, self.epochs, self._seed)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn one pass over a part of the data; see fit. Whitening is learned from the first part."""
         first = not hasattr(self, "network_")
         images = self._images(X, reset=first)
@@ -61,7 +60,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.parts_ += 1
         return self
 
-    def transform(self, X: Any) -> Array:  # noqa: N803
+    def transform(self, X: Any) -> Array:
         """Return the features (n, features out) of images; X as in fit, the result in its library.
 
         float64 if the estimator was fitted to float64 numbers, else float32.
@@ -83,7 +82,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         names = self.network_.names
         self._n_features_out = math.prod(self.network_.shapes[names.index(self._layer() or names[-1])])
 
-    def _images(self, X: Any, reset: bool) -> Array:  # noqa: N803
+    def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
         function = type(self).__name__
         given = getattr(X, "shape", ())
@@ -98,7 +97,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             if shape is not None and tuple(given[1:]) != shape:
                 raise ValueError(f"{function}: X must be images of image_shape {shape}, got {tuple(given[1:])}.")
             shape = tuple(given[1:])
-            X = X.reshape(len(X), -1)  # noqa: N806
+            X = X.reshape(len(X), -1)
         if backend.on_cuda(X):
             if not reset and X.shape[1] != self.n_features_in_:
                 raise ValueError(
@@ -106,7 +105,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 )
             self.n_features_in_ = X.shape[1]
         else:
-            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8])  # noqa: N806
+            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8])
         if shape is None:
             return X
         if math.prod(shape) != X.shape[1]:
@@ -204,7 +203,7 @@ class HebbianTransformer(_NetworkTransformer):
         return Network(layers, shape, seed=seed, device=self.device, precision=precision)
 
     def _train(self, images: Array, epochs: int, seed: int) -> None:
-        raise NotImplementedError
+        fit(self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed)
 
 
 class HebbianNetworkTransformer(_NetworkTransformer):
@@ -265,4 +264,7 @@ class HebbianNetworkTransformer(_NetworkTransformer):
         return self.layer
 
     def _train(self, images: Array, epochs: int, seed: int) -> None:
-        raise NotImplementedError
+        fit(
+            self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed, mode=self.mode,
+            learning_rate=self.learning_rate, schedule=self.schedule,
+        )  # fmt: skip
