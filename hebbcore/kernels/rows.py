@@ -263,7 +263,9 @@ def build(
                 vector[d] = difference
                 square += difference * difference
             deviation = math.sqrt(total(square, values, places, lane, lanes) * share + floor)
-            factor = ONE / deviation if deviation > ZERO else ZERO * deviation
+            factor = ZERO * share
+            if deviation > ZERO:
+                factor = (ONE + factor) / deviation
             for d in entries(vector.size, lane, lanes):
                 vector[d] *= factor
 

@@ -116,7 +116,7 @@ class _Windows:
     def pool(self, x: Array, out: Array, kind: str) -> None:
         """out (n, oh, ow, C) ← the windows of x (n, H, W, C)."""
         kernel = kernels.for_array(x).pool
-        parts = parallel.cuts(len(x), 1 if backend.on_cuda(x) else parallel.threads())
+        parts = parallel.cuts(len(x), parallel.threads() if worth_splitting(x) else 1)
         parallel.run(
             [
                 partial(kernel, rows_of(out[i:j]), x[i:j], *self._edges, kind == "average", *self._shares)
