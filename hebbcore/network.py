@@ -63,9 +63,9 @@ class Network:
         """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any."""
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
-        for layer in self.learners.values():
-            if layer.weights is not None:
-                raise ValueError(f"Network: {layer.name} has weights of another network; make new layers for each.")
+        for learner in self.learners.values():
+            if learner.weights is not None:
+                raise ValueError(f"Network: {learner.name} has weights of another network; make new layers for each.")
         shape = _image_shape("Network", image_shape)
         shapes = [shape]
         for layer in self.layers:

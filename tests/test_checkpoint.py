@@ -38,6 +38,9 @@ def every_layer():
         hebbcore.Conv(3, (2, 1), "krotov", stride=(2, 1), padding=(1, 0), padding_mode="reflect", learning_rate=0.3),
         hebbcore.Triangle(0.7, name="my-triangle"),
         hebbcore.Pool(2, stride=1, padding=1, kind="average"),
+        hebbcore.Split(0.01),
+        hebbcore.GridPool((2, 1), kind="max"),
+        hebbcore.Power(0.75),
         hebbcore.Flatten(),
         hebbcore.Dense(4, hebbcore.SWTA(0.05, competition="power")),
     ]
