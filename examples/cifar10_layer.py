@@ -57,7 +57,7 @@ def main() -> None:
         scores = []
         for rows in (np.arange(len(labels)), few):
             readout = RidgeReadout(
-                alphas=np.logspace(-1, 5, 13), standardize=True, validation_fraction=0.2, random_state=args.seed
+                alphas=np.logspace(1, 4, 7), standardize=True, validation_fraction=0.2, random_state=args.seed
             )
             readout.fit(features[rows], labels[rows])
             scores.append(100 * float((readout.predict(test) == test_labels).mean()))
