@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hebbcore.files import write_atomically
 from hebbcore.network import Network
 
 DTYPES = ("float32", "float16")
-_SAVE_IMAGES = 4096  # between notes of how far it got
+_SAVE_SECONDS = 10.0  # between notes of how far it got
 
 
 def extract_features(
@@ -71,7 +72,7 @@ def extract_features(
     batch, done = _begin(function, partial, note, settings, count, shape)
     features, labels = _arrays(partial)
     stream.restore({**settings["data"], "batch": batch})
-    saved = done
+    saved = time.monotonic()
     for images, classes in stream:
         output = network.transform(images, name)
         if pool is not None:
@@ -84,11 +85,11 @@ def extract_features(
         labels[done : done + len(some)] = classes
         batch += 1
         done += len(some)
-        if done - saved >= _SAVE_IMAGES:
+        if time.monotonic() - saved >= _SAVE_SECONDS:
             features.flush()
             labels.flush()
             _note(note, settings, batch, done)
-            saved = done
+            saved = time.monotonic()
         if progress is not None:
             progress(done)
     if done != count:

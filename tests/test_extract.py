@@ -230,7 +230,7 @@ def stop_after(network, stream, path, batches, **options):
 
 @pytest.mark.parametrize("kind", ["arrays", "shards"])
 def test_an_extraction_goes_on_where_it_was_noted(network, data, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(extract, "_SAVE_IMAGES", 16)
+    monkeypatch.setattr(extract, "_SAVE_SECONDS", 0)
     if kind == "shards":
         loaders.write_shards(data, tmp_path / "shards", shard_bytes=4000)
 
@@ -245,10 +245,10 @@ def test_an_extraction_goes_on_where_it_was_noted(network, data, tmp_path, monke
     stop_after(network, one, path, 5)
     assert not path.exists()
     note = json.loads((tmp_path / "f.h5.progress").read_text())
-    assert (note["batch"], note["done"]) == (4, 32)
+    assert (note["batch"], note["done"]) == (5, 40)
     seen = []
     extract_features(network, one, path, progress=seen.append)  # with the stream that was left in the middle
-    assert seen == [40, 48, 50]
+    assert seen == [48, 50]
     assert path.read_bytes() == whole
     assert not (tmp_path / "f.h5.progress").exists()
     path.unlink()
@@ -282,7 +282,7 @@ def kill_at_a_random_moment(network, data, path, seconds):
     if child == 0:
         status = 1
         try:
-            extract._SAVE_IMAGES = 8
+            extract._SAVE_SECONDS = 0
             slow = lambda done: time.sleep(0.002)  # noqa: E731
             extract_features(network, loaders.ArrayStream(*data, batch_size=8), path, layer="bn1", progress=slow)
             status = 0
