@@ -438,7 +438,7 @@ def test_plot_of_layers_that_see_no_images(place, call):
     )
     call("train run.toml --out a")
     out, _ = call("plot a")
-    assert out.startswith("no filters to draw: the first layer that learns does not see images of 1 or 3 channels\n")
+    assert out.startswith("no filters to draw: the first layer that learns sees no plain images of 1 or 3 channels\n")
     assert names("a") == ["checkpoints", "config.json", "curves.png", "metrics.jsonl"]
 
 
