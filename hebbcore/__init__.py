@@ -4,7 +4,21 @@ from hebbcore.backend import Device, devices, namespace, to_device
 from hebbcore.checkpoint import load, save
 from hebbcore.competition import Gate, Norms, argmax_wta, k_wta, softmax_wta
 from hebbcore.fit import fit
-from hebbcore.layers import LAYERS, BatchNorm, Conv, Dense, Flatten, HebbianLayer, Layer, Pool, Triangle, Whiten
+from hebbcore.layers import (
+    LAYERS,
+    BatchNorm,
+    Conv,
+    Dense,
+    Flatten,
+    GridPool,
+    HebbianLayer,
+    Layer,
+    Pool,
+    Power,
+    Split,
+    Triangle,
+    Whiten,
+)
 from hebbcore.network import Network
 from hebbcore.patches import im2col
 from hebbcore.presets import PRESETS, preset
@@ -26,6 +40,7 @@ __all__ = [
     "Device",
     "Flatten",
     "Gate",
+    "GridPool",
     "HardWTA",
     "HebbianLayer",
     "Krotov",
@@ -33,8 +48,10 @@ __all__ = [
     "Network",
     "Norms",
     "Pool",
+    "Power",
     "Rule",
     "SoftHebb",
+    "Split",
     "Step",
     "Triangle",
     "Whiten",

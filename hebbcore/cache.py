@@ -1,5 +1,8 @@
 """Outputs of finished layers, kept in memory or in a file, in place of the images."""
 
+import math
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,27 +17,29 @@ PLACES = ("none", "memory", "disk")
 
 
 class CachedBatches:
-    """Batches of an array that holds what some layers make of each image of other batches, in the same order."""
+    """Batches of an array that holds what some layers make of each image of other batches, in the same order.
 
-    def __init__(self, source: Batches, batch_size: int, shape: tuple[int, ...], dtype: Any, path: Path | None) -> None:
+    folder: on whose disk the array lies, in a file without a name, which goes with the process; None: in memory.
+    """
+
+    def __init__(
+        self, source: Batches, batch_size: int, shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | None
+    ) -> None:
         order = source.order(0)
         assert order is not None
-        self._source, self._batch_size, self.checked = source, batch_size, True
-        self._file: Any = None
-        if path is None:
-            self._array: Any = np.empty((len(order), *shape), dtype)
+        self._source, self._batch_size, self._first_order, self.checked = source, batch_size, order, True
+        full = (len(order), *shape)
+        if folder is None:
+            self._array: Array = np.empty(full, dtype)
         else:
-            import h5py
-
-            self._file = h5py.File(path, "w")
-            self._array = self._file.create_dataset("outputs", (len(order), *shape), dtype)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                # a disk that is full must be an error here, not a SIGBUS in the middle of the training
+                os.posix_fallocate(file.fileno(), 0, math.prod(full) * dtype.itemsize)
+                self._array = np.memmap(file, dtype, "r+", shape=full)
 
     def fill(self, first: int, outputs: Array) -> None:
         """Take the outputs of images first, first + 1, … of epoch 0."""
-        order = self._source.order(0)
-        assert order is not None
-        for place, output in zip(order[first : first + len(outputs)], backend.to_device(outputs, "cpu"), strict=True):
-            self._array[int(place)] = output
+        self._array[self._first_order[first : first + len(outputs)]] = backend.to_device(outputs, "cpu")
 
     def images(self, first: Array) -> int | None:
         """See Batches."""
@@ -45,11 +50,7 @@ class CachedBatches:
         order = self._source.order(number)
         assert order is not None
         for first in range(start * self._batch_size, len(order), self._batch_size):
-            chosen = order[first : first + self._batch_size]
-            batch = np.empty((len(chosen), *self._array.shape[1:]), self._array.dtype)
-            for row, place in enumerate(chosen.tolist()):
-                batch[row] = self._array[place]
-            yield batch
+            yield np.asarray(self._array[order[first : first + self._batch_size]])
 
     def order(self, number: int) -> Array | None:
         """See Batches."""
@@ -59,9 +60,6 @@ class CachedBatches:
         """See Batches."""
         return self._source.identity()
 
-    def close(self) -> None:
-        """Remove the file, if there is one."""
-        if self._file is not None:
-            path = Path(self._file.filename)
-            self._file.close()
-            path.unlink()
+    def rewind(self) -> None:
+        """See Batches."""
+        self._source.rewind()

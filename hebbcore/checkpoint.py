@@ -104,6 +104,17 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
     }
 
 
+def as_json(header: dict[str, Any]) -> str:
+    """Return a header as JSON; NumPy's numbers, which rules and settings may be given, as plain ones."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError(f"{value!r} cannot be written to a checkpoint; parameters must be numbers, text or lists.")
+
+    return json.dumps(header, default=plain)
+
+
 def arrays_of(model: Network | HebbianLayer) -> dict[str, Array]:
     """Return the arrays of a model, by "layer/name"."""
     if isinstance(model, HebbianLayer):
@@ -156,7 +167,7 @@ def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Write a header (JSON types) and arrays to a file, atomically."""
     import h5py
 
-    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    text = np.frombuffer(as_json(header).encode(), np.uint8)
     host = {key: np.ascontiguousarray(backend.to_device(array, "cpu")) for key, array in arrays.items()}
 
     def fill(temporary: Path) -> None:
@@ -182,21 +193,23 @@ def read(function: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with h5py.File(path, "r") as file:
             kind, version, digest = (file.attrs.get(key) for key in ("format", "version", "digest"))
-            if kind == FORMAT and version == VERSION:
+            known = isinstance(kind, str) and kind == FORMAT
+            if known and version == VERSION:
                 text = file["header"][...]
                 if "arrays" in file:
                     file["arrays"].visititems(take)
+                sound = digest == _digest(text, arrays)
     except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # a damaged file can make h5py raise almost anything
         raise ValueError(
             f"{function}: {path} is damaged or no checkpoint of hebbcore ({type(error).__name__}: {error})."
         ) from error
-    if kind != FORMAT:
+    if not known:
         raise ValueError(f"{function}: {path} is an HDF5 file, but no checkpoint of hebbcore.")
     if version != VERSION:
         raise ValueError(f"{function}: {path} has version {version} of the format; this hebbcore reads {VERSION}.")
-    if digest != _digest(text, arrays):
+    if not sound:
         raise ValueError(f"{function}: {path} is damaged: its contents do not match its digest.")
     return json.loads(text.tobytes()), arrays
 

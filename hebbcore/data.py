@@ -33,6 +33,9 @@ class Batches(Protocol):
     def identity(self) -> dict[str, Any]:
         """Return what tells these data and their order from others, as JSON types."""
 
+    def rewind(self) -> None:
+        """Leave the source as it was before the first epoch."""
+
 
 class ArrayBatches:
     """Batches of an array, in a new random order each epoch or in order."""
@@ -80,6 +83,9 @@ class ArrayBatches:
             "shuffle": self._start is not None,
         }
 
+    def rewind(self) -> None:
+        """See Batches."""
+
 
 class IterableBatches:
     """Batches that an iterable yields: arrays, or (images, labels) pairs whose labels are left out."""
@@ -93,10 +99,14 @@ class IterableBatches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
         """See Batches."""
+        return self._batches(number, start, start)
+
+    def _batches(self, number: int, start: int, skip: int) -> Iterator[Array]:
+        """Yield the batches of an epoch, which begins at batch `start`, without the first `skip` of the source."""
         empty = True
         source = iter(self.source)
         try:
-            for batch in islice(source, start, None):
+            for batch in islice(source, skip, None):
                 empty = False
                 yield batch[0] if isinstance(batch, tuple) and batch else batch
         finally:
@@ -113,6 +123,9 @@ class IterableBatches:
     def identity(self) -> dict[str, Any]:
         """See Batches."""
         return {"batches": len(self.source) if isinstance(self.source, Sized) else None}
+
+    def rewind(self) -> None:
+        """See Batches."""
 
 
 class StreamBatches(IterableBatches):
@@ -131,16 +144,22 @@ class StreamBatches(IterableBatches):
         stream: Any = self.source
         first = self._state["batch"] if number == 0 else 0
         stream.restore({**self._state, "epoch": self._state["epoch"] + number, "batch": first + start})
-        return super().epoch(number)
+        return self._batches(number, start, 0)
 
     def order(self, number: int) -> Array | None:
         """See Batches."""
         order = getattr(self.source, "order", None)
-        return None if order is None else order(self._state["epoch"] + number)
+        within = self._state["batch"]  # then epoch 0 lacks images
+        return None if order is None or within else order(self._state["epoch"] + number)
 
     def identity(self) -> dict[str, Any]:
         """See Batches."""
         return dict(self._state)
+
+    def rewind(self) -> None:
+        """See Batches."""
+        source: Any = self.source
+        source.restore(self._state)
 
 
 def is_array(data: Any) -> bool:

@@ -30,12 +30,16 @@ class Diagnostics:
     there; up to 1,024 places a batch are looked at.
     """
 
-    def __init__(self, network: Network, seconds: float, elapsed: float, tell: Callable[[Record], None]) -> None:
+    def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
         self._network, self._seconds, self._tell = network, seconds, tell
-        self._began = time.monotonic() - elapsed
         self._changes: dict[int, float] = {}
         self._wins: dict[int, Array] = {}
+        self.start(0.0)
+
+    def start(self, elapsed: float) -> None:
+        """Start the clock, which so many seconds have been on."""
         self._last, self._images = time.monotonic(), 0
+        self._began = self._last - elapsed
 
     @property
     def elapsed(self) -> float:
@@ -51,11 +55,11 @@ class Diagnostics:
         """Take a layer's step into account."""
         xp = backend.namespace(out)
         rows = rows_of(out)
-        rows = rows[:: max(1, len(rows) // _ROWS)]
+        rows = rows[:: -(-len(rows) // _ROWS)]
         if place not in self._wins:
-            self._wins[place] = xp.zeros(rows.shape[1], np.int64)
+            self._wins[place] = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
         won = rows.max(axis=1) > rows.min(axis=1)  # else nobody did, as where all are 0
-        xp.add.at(self._wins[place], rows.argmax(axis=1), won.astype(np.int64))
+        xp.add.at(self._wins[place], rows.argmax(axis=1), won.astype(np.uint64))
         if change is not None:
             self._changes[place] = change
 
@@ -64,7 +68,9 @@ class Diagnostics:
         self._images += images
 
     def record(self, position: Record, images_left: float | None) -> None:
-        """Tell what happened since the last record. images_left: in all phases; None: unknown."""
+        """Tell what happened since the last record, if anything. images_left: in all phases; None: unknown."""
+        if not self._images:
+            return
         now = time.monotonic()
         rate = self._images / max(1e-9, now - self._last)
         layers = {self._network.names[i]: self._layer(i) for i in sorted(self._wins)}

@@ -25,6 +25,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder; no other may be writing there."""
+    for path in folder.glob(".*.partial"):
+        path.unlink()
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

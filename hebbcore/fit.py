@@ -1,6 +1,5 @@
 """Training a network from arrays or a stream, together or layer by layer, with checkpoints to go on from."""
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -25,7 +24,7 @@ from hebbcore.backend import Array
 from hebbcore.cache import PLACES, CachedBatches
 from hebbcore.data import Batches, ahead, as_batches, require_finite
 from hebbcore.diagnostics import Diagnostics, Record, append, cut_after
-from hebbcore.files import locked
+from hebbcore.files import locked, remove_partial
 from hebbcore.layers import Learner
 from hebbcore.layers.base import as_4d
 from hebbcore.network import Network
@@ -97,19 +96,21 @@ def fit(
 
     network: changed in place; built for the data's images if it is not yet.
     data: as for train_layer: an array, or a re-iterable of batches or (images, labels) pairs such as a ShardStream,
-        whose own matter batch_size and shuffle then are. The next batch is read while the current one is learned.
+        whose own matter batch_size and shuffle then are. The next batch is read while the current one is learned. A
+        stream is left where it was, so that the same call goes on with the training.
     epochs: passes over the data (layer by layer: for each layer that learns).
     learning_rate: of the layers that have none of their own.
     schedule: "constant"; "linear" or "cosine" (to 0 at the end); "epochs" (1 − epoch / epochs, once an epoch).
     mode: "together": all layers learn from one forward pass, each by its weights from before the step. "layerwise":
         each layer sees what the finished layers before it make; batch norms take the statistics of a pass of their own.
     statistics_images: how many images Whiten (and layer by layer BatchNorm) looks at, at most; at the start of a pass.
-    cache: "none", "memory" or "disk" (a file in run, else in the working folder): layer by layer, the outputs of
+    cache: "none", "memory" or "disk" (a nameless file in run, else in the working folder): layer by layer, outputs of
         finished layers are kept if they take at most cache_bytes, else computed again (a warning in the log says so).
     run: a folder for checkpoints and metrics.jsonl. If it holds checkpoints the training goes on from the latest, and
         gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM then let
         the step finish, save, and raise KeyboardInterrupt(message, signal number).
-    checkpoint_minutes: between checkpoints, beside those at the end of each epoch; keep: the latest so many.
+    checkpoint_minutes: between checkpoints, beside those at the start and the end of each epoch; keep: the latest so
+        many.
     previous: if the latest checkpoint is damaged, go on from the one before.
     log_seconds: between records of diagnostics (hebbcore.diagnostics), which go to metrics.jsonl and callback.
     progress: show a bar. check_finite: look for NaN and infinity in floating images and, each epoch, in weights.
@@ -128,21 +129,24 @@ def fit(
         raise ValueError("fit: data is an iterator, which can be read once; pass an array, a list or a stream.")
     order = np.random.default_rng(settings.seed).spawn(2)[1]
     batches = as_batches("fit", data, batch_size, order if shuffle else None, epochs, check_finite)
-    with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch))) as peek:  # type: ignore[type-var]
-        first = next(peek)
-    if network.image_shape is None:
-        network.build(first.shape[1:])
-    folder = None if run is None else Path(run)
-    training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
-    if folder is None:
-        training.go()
+    try:
+        with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch))) as peek:  # type: ignore[type-var]
+            first = next(peek)
+        if network.image_shape is None:
+            network.build(first.shape[1:])
+        folder = None if run is None else Path(run)
+        training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
+        if folder is None:
+            training.go()
+            return network
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, "training into"), _Signals() as signals:
+            training.signals = signals
+            training.resume(previous)
+            training.go()
         return network
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, "training into"), _Signals() as signals:
-        training.signals = signals
-        training.resume(previous)
-        training.go()
-    return network
+    finally:
+        batches.rewind()
 
 
 class _Signals:
@@ -199,9 +203,11 @@ class _Fit:
         self.phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images)
         self.at = _Position()
         self.elapsed = 0.0
+        self.diagnostics = Diagnostics(network, settings.log_seconds, self._tell)
         self._saved_step: int | None = None
         self._cache: CachedBatches | None = None
         self._cached = 0  # the layer whose input the cache holds
+        self._too_large: set[int] = set()  # layers whose inputs do not fit
         if settings.cache != "none" and settings.mode == "layerwise" and batches.order(0) is None:
             raise ValueError(
                 "fit: cache needs data whose images are the same in every epoch and known by their number (an array, "
@@ -222,6 +228,7 @@ class _Fit:
             **checkpoint.describe("fit", self.network),
             "training": dataclasses.asdict(self.settings),
             "data": self.batches.identity(),
+            "phases": len(self.phases),
             "position": dataclasses.asdict(self.at),
             "seconds": self.elapsed,
             "versions": {
@@ -235,13 +242,15 @@ class _Fit:
         """Go on from the run's latest checkpoint, if there is one."""
         assert self.run is not None
         (self.run / checkpoint.FOLDER).mkdir(exist_ok=True)
+        for folder in (self.run, self.run / checkpoint.FOLDER):
+            remove_partial(folder)
         if not checkpoint.checkpoints(self.run):
-            checkpoint.describe("fit", self.network)  # what cannot be saved is said before any work
             cut_after(self.run / METRICS, -1)
+            self.save()  # what cannot be saved is said before any work
             return
         path = checkpoint.find("fit", self.run, previous)
         header, arrays = checkpoint.read("fit", path)
-        mine = json.loads(json.dumps(self.header()))
+        mine = json.loads(checkpoint.as_json(self.header()))
         free = FREE | ({"epochs"} if self.settings.mode == "together" else set())
         for table in (mine, header):
             for key in ("position", "seconds", "versions"):
@@ -257,6 +266,8 @@ class _Fit:
             )
         checkpoint.restore_arrays(self.network, arrays)
         self.at, self.elapsed = _Position(**kept["position"]), kept["seconds"]
+        if self.at.phase == len(self.phases) and self.at.epoch < self.phases[-1].epochs:
+            self.at.phase -= 1
         self._saved_step = self.at.step
         for later in checkpoint.checkpoints(self.run):
             if later > path:  # damaged
@@ -280,31 +291,35 @@ class _Fit:
 
     def go(self) -> None:
         """Run all phases from where the training is."""
-        self.diagnostics = Diagnostics(self.network, self.settings.log_seconds, self.elapsed, self._tell)
+        self.diagnostics.start(self.elapsed)
         self._last_save = time.monotonic()
         total = self._images_of(self.phases)
-        with (
-            tqdm(total=total, initial=self.at.images, unit="img", unit_scale=True, disable=not self.progress) as bar,
-            contextlib.ExitStack() as stack,
-        ):
-            self._bar = bar
-            stack.callback(self._drop_cache)
-            while self.at.phase < len(self.phases):
-                self._run_phase(self.phases[self.at.phase])
+        with tqdm(
+            total=total, initial=self.at.images, unit="img", unit_scale=True, disable=not self.progress
+        ) as self._bar:
+            try:
+                while self.at.phase < len(self.phases):
+                    self._run_phase(self.phases[self.at.phase])
+            finally:
+                self._cache = None  # and its file, which an error's traceback would keep
 
     def _run_phase(self, phase: Phase) -> None:
         learners = [i for i in phase.targets if not phase.observes]
         source, first, prepare = self._source(phase)
         bar_text = ", ".join(self.network.names[i] for i in phase.targets) if not phase.together else "all layers"
         self._bar.set_description(f"{'observing' if phase.observes else 'learning'} {bar_text}")
+        if phase.observes and not self.at.batch:
+            for i in phase.targets:
+                self.network.layers[i].forget()
         passes_before = sum(p.epochs for p in self.phases[: self.at.phase])
         while self.at.epoch < phase.epochs:
             epoch = source.epoch(passes_before + self.at.epoch, self.at.batch)
             with closing(ahead(epoch, prepare)) as batches:  # type: ignore[type-var]
                 for x in batches:
-                    if phase.images is not None and self.at.pass_images >= phase.images:
+                    left = len(x) if phase.images is None else phase.images - self.at.pass_images
+                    if left <= 0:
                         break
-                    self._step(phase, first, x)
+                    self._step(phase, first, x[:left])
             self.at.epoch, self.at.batch, self.at.pass_images = self.at.epoch + 1, 0, 0
             if self.settings.check_finite:
                 self._require_finite(learners)
@@ -314,7 +329,9 @@ class _Fit:
                 self._save_or_stop(end=True)
         for i in phase.targets if phase.observes else ():
             self.network.layers[i].settle()
-        self.at.phase, self.at.epoch, self.at.phase_images = self.at.phase + 1, 0, 0
+        self.at.phase += 1
+        if self.at.phase < len(self.phases):  # else it stays, for more epochs to follow
+            self.at.epoch, self.at.phase_images = 0, 0
         self._saved_step = None  # the arrays changed though no step was made
         self._save_or_stop(end=True)
 
@@ -377,7 +394,9 @@ class _Fit:
     def _source(self, phase: Phase) -> tuple[Batches, int, Callable[[Array], Array]]:
         """Return the batches of a phase, the first layer they go through, and how a batch is prepared."""
         if self.settings.cache != "none" and self.settings.mode == "layerwise":
-            self._fill_cache(min(phase.targets))
+            for place in sorted({p.targets[0] for p in self.phases[: self.at.phase + 1]}, reverse=True):
+                if self._fill_cache(place):  # else what an earlier phase had kept, also after a resume
+                    break
         if self._cache is not None:
             return self._cache, self._cached, lambda batch: backend.to_device(batch, self.network.site.device)
         return self.batches, 0, self._prepare
@@ -388,42 +407,38 @@ class _Fit:
             require_finite("fit", "data", images)
         return backend.to_device(images, self.network.site.device)
 
-    def _fill_cache(self, place: int) -> None:
-        """Let the cache hold the input of a layer, if a layer before it computes and the outputs fit."""
+    def _fill_cache(self, place: int) -> bool:
+        """Let the cache hold the input of a layer, unless it is too large. Returns True if it does, or a later one."""
         network = self.network
         if place <= self._cached:
-            return
+            return True
         shape = as_4d(network.shapes[place - 1])
         order = self.batches.order(0)
         assert order is not None
         size = len(order) * math.prod(shape) * network.site.dtype.itemsize
         most = checks.byte_size("fit", "cache_bytes", self.settings.cache_bytes)
         if size > most:
+            if place in self._too_large:
+                return False
+            self._too_large.add(place)
             _log.warning(
                 "fit: the inputs of %s take %s, more than cache_bytes (%s); they are computed again in each step",
                 network.names[place], checks.byte_text(size), checks.byte_text(most),
             )  # fmt: skip
-            return
+            return False
         old, first = self._cache, self._cached
         source: Batches = self.batches if old is None else old
-        path = None
-        if self.settings.cache == "disk":
-            path = (self.run or Path.cwd()) / f"cache-{os.getpid()}-{place}.h5"
+        folder = (self.run or Path.cwd()) if self.settings.cache == "disk" else None
         prepare = self._prepare if old is None else lambda batch: backend.to_device(batch, network.site.device)
         new: CachedBatches | None = None
         done = 0
         with closing(ahead(source.epoch(0), prepare)) as batches:  # type: ignore[type-var]
             for x in batches:
-                new = new or CachedBatches(self.batches, len(x), shape, network.site.dtype, path)
+                new = new or CachedBatches(self.batches, len(x), shape, network.site.dtype, folder)
                 new.fill(done, network.run(x, first, place))
                 done += len(x)
-        self._drop_cache()
         self._cache, self._cached = new, place
-
-    def _drop_cache(self) -> None:
-        if self._cache is not None:
-            self._cache.close()
-            self._cache = None
+        return True
 
     # Telling
 

@@ -60,9 +60,12 @@ class Network:
             self.build(image_shape)
 
     def build(self, image_shape: Sequence[int]) -> None:
-        """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or it is built."""
+        """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any."""
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
+        for learner in self.learners.values():
+            if learner.weights is not None:
+                raise ValueError(f"Network: {learner.name} has weights of another network; make new layers for each.")
         shape = _image_shape("Network", image_shape)
         shapes = [shape]
         for layer in self.layers:
@@ -74,6 +77,9 @@ class Network:
         for layer, given, generator in zip(self.layers, shapes, generators, strict=False):
             layer.build(self.site, given, generator)
         self.image_shape, self.shapes = shape, shapes[1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_buffers": [None, None], "_last": (None, None)}
 
     def __getitem__(self, name: str) -> Layer:
         return self.layers[self.index_of("Network", name)]
@@ -105,7 +111,7 @@ class Network:
             lines.append(f"{name:<12}{' × '.join(map(str, shape)):>18}{count or '':>14}")
         return "\n".join([*lines, f"{'':<12}{'':>18}{self.parameters:>14}"])
 
-    def transform(self, images: Any, layer: str | None = None, *, workspace: int | str = "1 GiB") -> Array:
+    def transform(self, images: Any, layer: str | None = None, *, workspace: int | str = WORKSPACE) -> Array:
         """Return the output of a layer (default the last), batch statistics left as they are.
 
         images: (n, H, W, C) or (n, features), uint8 (read as 0…1) or floating; NumPy, CuPy or convertible. Images on
@@ -119,7 +125,7 @@ class Network:
         name = self.names[-1] if layer is None else layer
         return self.features(images, [name], workspace=workspace)[name]
 
-    def features(self, images: Any, layers: Iterable[str], *, workspace: int | str = "1 GiB") -> dict[str, Array]:
+    def features(self, images: Any, layers: Iterable[str], *, workspace: int | str = WORKSPACE) -> dict[str, Array]:
         """Return the outputs of several layers from one pass, by name; see transform."""
         function = "transform"
         self._require_built(function)

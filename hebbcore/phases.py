@@ -29,11 +29,13 @@ def phases_of(function: str, network: Network, mode: str, epochs: int, statistic
     learners = tuple(i for i, layer in enumerate(network.layers) if isinstance(layer, Learner))
     if not learners:
         raise ValueError(f"{function}: the network has no layer with a rule (Conv or Dense): nothing to learn.")
+    # what was whitened for weights that have learned stays as it is
+    done = {i for i, layer in enumerate(network.layers) if getattr(layer, "learned", False)}
     if mode == "layerwise":
         return [
             Phase((i,), layer.observes, 1 if layer.observes else epochs, statistics_images if layer.observes else None)
             for i, layer in enumerate(network.layers)
-            if layer.observes or i in learners
+            if (layer.observes or i in learners) and i not in done
         ]
     before = [i for i in range(learners[0]) if network.layers[i].observes and not network.layers[i].in_place]
     for i, layer in enumerate(network.layers):
@@ -42,7 +44,8 @@ def phases_of(function: str, network: Network, mode: str, epochs: int, statistic
                 f"{function}: {layer.name} comes after layers that learn, and cannot whiten what is still changing; "
                 'use mode="layerwise", or put it first.'
             )
-    return [Phase((i,), True, 1, statistics_images) for i in before] + [Phase(learners, False, epochs, None, True)]
+    new = [i for i in before if i not in done]
+    return [Phase((i,), True, 1, statistics_images) for i in new] + [Phase(learners, False, epochs, None, True)]
 
 
 def factor(schedule: str, epoch: int, epochs: int, done: float) -> float:

@@ -1,5 +1,6 @@
 """Pictures of a training: filters with Pillow, curves with Matplotlib (extra "plot")."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ CURVES = (
 )
 
 
-def save_filters(weights: Any, path: Path, columns: int = 12, scale: int = 6) -> None:
+def save_filters(weights: Any, path: Path) -> None:
     """Draw filters (units, height, width, 1 or 3) as a grid of images, each stretched to its own range."""
+    path.write_bytes(filters_png(weights))
+
+
+def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
+    """Return the picture of save_filters as the bytes of a PNG."""
     from PIL import Image
 
     low, high = weights.min(axis=(1, 2, 3), keepdims=True), weights.max(axis=(1, 2, 3), keepdims=True)
@@ -30,7 +36,9 @@ def save_filters(weights: Any, path: Path, columns: int = 12, scale: int = 6) ->
     for i, tile in enumerate(tiles):
         y, x = 2 + i // columns * (height + 2), 2 + i % columns * (width + 2)
         grid[y : y + height, x : x + width] = tile
-    Image.fromarray(grid).save(path)
+    file = io.BytesIO()
+    Image.fromarray(grid).save(file, "PNG")
+    return file.getvalue()
 
 
 def first_filters(network: Network) -> Any:

@@ -23,7 +23,7 @@ FLOATS = {"float32": float32, "float64": float64}
 
 def signatures(number):
     """Return the argument types of the row programs' launches: C-contiguous arrays and scalars of the scores' dtype."""
-    vector, matrix = number[::1], number[:, ::1]
+    vector, matrix, images, edges = number[::1], number[:, ::1], number[:, :, :, ::1], int64[::1]
     return {
         "softmax": (matrix, number),
         "swta": (matrix, vector, vector, number, boolean, matrix, matrix),
@@ -32,6 +32,12 @@ def signatures(number):
         "ranked": (matrix, int64, number, matrix),
         "norms": (matrix, vector),
         "add_scaled": (matrix, vector, matrix),
+        "moments": (matrix, vector, matrix, matrix),
+        "standardize": (matrix, vector, vector),
+        "contrast": (matrix, number, number),
+        "triangle": (matrix, number, number),
+        "split": (matrix, matrix, number),
+        "pool": (matrix, images, edges, edges, edges, edges, boolean, vector, vector),
     }
 
 

@@ -338,3 +338,111 @@ def step(images, weights, rule, learning_rate, *, stride=1, padding=0, padding_m
     change = weight_update(images, weights, rule, stride=stride, padding=padding, padding_mode=padding_mode, **params)
     rate = np.broadcast_to(rates(weights, rule, learning_rate, **params), len(weights))
     return np.array([w + r * dw for w, r, dw in zip(weights, rate, change, strict=True)])
+
+
+# Layers around the rules
+
+
+def max_pool(images, window, stride=None, padding=0):
+    """The largest pixel of each window, channel by channel; padded pixels are never the largest.
+
+    images: (n, H, W, C). window, stride (None: the window), padding: int or (h, w). Returns (n, oh, ow, C).
+    Source: the definition; windows that reach beyond the padded image are left out.
+    """
+    return _pool(images, window, stride, padding, -np.inf, max)
+
+
+def average_pool(images, window, stride=None, padding=0):
+    """The mean of each window, channel by channel; padded pixels count as 0. See max_pool."""
+    return _pool(images, window, stride, padding, 0.0, lambda pixels: sum(pixels) / len(pixels))
+
+
+def _pool(images, window, stride, padding, border, combine):
+    images = _pixels(images)
+    (height, width), (pad_down, pad_right) = _pair(window), _pair(padding)
+    stride_down, stride_right = _pair(window if stride is None else stride)
+    widths = ((0, 0), (pad_down, pad_down), (pad_right, pad_right), (0, 0))
+    padded = np.pad(images, widths, constant_values=border)
+    tops = range(0, padded.shape[1] - height + 1, stride_down)
+    lefts = range(0, padded.shape[2] - width + 1, stride_right)
+    out = np.empty((len(images), len(tops), len(lefts), images.shape[3]))
+    for n, i, j, c in np.ndindex(out.shape):
+        pixels = padded[n, tops[i] : tops[i] + height, lefts[j] : lefts[j] + width, c]
+        out[n, i, j, c] = combine([float(pixel) for pixel in pixels.flat])
+    return out
+
+
+def batch_norm(x, mean, variance, *, training, modified=False, momentum=0.1, epsilon=1e-5):
+    """Batch normalisation without scale and shift of x (…, C), given the running mean and variance (C,).
+
+    training: by the batch's mean and biased variance; the running mean and the running variance (which takes the
+    unbiased one) move by momentum. Else by the running ones. A batch of a single number a channel counts as not
+    training. modified: times √((v_c + epsilon) / (mean_c v + epsilon)), v the running variance after the update.
+
+    Returns (out, mean, variance), the latter two as they are afterwards.
+    Source: Ioffe & Szegedy (2015) as PyTorch's BatchNorm2d computes it; modified: FastHebb (Lagani et al. 2022).
+    """
+    x = _pixels(x)
+    channels, count = x.shape[-1], x[..., 0].size
+    out = np.empty(x.shape)
+    means, variances = np.array(mean, np.float64), np.array(variance, np.float64)
+    for c in range(channels):
+        numbers = x[..., c]
+        centre, spread = means[c], variances[c]
+        if training and count > 1:
+            centre = numbers.sum() / count
+            squares = ((numbers - centre) ** 2).sum()
+            spread = squares / count
+            means[c] = (1 - momentum) * means[c] + momentum * centre
+            variances[c] = (1 - momentum) * variances[c] + momentum * squares / (count - 1)
+        out[..., c] = (numbers - centre) / np.sqrt(spread + epsilon)
+    if modified:
+        typical = sum(variances) / channels
+        for c in range(channels):
+            out[..., c] *= np.sqrt((variances[c] + epsilon) / (typical + epsilon))
+    return out, means, variances
+
+
+def triangle(u, power=1.0):
+    """relu(u − mean of u over the channels)^power of u (…, C).
+
+    Source: Coates, Ng & Lee (AISTATS 2011); with a power: SoftHebb (Journé et al. 2023).
+    """
+    u = np.asarray(u, dtype=np.float64)
+    out = np.zeros(u.shape)
+    for place in np.ndindex(u.shape[:-1]):
+        mean = sum(u[place]) / u.shape[-1]
+        for c, value in enumerate(u[place]):
+            if value > mean:
+                out[(*place, c)] = (value - mean) ** power
+    return out
+
+
+def contrast_normalised(X, floor):
+    """Each patch minus its mean, over √(its biased variance + floor); 0 where that is 0.
+
+    Source: Coates, Ng & Lee (AISTATS 2011).
+    """
+    out = np.zeros(np.shape(X))
+    for n, x in enumerate(np.asarray(X, dtype=np.float64)):
+        centred = x - sum(x) / len(x)
+        deviation = np.sqrt(sum(centred**2) / len(x) + floor)
+        if deviation > 0:
+            out[n] = centred / deviation
+    return out
+
+
+def zca(X, epsilon):
+    """The mean (D,) of X (N, D) and U diag((s + epsilon)^−½) Uᵀ (D, D), where U diag(s) Uᵀ is X's covariance (over N).
+
+    By the singular values of the centred patches, so no covariance is formed.
+    Source: Coates, Ng & Lee (AISTATS 2011).
+    """
+    X = np.asarray(X, dtype=np.float64)
+    mean = X.mean(axis=0)
+    _, singular, directions = np.linalg.svd(X - mean, full_matrices=True)
+    matrix = np.zeros((X.shape[1], X.shape[1]))
+    for i, direction in enumerate(directions):
+        s = singular[i] ** 2 / len(X) if i < len(singular) else 0.0
+        matrix += np.outer(direction, direction) / np.sqrt(s + epsilon)
+    return mean, matrix

@@ -11,7 +11,10 @@ from hebbcore.kernels import cpu, elementary
 
 SHAPES = [(1, 1), (3, 5), (4, 2), (2, 33)]
 DTYPES = [np.float32, np.float64]
-TWINS = ("softmax", "swta", "kwta", "soft_hebb", "ranked", "norms", "add_scaled", "gather", "cells", "cell_bytes")
+TWINS = (
+    "softmax", "swta", "kwta", "soft_hebb", "ranked", "norms", "add_scaled", "moments", "standardize", "contrast",
+    "triangle", "split", "pool", "gather", "cells", "moment_cells", "cell_bytes",
+)  # fmt: skip
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -163,6 +166,104 @@ def test_add_scaled(twin, shape, dtype, generator):
     expected = target + factors[:, None] * source
     twin.add_scaled(target, factors, source)
     np.testing.assert_array_equal(target, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES, (9, 6)])
+@pytest.mark.parametrize("most_cells", [1, 2, 9])
+def test_moments_add_to_their_cells(twin, shape, dtype, most_cells, generator):
+    vectors = generator.integers(-9, 10, shape).astype(dtype)
+    shift = generator.integers(-9, 10, shape[1]).astype(dtype)
+    number = min(most_cells, shape[0])
+    sums, squares = np.full((number, shape[1]), 1, dtype), np.full((number, shape[1]), 2, dtype)
+    before = vectors.copy()
+    twin.moments(vectors, shift, sums, squares)
+    np.testing.assert_array_equal(sums.sum(axis=0), number + sum(v - shift for v in before))
+    np.testing.assert_array_equal(squares.sum(axis=0), 2 * number + sum((v - shift) ** 2 for v in before))
+    assert number == 1 or np.count_nonzero((squares != 2).any(axis=1)) == number  # every cell took its rows
+    np.testing.assert_array_equal(vectors, before)
+
+
+def test_there_are_cells_for_moments(twin):
+    assert [twin.moment_cells(rows, 7) for rows in (1, 2)] == [1, 1 if twin is cpu else 2]
+    assert all(1 <= twin.moment_cells(rows, 7) <= rows for rows in (1, 1023, 1024, 10**6))
+    assert cpu.moment_cells(2**20, 7) == 1024
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_standardize(twin, shape, dtype, generator):
+    vectors = generator.integers(-9, 10, shape).astype(dtype)
+    shift, factors = generator.integers(-9, 10, (2, shape[1])).astype(dtype)
+    expected = [[(x - a) * b for x, a, b in zip(vector, shift, factors, strict=True)] for vector in vectors]
+    twin.standardize(vectors, shift, factors)
+    np.testing.assert_array_equal(vectors, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("floor", [0.0, 0.3])
+def test_contrast(twin, shape, dtype, floor, generator):
+    vectors = generator.integers(-9, 10, shape).astype(dtype) / dtype(8)
+    vectors[-1] = 0.75  # no variance
+    expected = reference.contrast_normalised(vectors, floor)
+    twin.contrast(vectors, dtype(1 / shape[1]), dtype(floor))
+    np.testing.assert_allclose(vectors[:-1], expected[:-1], **tolerance(dtype))
+    np.testing.assert_allclose(vectors[-1], 0, **tolerance(dtype))
+
+
+def test_contrast_of_a_flat_patch_without_floor_is_zero(twin):
+    vectors = np.full((2, 4), 0.5, np.float32)
+    twin.contrast(vectors, np.float32(1 / 4), np.float32(0))
+    np.testing.assert_array_equal(vectors, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("power", [0.7, 1.0, 1.4, 3.0])
+def test_triangle(twin, shape, dtype, power, generator):
+    scores = generator.normal(size=shape).astype(dtype)
+    expected = reference.triangle(scores, power)
+    twin.triangle(scores, dtype(1 / shape[1]), dtype(power))
+    loose = 20 * tolerance(dtype)["atol"]  # a cube of up to 3 triples relative errors
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=loose)
+
+
+@pytest.mark.parametrize("power", [0.7, 1.0, 2.0])
+def test_triangle_of_equal_scores_is_exactly_zero(twin, power):
+    scores = np.array([[3.0, 3, 3, 3], [0, 0, 0, 0], [-1, -1, -1, -1]], np.float32)
+    twin.triangle(scores, np.float32(1 / 4), np.float32(power))
+    np.testing.assert_array_equal(scores, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threshold", [0, 2])
+def test_split(twin, shape, dtype, threshold, generator):
+    scores = generator.integers(-5, 6, shape).astype(dtype)
+    out = np.full((shape[0], 2 * shape[1]), np.nan, dtype)
+    twin.split(out, scores, dtype(threshold))
+    np.testing.assert_array_equal(
+        out[:, : shape[1]] - out[:, shape[1] :], np.sign(scores) * (abs(scores) - threshold).clip(0)
+    )
+    assert (out.min(axis=1) >= 0).all()
+    assert not (out[:, : shape[1]] * out[:, shape[1] :]).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("channels", [1, 3, 9])
+def test_pool(twin, average, channels, dtype, generator):
+    images = generator.integers(-9, 10, (2, 4, 5, channels)).astype(dtype)
+    rows, columns = [(0, 1), (0, 4), (2, 4)], [(0, 5), (4, 5)]  # from, to; windows of any sizes
+    row_shares, column_shares = np.array([1, 0.25, 0.5], dtype), np.array([0.125, 0.5], dtype)
+    out = np.full((2 * 3 * 2, channels), np.nan, dtype)
+    edges = [np.array(edge) for pair in (rows, columns) for edge in zip(*pair, strict=True)]
+    twin.pool(out, images, *edges, average, row_shares, column_shares)
+    for n, i, j in np.ndindex(2, 3, 2):
+        window = images[n, slice(*rows[i]), slice(*columns[j])]
+        expected = window.sum(axis=(0, 1)) * row_shares[i] * column_shares[j] if average else window.max(axis=(0, 1))
+        np.testing.assert_array_equal(out[n * 6 + i * 2 + j], expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

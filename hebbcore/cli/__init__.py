@@ -9,12 +9,13 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from hebbcore.cli.evaluate import add_evaluate
 from hebbcore.cli.extract import add_extract
 from hebbcore.cli.plot import add_plot
 from hebbcore.cli.train import add_train
 from loaders.commands import add_shards
 
-COMMANDS = (add_shards, add_train, add_extract, add_plot)
+COMMANDS = (add_shards, add_train, add_extract, add_evaluate, add_plot)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -57,7 +57,7 @@ def _compile() -> tuple[Any, ...]:
     softmax_, swta_, kwta_ = program.softmax, program.swta, program.kwta
     soft_hebb_, ranked_, norms_, add_scaled_ = program.soft_hebb, program.ranked, program.norms, program.add_scaled
     moments_, standardize_, contrast_ = program.moments, program.standardize, program.contrast
-    triangle_, pool_ = program.triangle, program.pool
+    triangle_, split_, pool_ = program.triangle, program.split, program.pool
     kernel = njit(nogil=True, cache=True, fastmath=_FASTMATH)
 
     @kernel
@@ -108,18 +108,26 @@ def _compile() -> tuple[Any, ...]:
         triangle_(0, 1, 0, 0, 1, None, None, scores, share, power)
 
     @kernel
-    def pool(out, images, columns, window, stride, padding, average, share):
+    def split(out, scores, threshold):
+        split_(0, 1, 0, 0, 1, None, None, out, scores, threshold)
+
+    @kernel
+    def pool(out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares):
         pool_(
-            0, 1, 0, 0, 1, None, None, out, images, columns, window[0], window[1],
-            stride[0], stride[1], padding[0], padding[1], average, share,
+            0, 1, 0, 0, 1, None, None,
+            out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares,
         )  # fmt: skip
 
     return (
-        softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled, moments, standardize, contrast, triangle, pool
+        softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled,
+        moments, standardize, contrast, triangle, split, pool,
     )  # fmt: skip
 
 
-(softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled, moments, standardize, contrast, triangle, pool) = _compile()
+(
+    softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled,
+    moments, standardize, contrast, triangle, split, pool,
+) = _compile()  # fmt: skip
 
 
 @njit(nogil=True, cache=True)

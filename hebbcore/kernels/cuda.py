@@ -107,7 +107,7 @@ def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
     softmax_, swta_, kwta_ = program.softmax, program.swta, program.kwta
     soft_hebb_, ranked_, norms_, add_scaled_ = program.soft_hebb, program.ranked, program.norms, program.add_scaled
     moments_, standardize_, contrast_ = program.moments, program.standardize, program.contrast
-    triangle_, pool_ = program.triangle, program.pool
+    triangle_, split_, pool_ = program.triangle, program.split, program.pool
     size = MAX_LANES
 
     @cuda.jit
@@ -179,16 +179,21 @@ def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
         triangle_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, values, None, scores, share, power)
 
     @cuda.jit
-    def pool(out, images, columns, kh, kw, sh, sw, ph, pw, average, share):
+    def split(out, scores, threshold):
+        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
+        split_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None, out, scores, threshold)
+
+    @cuda.jit
+    def pool(out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares):
         block, lane = cuda.blockIdx.x, cuda.threadIdx.x
         pool_(
             block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None,
-            out, images, columns, kh, kw, sh, sw, ph, pw, average, share,
+            out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares,
         )  # fmt: skip
 
     return SimpleNamespace(
         softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, norms=norms, add_scaled=add_scaled,
-        moments=moments, standardize=standardize, contrast=contrast, triangle=triangle, pool=pool,
+        moments=moments, standardize=standardize, contrast=contrast, triangle=triangle, split=split, pool=pool,
     )  # fmt: skip
 
 
@@ -295,18 +300,17 @@ def triangle(scores: Any, share: float, power: float) -> None:
     _by_rows("triangle", scores, share, power)
 
 
+def split(out: Any, scores: Any, threshold: float) -> None:
+    """See rows.py."""
+    _by_rows("split", out, scores, threshold)
+
+
 def pool(
-    out: Any,
-    images: Any,
-    columns: int,
-    window: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    average: bool,
-    share: float,
-) -> None:
-    """See rows.py; window, stride and padding are (height, width)."""
-    _by_rows("pool", out, images, columns, *window, *stride, *padding, average, share)
+    out: Any, images: Any, tops: Any, bottoms: Any, lefts: Any, rights: Any, average: bool, row_shares: Any,
+    column_shares: Any,
+) -> None:  # fmt: skip
+    """See rows.py."""
+    _by_rows("pool", out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares)
 
 
 def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: Any) -> None:

@@ -263,7 +263,9 @@ def build(
                 vector[d] = difference
                 square += difference * difference
             deviation = math.sqrt(total(square, values, places, lane, lanes) * share + floor)
-            factor = ONE / deviation if deviation > ZERO else ZERO * deviation
+            factor = ZERO * share
+            if deviation > ZERO:
+                factor = (ONE + factor) / deviation
             for d in entries(vector.size, lane, lanes):
                 vector[d] *= factor
 
@@ -286,25 +288,39 @@ def build(
                     row[k] = raised if excess > ZERO else ZERO * mean
 
     @jit
+    def split(first, step, cell, lane, lanes, values, places, out, scores, threshold):
+        """out (N, 2 K) ← relu(scores − threshold), relu(−scores − threshold)."""
+        for n in range(first, scores.shape[0], step):
+            row = scores[n]
+            half = out[n]
+            for k in entries(row.size, lane, lanes):
+                half[k] = max(row[k] - threshold, ZERO * threshold)
+            other = half[row.size :]
+            for k in entries(row.size, lane, lanes):
+                other[k] = max(-row[k] - threshold, ZERO * threshold)
+
+    @jit
     def pool(
-        first, step, cell, lane, lanes, values, places, out, images, columns, window_height, window_width,
-        stride_height, stride_width, top_padding, left_padding, average, share,
+        first, step, cell, lane, lanes, values, places,
+        out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares,
     ):  # fmt: skip
-        """out (n·oh·ow, C) ← the maximum, or the sum times share, of each window of images; columns: ow."""
-        positions = out.shape[0] // images.shape[0]
+        """out (n·oh·ow, C) ← the maximum, or the sum times both shares, of each window of images.
+
+        Window (i, j) has the rows tops[i]…bottoms[i]−1 and the columns lefts[j]…rights[j]−1.
+        """
+        columns = lefts.size
+        positions = tops.size * columns
         for n in range(first, out.shape[0], step):
             row = out[n]
             image = images[n // positions]
-            place = n % positions
-            top = place // columns * stride_height - top_padding
-            left = place % columns * stride_width - left_padding
-            low, high = max(top, 0), min(top + window_height, image.shape[0])
-            start, end = max(left, 0), min(left + window_width, image.shape[1])
+            i = n % positions // columns
+            j = n % columns
+            share = row_shares[i] * column_shares[j]
             if average:
                 for c in entries(row.size, lane, lanes):
                     row[c] = ZERO * share
-                for y in range(low, high):
-                    for x in range(start, end):
+                for y in range(tops[i], bottoms[i]):
+                    for x in range(lefts[j], rights[j]):
                         pixel = image[y, x]
                         for c in entries(row.size, lane, lanes):
                             row[c] += pixel[c]
@@ -313,13 +329,13 @@ def build(
             else:
                 for c in entries(row.size, lane, lanes):
                     row[c] = -INFINITY * share
-                for y in range(low, high):
-                    for x in range(start, end):
+                for y in range(tops[i], bottoms[i]):
+                    for x in range(lefts[j], rights[j]):
                         pixel = image[y, x]
                         for c in entries(row.size, lane, lanes):
                             row[c] = max(row[c], pixel[c])
 
     return SimpleNamespace(
         softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, norms=norms, add_scaled=add_scaled,
-        moments=moments, standardize=standardize, contrast=contrast, triangle=triangle, pool=pool,
+        moments=moments, standardize=standardize, contrast=contrast, triangle=triangle, split=split, pool=pool,
     )  # fmt: skip

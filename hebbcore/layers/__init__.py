@@ -4,7 +4,7 @@ from hebbcore.layers.base import Layer, Shape, Site
 from hebbcore.layers.batch_norm import BatchNorm
 from hebbcore.layers.hebbian import WORKSPACE, HebbianLayer, fit_images, flat
 from hebbcore.layers.learner import Conv, Dense, Learner
-from hebbcore.layers.pool import Flatten, Pool, Triangle
+from hebbcore.layers.pool import Flatten, GridPool, Pool, Power, Split, Triangle
 from hebbcore.layers.whiten import Whiten
 
 __all__ = [
@@ -14,12 +14,15 @@ __all__ = [
     "Conv",
     "Dense",
     "Flatten",
+    "GridPool",
     "HebbianLayer",
     "Layer",
     "Learner",
     "Pool",
+    "Power",
     "Shape",
     "Site",
+    "Split",
     "Triangle",
     "Whiten",
     "fit_images",
@@ -30,8 +33,11 @@ LAYERS: dict[str, type[Layer]] = {
     "conv": Conv,
     "dense": Dense,
     "pool": Pool,
+    "gridpool": GridPool,
     "batchnorm": BatchNorm,
     "triangle": Triangle,
+    "split": Split,
+    "power": Power,
     "whiten": Whiten,
     "flatten": Flatten,
 }

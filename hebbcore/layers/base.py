@@ -38,7 +38,7 @@ class Layer:
 
     reads_images: ClassVar[bool] = False
     in_place: ClassVar[bool] = False  # forward overwrites its input
-    observes: ClassVar[bool] = False  # it can learn from a pass over the data: observe, then settle
+    observes: ClassVar[bool] = False  # it can learn from a pass over the data: forget, observe, then settle
 
     name: str
 
@@ -59,6 +59,10 @@ class Layer:
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """Take the arrays of a checkpoint, on the layer's device."""
+
+    def forget(self) -> None:
+        """Forget the observations of a pass that was not finished."""
+        raise NotImplementedError
 
     def observe(self, x: Array) -> None:
         """Take the statistics of a batch into account (layers that observe)."""

@@ -60,6 +60,10 @@ class BatchNorm(Layer):
             factors *= ((self.variance + self.epsilon) / (self.variance.mean() + self.epsilon)) ** 0.5
         by_rows(kernels.for_array(x).standardize, rows, mean.astype(x.dtype), factors.astype(x.dtype))
 
+    def forget(self) -> None:
+        """See Layer."""
+        self._observed = None
+
     def observe(self, x: Array) -> None:
         """See Layer."""
         rows = rows_of(x)
@@ -94,6 +98,7 @@ class BatchNorm(Layer):
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
         self.mean, self.variance = arrays["mean"], arrays["variance"]
+        self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_mean"], arrays["observed_squares"])
 

@@ -94,6 +94,14 @@ class Learner(Layer):
         """See Layer."""
         self._use(arrays["weights"])
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "_update"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.weights is not None:
+            self._use(self.weights)
+
     def as_layer(self) -> HebbianLayer:
         """Return the trained layer alone, sharing the weights."""
         assert isinstance(self.rule, Rule)

@@ -76,6 +76,7 @@ class Whiten(Layer):
         xp = backend.module(site.device)
         self._site, self._sizes = site, self._geometry(shape)
         size = self._sizes.patch_size
+        self.learned = False
         self.mean, self.matrix = xp.zeros(size, site.dtype), xp.eye(size, dtype=site.dtype)
         self._observed: tuple[int, Array, Array] | None = None  # patches, Σ x, Σ x xᵀ
 
@@ -91,6 +92,10 @@ class Whiten(Layer):
             some -= offset
 
         self._each_chunk(x, whiten)
+
+    def forget(self) -> None:
+        """See Layer."""
+        self._observed = None
 
     def observe(self, x: Array) -> None:
         """See Layer."""
@@ -121,10 +126,11 @@ class Whiten(Layer):
         self.mean = mean.astype(self._site.dtype)
         self.matrix = backend.to_device(matrix.astype(self._site.dtype), self._site.device)
         self._observed = None
+        self.learned = True
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""
-        arrays = {"mean": self.mean, "matrix": self.matrix}
+        arrays = {"mean": self.mean, "matrix": self.matrix, "learned": np.array([self.learned])}
         if self._observed is not None:
             count, total, products = self._observed
             arrays |= {"observed_count": np.array([count]), "observed_sum": total, "observed_products": products}
@@ -132,7 +138,8 @@ class Whiten(Layer):
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
-        self.mean, self.matrix = arrays["mean"], arrays["matrix"]
+        self.mean, self.matrix, self.learned = arrays["mean"], arrays["matrix"], bool(arrays["learned"][0])
+        self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_sum"], arrays["observed_products"])
 

@@ -1,0 +1,174 @@
+"""Measure a training step of whole networks, all layers at once, against the sum of their layers' GEMMs.
+
+    python benchmarks/network.py [--preset fasthebb-6 ...] [--rule hpca] [--batch 64] [--device cuda --precision tf32]
+                                 [--json FILE]
+
+A step is the forward pass, every layer's update and the running statistics, as hebbcore.fit makes it, on images in
+memory. The GEMMs are those of each layer's whole batch alone, one layer after the other, in the order the engine
+chooses; both are medians of alternating runs. Stages are timed one by one in runs of their own. Memory is the peak of
+a fresh network's first step; the plan is weights, ΔW, outputs (image_bytes · batch), workspace and images.
+"""
+
+import argparse
+import gc
+import json
+import math
+import platform
+import statistics
+import time
+import tracemalloc
+from typing import Any
+
+import numba
+import numpy as np
+from baselines import gemms
+
+import hebbcore
+from hebbcore import Conv, Network, backend
+from hebbcore.layers import Learner
+from hebbcore.update import _BLOCK_UNITS
+
+ROUNDS = 5
+
+
+def synchronize(xp: Any) -> None:
+    """Wait for the device."""
+    if xp is not np:
+        xp.cuda.get_current_stream().synchronize()
+
+
+def train_step(network: Network, x: Any, rate: float = 1e-3) -> None:
+    """Learn a batch, as hebbcore.fit does."""
+
+    def learn(i: int, before: Any, out: Any) -> None:
+        network.layers[i].learn(before, out, rate, measure=False)
+
+    network.run(x, 0, len(network), training=True, learn=learn)
+
+
+def stages(network: Network, x: Any, xp: Any) -> dict[str, float]:
+    """Return the milliseconds of each layer of one step."""
+
+    def learn(i: int, before: Any, out: Any) -> None:
+        network.layers[i].learn(before, out, 1e-3, measure=False)
+
+    times = {}
+    for i, name in enumerate(network.names):
+        synchronize(xp)
+        begin = time.perf_counter()
+        x = network.run(x, i, i + 1, training=True, learn=learn)
+        synchronize(xp)
+        times[name] = 1e3 * (time.perf_counter() - begin)
+    return times
+
+
+def gemms_of(network: Network, batch: int, xp: Any, args: argparse.Namespace) -> list[tuple[str, Any]]:
+    """Return for each learner a function that makes the GEMMs of its step alone."""
+    found = []
+    for name, layer in network.learners.items():
+        shape = network.shapes[network.index_of("benchmark", name)]
+        places = shape[0] * shape[1] if isinstance(layer, Conv) else 1
+        rule = next(key for key, kind in hebbcore.RULES.items() if isinstance(layer.rule, kind))
+        size = math.prod(layer.weights.shape[1:])
+        # arrays are made when called, so that only one layer's are in memory
+        found.append(
+            (name, lambda n=batch * places, d=size, k=layer.units, r=rule: gemms(
+                xp, n, d, k, r, args.precision, _BLOCK_UNITS[args.device]
+            ))
+        )  # fmt: skip
+    return found
+
+
+def timed(function: Any, xp: Any) -> float:
+    """Return the milliseconds of a call."""
+    begin = time.perf_counter()
+    function()
+    synchronize(xp)
+    return 1e3 * (time.perf_counter() - begin)
+
+
+def peak_bytes(make: Any, x: Any, xp: Any) -> int:
+    """Return the most memory that a fresh network and its first step take."""
+    gc.collect()
+    if xp is np:
+        tracemalloc.start()
+        train_step(make(), x)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return int(peak)
+    pool = xp.get_default_memory_pool()
+    pool.free_all_blocks()
+    before = pool.total_bytes()
+    train_step(make(), x)
+    return int(pool.total_bytes() - before)
+
+
+def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what was measured of one preset."""
+    xp = backend.module(args.device)
+    rule = None if name.startswith("softhebb") else args.rule
+
+    def make() -> Network:
+        return hebbcore.preset(name, rule=rule, device=args.device, precision=args.precision)
+
+    network = make()
+    assert network.image_shape is not None
+    x = xp.asarray(np.random.default_rng(0).integers(0, 256, (args.batch, *network.image_shape), np.uint8))
+    train_step(network, x)
+    steps, products, shares = [], [], []
+    pieces = gemms_of(network, args.batch, xp, args)
+    for _ in range(args.rounds):
+        steps.append(timed(lambda: train_step(network, x), xp))
+        total = 0.0
+        for _, make_gemms in pieces:
+            run = make_gemms()
+            run()
+            synchronize(xp)
+            total += timed(run, xp)
+            del run
+        products.append(total)
+        shares.append(stages(network, x, xp))
+    step = statistics.median(steps)
+    parts = {key: statistics.median(s[key] for s in shares) / step for key in network.names}
+    weights = sum(layer.weights.nbytes for layer in network.layers if isinstance(layer, Learner))
+    plan = 2 * weights + network.image_bytes() * args.batch + network.site.workspace
+    return {
+        "preset": name, "rule": rule or "softhebb", "batch": args.batch, "step_ms": step,
+        "gemms_ms": statistics.median(products),
+        "ratio": statistics.median(s / p for s, p in zip(steps, products, strict=True)),
+        "images_per_second": 1e3 * args.batch / step, "stages": parts, "peak_bytes": peak_bytes(make, x, xp),
+        "plan_bytes": plan,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", nargs="+", default=["fasthebb-6", "softhebb-cifar"], choices=hebbcore.PRESETS)
+    parser.add_argument("--rule", default="hpca", help="of the FastHebb and VGG networks")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--json", help="write the results to this file")
+    args = parser.parse_args()
+    rows = []
+    for name in args.preset:
+        row = measure(name, args)
+        rows.append(row)
+        print(
+            f"{row['preset']} {row['rule']} batch {row['batch']}: {row['images_per_second']:.1f} img/s, "
+            f"step {row['step_ms']:.0f} ms, {row['ratio']:.2f} × its GEMMs, peak {row['peak_bytes'] / 2**20:.0f} MiB "
+            f"of {row['plan_bytes'] / 2**20:.0f} planned"
+        )
+        print("   " + ", ".join(f"{key} {100 * share:.0f} %" for key, share in row["stages"].items()), flush=True)
+    if args.json:
+        versions = {"python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__}
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(
+                {"device": args.device, "precision": args.precision, "versions": versions, "rows": rows}, file, indent=1
+            )
+
+
+if __name__ == "__main__":
+    main()

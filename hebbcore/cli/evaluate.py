@@ -1,0 +1,84 @@
+"""`hebbcore evaluate`: what the features of a run are worth."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hebbcore import plots
+from hebbcore.cli.extract import load_network, network_stream
+from hebbcore.evaluation.evaluate import evaluate
+from hebbcore.evaluation.readouts import READOUTS
+from hebbcore.evaluation.report import accuracy_table, write_report
+from hebbcore.evaluation.sources import BASELINES
+from hebbcore.evaluation.splits import FRACTIONS
+
+
+def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `evaluate` command to a command line."""
+    command = commands.add_parser(
+        "evaluate",
+        help="judge the features of a run by classifiers and retrieval",
+        description="Fit a classifier to the features of each layer, and of baselines, with some of the labels; write "
+        "a report (Markdown, HTML, JSON). An interrupted evaluation goes on when the same command is run again.",
+    )
+    command.add_argument("network", type=Path, metavar="run", help="folder of a run, or a file of hebbcore.save")
+    command.add_argument("--train", type=Path, required=True, help="shards, or an HDF5 file (its split train)")
+    command.add_argument("--test", type=Path, required=True, help="shards, or an HDF5 file (its split test)")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the report goes")
+    command.add_argument(
+        "--labels", type=_percentages, default=FRACTIONS, metavar="PERCENT,…",
+        help="parts of the training labels (default: 1,2,3,4,5,10,25,100)",
+    )  # fmt: skip
+    command.add_argument("--seeds", type=int, default=5, help="selections of labelled images (default: 5)")
+    command.add_argument("--layers", type=_names, metavar="NAME,…", help="default: the end of each learner's block")
+    command.add_argument("--readout", choices=READOUTS, default="ridge")
+    command.add_argument("--select", choices=("published", "stratified"), default="published", help="labelled images")
+    command.add_argument(
+        "--baselines", type=_names, default=list(BASELINES), metavar="NAME,…",
+        help=f'default: {",".join(BASELINES)}; "none": none of them',
+    )  # fmt: skip
+    command.add_argument("--features", type=int, default=5000, help="of an image, at most (default: 5000)")
+    command.add_argument("--queries", type=int, default=1000, help="test images for retrieval (default: 1000; 0: none)")
+    command.add_argument("--memory", default="4 GiB", help='for features (default: "4 GiB")')
+    command.add_argument(
+        "--image-size", type=int, help="cut this many central pixels (default: what the network takes)"
+    )
+    command.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
+    command.set_defaults(run=_evaluate)
+
+
+def _percentages(text: str) -> list[float]:
+    try:
+        shares = [float(part) / 100 for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be percentages such as 1,10,100, got {text!r}") from None
+    if not all(0 < share <= 1 for share in shares):
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 100, got {text!r}")
+    return shares
+
+
+def _names(text: str) -> list[str]:
+    return [] if text == "none" else [name.strip() for name in text.split(",")]
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    network = load_network(options.network, options.previous, options.device)
+    train, test = (
+        network_stream(network, path, split, options.batch_size, options.image_size)
+        for path, split in ((options.train, "train"), (options.test, "test"))
+    )
+    results = evaluate(
+        network, train, test, options.out, layers=options.layers, fractions=options.labels, seeds=options.seeds,
+        readout=options.readout, how=options.select, baselines=options.baselines, features=options.features,
+        queries=options.queries, memory=options.memory,
+        progress=lambda text: print(text, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    filters = plots.first_filters(network)
+    picture = None if filters is None else plots.filters_png(filters)
+    paths = write_report(options.out, results, f"Features of {options.network}", picture)
+    for row in accuracy_table(results, "top1"):
+        print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
+    print("\n".join(map(str, paths)))
+    return 0

@@ -1,0 +1,270 @@
+"""scikit-learn transformers: a Hebbian layer, and a network."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+
+from hebbcore import backend, checks
+from hebbcore.backend import Array
+from hebbcore.fit import fit
+from hebbcore.layers import BatchNorm, Conv, Dense, GridPool, Layer, Power, Split, Triangle, Whiten  # fmt: skip
+from hebbcore.network import Network
+from hebbcore.presets import preset
+from hebbcore.rules import Rule
+from hebbcore.tables import layer_of, layer_table
+
+ACTIVATIONS = ("rule", "triangle", "split")
+
+
+class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """What both transformers share: images in, a trained network inside, features out."""
+
+    image_shape: Sequence[int] | None
+    epochs: int
+    batch_size: int
+    random_state: Any
+    device: str
+    n_features_in_: int
+
+    def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
+        raise NotImplementedError
+
+    def _train(self, images: Array, epochs: int, seed: int) -> None:
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from images, without labels.
+
+        X: (n, H, W, C), or (n, features): flattened images if image_shape is given, else vectors. float64, float32, or
+        uint8 (read as 0…1); other numbers become float64. NumPy, or CuPy for device "auto" and "cuda".
+        y: ignored.
+
+        Returns self. Raises ValueError or TypeError for bad parameters and data.
+        """
+        images = self._images(X, reset=True)
+        self._begin(images)
+        self._train(images, self.epochs, self._seed)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Learn one pass over a part of the data; see fit. Whitening is learned from the first part."""
+        first = not hasattr(self, "network_")
+        images = self._images(X, reset=first)
+        if first:
+            self._begin(images)
+        self._train(images, 1, self._seed + self.parts_)
+        self.parts_ += 1
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """Return the features (n, features out) of images; X as in fit, the result in its library.
+
+        float64 if the estimator was fitted to float64 numbers, else float32.
+        """
+        check_is_fitted(self)
+        features = self.network_.transform(self._images(X, reset=False), self._layer())
+        return features.reshape(len(features), -1)
+
+    def _layer(self) -> str | None:
+        return None
+
+    def _begin(self, images: Array) -> None:
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        self.parts_ = 0
+        precision = "float64" if images.dtype == np.float64 else "float32"
+        self.network_ = self._network(images.shape[1:], self._seed, precision)
+        if self.network_.image_shape is None:
+            self.network_.build(images.shape[1:])
+        place = self.network_.index_of(type(self).__name__, self._layer() or self.network_.names[-1])
+        self._n_features_out = math.prod(self.network_.shapes[place])
+
+    def _images(self, X: Any, reset: bool) -> Array:
+        """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
+        function = type(self).__name__
+        given = getattr(X, "shape", ())
+        shape = self.image_shape
+        if shape is not None:
+            shape = tuple(checks.integer(function, "image_shape", side, 1) for side in shape)
+            if len(shape) != 3:
+                raise ValueError(
+                    f"{function}: image_shape must be (height, width, channels), got {self.image_shape!r}."
+                )
+        if len(given) == 4:
+            if shape is not None and tuple(given[1:]) != shape:
+                raise ValueError(f"{function}: X must be images of image_shape {shape}, got {tuple(given[1:])}.")
+            shape = tuple(given[1:])
+            X = X.reshape(len(X), -1)
+        if backend.on_cuda(X):
+            if not reset and X.shape[1] != self.n_features_in_:
+                raise ValueError(
+                    f"X has {X.shape[1]} features, but {function} is expecting {self.n_features_in_} features as input."
+                )
+            self.n_features_in_ = X.shape[1]
+        else:
+            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8])
+        if shape is None:
+            return X
+        if math.prod(shape) != X.shape[1]:
+            raise ValueError(
+                f"{function}: image_shape {shape} makes {math.prod(shape)} features, but X has {X.shape[1]}."
+            )
+        return X.reshape(len(X), *shape)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class HebbianTransformer(_NetworkTransformer):
+    """One Hebbian layer as a scikit-learn transformer: whitening, units that learn by a rule, activation, pooling.
+
+    units: number of units. kernel_size: of the patches, an int or a (height, width) pair; None: the image, or vector,
+        as a whole. stride: in pixels, for patches.
+    rule: a hebbcore rule or its name. learning_rate: of the rule. epochs, batch_size: of the training.
+    whiten: contrast normalise and ZCA whiten the patches first. epsilon: added to the variances there.
+    activation: "rule" (see the rule), "triangle" (what exceeds the units' mean) or "split" (what exceeds the threshold,
+        and what falls below its negative, apart: twice the units). threshold: of "split".
+    pool: average over pool × pool cells; None: no pooling. power: of the features at the end; 0.5 is a square root.
+    image_shape: (height, width, channels) of flattened images.
+    device: "auto", "cpu" or "cuda". random_state: an int, a RandomState, or None.
+
+    Fitted: network_ (hebbcore.Network), n_features_in_, parts_ (calls of partial_fit).
+    Source: the pipeline of Coates, Ng & Lee (AISTATS 2011), with Hebbian rules in the place of k-means.
+    """
+
+    def __init__(
+        self,
+        units: int = 100,
+        kernel_size: Any = None,
+        *,
+        stride: Any = 1,
+        rule: Rule | str = "kwta",
+        learning_rate: float = 0.1,
+        epochs: int = 1,
+        batch_size: int = 64,
+        whiten: bool = False,
+        epsilon: float = 0.1,
+        activation: str = "rule",
+        threshold: float = 0.0,
+        pool: int | None = None,
+        power: float = 1.0,
+        image_shape: Sequence[int] | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.units = units
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.rule = rule
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.whiten = whiten
+        self.epsilon = epsilon
+        self.activation = activation
+        self.threshold = threshold
+        self.pool = pool
+        self.power = power
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+
+    def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
+        function = type(self).__name__
+        checks.choice(function, "activation", self.activation, ACTIVATIONS)
+        checks.boolean(function, "whiten", self.whiten)
+        if self.kernel_size is not None and len(shape) != 3:
+            raise ValueError(
+                f"{function}: kernel_size is for images; give image_shape=(height, width, channels) with flattened "
+                "images, or X as (n, height, width, channels)."
+            )
+        layers: list[Layer] = []
+        kernel, stride = self.kernel_size, self.stride
+        if self.whiten:
+            layers.append(Whiten(kernel, stride=stride if kernel is not None else 1, epsilon=self.epsilon))
+            kernel, stride = (None, 1) if kernel is None else (1, 1)
+        if kernel is None:
+            layers.append(Dense(self.units, self.rule, self.learning_rate))
+        else:
+            layers.append(Conv(self.units, kernel, self.rule, stride, learning_rate=self.learning_rate))
+        if self.activation == "triangle":
+            layers.append(Triangle())
+        elif self.activation == "split":
+            layers.append(Split(self.threshold))
+        if self.pool is not None:
+            layers.append(GridPool(self.pool))
+        if self.power != 1:
+            layers.append(Power(self.power))
+        return Network(layers, shape, seed=seed, device=self.device, precision=precision)
+
+    def _train(self, images: Array, epochs: int, seed: int) -> None:
+        fit(self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed)
+
+
+class HebbianNetworkTransformer(_NetworkTransformer):
+    """A network as a scikit-learn transformer.
+
+    network: a preset's name (see hebbcore.preset), or a list of layers, which are copied.
+    rule: of a preset. preprocess: of a preset. layer: whose output the features are; None: the last.
+    mode: "together" or "layerwise". learning_rate, schedule, epochs, batch_size: see hebbcore.fit.
+    image_shape: (height, width, channels) of flattened images; else X must be (n, height, width, channels).
+    device: "auto", "cpu" or "cuda". random_state: an int, a RandomState, or None.
+
+    Fitted: network_ (hebbcore.Network), n_features_in_, parts_ (calls of partial_fit).
+    """
+
+    def __init__(
+        self,
+        network: str | Sequence[Layer] | None = None,
+        *,
+        rule: Rule | str | None = None,
+        preprocess: str = "none",
+        layer: str | None = None,
+        mode: str = "together",
+        learning_rate: float = 1e-3,
+        schedule: str = "constant",
+        epochs: int = 1,
+        batch_size: int = 64,
+        image_shape: Sequence[int] | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.network = network
+        self.rule = rule
+        self.preprocess = preprocess
+        self.layer = layer
+        self.mode = mode
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+
+    def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
+        function = type(self).__name__
+        if isinstance(self.network, str):
+            return preset(
+                self.network, rule=self.rule, preprocess=self.preprocess, image_shape=shape, seed=seed,
+                device=self.device, precision=precision,
+            )  # fmt: skip
+        if self.rule is not None or self.preprocess != "none":
+            raise ValueError(f"{function}: rule and preprocess go with a preset's name; layers have their own.")
+        given = [BatchNorm(), Dense(100)] if self.network is None else self.network
+        layers = [layer_of(layer_table(function, layer), "layers", function) for layer in given]
+        return Network(layers, shape, seed=seed, device=self.device, precision=precision)
+
+    def _layer(self) -> str | None:
+        return self.layer
+
+    def _train(self, images: Array, epochs: int, seed: int) -> None:
+        fit(
+            self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed, mode=self.mode,
+            learning_rate=self.learning_rate, schedule=self.schedule,
+        )  # fmt: skip

@@ -1,0 +1,279 @@
+"""How good are the features? Every layer and every baseline, at several numbers of labels, in one pipeline."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hebbcore import backend, checkpoint, checks
+from hebbcore.backend import Array
+from hebbcore.evaluation.metrics import confusion_matrix, top_k_accuracy
+from hebbcore.evaluation.readouts import make_readout
+from hebbcore.evaluation.retrieval import retrieval_scores
+from hebbcore.evaluation.ridge import RidgeReadout
+from hebbcore.evaluation.sources import BASELINES, OneSource, Source, baseline, collect
+from hebbcore.evaluation.splits import FRACTIONS, labelled_subset
+from hebbcore.files import write_atomically
+from hebbcore.layers import Learner
+from hebbcore.network import Network
+
+RESULTS = "results.json"
+
+_log = logging.getLogger("hebbcore")
+_BASELINE_IMAGES = 2_000  # that filters of baselines are learned from
+
+
+def evaluate(
+    network: Network,
+    train: Any,
+    test: Any,
+    folder: str | os.PathLike[str],
+    *,
+    layers: Sequence[str] | None = None,
+    fractions: Iterable[float] = FRACTIONS,
+    seeds: int = 5,
+    readout: Any = "ridge",
+    how: str = "published",
+    baselines: Sequence[str] = BASELINES,
+    features: int = 5_000,
+    queries: int = 1_000,
+    memory: int | str = "4 GiB",
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure a network's features by classifiers and retrieval, and return the results.
+
+    train, test: unshuffled streams of (images, labels), such as loaders.ShardStream; `images` says how many.
+    folder: gets results.json after each figure; the same call goes on from there.
+    layers: names; None: every learner's block, that is the last layer before the next learner.
+    fractions: of the training labels, above 0, at most 1. seeds: selections of labelled images of each fraction below
+        1; all labels are one selection. how: "published" or "stratified", see labelled_subset.
+    readout: see make_readout; fitted to the labelled part alone, its penalty chosen there. No test label decides
+        anything.
+    baselines: of BASELINES; by the same readout on the same rows. features: of an image, at most: outputs of layers
+        are averaged over a grid of as many cells as make no more. A layer whose channels alone are more keeps them.
+    queries: test images that are looked up in the training images, 0: none. memory: for features kept at a time; if
+        those of a single layer take more, a ridge readout is fitted to the stream instead.
+
+    Returns {"settings", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1", "top5"}],
+    "confusion", "retrieval"}}}, accuracies in percent.
+    Raises ValueError or TypeError for bad arguments, and for a folder that holds another evaluation.
+    Source: the protocol of FastHebb (Lagani et al. 2022).
+    """
+    function = "evaluate"
+    checks.integer(function, "seeds", seeds, 1)
+    checks.integer(function, "queries", queries, 0)
+    most = checks.integer(function, "features", features, 1)
+    room = checks.byte_size(function, "memory", memory)
+    shares = [_fraction(function, share) for share in fractions]
+    names = block_ends(network) if layers is None else list(layers)
+    for name in names:
+        network.index_of(function, name)
+    for name in baselines:
+        checks.choice(function, "baselines", name, BASELINES)
+    make_readout(readout)  # an unknown one is refused before any work
+    settings = {
+        "weights": checkpoint.digest_of(network), "train": train.state(), "test": test.state(), "readout": str(readout),
+        "how": how, "features": most, "queries": queries,
+    }  # fmt: skip
+    for state in (settings["train"], settings["test"]):
+        state.pop("epoch")
+    book = _Book(Path(folder), settings)
+    groups = _groups([Source.of(name, network, name, most) for name in names], train.images + test.images, room)
+    for name in baselines:
+        if not book.complete(name, shares, seeds, queries):
+            other, layer = baseline(name, network, _first_images(train), seed=0)
+            groups.append([Source.of(name, other, layer, most)])
+    for group in groups:
+        if all(book.complete(source.name, shares, seeds, queries) for source in group):
+            continue
+        tell = progress or (lambda text: None)
+        tell(f"features of {', '.join(source.name for source in group)}")
+        if len(group) == 1 and _bytes(group, train.images) > room:
+            _log.warning("evaluate: %s is fitted from the stream; retrieval is left out", group[0].name)
+            _from_stream(group[0], train, test, shares, seeds, readout, how, book, tell)
+            continue
+        rows, labels = collect(group, train)
+        test_rows, test_labels = collect(group, test)
+        for source in group:
+            # popped, so that a source's features are gone when it is done
+            _from_arrays(
+                source, (rows.pop(0), labels, test_rows.pop(0), test_labels), shares, seeds, readout, how, queries,
+                book, tell,
+            )  # fmt: skip
+    return book.results
+
+
+def block_ends(network: Network) -> list[str]:
+    """Return the names of the layers at the end of each learner's block: what the next learner sees."""
+    places = [i for i, layer in enumerate(network.layers) if isinstance(layer, Learner)]
+    starts = [*places[1:], len(network.layers)]
+    # a batch norm or whitening before a learner is part of what the block before hands on
+    return [network.names[i - 1] for i in starts]
+
+
+def _fraction(function: str, share: float) -> float:
+    if checks.positive(function, "fractions", share) > 1:
+        raise ValueError(f"{function}: fractions must be above 0 and at most 1, got {share}; 0.01 is 1 %.")
+    return float(share)
+
+
+class _Book:
+    """The results so far, in memory and in a file."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self._path = folder / RESULTS
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = json.loads(json.dumps(settings))
+        self.results: dict[str, Any] = {"settings": settings, "sources": {}}
+        if self._path.exists():
+            before = json.loads(self._path.read_text("utf-8"))
+            if before["settings"] != settings:
+                raise ValueError(f"evaluate: {folder} holds another evaluation; name another folder, or remove it.")
+            self.results = before
+
+    def source(self, source: Source) -> dict[str, Any]:
+        """Return the results of a source, to be changed."""
+        new: dict[str, Any] = {
+            "features": source.size,
+            "cells": source.cells,
+            "runs": [],
+            "confusion": None,
+            "retrieval": None,
+        }
+        entry: dict[str, Any] = self.results["sources"].setdefault(source.name, new)
+        return entry
+
+    def missing(self, name: str, shares: list[float], seeds: int) -> list[tuple[float, int]]:
+        """Return the (fraction, seed) that a source has no figure for."""
+        entry = self.results["sources"].get(name, {"runs": []})
+        done = {(run["labels"], run["seed"]) for run in entry["runs"]}
+        wanted = [(share, seed) for share in shares for seed in range(1 if share == 1 else seeds)]
+        return [key for key in wanted if key not in done]
+
+    def complete(self, name: str, shares: list[float], seeds: int, queries: int) -> bool:
+        """Return True if nothing is left to do for a source."""
+        entry = self.results["sources"].get(name)
+        looked_up = entry is not None and (not queries or entry["retrieval"] is not None)
+        return looked_up and not self.missing(name, shares, seeds)
+
+    def save(self) -> None:
+        """Write the file."""
+        text = json.dumps(self.results, indent=1) + "\n"
+        write_atomically(self._path, lambda temporary: _write(temporary, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def _from_arrays(
+    source: Source,
+    data: tuple[Array, Any, Array, Any],
+    shares: list[float],
+    seeds: int,
+    readout: Any,
+    how: str,
+    queries: int,
+    book: _Book,
+    tell: Callable[[str], None],
+) -> None:
+    """Measure a source whose features are in memory."""
+    rows, labels, test_rows, test_labels = data
+    entry = book.source(source)
+    for share, seed in book.missing(source.name, shares, seeds):
+        tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}")
+        chosen = labelled_subset(labels, share, seed, how)
+        model = make_readout(readout, seed).fit(rows[chosen], labels[chosen])
+        scores = _scores(model, test_rows)
+        _note(entry, share, seed, scores, test_labels, model.classes_)
+        book.save()
+    if queries and entry["retrieval"] is None:
+        tell(f"{source.name}: retrieval")
+        asked = np.random.default_rng(0).permutation(len(test_rows))[:queries]
+        entry["retrieval"] = {
+            metric: {
+                "k": list(found.k),
+                "precision": [100 * value for value in found.precision],
+                "map": [100 * value for value in found.mean_average_precision],
+            }
+            for metric in ("euclidean", "hamming")
+            for found in [retrieval_scores(rows, labels, test_rows[asked], test_labels[asked], metric=metric)]
+        }
+        book.save()
+
+
+def _from_stream(
+    source: Source,
+    train: Any,
+    test: Any,
+    shares: list[float],
+    seeds: int,
+    readout: Any,
+    how: str,
+    book: _Book,
+    tell: Callable[[str], None],
+) -> None:
+    """Measure a source whose features are made again for each readout."""
+    if readout != "ridge":
+        raise ValueError(
+            f'evaluate: the features of {source.name} do not fit memory, which only readout="ridge" can do without; '
+            "raise memory, or lower features."
+        )
+    labels = np.concatenate([classes for _, classes in train])
+    entry = book.source(source)
+    for share, seed in book.missing(source.name, shares, seeds):
+        tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}, from the stream")
+        keep = np.zeros(len(labels), bool)
+        keep[labelled_subset(labels, share, seed, how)] = True
+        model: RidgeReadout = make_readout("ridge", seed)
+        model.fit_stream(OneSource(source, train, keep))
+        pairs = [(_scores(model, rows), classes) for rows, classes in OneSource(source, test)]
+        scores, classes = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        _note(entry, share, seed, scores, classes, model.classes_)
+        entry["retrieval"] = {}
+        book.save()
+
+
+def _scores(model: Any, rows: Array) -> Array:
+    """Return the score of each class (n, classes)."""
+    scores = model.decision_function(rows) if hasattr(model, "decision_function") else model.predict_proba(rows)
+    scores = backend.to_device(scores, "cpu")
+    return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
+
+
+def _note(entry: dict[str, Any], share: float, seed: int, scores: Array, labels: Any, classes: Any) -> None:
+    top5 = 100 * top_k_accuracy(scores, labels, min(5, len(classes)), classes)
+    run = {"labels": share, "seed": seed, "top1": 100 * top_k_accuracy(scores, labels, 1, classes), "top5": top5}
+    entry["runs"].append(run)
+    if share == max(other["labels"] for other in entry["runs"]):
+        entry["confusion"] = confusion_matrix(labels, classes[scores.argmax(axis=1)]).tolist()
+
+
+def _first_images(train: Any) -> Array:
+    """Return the first images of the stream."""
+    found, count = [], 0
+    for images, _ in train:
+        found.append(images)
+        count += len(images)
+        if count >= _BASELINE_IMAGES:
+            break
+    return np.concatenate(found)
+
+
+def _bytes(sources: Sequence[Source], images: int) -> int:
+    return sum(source.size * source.network.site.dtype.itemsize * images for source in sources)
+
+
+def _groups(sources: list[Source], images: int, room: int) -> list[list[Source]]:
+    """Return the sources of one network in groups whose features fit the memory together."""
+    groups: list[list[Source]] = []
+    for source in sources:
+        if groups and _bytes([*groups[-1], source], images) <= room:
+            groups[-1].append(source)
+        else:
+            groups.append([source])
+    return groups

@@ -1,0 +1,75 @@
+"""Accuracy, and what several seeds say about it."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+from sklearn.metrics import confusion_matrix
+
+from hebbcore import backend, checks
+from hebbcore.evaluation.batches import as_features, as_labels
+
+__all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
+
+
+class Interval(NamedTuple):
+    """A mean and the half width of its confidence interval; prints as "76.1 ± 0.4"."""
+
+    mean: float
+    half_width: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} ± {self.half_width:.1f}"
+
+
+def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) -> float:
+    """Return the share of rows whose class is among the k largest scores; of equal scores the lower class comes first.
+
+    scores: (n, classes), NumPy or CuPy, as decision_function or predict_proba give them for more than two classes.
+    labels: (n,). classes: (classes,) labels of the columns, as an estimator's classes_; None: 0, 1, ….
+
+    Raises ValueError or TypeError for arguments that do not fit each other, or a label without a column. scikit-learn's
+    top_k_accuracy_score differs in ties, where it prefers the higher class, against its own predict.
+    """
+    function = "top_k_accuracy"
+    array = backend.to_device(as_features(function, "scores", scores), "cpu")
+    truth = as_labels(function, "labels", labels, len(array), "scores")
+    columns = array.shape[1]
+    k = checks.integer(function, "k", k, 1)
+    if k > columns:
+        raise ValueError(f"{function}: k must be at most the number of classes ({columns}), got {k}.")
+    names = np.arange(columns) if classes is None else np.asarray(classes)
+    if names.shape != (columns,):
+        raise ValueError(f"{function}: classes must name the {columns} columns of scores, got shape {names.shape}.")
+    order = np.argsort(names)
+    places = order[np.minimum(np.searchsorted(names, truth, sorter=order), columns - 1)]
+    if not np.array_equal(names[places], truth):
+        missing = truth[names[places] != truth][:1]
+        raise ValueError(
+            f"{function}: label {missing.item()!r} has no column of scores; pass the estimator's classes_ as classes=, "
+            "and score labels that it was fitted to."
+        )
+    own = array[np.arange(len(array)), places][:, None]
+    lower = np.arange(columns) < places[:, None]
+    before = ((array > own) | ((array == own) & lower)).sum(axis=1)
+    return float((before < k).mean())
+
+
+def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
+    """Return the mean of independent runs and the half width of Student's t interval around it.
+
+    values: one figure for each seed. A single one says nothing of the spread: its half width is infinite.
+    confidence: probability that such an interval holds the true mean, if the figures are normally distributed.
+    Raises ValueError or TypeError for no values, or any that is no finite number.
+    """
+    function = "mean_interval"
+    figures = np.array([checks.real(function, "values", value) for value in values])
+    if not len(figures):
+        raise ValueError(f"{function}: values must hold at least one figure, got none.")
+    if not 0 < checks.real(function, "confidence", confidence) < 1:
+        raise ValueError(f"{function}: confidence must be between 0 and 1, got {confidence}.")
+    if len(figures) == 1:
+        return Interval(float(figures[0]), float("inf"))
+    error = figures.std(ddof=1) / len(figures) ** 0.5
+    return Interval(float(figures.mean()), float(stdtrit(len(figures) - 1, (1 + confidence) / 2) * error))

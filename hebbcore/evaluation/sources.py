@@ -1,0 +1,152 @@
+"""What is evaluated: features of a network's layer, or of a baseline, over a labelled stream."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hebbcore import backend
+from hebbcore.backend import Array
+from hebbcore.evaluation.baselines import kmeans_centres, principal_components, random_filters, random_patches
+from hebbcore.extract import pool_to_grid
+from hebbcore.layers import Conv, Flatten, Layer, Triangle, Whiten
+from hebbcore.network import Network
+
+BASELINES = ("pixels", "random filters", "random whitened patches", "k-means", "pca")
+_PATCHES = 100_000  # that a baseline's filters are learned from
+_CONTRAST, _EPSILON = 10 / 255**2, 0.1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Features to evaluate: the output of a layer, averaged over cells × cells where cells is not None."""
+
+    name: str
+    network: Network
+    layer: str
+    cells: int | None
+    size: int  # features of an image
+
+    @classmethod
+    def of(cls, name: str, network: Network, layer: str, most: int) -> "Source":
+        """Return the source whose grid has as many cells as make at most `most` features."""
+        shape = network.shapes[network.index_of("evaluate", layer)]
+        if len(shape) == 1 or math.prod(shape) <= most:
+            return cls(name, network, layer, None, math.prod(shape))
+        cells = max(1, min(*shape[:2], math.isqrt(most // shape[2])))
+        return cls(name, network, layer, cells, cells * cells * shape[2])
+
+
+class FeatureBatches:
+    """Re-iterable (features of each source, labels) of a stream, in its order; rows where keep is not set left out."""
+
+    def __init__(self, sources: Sequence[Source], stream: Iterable[Any], keep: Any = None) -> None:
+        self._sources, self._stream, self._keep = sources, stream, keep
+
+    def __iter__(self) -> Iterator[tuple[list[Array], Any]]:
+        network = self._sources[0].network
+        done = 0
+        for images, labels in self._stream:
+            kept = slice(None)
+            if self._keep is not None:
+                kept = self._keep[done : done + len(labels)]
+            done += len(labels)
+            if len(labels[kept]):
+                outputs = network.features(images[kept], [source.layer for source in self._sources])
+                yield [_flat(outputs[source.layer], source.cells) for source in self._sources], labels[kept]
+
+
+class OneSource:
+    """Re-iterable (features, labels) of a single source, for classifiers that learn from streams."""
+
+    def __init__(self, source: Source, stream: Iterable[Any], keep: Any = None) -> None:
+        self._batches = FeatureBatches([source], stream, keep)
+
+    def __iter__(self) -> Iterator[tuple[Array, Any]]:
+        for features, labels in self._batches:
+            yield features[0], labels
+
+
+def collect(sources: Sequence[Source], stream: Any) -> tuple[list[Array], Any]:
+    """Return all features of each source (n, size), and the labels (n,)."""
+    features = [np.empty((stream.images, source.size), source.network.site.dtype) for source in sources]
+    labels = np.empty(stream.images, np.int64)
+    done = 0
+    for outputs, classes in FeatureBatches(sources, stream):
+        rows = slice(done, done + len(classes))
+        for mine, output in zip(features, outputs, strict=True):
+            mine[rows] = backend.to_device(output, "cpu")
+        labels[rows] = classes
+        done = rows.stop
+    return [mine[:done] for mine in features], labels[:done]
+
+
+def _flat(output: Array, cells: int | None) -> Array:
+    pooled = output if cells is None else pool_to_grid(output, cells)
+    return pooled.reshape(len(pooled), -1)
+
+
+def baseline(name: str, like: Network, images: Array, seed: int) -> tuple[Network, str]:
+    """Return a baseline as a network of its own, and the layer to evaluate.
+
+    like: gives the shape of images, and by its first convolution the kernel and the number of units; a dense first
+    layer counts as 96 units of 5 × 5. images: (n, H, W, C), from which filters are learned. Each but pixels is a
+    convolution and Triangle; patches of the last three but pca are contrast normalised and whitened.
+    """
+    assert like.image_shape is not None
+    shape, device = like.image_shape, like.site.device
+    if name == "pixels" or len(shape) != 3:
+        return Network([Flatten(name="pixels")], shape, device=device), "pixels"
+    first = next(iter(like.learners.values()))
+    size = _kernel_of(like) or (min(5, shape[0]), min(5, shape[1]))
+    units = first.units if isinstance(first, Conv) else 96
+    generator = np.random.default_rng(seed)
+    whiten = name in ("random whitened patches", "k-means")
+    layers: list[Layer] = []
+    if whiten:
+        layers = [Whiten(size, epsilon=_EPSILON, contrast=_CONTRAST), Conv(units, 1, "hardwta"), Triangle()]
+    else:
+        units = min(units, math.prod(size) * shape[2]) if name == "pca" else units
+        layers = [Conv(units, size, "hardwta"), Triangle()]
+    network = Network(layers, shape, device=device)
+    if whiten:
+        network.layers[0].observe(backend.to_device(images, device))
+        network.layers[0].settle()
+    conv = next(iter(network.learners.values()))
+    patches = _patches(network, images, generator) if name != "random filters" else None
+    filters = {
+        "random filters": lambda: random_filters(units, math.prod(size) * shape[2], generator),
+        "random whitened patches": lambda: random_patches(patches, units, generator),
+        "k-means": lambda: kmeans_centres(patches, units, seed),
+        "pca": lambda: principal_components([patches], units),
+    }[name]()
+    conv.restore({"weights": backend.to_device(filters.reshape(conv.weights.shape), device)})
+    return network, network.names[-1]
+
+
+def _kernel_of(network: Network) -> tuple[int, int] | None:
+    """Return the size of the patches that the first layer with weights sees, in pixels; None if they are none."""
+    for layer in network.layers:
+        if isinstance(layer, Whiten):
+            return None if layer.kernel_size is None else tuple(layer.kernel_size)
+        if isinstance(layer, Conv):
+            return tuple(layer.kernel_size)
+    return None
+
+
+def _patches(network: Network, images: Array, generator: np.random.Generator) -> Array:
+    """Return random patches of images, whitened if the network does so: the rows that its convolution sees."""
+    from hebbcore.patches import im2col
+
+    conv = next(iter(network.learners.values()))
+    positions = math.prod(network.shapes[network.index_of("evaluate", conv.name)][:2])
+    count = min(len(images), max(1, 4 * _PATCHES // positions))
+    chosen = images[generator.choice(len(images), count, replace=False)]
+    if isinstance(network.layers[0], Whiten):
+        rows = network.transform(chosen, network.names[0]).reshape(-1, conv.weights.shape[3])
+    else:
+        rows = im2col(chosen, conv.weights.shape[1:3])
+    rows = backend.to_device(rows, "cpu")
+    return rows[generator.choice(len(rows), min(len(rows), _PATCHES), replace=False)]
