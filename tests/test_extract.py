@@ -407,6 +407,12 @@ def test_the_state_of_other_arrays_is_refused(data, change, differs):
         loaders.ArrayStream(*change(*data)).restore(state)
 
 
+@pytest.mark.parametrize("labels", [np.zeros((3, 1), int), np.zeros(3), np.array([b"cat"] * 3), np.zeros(3, bool)])
+def test_labels_are_integers(labels):
+    with pytest.raises(ValueError, match=r"ArrayStream: labels must be \(n,\) integers, got \(3,"):
+        loaders.ArrayStream(np.zeros((3, 2, 2, 1), np.uint8), labels)
+
+
 @pytest.mark.parametrize(
     ("count", "labels", "batch_size", "message"),
     [
