@@ -73,25 +73,31 @@ def extract_features(
     features, labels = _arrays(partial)
     stream.restore({**settings["data"], "batch": batch})
     saved = time.monotonic()
-    for images, classes in stream:
-        output = network.transform(images, name)
-        if pool is not None:
-            output = pool_to_grid(output, pool)
-        some = backend.to_device(output, "cpu")
-        with np.errstate(over="ignore"):
-            features[done : done + len(some)] = some
-        if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
-            raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
-        labels[done : done + len(some)] = classes
-        batch += 1
-        done += len(some)
-        if time.monotonic() - saved >= _SAVE_SECONDS:
-            features.flush()
-            labels.flush()
-            _note(note, settings, batch, done)
-            saved = time.monotonic()
-        if progress is not None:
-            progress(done)
+    try:
+        for images, classes in stream:
+            output = network.transform(images, name)
+            if pool is not None:
+                output = pool_to_grid(output, pool)
+            some = backend.to_device(output, "cpu")
+            with np.errstate(over="ignore"):
+                features[done : done + len(some)] = some
+            if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
+                raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
+            labels[done : done + len(some)] = classes
+            batch += 1
+            done += len(some)
+            if time.monotonic() - saved >= _SAVE_SECONDS:
+                features.flush()
+                labels.flush()
+                _note(note, settings, batch, done)
+                saved = time.monotonic()
+            if progress is not None:
+                progress(done)
+    except Exception:
+        if not done:  # nothing to go on from, and in the way of other settings
+            partial.unlink()
+            note.unlink()
+        raise
     if done != count:
         raise ValueError(f"{function}: the stream gave {done} images instead of {count}.")
     features.flush()
