@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hebbcore.files import write_atomically
 from hebbcore.network import Network
 
 DTYPES = ("float32", "float16")
-_SAVE_IMAGES = 4096  # between notes of how far it got
+_SAVE_SECONDS = 10.0  # between notes of how far it got
 
 
 def extract_features(
@@ -71,26 +72,32 @@ def extract_features(
     batch, done = _begin(function, partial, note, settings, count, shape)
     features, labels = _arrays(partial)
     stream.restore({**settings["data"], "batch": batch})
-    saved = done
-    for images, classes in stream:
-        output = network.transform(images, name)
-        if pool is not None:
-            output = pool_to_grid(output, pool)
-        some = backend.to_device(output, "cpu")
-        with np.errstate(over="ignore"):
-            features[done : done + len(some)] = some
-        if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
-            raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
-        labels[done : done + len(some)] = classes
-        batch += 1
-        done += len(some)
-        if done - saved >= _SAVE_IMAGES:
-            features.flush()
-            labels.flush()
-            _note(note, settings, batch, done)
-            saved = done
-        if progress is not None:
-            progress(done)
+    saved = time.monotonic()
+    try:
+        for images, classes in stream:
+            output = network.transform(images, name)
+            if pool is not None:
+                output = pool_to_grid(output, pool)
+            some = backend.to_device(output, "cpu")
+            with np.errstate(over="ignore"):
+                features[done : done + len(some)] = some
+            if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
+                raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
+            labels[done : done + len(some)] = classes
+            batch += 1
+            done += len(some)
+            if time.monotonic() - saved >= _SAVE_SECONDS:
+                features.flush()
+                labels.flush()
+                _note(note, settings, batch, done)
+                saved = time.monotonic()
+            if progress is not None:
+                progress(done)
+    except Exception:
+        if not done:  # nothing to go on from, and in the way of other settings
+            partial.unlink()
+            note.unlink()
+        raise
     if done != count:
         raise ValueError(f"{function}: the stream gave {done} images instead of {count}.")
     features.flush()

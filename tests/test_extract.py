@@ -93,9 +93,7 @@ def test_what_does_not_fit_float16_is_told(stream, tmp_path):
     network["huge"].weights *= 1e9
     with pytest.raises(OverflowError, match=r'extract: a feature of huge does not fit float16; use dtype="float32"'):
         extract_features(network, stream, tmp_path / "f.h5", dtype="float16")
-    with pytest.raises(ValueError, match=r"f.h5.partial is of another extraction; finish that one, or remove it"):
-        extract_features(network, stream, tmp_path / "f.h5")
-    (tmp_path / "f.h5.partial").unlink()
+    assert names(tmp_path) == []
     assert contents(extract_features(network, stream, tmp_path / "f.h5"))[0].max() > 65504
 
 
@@ -155,6 +153,13 @@ def test_images_of_another_shape_leave_nothing_behind(network, tmp_path):
     stream = loaders.ArrayStream(*make_arrays(5, 8, 9))
     with pytest.raises(ValueError, match=r"extract: images must be \(8, 10, 3\), as the network .*, got \(8, 9, 3\)"):
         extract_features(network, stream, tmp_path / "f.h5")
+    assert names(tmp_path) == []
+
+
+def test_images_that_cannot_be_read_leave_nothing_behind(network, tmp_path):
+    images, labels = make_arrays(5)
+    with pytest.raises(ValueError, match=r"transform: images must be uint8 .* got int64"):
+        extract_features(network, loaders.ArrayStream(images.astype(np.int64), labels), tmp_path / "f.h5")
     assert names(tmp_path) == []
 
 
@@ -230,7 +235,7 @@ def stop_after(network, stream, path, batches, **options):
 
 @pytest.mark.parametrize("kind", ["arrays", "shards"])
 def test_an_extraction_goes_on_where_it_was_noted(network, data, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(extract, "_SAVE_IMAGES", 16)
+    monkeypatch.setattr(extract, "_SAVE_SECONDS", 0)
     if kind == "shards":
         loaders.write_shards(data, tmp_path / "shards", shard_bytes=4000)
 
@@ -245,10 +250,10 @@ def test_an_extraction_goes_on_where_it_was_noted(network, data, tmp_path, monke
     stop_after(network, one, path, 5)
     assert not path.exists()
     note = json.loads((tmp_path / "f.h5.progress").read_text())
-    assert (note["batch"], note["done"]) == (4, 32)
+    assert (note["batch"], note["done"]) == (5, 40)
     seen = []
     extract_features(network, one, path, progress=seen.append)  # with the stream that was left in the middle
-    assert seen == [40, 48, 50]
+    assert seen == [48, 50]
     assert path.read_bytes() == whole
     assert not (tmp_path / "f.h5.progress").exists()
     path.unlink()
@@ -282,7 +287,7 @@ def kill_at_a_random_moment(network, data, path, seconds):
     if child == 0:
         status = 1
         try:
-            extract._SAVE_IMAGES = 8
+            extract._SAVE_SECONDS = 0
             slow = lambda done: time.sleep(0.002)  # noqa: E731
             extract_features(network, loaders.ArrayStream(*data, batch_size=8), path, layer="bn1", progress=slow)
             status = 0
@@ -405,6 +410,12 @@ def test_the_state_of_other_arrays_is_refused(data, change, differs):
     state = loaders.ArrayStream(*data, 8).state()
     with pytest.raises(ValueError, match=rf"the state belongs to other arrays \({differs} differ\)"):
         loaders.ArrayStream(*change(*data)).restore(state)
+
+
+@pytest.mark.parametrize("labels", [np.zeros((3, 1), int), np.zeros(3), np.array([b"cat"] * 3), np.zeros(3, bool)])
+def test_labels_are_integers(labels):
+    with pytest.raises(ValueError, match=r"ArrayStream: labels must be \(n,\) integers, got \(3,"):
+        loaders.ArrayStream(np.zeros((3, 2, 2, 1), np.uint8), labels)
 
 
 @pytest.mark.parametrize(

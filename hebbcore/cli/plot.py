@@ -29,7 +29,7 @@ def _plot(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     filters = plots.first_filters(network)
     if filters is None:
-        print("no filters to draw: the first layer that learns does not see images of 1 or 3 channels")
+        print("no filters to draw: the first layer that learns sees no plain images of 1 or 3 channels")
     else:
         plots.save_filters(filters, folder / "filters.png")
         print(folder / "filters.png")

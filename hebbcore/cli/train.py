@@ -103,7 +103,8 @@ def _print(record: Record) -> None:
     layers = record["layers"].items()
     changes = ", ".join(f"{name} {layer['change']:.1e}" for name, layer in layers if layer["change"] is not None)
     print(
-        f"epoch {record['epoch'] + 1}, {record['images']:,} images, {record['images_per_second']:.0f} img/s{time_left}"
+        f"epochs done: {record['epoch']}, {record['images']:,} images, {record['images_per_second']:.0f} img/s"
+        + time_left
         + (f"; change {changes}" if changes else ""),
         file=sys.stderr, flush=True,
     )  # fmt: skip
