@@ -482,7 +482,7 @@ def test_which_filters_can_be_drawn(layers, shape, drawn):
 
 
 def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
-    plots.save_filters(np.ones((5, 2, 3, 1), np.float32), tmp_path / "f.png", columns=2, scale=1)
+    (tmp_path / "f.png").write_bytes(plots.filters_png(np.ones((5, 2, 3, 1), np.float32), columns=2, scale=1))
     with Image.open(tmp_path / "f.png") as picture:
         pixels = np.asarray(picture)
     assert pixels.shape == (3 * 4 + 2, 2 * 5 + 2, 3)

