@@ -481,6 +481,11 @@ def test_which_filters_can_be_drawn(layers, shape, drawn):
     assert (None if filters is None else filters.shape) == drawn
 
 
+def test_a_failure_before_the_first_step_does_not_bind_the_folder(place, call, fails):
+    fails("train run.toml --out a --set network.image_shape=[9,9,3]")
+    call("train run.toml --out a --set network.image_shape=[8,8,3]")
+
+
 def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
     (tmp_path / "f.png").write_bytes(plots.filters_png(np.ones((5, 2, 3, 1), np.float32), columns=2, scale=1))
     with Image.open(tmp_path / "f.png") as picture:

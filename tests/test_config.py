@@ -96,9 +96,7 @@ WRONG = {  # text of the file: the whole message
     f"{DATA}{LAYERS}[]": "network: layers must not be empty.",
     f"{DATA}{LAYERS}3": "network.layers must be tables, [[network.layers]], got 3.",
     f"{DATA}{LAYERS}[3]": "network.layers[0] must be a table with type = …, got 3.",
-    f"{DATA}{LAYERS}[{{}}]": (
-        "network.layers[0].type is missing; it is one of conv, dense, pool, gridpool, batchnorm, triangle, split, power, whiten, flatten."
-    ),
+    f"{DATA}{LAYERS}[{{}}]": (f"network.layers[0].type is missing; it is one of {', '.join(hebbcore.LAYERS)}."),
     f'{DATA}{LAYERS}[{{type = "flatten"}}]\nrule = "hpca"': (
         "network.rule goes with a preset; layers have rules of their own."
     ),
@@ -324,8 +322,8 @@ def test_layers_survive_their_table():
         hebbcore.Conv(3, (2, 3), hebbcore.KWTA(2), stride=2, padding=(0, 1), padding_mode="reflect", name="a"),
         hebbcore.Dense(3, "krotov", learning_rate=0.5), hebbcore.Pool(3, 2, 1, "average"),
         hebbcore.BatchNorm(modified=True, momentum=0.2), hebbcore.Triangle(0.7), hebbcore.Flatten(),
-        hebbcore.Whiten(3, epsilon=0.2, contrast=None), hebbcore.Split(0.3), hebbcore.Power(0.25),
-        hebbcore.GridPool((2, 1), "max"),
+        hebbcore.Whiten(3, epsilon=0.2, contrast=None), hebbcore.GridPool((2, 3), "max"), hebbcore.Split(0.1),
+        hebbcore.Power(0.3),
     ]  # fmt: skip
     assert {type(layer) for layer in layers} == set(hebbcore.LAYERS.values())
     for layer in layers:

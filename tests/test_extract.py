@@ -158,7 +158,7 @@ def test_images_of_another_shape_leave_nothing_behind(network, tmp_path):
 
 def test_images_that_cannot_be_read_leave_nothing_behind(network, tmp_path):
     images, labels = make_arrays(5)
-    with pytest.raises(ValueError, match=r"transform: images must be uint8 .* got int64"):
+    with pytest.raises(TypeError, match=r"transform: images must be uint8 .* got int64"):
         extract_features(network, loaders.ArrayStream(images.astype(np.int64), labels), tmp_path / "f.h5")
     assert names(tmp_path) == []
 
