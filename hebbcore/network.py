@@ -60,9 +60,12 @@ class Network:
             self.build(image_shape)
 
     def build(self, image_shape: Sequence[int]) -> None:
-        """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or it is built."""
+        """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any."""
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
+        for name, learner in self.learners.items():
+            if learner.weights is not None:
+                raise ValueError(f"Network: {name} has weights of another network; make new layers for each.")
         shape = _image_shape("Network", image_shape)
         shapes = [shape]
         for layer in self.layers:
