@@ -193,21 +193,23 @@ def read(function: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with h5py.File(path, "r") as file:
             kind, version, digest = (file.attrs.get(key) for key in ("format", "version", "digest"))
-            if kind == FORMAT and version == VERSION:
+            known = isinstance(kind, str) and kind == FORMAT
+            if known and version == VERSION:
                 text = file["header"][...]
                 if "arrays" in file:
                     file["arrays"].visititems(take)
+                sound = digest == _digest(text, arrays)
     except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # a damaged file can make h5py raise almost anything
         raise ValueError(
             f"{function}: {path} is damaged or no checkpoint of hebbcore ({type(error).__name__}: {error})."
         ) from error
-    if kind != FORMAT:
+    if not known:
         raise ValueError(f"{function}: {path} is an HDF5 file, but no checkpoint of hebbcore.")
     if version != VERSION:
         raise ValueError(f"{function}: {path} has version {version} of the format; this hebbcore reads {VERSION}.")
-    if digest != _digest(text, arrays):
+    if not sound:
         raise ValueError(f"{function}: {path} is damaged: its contents do not match its digest.")
     return json.loads(text.tobytes()), arrays
 

@@ -116,7 +116,9 @@ class Config:
             return Network(layers, given.image_shape, **options)
         except (TypeError, ValueError) as error:
             text = str(error)
-            raise type(error)(text if text.startswith("config:") else f"config: network: {text}") from None
+            if not text.startswith("config:"):
+                text = f"config: network: {text.removeprefix('Network: ').removeprefix('preset: ')}"
+            raise type(error)(text) from None
 
     def table(self) -> dict[str, Any]:
         """Return the effective configuration, defaults and all, as JSON types."""
@@ -132,11 +134,13 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
 
     Raises ValueError or TypeError naming the file or the key's path, OSError if the file cannot be read.
     """
-    text = path.read_text("utf-8")
     try:
+        text = path.read_text("utf-8")
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(f"config: {path} is not valid {path.suffix.lstrip('.').upper() or 'TOML'}: {error}.") from None
+    if not isinstance(table, dict):
+        raise TypeError(f"config: {path} must hold a table, got {table!r}.")
     for change in changes:
         _change(table, change)
     return config_of(table)

@@ -79,8 +79,8 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.network_ = self._network(images.shape[1:], self._seed, precision)
         if self.network_.image_shape is None:
             self.network_.build(images.shape[1:])
-        names = self.network_.names
-        self._n_features_out = math.prod(self.network_.shapes[names.index(self._layer() or names[-1])])
+        place = self.network_.index_of(type(self).__name__, self._layer() or self.network_.names[-1])
+        self._n_features_out = math.prod(self.network_.shapes[place])
 
     def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""

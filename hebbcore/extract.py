@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hebbcore.files import write_atomically
 from hebbcore.network import Network
 
 DTYPES = ("float32", "float16")
-_SAVE_IMAGES = 4096  # between notes of how far it got
+_SAVE_SECONDS = 10.0  # between notes of how far it got
 
 
 def extract_features(
@@ -30,7 +31,7 @@ def extract_features(
     """Write a layer's output for every image of a stream to an HDF5 file, and return its path.
 
     stream: unshuffled batches of (images, labels) with state() and restore(), such as a loaders.ShardStream; its
-        `images` says how many there are.
+        `images` and `image_shape` say how many there are and of what shape.
     layer: a name in network.names; None: the last. dtype: "float32" or "float16". pool: average the output over a grid
     of pool × pool cells first. progress: called with the number of images written so far.
 
@@ -49,41 +50,54 @@ def extract_features(
         if len(shape) != 3 or pool > min(shape[:2]):
             raise ValueError(f"{function}: pool must be at most the sides of {name}'s output {shape}, got {pool}.")
         shape = (pool, pool, shape[2])
+    if tuple(stream.image_shape) != network.image_shape:
+        raise ValueError(
+            f"{function}: images must be {network.image_shape}, as the network was made for, got "
+            f"{tuple(stream.image_shape)}."
+        )
     path = Path(path)
     count = int(stream.images)
     settings = {
         "layer": name, "dtype": dtype, "pool": pool, "images": count, "shape": list(shape),
-        "weights": checkpoint.digest_of(network), "data": stream.state(),
+        "weights": checkpoint.digest_of(network), "data": {**stream.state(), "epoch": 0, "batch": 0},
     }  # fmt: skip
     settings = json.loads(json.dumps(settings))
+    partial, note = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.progress")
     if path.exists():
         if _settings_of(path) == settings:
+            note.unlink(missing_ok=True)  # a kill may have left it
             return path
         raise FileExistsError(f"{function}: {path} exists and holds something else; remove it or name another file.")
-    partial, note = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.progress")
+    path.parent.mkdir(parents=True, exist_ok=True)
     batch, done = _begin(function, partial, note, settings, count, shape)
     features, labels = _arrays(partial)
-    stream.restore({**stream.state(), "batch": batch})
-    saved = done
-    for images, classes in stream:
-        output = network.transform(images, name)
-        if pool is not None:
-            output = pool_to_grid(output, pool)
-        some = backend.to_device(output, "cpu")
-        with np.errstate(over="ignore"):
-            features[done : done + len(some)] = some
-        if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
-            raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
-        labels[done : done + len(some)] = classes
-        batch += 1
-        done += len(some)
-        if done - saved >= _SAVE_IMAGES:
-            features.flush()
-            labels.flush()
-            _note(note, settings, batch, done)
-            saved = done
-        if progress is not None:
-            progress(done)
+    stream.restore({**settings["data"], "batch": batch})
+    saved = time.monotonic()
+    try:
+        for images, classes in stream:
+            output = network.transform(images, name)
+            if pool is not None:
+                output = pool_to_grid(output, pool)
+            some = backend.to_device(output, "cpu")
+            with np.errstate(over="ignore"):
+                features[done : done + len(some)] = some
+            if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
+                raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
+            labels[done : done + len(some)] = classes
+            batch += 1
+            done += len(some)
+            if time.monotonic() - saved >= _SAVE_SECONDS:
+                features.flush()
+                labels.flush()
+                _note(note, settings, batch, done)
+                saved = time.monotonic()
+            if progress is not None:
+                progress(done)
+    except Exception:
+        if not done:  # nothing to go on from, and in the way of other settings
+            partial.unlink()
+            note.unlink()
+        raise
     if done != count:
         raise ValueError(f"{function}: the stream gave {done} images instead of {count}.")
     features.flush()
@@ -127,16 +141,20 @@ def _begin(
         if before["settings"] != settings:
             raise ValueError(f"{function}: {partial} is of another extraction; finish that one, or remove it.")
         return before["batch"], before["done"]
+    note.unlink(missing_ok=True)  # of another file: it must not speak for this one
     with h5py.File(partial, "w") as file:
         # early: all space is there from the beginning, so that the arrays can be mapped and no kill tears the file
         for name, size, dtype in (("features", (count, *shape), settings["dtype"]), ("labels", (count,), "int64")):
             plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            plan.set_obj_track_times(False)  # the same features make the same file
             h5py.h5d.create(
                 file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(size), plan
             )
         file.attrs["settings"] = json.dumps(settings)
+    with partial.open("r+b") as whole:  # else a full disk kills the process while it writes to the map
+        os.posix_fallocate(whole.fileno(), 0, partial.stat().st_size)
     _note(note, settings, 0, 0)
     return 0, 0
 

@@ -134,6 +134,7 @@ def fit(
             first = next(peek)
         if network.image_shape is None:
             network.build(first.shape[1:])
+        network.fit_images("fit", first)  # before a checkpoint: its folder would refuse the right network
         folder = None if run is None else Path(run)
         training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
         if folder is None:

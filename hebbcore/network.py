@@ -63,9 +63,9 @@ class Network:
         """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any."""
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
-        for name, learner in self.learners.items():
+        for learner in self.learners.values():
             if learner.weights is not None:
-                raise ValueError(f"Network: {name} has weights of another network; make new layers for each.")
+                raise ValueError(f"Network: {learner.name} has weights of another network; make new layers for each.")
         shape = _image_shape("Network", image_shape)
         shapes = [shape]
         for layer in self.layers:
@@ -245,7 +245,7 @@ def _name(function: str, layers: Sequence[Layer]) -> list[str]:
     """Give the layers without a name one, and return all names."""
     taken = [layer.name for layer in layers if layer.name]
     for name in taken:
-        if not name.replace("-", "_").isidentifier():
+        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
             raise ValueError(f"{function}: a layer's name must be letters, digits, - and _, got {name!r}.")
         if taken.count(name) > 1:
             raise ValueError(f"{function}: two layers are named {name!r}; names must differ.")

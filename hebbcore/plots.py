@@ -91,5 +91,5 @@ def save_curves(run: Path, path: Path) -> None:
                 axis.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 20 else "")
         axis.set(title=title, xlabel="images", yscale=scale)
         axis.grid(alpha=0.3)
-    axes[0, 0].legend()
+    axes[0, 1].legend()  # the norms are in every record; a change is measured every log_seconds only
     figure.savefig(path, dpi=120)

@@ -28,9 +28,16 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
         if field.default is field.default_factory is dataclasses.MISSING and name not in table:
             raise ValueError(f"{where}: {_join(path, name)} is missing.")
     try:
-        return kind(**{key: None if value == "none" else value for key, value in table.items()})
+        return kind(
+            **{key: None if value == "none" and _optional(fields[key]) else value for key, value in table.items()}
+        )
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {_place(str(error), path, kind, list(fields))}") from None
+
+
+def _optional(field: "dataclasses.Field[Any]") -> bool:
+    """Return True for a field that may be None, which TOML has no word for; to others "none" is a word like any."""
+    return field.default is None or "None" in str(field.type)
 
 
 def _place(message: str, path: str, kind: type, fields: list[str]) -> str:

@@ -13,8 +13,8 @@ Array = npt.NDArray[Any]
 class ArrayStream:
     """Batches of (images, labels) in order; every `for` loop is the next epoch.
 
-    images: (n, H, W, C). labels: (n,). batch_size: images a batch; the last one may be smaller.
-    Raises ValueError if the lengths differ or there are no images.
+    images: (n, H, W, C). labels: (n,), integers. batch_size: images a batch; the last one may be smaller.
+    Raises ValueError if the lengths differ, there are no images, or labels are something else.
     """
 
     def __init__(self, images: Array, labels: Array, batch_size: int = 64) -> None:
@@ -22,6 +22,8 @@ class ArrayStream:
             raise ValueError(
                 f"ArrayStream: images and labels must have one length above 0, got {len(images)} and {len(labels)}"
             )
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(f"ArrayStream: labels must be (n,) integers, got {labels.shape} {labels.dtype}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"ArrayStream: batch_size must be an integer >= 1, got {batch_size!r}")
         self._images, self._labels, self.batch_size = images, labels, int(batch_size)

@@ -26,6 +26,7 @@ def test_scikit_learn_accepts_it(estimator, check):
 def tiny_pieces(monkeypatch):
     """Make every loop over pieces run more than once on small arrays."""
     monkeypatch.setattr(linear_system, "_TILE", 3)
+    monkeypatch.setattr(linear_system, "_COPIED", 2)
     monkeypatch.setattr(sums, "_BLOCK_ROWS", 7)
     monkeypatch.setattr(ridge_rows, "_BLOCK_BYTES", 8 * 12 * 5)
     monkeypatch.setattr("hebbcore.evaluation.ridge_systems._COLUMNS", 5)
@@ -395,6 +396,7 @@ def test_unfitted_it_has_no_weights():
 @pytest.mark.parametrize("subtract", [False, True])
 def test_systems_are_solved_from_the_lower_triangle(solver, size, subtract, generator, monkeypatch):
     monkeypatch.setattr(linear_system, "_TILE", 3)
+    monkeypatch.setattr(linear_system, "_COPIED", 2)
     rows, right = generator.normal(size=(size, 20)), generator.normal(size=(size, 2))
     matrix = np.zeros((size, size))
     linear_system.add_products(matrix, rows)

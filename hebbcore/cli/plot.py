@@ -17,16 +17,19 @@ def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     plot.add_argument("folder", type=Path, metavar="run", help="folder of a run")
     plot.add_argument("--out", type=Path, metavar="FOLDER", help="where the pictures go (default: the run's folder)")
+    plot.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
     plot.set_defaults(run=_plot)
 
 
 def _plot(options: argparse.Namespace) -> int:
-    network = load_network(options.folder, device="cpu")
+    if options.folder.is_file():
+        raise NotADirectoryError(f"plot: {options.folder} is a file; give the folder of a run.")
+    network = load_network(options.folder, options.previous, "cpu")
     folder = options.out or options.folder
     folder.mkdir(parents=True, exist_ok=True)
     filters = plots.first_filters(network)
     if filters is None:
-        print("no filters to draw: the first layer that learns does not see images of 1 or 3 channels")
+        print("no filters to draw: the first layer that learns sees no plain images of 1 or 3 channels")
     else:
         plots.save_filters(filters, folder / "filters.png")
         print(folder / "filters.png")

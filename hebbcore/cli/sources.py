@@ -19,9 +19,16 @@ def read_arrays(path: Path, split: str) -> tuple[Any, Any]:
     """Return images and labels of <split> of an HDF5 file."""
     import h5py
 
-    with h5py.File(path, "r") as file:
-        if split not in file or not {"images", "labels"} <= set(file[split]):
-            raise ValueError(f"{path} must hold {split}/images and {split}/labels; it holds {', '.join(file)}.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:  # HDF5 does not always say which file
+        raise ValueError(
+            f"{path} cannot be read as HDF5 ({error}); give an HDF5 file, or a folder of shards (hebbcore shards)."
+        ) from None
+    with file:
+        if not all(isinstance(file.get(f"{split}/{name}"), h5py.Dataset) for name in ("images", "labels")):
+            held = ", ".join(file) or "nothing"
+            raise ValueError(f"{path} must hold {split}/images and {split}/labels; it holds {held}.")
         return file[split]["images"][...], file[split]["labels"][...]
 
 

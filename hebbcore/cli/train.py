@@ -12,7 +12,7 @@ from hebbcore import checkpoint, tables
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
 from hebbcore.diagnostics import Record
-from hebbcore.files import write_atomically
+from hebbcore.files import locked, write_atomically
 from hebbcore.fit import FREE, fit
 
 CONFIG = "config.json"  # of a run
@@ -43,7 +43,8 @@ def _train(options: argparse.Namespace) -> int:
     network = config.make_network()
     data = _open(config)
     options.out.mkdir(parents=True, exist_ok=True)
-    _keep(options.out, config)
+    with locked(options.out, "training into"):
+        _keep(options.out, config)
     settings = dataclasses.asdict(config.training)
     terminal = sys.stderr.isatty()
     fit(
@@ -87,8 +88,9 @@ def _keep(run: Path, config: Config) -> None:
 
 
 def _fixed(table: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a configuration may not change when a training goes on; of epochs, fit knows better."""
-    return {**table, "training": {k: v for k, v in table["training"].items() if k not in {*FREE, "epochs"}}}
+    """Return what of a configuration may not change when a training goes on."""
+    free = {*FREE, "epochs"} if table["training"]["mode"] == "together" else FREE
+    return {**table, "training": {key: value for key, value in table["training"].items() if key not in free}}
 
 
 def _write(path: Path, text: str) -> None:
@@ -98,9 +100,11 @@ def _write(path: Path, text: str) -> None:
 def _print(record: Record) -> None:
     left = record["seconds_left"]
     time_left = "" if left is None else f", {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
-    changes = ", ".join(f"{name} {layer['change'] or 0:.1e}" for name, layer in record["layers"].items())
+    layers = record["layers"].items()
+    changes = ", ".join(f"{name} {layer['change']:.1e}" for name, layer in layers if layer["change"] is not None)
     print(
-        f"epoch {record['epoch'] + 1}, {record['images']:,} images, {record['images_per_second']:.0f} img/s{time_left}"
-        f"; change {changes}",
+        f"epochs done: {record['epoch']}, {record['images']:,} images, {record['images_per_second']:.0f} img/s"
+        + time_left
+        + (f"; change {changes}" if changes else ""),
         file=sys.stderr, flush=True,
     )  # fmt: skip

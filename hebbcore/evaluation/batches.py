@@ -12,6 +12,8 @@ from hebbcore.backend import Array
 Codes = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]
 
+_CHECK_BYTES = 4 * 2**20
+
 
 def as_features(function: str, name: str, value: Any) -> Array:
     """Return features as a finite, non-empty (n, features) array."""
@@ -22,9 +24,12 @@ def as_features(function: str, name: str, value: Any) -> Array:
             "flatten maps with features.reshape(len(features), -1)."
         )
     if array.dtype.kind == "f":
-        finite = backend.namespace(array).isfinite(array).all(axis=1)
-        if not bool(finite.all()):
-            raise ValueError(f"{function}: {name} must be finite, but {name}[{int(finite.argmin())}] is not; clean it.")
+        step = max(1, _CHECK_BYTES // (array.shape[1] * array.itemsize))
+        for start in range(0, len(array), step):
+            finite = backend.namespace(array).isfinite(array[start : start + step]).all(axis=1)
+            if not bool(finite.all()):
+                row = start + int(finite.argmin())
+                raise ValueError(f"{function}: {name} must be finite, but {name}[{row}] is not; clean it.")
     return array
 
 

@@ -196,7 +196,7 @@ def _from_arrays(
         asked = np.random.default_rng(0).permutation(len(test_rows))[:queries]
         entry["retrieval"] = {
             metric: {
-                "k": found.k,
+                "k": list(found.k),
                 "precision": [100 * value for value in found.precision],
                 "map": [100 * value for value in found.mean_average_precision],
             }

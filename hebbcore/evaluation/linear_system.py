@@ -12,11 +12,12 @@ from scipy.linalg import lapack
 from hebbcore import backend
 from hebbcore.backend import Array
 
-_TILE = 1024  # rows at a time: a tile of products is small beside the matrix
+_TILE = 1024  # rows of products at a time: small beside the matrix, and large enough for BLAS
+_COPIED = 128  # rows that are copied from one triangle to the other at a time, so as to stay in the cache
 
 
-def _tiles(size: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + _TILE, size)) for start in range(0, size, _TILE))
+def _tiles(size: int, step: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + step, size)) for start in range(0, size, step))
 
 
 def add_products(matrix: Array, rows: Array) -> None:
@@ -26,7 +27,7 @@ def add_products(matrix: Array, rows: Array) -> None:
     """
     xp = backend.namespace(matrix)
     scratch = xp.empty(min(_TILE, len(rows)) * len(rows), rows.dtype)
-    for start, end in _tiles(len(rows)):
+    for start, end in _tiles(len(rows), _TILE):
         product = scratch[: (end - start) * end].reshape(end - start, end)
         xp.matmul(rows[start:end], rows[:end].T, out=product)
         matrix[start:end, :end] += product
@@ -61,7 +62,7 @@ def _solve_in_place(matrix: Array, added: Array, right: Array, minus: Array | No
 
 def _fill_upper(matrix: Array, minus: Array | None) -> None:
     """Write the lower triangle, less minus · minusᵀ, into the upper one and the diagonal."""
-    for start, end in _tiles(len(matrix)):
+    for start, end in _tiles(len(matrix), _COPIED):
         corner = matrix[start:end, start:end]
         upper = np.triu_indices(end - start)
         corner[upper] = corner.T[upper]

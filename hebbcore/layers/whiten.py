@@ -130,7 +130,7 @@ class Whiten(Layer):
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""
-        arrays = {"mean": self.mean, "matrix": self.matrix, "learned": np.array([self.learned])}
+        arrays = {"mean": self.mean, "matrix": self.matrix, "learned": np.array([self.learned], np.uint8)}
         if self._observed is not None:
             count, total, products = self._observed
             arrays |= {"observed_count": np.array([count]), "observed_sum": total, "observed_products": products}

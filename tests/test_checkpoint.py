@@ -1,0 +1,395 @@
+"""Files of networks and layers: what was saved comes back, and damage is noticed."""
+
+import io
+import json
+import os
+import pickletools
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+
+import h5py
+import numpy as np
+import pytest
+from conftest import ROOT
+from fit_helpers import IMAGES, arrays, assert_same, images, layers, network
+from test_rules import VARIANTS
+
+import hebbcore
+from hebbcore import checkpoint
+from hebbcore.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Mine(hebbcore.Rule):
+    """A rule of one's own: everybody wins."""
+
+    strength: float = 1.0
+
+    def gate(self, scores, norms):
+        scores[...] = self.strength
+        return hebbcore.Gate(scores, scores.sum(axis=0))
+
+
+def every_layer():
+    return [
+        hebbcore.Whiten(2, stride=(1, 2), padding=1, padding_mode="reflect", epsilon=0.2, contrast=None),
+        hebbcore.BatchNorm(modified=True, momentum=0.25, epsilon=0.001),
+        hebbcore.Conv(3, (2, 1), "krotov", stride=(2, 1), padding=(1, 0), padding_mode="reflect", learning_rate=0.3),
+        hebbcore.Triangle(0.7, name="my-triangle"),
+        hebbcore.Pool(2, stride=1, padding=1, kind="average"),
+        hebbcore.Split(0.01),
+        hebbcore.GridPool((2, 1), kind="max"),
+        hebbcore.Power(0.75),
+        hebbcore.Flatten(),
+        hebbcore.Dense(4, hebbcore.SWTA(0.05, competition="power")),
+    ]
+
+
+def parameters_of(layer):
+    return {key.name: getattr(layer, key.name) for key in fields(layer) if key.init}
+
+
+def steps_in(run):
+    return [int(path.stem.removeprefix("step-")) for path in checkpoint.checkpoints(run)]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return a trained network and its file."""
+    net = hebbcore.fit(network(True, seed=4), images())
+    hebbcore.save(tmp_path / "net.h5", net)
+    return net, tmp_path / "net.h5"
+
+
+# What was saved comes back
+
+
+@pytest.mark.parametrize("rule", VARIANTS, ids=repr)
+@pytest.mark.parametrize("kernel", [None, (2, 3)])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_layer_of_every_rule(rule, kernel, precision, tmp_path):
+    options = {"stride": (1, 2), "padding": (1, 0), "padding_mode": "reflect"} if kernel else {}
+    layer = hebbcore.train_layer(images(), 4, kernel, rule=rule, precision=precision, device="cpu", **options)
+    hebbcore.save(tmp_path / "layer.h5", layer)
+    back = hebbcore.load(tmp_path / "layer.h5", device="cpu")
+    assert vars(back) | {"weights": 0} == vars(layer) | {"weights": 0}
+    assert_same(checkpoint.arrays_of(back), checkpoint.arrays_of(layer))
+    np.testing.assert_array_equal(back.transform(images()), layer.transform(images()))
+
+
+@pytest.mark.parametrize("rule", VARIANTS, ids=repr)
+def test_a_network_of_every_rule(rule, tmp_path):
+    net = hebbcore.Network([hebbcore.Conv(4, 3, rule), hebbcore.Dense(4, rule)], IMAGES[1:], device="cpu")
+    hebbcore.fit(net, images())
+    hebbcore.save(str(tmp_path / "net.h5"), net)
+    back = hebbcore.load(str(tmp_path / "net.h5"), device="cpu")
+    assert [layer.rule for layer in back.layers] == [rule, rule]
+    assert_same(arrays(back), arrays(net))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_network_of_every_layer(precision, tmp_path):
+    assert {type(layer) for layer in every_layer()} == set(hebbcore.LAYERS.values())
+    net = hebbcore.Network(every_layer(), IMAGES[1:], seed=7, precision=precision, device="cpu")
+    hebbcore.fit(net, images(), mode="layerwise")
+    hebbcore.save(tmp_path / "net.h5", net)
+    back = hebbcore.load(tmp_path / "net.h5", device="cpu", workspace="64 KiB")
+    assert (back.names, back.image_shape, back.shapes, back.seed) == (net.names, net.image_shape, net.shapes, 7)
+    assert (back.site.precision, back.site.device, back.site.workspace) == (precision, "cpu", 65536)
+    assert [parameters_of(layer) for layer in back.layers] == [parameters_of(layer) for layer in net.layers]
+    assert_same(arrays(back), arrays(net))
+    np.testing.assert_allclose(back.transform(images()), net.transform(images()), rtol=1e-5, atol=1e-5)
+
+
+def test_a_loaded_network_learns_on_as_the_saved_one(saved):
+    net, path = saved
+    back = hebbcore.load(path, device="cpu")
+    assert_same(
+        arrays(hebbcore.fit(back, images(seed=8), mode="layerwise")),
+        arrays(hebbcore.fit(net, images(seed=8), mode="layerwise")),
+    )
+
+
+def test_numbers_of_numpy_and_text_of_every_alphabet(tmp_path):
+    rule = hebbcore.SWTA(np.float32(0.1))
+    net = hebbcore.Network([hebbcore.Conv(np.int64(2), 3, rule, name="größe")], IMAGES[1:])
+    hebbcore.fit(net, images(), epochs=np.int64(2), learning_rate=np.float32(0.1), keep=np.int8(2), run=tmp_path / "ü")
+    back = hebbcore.load(tmp_path / "ü")
+    assert back["größe"].rule == rule
+    again = hebbcore.Network([hebbcore.Conv(2, 3, rule, name="größe")], IMAGES[1:])
+    hebbcore.fit(again, images(), epochs=2, learning_rate=float(np.float32(0.1)), keep=2, run=tmp_path / "ü")
+    assert_same(arrays(again), arrays(net))
+
+
+def test_a_file_holds_numbers_only_and_no_pickle(saved):
+    kinds = []
+    with h5py.File(saved[1], "r") as file:
+        file.visititems(lambda name, item: kinds.append(item.dtype.kind) if isinstance(item, h5py.Dataset) else None)
+        assert dict(file.attrs).keys() == {"format", "version", "digest"}
+        assert [type(value) for value in file.attrs.values()].count(str) == 2
+        assert json.loads(file["header"][...].tobytes())["kind"] == "network"
+    assert set(kinds) == {"u", "f"}
+    with pytest.raises(ValueError, match="opcode"):
+        pickletools.dis(saved[1].read_bytes()[:64], out=io.StringIO())
+
+
+def test_only_built_networks_and_layers_can_be_saved(tmp_path):
+    with pytest.raises(TypeError, match=r"save: model must be a Network or a HebbianLayer, got Conv"):
+        hebbcore.save(tmp_path / "x", hebbcore.Conv(2, 2))
+    with pytest.raises(ValueError, match="save: the network has no weights yet"):
+        hebbcore.save(tmp_path / "x", hebbcore.Network(layers()))
+    with pytest.raises(OSError, match="cannot write"):
+        hebbcore.save(tmp_path / "missing" / "x", network())
+    assert not list(tmp_path.iterdir())
+
+
+# Rules and layers of one's own
+
+
+def test_a_rule_without_a_name_is_refused_before_any_work(tmp_path, monkeypatch):
+    def made():
+        return hebbcore.Network([hebbcore.Conv(2, 3, Mine(0.5))], IMAGES[1:], device="cpu")
+
+    net = made()
+    with pytest.raises(ValueError, match=r'fit: Mine has no name.*hebbcore\.RULES\["myname"\] = Mine'):
+        hebbcore.fit(net, images(), run=tmp_path / "run")
+    with pytest.raises(ValueError, match="save: Mine has no name"):
+        hebbcore.save(tmp_path / "net.h5", net)
+    with pytest.raises(ValueError, match="save: Mine has no name"):
+        hebbcore.save(tmp_path / "layer.h5", net["conv1"].as_layer())
+    assert_same(arrays(net), arrays(made()))
+    with monkeypatch.context() as patch:
+        patch.setitem(hebbcore.RULES, "mine", Mine)
+        hebbcore.fit(net, images(), run=tmp_path / "run")
+        assert hebbcore.load(tmp_path / "run", device="cpu")["conv1"].rule == Mine(0.5)
+    with pytest.raises(ValueError, match=r"layers\[0\]\.rule\.name is 'mine', which is unknown"):
+        hebbcore.load(tmp_path / "run")
+    hebbcore.fit(made(), images())  # nothing is written, so it needs no name
+
+
+# Damage
+
+
+def damaged_read(path):
+    """Return the header and arrays, or None if the damage was noticed; anything else is a failure."""
+    try:
+        return checkpoint.read("load", path)
+    except ValueError as error:
+        if str(path) not in str(error):
+            raise
+        return None
+
+
+def require_noticed(path, expected):
+    found = damaged_read(path)
+    if found is not None:
+        assert found[0] == expected[0]
+        assert_same(found[1], expected[1])
+    return found is None
+
+
+def test_a_file_cut_off_anywhere_is_noticed(saved, tmp_path):
+    content = saved[1].read_bytes()
+    path = tmp_path / "cut.h5"
+    generator = np.random.default_rng(0)
+    for length in [0, 1, 8, 511, 512, len(content) - 1, *generator.integers(0, len(content), 60)]:
+        path.write_bytes(content[:length])
+        assert damaged_read(path) is None
+    path.write_bytes(content + b"more")  # as HDF5 allows
+    assert not require_noticed(path, checkpoint.read("load", saved[1]))
+
+
+def test_a_changed_byte_never_gives_other_arrays(saved, tmp_path):
+    content, expected = saved[1].read_bytes(), checkpoint.read("load", saved[1])
+    path, generator, noticed = tmp_path / "flipped.h5", np.random.default_rng(1), 0
+    places = [*range(0, 96), *generator.integers(0, len(content), 400).tolist()]
+    for place in places:
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(generator.integers(8)) if place % 2 else 255
+        path.write_bytes(changed)
+        noticed += require_noticed(path, expected)
+    assert len(places) / 10 < noticed < len(places)  # the rest is room that HDF5 left
+
+
+def test_every_byte_of_the_arrays_and_the_header_counts(saved, tmp_path):
+    content = saved[1].read_bytes()
+    with h5py.File(saved[1], "r") as file:
+        parts = [(file[name].id.get_offset(), file[name].nbytes) for name in ("header", "arrays/conv1/weights")]
+    path = tmp_path / "flipped.h5"
+    for start, size in parts:
+        for place in range(start, start + size, 13):
+            changed = bytearray(content)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            assert damaged_read(path) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file["arrays"].pop("conv1"),
+        lambda file: file.pop("arrays"),
+        lambda file: file.pop("header"),
+        lambda file: file.create_dataset("arrays/conv1/more", data=[1.0]),
+        lambda file: file.move("arrays/conv1", "arrays/conv3"),
+        lambda file: file.attrs.pop("digest"),
+        lambda file: file.attrs.update({"digest": "0" * 32}),
+        lambda file: file.attrs.update({"format": ["a", "b"]}),
+    ],
+)
+def test_what_is_missing_added_or_renamed_is_noticed(saved, change):
+    with h5py.File(saved[1], "r+") as file:
+        change(file)
+    with pytest.raises(ValueError, match=r"load: .*net\.h5"):
+        hebbcore.load(saved[1])
+
+
+def test_other_files_are_refused(saved, tmp_path):
+    for name, content in (("empty", b""), ("text", b"hello"), ("json", b"{}")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"load: .*{name} is damaged or no checkpoint of hebbcore"):
+            hebbcore.load(tmp_path / name)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["header"] = np.arange(3)
+    with pytest.raises(ValueError, match=r"other\.h5 is an HDF5 file, but no checkpoint of hebbcore"):
+        hebbcore.load(tmp_path / "other.h5")
+    with h5py.File(saved[1], "r+") as file:
+        file.attrs["version"] = 2
+    with pytest.raises(ValueError, match=r"has version 2 of the format; this hebbcore reads 1"):
+        hebbcore.load(saved[1])
+    with pytest.raises(FileNotFoundError, match=r"load: .*missing does not exist"):
+        hebbcore.load(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint; train into it first"):
+        hebbcore.load(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(saved, monkeypatch):
+    net, path = saved
+    before = path.read_bytes()
+    for name in ("os.fsync", "os.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            with pytest.raises(OSError, match=r"cannot write: No space left on device.*net\.h5"):
+                hebbcore.save(path, net)
+        assert path.read_bytes() == before
+        assert [file.name for file in path.parent.iterdir()] == ["net.h5"]
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, lambda temporary: (temporary.write_bytes(b"half"), os.kill(os.getpid(), 2)))
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["net.h5"]
+
+
+# A run's checkpoints
+
+
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_the_latest_checkpoints_are_kept(keep, tmp_path):
+    hebbcore.fit(network(), images(), epochs=4, batch_size=5, keep=keep, run=tmp_path)
+    assert steps_in(tmp_path) == [0, 2, 4, 6, 8][-keep:]
+    every = tmp_path / "every"
+    hebbcore.fit(network(), images(), epochs=4, batch_size=5, keep=keep, run=every, checkpoint_minutes=1e-9)
+    assert steps_in(every) == list(range(9))[-keep:]
+
+
+def test_a_damaged_latest_checkpoint_and_the_one_before(tmp_path):
+    options = {"epochs": 3, "batch_size": 5, "run": tmp_path / "run"}
+    expected = arrays(hebbcore.fit(network(), images(), **options))
+    last = checkpoint.checkpoints(tmp_path / "run")[-1]
+    content = last.read_bytes()
+    last.write_bytes(content[:2000])
+    message = r"step-0000000006\.h5 is damaged.*The one before it, step-0000000004\.h5, is used with previous"
+    with pytest.raises(ValueError, match=f"load: .*{message}"):
+        hebbcore.load(tmp_path / "run")
+    with pytest.raises(ValueError, match=f"fit: .*{message}"):
+        hebbcore.fit(network(), images(), **options)
+    assert last.read_bytes() == content[:2000]
+    before = hebbcore.load(tmp_path / "run", device="cpu", previous=True)
+    two = hebbcore.fit(network(), images(), epochs=2, batch_size=5)
+    assert_same(arrays(before), arrays(two))
+    assert_same(arrays(hebbcore.fit(network(), images(), previous=True, **options)), expected)
+    assert checkpoint.checkpoints(tmp_path / "run")[-1] == last
+    assert_same(arrays(hebbcore.load(tmp_path / "run", device="cpu")), expected)
+    for path in checkpoint.checkpoints(tmp_path / "run"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged"):
+        hebbcore.fit(network(), images(), previous=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"learning_rate": 0.2}, "training.learning_rate is 0.2 here and 0.001 there"),
+        ({"seed": 1}, "training.seed is 1 here and 0 there"),
+        ({"batch_size": 4}, "training.batch_size is 4 here and 5 there; data.batch_size is 4 here and 5 there"),
+        ({"shuffle": False}, "training.shuffle is False here and True there"),
+        ({"schedule": "linear"}, "training.schedule is 'linear' here and 'constant' there"),
+        ({"mode": "layerwise"}, "training.mode is 'layerwise' here and 'together' there"),
+        ({"statistics_images": 3}, "training.statistics_images is 3 here"),
+        ({"data": images(9)}, r"data.shape\[0\] is 9 here and 10 there"),
+        ({"data": images(seed=5)}, "data.checksum of three images"),
+        ({"data": images(dtype=np.float32)}, "data.dtype is 'float32' here and 'float64' there"),
+        ({"data": [images()]}, "data.batches is 1 here and None there"),
+        ({"network": network(seed=3)}, "seed is 3 here and 0 there"),
+        ({"network": network(precision="float32")}, "precision is 'float32' here and 'float64' there"),
+        ({"network": network(True)}, "layers is"),
+        (
+            {"network": hebbcore.Network([hebbcore.Conv(4, 2, hebbcore.SWTA(0.2), learning_rate=0.5), *layers()[1:]])},
+            r"layers\[0\].rule.temperature is 0.2 here and 0.1 there",
+        ),
+    ],
+)
+def test_a_run_goes_on_with_its_own_settings_only(change, named, tmp_path):
+    options = {"network": network(), "data": images(), "batch_size": 5, "run": tmp_path}
+    hebbcore.fit(**options)
+    if "network" in change and change["network"].image_shape is None:
+        change["network"] = hebbcore.Network(change["network"].layers, precision="float64")
+    files = {path: path.read_bytes() for path in checkpoint.checkpoints(tmp_path)}
+    with pytest.raises(ValueError, match=f"holds another training: (.*; )?{named}"):
+        hebbcore.fit(**{**options, **change})
+    assert {path: path.read_bytes() for path in checkpoint.checkpoints(tmp_path)} == files
+
+
+def test_what_does_not_change_the_result_may_change(tmp_path):
+    expected = arrays(hebbcore.fit(network(), images(), run=tmp_path))
+    free = {"cache_bytes": "1 GiB", "checkpoint_minutes": 1, "keep": 1, "log_seconds": 1, "check_finite": False}
+    assert_same(arrays(hebbcore.fit(network(), images(), run=tmp_path, cache="memory", **free)), expected)
+
+
+def test_epochs_may_be_raised_together_only(tmp_path):
+    options = {"batch_size": 4, "log_seconds": 0}
+    expected = hebbcore.fit(network(True), images(), epochs=5, run=tmp_path / "whole", **options)
+    for epochs in (1, 3, 5, 5):
+        net = hebbcore.fit(network(True), images(), epochs=epochs, run=tmp_path / "raised", **options)
+    assert_same(arrays(net), arrays(expected))
+    steps = [
+        [json.loads(line)["step"] for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("whole", "raised")
+    ]
+    assert steps[0] == steps[1] == list(range(1, 19))
+    hebbcore.fit(network(), images(), epochs=1, mode="layerwise", run=tmp_path / "layerwise")
+    with pytest.raises(ValueError, match=r"training\.epochs is 2 here and 1 there"):
+        hebbcore.fit(network(), images(), epochs=2, mode="layerwise", run=tmp_path / "layerwise")
+
+
+def test_two_processes_do_not_train_into_one_folder(tmp_path):
+    tried = []
+
+    def try_too(record):
+        script = f"""
+import numpy as np, hebbcore
+try:
+    net = hebbcore.Network([hebbcore.Dense(2)], (3,))
+    hebbcore.fit(net, np.ones((4, 3)), run={str(tmp_path)!r})
+except BlockingIOError as error:
+    print("blocked", error)
+"""
+        tried.append(subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True))
+        with pytest.raises(BlockingIOError, match="another process is training into"):
+            hebbcore.fit(network(), images(), run=tmp_path)
+
+    hebbcore.fit(network(), images(), run=tmp_path, callback=try_too)
+    assert [done.stdout.strip() for done in tried] == [
+        f"blocked another process is training into {tmp_path}; wait for it or stop it."
+    ]
+    hebbcore.fit(network(), images(), run=tmp_path)  # the lock went with the training

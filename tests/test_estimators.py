@@ -1,0 +1,196 @@
+"""The scikit-learn transformers, by scikit-learn's own checks and in use."""
+
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import hebbcore
+from hebbcore.estimators import HebbianNetworkTransformer, HebbianTransformer
+
+LAYER = {"units": 12, "kernel_size": 3, "image_shape": (8, 8, 1), "random_state": 0}
+
+
+@parametrize_with_checks(
+    [
+        HebbianTransformer(units=5),
+        HebbianTransformer(units=5, whiten=True, activation="split", threshold=0.1, power=0.5, rule="softhebb"),
+        HebbianNetworkTransformer(),
+        HebbianNetworkTransformer([hebbcore.Dense(4), hebbcore.BatchNorm(), hebbcore.Dense(3)], mode="layerwise"),
+    ]
+)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Return 400 digits as rows of 64 numbers in 0…1, and their labels."""
+    data = load_digits()
+    return (data.data[:400] / 16).astype(np.float32), data.target[:400]
+
+
+def test_a_layer_equals_the_network_it_is(digits):
+    rows, _ = digits
+    images = rows.reshape(-1, 8, 8, 1)
+    transformer = HebbianTransformer(
+        **LAYER, rule=hebbcore.KWTA(k=2), learning_rate=0.2, whiten=True, epsilon=0.05, activation="triangle", pool=2,
+        power=0.5, epochs=2, batch_size=50,
+    )  # fmt: skip
+    features = transformer.fit_transform(rows)
+    seed = np.random.RandomState(0).randint(2**31)
+    network = hebbcore.Network(
+        [
+            hebbcore.Whiten(3, epsilon=0.05), hebbcore.Conv(12, 1, hebbcore.KWTA(2), learning_rate=0.2),
+            hebbcore.Triangle(), hebbcore.GridPool(2), hebbcore.Power(0.5),
+        ],
+        (8, 8, 1), seed=seed,
+    )  # fmt: skip
+    hebbcore.fit(network, images, epochs=2, batch_size=50, seed=seed)
+    np.testing.assert_array_equal(features, network.transform(images).reshape(400, -1))
+    assert features.shape == (400, 2 * 2 * 12)
+    assert features.dtype == np.float32
+
+
+@pytest.mark.parametrize("activation", ["rule", "triangle", "split"])
+@pytest.mark.parametrize("whiten", [False, True])
+def test_flattened_images_and_images_give_the_same(digits, activation, whiten):
+    rows, _ = digits
+    images = rows.reshape(-1, 8, 8, 1)
+    flat = HebbianTransformer(**LAYER, activation=activation, whiten=whiten, threshold=0.2).fit(rows)
+    given = clone(flat).set_params(image_shape=None).fit(images)
+    np.testing.assert_array_equal(flat.transform(rows), given.transform(images))
+    np.testing.assert_array_equal(flat.transform(images), given.transform(rows.reshape(-1, 8, 8, 1)))
+    assert flat.n_features_in_ == given.n_features_in_ == 64
+    doubled = 2 if activation == "split" else 1
+    assert flat.transform(rows).shape == (400, 6 * 6 * 12 * doubled)
+    assert len(flat.get_feature_names_out()) == 6 * 6 * 12 * doubled
+
+
+def test_uint8_is_read_as_0_to_1(digits):
+    rows = np.round(digits[0] * 255).astype(np.uint8)
+    bytes_ = HebbianTransformer(**LAYER).fit(rows)
+    floats = HebbianTransformer(**LAYER).fit((rows / np.float32(255)).astype(np.float32))
+    np.testing.assert_allclose(bytes_.transform(rows), floats.transform(rows / np.float32(255)), rtol=1e-5, atol=1e-6)
+
+
+def test_pipeline_grid_search_and_union(digits):
+    rows, labels = digits
+    pipe = make_pipeline(
+        HebbianTransformer(**LAYER, rule="kwta", whiten=True, activation="split", pool=3),
+        StandardScaler(),
+        RidgeClassifierCV(),
+    )
+    assert pipe.fit(rows[:300], labels[:300]).score(rows[300:], labels[300:]) > 0.85
+    search = GridSearchCV(pipe, {"hebbiantransformer__units": [2, 12]}, cv=2).fit(rows, labels)
+    assert search.best_params_ == {"hebbiantransformer__units": 12}
+    union = FeatureUnion(
+        [("a", HebbianTransformer(**LAYER, pool=1)), ("b", HebbianTransformer(units=5, random_state=0))]
+    )
+    assert union.fit_transform(rows).shape == (400, 12 + 5)
+
+
+@pytest.mark.parametrize("dump", ["pickle", "joblib"])
+def test_what_is_stored_and_read_again_gives_the_same(digits, dump, tmp_path):
+    rows, _ = digits
+    transformer = HebbianTransformer(**LAYER, whiten=True, activation="split", pool=2).fit(rows)
+    if dump == "pickle":
+        again = pickle.loads(pickle.dumps(transformer))
+    else:
+        joblib.dump(transformer, tmp_path / "transformer")
+        again = joblib.load(tmp_path / "transformer")
+    np.testing.assert_array_equal(again.transform(rows), transformer.transform(rows))
+    again.partial_fit(rows)  # and goes on learning
+    assert not np.array_equal(again.transform(rows), transformer.transform(rows))
+
+
+def test_set_output(digits):
+    pandas = pytest.importorskip("pandas")
+    frame = HebbianTransformer(**LAYER, pool=1).set_output(transform="pandas").fit_transform(digits[0])
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns)[:2] == ["hebbiantransformer0", "hebbiantransformer1"]
+
+
+def test_partial_fit_goes_on_from_part_to_part(digits):
+    rows, _ = digits
+    transformer = HebbianTransformer(**LAYER, whiten=True)
+    transformer.partial_fit(rows[:200])
+    whitening, weights = (transformer.network_[name] for name in ("whiten1", "conv1"))
+    matrix, before = whitening.matrix.copy(), weights.weights.copy()
+    transformer.partial_fit(rows[200:])
+    np.testing.assert_array_equal(whitening.matrix, matrix)  # what the weights were learned for
+    assert not np.array_equal(weights.weights, before)
+    assert transformer.parts_ == 2
+
+
+def test_the_seed_decides(digits):
+    rows, _ = digits
+    features = [HebbianTransformer(**{**LAYER, "random_state": seed}).fit_transform(rows) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(features[0], features[1])
+    assert not np.array_equal(features[0], features[2])
+
+
+def test_a_preset_and_its_layers(digits, generator):
+    images = generator.integers(0, 256, (6, 32, 32, 3), np.uint8)
+    transformer = HebbianNetworkTransformer(
+        "fasthebb-6", rule="swta", preprocess="normalize", layer="bn2", batch_size=3
+    )
+    features = transformer.fit_transform(images)
+    assert features.shape == (6, 12 * 12 * 128)
+    assert transformer.network_.names[0] == "input"
+    flat = clone(transformer).set_params(image_shape=(32, 32, 3), random_state=0)
+    assert flat.fit_transform(images.reshape(6, -1)).shape == (6, 12 * 12 * 128)
+
+
+def test_layers_are_copied_not_trained(digits):
+    layers = [hebbcore.Dense(7, "softhebb")]
+    HebbianNetworkTransformer(layers).fit(digits[0])
+    assert layers[0].weights is None
+
+
+@pytest.mark.parametrize(
+    ("transformer", "error", "message"),
+    [
+        (HebbianTransformer(kernel_size=3), ValueError, "kernel_size is for images; give image_shape"),
+        (HebbianTransformer(image_shape=(8, 8)), ValueError, r"image_shape must be \(height, width, channels\)"),
+        (HebbianTransformer(image_shape=(8, 9, 1)), ValueError, r"makes 72 features, but X has 64"),
+        (HebbianTransformer(activation="relu"), ValueError, "activation must be one of 'rule', 'triangle', 'split'"),
+        (HebbianTransformer(rule="kwtaa"), ValueError, "Did you mean 'kwta'"),
+        (HebbianTransformer(units=0), ValueError, "units must be at least 1"),
+        (HebbianTransformer(whiten=1), TypeError, "whiten must be true or false"),
+        (HebbianTransformer(pool=2), ValueError, "needs images"),
+        (HebbianTransformer(device="gpu"), ValueError, "device must be one of"),
+        (HebbianNetworkTransformer("fasthebb6"), ValueError, "Did you mean 'fasthebb-6'"),
+        (HebbianNetworkTransformer(rule="hpca"), ValueError, "rule and preprocess go with a preset's name"),
+        (HebbianNetworkTransformer(layer="bn7"), ValueError, "layer must be one of 'bn1', 'fc1'"),
+    ],
+)
+def test_bad_parameters_are_said_when_fitting(transformer, error, message, digits):
+    with pytest.raises(error, match=message):
+        transformer.fit(digits[0])
+
+
+def test_images_of_another_shape_are_refused(digits):
+    rows, _ = digits
+    transformer = HebbianTransformer(**LAYER).fit(rows)
+    with pytest.raises(ValueError, match="X must be images of image_shape"):
+        transformer.transform(rows.reshape(-1, 4, 16, 1))
+
+
+@pytest.mark.gpu
+def test_cupy_in_cupy_out(digits):
+    cupy = pytest.importorskip("cupy")
+    rows = cupy.asarray(digits[0])
+    transformer = HebbianTransformer(**LAYER, whiten=True, activation="split", pool=2).fit(rows)
+    features = transformer.transform(rows)
+    assert isinstance(features, cupy.ndarray)
+    host = HebbianTransformer(**LAYER, whiten=True, activation="split", pool=2, device="cpu").fit(digits[0])
+    np.testing.assert_allclose(cupy.asnumpy(features), host.transform(digits[0]), rtol=1e-3, atol=1e-3)

@@ -1,0 +1,252 @@
+"""The evaluation of a network: its figures, its honesty, its report, its command."""
+
+import json
+import re
+
+import h5py
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import hebbcore
+import loaders
+from hebbcore.cli import main
+from hebbcore.evaluation import evaluate as module
+from hebbcore.evaluation import make_readout
+from hebbcore.evaluation.evaluate import block_ends, evaluate
+from hebbcore.evaluation.report import accuracy_table, write_report
+from hebbcore.evaluation.sources import BASELINES, Source, baseline, collect
+from hebbcore.evaluation.splits import labelled_subset
+
+TRAIN, TEST = slice(0, 300), slice(300, 420)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Return digits as uint8 images (n, 8, 8, 1), and labels."""
+    data = load_digits()
+    return np.round(data.images * (255 / 16)).astype(np.uint8)[..., None], data.target.astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def network(digits):
+    """Return a small trained network."""
+    net = hebbcore.Network(
+        [
+            hebbcore.Conv(12, 3, "hpca"), hebbcore.Pool(2), hebbcore.BatchNorm(), hebbcore.Dense(16, "hpca"),
+            hebbcore.BatchNorm(),
+        ]
+    )  # fmt: skip
+    return hebbcore.fit(net, digits[0][TRAIN], epochs=2, learning_rate=1e-2)
+
+
+def streams(digits, batch=50):
+    images, labels = digits
+    return [loaders.ArrayStream(images[part], labels[part], batch) for part in (TRAIN, TEST)]
+
+
+def test_figures_are_those_of_the_steps_done_by_hand(network, digits, tmp_path):
+    images, labels = digits
+    found = evaluate(network, *streams(digits), tmp_path, fractions=[0.5, 1], seeds=2, baselines=[], queries=30)
+    assert list(found["sources"]) == block_ends(network) == ["bn1", "bn2"]
+    for name, entry in found["sources"].items():
+        features = network.transform(images, name).reshape(len(images), -1)
+        runs = {(run["labels"], run["seed"]): run for run in entry["runs"]}
+        assert sorted(runs) == [(0.5, 0), (0.5, 1), (1.0, 0)]
+        for (share, seed), run in runs.items():
+            chosen = labelled_subset(labels[TRAIN], share, seed)
+            model = make_readout("ridge", seed).fit(features[TRAIN][chosen], labels[TRAIN][chosen])
+            scores = model.decision_function(features[TEST])
+            assert run["top1"] == pytest.approx(100 * (model.predict(features[TEST]) == labels[TEST]).mean())
+            better = (scores > scores[np.arange(120), labels[TEST]][:, None]).sum(axis=1)
+            assert run["top5"] == pytest.approx(100 * (better < 5).mean())
+        assert np.sum(entry["confusion"]) == 120
+        assert np.trace(entry["confusion"]) == pytest.approx(1.2 * runs[1.0, 0]["top1"])
+        assert set(entry["retrieval"]) == {"euclidean", "hamming"}
+        assert entry["features"] == features.shape[1]
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(found))
+
+
+def test_no_test_label_and_no_unlabelled_label_decides_anything(network, digits, tmp_path, monkeypatch):
+    images, labels = digits
+    fitted = []
+
+    def spy(readout, seed=0):
+        model = make_readout(readout, seed)
+        fit = model.fit
+
+        def noting(features, classes):
+            fit(features, classes)
+            fitted.append((seed, model.alpha_, np.array(model.coef_)))
+            return model
+
+        model.fit = noting
+        return model
+
+    monkeypatch.setattr(module, "make_readout", spy)
+    secret = labels.copy()
+    secret[TEST] = np.random.default_rng(0).permutation(secret[TEST])
+    chosen = labelled_subset(labels[TRAIN], 0.3, 0, "stratified")
+    for number, classes in enumerate((labels, secret)):
+        evaluate(
+            network, *streams((images, classes)), tmp_path / str(number), fractions=[0.3], seeds=1,
+            baselines=["pixels"], queries=0, how="stratified",
+        )  # fmt: skip
+    half = len(fitted) // 2
+    assert half == 3
+    for (_, alpha, coef), (_, other_alpha, other_coef) in zip(fitted[:half], fitted[half:], strict=True):
+        assert alpha == other_alpha
+        np.testing.assert_array_equal(coef, other_coef)
+    assert len(chosen) == 90
+
+
+def test_an_interrupted_evaluation_goes_on(network, digits, tmp_path, monkeypatch):
+    options = {"fractions": [0.5, 1], "seeds": 2, "baselines": ["pixels", "random filters"], "queries": 20}
+    whole = evaluate(network, *streams(digits), tmp_path / "whole", **options)
+    calls = []
+
+    def stops(*arguments):
+        calls.append(arguments)
+        if len(calls) in (3, 7):
+            raise KeyboardInterrupt
+        return make_readout(*arguments)
+
+    monkeypatch.setattr(module, "make_readout", stops)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(network, *streams(digits), tmp_path / "part", **options)
+    assert evaluate(network, *streams(digits), tmp_path / "part", **options) == whole
+    # each figure once: 4 sources of 3 runs, one call at the start of each of the three, two calls in vain
+    assert len(calls) == 4 * 3 + 3 + 2
+    with pytest.raises(ValueError, match="holds another evaluation"):
+        evaluate(network, *streams(digits), tmp_path / "part", **options, readout="svm")
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
+    images, _ = digits
+    other, layer = baseline(name, network, images[:100], seed=0)
+    source = Source.of(name, other, layer, 200)
+    (features,), labels = collect([source], streams(digits)[1])
+    assert features.shape == (120, source.size)
+    assert source.size <= 200
+    assert np.isfinite(features).all()
+    assert np.array_equal(labels, digits[1][TEST])
+    if name == "pixels":
+        np.testing.assert_allclose(features, images[TEST].reshape(120, -1) / 255, rtol=1e-6)
+    else:
+        filters = next(iter(other.learners.values())).weights
+        assert len(filters) == (9 if name == "pca" else 12)
+        again, _ = baseline(name, network, images[:100], seed=0)
+        np.testing.assert_array_equal(next(iter(again.learners.values())).weights, filters)
+
+
+def test_features_that_do_not_fit_are_streamed(network, digits, tmp_path, caplog):
+    options = {"fractions": [1], "seeds": 1, "baselines": [], "layers": ["bn2"]}
+    streamed = evaluate(network, *streams(digits), tmp_path / "a", memory="1 KiB", **options)
+    held = evaluate(network, *streams(digits), tmp_path / "b", queries=0, **options)
+    assert "fitted from the stream" in caplog.text
+    accuracies = [found["sources"]["bn2"]["runs"][0]["top1"] for found in (streamed, held)]
+    assert abs(accuracies[0] - accuracies[1]) < 5  # other rows are held out to choose the penalty
+    with pytest.raises(ValueError, match='which only readout="ridge" can do without'):
+        evaluate(network, *streams(digits), tmp_path / "c", memory="1 KiB", readout="knn", **options)
+
+
+def test_the_grid_has_as_many_cells_as_features_allow(network):
+    assert Source.of("a", network, "conv1", 12 * 36).cells is None
+    assert Source.of("a", network, "conv1", 12 * 25 + 11).cells == 5
+    assert Source.of("a", network, "conv1", 3).cells == 1
+    assert Source.of("a", network, "fc2", 3).size == 16
+
+
+@pytest.fixture(scope="module")
+def files(network, digits, tmp_path_factory):
+    """Return a folder with the network and the digits as files."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    hebbcore.save(folder / "network.h5", network)
+    with h5py.File(folder / "digits.h5", "w") as file:
+        for split, part in (("train", TRAIN), ("test", TEST)):
+            file[f"{split}/images"], file[f"{split}/labels"] = digits[0][part], digits[1][part]
+    return folder
+
+
+def command(files, *more):
+    digits = str(files / "digits.h5")
+    return ["evaluate", str(files / "network.h5"), "--train", digits, "--test", digits, *more]
+
+
+def test_the_command_writes_a_complete_and_self_contained_report(files, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "report"
+    assert main(command(files, "--out", str(out), "--labels", "20,100", "--seeds", "2", "--queries", "20")) == 0
+    printed = capsys.readouterr()
+    assert {path.name for path in out.iterdir()} == {
+        "accuracy.png", "filters.png", "report.html", "report.md", "results.json"
+    }  # fmt: skip
+    results = json.loads((out / "results.json").read_text())
+    assert set(results["sources"]) == {"bn1", "bn2", *BASELINES}
+    page, text = (out / "report.html").read_text(), (out / "report.md").read_text()
+    for name in results["sources"]:
+        assert name in printed.out
+        assert f"| {name} |" in text
+        assert f"<td>{name}</td>" in page
+    for row in accuracy_table(results, "top1")[1:]:
+        assert all(figure in page for figure in row)
+        assert re.fullmatch(r"\d+\.\d ± \d+\.\d", row[2])
+        assert re.fullmatch(r"\d+\.\d", row[3])  # all labels: one selection
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)  # nothing from elsewhere
+    assert page.count("<table>") == page.count("</table>") == 4
+    assert main(command(files, "--out", str(out), "--labels", "20,100", "--seeds", "2", "--queries", "20")) == 0
+    assert "seed" not in capsys.readouterr().err  # nothing was left to do
+
+
+def test_what_does_not_beat_random_filters_is_shown_as_such(tmp_path):
+    def entry(accuracy):
+        runs = [{"labels": 1.0, "seed": 0, "top1": accuracy, "top5": 90.0}]
+        return {"features": 10, "cells": None, "runs": runs, "confusion": None, "retrieval": None}
+
+    pytest.importorskip("matplotlib")
+    results = {
+        "settings": {"readout": "ridge", "how": "published"},
+        "sources": {"bn1": entry(40.0), "bn2": entry(60.0), "random filters": entry(50.0), "pixels": entry(30.0)},
+    }
+    write_report(tmp_path, results, "title")
+    assert "No better than random filters of the first layer's size: bn1." in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "message"),
+    [
+        (["--layers", "bn9"], 1, "layer must be one of 'conv1', 'pool1', 'bn1', 'fc2', 'bn2'; got 'bn9'"),
+        (["--baselines", "kmeans"], 1, "Did you mean 'k-means'"),
+        (["--seeds", "0"], 1, "seeds must be at least 1"),
+        (["--features", "0"], 1, "features must be at least 1"),
+        (["--queries", "-1"], 1, "queries must be at least 0"),
+        (["--memory", "lots"], 1, "memory must be bytes or text"),
+        (["--image-size", "8"], 1, "image-size is for shards"),
+        (["--labels", "0,10"], 2, "must be above 0 and at most 100"),
+        (["--labels", "ten"], 2, "must be percentages such as 1,10,100"),
+        (["--readout", "forest"], 2, "invalid choice"),
+    ],
+)
+def test_wrong_use_is_said_without_a_traceback(more, status, message, files, tmp_path, capsys):
+    arguments = command(files, "--out", str(tmp_path / "out"), *more)
+    if status == 2:
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+    else:
+        assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_file_that_is_missing_or_holds_a_layer(files, tmp_path, capsys, digits):
+    layer = hebbcore.train_layer(digits[0][:50], 3, 3, rule="swta")
+    hebbcore.save(tmp_path / "layer.h5", layer)
+    arguments = command(files, "--out", str(tmp_path / "out"))
+    assert main([arguments[0], str(tmp_path / "layer.h5"), *arguments[2:]]) == 1
+    assert "holds a single layer, not a network" in capsys.readouterr().err
+    assert main([arguments[0], str(tmp_path / "none"), *arguments[2:]]) == 1
+    assert "does not exist" in capsys.readouterr().err
