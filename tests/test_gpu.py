@@ -5,7 +5,24 @@ import pytest
 import reference
 
 import hebbcore
-from hebbcore import HPCA, KWTA, SWTA, HardWTA, HebbianLayer, Krotov, SoftHebb
+from hebbcore import (
+    HPCA,
+    KWTA,
+    SWTA,
+    BatchNorm,
+    Conv,
+    Dense,
+    GridPool,
+    HardWTA,
+    HebbianLayer,
+    Krotov,
+    Network,
+    Pool,
+    SoftHebb,
+    Split,
+    Triangle,
+    Whiten,
+)
 from hebbcore.kernels import cpu
 
 pytestmark = pytest.mark.gpu
@@ -142,6 +159,37 @@ def test_gates_and_their_sums_agree_with_the_cpus(cupy, shape, generator):
             np.testing.assert_allclose(there.get(), here, rtol=1e-9, atol=1e-11, err_msg=name)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_programs_around_the_rules_agree_with_the_references(cupy, shape, dtype, generator):
+    from hebbcore.kernels import cuda
+
+    exact = 1e-5 if dtype == np.float32 else 1e-12
+    scores = generator.normal(size=shape).astype(dtype)
+    share = dtype(1 / shape[1])
+
+    def after(name, *arguments):
+        own = cupy.asarray(scores)
+        getattr(cuda, name)(own, *arguments)
+        return own.get()
+
+    assert_near(after("triangle", share, dtype(1.4)), reference.triangle(scores, 1.4), exact)
+    assert_near(after("triangle", share, dtype(1)), reference.triangle(scores), exact)
+    assert_near(after("contrast", share, dtype(0.3)), reference.contrast_normalised(scores, 0.3), exact)
+    shift, factors = generator.normal(size=(2, shape[1])).astype(dtype)
+    expected = (scores.astype(np.float64) - shift) * factors
+    assert_near(after("standardize", cupy.asarray(shift), cupy.asarray(factors)), expected, exact)
+    sums, squares = cupy.zeros((2, cuda.moment_cells(*shape), shape[1]), dtype)
+    cuda.moments(cupy.asarray(scores), cupy.asarray(shift), sums, squares)
+    gaps = scores.astype(np.float64) - shift
+    assert_near(sums.sum(axis=0, dtype=np.float64).get(), gaps.sum(axis=0), exact * len(scores))
+    assert_near(squares.sum(axis=0, dtype=np.float64).get(), (gaps**2).sum(axis=0), exact)
+
+
+def assert_near(actual, expected, exact):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=exact * max(1e-30, np.abs(expected).max()))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_im2col_and_updates_read_every_dtype_and_order(cupy, dtype, order, generator):
@@ -241,3 +289,58 @@ def test_work_memory_does_not_grow_with_the_batch(cupy, name, generator):
         peaks.append(pool.total_bytes())
         pool.free_all_blocks()
     assert peaks[1] <= 1.25 * peaks[0] + 2**20
+
+
+def fasthebb():
+    return [
+        Conv(12, 3, SWTA(0.05)), Pool(2), BatchNorm(), Conv(9, 3, "hpca", padding=1), BatchNorm(modified=True),
+        Dense(20, KWTA(2)), BatchNorm(modified=True),
+    ]  # fmt: skip
+
+
+def softhebb():
+    reflect = {"padding": 1, "padding_mode": "reflect"}
+    return [
+        BatchNorm(), Conv(12, 3, SoftHebb(), **reflect), Triangle(0.7), Pool(4, 2, 1),
+        BatchNorm(), Conv(40, 3, SoftHebb(0.5), **reflect), Triangle(1.4), Pool(2, kind="average"),
+    ]  # fmt: skip
+
+
+def whitened():
+    return [Whiten(3), Conv(12, 1, SWTA(0.05)), Split(0.1), GridPool(2, "average"), BatchNorm()]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+@pytest.mark.parametrize("layers", [fasthebb, softhebb, whitened])
+def test_networks_on_cuda_follow_those_on_the_cpu(cupy, layers, dtype, generator):
+    images = generator.integers(0, 256, (70, 12, 11, 2)).astype(np.uint8)
+    images = images if dtype == np.uint8 else images / 255
+    here, there, streamed = (
+        Network(layers(), images.shape[1:], seed=1, precision="float64", device=device)
+        for device in ("cpu", "cuda", "cuda")
+    )
+    for network, data in ((here, images), (there, cupy.asarray(images)), (streamed, images)):
+        hebbcore.fit(network, data, epochs=2, batch_size=32, learning_rate=0.01)
+    expected = here.features(images, here.names)
+    for network in (there, streamed):
+        for name, layer in here.learners.items():
+            assert isinstance(network[name].weights, cupy.ndarray)
+            assert_near(network[name].weights.get(), layer.weights, 1e-8)
+        for name, feature in network.features(cupy.asarray(images), here.names).items():
+            assert isinstance(feature, cupy.ndarray)
+            assert_near(feature.get(), expected[name], 1e-7)
+        for name, feature in network.features(images, here.names, workspace=7 * network.image_bytes()).items():
+            assert isinstance(feature, np.ndarray)
+            assert_near(feature, expected[name], 1e-7)
+
+
+@pytest.mark.parametrize("layers", [fasthebb, softhebb, whitened])
+def test_a_networks_seed_gives_the_same_bits(cupy, layers, generator):
+    images = cupy.asarray(generator.integers(0, 256, (200, 12, 11, 2)).astype(np.uint8))
+    first, second = (
+        hebbcore.fit(Network(layers(), (12, 11, 2), seed=1, device="cuda"), images, learning_rate=0.01).transform(
+            images
+        )
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.get(), second.get())
