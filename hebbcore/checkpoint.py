@@ -1,8 +1,9 @@
-"""Files of networks and layers: HDF5, written atomically, with a digest of all that they hold. No pickles."""
+"""Files of networks and layers: HDF5, written atomically, after a line with a digest of it. No pickles."""
 
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ FORMAT = "hebbcore checkpoint"
 VERSION = 1
 FOLDER = "checkpoints"  # of a run
 _SUFFIX = ".h5"
+_BLOCK = 512  # bytes before the HDF5, which leaves them to us
 
 
 def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
@@ -171,17 +173,24 @@ def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     host = {key: np.ascontiguousarray(backend.to_device(array, "cpu")) for key, array in arrays.items()}
 
     def fill(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update({"format": FORMAT, "version": VERSION, "digest": _digest(text, host)})
+        with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
             file["header"] = text
             for key, array in host.items():
                 file[f"arrays/{key}"] = array
+        with temporary.open("r+b") as raw:
+            raw.seek(_BLOCK)
+            digest = hashlib.file_digest(raw, _hash).hexdigest()
+            raw.seek(0)
+            raw.write(f"{FORMAT} {VERSION} {digest}\n".encode().ljust(_BLOCK))
 
     write_atomically(path, fill)
 
 
 def read(function: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the header and arrays of a file. Raises ValueError if it is damaged or not of this format."""
+    """Return the header and arrays of a file. Raises ValueError if it is damaged or not of this format.
+
+    HDF5 sees the file only if its digest is right: a changed byte can make it read other numbers, or never end.
+    """
     import h5py
 
     arrays: dict[str, Any] = {}
@@ -190,34 +199,34 @@ def read(function: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if isinstance(item, h5py.Dataset):
             arrays[name] = item[...]
 
-    try:
-        with h5py.File(path, "r") as file:
-            kind, version, digest = (file.attrs.get(key) for key in ("format", "version", "digest"))
-            known = isinstance(kind, str) and kind == FORMAT
-            if known and version == VERSION:
-                text = file["header"][...]
-                if "arrays" in file:
-                    file["arrays"].visititems(take)
-                sound = digest == _digest(text, arrays)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # a damaged file can make h5py raise almost anything
+    with path.open("rb") as raw:
+        block = raw.read(_BLOCK)
+        digest = hashlib.file_digest(raw, _hash).hexdigest()
+    found = re.fullmatch(rf"{FORMAT} (\d+) ([0-9a-f]+)\n *".encode(), block)
+    if found is None or len(block) < _BLOCK:
+        raise ValueError(f"{function}: {path} is damaged or no checkpoint of hebbcore.")
+    if int(found[1]) != VERSION:
         raise ValueError(
-            f"{function}: {path} is damaged or no checkpoint of hebbcore ({type(error).__name__}: {error})."
-        ) from error
-    if not known:
-        raise ValueError(f"{function}: {path} is an HDF5 file, but no checkpoint of hebbcore.")
-    if version != VERSION:
-        raise ValueError(f"{function}: {path} has version {version} of the format; this hebbcore reads {VERSION}.")
-    if not sound:
+            f"{function}: {path} has version {int(found[1])} of the format; this hebbcore reads {VERSION}."
+        )
+    if found[2].decode() != digest:
         raise ValueError(f"{function}: {path} is damaged: its contents do not match its digest.")
+    with h5py.File(path, "r") as file:
+        text = file["header"][...]
+        if "arrays" in file:
+            file["arrays"].visititems(take)
     return json.loads(text.tobytes()), arrays
 
 
+def _hash() -> Any:
+    return hashlib.blake2b(digest_size=16)
+
+
 def _digest(text: Any, arrays: dict[str, Any]) -> str:
-    digest = hashlib.blake2b(text.tobytes(), digest_size=16)
+    digest = _hash()
+    digest.update(text.tobytes())
     for key in sorted(arrays):
         array = arrays[key]
         digest.update(f"{key} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return str(digest.hexdigest())

@@ -28,7 +28,7 @@ from hebbcore.files import locked, remove_partial
 from hebbcore.layers import Learner
 from hebbcore.layers.base import as_4d
 from hebbcore.network import Network
-from hebbcore.phases import MODES, SCHEDULES, Phase, factor, phases_of
+from hebbcore.phases import MODES, SCHEDULES, Phase, factor, phases_of, whitened
 
 METRICS = "metrics.jsonl"  # of a run
 
@@ -201,7 +201,7 @@ class _Fit:
         self.network, self.batches, self.settings, self.run = network, batches, settings, run
         self.progress, self.callback = progress, callback
         self.signals: _Signals | None = None
-        self.phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images)
+        self._plan(whitened(network))
         self.at = _Position()
         self.elapsed = 0.0
         self.diagnostics = Diagnostics(network, settings.log_seconds, self._tell)
@@ -221,6 +221,11 @@ class _Fit:
                 'use "constant" or "epochs".'
             )
 
+    def _plan(self, whitened: list[int]) -> None:
+        """Lay out the phases; whitened: layers that had learned to whiten when the training began."""
+        s, self._whitened = self.settings, whitened
+        self.phases = phases_of("fit", self.network, s.mode, s.epochs, s.statistics_images, whitened)
+
     # Going on
 
     def header(self) -> dict[str, Any]:
@@ -229,7 +234,7 @@ class _Fit:
             **checkpoint.describe("fit", self.network),
             "training": dataclasses.asdict(self.settings),
             "data": self.batches.identity(),
-            "phases": len(self.phases),
+            "whitened": self._whitened,
             "position": dataclasses.asdict(self.at),
             "seconds": self.elapsed,
             "versions": {
@@ -251,6 +256,7 @@ class _Fit:
             return
         path = checkpoint.find("fit", self.run, previous)
         header, arrays = checkpoint.read("fit", path)
+        self._plan(header.get("whitened", []))
         mine = json.loads(checkpoint.as_json(self.header()))
         free = FREE | ({"epochs"} if self.settings.mode == "together" else set())
         for table in (mine, header):

@@ -1,6 +1,7 @@
 """In which order the layers of a network learn."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from hebbcore.layers import Learner
@@ -24,13 +25,21 @@ class Phase:
     together: bool = False
 
 
-def phases_of(function: str, network: Network, mode: str, epochs: int, statistics_images: int) -> list[Phase]:
-    """Return the phases of a training. Raises ValueError for a network that it cannot train."""
+def whitened(network: Network) -> list[int]:
+    """Return the places of the layers that have learned to whiten: for weights that know them so, they stay."""
+    return [i for i, layer in enumerate(network.layers) if getattr(layer, "learned", False)]
+
+
+def phases_of(
+    function: str, network: Network, mode: str, epochs: int, statistics_images: int, done: Collection[int]
+) -> list[Phase]:
+    """Return the phases of a training; done: places of layers that do not observe any more.
+
+    Raises ValueError for a network that it cannot train.
+    """
     learners = tuple(i for i, layer in enumerate(network.layers) if isinstance(layer, Learner))
     if not learners:
         raise ValueError(f"{function}: the network has no layer with a rule (Conv or Dense): nothing to learn.")
-    # what was whitened for weights that have learned stays as it is
-    done = {i for i, layer in enumerate(network.layers) if getattr(layer, "learned", False)}
     if mode == "layerwise":
         return [
             Phase((i,), layer.observes, 1 if layer.observes else epochs, statistics_images if layer.observes else None)

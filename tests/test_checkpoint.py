@@ -1,8 +1,6 @@
 """Files of networks and layers: what was saved comes back, and damage is noticed."""
 
-import io
 import json
-import pickletools
 import subprocess
 import sys
 from dataclasses import dataclass, fields
@@ -125,12 +123,9 @@ def test_a_file_holds_numbers_only_and_no_pickle(saved):
     kinds = []
     with h5py.File(saved[1], "r") as file:
         file.visititems(lambda name, item: kinds.append(item.dtype.kind) if isinstance(item, h5py.Dataset) else None)
-        assert dict(file.attrs).keys() == {"format", "version", "digest"}
-        assert [type(value) for value in file.attrs.values()].count(str) == 2
+        assert not file.attrs  # they could hold more
         assert json.loads(file["header"][...].tobytes())["kind"] == "network"
     assert set(kinds) == {"u", "f"}
-    with pytest.raises(ValueError, match="opcode"):
-        pickletools.dis(saved[1].read_bytes()[:64], out=io.StringIO())
 
 
 def test_only_built_networks_and_layers_can_be_saved(tmp_path):
@@ -180,14 +175,6 @@ def damaged_read(path):
         return None
 
 
-def require_noticed(path, expected):
-    found = damaged_read(path)
-    if found is not None:
-        assert found[0] == expected[0]
-        assert_same(found[1], expected[1])
-    return found is None
-
-
 def test_a_file_cut_off_anywhere_is_noticed(saved, tmp_path):
     content = saved[1].read_bytes()
     path = tmp_path / "cut.h5"
@@ -195,52 +182,27 @@ def test_a_file_cut_off_anywhere_is_noticed(saved, tmp_path):
     for length in [0, 1, 8, 511, 512, len(content) - 1, *generator.integers(0, len(content), 60)]:
         path.write_bytes(content[:length])
         assert damaged_read(path) is None
-    path.write_bytes(content + b"more")  # as HDF5 allows
-    assert not require_noticed(path, checkpoint.read("load", saved[1]))
+    path.write_bytes(content + b"more")
+    assert damaged_read(path) is None
 
 
-def test_a_changed_byte_never_gives_other_arrays(saved, tmp_path):
-    content, expected = saved[1].read_bytes(), checkpoint.read("load", saved[1])
-    path, generator, noticed = tmp_path / "flipped.h5", np.random.default_rng(1), 0
-    places = [*range(0, 96), *generator.integers(0, len(content), 400).tolist()]
-    for place in places:
-        changed = bytearray(content)
-        changed[place] ^= 1 << int(generator.integers(8)) if place % 2 else 255
-        path.write_bytes(changed)
-        noticed += require_noticed(path, expected)
-    assert len(places) / 10 < noticed < len(places)  # the rest is room that HDF5 left
-
-
-def test_every_byte_of_the_arrays_and_the_header_counts(saved, tmp_path):
+def test_a_changed_byte_is_noticed_wherever_it_is(saved, tmp_path):
     content = saved[1].read_bytes()
-    with h5py.File(saved[1], "r") as file:
-        parts = [(file[name].id.get_offset(), file[name].nbytes) for name in ("header", "arrays/conv1/weights")]
-    path = tmp_path / "flipped.h5"
-    for start, size in parts:
-        for place in range(start, start + size, 13):
-            changed = bytearray(content)
-            changed[place] ^= 1
-            path.write_bytes(changed)
-            assert damaged_read(path) is None
+    path, generator = tmp_path / "flipped.h5", np.random.default_rng(1)
+    for place in [*range(600), *generator.integers(0, len(content), 1000).tolist()]:
+        changed = bytearray(content)
+        changed[place] ^= int(generator.integers(1, 256))
+        path.write_bytes(changed)
+        assert damaged_read(path) is None
+    path.write_bytes(content)
+    assert_same(damaged_read(path)[1], arrays(saved[0]))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda file: file["arrays"].pop("conv1"),
-        lambda file: file.pop("arrays"),
-        lambda file: file.pop("header"),
-        lambda file: file.create_dataset("arrays/conv1/more", data=[1.0]),
-        lambda file: file.move("arrays/conv1", "arrays/conv3"),
-        lambda file: file.attrs.pop("digest"),
-        lambda file: file.attrs.update({"digest": "0" * 32}),
-        lambda file: file.attrs.update({"format": ["a", "b"]}),
-    ],
-)
-def test_what_is_missing_added_or_renamed_is_noticed(saved, change):
+@pytest.mark.parametrize("change", [lambda file: file["arrays"].pop("conv1"), lambda file: file.attrs.update({"a": 1})])
+def test_a_file_changed_by_others_is_refused(saved, change):
     with h5py.File(saved[1], "r+") as file:
         change(file)
-    with pytest.raises(ValueError, match=r"load: .*net\.h5"):
+    with pytest.raises(ValueError, match=r"load: .*net\.h5 is damaged: its contents do not match its digest"):
         hebbcore.load(saved[1])
 
 
@@ -251,11 +213,10 @@ def test_other_files_are_refused(saved, tmp_path):
             hebbcore.load(tmp_path / name)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["header"] = np.arange(3)
-    with pytest.raises(ValueError, match=r"other\.h5 is an HDF5 file, but no checkpoint of hebbcore"):
+    with pytest.raises(ValueError, match=r"other\.h5 is damaged or no checkpoint of hebbcore"):
         hebbcore.load(tmp_path / "other.h5")
-    with h5py.File(saved[1], "r+") as file:
-        file.attrs["version"] = 2
-    with pytest.raises(ValueError, match=r"has version 2 of the format; this hebbcore reads 1"):
+    saved[1].write_bytes(saved[1].read_bytes().replace(b"checkpoint 1 ", b"checkpoint 2 ", 1))
+    with pytest.raises(ValueError, match="has version 2 of the format; this hebbcore reads 1"):
         hebbcore.load(saved[1])
     with pytest.raises(FileNotFoundError, match=r"load: .*missing does not exist"):
         hebbcore.load(tmp_path / "missing")
