@@ -379,7 +379,7 @@ def test_extract_from_a_saved_network(place, call, fails):
     [
         ("extract gone images.h5 f.h5", "load: gone does not exist."),
         ("extract shards images.h5 f.h5", "load: shards holds no checkpoint; train into it first."),
-        ("extract images.h5 images.h5 f.h5", "load: images.h5 is an HDF5 file, but no checkpoint of hebbcore."),
+        ("extract images.h5 images.h5 f.h5", "load: images.h5 is damaged or no checkpoint of hebbcore."),
         ("extract run.toml images.h5 f.h5", "load: run.toml is damaged or no checkpoint of hebbcore"),
         ("extract a gone f.h5", "gone does not exist; give a folder of shards (hebbcore shards build), or an HDF5"),
         ("extract a run.toml f.h5", "run.toml cannot be read as HDF5"),
