@@ -2,7 +2,7 @@
 
 import copy
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Protocol
@@ -196,7 +196,7 @@ def as_batches(
     return IterableBatches(function, data, check)
 
 
-def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Iterator[Array]:
+def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Generator[Array, None, None]:
     """Yield prepare(batch) of each batch, while a thread reads and prepares the next one."""
 
     def fetch() -> Array | None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from hebbcore import backend, checkpoint, checks
 from hebbcore.backend import Array
-from hebbcore.files import write_atomically
+from hebbcore.files import sync, write_atomically
+from hebbcore.layers import GridPool
 from hebbcore.network import Network
 
 DTYPES = ("float32", "float16")
@@ -103,21 +104,17 @@ def extract_features(
     features.flush()
     labels.flush()
     del features, labels
+    sync(partial)
     os.replace(partial, path)
+    sync(path.parent)
     note.unlink()
     return path
 
 
 def pool_to_grid(images: Array, cells: int) -> Array:
-    """Return the averages (n, cells, cells, C) of images (n, H, W, C) over an even grid."""
-    height, width = images.shape[1:3]
-    xp = backend.namespace(images)
-    rows, columns = ([side * i // cells for i in range(cells + 1)] for side in (height, width))
-    out = xp.empty((len(images), cells, cells, images.shape[3]), images.dtype)
-    for i in range(cells):
-        for j in range(cells):
-            out[:, i, j] = images[:, rows[i] : rows[i + 1], columns[j] : columns[j + 1]].mean(axis=(1, 2))
-    return out
+    """Return the averages (n, cells, cells, C) of images (n, H, W, C), float32 or float64, over an even grid."""
+    device, precision = backend.device_of(images), images.dtype.name
+    return Network([GridPool(cells)], images.shape[1:], device=device, precision=precision).transform(images)
 
 
 def _settings_of(path: Path) -> Any:

@@ -113,7 +113,8 @@ def fit(
         many.
     previous: if the latest checkpoint is damaged, go on from the one before.
     log_seconds: between records of diagnostics (hebbcore.diagnostics), which go to metrics.jsonl and callback.
-    progress: show a bar. check_finite: look for NaN and infinity in floating images and, each epoch, in weights.
+    progress: show a bar. check_finite: look for NaN and infinity in floating images and, each epoch and before
+        each checkpoint, in weights.
 
     Raises ValueError or TypeError for bad arguments before any work, and for a run of other settings or data;
     FloatingPointError if weights diverge.
@@ -130,7 +131,7 @@ def fit(
     order = np.random.default_rng(settings.seed).spawn(2)[1]
     batches = as_batches("fit", data, batch_size, order if shuffle else None, epochs, check_finite)
     try:
-        with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch))) as peek:  # type: ignore[type-var]
+        with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch))) as peek:
             first = next(peek)
         if network.image_shape is None:
             network.build(first.shape[1:])
@@ -256,7 +257,7 @@ class _Fit:
             return
         path = checkpoint.find("fit", self.run, previous)
         header, arrays = checkpoint.read("fit", path)
-        self._plan(header.get("whitened", []))
+        self._plan(header["whitened"])
         mine = json.loads(checkpoint.as_json(self.header()))
         free = FREE | ({"epochs"} if self.settings.mode == "together" else set())
         for table in (mine, header):
@@ -286,6 +287,8 @@ class _Fit:
         self._last_save = time.monotonic()
         if self.run is None or self._saved_step == self.at.step:
             return
+        if self.settings.check_finite:  # sound checkpoints must not make room for ruined ones
+            self._require_finite()
         self.elapsed = self.diagnostics.elapsed
         checkpoint.write(
             checkpoint.checkpoint_path(self.run, self.at.step), self.header(), checkpoint.arrays_of(self.network)
@@ -321,15 +324,15 @@ class _Fit:
         passes_before = sum(p.epochs for p in self.phases[: self.at.phase])
         while self.at.epoch < phase.epochs:
             epoch = source.epoch(passes_before + self.at.epoch, self.at.batch)
-            with closing(ahead(epoch, prepare)) as batches:  # type: ignore[type-var]
+            with closing(ahead(epoch, prepare)) as batches:
                 for x in batches:
                     left = len(x) if phase.images is None else phase.images - self.at.pass_images
                     if left <= 0:
                         break
                     self._step(phase, first, x[:left])
-            self.at.epoch, self.at.batch, self.at.pass_images = self.at.epoch + 1, 0, 0
             if self.settings.check_finite:
-                self._require_finite(learners)
+                self._require_finite()
+            self.at.epoch, self.at.batch, self.at.pass_images = self.at.epoch + 1, 0, 0
             if learners:
                 self.diagnostics.record(self._where(), self._left())
             if self.at.epoch < phase.epochs:
@@ -387,12 +390,11 @@ class _Fit:
                 stopped,
             )
 
-    def _require_finite(self, learners: list[int]) -> None:
-        for i in learners:
-            weights = self.network.layers[i].arrays()["weights"]
-            if not bool(backend.namespace(weights).isfinite(weights).all()):
+    def _require_finite(self) -> None:
+        for name, layer in self.network.learners.items():
+            if not bool(backend.namespace(layer.weights).isfinite(layer.weights).all()):
                 raise FloatingPointError(
-                    f"fit: the weights of {self.network.names[i]} became NaN or infinite in epoch {self.at.epoch}; "
+                    f"fit: the weights of {name} became NaN or infinite in epoch {self.at.epoch + 1}; "
                     "lower learning_rate."
                 )
 
@@ -439,7 +441,7 @@ class _Fit:
         prepare = self._prepare if old is None else lambda batch: backend.to_device(batch, network.site.device)
         new: CachedBatches | None = None
         done = 0
-        with closing(ahead(source.epoch(0), prepare)) as batches:  # type: ignore[type-var]
+        with closing(ahead(source.epoch(0), prepare)) as batches:
             for x in batches:
                 new = new or CachedBatches(self.batches, len(x), shape, network.site.dtype, folder)
                 new.fill(done, network.run(x, first, place))

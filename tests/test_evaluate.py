@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import h5py
 import numpy as np
@@ -84,20 +85,21 @@ def test_no_test_label_and_no_unlabelled_label_decides_anything(network, digits,
         return model
 
     monkeypatch.setattr(module, "make_readout", spy)
+    chosen = labelled_subset(labels[TRAIN], 0.3, 0)
+    hidden = np.setdiff1d(np.arange(len(labels)), chosen)  # the test images' and those of unlabelled training images
     secret = labels.copy()
-    secret[TEST] = np.random.default_rng(0).permutation(secret[TEST])
-    chosen = labelled_subset(labels[TRAIN], 0.3, 0, "stratified")
+    secret[hidden] = np.random.default_rng(0).permutation(secret[hidden])
+    assert (secret != labels).sum() > 100
     for number, classes in enumerate((labels, secret)):
         evaluate(
             network, *streams((images, classes)), tmp_path / str(number), fractions=[0.3], seeds=1,
-            baselines=["pixels"], queries=0, how="stratified",
+            baselines=["pixels"], queries=0,
         )  # fmt: skip
     half = len(fitted) // 2
     assert half == 3
     for (_, alpha, coef), (_, other_alpha, other_coef) in zip(fitted[:half], fitted[half:], strict=True):
         assert alpha == other_alpha
         np.testing.assert_array_equal(coef, other_coef)
-    assert len(chosen) == 90
 
 
 def test_an_interrupted_evaluation_goes_on(network, digits, tmp_path, monkeypatch):
@@ -139,6 +141,23 @@ def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
         assert len(filters) == (9 if name == "pca" else 12)
         again, _ = baseline(name, network, images[:100], seed=0)
         np.testing.assert_array_equal(next(iter(again.learners.values())).weights, filters)
+
+
+def test_vectors_have_no_baselines_of_patches(digits, tmp_path):
+    vectors = digits[0].reshape(len(digits[0]), -1)
+    net = hebbcore.fit(hebbcore.Network([hebbcore.Dense(5)]), vectors[TRAIN])
+    data = streams((vectors, digits[1]))
+    found = evaluate(net, *data, tmp_path, fractions=[1], baselines=["pixels"], queries=0)
+    assert found["sources"]["pixels"]["features"] == 64
+    with pytest.raises(ValueError, match="random filters is of patches, but the network takes vectors"):
+        evaluate(net, *data, tmp_path, fractions=[1], baselines=["random filters"], queries=0)
+
+
+def test_a_report_that_cannot_be_drawn_is_said_before_any_work(files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(command(files, "--out", str(tmp_path / "out"))) == 1
+    assert 'needs Matplotlib; install hebbcore with the extra "plot"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_features_that_do_not_fit_are_streamed(network, digits, tmp_path, caplog):

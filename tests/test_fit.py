@@ -339,6 +339,19 @@ def test_damaged_shards_are_an_error_of_the_training(shards):
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_no_checkpoint_holds_weights_that_diverged(tmp_path):
+    net = hebbcore.Network([hebbcore.Dense(4, hebbcore.HPCA("identity"))], (98,))
+    data = images(200).reshape(200, -1)
+    with pytest.raises(FloatingPointError, match="in epoch 1; lower"):
+        hebbcore.fit(net, data, learning_rate=1e6, batch_size=2, run=tmp_path, checkpoint_minutes=1e-9, keep=2)
+    assert not np.isfinite(net["fc1"].weights).all()
+    found = sorted((tmp_path / "checkpoints").glob("*.h5"))
+    assert found
+    for path in found:
+        assert np.isfinite(hebbcore.load(path)["fc1"].weights).all()
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 def test_weights_that_diverge_are_an_error(mode):
     def made():

@@ -52,7 +52,7 @@ def data(request, tmp_path_factory):
 @pytest.fixture
 def fast_disk(monkeypatch):
     """Do not wait for the disk: what a killed process has written stays, whatever was synced."""
-    monkeypatch.setattr("hebbcore.files._sync", lambda path: None)
+    monkeypatch.setattr("hebbcore.files.sync", lambda path: None)
 
 
 def train(data, run=None, mode="together", net=None, callback=None, **options):

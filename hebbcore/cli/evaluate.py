@@ -8,7 +8,7 @@ from hebbcore import plots
 from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
-from hebbcore.evaluation.report import accuracy_table, write_report
+from hebbcore.evaluation.report import accuracy_table, require_matplotlib, write_report
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
 
@@ -64,6 +64,7 @@ def _names(text: str) -> list[str]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    require_matplotlib()  # not after hours of work
     network = load_network(options.network, options.previous, options.device)
     train, test = (
         network_stream(network, path, split, options.batch_size, options.image_size)

@@ -43,6 +43,16 @@ def write_report(folder: Path, results: dict[str, Any], title: str, filters: byt
     return paths
 
 
+def require_matplotlib() -> None:
+    """Raise ModuleNotFoundError if Matplotlib is missing."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'evaluate: the report needs Matplotlib; install hebbcore with the extra "plot".'
+        ) from error
+
+
 def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
@@ -124,12 +134,9 @@ def _notes(results: dict[str, Any]) -> list[str]:
 
 def _curves(results: dict[str, Any]) -> bytes:
     """Return a PNG of accuracy against labels."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'evaluate: the report needs Matplotlib; install hebbcore with the extra "plot".'
-        ) from error
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     from hebbcore.evaluation.sources import BASELINES
 
     figure = Figure(figsize=(8, 5), layout="constrained")

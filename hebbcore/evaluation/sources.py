@@ -97,8 +97,13 @@ def baseline(name: str, like: Network, images: Array, seed: int) -> tuple[Networ
     """
     assert like.image_shape is not None
     shape, device = like.image_shape, like.site.device
-    if name == "pixels" or len(shape) != 3:
+    if name == "pixels":
         return Network([Flatten(name="pixels")], shape, device=device), "pixels"
+    if len(shape) != 3:
+        raise ValueError(
+            f"evaluate: the baseline {name} is of patches, but the network takes vectors {shape}; "
+            'use baselines=["pixels"].'
+        )
     first = next(iter(like.learners.values()))
     size = _kernel_of(like) or (min(5, shape[0]), min(5, shape[1]))
     units = first.units if isinstance(first, Conv) else 96
