@@ -189,7 +189,7 @@ def test_a_file_cut_off_anywhere_is_noticed(saved, tmp_path):
 def test_a_changed_byte_is_noticed_wherever_it_is(saved, tmp_path):
     content = saved[1].read_bytes()
     path, generator = tmp_path / "flipped.h5", np.random.default_rng(1)
-    for place in [*range(600), *generator.integers(0, len(content), 500).tolist()]:
+    for place in [*range(600), *generator.integers(0, len(content), 1000).tolist()]:
         changed = bytearray(content)
         changed[place] ^= int(generator.integers(1, 256))
         path.write_bytes(changed)

@@ -89,7 +89,7 @@ def test_after_a_stop_at_any_step_the_same_call_goes_on(data, minutes, tmp_path,
         expected = arrays(train(data(), whole, mode))
         steps = steps_of(whole)
         assert steps == list(range(1, len(steps) + 1))
-        for step in steps if mode == "together" else steps[:: 7 if minutes < 1 else 11]:
+        for step in steps if mode == "together" else steps[:: 4 if minutes < 1 else 6]:
             run, source, net = tmp_path / f"{mode}-{step}", data(), network(True, "float32")
             with pytest.raises(Stopped):
                 train(source, run, mode, net, stop_at(step), checkpoint_minutes=minutes)
