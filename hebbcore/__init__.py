@@ -22,7 +22,7 @@ from hebbcore.layers import (
 from hebbcore.network import Network
 from hebbcore.patches import im2col
 from hebbcore.presets import PRESETS, preset
-from hebbcore.rules import HPCA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SoftHebb
+from hebbcore.rules import HPCA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb
 from hebbcore.training import Step, train_layer, weight_update
 
 __version__ = "0.1.0"
@@ -50,6 +50,7 @@ __all__ = [
     "Pool",
     "Power",
     "Rule",
+    "SignedWTA",
     "SoftHebb",
     "Split",
     "Step",

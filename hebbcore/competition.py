@@ -83,6 +83,14 @@ def ranked_gate(scores: Array, rank: int, strength: float) -> Gate:
     return Gate(scores, _column_sums(decay))
 
 
+def signed_gate(scores: Array, unit_norms: Array) -> Gate:
+    """Return y = scores / unit_norms at each row's largest |y|, else 0; decay and mass: Σ y². In place."""
+    decay = _cells(scores)
+    kernels.for_array(scores).signed_wta(scores, unit_norms, decay)
+    sums = _column_sums(decay)
+    return Gate(scores, sums, sums)
+
+
 def _own_scores(function: str, scores: Any) -> Array:
     """Return a C-contiguous copy of (N, K) float32 or float64 scores."""
     array = backend.as_array(function, "scores", scores)

@@ -30,6 +30,7 @@ def signatures(number):
         "kwta": (matrix, vector, number, matrix),
         "soft_hebb": (matrix, number, boolean, matrix),
         "ranked": (matrix, int64, number, matrix),
+        "signed_wta": (matrix, vector, matrix),
         "norms": (matrix, vector),
         "add_scaled": (matrix, vector, matrix),
         "moments": (matrix, vector, matrix, matrix),

@@ -6,7 +6,7 @@ merged matrix identity, a chunked sum or a kernel can be checked against somethi
 Arrays: X (N, D) patches, one a row; W (K, D) units, one a row; everything is converted to float64.
 
 Sources: FastHebb, Lagani et al. 2022 (hpca, swta, kwta); SoftHebb, Journé et al. 2023 (softhebb, hardwta);
-Krotov & Hopfield 2019 (krotov).
+Krotov & Hopfield 2019 (krotov); Oja 1982 for the winner alone (signedwta).
 """
 
 import numpy as np
@@ -17,6 +17,7 @@ DEFAULTS = {
     "hpca": {"activation": "relu"},
     "swta": {"temperature": 0.02, "competition": "exp"},
     "kwta": {"k": 1},
+    "signedwta": {},
     "softhebb": {"temperature": 1.0, "p": 2, "anti_hebbian": True, "adaptive_power": 0.5},
     "hardwta": {"p": 2},
     "krotov": {"p": 2, "rank": 2, "strength": 0.4},
@@ -132,7 +133,7 @@ def scores(X, W, rule, **params):
     """The (N, K) responses that a rule competes with.
 
     hpca: y = activation(x·w). swta, kwta: y = ((cos(x, w) + 1) / 2)², zero norms replaced by 1.
-    softhebb, hardwta, krotov: u = x · sign(w)|w|^(p−1).
+    signedwta: y = x·w / ‖w‖. softhebb, hardwta, krotov: u = x · sign(w)|w|^(p−1).
     Source: FastHebb (Lagani et al. 2022); SoftHebb (Journé et al. 2023); Krotov & Hopfield 2019.
     """
     X, W, settings = _arguments(X, W, rule, params)
@@ -143,6 +144,8 @@ def scores(X, W, rule, **params):
         elif rule in ("swta", "kwta"):
             cosines = _dots(x, W) / (_norms_or_1(x[None]) * _norms_or_1(W))
             responses[n] = ((cosines + 1) / 2) ** 2
+        elif rule == "signedwta":
+            responses[n] = _dots(x, W) / _norms_or_1(W)
         else:
             responses[n] = _dots(x, np.sign(W) * np.abs(W) ** (settings["p"] - 1))
     return responses
@@ -151,7 +154,7 @@ def scores(X, W, rule, **params):
 def output(X, W, rule, **params):
     """The (N, K) output of a layer, as the next layer receives it.
 
-    hpca: y. swta, kwta: relu(x·w / ‖w‖), a zero norm replaced by 1. softhebb, hardwta, krotov: u.
+    hpca, signedwta: y. swta, kwta: relu(x·w / ‖w‖), a zero norm replaced by 1. softhebb, hardwta, krotov: u.
     Source: FastHebb (Lagani et al. 2022); SoftHebb (Journé et al. 2023), before its Triangle; Krotov & Hopfield 2019.
     """
     if rule not in ("swta", "kwta"):
@@ -213,6 +216,8 @@ def delta(X, W, rule, **params):
         return _delta_swta(X, W, responses, settings["temperature"], settings["competition"])
     if rule == "kwta":
         return _delta_kwta(X, W, responses, settings["k"])
+    if rule == "signedwta":
+        return _delta_signed_wta(X, W, responses)
 
     if rule == "softhebb":
         gate = _gate_softhebb(responses, settings["temperature"], settings["anti_hebbian"])
@@ -261,6 +266,18 @@ def _delta_kwta(X, W, Y, k):
         won = [x for x, wins in zip(X, winners[:, i], strict=True) if wins == 1]
         if won:
             change[i] = sum(won) / len(won) - W[i]
+    return change
+
+
+def _delta_signed_wta(X, W, Y):
+    """Δw_i = Σ y (x − y w_i) / Σ y² over the patches whose largest |y| is unit i's; 0 for a unit that won none."""
+    winners = argmax_wta(np.abs(Y))
+    change = np.zeros_like(W)
+    for i in range(len(W)):
+        won = [n for n in range(len(X)) if winners[n, i] == 1]
+        total = sum(Y[n, i] ** 2 for n in won)
+        if total > 0:
+            change[i] = sum(Y[n, i] * (X[n] - Y[n, i] * W[i]) for n in won) / total
     return change
 
 

@@ -90,7 +90,7 @@ WRONG = {  # text of the file: the whole message
         "network.rule.temp is unknown. Known: temperature, competition."
     ),
     f"{DATA}{PRESET}rule = {{temperature = 1}}": (
-        "network.rule.name is missing; it is one of hpca, swta, kwta, softhebb, hardwta, krotov."
+        "network.rule.name is missing; it is one of hpca, swta, kwta, signedwta, softhebb, hardwta, krotov."
     ),
     # layers
     f"{DATA}{LAYERS}[]": "network: layers must not be empty.",
@@ -127,7 +127,8 @@ WRONG = {  # text of the file: the whole message
     conv(", name = 3"): "network: a layer's name must be letters, digits, - and _, got 3.",
     conv(", rule = 3"): "network.layers[0].rule must be a table with name = …, got 3.",
     conv(', rule = "none"'): (
-        "network.layers[0].rule.name is 'none', which is unknown. Known: hpca, swta, kwta, softhebb, hardwta, krotov."
+        "network.layers[0].rule.name is 'none', which is unknown. "
+        "Known: hpca, swta, kwta, signedwta, softhebb, hardwta, krotov."
     ),
     conv(', rule = {name = "swta", temperature = -3}'): ("network.layers[0].rule.temperature must be above 0, got -3."),
     conv(', rule = {name = "kwta", k = 3}'): (

@@ -18,6 +18,7 @@ from hebbcore import (
     Krotov,
     Network,
     Pool,
+    SignedWTA,
     SoftHebb,
     Split,
     Triangle,
@@ -31,6 +32,7 @@ RULES = {
     "hpca": [HPCA(), HPCA("tanh"), HPCA("identity")],
     "swta": [SWTA(), SWTA(0.005), SWTA(0.05, "power")],
     "kwta": [KWTA(), KWTA(3)],
+    "signedwta": [SignedWTA()],
     "softhebb": [SoftHebb(), SoftHebb(0.5, 3.0, False, None), SoftHebb(p=2.5)],
     "hardwta": [HardWTA(), HardWTA(p=3)],
     "krotov": [Krotov(), Krotov(3.0, 3, 0.2)],
@@ -146,6 +148,7 @@ def test_gates_and_their_sums_agree_with_the_cpus(cupy, shape, generator):
         "swta power": lambda twin, s, p, u, m, d: twin.swta(s, p, u, sharp, True, m, d),
         "kwta": lambda twin, s, p, u, m, d: twin.kwta(s, u, rank, d),
         "soft_hebb": lambda twin, s, p, u, m, d: twin.soft_hebb(s, sharp, True, d),
+        "signed_wta": lambda twin, s, p, u, m, d: twin.signed_wta(s, u, d),
         "ranked": lambda twin, s, p, u, m, d: twin.ranked(s, rank, np.float64(0.4), d),
     }
     for name, program in programs.items():

@@ -12,8 +12,8 @@ from hebbcore.kernels import cpu, elementary
 SHAPES = [(1, 1), (3, 5), (4, 2), (2, 33)]
 DTYPES = [np.float32, np.float64]
 TWINS = (
-    "softmax", "swta", "kwta", "soft_hebb", "ranked", "norms", "add_scaled", "moments", "standardize", "contrast",
-    "triangle", "split", "pool", "gather", "cells", "moment_cells", "cell_bytes",
+    "softmax", "swta", "kwta", "soft_hebb", "ranked", "signed_wta", "norms", "add_scaled", "moments", "standardize",
+    "contrast", "triangle", "split", "pool", "gather", "cells", "moment_cells", "cell_bytes",
 )  # fmt: skip
 
 
@@ -144,6 +144,20 @@ def test_ranked_breaks_ties_by_the_lowest_index(twin, shape, dtype, rank, genera
     twin.ranked(gate, rank, dtype(0.5), decay)
     np.testing.assert_array_equal(gate, expected)
     np.testing.assert_array_equal(decay.sum(axis=0), (expected * u).sum(axis=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_signed_wta_breaks_ties_by_the_lowest_index(twin, shape, dtype, generator):
+    scores = generator.integers(-3, 4, shape).astype(dtype)
+    unit_norms = generator.choice([0.5, 1, 2], shape[1]).astype(dtype)
+    y = scores / unit_norms
+    expected = np.where(reference.argmax_wta(np.abs(y)) == 1, y, 0)
+    gate = scores.copy()
+    decay = cells(twin, gate)
+    twin.signed_wta(gate, unit_norms, decay)
+    np.testing.assert_array_equal(gate, expected)
+    np.testing.assert_array_equal(decay.sum(axis=0), (expected**2).sum(axis=0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -13,7 +13,9 @@ import pytest
 from hebbcore.kernels import cuda
 
 ARCHITECTURES = ["sm_80", "sm_90"]
-LANES_MEET = ["softmax", "swta", "kwta", "soft_hebb", "ranked", "norms", "contrast", "triangle"]  # in shared memory
+LANES_MEET = [  # in shared memory
+    "softmax", "swta", "kwta", "soft_hebb", "ranked", "signed_wta", "norms", "contrast", "triangle",
+]  # fmt: skip
 ROW_PROGRAMS = [*LANES_MEET, "add_scaled", "moments", "standardize", "split", "pool"]
 KERNELS = [(name, dtype) for name in [*ROW_PROGRAMS, "gather_kernel"] for dtype in ("float32", "float64")]
 KERNELS += [("bfloat16_kernel", "uint32")]
@@ -76,7 +78,7 @@ class TestEveryKernel:
         shared = _report(name, dtype, architecture)["shared"]
         assert shared <= MOST_SHARED
         if dtype == "float32" and name in ROW_PROGRAMS:
-            places = 8 if name in ("soft_hebb", "ranked") else 0
+            places = 8 if name in ("soft_hebb", "ranked", "signed_wta") else 0
             assert shared == (cuda.MAX_LANES * (4 + places) if name in LANES_MEET else 0)
 
     def test_in_float32_promotes_nothing_to_float64(self, name, dtype, architecture):

@@ -16,6 +16,7 @@ VARIANTS = [
     hebbcore.SWTA(temperature=0.05, competition="power"),
     hebbcore.KWTA(),
     hebbcore.KWTA(k=3),
+    hebbcore.SignedWTA(),
     hebbcore.SoftHebb(),
     hebbcore.SoftHebb(temperature=0.5, p=3, anti_hebbian=False),
     hebbcore.SoftHebb(adaptive_power=None),

@@ -55,7 +55,9 @@ def test_the_cheaper_order_is_chosen():
     assert not update.blocked_is_cheaper(50176, 96, 75, 64)
 
 
-@pytest.mark.parametrize("rule", [hebbcore.KWTA(2), hebbcore.HardWTA(), hebbcore.Krotov()], ids=repr)
+@pytest.mark.parametrize(
+    "rule", [hebbcore.KWTA(2), hebbcore.SignedWTA(), hebbcore.HardWTA(), hebbcore.Krotov()], ids=repr
+)
 def test_scattering_and_multiplying_agree(images, weights, rule, monkeypatch):
     results = []
     for scatter in (True, False):

@@ -55,7 +55,8 @@ def _compile() -> tuple[Any, ...]:
         _alone_leader,
     )
     softmax_, swta_, kwta_ = program.softmax, program.swta, program.kwta
-    soft_hebb_, ranked_, norms_, add_scaled_ = program.soft_hebb, program.ranked, program.norms, program.add_scaled
+    soft_hebb_, ranked_, signed_wta_ = program.soft_hebb, program.ranked, program.signed_wta
+    norms_, add_scaled_ = program.norms, program.add_scaled
     moments_, standardize_, contrast_ = program.moments, program.standardize, program.contrast
     triangle_, split_, pool_ = program.triangle, program.split, program.pool
     kernel = njit(nogil=True, cache=True, fastmath=_FASTMATH)
@@ -79,6 +80,10 @@ def _compile() -> tuple[Any, ...]:
     @kernel
     def ranked(scores, rank, strength, decay):
         ranked_(0, 1, 0, 0, 1, None, None, scores, rank, strength, decay)
+
+    @kernel
+    def signed_wta(scores, unit_norms, decay):
+        signed_wta_(0, 1, 0, 0, 1, None, None, scores, unit_norms, decay)
 
     @kernel
     def norms(vectors, out):
@@ -119,13 +124,13 @@ def _compile() -> tuple[Any, ...]:
         )  # fmt: skip
 
     return (
-        softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled,
+        softmax, swta, kwta, soft_hebb, ranked, signed_wta, norms, add_scaled,
         moments, standardize, contrast, triangle, split, pool,
     )  # fmt: skip
 
 
 (
-    softmax, swta, kwta, soft_hebb, ranked, norms, add_scaled,
+    softmax, swta, kwta, soft_hebb, ranked, signed_wta, norms, add_scaled,
     moments, standardize, contrast, triangle, split, pool,
 ) = _compile()  # fmt: skip
 

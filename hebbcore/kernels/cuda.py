@@ -105,7 +105,8 @@ def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
     """Return the kernels for scores of this dtype (shared memory needs it at compile time)."""
     program = rows.build(cuda.jit(device=True), math.exp, math.log, _entries, _highest, _total, _leader)
     softmax_, swta_, kwta_ = program.softmax, program.swta, program.kwta
-    soft_hebb_, ranked_, norms_, add_scaled_ = program.soft_hebb, program.ranked, program.norms, program.add_scaled
+    soft_hebb_, ranked_, signed_wta_ = program.soft_hebb, program.ranked, program.signed_wta
+    norms_, add_scaled_ = program.norms, program.add_scaled
     moments_, standardize_, contrast_ = program.moments, program.standardize, program.contrast
     triangle_, split_, pool_ = program.triangle, program.split, program.pool
     size = MAX_LANES
@@ -144,6 +145,13 @@ def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
         places = cuda.shared.array(size, np.int64)
         block, step, lane, lanes = cuda.blockIdx.x, cuda.gridDim.x, cuda.threadIdx.x, cuda.blockDim.x
         ranked_(block, step, block, lane, lanes, values, places, scores, rank, strength, decay)
+
+    @cuda.jit
+    def signed_wta(scores, unit_norms, decay):
+        values = cuda.shared.array(size, dtype)
+        places = cuda.shared.array(size, np.int64)
+        block, step, lane, lanes = cuda.blockIdx.x, cuda.gridDim.x, cuda.threadIdx.x, cuda.blockDim.x
+        signed_wta_(block, step, block, lane, lanes, values, places, scores, unit_norms, decay)
 
     @cuda.jit
     def norms(vectors, out):
@@ -192,8 +200,9 @@ def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
         )  # fmt: skip
 
     return SimpleNamespace(
-        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, norms=norms, add_scaled=add_scaled,
-        moments=moments, standardize=standardize, contrast=contrast, triangle=triangle, split=split, pool=pool,
+        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, signed_wta=signed_wta, norms=norms,
+        add_scaled=add_scaled, moments=moments, standardize=standardize, contrast=contrast, triangle=triangle,
+        split=split, pool=pool,
     )  # fmt: skip
 
 
@@ -268,6 +277,11 @@ def soft_hebb(scores: Any, sharpness: float, anti: bool, decay: Any) -> None:
 def ranked(scores: Any, rank: int, strength: float, decay: Any) -> None:
     """See rows.py."""
     _by_rows("ranked", scores, rank, strength, decay, blocks=len(decay))
+
+
+def signed_wta(scores: Any, unit_norms: Any, decay: Any) -> None:
+    """See rows.py."""
+    _by_rows("signed_wta", scores, unit_norms, decay, blocks=len(decay))
 
 
 def norms(vectors: Any, out: Any) -> None:

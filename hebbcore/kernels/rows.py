@@ -207,6 +207,30 @@ def build(
                 row[k] = g
 
     @jit
+    def signed_wta(first, step, cell, lane, lanes, values, places, scores, unit_norms, decay):
+        """scores ← y = scores / unit_norms at the row's largest |y|, else 0; decay += Σ y².
+
+        Of equal |y| the lowest index wins.
+        """
+        cell_decay = decay[cell]
+        for n in range(first, scores.shape[0], step):
+            row = scores[n]
+            peak = ZERO * row[0]
+            winner = row.size
+            for k in entries(row.size, lane, lanes):
+                y = row[k] / unit_norms[k]
+                row[k] = y
+                if winner == row.size or abs(y) > peak:
+                    peak = abs(y)
+                    winner = k
+            peak, winner = leader(peak, winner, row.size, values, places, lane, lanes)
+            for k in entries(row.size, lane, lanes):
+                y = row[k]
+                g = y if k == winner else ZERO * y
+                cell_decay[k] += g * y
+                row[k] = g
+
+    @jit
     def norms(first, step, cell, lane, lanes, values, places, vectors, out):
         """out[n] ← the Euclidean norm of vectors[n], or 1 where that is 0."""
         for n in range(first, vectors.shape[0], step):
@@ -336,6 +360,7 @@ def build(
                             row[c] = max(row[c], pixel[c])
 
     return SimpleNamespace(
-        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, norms=norms, add_scaled=add_scaled,
-        moments=moments, standardize=standardize, contrast=contrast, triangle=triangle, split=split, pool=pool,
+        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, signed_wta=signed_wta, norms=norms,
+        add_scaled=add_scaled, moments=moments, standardize=standardize, contrast=contrast, triangle=triangle,
+        split=split, pool=pool,
     )  # fmt: skip

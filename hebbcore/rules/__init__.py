@@ -7,14 +7,15 @@ from hebbcore.rules.base import Rule
 from hebbcore.rules.hpca import HPCA
 from hebbcore.rules.krotov import Krotov
 from hebbcore.rules.softhebb import HardWTA, SoftHebb
-from hebbcore.rules.winner_take_all import KWTA, SWTA
+from hebbcore.rules.winner_take_all import KWTA, SWTA, SignedWTA
 
-__all__ = ["HPCA", "KWTA", "RULES", "SWTA", "HardWTA", "Krotov", "Rule", "SoftHebb", "as_rule"]
+__all__ = ["HPCA", "KWTA", "RULES", "SWTA", "HardWTA", "Krotov", "Rule", "SignedWTA", "SoftHebb", "as_rule"]
 
 RULES: dict[str, type[Rule]] = {
     "hpca": HPCA,
     "swta": SWTA,
     "kwta": KWTA,
+    "signedwta": SignedWTA,
     "softhebb": SoftHebb,
     "hardwta": HardWTA,
     "krotov": Krotov,

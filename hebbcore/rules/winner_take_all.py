@@ -1,4 +1,4 @@
-"""Soft and hard winner-take-all rules on cosine similarities."""
+"""Winner-take-all rules on cosine similarities: soft, hard, and of both signs."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ COMPETITIONS = ("exp", "power")
 
 
 class _CosineRule(Rule):
-    """Rules whose units compete with the cosine between patch and weights, and put out relu(x·w / ‖w‖)."""
+    """Rules whose units compete with the cosine between patch and weights; output relu(x·w / ‖w‖)."""
 
     needs_norms: ClassVar[bool] = True
 
@@ -77,3 +77,26 @@ class KWTA(_CosineRule):
 
     def check_units(self, function: str, units: int) -> None:
         competition.check_k(function, self.k, units)
+
+
+@dataclass(frozen=True)
+class SignedWTA(_CosineRule):
+    """Winner-take-all among directions: the unit most similar to a patch or to its negative learns by Oja's rule.
+
+    Δw_i = Σ y (x − y w_i) / Σ y² over the patches that unit i won by the largest |y|, y = x·w / ‖w‖; 0 for a unit
+    that won none. Of equal |y| the lowest index wins. Norms tend to 1; those of 0 count as 1. Output y, with its sign,
+    of which Split makes features.
+    Source: Oja's rule (1982) for the winner alone. At rate 1 and unit norms the least-squares step of gain-shape
+    vector quantisation (Coates & Ng 2012, "Learning feature representations with k-means").
+    """
+
+    def gate(self, scores: Array, norms: Norms | None) -> Gate:
+        assert norms is not None
+        return competition.signed_gate(scores, norms.units)
+
+    def activate(self, scores: Array, unit_norms: Array | None) -> Array:
+        scores /= unit_norms
+        return scores
+
+    def expected_winners(self) -> int:
+        return 1
