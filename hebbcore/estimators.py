@@ -26,6 +26,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     image_shape: Sequence[int] | None
     epochs: int
     batch_size: int
+    mirror: bool
     random_state: Any
     device: str
     n_features_in_: int
@@ -66,7 +67,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         float64 if the estimator was fitted to float64 numbers, else float32.
         """
         check_is_fitted(self)
-        features = self.network_.transform(self._images(X, reset=False), self._layer())
+        features = self.network_.transform(self._images(X, reset=False), self._layer(), mirror=self.mirror)
         return features.reshape(len(features), -1)
 
     def _layer(self) -> str | None:
@@ -79,6 +80,8 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.network_ = self._network(images.shape[1:], self._seed, precision)
         if self.network_.image_shape is None:
             self.network_.build(images.shape[1:])
+        if checks.boolean(type(self).__name__, "mirror", self.mirror):
+            self.network_.require_mirror(type(self).__name__)
         place = self.network_.index_of(type(self).__name__, self._layer() or self.network_.names[-1])
         self._n_features_out = math.prod(self.network_.shapes[place])
 
@@ -130,6 +133,7 @@ class HebbianTransformer(_NetworkTransformer):
     activation: "rule" (see the rule), "triangle" (what exceeds the units' mean) or "split" (what exceeds the threshold,
         and what falls below its negative, apart: twice the units). threshold: of "split".
     pool: average over pool × pool cells; None: no pooling. power: of the features at the end; 0.5 is a square root.
+    mirror: transform to the mean of the features of each image and of its mirror image.
     image_shape: (height, width, channels) of flattened images.
     device: "auto", "cpu" or "cuda". random_state: an int, a RandomState, or None.
 
@@ -153,6 +157,7 @@ class HebbianTransformer(_NetworkTransformer):
         threshold: float = 0.0,
         pool: int | None = None,
         power: float = 1.0,
+        mirror: bool = False,
         image_shape: Sequence[int] | None = None,
         device: str = "auto",
         random_state: Any = None,
@@ -170,6 +175,7 @@ class HebbianTransformer(_NetworkTransformer):
         self.threshold = threshold
         self.pool = pool
         self.power = power
+        self.mirror = mirror
         self.image_shape = image_shape
         self.device = device
         self.random_state = random_state
@@ -211,6 +217,7 @@ class HebbianNetworkTransformer(_NetworkTransformer):
 
     network: a preset's name (see hebbcore.preset), or a list of layers, which are copied.
     rule: of a preset. preprocess: of a preset. layer: whose output the features are; None: the last.
+    mirror: transform to the mean of the features of each image and of its mirror image.
     mode: "together" or "layerwise". learning_rate, schedule, epochs, batch_size: see hebbcore.fit.
     image_shape: (height, width, channels) of flattened images; else X must be (n, height, width, channels).
     device: "auto", "cpu" or "cuda". random_state: an int, a RandomState, or None.
@@ -225,6 +232,7 @@ class HebbianNetworkTransformer(_NetworkTransformer):
         rule: Rule | str | None = None,
         preprocess: str = "none",
         layer: str | None = None,
+        mirror: bool = False,
         mode: str = "together",
         learning_rate: float = 1e-3,
         schedule: str = "constant",
@@ -238,6 +246,7 @@ class HebbianNetworkTransformer(_NetworkTransformer):
         self.rule = rule
         self.preprocess = preprocess
         self.layer = layer
+        self.mirror = mirror
         self.mode = mode
         self.learning_rate = learning_rate
         self.schedule = schedule

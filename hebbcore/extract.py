@@ -27,6 +27,7 @@ def extract_features(
     layer: str | None = None,
     dtype: str = "float32",
     pool: int | None = None,
+    mirror: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Write a layer's output for every image of a stream to an HDF5 file, and return its path.
@@ -34,7 +35,8 @@ def extract_features(
     stream: unshuffled batches of (images, labels) with state() and restore(), such as a loaders.ShardStream; its
         `images` and `image_shape` say how many there are and of what shape.
     layer: a name in network.names; None: the last. dtype: "float32" or "float16". pool: average the output over a grid
-    of pool × pool cells first. progress: called with the number of images written so far.
+    of pool × pool cells first. mirror: average with the output for the mirror image, see Network.transform.
+    progress: called with the number of images written so far.
 
     The file holds features (n, …) and labels (n,), and as attributes what they are. While it grows it is called
     path.partial, with path.progress beside it; the same call goes on from there.
@@ -46,6 +48,8 @@ def extract_features(
     name = network.names[-1] if layer is None else layer
     shape = network.shapes[network.index_of(function, name)]
     checks.choice(function, "dtype", dtype, DTYPES)
+    if checks.boolean(function, "mirror", mirror):
+        network.require_mirror(function)
     if pool is not None:
         checks.integer(function, "pool", pool, 1)
         if len(shape) != 3 or pool > min(shape[:2]):
@@ -59,7 +63,7 @@ def extract_features(
     path = Path(path)
     count = int(stream.images)
     settings = {
-        "layer": name, "dtype": dtype, "pool": pool, "images": count, "shape": list(shape),
+        "layer": name, "dtype": dtype, "pool": pool, "mirror": mirror, "images": count, "shape": list(shape),
         "weights": checkpoint.digest_of(network), "data": {**stream.state(), "epoch": 0, "batch": 0},
     }  # fmt: skip
     settings = json.loads(json.dumps(settings))
@@ -76,7 +80,7 @@ def extract_features(
     saved = time.monotonic()
     try:
         for images, classes in stream:
-            output = network.transform(images, name)
+            output = network.transform(images, name, mirror=mirror)
             if pool is not None:
                 output = pool_to_grid(output, pool)
             some = backend.to_device(output, "cpu")

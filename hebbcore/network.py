@@ -111,26 +111,33 @@ class Network:
             lines.append(f"{name:<12}{' × '.join(map(str, shape)):>18}{count or '':>14}")
         return "\n".join([*lines, f"{'':<12}{'':>18}{self.parameters:>14}"])
 
-    def transform(self, images: Any, layer: str | None = None, *, workspace: int | str = WORKSPACE) -> Array:
+    def transform(
+        self, images: Any, layer: str | None = None, *, mirror: bool = False, workspace: int | str = WORKSPACE
+    ) -> Array:
         """Return the output of a layer (default the last), batch statistics left as they are.
 
         images: (n, H, W, C) or (n, features), uint8 (read as 0…1) or floating; NumPy, CuPy or convertible. Images on
         another device than the network's are streamed to it.
-        layer: a name in `names`. workspace: bytes, or text, for the outputs of layers of the images processed at a
+        layer: a name in `names`. mirror: return the mean of the outputs for each image and for its mirror image, left
+        for right. workspace: bytes, or text, for the outputs of layers of the images processed at a
         time; beside it the network's own workspace and the result.
 
         Returns (n, height, width, channels) or (n, features), of the network's dtype, in the library of the images.
         Raises ValueError or TypeError for images that do not fit, and for an unknown layer.
         """
         name = self.names[-1] if layer is None else layer
-        return self.features(images, [name], workspace=workspace)[name]
+        return self.features(images, [name], mirror=mirror, workspace=workspace)[name]
 
-    def features(self, images: Any, layers: Iterable[str], *, workspace: int | str = WORKSPACE) -> dict[str, Array]:
+    def features(
+        self, images: Any, layers: Iterable[str], *, mirror: bool = False, workspace: int | str = WORKSPACE
+    ) -> dict[str, Array]:
         """Return the outputs of several layers from one pass, by name; see transform."""
         function = "transform"
         self._require_built(function)
         wanted = sorted({self.index_of(function, name) for name in layers})
         array = self.fit_images(function, images)
+        if checks.boolean(function, "mirror", mirror):
+            self.require_mirror(function)
         device = backend.device_of(array)
         size = checks.byte_size(function, "workspace", workspace)
         step = max(1, min(len(array), size // self.image_bytes()))
@@ -138,13 +145,31 @@ class Network:
             i: backend.module(device).empty((len(array), *self.shapes[i]), self.site.dtype) for i in wanted
         }  # fmt: skip
         for first in range(0, len(array), step):
-            x = backend.to_device(array[first : first + step], self.site.device)
-            done = 0
-            for i in wanted:
-                x = self.run(x, done, i + 1)
-                out[i][first : first + step] = backend.to_device(x.reshape(len(x), *self.shapes[i]), device)
-                done = i + 1
-        return {self.names[i]: array for i, array in out.items()}
+            part = backend.to_device(array[first : first + step], self.site.device)
+            self._put(part, {i: whole[first : first + step] for i, whole in out.items()})
+            if mirror:
+                other = backend.namespace(part).ascontiguousarray(part[:, :, ::-1])
+                self._put(other, {i: whole[first : first + step] for i, whole in out.items()}, average=True)
+        return {self.names[i]: whole for i, whole in out.items()}
+
+    def _put(self, x: Array, out: dict[int, Array], average: bool = False) -> None:
+        """Write the output of each layer i for x to out[i]; average: write the mean with what is there."""
+        done = 0
+        for i, target in out.items():
+            x = self.run(x, done, i + 1)
+            done = i + 1
+            found = backend.to_device(x.reshape(target.shape), backend.device_of(target))
+            if average:
+                target += found
+                target *= 0.5
+            else:
+                target[...] = found
+
+    def require_mirror(self, function: str) -> None:
+        """Raise ValueError unless the network takes images, which have a left and a right."""
+        assert self.image_shape is not None
+        if len(self.image_shape) != 3:
+            raise ValueError(f"{function}: mirror is for images, but the network takes vectors {self.image_shape}.")
 
     def fit_images(self, function: str, images: Any) -> Array:
         """Return images as (n, H, W, C), vectors as (n, 1, 1, features). Raises ValueError unless they fit."""

@@ -38,6 +38,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help=f'default: {",".join(BASELINES)}; "none": none of them',
     )  # fmt: skip
     command.add_argument("--features", type=int, default=5000, help="of an image, at most (default: 5000)")
+    command.add_argument("--mirror", action="store_true", help="average over each image and its mirror image")
     command.add_argument("--queries", type=int, default=1000, help="test images for retrieval (default: 1000; 0: none)")
     command.add_argument("--memory", default="4 GiB", help='for features (default: "4 GiB")')
     command.add_argument(
@@ -73,7 +74,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     results = evaluate(
         network, train, test, options.out, layers=options.layers, fractions=options.labels, seeds=options.seeds,
         readout=options.readout, how=options.select, baselines=options.baselines, features=options.features,
-        queries=options.queries, memory=options.memory,
+        mirror=options.mirror, queries=options.queries, memory=options.memory,
         progress=lambda text: print(text, file=sys.stderr, flush=True),
     )  # fmt: skip
     filters = plots.first_filters(network)

@@ -38,6 +38,7 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--image-size", type=int, help="cut this many central pixels (default: what the network takes)"
     )
     extract.add_argument("--pool", type=int, metavar="CELLS", help="average over a grid of CELLS × CELLS")
+    extract.add_argument("--mirror", action="store_true", help="average over each image and its mirror image")
     extract.add_argument("--dtype", choices=DTYPES, default="float32", help="of the features (default: float32)")
     extract.add_argument("--batch-size", type=int, default=64, help="images at a time (default: 64)")
     extract.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -63,7 +64,8 @@ def _extract(options: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         path = extract_features(
-            network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool, progress=show
-        )
+            network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool,
+            mirror=options.mirror, progress=show,
+        )  # fmt: skip
     print(f"{path}: features of {stream.images} images")
     return 0

@@ -40,6 +40,7 @@ def evaluate(
     how: str = "published",
     baselines: Sequence[str] = BASELINES,
     features: int = 5_000,
+    mirror: bool = False,
     queries: int = 1_000,
     memory: int | str = "4 GiB",
     progress: Callable[[str], None] | None = None,
@@ -55,6 +56,7 @@ def evaluate(
         anything.
     baselines: of BASELINES; by the same readout on the same rows. features: of an image, at most: outputs of layers
         are averaged over a grid of as many cells as make no more. A layer whose channels alone are more keeps them.
+    mirror: average the features, baselines' too, over each image and its mirror image, see Network.transform.
     queries: test images that are looked up in the training images, 0: none. memory: for features kept at a time; if
         those of a single layer take more, a ridge readout is fitted to the stream instead.
 
@@ -69,6 +71,8 @@ def evaluate(
     most = checks.integer(function, "features", features, 1)
     room = checks.byte_size(function, "memory", memory)
     shares = [_fraction(function, share) for share in fractions]
+    if checks.boolean(function, "mirror", mirror):
+        network.require_mirror(function)
     names = block_ends(network) if layers is None else list(layers)
     for name in names:
         network.index_of(function, name)
@@ -77,16 +81,16 @@ def evaluate(
     make_readout(readout)  # an unknown one is refused before any work
     settings = {
         "weights": checkpoint.digest_of(network), "train": train.state(), "test": test.state(), "readout": str(readout),
-        "how": how, "features": most, "queries": queries,
+        "how": how, "features": most, "mirror": mirror, "queries": queries,
     }  # fmt: skip
     for state in (settings["train"], settings["test"]):
         state.pop("epoch")
     book = _Book(Path(folder), settings)
-    groups = _groups([Source.of(name, network, name, most) for name in names], train.images + test.images, room)
+    groups = _groups([Source.of(name, network, name, most, mirror) for name in names], train.images + test.images, room)
     for name in baselines:
         if not book.complete(name, shares, seeds, queries):
             other, layer = baseline(name, network, _first_images(train), seed=0)
-            groups.append([Source.of(name, other, layer, most)])
+            groups.append([Source.of(name, other, layer, most, mirror)])
     for group in groups:
         if all(book.complete(source.name, shares, seeds, queries) for source in group):
             continue

@@ -21,22 +21,26 @@ _CONTRAST, _EPSILON = 10 / 255**2, 0.1
 
 @dataclass(frozen=True)
 class Source:
-    """Features to evaluate: the output of a layer, averaged over cells × cells where cells is not None."""
+    """Features to evaluate: the output of a layer, averaged over cells × cells where cells is not None.
+
+    mirror: averaged with the output for the mirror image, see Network.transform.
+    """
 
     name: str
     network: Network
     layer: str
     cells: int | None
     size: int  # features of an image
+    mirror: bool
 
     @classmethod
-    def of(cls, name: str, network: Network, layer: str, most: int) -> "Source":
+    def of(cls, name: str, network: Network, layer: str, most: int, mirror: bool) -> "Source":
         """Return the source whose grid has as many cells as make at most `most` features."""
         shape = network.shapes[network.index_of("evaluate", layer)]
         if len(shape) == 1 or math.prod(shape) <= most:
-            return cls(name, network, layer, None, math.prod(shape))
+            return cls(name, network, layer, None, math.prod(shape), mirror)
         cells = max(1, min(*shape[:2], math.isqrt(most // shape[2])))
-        return cls(name, network, layer, cells, cells * cells * shape[2])
+        return cls(name, network, layer, cells, cells * cells * shape[2], mirror)
 
 
 class FeatureBatches:
@@ -46,7 +50,8 @@ class FeatureBatches:
         self._sources, self._stream, self._keep = sources, stream, keep
 
     def __iter__(self) -> Iterator[tuple[list[Array], Any]]:
-        network = self._sources[0].network
+        network, mirror = self._sources[0].network, self._sources[0].mirror
+        layers = [source.layer for source in self._sources]
         done = 0
         for images, labels in self._stream:
             kept = slice(None)
@@ -54,7 +59,7 @@ class FeatureBatches:
                 kept = self._keep[done : done + len(labels)]
             done += len(labels)
             if len(labels[kept]):
-                outputs = network.features(images[kept], [source.layer for source in self._sources])
+                outputs = network.features(images[kept], layers, mirror=mirror)
                 yield [_flat(outputs[source.layer], source.cells) for source in self._sources], labels[kept]
 
 
