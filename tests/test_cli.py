@@ -340,8 +340,11 @@ def test_extract_from_arrays_and_shards(place, call):
     out, err = call("extract a images.h5 f.h5")
     assert (out, err) == ("f.h5: features of 20 images\n", "")
     call("extract a shards/test g.h5 --layer pool1 --dtype float16")
+    call("extract a images.h5 m.h5 --mirror")
     call("extract a images.h5 new/h.h5 --split train --layer conv1 --pool 2 --batch-size 7 --device cpu")
     network = hebbcore.load("a", device="cpu")
+    with h5py.File("m.h5") as m, h5py.File("images.h5") as data:
+        np.testing.assert_array_equal(m["features"], network.transform(data["test/images"][...], mirror=True))
     with h5py.File("images.h5") as data, h5py.File("f.h5") as f, h5py.File("g.h5") as g, h5py.File("new/h.h5") as h:
         images = data["test/images"][...]
         np.testing.assert_array_equal(f["features"], network.transform(images))

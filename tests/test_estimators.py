@@ -75,6 +75,18 @@ def test_flattened_images_and_images_give_the_same(digits, activation, whiten):
     assert len(flat.get_feature_names_out()) == 6 * 6 * 12 * doubled
 
 
+@pytest.mark.parametrize("whiten", [False, True])
+def test_mirrored_features(digits, whiten):
+    rows, _ = digits
+    mirrored = rows.reshape(-1, 8, 8)[:, :, ::-1].reshape(-1, 64)
+    plain = HebbianTransformer(**LAYER, whiten=whiten, pool=2).fit(rows)
+    both = HebbianTransformer(**LAYER, whiten=whiten, pool=2, mirror=True).fit(rows)
+    expected = (plain.transform(rows) + plain.transform(mirrored)) / 2
+    np.testing.assert_allclose(both.transform(rows), expected, rtol=1e-5, atol=1e-6)
+    network = HebbianNetworkTransformer([hebbcore.Conv(4, 3)], mirror=True, image_shape=(8, 8, 1)).fit(rows)
+    np.testing.assert_allclose(network.transform(rows), network.transform(mirrored), rtol=1e-5, atol=1e-6)
+
+
 def test_uint8_is_read_as_0_to_1(digits):
     rows = np.round(digits[0] * 255).astype(np.uint8)
     bytes_ = HebbianTransformer(**LAYER).fit(rows)
@@ -167,6 +179,8 @@ def test_layers_are_copied_not_trained(digits):
         (HebbianTransformer(units=0), ValueError, "units must be at least 1"),
         (HebbianTransformer(whiten=1), TypeError, "whiten must be true or false"),
         (HebbianTransformer(pool=2), ValueError, "needs images"),
+        (HebbianTransformer(mirror=True), ValueError, r"mirror is for images, but the network takes vectors \(64,\)"),
+        (HebbianTransformer(mirror=1), TypeError, "mirror must be true or false"),
         (HebbianTransformer(device="gpu"), ValueError, "device must be one of"),
         (HebbianNetworkTransformer("fasthebb6"), ValueError, "Did you mean 'fasthebb-6'"),
         (HebbianNetworkTransformer(rule="hpca"), ValueError, "rule and preprocess go with a preset's name"),

@@ -68,6 +68,27 @@ def test_figures_are_those_of_the_steps_done_by_hand(network, digits, tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(found))
 
 
+@pytest.mark.parametrize("memory", ["1 MiB", "1 KiB"])
+def test_mirrored_features_of_layers_and_baselines(network, digits, tmp_path, memory):
+    images, labels = digits
+    found = evaluate(
+        network, *streams(digits), tmp_path, fractions=[1], layers=["bn1"], baselines=["pixels"], queries=0,
+        mirror=True, memory=memory,
+    )  # fmt: skip
+    views = (images, np.ascontiguousarray(images[:, :, ::-1]))
+    sources = {"bn1": [network.transform(view, "bn1") for view in views], "pixels": [view / 255 for view in views]}
+    for name, (there, mirrored) in sources.items():
+        features = ((there + mirrored) / 2).reshape(len(images), -1).astype(np.float32)
+        model = make_readout("ridge", 0)
+        if memory == "1 KiB":
+            model.fit_stream([(features[TRAIN][i : i + 50], labels[TRAIN][i : i + 50]) for i in range(0, 300, 50)])
+        else:
+            chosen = labelled_subset(labels[TRAIN], 1.0, 0)
+            model.fit(features[TRAIN][chosen], labels[TRAIN][chosen])
+        (run,) = found["sources"][name]["runs"]
+        assert run["top1"] == pytest.approx(100 * model.score(features[TEST], labels[TEST]))
+
+
 def test_no_test_label_and_no_unlabelled_label_decides_anything(network, digits, tmp_path, monkeypatch):
     images, labels = digits
     fitted = []
@@ -198,6 +219,7 @@ def test_the_command_writes_a_complete_and_self_contained_report(files, tmp_path
     pytest.importorskip("matplotlib")
     out = tmp_path / "report"
     assert main(command(files, "--out", str(out), "--labels", "20,100", "--seeds", "2", "--queries", "20")) == 0
+    assert "mirror" not in (out / "report.md").read_text()
     printed = capsys.readouterr()
     assert {path.name for path in out.iterdir()} == {
         "accuracy.png", "filters.png", "report.html", "report.md", "results.json"
@@ -219,6 +241,15 @@ def test_the_command_writes_a_complete_and_self_contained_report(files, tmp_path
     assert "seed" not in capsys.readouterr().err  # nothing was left to do
 
 
+def test_a_report_says_that_features_are_mirrored(files, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    options = ("--labels", "100", "--baselines", "none", "--queries", "0", "--out", str(tmp_path))
+    assert main(command(files, "--mirror", *options)) == 0
+    assert "averaged over each image and its mirror image" in (tmp_path / "report.md").read_text()
+    assert main(command(files, *options)) == 1
+    assert "holds another evaluation" in capsys.readouterr().err
+
+
 def test_what_does_not_beat_random_filters_is_shown_as_such(tmp_path):
     def entry(accuracy):
         runs = [{"labels": 1.0, "seed": 0, "top1": accuracy, "top5": 90.0}]
@@ -226,7 +257,7 @@ def test_what_does_not_beat_random_filters_is_shown_as_such(tmp_path):
 
     pytest.importorskip("matplotlib")
     results = {
-        "settings": {"readout": "ridge", "how": "published"},
+        "settings": {"readout": "ridge", "how": "published", "mirror": False},
         "sources": {"bn1": entry(40.0), "bn2": entry(60.0), "random filters": entry(50.0), "pixels": entry(30.0)},
     }
     write_report(tmp_path, results, "title")

@@ -123,6 +123,15 @@ def test_pooled_features(network, data, stream, tmp_path):
     np.testing.assert_allclose(features, slow_grid(network.transform(data[0], "conv1"), 4), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("pool", [None, 2])
+def test_mirrored_features(network, data, stream, tmp_path, pool):
+    path = extract_features(network, stream, tmp_path / "f.h5", layer="pool1", pool=pool, mirror=True)
+    both = [network.transform(images, "pool1") for images in (data[0], data[0][:, :, ::-1].copy())]
+    expected = (both[0] + both[1]) / 2
+    expected = expected if pool is None else slow_grid(expected, pool)
+    np.testing.assert_allclose(contents(path)[0], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_progress_counts_images(network, stream, tmp_path):
     seen = []
     extract_features(network, stream, tmp_path / "new" / "folder" / "f.h5", progress=seen.append)
@@ -188,6 +197,7 @@ def other_network(network):
 OTHERS = [
     ("layer", lambda network, data: (network, loaders.ArrayStream(*data, 8), {"layer": "bn1"})),
     ("dtype", lambda network, data: (network, loaders.ArrayStream(*data, 8), {"dtype": "float16"})),
+    ("mirror", lambda network, data: (network, loaders.ArrayStream(*data, 8), {"mirror": True})),
     ("batches", lambda network, data: (network, loaders.ArrayStream(*data, 9), {})),
     ("labels", lambda network, data: (network, loaders.ArrayStream(data[0], data[1][::-1], 8), {})),
     ("images", lambda network, data: (network, loaders.ArrayStream(data[0][::-1], data[1], 8), {})),

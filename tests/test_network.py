@@ -324,6 +324,29 @@ def test_sub_batches_give_the_whole(name, generator):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("workspace", [1, "64 MiB"])
+def test_mirrored_features_are_the_mean_over_both_images(name, workspace, generator):
+    network, _ = made(name)
+    images = pixels(generator, np.uint8)
+    given = images.copy()
+    found = network.features(images, network.names, mirror=True, workspace=workspace)
+    there, mirrored = (network.features(view, network.names) for view in (images, np.flip(images, axis=2).copy()))
+    for layer, features in found.items():
+        close(features, (there[layer] + mirrored[layer]) / 2)
+        np.testing.assert_array_equal(network.transform(images, layer, mirror=True, workspace=workspace), features)
+    np.testing.assert_array_equal(images, given)
+    close(network.transform(np.flip(images, axis=2), mirror=True), found[network.names[-1]])
+
+
+def test_vectors_have_no_mirror_image(generator):
+    network = Network([Dense(3)], (5,))
+    with pytest.raises(ValueError, match=r"transform: mirror is for images, but the network takes vectors \(5,\)"):
+        network.transform(generator.normal(size=(2, 5)), mirror=True)
+    with pytest.raises(TypeError, match="transform: mirror must be true or false, got 1"):
+        network.transform(generator.normal(size=(2, 5)), mirror=1)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_image_bytes_are_what_a_run_keeps(name, generator):
     network, _ = made(name)
     network.run(pixels(generator, np.uint8), 0, len(network))

@@ -115,6 +115,8 @@ def _notes(results: dict[str, Any]) -> list[str]:
         f"Readout: {settings['readout']}, fitted to the labelled part of the training images alone; labelled images "
         f"are selected the {settings['how']} way. Mean ± 95 % interval over the selections; all labels are one.",
     ]
+    if settings["mirror"]:
+        notes.append("Features are averaged over each image and its mirror image.")
     behind = []
     random = results["sources"].get("random filters")
     if random is not None and random["runs"]:

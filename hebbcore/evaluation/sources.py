@@ -34,7 +34,7 @@ class Source:
     mirror: bool
 
     @classmethod
-    def of(cls, name: str, network: Network, layer: str, most: int, mirror: bool) -> "Source":
+    def of(cls, name: str, network: Network, layer: str, most: int, mirror: bool = False) -> "Source":
         """Return the source whose grid has as many cells as make at most `most` features."""
         shape = network.shapes[network.index_of("evaluate", layer)]
         if len(shape) == 1 or math.prod(shape) <= most:
