@@ -68,6 +68,7 @@ def gemms(xp: Any, rows: int, size: int, units: int, rule: str, precision: str, 
     """Return a function that runs the GEMMs of a step alone, on the whole batch, in the order the engine chooses.
 
     On the CPU NumPy's, with all BLAS threads; on CUDA the engine's own, whose precision NumPy's interface cannot say.
+    The blocked order's residual R ← R − G_I W_I is among them; its small Gram matrices are not.
     """
     dtype = gemm.dtype_of(precision)
     product = gemm.Gemm(precision)
@@ -77,6 +78,13 @@ def gemms(xp: Any, rows: int, size: int, units: int, rule: str, precision: str, 
     x, w, y, lower = (
         product.operand(xp.ones(shape, dtype)) for shape in ((rows, size), (units, size), (rows, units), (units, units))
     )
+
+    def blocked_order() -> None:
+        multiply(x, w.T, scores)
+        for i, part in zip(range(0, units, block), parts, strict=True):
+            multiply(part.T, x, outer[i : i + block])
+            if i + block < units:
+                multiply(part, w[i : i + block], residual)
 
     def forward_and_outer() -> None:
         multiply(x, w.T, scores)
@@ -89,4 +97,10 @@ def gemms(xp: Any, rows: int, size: int, units: int, rule: str, precision: str, 
             j = min(i + 256, units)
             multiply(lower[i:j, :j], w[:j], outer[i:j])
 
-    return gram_order if rule == "hpca" and not blocked_is_cheaper(rows, units, size, block) else forward_and_outer
+    if rule != "hpca":
+        return forward_and_outer
+    if not blocked_is_cheaper(rows, units, size, block):
+        return gram_order
+    residual = xp.empty((rows, size), dtype)
+    parts = [product.operand(xp.ones((rows, min(block, units - i)), dtype)) for i in range(0, units, block)]
+    return blocked_order

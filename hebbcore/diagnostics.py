@@ -91,8 +91,7 @@ class Diagnostics:
     def _layer(self, place: int) -> Record:
         layer = self._network.layers[place]
         assert isinstance(layer, Learner)
-        xp = backend.namespace(layer.weights)
-        norms = xp.linalg.norm(layer.weights.reshape(layer.units, -1), axis=1)
+        norms = backend.row_norms(layer.weights.reshape(layer.units, -1))
         wins = backend.to_device(self._wins[place], "cpu")
         shares = wins[wins > 0] / max(1, wins.sum())
         return {

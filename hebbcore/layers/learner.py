@@ -81,7 +81,7 @@ class Learner(Layer):
         size = None
         if measure:
             xp = backend.namespace(matrix)
-            per_unit = xp.linalg.norm(delta, axis=1, keepdims=True) * factors
+            per_unit = backend.row_norms(delta) * factors
             size = float(xp.linalg.norm(per_unit) / xp.linalg.norm(matrix))
         add_scaled(matrix, factors, delta)
         return size

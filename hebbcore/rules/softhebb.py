@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import checks, competition
-from hebbcore.backend import Array, namespace
+from hebbcore.backend import Array, namespace, row_norms
 from hebbcore.competition import Gate, Norms
 from hebbcore.rules.base import Rule
 
@@ -35,8 +35,7 @@ class _NormSeekingRule(Rule):
         if self.adaptive_power is None:
             return learning_rate
         xp = namespace(weights)
-        norms = xp.linalg.norm(weights, ord=self.p, axis=1, keepdims=True)
-        return learning_rate * (xp.abs(norms - 1) + 1e-10) ** self.adaptive_power
+        return learning_rate * (xp.abs(row_norms(weights, self.p) - 1) + 1e-10) ** self.adaptive_power
 
     def initial_weights(self, generator: np.random.Generator, units: int, size: int) -> np.ndarray[Any, Any]:
         """Return normal weights whose p-norm is about 25."""
