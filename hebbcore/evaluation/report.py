@@ -13,6 +13,11 @@ from hebbcore.files import write_atomically
 
 Table = list[list[str]]  # its first row is the head
 
+_CAPTIONS = {
+    "accuracy.png": "Accuracy against labels; baselines are dashed.",
+    "filters.png": "Filters of the first layer.",
+}
+
 
 def write_report(folder: Path, results: dict[str, Any], title: str, filters: bytes | None = None) -> list[Path]:
     """Write report.md, report.html, accuracy.png (and filters.png) beside results.json, and return their paths.
@@ -154,6 +159,9 @@ def _curves(results: dict[str, Any]) -> bytes:
             marker=".", linestyle="--" if name in BASELINES else "-",
         )  # fmt: skip
     axis.set(xlabel="labelled images, %", ylabel="top-1 accuracy, %", xscale="log")
+    shares = sorted({run["labels"] for entry in results["sources"].values() for run in entry["runs"]})
+    axis.set_xticks([100 * share for share in shares], [f"{100 * share:g}" for share in shares])
+    axis.set_xticks([], minor=True)
     axis.grid(alpha=0.3)
     axis.legend()
     file = io.BytesIO()
@@ -162,7 +170,7 @@ def _curves(results: dict[str, Any]) -> bytes:
 
 
 def _markdown(title: str, notes: list[str], sections: list[tuple[str, Table]], pictures: dict[str, bytes]) -> str:
-    parts = [f"# {title}", *notes, *[f"![{name}]({name})" for name in pictures]]
+    parts = [f"# {title}", *notes, *[f"![{_CAPTIONS[name]}]({name})" for name in pictures]]
     for name, table in sections:
         lines = ["| " + " | ".join(row) + " |" for row in table]
         lines.insert(1, "|" + "---|" * len(table[0]))
@@ -173,7 +181,7 @@ def _markdown(title: str, notes: list[str], sections: list[tuple[str, Table]], p
 _STYLE = (
     "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
     "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:right}td:first-child,th:first-child{text-align:left}"
-    "img{max-width:100%}"
+    "figure{margin:1em 0}img{max-width:100%}"
 )
 
 
@@ -183,7 +191,8 @@ def _page(title: str, notes: list[str], sections: list[tuple[str, Table]], pictu
         f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
         *[f"<p>{html.escape(note)}</p>" for note in notes],
         *[
-            f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></p>'
+            f'<figure><img alt="" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+            f"<figcaption>{html.escape(_CAPTIONS[name])}</figcaption></figure>"
             for name, data in pictures.items()
         ],
     ]
