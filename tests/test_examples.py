@@ -1,0 +1,51 @@
+"""The examples run, and say what they promise."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def output_of(name, *arguments):
+    """Return what an example prints."""
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_features_in_other_libraries():
+    lines = output_of("other_libraries.py").splitlines()
+    found = {line.split()[0]: [float(figure) for figure in re.findall(r"([\d.]+) %", line)] for line in lines[:2]}
+    assert set(found) == {"pixels", "features"}
+    assert len(found["pixels"]) == (2 if importlib.util.find_spec("jax") else 1)
+    for better, worse in zip(found["features"], found["pixels"], strict=True):
+        assert better > worse > 80
+
+
+@pytest.fixture
+def cifar(tmp_path, generator):
+    """Return a file like CIFAR-10's, of little images whose classes are easy to tell."""
+    path = tmp_path / "images.h5"
+    with h5py.File(path, "w") as file:
+        for split, count in (("train", 1200), ("test", 100)):
+            labels = np.arange(count) % 10
+            noise = generator.integers(0, 60, (count, 12, 12, 3))
+            noise[np.arange(count), 1 + labels, :, 0] += 150  # a bright row
+            file[f"{split}/images"], file[f"{split}/labels"] = noise.astype(np.uint8), labels
+    return path
+
+
+def test_every_bank_of_the_layer(cifar):
+    options = ["--images", 1000, "--units", 12, "--cells", 4, "--mirror", "--validate", 200, "--banks"]
+    banks = ["hpca", "swta", "kwta", "signedwta", "softhebb", "hardwta", "krotov", "patches", "random", "k-means"]
+    _, _, *rows = output_of("cifar10_layer.py", cifar, *options, *banks).splitlines()
+    assert [row.split()[0] for row in rows] == banks
+    assert all(float(row.split()[1]) > 60 for row in rows)
