@@ -80,7 +80,7 @@ def build(images: np.ndarray, bank: str, args: argparse.Namespace) -> hebbcore.N
     network = hebbcore.Network(
         [
             hebbcore.Whiten(args.kernel, epsilon=args.epsilon),
-            hebbcore.Conv(args.units, 1, hebbcore.HPCA("identity")),  # linear: Split needs the sign
+            hebbcore.Conv(args.units, 1, linear=True),
             hebbcore.Split(args.threshold),
             hebbcore.GridPool(args.cells),
             hebbcore.Power(0.5),

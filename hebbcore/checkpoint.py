@@ -94,6 +94,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
             "padding": list(model.padding),
             "padding_mode": model.padding_mode,
             "precision": model.precision,
+            "linear": model.linear,
         }
     if model.image_shape is None:
         raise ValueError(f"{function}: the network has no weights yet; build or train it first.")
@@ -137,6 +138,7 @@ def restore(
             (header["padding"][0], header["padding"][1]),
             header["padding_mode"],
             _precision(header["precision"], device),
+            header["linear"],
         )
     layers = [tables.layer_of(table, f"layers[{i}]", function) for i, table in enumerate(header["layers"])]
     precision = _precision(header["precision"], device)

@@ -130,8 +130,8 @@ class HebbianTransformer(_NetworkTransformer):
         as a whole. stride: in pixels, for patches.
     rule: a hebbcore rule or its name. learning_rate: of the rule. epochs, batch_size: of the training.
     whiten: contrast normalise and ZCA whiten the patches first. epsilon: added to the variances there.
-    activation: "rule" (see the rule), "triangle" (what exceeds the units' mean) or "split" (what exceeds the threshold,
-        and what falls below its negative, apart: twice the units). threshold: of "split".
+    activation: "rule" (see the rule); or of its linear response "triangle" (what exceeds the units' mean) or "split"
+        (what exceeds the threshold, and what falls below its negative, apart: twice the units). threshold: of "split".
     pool: average over pool × pool cells; None: no pooling. power: of the features at the end; 0.5 is a square root.
     mirror: transform to the mean of the features of each image and of its mirror image.
     image_shape: (height, width, channels) of flattened images.
@@ -190,14 +190,15 @@ class HebbianTransformer(_NetworkTransformer):
                 "images, or X as (n, height, width, channels)."
             )
         layers: list[Layer] = []
+        linear = self.activation != "rule"
         kernel, stride = self.kernel_size, self.stride
         if self.whiten:
             layers.append(Whiten(kernel, stride=stride if kernel is not None else 1, epsilon=self.epsilon))
             kernel, stride = (None, 1) if kernel is None else (1, 1)
         if kernel is None:
-            layers.append(Dense(self.units, self.rule, self.learning_rate))
+            layers.append(Dense(self.units, self.rule, self.learning_rate, linear))
         else:
-            layers.append(Conv(self.units, kernel, self.rule, stride, learning_rate=self.learning_rate))
+            layers.append(Conv(self.units, kernel, self.rule, stride, learning_rate=self.learning_rate, linear=linear))
         if self.activation == "triangle":
             layers.append(Triangle())
         elif self.activation == "split":

@@ -67,17 +67,18 @@ class BatchedUpdate:
     """
 
     def __init__(
-        self, rule: Rule, geometry: Geometry, units: int, precision: str, workspace: int, function: str
-    ) -> None:
+        self, rule: Rule, geometry: Geometry, units: int, precision: str, workspace: int, function: str,
+        linear: bool = False,
+    ) -> None:  # fmt: skip
         self.rule, self.geometry, self.units, self.precision = rule, geometry, units, precision
-        self.workspace, self.function = workspace, function
+        self.workspace, self.function, self.linear = workspace, function, linear
         self.dtype = gemm.dtype_of(precision)
         self._lanes: list[_Lane] = []
 
     def delta(self, images: Array, weights: Array, out: Array | None = None) -> tuple[Array, Any]:
         """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next call overwrites the array.
 
-        out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
+        out: (n·oh·ow, K) for the layer's output (if linear, its response), whose scores the update needs anyway.
         """
         device, g = backend.device_of(images), self.geometry
         rows = len(images) * g.positions
@@ -121,6 +122,7 @@ class _Lane:
 
     def __init__(self, update: BatchedUpdate, device: str, threads: int) -> None:
         self.rule, self.geometry, self.units, self.dtype = update.rule, update.geometry, update.units, update.dtype
+        self.activate = update.rule.response if update.linear else update.rule.activate
         self.device = device
         self.reader = PatchReader(update.geometry, update.dtype)
         self.gemm = gemm.Gemm(update.precision, threads)
@@ -164,7 +166,7 @@ class _Lane:
         start = chunk.first * g.positions + chunk.top * g.output[1]
         target = out[start : start + len(scores)]
         target[...] = scores
-        features = self.rule.activate(target, unit_norms)
+        features = self.activate(target, unit_norms)
         if features is not target:
             target[...] = features
 

@@ -119,7 +119,7 @@ WRONG = {  # text of the file: the whole message
     ),
     conv(", weights = 3"): (
         "network.layers[0].weights is unknown. "
-        "Known: units, kernel_size, rule, stride, padding, padding_mode, learning_rate, name."
+        "Known: units, kernel_size, rule, stride, padding, padding_mode, learning_rate, linear, name."
     ),
     conv(", learning_rate = -1"): "network.layers[0].learning_rate must be above 0, got -1.",
     conv(', padding_mode = "same"'): ("network.layers[0].padding_mode must be one of 'zeros', 'reflect'; got 'same'."),

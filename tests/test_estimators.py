@@ -49,7 +49,7 @@ def test_a_layer_equals_the_network_it_is(digits):
     seed = np.random.RandomState(0).randint(2**31)
     network = hebbcore.Network(
         [
-            hebbcore.Whiten(3, epsilon=0.05), hebbcore.Conv(12, 1, hebbcore.KWTA(2), learning_rate=0.2),
+            hebbcore.Whiten(3, epsilon=0.05), hebbcore.Conv(12, 1, hebbcore.KWTA(2), learning_rate=0.2, linear=True),
             hebbcore.Triangle(), hebbcore.GridPool(2), hebbcore.Power(0.5),
         ],
         (8, 8, 1), seed=seed,
@@ -85,6 +85,13 @@ def test_mirrored_features(digits, whiten):
     np.testing.assert_allclose(both.transform(rows), expected, rtol=1e-5, atol=1e-6)
     network = HebbianNetworkTransformer([hebbcore.Conv(4, 3)], mirror=True, image_shape=(8, 8, 1)).fit(rows)
     np.testing.assert_allclose(network.transform(rows), network.transform(mirrored), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["hpca", "kwta", "swta"])
+def test_split_sees_responses_of_both_signs(digits, rule):
+    rows, _ = digits
+    features = HebbianTransformer(**LAYER, rule=rule, whiten=True, activation="split", pool=1).fit_transform(rows)
+    assert (features.reshape(400, 2, 12).mean(axis=(0, 2)) > 0).all()
 
 
 def test_uint8_is_read_as_0_to_1(digits):

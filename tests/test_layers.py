@@ -335,6 +335,33 @@ def check_conv(rule, options, dtype, pixels):
     np.testing.assert_array_equal(images, pixels)
 
 
+@pytest.mark.parametrize("rule", [hebbcore.SoftHebb(p=3), *hebbcore.RULES])
+def test_a_linear_layer_learns_alike_and_puts_out_responses_of_both_signs(backend_module, rule, tmp_path, generator):
+    images = generator.normal(size=(2, 3, 4, 2))
+    plain, linear = built(Conv(3, 2, rule), (3, 4, 2)), built(Conv(3, 2, rule, linear=True), (3, 4, 2))
+    flat = linear.weights.reshape(3, 8).copy()
+    x = reference.patches(images, 2)
+    if linear.rule.needs_norms:
+        expected = x @ (flat / np.linalg.norm(flat, axis=1, keepdims=True)).T
+    else:
+        expected = x @ linear.rule.projection(flat).T
+    assert (expected < 0).any()
+    out = forward(linear, images)
+    close(out, expected.reshape(out.shape))
+    close(linear.as_layer().transform(images), out)
+    hebbcore.save(tmp_path / "layer.h5", linear.as_layer())
+    close(hebbcore.load(tmp_path / "layer.h5").transform(images), out)
+    again = np.full_like(out, np.nan)
+    linear.learn(images, again, 0.05, measure=False)
+    close(again, out)
+    plain.learn(images, None, 0.05, measure=False)
+    close(linear.weights, plain.weights)
+    vectors = generator.normal(size=(3, 8))
+    dense = built(Dense(3, rule, linear=True), (8,))
+    norms = np.linalg.norm(dense.weights, axis=1) if dense.rule.needs_norms else 1
+    close(forward(dense, vectors), vectors @ dense.rule.projection(dense.weights).T / norms)
+
+
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("rule", RULES)
 def test_dense_learns_from_vectors_and_flattened_images(backend_module, rule, n, generator):
@@ -413,6 +440,7 @@ BAD_PARAMETERS = [
      "Did you mean 'hpca'?"),
     (lambda: Conv(4, 3, hebbcore.HPCA), TypeError,
      "Conv: rule must be an instance, got the class HPCA; use HPCA()."),
+    (lambda: Conv(4, 3, linear=1), TypeError, "Conv: linear must be true or false, got 1."),
     (lambda: Dense(4, learning_rate=0), ValueError, "Dense: learning_rate must be above 0, got 0."),
     (lambda: Dense(2, hebbcore.Krotov(rank=3)), ValueError,
      "Dense: Krotov's rank must be at most the number of units (2), got 3."),

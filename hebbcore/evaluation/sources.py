@@ -116,10 +116,10 @@ def baseline(name: str, like: Network, images: Array, seed: int) -> tuple[Networ
     whiten = name in ("random whitened patches", "k-means")
     layers: list[Layer] = []
     if whiten:
-        layers = [Whiten(size, epsilon=_EPSILON, contrast=_CONTRAST), Conv(units, 1, "hardwta"), Triangle()]
+        layers = [Whiten(size, epsilon=_EPSILON, contrast=_CONTRAST), Conv(units, 1, linear=True), Triangle()]
     else:
         units = min(units, math.prod(size) * shape[2]) if name == "pca" else units
-        layers = [Conv(units, size, "hardwta"), Triangle()]
+        layers = [Conv(units, size, linear=True), Triangle()]
     network = Network(layers, shape, device=device)
     if whiten:
         network.layers[0].observe(backend.to_device(images, device))

@@ -21,6 +21,7 @@ class HebbianLayer:
 
     weights: (units, kernel height, kernel width, channels) or, dense, (units, features); NumPy or CuPy.
     stride, padding: (height, width). padding_mode: "zeros" or "reflect". precision: see train_layer.
+    linear: put out the rule's response, of both signs, without its activation (see Rule.response).
     """
 
     weights: Array
@@ -29,6 +30,7 @@ class HebbianLayer:
     padding: tuple[int, int] = (0, 0)
     padding_mode: str = "zeros"
     precision: str = "float32"
+    linear: bool = False
 
     @property
     def units(self) -> int:
@@ -60,19 +62,21 @@ class HebbianLayer:
         size = checks.byte_size(function, "workspace", workspace)
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
         out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
-        project(function, array, flat(self.weights, dtype), self.rule, g, self.precision, size, out)
+        project(function, array, flat(self.weights, dtype), self.rule, self.linear, g, self.precision, size, out)
         dense = self.weights.ndim == 2
         return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
 
 
 def project(
-    function: str, images: Array, weights: Array, rule: Rule, g: Geometry, precision: str, workspace: int, out: Array
-) -> None:
+    function: str, images: Array, weights: Array, rule: Rule, linear: bool, g: Geometry, precision: str, workspace: int,
+    out: Array,
+) -> None:  # fmt: skip
     """out (n·oh·ow, K) ← the output of a layer of weights (K, D) for images (n, H, W, C), which may be elsewhere."""
     device, units = backend.device_of(weights), len(weights)
     shares = share_chunks(function, g, len(images), units, precision, workspace, device)
     unit_norms = vector_norms(weights) if rule.needs_norms else None
     projection = rule.projection(weights)
+    activate = rule.response if linear else rule.activate
     threads = parallel.threads() if device == "cpu" and len(shares) == 1 else 1
 
     def chunks_of_a_lane(chunks: list[Chunk]) -> None:
@@ -90,7 +94,7 @@ def project(
                 patches = reader.read(part, chunk._replace(first=0, last=len(part)))
                 scores = reader.buffer("scores", part, target.shape)
             product.multiply(product.operand(patches), columns, scores)
-            features = rule.activate(scores, unit_norms)
+            features = activate(scores, unit_norms)
             if features is not target:
                 target[...] = backend.to_device(features, backend.device_of(out))
 

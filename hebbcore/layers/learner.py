@@ -23,6 +23,7 @@ class Learner(Layer):
     units: int
     rule: Rule | str
     learning_rate: float | None
+    linear: bool
     weights: Array
 
     def _check(self) -> None:
@@ -30,6 +31,7 @@ class Learner(Layer):
         self.units = checks.integer(function, "units", self.units, 1)
         self.rule = as_rule(function, self.rule)
         self.rule.check_units(function, self.units)
+        checks.boolean(function, "linear", self.linear)
         if self.learning_rate is not None:
             self.learning_rate = checks.positive(function, "learning_rate", self.learning_rate)
 
@@ -51,7 +53,9 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         self.weights = weights
         site = self._site
-        self._update = BatchedUpdate(self.rule, self._sizes, self.units, site.precision, site.workspace, self.name)
+        self._update = BatchedUpdate(
+            self.rule, self._sizes, self.units, site.precision, site.workspace, self.name, self.linear
+        )
 
     @property
     def _matrix(self) -> Array:
@@ -65,8 +69,8 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         site = self._site
         project(
-            self.name, self._input(x), self._matrix, self.rule, self._sizes, site.precision, site.workspace,
-            rows_of(out),
+            self.name, self._input(x), self._matrix, self.rule, self.linear, self._sizes, site.precision,
+            site.workspace, rows_of(out),
         )  # fmt: skip
 
     def learn(self, x: Array, out: Array | None, rate: float, measure: bool) -> float | None:
@@ -106,7 +110,9 @@ class Learner(Layer):
         """Return the trained layer alone, sharing the weights."""
         assert isinstance(self.rule, Rule)
         g = self._sizes
-        return HebbianLayer(self.weights, self.rule, g.stride, g.padding, g.padding_mode, self._site.precision)
+        return HebbianLayer(
+            self.weights, self.rule, g.stride, g.padding, g.padding_mode, self._site.precision, self.linear
+        )
 
 
 @dataclass(eq=False)
@@ -115,6 +121,8 @@ class Conv(Learner):
 
     units: number of kernels. kernel_size, stride, padding: an int or a (height, width) pair. rule: a Rule or its name.
     padding_mode: "zeros" or "reflect". learning_rate: None takes that of the training.
+    linear: put out the rule's response, of both signs, without its activation (see Rule.response): what Split and
+    Triangle need of rules that put out relu.
     weights: after build, (units, kernel height, kernel width, channels).
     Raises ValueError or TypeError for impossible parameters.
     """
@@ -126,6 +134,7 @@ class Conv(Learner):
     padding: Any = 0
     padding_mode: str = "zeros"
     learning_rate: float | None = None
+    linear: bool = False
     name: str = ""
     weights: Array = field(init=False, repr=False, default=None)
 
@@ -153,13 +162,14 @@ class Dense(Learner):
     """A dense layer whose units learn by a rule; images are flattened. Output: the rule's, (units,).
 
     units: number of units. rule: a Rule or its name. learning_rate: None takes that of the training.
-    weights: after build, (units, features).
+    linear: see Conv. weights: after build, (units, features).
     Raises ValueError or TypeError for impossible parameters.
     """
 
     units: int
     rule: Rule | str = "hpca"
     learning_rate: float | None = None
+    linear: bool = False
     name: str = ""
     weights: Array = field(init=False, repr=False, default=None)
 

@@ -20,7 +20,8 @@ class Rule:
     from several threads at once.
     """
 
-    needs_norms: ClassVar[bool] = False  # True: gate gets Norms and activate the units' norms; else both get None
+    # True: gate gets Norms, response and activate the units' norms; else they get None
+    needs_norms: ClassVar[bool] = False
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         """Return G and the sums over rows for these scores (n, K); may overwrite scores."""
@@ -38,9 +39,13 @@ class Rule:
         """Return the learning rate: a number or (K, 1) from the weights before the step. Default constant."""
         return learning_rate
 
-    def activate(self, scores: Array, unit_norms: Array | None) -> Array:
-        """Return the layer's output for these scores (n, K); may overwrite scores. Default the scores."""
+    def response(self, scores: Array, unit_norms: Array | None) -> Array:
+        """Return the output of a linear layer for these scores (n, K); may overwrite scores. Default the scores."""
         return scores
+
+    def activate(self, scores: Array, unit_norms: Array | None) -> Array:
+        """Return the layer's output for these scores (n, K); may overwrite scores. Default the response."""
+        return self.response(scores, unit_norms)
 
     def initial_weights(self, generator: np.random.Generator, units: int, size: int) -> np.ndarray[Any, Any]:
         """Return (units, size) float64 weights to start from. Default U(−1/√size, 1/√size)."""

@@ -23,9 +23,12 @@ class _CosineRule(Rule):
         shares = mass >= xp.finfo(mass.dtype).tiny
         return xp.where(shares, 1 / xp.where(shares, mass, 1), 0)[:, None]
 
-    def activate(self, scores: Array, unit_norms: Array | None) -> Array:
+    def response(self, scores: Array, unit_norms: Array | None) -> Array:
         scores /= unit_norms
-        return namespace(scores).maximum(scores, 0, out=scores)
+        return scores
+
+    def activate(self, scores: Array, unit_norms: Array | None) -> Array:
+        return namespace(scores).maximum(self.response(scores, unit_norms), 0, out=scores)
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,7 @@ class SignedWTA(_CosineRule):
         return competition.signed_gate(scores, norms.units)
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
-        scores /= unit_norms
-        return scores
+        return self.response(scores, unit_norms)
 
     def expected_winners(self) -> int:
         return 1
