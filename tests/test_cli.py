@@ -173,8 +173,12 @@ def test_more_epochs_layer_by_layer_are_refused_and_change_nothing(place, call, 
     call(line)
 
 
-def test_the_images_behind_the_path_may_not_change(place, call, fails):
+def test_the_images_may_move_but_not_change(place, call, fails):
     call("train run.toml --out a")
+    os.rename("images.h5", "moved.h5")
+    call("train run.toml --out a --set data.path=moved.h5")
+    assert json.loads(Path("a/config.json").read_text())["data"]["path"] == "moved.h5"
+    os.rename("moved.h5", "images.h5")
     with h5py.File("images.h5", "r+") as file:
         file["train/images"][:] = 0
     assert "data.checksum of three images is" in fails("train run.toml --out a")

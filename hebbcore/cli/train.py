@@ -88,9 +88,11 @@ def _keep(run: Path, config: Config) -> None:
 
 
 def _fixed(table: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a configuration may not change when a training goes on."""
+    """Return what of a configuration may not change when a training goes on. Images may move: fit compares them."""
     free = {*FREE, "epochs"} if table["training"]["mode"] == "together" else FREE
-    return {**table, "training": {key: value for key, value in table["training"].items() if key not in free}}
+    data = {key: value for key, value in table["data"].items() if key != "path"}
+    training = {key: value for key, value in table["training"].items() if key not in free}
+    return {**table, "data": data, "training": training}
 
 
 def _write(path: Path, text: str) -> None:
