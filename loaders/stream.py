@@ -102,8 +102,10 @@ class ShardStream:
         self.batch_size, self.threads, self.prefetch = batch_size, threads or available_cores(), prefetch
         self.skipped: dict[tuple[str, int], str] = {}
         self._shards, self._labels = shards, labels
-        self._filler = Filler(shards, transform, scaling(shards.index, dtype, normalize), seed, on_error == "skip")
-        self._records = choose(shards.labels, _subset(subset, len(shards)), subset_seed)
+        scale = scaling(shards.index, dtype, normalize)
+        self._filler = Filler(shards, transform, scale, seed, on_error == "skip")
+        subset = _subset(subset, len(shards))
+        self._records = choose(shards.labels, subset, subset_seed)
         count = len(self._records[part_of(len(self._records), rank, world)])
         self._batches = count // batch_size if drop_last else -(-count // batch_size)
         self._images = min(count, self._batches * batch_size)
@@ -121,6 +123,10 @@ class ShardStream:
             "subset": subset,
             "subset_seed": int(subset_seed),
             "part": [rank, world],
+            "drop_last": bool(drop_last),
+            "transform": None if transform is None else repr(transform),
+            "dtype": dtype,
+            "scaling": None if scale is None else [factors.tolist() for factors in scale],  # of pixels: × and +
         }
         self._next_epoch, self._first_batch = 0, 0
         self._position = (0, 0)
@@ -161,7 +167,7 @@ class ShardStream:
         return np.searchsorted(np.sort(self._records), self._order(epoch))
 
     def state(self) -> dict[str, Any]:
-        """Where the latest loop is, as JSON types: the next batch to come and what decides the order."""
+        """Where the latest loop is, as JSON types: the next batch to come and what decides the order and the pixels."""
         epoch, batch = self._position
         if batch and batch >= self._batches:
             epoch, batch = epoch + 1, 0

@@ -145,6 +145,16 @@ def test_an_interrupted_evaluation_goes_on(network, digits, tmp_path, monkeypatc
         evaluate(network, *streams(digits), tmp_path / "part", **options, readout="svm")
 
 
+def test_other_pixels_are_another_evaluation(network, digits, tmp_path):
+    loaders.write_shards(digits, tmp_path / "shards")
+    whole = loaders.ShardStream(tmp_path / "shards", batch_size=50, subset=100)
+    cut = loaders.ShardStream(tmp_path / "shards", batch_size=50, subset=100, transform=loaders.CenterCrop(8, 9))
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    evaluate(network, whole, whole, tmp_path / "out", **options)
+    with pytest.raises(ValueError, match="holds another evaluation"):
+        evaluate(network, cut, whole, tmp_path / "out", **options)
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
     images, _ = digits

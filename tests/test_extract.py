@@ -218,6 +218,19 @@ def test_other_settings_never_mix(network, data, stream, tmp_path, change):
         extract_features(other, images, tmp_path / "g.h5", **options)
 
 
+def test_other_pixels_never_mix(network, data, tmp_path):
+    loaders.write_shards(data, tmp_path / "shards", shard_bytes=4000)
+    options = [{}, {"dtype": "float32"}, {"dtype": "float32", "normalize": "stored"}]
+    one, *others = [loaders.ShardStream(tmp_path / "shards", batch_size=8, **given) for given in options]
+    path = extract_features(network, one, tmp_path / "f.h5")
+    stop_after(network, one, tmp_path / "g.h5", 2)
+    for other in others:
+        with pytest.raises(FileExistsError, match="holds something else"):
+            extract_features(network, other, path)
+        with pytest.raises(ValueError, match=r"g.h5.partial is of another extraction"):
+            extract_features(network, other, tmp_path / "g.h5")
+
+
 @pytest.mark.parametrize("content", [b"", b"something", b"\x89HDF\r\n\x1a\n damaged"])
 def test_files_of_others_are_never_overwritten(network, stream, tmp_path, content):
     (tmp_path / "f.h5").write_bytes(content)
