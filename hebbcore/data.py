@@ -216,6 +216,15 @@ def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Genera
                 batches.close()
 
 
+def require_stored_order(function: str, name: str, stream: Any) -> None:
+    """Raise ValueError if the stream says that it shuffles."""
+    if getattr(stream, "shuffle", False):
+        raise ValueError(
+            f"{function}: {name} must be in its stored order, got a stream with shuffle={stream.shuffle!r}; "
+            "make it with shuffle=False."
+        )
+
+
 def require_finite(function: str, name: str, array: Array) -> None:
     """Raise ValueError if the array holds NaN or infinity; reads it in pieces of bounded size."""
     if array.dtype.kind != "f":

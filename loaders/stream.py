@@ -100,6 +100,7 @@ class ShardStream:
         shards = ShardSet(path)
         self.index: Index = shards.index
         self.batch_size, self.threads, self.prefetch = batch_size, threads or available_cores(), prefetch
+        self.shuffle = bool(shuffle)
         self.skipped: dict[tuple[str, int], str] = {}
         self._shards, self._labels = shards, labels
         scale = scaling(shards.index, dtype, normalize)
@@ -113,11 +114,11 @@ class ShardStream:
         window = int(shuffle_buffer / WINDOWS / max(1.0, shards.mean_bytes))
         self._window = max(1, window // batch_size)
         self._block = block_length(len(self._records), shards.mean_bytes)
-        self._shuffle, self._seed, self._part = shuffle, seed, (rank, world)
+        self._seed, self._part = seed, (rank, world)
         self._settings = {
             "identity": shards.index.identity,
             "batch_size": int(batch_size),
-            "shuffle": bool(shuffle),
+            "shuffle": self.shuffle,
             "shuffle_buffer": int(shuffle_buffer),
             "seed": int(seed),
             "subset": subset,
@@ -209,14 +210,14 @@ class ShardStream:
 
     def _order(self, epoch: int) -> Ints:
         return epoch_order(
-            self._records, self._part, self._block, self._window * self.batch_size, self._seed, epoch, self._shuffle
+            self._records, self._part, self._block, self._window * self.batch_size, self._seed, epoch, self.shuffle
         )
 
     def _epoch(self, epoch: int, first: int) -> Generator[Batch, None, None]:
         order = self._order(epoch)
         pending: deque[_Pending] = deque()
         with _pools(self.threads) as (workers, reader):
-            windows = Windows(self._shards, order, self.batch_size, self._window, reader) if self._shuffle else None
+            windows = Windows(self._shards, order, self.batch_size, self._window, reader) if self.shuffle else None
             for number in range(first, self._batches):
                 window = windows.of_batch(number, number - len(pending)) if windows is not None else None
                 pending.append(self._submit(workers, epoch, order, number, window))

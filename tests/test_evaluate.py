@@ -155,6 +155,15 @@ def test_other_pixels_are_another_evaluation(network, digits, tmp_path):
         evaluate(network, cut, whole, tmp_path / "out", **options)
 
 
+@pytest.mark.parametrize("shuffled", ["train", "test"])
+def test_shuffled_streams_are_refused(network, digits, tmp_path, shuffled):
+    loaders.write_shards(digits, tmp_path / "shards")
+    train, test = (loaders.ShardStream(tmp_path / "shards", shuffle=name == shuffled) for name in ("train", "test"))
+    with pytest.raises(ValueError, match=f"evaluate: {shuffled} must be in its stored order"):
+        evaluate(network, train, test, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
     images, _ = digits
