@@ -52,6 +52,10 @@ class CachedBatches:
         for first in range(start * self._batch_size, len(order), self._batch_size):
             yield np.asarray(self._array[order[first : first + self._batch_size]])
 
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return start + count
+
     def order(self, number: int) -> Array | None:
         """See Batches."""
         return self._source.order(number)

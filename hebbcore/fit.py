@@ -323,12 +323,13 @@ class _Fit:
                 self.network.layers[i].forget()
         passes_before = sum(p.epochs for p in self.phases[: self.at.phase])
         while self.at.epoch < phase.epochs:
-            epoch = source.epoch(passes_before + self.at.epoch, self.at.batch)
-            with closing(ahead(epoch, prepare)) as batches:
-                for x in batches:
+            start = self.at.batch
+            with closing(ahead(source.epoch(passes_before + self.at.epoch, start), prepare)) as batches:
+                for count, x in enumerate(batches, 1):
                     left = len(x) if phase.images is None else phase.images - self.at.pass_images
                     if left <= 0:
                         break
+                    self.at.batch = source.following(start, count)
                     self._step(phase, first, x[:left])
             if self.settings.check_finite:
                 self._require_finite()
@@ -368,7 +369,6 @@ class _Fit:
             end = len(network) if phase.together else last + 1
             network.run(x, first, end, training=phase.together, learn=learn)
         images = len(x)
-        self.at.batch += 1
         self.at.step += 1
         self.at.images += images
         self.at.phase_images += images

@@ -20,6 +20,7 @@ import hebbcore
 import loaders
 from hebbcore import checkpoint
 from hebbcore.diagnostics import cut_after, lines
+from loaders.format import read_table
 
 MODES = {
     "together": {},
@@ -159,6 +160,30 @@ def test_a_resumed_training_caches_what_an_unstopped_one_has_kept(cache, tmp_pat
     filled.clear()
     assert_same(arrays(train(data, tmp_path / "run", net=growing(), **options)), expected)
     assert filled == [(8, 5, 5, 2)] * 3 + [(6, 5, 5, 2)]
+
+
+@pytest.mark.parametrize("damaged", [(0,), (1, 2), (2,), (3,)])
+@pytest.mark.parametrize("mode", ["together", "layerwise"])
+def test_batches_left_out_for_damage_do_not_shift_a_resumed_training(mode, damaged, tmp_path, fast_disk):
+    shards = tmp_path / "shards"
+    loaders.write_shards((images(30, np.uint8), np.zeros(30, int)), shards)
+    (path,) = shards.glob("*.h5")
+    content = bytearray(path.read_bytes())
+    for batch in damaged:
+        for record in range(8 * batch, min(8 * batch + 8, 30)):
+            content[int(read_table(path).starts[record])] ^= 1
+    path.write_bytes(content)
+
+    def data():
+        return loaders.ShardStream(shards, batch_size=8, on_error="skip", threads=1)
+
+    expected = arrays(train(data(), tmp_path / "whole", mode))
+    for step in steps_of(tmp_path / "whole"):
+        run = tmp_path / str(step)
+        with pytest.raises(Stopped):
+            train(data(), run, mode, callback=stop_at(step), checkpoint_minutes=1e-9)
+        assert_same(arrays(train(data(), run, mode)), expected)
+        assert steps_of(run) == steps_of(tmp_path / "whole")
 
 
 # Stopped by a signal
