@@ -106,9 +106,10 @@ def fit(
     statistics_images: how many images Whiten (and layer by layer BatchNorm) looks at, at most; at the start of a pass.
     cache: "none", "memory" or "disk" (a nameless file in run, else in the working folder): layer by layer, outputs of
         finished layers are kept if they take at most cache_bytes, else computed again (a warning in the log says so).
+        The next layers' are made from those kept, so there are up to twice cache_bytes until they are complete.
     run: a folder for checkpoints and metrics.jsonl. If it holds checkpoints the training goes on from the latest, and
         gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM then let
-        the step finish, save, and raise KeyboardInterrupt(message, signal number).
+        the step (or a cache's batch) finish, save, and raise KeyboardInterrupt(message, signal number).
     checkpoint_minutes: between checkpoints, beside those at the start and the end of each epoch; keep: the latest so
         many.
     previous: if the latest checkpoint is damaged, go on from the one before.
@@ -446,6 +447,7 @@ class _Fit:
                 new = new or CachedBatches(self.batches, len(x), shape, network.site.dtype, folder)
                 new.fill(done, network.run(x, first, place))
                 done += len(x)
+                self._save_or_stop(end=False)
         self._cache, self._cached = new, place
         return True
 

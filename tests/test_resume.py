@@ -211,6 +211,30 @@ def test_a_signal_lets_the_step_finish_and_saves(number, mode, tmp_path):
         assert_same(arrays(train(data, run, mode)), expected)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("mode", ["memory", "disk"])
+def test_a_signal_is_answered_while_a_cache_is_filled(number, mode, tmp_path, monkeypatch, fast_disk):
+    data, fill, calls = images(30, np.uint8), hebbcore.cache.CachedBatches.fill, []
+    expected = arrays(train(data, tmp_path / "whole", mode))
+
+    def send(self, first, outputs):
+        fill(self, first, outputs)
+        calls.append(first)
+        if len(calls) == last:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("hebbcore.cache.CachedBatches.fill", send)
+    for last in (1, 6):  # in the first cache, and in the second, which is made from it
+        run = tmp_path / str(last)
+        calls.clear()
+        with pytest.raises(KeyboardInterrupt, match=f"stopped by {number.name} after step \\d+; saved in"):
+            train(data, run, mode)
+        assert len(calls) == last
+        assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "metrics.jsonl"]
+        assert_same(arrays(train(data, run, mode)), expected)
+        assert steps_of(run) == steps_of(tmp_path / "whole")
+
+
 def test_a_second_signal_stops_at_once(tmp_path):
     data, handlers = images(30, np.uint8), signal.getsignal(signal.SIGINT)
 
