@@ -229,7 +229,7 @@ def test_errors_of_files_and_folders(place, fails):
 def test_debug_shows_the_traceback(place):
     with pytest.raises(FileNotFoundError):
         main(["--debug", "train", "gone.toml", "--out", "a"])
-    command = [sys.executable, "-m", "hebbcore.cli", "--debug", "train", "gone.toml", "--out", "a"]
+    command = [sys.executable, "-m", "hebbcore", "--debug", "train", "gone.toml", "--out", "a"]
     result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
@@ -251,7 +251,7 @@ LONG = "train run.toml --out a --set training.epochs=100"
 
 def start(line):
     """Start a command line as a process, and wait until its training writes metrics."""
-    command = [sys.executable, "-m", "hebbcore.cli", *line.split()]
+    command = [sys.executable, "-m", "hebbcore", *line.split()]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = Path("a/metrics.jsonl")
     until = time.monotonic() + 60
