@@ -136,7 +136,12 @@ def fit(
             first = next(peek)
         if network.image_shape is None:
             network.build(first.shape[1:])
-        network.fit_images("fit", first)  # before a checkpoint: its folder would refuse the right network
+        shape = first.shape[1:]
+        advice = (
+            f" For these, make the network or preset with image_shape={shape} (network.image_shape={list(shape)} in a "
+            "configuration), or take another preset."
+        )
+        network.fit_images("fit", first, advice)  # before a checkpoint: its folder would refuse the right network
         folder = None if run is None else Path(run)
         training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
         if folder is None:

@@ -489,6 +489,17 @@ def test_a_failure_before_the_first_step_does_not_bind_the_folder(place, call, f
     call("train run.toml --out a --set network.image_shape=[8,8,3]")
 
 
+@pytest.mark.parametrize("path", ["images.h5", "shards/train"])
+def test_a_preset_for_images_of_another_size_says_what_to_do(place, fails, path):
+    Path("preset.toml").write_text(f'[data]\npath = "{path}"\n[network]\npreset = "softhebb-cifar"\n')
+    message = fails("train preset.toml --out a")
+    assert message.startswith("fit: images must be (n, 32, 32, 3), as the network was made for, got shape")
+    assert message.endswith(
+        "For these, make the network or preset with image_shape=(8, 8, 3) (network.image_shape=[8, 8, 3] in a "
+        "configuration), or take another preset."
+    )
+
+
 def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
     (tmp_path / "f.png").write_bytes(plots.filters_png(np.ones((5, 2, 3, 1), np.float32), columns=2, scale=1))
     with Image.open(tmp_path / "f.png") as picture:
