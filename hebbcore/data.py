@@ -4,6 +4,7 @@ import copy
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from typing import Any, Protocol
 
@@ -26,6 +27,9 @@ class Batches(Protocol):
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
         """Return the batches of an epoch from batch `start` on, each (n, H, W, C) or (n, features)."""
+
+    def following(self, start: int, count: int) -> int:
+        """Return the `start` of what follows the first `count` batches of the latest epoch(number, start)."""
 
     def order(self, number: int) -> Array | None:
         """Return which image of the data is which of an epoch, each exactly once; None if that is unknown."""
@@ -59,6 +63,10 @@ class ArrayBatches:
             else:
                 chosen = order[first : first + self.batch_size]
                 yield self.array[backend.to_device(chosen, backend.device_of(self.array))]
+
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return start + count
 
     def order(self, number: int) -> Array:
         """See Batches."""
@@ -101,7 +109,7 @@ class IterableBatches:
         """See Batches."""
         return self._batches(number, start, start)
 
-    def _batches(self, number: int, start: int, skip: int) -> Iterator[Array]:
+    def _batches(self, number: int, start: int, skip: int) -> Generator[Array, None, None]:
         """Yield the batches of an epoch, which begins at batch `start`, without the first `skip` of the source."""
         empty = True
         source = iter(self.source)
@@ -115,6 +123,10 @@ class IterableBatches:
         if empty and not start:
             again = "; it can be iterated once only" if number else ""
             raise ValueError(f"{self.function}: data gave no batch in epoch {number + 1}{again}.")
+
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return start + count
 
     def order(self, number: int) -> Array | None:
         """See Batches."""
@@ -131,20 +143,39 @@ class IterableBatches:
 class StreamBatches(IterableBatches):
     """Batches of a stream that can say where it is and go there: `state()` and `restore(state)`.
 
-    Of the state only "epoch" and "batch" change; epoch 0 begins where the state is.
+    Of the state only "epoch" and "batch" change; epoch 0 begins where the state is. The stream may leave out batches,
+    as a ShardStream does with those that are damaged as a whole, if its state moves on by as many.
     `order(epoch)`, where the stream has it, is used as Batches' order.
     """
 
     def __init__(self, function: str, source: Any, check: bool) -> None:
         super().__init__(function, source, check)
         self._state = source.state()
+        self._following: list[int] = []  # after each batch of the latest epoch
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
         """See Batches."""
         stream: Any = self.source
         first = self._state["batch"] if number == 0 else 0
         stream.restore({**self._state, "epoch": self._state["epoch"] + number, "batch": first + start})
-        return self._batches(number, start, 0)
+        self._following = []
+        return self._noted(number, first, start)
+
+    def _noted(self, number: int, first: int, start: int) -> Iterator[Array]:
+        """Yield the batches of an epoch that begins at batch `first` of the stream, and note where each one ends."""
+        stream: Any = self.source
+        with closing(self._batches(number, start, 0)) as batches:
+            for batch in batches:
+                state = stream.state()
+                ended = state["epoch"] != self._state["epoch"] + number
+                place = len(stream) if ended and isinstance(stream, Sized) else state["batch"]
+                start = max(start + 1, place - first)  # not every stream says where it is within a loop
+                self._following.append(start)
+                yield batch
+
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return self._following[count - 1]
 
     def order(self, number: int) -> Array | None:
         """See Batches."""
@@ -214,6 +245,15 @@ def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Genera
             future.exception() if not future.cancelled() else None
             if hasattr(batches, "close"):
                 batches.close()
+
+
+def require_stored_order(function: str, name: str, stream: Any) -> None:
+    """Raise ValueError if the stream says that it shuffles."""
+    if getattr(stream, "shuffle", False):
+        raise ValueError(
+            f"{function}: {name} must be in its stored order, got a stream with shuffle={stream.shuffle!r}; "
+            "make it with shuffle=False."
+        )
 
 
 def require_finite(function: str, name: str, array: Array) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from hebbcore import backend, checkpoint, checks
 from hebbcore.backend import Array
+from hebbcore.data import require_stored_order
 from hebbcore.files import sync, write_atomically
 from hebbcore.layers import GridPool
 from hebbcore.network import Network
@@ -42,7 +43,8 @@ def extract_features(
     path.partial, with path.progress beside it; the same call goes on from there.
 
     Raises ValueError for an unknown layer, a partial file of another extraction, and bad arguments; FileExistsError if
-    path exists and holds something else; OverflowError if a feature is too large for float16.
+    path exists and holds something else; OverflowError if a feature is too large for float16, FloatingPointError if it
+    is NaN or infinite.
     """
     function = "extract"
     name = network.names[-1] if layer is None else layer
@@ -55,6 +57,7 @@ def extract_features(
         if len(shape) != 3 or pool > min(shape[:2]):
             raise ValueError(f"{function}: pool must be at most the sides of {name}'s output {shape}, got {pool}.")
         shape = (pool, pool, shape[2])
+    require_stored_order(function, "stream", stream)
     if tuple(stream.image_shape) != network.image_shape:
         raise ValueError(
             f"{function}: images must be {network.image_shape}, as the network was made for, got "
@@ -86,8 +89,15 @@ def extract_features(
             some = backend.to_device(output, "cpu")
             with np.errstate(over="ignore"):
                 features[done : done + len(some)] = some
-            if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
-                raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
+            finite = np.isfinite(features[done : done + len(some)])
+            if not finite.all():
+                if dtype == "float16" and np.isfinite(some).all():
+                    raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
+                raise FloatingPointError(
+                    f"{function}: {name} made NaN or infinity of image "
+                    f"{done + int(finite.reshape(len(finite), -1).all(axis=1).argmin())} (counted from 0); "
+                    "clean the image, or train the network with a lower learning_rate."
+                )
             labels[done : done + len(some)] = classes
             batch += 1
             done += len(some)

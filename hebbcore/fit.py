@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import logging
-import math
 import os
 import platform
 import signal
@@ -21,18 +19,16 @@ from tqdm import tqdm
 
 from hebbcore import backend, checkpoint, checks, tables
 from hebbcore.backend import Array
-from hebbcore.cache import PLACES, CachedBatches
+from hebbcore.cache import PLACES, Source
 from hebbcore.data import Batches, ahead, as_batches, require_finite
 from hebbcore.diagnostics import Diagnostics, Record, append, cut_after
 from hebbcore.files import locked, remove_partial
 from hebbcore.layers import Learner
-from hebbcore.layers.base import as_4d
 from hebbcore.network import Network
 from hebbcore.phases import MODES, SCHEDULES, Phase, factor, phases_of, whitened
 
 METRICS = "metrics.jsonl"  # of a run
 
-_log = logging.getLogger("hebbcore")
 FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite"}  # may change in a resume
 
 
@@ -106,9 +102,10 @@ def fit(
     statistics_images: how many images Whiten (and layer by layer BatchNorm) looks at, at most; at the start of a pass.
     cache: "none", "memory" or "disk" (a nameless file in run, else in the working folder): layer by layer, outputs of
         finished layers are kept if they take at most cache_bytes, else computed again (a warning in the log says so).
+        The next layers' are made from those kept, so there are up to twice cache_bytes until they are complete.
     run: a folder for checkpoints and metrics.jsonl. If it holds checkpoints the training goes on from the latest, and
         gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM then let
-        the step finish, save, and raise KeyboardInterrupt(message, signal number).
+        the step (or a cache's batch) finish, save, and raise KeyboardInterrupt(message, signal number).
     checkpoint_minutes: between checkpoints, beside those at the start and the end of each epoch; keep: the latest so
         many.
     previous: if the latest checkpoint is damaged, go on from the one before.
@@ -135,7 +132,12 @@ def fit(
             first = next(peek)
         if network.image_shape is None:
             network.build(first.shape[1:])
-        network.fit_images("fit", first)  # before a checkpoint: its folder would refuse the right network
+        shape = first.shape[1:]
+        advice = (
+            f" For these, make the network or preset with image_shape={shape} (network.image_shape={list(shape)} in a "
+            "configuration), or take another preset."
+        )
+        network.fit_images("fit", first, advice)  # before a checkpoint: its folder would refuse the right network
         folder = None if run is None else Path(run)
         training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
         if folder is None:
@@ -207,9 +209,9 @@ class _Fit:
         self.elapsed = 0.0
         self.diagnostics = Diagnostics(network, settings.log_seconds, self._tell)
         self._saved_step: int | None = None
-        self._cache: CachedBatches | None = None
-        self._cached = 0  # the layer whose input the cache holds
-        self._too_large: set[int] = set()  # layers whose inputs do not fit
+        folder = (run or Path.cwd()) if settings.cache == "disk" else None
+        most = checks.byte_size("fit", "cache_bytes", settings.cache_bytes)
+        self._source = Source(network, batches, self._prepare, most, folder, lambda: self._save_or_stop(end=False))
         if settings.cache != "none" and settings.mode == "layerwise" and batches.order(0) is None:
             raise ValueError(
                 "fit: cache needs data whose images are the same in every epoch and known by their number (an array, "
@@ -311,11 +313,14 @@ class _Fit:
                 while self.at.phase < len(self.phases):
                     self._run_phase(self.phases[self.at.phase])
             finally:
-                self._cache = None  # and its file, which an error's traceback would keep
+                self._source.release()  # and its file, which an error's traceback would keep
 
     def _run_phase(self, phase: Phase) -> None:
         learners = [i for i in phase.targets if not phase.observes]
-        source, first, prepare = self._source(phase)
+        if self.settings.cache != "none" and self.settings.mode == "layerwise":
+            # or what an earlier phase has kept, also after a resume
+            self._source.advance(sorted({p.targets[0] for p in self.phases[: self.at.phase + 1]}, reverse=True))
+        source = self._source
         bar_text = ", ".join(self.network.names[i] for i in phase.targets) if not phase.together else "all layers"
         self._bar.set_description(f"{'observing' if phase.observes else 'learning'} {bar_text}")
         if phase.observes and not self.at.batch:
@@ -323,13 +328,15 @@ class _Fit:
                 self.network.layers[i].forget()
         passes_before = sum(p.epochs for p in self.phases[: self.at.phase])
         while self.at.epoch < phase.epochs:
-            epoch = source.epoch(passes_before + self.at.epoch, self.at.batch)
-            with closing(ahead(epoch, prepare)) as batches:
-                for x in batches:
+            start = self.at.batch
+            epoch = source.batches.epoch(passes_before + self.at.epoch, start)
+            with closing(ahead(epoch, source.prepare)) as batches:
+                for count, x in enumerate(batches, 1):
                     left = len(x) if phase.images is None else phase.images - self.at.pass_images
                     if left <= 0:
                         break
-                    self._step(phase, first, x[:left])
+                    self.at.batch = source.batches.following(start, count)
+                    self._step(phase, source.place, x[:left])
             if self.settings.check_finite:
                 self._require_finite()
             self.at.epoch, self.at.batch, self.at.pass_images = self.at.epoch + 1, 0, 0
@@ -368,7 +375,6 @@ class _Fit:
             end = len(network) if phase.together else last + 1
             network.run(x, first, end, training=phase.together, learn=learn)
         images = len(x)
-        self.at.batch += 1
         self.at.step += 1
         self.at.images += images
         self.at.phase_images += images
@@ -400,54 +406,11 @@ class _Fit:
 
     # Data
 
-    def _source(self, phase: Phase) -> tuple[Batches, int, Callable[[Array], Array]]:
-        """Return the batches of a phase, the first layer they go through, and how a batch is prepared."""
-        if self.settings.cache != "none" and self.settings.mode == "layerwise":
-            for place in sorted({p.targets[0] for p in self.phases[: self.at.phase + 1]}, reverse=True):
-                if self._fill_cache(place):  # else what an earlier phase had kept, also after a resume
-                    break
-        if self._cache is not None:
-            return self._cache, self._cached, lambda batch: backend.to_device(batch, self.network.site.device)
-        return self.batches, 0, self._prepare
-
     def _prepare(self, batch: Array) -> Array:
         images = self.network.fit_images("fit", batch)
         if not self.batches.checked:
             require_finite("fit", "data", images)
         return backend.to_device(images, self.network.site.device)
-
-    def _fill_cache(self, place: int) -> bool:
-        """Let the cache hold the input of a layer, unless it is too large. Returns True if it does, or a later one."""
-        network = self.network
-        if place <= self._cached:
-            return True
-        shape = as_4d(network.shapes[place - 1])
-        order = self.batches.order(0)
-        assert order is not None
-        size = len(order) * math.prod(shape) * network.site.dtype.itemsize
-        most = checks.byte_size("fit", "cache_bytes", self.settings.cache_bytes)
-        if size > most:
-            if place in self._too_large:
-                return False
-            self._too_large.add(place)
-            _log.warning(
-                "fit: the inputs of %s take %s, more than cache_bytes (%s); they are computed again in each step",
-                network.names[place], checks.byte_text(size), checks.byte_text(most),
-            )  # fmt: skip
-            return False
-        old, first = self._cache, self._cached
-        source: Batches = self.batches if old is None else old
-        folder = (self.run or Path.cwd()) if self.settings.cache == "disk" else None
-        prepare = self._prepare if old is None else lambda batch: backend.to_device(batch, network.site.device)
-        new: CachedBatches | None = None
-        done = 0
-        with closing(ahead(source.epoch(0), prepare)) as batches:
-            for x in batches:
-                new = new or CachedBatches(self.batches, len(x), shape, network.site.dtype, folder)
-                new.fill(done, network.run(x, first, place))
-                done += len(x)
-        self._cache, self._cached = new, place
-        return True
 
     # Telling
 

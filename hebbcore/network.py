@@ -171,8 +171,11 @@ class Network:
         if len(self.image_shape) != 3:
             raise ValueError(f"{function}: mirror is for images, but the network takes vectors {self.image_shape}.")
 
-    def fit_images(self, function: str, images: Any) -> Array:
-        """Return images as (n, H, W, C), vectors as (n, 1, 1, features). Raises ValueError unless they fit."""
+    def fit_images(self, function: str, images: Any, advice: str = "") -> Array:
+        """Return images as (n, H, W, C), vectors as (n, 1, 1, features).
+
+        Raises ValueError, with advice at its end, unless they fit.
+        """
         assert self.image_shape is not None
         given = backend.as_array(function, "images", images)
         array = as_images(function, "images", given)
@@ -180,7 +183,7 @@ class Network:
             return array
         raise ValueError(
             f"{function}: images must be (n, {', '.join(map(str, self.image_shape))}), as the network was made for, "
-            f"got shape {given.shape}; images are channels-last."
+            f"got shape {given.shape}; images are channels-last.{advice}"
         )
 
     def image_bytes(self) -> int:

@@ -100,10 +100,13 @@ class ShardStream:
         shards = ShardSet(path)
         self.index: Index = shards.index
         self.batch_size, self.threads, self.prefetch = batch_size, threads or available_cores(), prefetch
+        self.shuffle = bool(shuffle)
         self.skipped: dict[tuple[str, int], str] = {}
         self._shards, self._labels = shards, labels
-        self._filler = Filler(shards, transform, scaling(shards.index, dtype, normalize), seed, on_error == "skip")
-        self._records = choose(shards.labels, _subset(subset, len(shards)), subset_seed)
+        scale = scaling(shards.index, dtype, normalize)
+        self._filler = Filler(shards, transform, scale, seed, on_error == "skip")
+        subset = _subset(subset, len(shards))
+        self._records = choose(shards.labels, subset, subset_seed)
         count = len(self._records[part_of(len(self._records), rank, world)])
         self._batches = count // batch_size if drop_last else -(-count // batch_size)
         self._images = min(count, self._batches * batch_size)
@@ -111,16 +114,20 @@ class ShardStream:
         window = int(shuffle_buffer / WINDOWS / max(1.0, shards.mean_bytes))
         self._window = max(1, window // batch_size)
         self._block = block_length(len(self._records), shards.mean_bytes)
-        self._shuffle, self._seed, self._part = shuffle, seed, (rank, world)
+        self._seed, self._part = seed, (rank, world)
         self._settings = {
             "identity": shards.index.identity,
             "batch_size": int(batch_size),
-            "shuffle": bool(shuffle),
+            "shuffle": self.shuffle,
             "shuffle_buffer": int(shuffle_buffer),
             "seed": int(seed),
             "subset": subset,
             "subset_seed": int(subset_seed),
             "part": [rank, world],
+            "drop_last": bool(drop_last),
+            "transform": None if transform is None else repr(transform),
+            "dtype": dtype,
+            "scaling": None if scale is None else [factors.tolist() for factors in scale],  # of pixels: × and +
         }
         self._next_epoch, self._first_batch = 0, 0
         self._position = (0, 0)
@@ -161,7 +168,7 @@ class ShardStream:
         return np.searchsorted(np.sort(self._records), self._order(epoch))
 
     def state(self) -> dict[str, Any]:
-        """Where the latest loop is, as JSON types: the next batch to come and what decides the order."""
+        """Where the latest loop is, as JSON types: the next batch to come and what decides the order and the pixels."""
         epoch, batch = self._position
         if batch and batch >= self._batches:
             epoch, batch = epoch + 1, 0
@@ -203,14 +210,14 @@ class ShardStream:
 
     def _order(self, epoch: int) -> Ints:
         return epoch_order(
-            self._records, self._part, self._block, self._window * self.batch_size, self._seed, epoch, self._shuffle
+            self._records, self._part, self._block, self._window * self.batch_size, self._seed, epoch, self.shuffle
         )
 
     def _epoch(self, epoch: int, first: int) -> Generator[Batch, None, None]:
         order = self._order(epoch)
         pending: deque[_Pending] = deque()
         with _pools(self.threads) as (workers, reader):
-            windows = Windows(self._shards, order, self.batch_size, self._window, reader) if self._shuffle else None
+            windows = Windows(self._shards, order, self.batch_size, self._window, reader) if self.shuffle else None
             for number in range(first, self._batches):
                 window = windows.of_batch(number, number - len(pending)) if windows is not None else None
                 pending.append(self._submit(workers, epoch, order, number, window))

@@ -233,7 +233,7 @@ def test_errors_of_files_and_folders(place, fails):
 def test_debug_shows_the_traceback(place):
     with pytest.raises(FileNotFoundError):
         main(["--debug", "train", "gone.toml", "--out", "a"])
-    command = [sys.executable, "-m", "hebbcore.cli", "--debug", "train", "gone.toml", "--out", "a"]
+    command = [sys.executable, "-m", "hebbcore", "--debug", "train", "gone.toml", "--out", "a"]
     result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
@@ -255,7 +255,7 @@ LONG = "train run.toml --out a --set training.epochs=100"
 
 def start(line):
     """Start a command line as a process, and wait until its training writes metrics."""
-    command = [sys.executable, "-m", "hebbcore.cli", *line.split()]
+    command = [sys.executable, "-m", "hebbcore", *line.split()]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = Path("a/metrics.jsonl")
     until = time.monotonic() + 60
@@ -491,6 +491,17 @@ def test_which_filters_can_be_drawn(layers, shape, drawn):
 def test_a_failure_before_the_first_step_does_not_bind_the_folder(place, call, fails):
     fails("train run.toml --out a --set network.image_shape=[9,9,3]")
     call("train run.toml --out a --set network.image_shape=[8,8,3]")
+
+
+@pytest.mark.parametrize("path", ["images.h5", "shards/train"])
+def test_a_preset_for_images_of_another_size_says_what_to_do(place, fails, path):
+    Path("preset.toml").write_text(f'[data]\npath = "{path}"\n[network]\npreset = "softhebb-cifar"\n')
+    message = fails("train preset.toml --out a")
+    assert message.startswith("fit: images must be (n, 32, 32, 3), as the network was made for, got shape")
+    assert message.endswith(
+        "For these, make the network or preset with image_shape=(8, 8, 3) (network.image_shape=[8, 8, 3] in a "
+        "configuration), or take another preset."
+    )
 
 
 def test_a_grid_of_constant_filters_and_several_rows(tmp_path):

@@ -145,6 +145,25 @@ def test_an_interrupted_evaluation_goes_on(network, digits, tmp_path, monkeypatc
         evaluate(network, *streams(digits), tmp_path / "part", **options, readout="svm")
 
 
+def test_other_pixels_are_another_evaluation(network, digits, tmp_path):
+    loaders.write_shards(digits, tmp_path / "shards")
+    whole = loaders.ShardStream(tmp_path / "shards", batch_size=50, subset=100)
+    cut = loaders.ShardStream(tmp_path / "shards", batch_size=50, subset=100, transform=loaders.CenterCrop(8, 9))
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    evaluate(network, whole, whole, tmp_path / "out", **options)
+    with pytest.raises(ValueError, match="holds another evaluation"):
+        evaluate(network, cut, whole, tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize("shuffled", ["train", "test"])
+def test_shuffled_streams_are_refused(network, digits, tmp_path, shuffled):
+    loaders.write_shards(digits, tmp_path / "shards")
+    train, test = (loaders.ShardStream(tmp_path / "shards", shuffle=name == shuffled) for name in ("train", "test"))
+    with pytest.raises(ValueError, match=f"evaluate: {shuffled} must be in its stored order"):
+        evaluate(network, train, test, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
     images, _ = digits

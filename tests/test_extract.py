@@ -97,6 +97,27 @@ def test_what_does_not_fit_float16_is_told(stream, tmp_path):
     assert contents(extract_features(network, stream, tmp_path / "f.h5"))[0].max() > 65504
 
 
+@pytest.mark.parametrize("dtype", extract.DTYPES)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("image", "left"), [(3, []), (30, ["f.h5.partial", "f.h5.progress"])])
+def test_nan_and_infinity_are_told(data, tmp_path, value, image, left, dtype):
+    network = hebbcore.Network([hebbcore.Pool(2, kind="average", name="mean")], (8, 10, 3), device="cpu")
+    images = data[0].astype(np.float32)
+    images[image, 4, 4, 1] = value
+    stream = loaders.ArrayStream(images, data[1], batch_size=8)
+    with pytest.raises(FloatingPointError, match=rf"extract: mean made NaN or infinity of image {image} \(counted"):
+        extract_features(network, stream, tmp_path / "f.h5", dtype=dtype)
+    assert names(tmp_path) == left
+
+
+def test_a_shuffled_stream_is_refused(network, data, tmp_path):
+    loaders.write_shards(data, tmp_path / "shards", shard_bytes=4000)
+    stream = loaders.ShardStream(tmp_path / "shards", shuffle=True)
+    with pytest.raises(ValueError, match=r"extract: stream must be in its stored order, .* shuffle=False"):
+        extract_features(network, stream, tmp_path / "f.h5")
+    assert names(tmp_path) == ["shards"]
+
+
 def slow_grid(images, cells):
     count, height, width, channels = images.shape
     out = np.zeros((count, cells, cells, channels))
@@ -216,6 +237,19 @@ def test_other_settings_never_mix(network, data, stream, tmp_path, change):
     stop_after(network, stream, tmp_path / "g.h5", 2)
     with pytest.raises(ValueError, match=r"g.h5.partial is of another extraction; finish that one, or remove it"):
         extract_features(other, images, tmp_path / "g.h5", **options)
+
+
+def test_other_pixels_never_mix(network, data, tmp_path):
+    loaders.write_shards(data, tmp_path / "shards", shard_bytes=4000)
+    options = [{}, {"dtype": "float32"}, {"dtype": "float32", "normalize": "stored"}]
+    one, *others = [loaders.ShardStream(tmp_path / "shards", batch_size=8, **given) for given in options]
+    path = extract_features(network, one, tmp_path / "f.h5")
+    stop_after(network, one, tmp_path / "g.h5", 2)
+    for other in others:
+        with pytest.raises(FileExistsError, match="holds something else"):
+            extract_features(network, other, path)
+        with pytest.raises(ValueError, match=r"g.h5.partial is of another extraction"):
+            extract_features(network, other, tmp_path / "g.h5")
 
 
 @pytest.mark.parametrize("content", [b"", b"something", b"\x89HDF\r\n\x1a\n damaged"])

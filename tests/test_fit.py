@@ -227,6 +227,16 @@ def test_a_stream_teaches_what_its_batches_teach_and_is_left_where_it_was(shards
             assert stream.state() == before
 
 
+def test_a_run_does_not_go_on_with_other_pixels(shards, tmp_path):
+    with stream_of(shards) as stream:
+        hebbcore.fit(network(), stream, run=tmp_path)
+    with (
+        stream_of(shards, dtype="float32") as stream,
+        pytest.raises(ValueError, match=r"holds another training: data.dtype is 'float32' here and 'uint8' there"),
+    ):
+        hebbcore.fit(network(), stream, run=tmp_path)
+
+
 def test_a_network_is_built_for_the_first_batch():
     net = hebbcore.Network([hebbcore.Dense(2)], device="cpu")
     hebbcore.fit(net, images().reshape(10, -1))

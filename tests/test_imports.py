@@ -70,6 +70,8 @@ ORDER = [
     "hebbcore.evaluation.evaluate",
     "hebbcore.evaluation.report",
     "hebbcore.evaluation",
+    "hebbcore.cli",
+    "hebbcore.__main__",
 ]
 KNOWS_ALL = "hebbcore.cli"  # the one package that may know the loaders too
 CUPY_FILES = {"hebbcore.backend", "hebbcore.gemm", "hebbcore.kernels.cuda"}

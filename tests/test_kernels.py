@@ -250,6 +250,21 @@ def test_triangle_of_equal_scores_is_exactly_zero(twin, power):
     np.testing.assert_array_equal(scores, 0)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of the simulator
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("power", [0.7, 1.0, 2.0])
+def test_triangle_hides_no_nan_and_is_never_negative(twin, power, dtype):
+    scores = np.ones((4, 33), dtype)
+    scores[0, 0] = scores[1, 20] = np.nan
+    scores[2, 20] = np.inf
+    scores[3] = np.arange(33) >= 16
+    twin.triangle(scores, dtype(1 / 33), dtype(power))
+    assert np.isnan(scores[:2]).all()
+    np.testing.assert_array_equal(np.flatnonzero(scores[2]), 20)  # ∞ − ∞, and 0 for all that are below
+    assert np.isnan(scores[2, 20])
+    np.testing.assert_array_equal(scores[3] > 0, np.arange(33) >= 16)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("threshold", [0, 2])

@@ -91,7 +91,7 @@ def test_sizes(text, size):
 
 def test_a_build_that_is_interrupted_says_so_and_goes_on(tmp_path):
     tree = make_tree(tmp_path / "tree", classes=2, images=80, height=300, width=400)
-    command = [sys.executable, "-m", "hebbcore.cli", "shards", "build", str(tree), str(tmp_path / "shards")]
+    command = [sys.executable, "-m", "hebbcore", "shards", "build", str(tree), str(tmp_path / "shards")]
     command += ["--size", "100", "--shard-size", "30K", "--workers", "2"]
     process = subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
@@ -110,7 +110,7 @@ def test_a_build_that_is_interrupted_says_so_and_goes_on(tmp_path):
 
 def test_a_reader_that_closes_the_pipe_is_no_error_to_see(tmp_path):
     loaders.write_shards(make_arrays(), tmp_path)
-    command = f"{sys.executable} -m hebbcore.cli shards info {tmp_path} | head -n 1"
+    command = f"{sys.executable} -m hebbcore shards info {tmp_path} | head -n 1"
     result = subprocess.run(command, shell=True, env=ENVIRONMENT, capture_output=True, text=True)
     assert "Traceback" not in result.stderr
     assert "images" in result.stdout

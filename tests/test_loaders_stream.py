@@ -142,6 +142,37 @@ def test_a_state_of_another_stream_is_refused(raw, packed):
         ShardStream(raw, transform="crop")
 
 
+PIXELS = [
+    ({}, {"image_size": 6}, "transform None there and 'CenterCrop"),
+    ({"image_size": 6}, {"image_size": 7}, "transform 'CenterCrop"),
+    ({"image_size": 6}, {"transform": CenterCrop(6, flip=True)}, "flip=False.* there and .*flip=True"),
+    ({"image_size": 6}, {"transform": RandomResizedCrop(6)}, "there and 'RandomResizedCrop"),
+    ({"transform": RandomResizedCrop(6)}, {"transform": RandomResizedCrop(6, scale=(0.5, 1.0))}, r"scale=\(0.5, 1.0\)"),
+    ({}, {"dtype": "float32"}, "dtype 'uint8' there and 'float32' here"),
+    ({"dtype": "float32"}, {"dtype": "float32", "normalize": "stored"}, "scaling"),
+    ({}, {"drop_last": True}, "drop_last False there and True here"),
+]
+
+
+@pytest.mark.parametrize(("there", "here", "message"), PIXELS)
+def test_a_state_of_other_pixels_is_refused(raw, there, here, message):
+    state = json.loads(json.dumps(ShardStream(raw, **there).state()))
+    ShardStream(raw, **there).restore(state)
+    with pytest.raises(ValueError, match=message):
+        ShardStream(raw, **here).restore(state)
+
+
+def test_arguments_that_mean_the_same_make_the_same_state(raw):
+    index = ShardStream(raw).index
+    same = [
+        ({"dtype": "float32", "normalize": "stored"}, {"dtype": "float32", "normalize": (index.mean, index.std)}),
+        ({"image_size": 6}, {"transform": CenterCrop(6)}),
+        ({"subset": 50}, {"subset": np.int64(50)}),
+    ]
+    for one, other in same:
+        assert json.dumps(ShardStream(raw, **one).state()) == json.dumps(ShardStream(raw, **other).state())
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("subset", [None, 50])
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 5])

@@ -20,6 +20,7 @@ import hebbcore
 import loaders
 from hebbcore import checkpoint
 from hebbcore.diagnostics import cut_after, lines
+from loaders.format import read_table
 
 MODES = {
     "together": {},
@@ -161,6 +162,30 @@ def test_a_resumed_training_caches_what_an_unstopped_one_has_kept(cache, tmp_pat
     assert filled == [(8, 5, 5, 2)] * 3 + [(6, 5, 5, 2)]
 
 
+@pytest.mark.parametrize("damaged", [(0,), (1, 2), (2,), (3,)])
+@pytest.mark.parametrize("mode", ["together", "layerwise"])
+def test_batches_left_out_for_damage_do_not_shift_a_resumed_training(mode, damaged, tmp_path, fast_disk):
+    shards = tmp_path / "shards"
+    loaders.write_shards((images(30, np.uint8), np.zeros(30, int)), shards)
+    (path,) = shards.glob("*.h5")
+    content = bytearray(path.read_bytes())
+    for batch in damaged:
+        for record in range(8 * batch, min(8 * batch + 8, 30)):
+            content[int(read_table(path).starts[record])] ^= 1
+    path.write_bytes(content)
+
+    def data():
+        return loaders.ShardStream(shards, batch_size=8, on_error="skip", threads=1)
+
+    expected = arrays(train(data(), tmp_path / "whole", mode))
+    for step in steps_of(tmp_path / "whole"):
+        run = tmp_path / str(step)
+        with pytest.raises(Stopped):
+            train(data(), run, mode, callback=stop_at(step), checkpoint_minutes=1e-9)
+        assert_same(arrays(train(data(), run, mode)), expected)
+        assert steps_of(run) == steps_of(tmp_path / "whole")
+
+
 # Stopped by a signal
 
 
@@ -184,6 +209,30 @@ def test_a_signal_lets_the_step_finish_and_saves(number, mode, tmp_path):
         assert checkpoint.checkpoints(run)[-1] == checkpoint.checkpoint_path(run, step)
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
         assert_same(arrays(train(data, run, mode)), expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("mode", ["memory", "disk"])
+def test_a_signal_is_answered_while_a_cache_is_filled(number, mode, tmp_path, monkeypatch, fast_disk):
+    data, fill, calls = images(30, np.uint8), hebbcore.cache.CachedBatches.fill, []
+    expected = arrays(train(data, tmp_path / "whole", mode))
+
+    def send(self, first, outputs):
+        fill(self, first, outputs)
+        calls.append(first)
+        if len(calls) == last:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("hebbcore.cache.CachedBatches.fill", send)
+    for last in (1, 6):  # in the first cache, and in the second, which is made from it
+        run = tmp_path / str(last)
+        calls.clear()
+        with pytest.raises(KeyboardInterrupt, match=f"stopped by {number.name} after step \\d+; saved in"):
+            train(data, run, mode)
+        assert len(calls) == last
+        assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "metrics.jsonl"]
+        assert_same(arrays(train(data, run, mode)), expected)
+        assert steps_of(run) == steps_of(tmp_path / "whole")
 
 
 def test_a_second_signal_stops_at_once(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 
 from hebbcore import backend, checkpoint, checks
 from hebbcore.backend import Array
+from hebbcore.data import require_stored_order
 from hebbcore.evaluation.metrics import confusion_matrix, top_k_accuracy
 from hebbcore.evaluation.readouts import make_readout
 from hebbcore.evaluation.retrieval import retrieval_scores
@@ -62,7 +63,8 @@ def evaluate(
 
     Returns {"settings", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1", "top5"}],
     "confusion", "retrieval"}}}, accuracies in percent.
-    Raises ValueError or TypeError for bad arguments, and for a folder that holds another evaluation.
+    Raises ValueError or TypeError for bad arguments and shuffled streams, and for a folder that holds another
+    evaluation.
     Source: the protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
@@ -78,6 +80,8 @@ def evaluate(
         network.index_of(function, name)
     for name in baselines:
         checks.choice(function, "baselines", name, BASELINES)
+    require_stored_order(function, "train", train)
+    require_stored_order(function, "test", test)
     make_readout(readout)  # an unknown one is refused before any work
     settings = {
         "weights": checkpoint.digest_of(network), "train": train.state(), "test": test.state(), "readout": str(readout),

@@ -304,12 +304,14 @@ def build(
             mean = total(mean, values, places, lane, lanes) * share
             if power == ONE:
                 for k in entries(row.size, lane, lanes):
-                    row[k] = max(row[k] - mean, ZERO * mean)
+                    excess = row[k] - mean
+                    row[k] = ZERO * share if excess <= ZERO else excess  # NaN stays, which max may hide
             else:
                 for k in entries(row.size, lane, lanes):
                     excess = row[k] - mean
+                    excess = ZERO * share if excess <= ZERO else excess
                     raised = exp(power * log(max(excess, TINY)))
-                    row[k] = raised if excess > ZERO else ZERO * mean
+                    row[k] = raised if excess > ZERO else excess
 
     @jit
     def split(first, step, cell, lane, lanes, values, places, out, scores, threshold):

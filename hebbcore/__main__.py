@@ -1,4 +1,4 @@
-"""`python -m hebbcore.cli`."""
+"""`python -m hebbcore`: the `hebbcore` command."""
 
 import sys
 
