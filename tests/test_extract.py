@@ -349,7 +349,9 @@ def test_kills_at_random_moments_leave_the_same_file(network, data, tmp_path, ge
     stream = loaders.ArrayStream(*data, batch_size=8)
     whole = extract_features(network, stream, tmp_path / "whole.h5", layer="bn1").read_bytes()
     kills, in_the_middle = 0, 0
-    for attempt in range(12):
+    for attempt in range(60):  # a busy machine needs more than twelve
+        if attempt >= 12 and kills > 6 and in_the_middle > 2:
+            break
         path = tmp_path / f"f{attempt}.h5"
         for _ in range(3):
             kills += kill_at_a_random_moment(network, data, path, generator.uniform(0, 0.03))
