@@ -68,7 +68,8 @@ def gemms(xp: Any, rows: int, size: int, units: int, rule: str, precision: str, 
     """Return a function that runs the GEMMs of a step alone, on the whole batch, in the order the engine chooses.
 
     On the CPU NumPy's, with all BLAS threads; on CUDA the engine's own, whose precision NumPy's interface cannot say.
-    The blocked order's residual R ← R − G_I W_I is among them; its small Gram matrices are not.
+    The blocked order's residual and decay, R ← R − G_I W_I and tril(G_Iᵀ G_I) W_I, are among them; its small Gram
+    matrices are not.
     """
     dtype = gemm.dtype_of(precision)
     product = gemm.Gemm(precision)
@@ -83,6 +84,7 @@ def gemms(xp: Any, rows: int, size: int, units: int, rule: str, precision: str, 
         multiply(x, w.T, scores)
         for i, part in zip(range(0, units, block), parts, strict=True):
             multiply(part.T, x, outer[i : i + block])
+            multiply(lower[: part.shape[1], : part.shape[1]], w[i : i + block], outer[i : i + block])
             if i + block < units:
                 multiply(part, w[i : i + block], residual)
 

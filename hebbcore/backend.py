@@ -11,7 +11,7 @@ from hebbcore import checks
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share their interface, not a type
 
-_NORM_NUMBERS = 2**20  # whose powers are in memory at a time
+_NORM_NUMBERS = {"cpu": 2**20, "cuda": 2**24}  # whose powers are in memory at a time
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)  # CPU and pinned memory; CUDA and managed memory
 
 
@@ -52,7 +52,7 @@ def row_norms(matrix: Array, p: float = 2) -> Array:
     """Return the p-norm of each row (n, 1), some rows at a time: no other array of the matrix's size is made."""
     xp = namespace(matrix)
     out = xp.empty((len(matrix), 1), matrix.dtype)
-    step = max(1, _NORM_NUMBERS // matrix.shape[1])
+    step = max(1, _NORM_NUMBERS[device_of(matrix)] // matrix.shape[1])
     for i in range(0, len(matrix), step):
         out[i : i + step] = xp.linalg.norm(matrix[i : i + step], ord=p, axis=1, keepdims=True)
     return out

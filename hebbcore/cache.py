@@ -75,7 +75,7 @@ class CachedBatches:
         self._source.rewind()
 
 
-class Source:
+class Inputs:
     """Where the batches of a training come from: its images, or what finished layers made of them.
 
     batches: of inputs of the layer `place`; prepare: brings one to the network's device.

@@ -249,10 +249,10 @@ def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Genera
 
 def require_stored_order(function: str, name: str, stream: Any) -> None:
     """Raise ValueError if the stream says that it shuffles."""
-    if getattr(stream, "shuffle", False):
+    if getattr(stream, "shuffle", False) is True:
         raise ValueError(
-            f"{function}: {name} must be in its stored order, got a stream with shuffle={stream.shuffle!r}; "
-            "make it with shuffle=False."
+            f"{function}: {name} must be in its stored order, got a stream with shuffle=True; make it "
+            "with shuffle=False."
         )
 
 

@@ -15,6 +15,7 @@ from hebbcore.files import write_atomically
 from hebbcore.layers import Learner
 from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
+from hebbcore.rules import Rule
 
 _ROWS = 1024  # of a batch, evenly spread, whose winners are counted
 
@@ -27,7 +28,7 @@ class Diagnostics:
     Of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step; norm_mean, norm_min, norm_max of the
     units' weights; dead, how many units never won since the record before; entropy of the winners in bits, at most
     log2(units); winners, how many of them were counted. A unit wins a place of an image if its output is the largest
-    there; up to 1,024 places a batch are looked at.
+    there, or |output| if its rule says so; up to 1,024 places a batch are looked at.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
@@ -56,6 +57,11 @@ class Diagnostics:
         xp = backend.namespace(out)
         rows = rows_of(out)
         rows = rows[:: -(-len(rows) // _ROWS)]
+        layer = self._network.layers[place]
+        assert isinstance(layer, Learner)
+        assert isinstance(layer.rule, Rule)
+        if layer.rule.signed:
+            rows = xp.abs(rows)
         if place not in self._wins:
             self._wins[place] = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
         won = rows.max(axis=1) > rows.min(axis=1)  # else nobody did, as where all are 0

@@ -35,8 +35,9 @@ def extract_features(
 
     stream: unshuffled batches of (images, labels) with state() and restore(), such as a loaders.ShardStream; its
         `images` and `image_shape` say how many there are and of what shape.
-    layer: a name in network.names; None: the last. dtype: "float32" or "float16". pool: average the output over a grid
-    of pool × pool cells first. mirror: average with the output for the mirror image, see Network.transform.
+    layer: a name in network.names; None: the last. dtype: "float32" or "float16".
+    pool: average the output over a grid of pool × pool cells first. mirror: average with the output for the mirror
+        image, see Network.transform.
     progress: called with the number of images written so far.
 
     The file holds features (n, …) and labels (n,), and as attributes what they are. While it grows it is called
@@ -89,15 +90,14 @@ def extract_features(
             some = backend.to_device(output, "cpu")
             with np.errstate(over="ignore"):
                 features[done : done + len(some)] = some
-            finite = np.isfinite(features[done : done + len(some)])
+            finite = np.isfinite(some.reshape(len(some), -1)).all(axis=1)
             if not finite.all():
-                if dtype == "float16" and np.isfinite(some).all():
-                    raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
                 raise FloatingPointError(
-                    f"{function}: {name} made NaN or infinity of image "
-                    f"{done + int(finite.reshape(len(finite), -1).all(axis=1).argmin())} (counted from 0); "
+                    f"{function}: {name} made NaN or infinity of image {done + int(finite.argmin())} (counted from 0); "
                     "clean the image, or train the network with a lower learning_rate."
                 )
+            if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
+                raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
             labels[done : done + len(some)] = classes
             batch += 1
             done += len(some)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from hebbcore import backend, checkpoint, checks, tables
 from hebbcore.backend import Array
-from hebbcore.cache import PLACES, Source
+from hebbcore.cache import PLACES, Inputs
 from hebbcore.data import Batches, ahead, as_batches, require_finite
 from hebbcore.diagnostics import Diagnostics, Record, append, cut_after
 from hebbcore.files import locked, remove_partial
@@ -115,7 +115,7 @@ def fit(
 
     Raises ValueError or TypeError for bad arguments before any work, and for a run of other settings or data;
     FloatingPointError if weights diverge.
-    Source: FastHebb (Lagani et al. 2022) for learning together.
+    Inputs: FastHebb (Lagani et al. 2022) for learning together.
     """
     if not isinstance(network, Network):
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
@@ -133,10 +133,12 @@ def fit(
         if network.image_shape is None:
             network.build(first.shape[1:])
         shape = first.shape[1:]
-        advice = (
-            f" For these, make the network or preset with image_shape={shape} (network.image_shape={list(shape)} in a "
-            "configuration), or take another preset."
-        )
+        advice = ""
+        if len(shape) == 3:
+            advice = (
+                f" For these, make the network or preset with image_shape={shape} (network.image_shape={list(shape)} "
+                "in a configuration), or take another preset."
+            )
         network.fit_images("fit", first, advice)  # before a checkpoint: its folder would refuse the right network
         folder = None if run is None else Path(run)
         training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
@@ -211,7 +213,7 @@ class _Fit:
         self._saved_step: int | None = None
         folder = (run or Path.cwd()) if settings.cache == "disk" else None
         most = checks.byte_size("fit", "cache_bytes", settings.cache_bytes)
-        self._source = Source(network, batches, self._prepare, most, folder, lambda: self._save_or_stop(end=False))
+        self._source = Inputs(network, batches, self._prepare, most, folder, lambda: self._save_or_stop(end=False))
         if settings.cache != "none" and settings.mode == "layerwise" and batches.order(0) is None:
             raise ValueError(
                 "fit: cache needs data whose images are the same in every epoch and known by their number (an array, "

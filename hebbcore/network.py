@@ -119,8 +119,9 @@ class Network:
         images: (n, H, W, C) or (n, features), uint8 (read as 0…1) or floating; NumPy, CuPy or convertible. Images on
         another device than the network's are streamed to it.
         layer: a name in `names`. mirror: return the mean of the outputs for each image and for its mirror image, left
-        for right. workspace: bytes, or text, for the outputs of layers of the images processed at a
-        time; beside it the network's own workspace and the result.
+        for right.
+        workspace: bytes, or text, for the outputs of layers of the images processed at a time; beside it the network's
+        own workspace and the result.
 
         Returns (n, height, width, channels) or (n, features), of the network's dtype, in the library of the images.
         Raises ValueError or TypeError for images that do not fit, and for an unknown layer.
@@ -140,7 +141,9 @@ class Network:
             self.require_mirror(function)
         device = backend.device_of(array)
         size = checks.byte_size(function, "workspace", workspace)
-        step = max(1, min(len(array), size // self.image_bytes()))
+        # a mirror image is a copy
+        taken = self.image_bytes() + (array.dtype.itemsize * math.prod(self.image_shape or ()) if mirror else 0)
+        step = max(1, min(len(array), size // taken))
         out = {
             i: backend.module(device).empty((len(array), *self.shapes[i]), self.site.dtype) for i in wanted
         }  # fmt: skip
@@ -167,8 +170,8 @@ class Network:
 
     def require_mirror(self, function: str) -> None:
         """Raise ValueError unless the network takes images, which have a left and a right."""
-        assert self.image_shape is not None
-        if len(self.image_shape) != 3:
+        self._require_built(function)
+        if self.image_shape is not None and len(self.image_shape) != 3:
             raise ValueError(f"{function}: mirror is for images, but the network takes vectors {self.image_shape}.")
 
     def fit_images(self, function: str, images: Any, advice: str = "") -> Array:

@@ -47,7 +47,10 @@ class Filler:
     @property
     def is_repeatable(self) -> bool:
         """True if every epoch has the same images: none left out, none changed at random."""
-        return not self._skip and not isinstance(self._transform, RandomResizedCrop)
+        random = self._transform is not None and (
+            self._transform.flip or isinstance(self._transform, RandomResizedCrop)
+        )
+        return not self._skip and not random
 
     def _batch_shape(self, stored: tuple[int, int, int] | None) -> tuple[int, int, int]:
         if self._transform is not None:

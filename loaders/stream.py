@@ -115,6 +115,7 @@ class ShardStream:
         self._window = max(1, window // batch_size)
         self._block = block_length(len(self._records), shards.mean_bytes)
         self._seed, self._part = seed, (rank, world)
+        unchanged = self._filler.copies and transform is not None and not transform.flip
         self._settings = {
             "identity": shards.index.identity,
             "batch_size": int(batch_size),
@@ -125,8 +126,8 @@ class ShardStream:
             "subset_seed": int(subset_seed),
             "part": [rank, world],
             "drop_last": bool(drop_last),
-            "transform": None if transform is None else repr(transform),
-            "dtype": dtype,
+            "transform": None if transform is None or unchanged else repr(transform),
+            "dtype": self._filler.dtype.name,
             "scaling": None if scale is None else [factors.tolist() for factors in scale],  # of pixels: × and +
         }
         self._next_epoch, self._first_batch = 0, 0

@@ -182,6 +182,10 @@ def test_the_images_may_move_but_not_change(place, call, fails):
     with h5py.File("images.h5", "r+") as file:
         file["train/images"][:] = 0
     assert "data.checksum of three images is" in fails("train run.toml --out a")
+    before = Path("a/config.json").read_text()
+    os.rename("images.h5", "other.h5")
+    assert "data.checksum of three images is" in fails("train run.toml --out a --set data.path=other.h5")
+    assert Path("a/config.json").read_text() == before
 
 
 def test_a_folder_in_use_keeps_its_configuration(place, call, fails):

@@ -104,6 +104,7 @@ def test_nan_and_infinity_are_told(data, tmp_path, value, image, left, dtype):
     network = hebbcore.Network([hebbcore.Pool(2, kind="average", name="mean")], (8, 10, 3), device="cpu")
     images = data[0].astype(np.float32)
     images[image, 4, 4, 1] = value
+    images[image - 1, 4, 4, 1] = 1e6  # which float16 cannot hold
     stream = loaders.ArrayStream(images, data[1], batch_size=8)
     with pytest.raises(FloatingPointError, match=rf"extract: mean made NaN or infinity of image {image} \(counted"):
         extract_features(network, stream, tmp_path / "f.h5", dtype=dtype)

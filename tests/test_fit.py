@@ -514,6 +514,17 @@ def test_records_hold_what_a_slow_count_finds():
             assert told == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
+def test_units_of_a_signed_rule_win_by_the_largest_magnitude():
+    net = hebbcore.Network([hebbcore.Conv(4, 1, "signedwta", name="it")], (1, 3, 3), precision="float64")
+    net["it"].weights[:] = np.array([[-1, 0, 0], [0, 1, 0], [0, 0, -1], [0.6, 0.6, 0.5]]).reshape(4, 1, 1, 3)
+    records = []
+    data = np.tile(np.eye(3)[None, None], (10, 1, 1, 1))  # each row wins by a unit of its own, the fourth never does
+    hebbcore.fit(net, data, batch_size=10, learning_rate=1e-6, callback=records.append, log_seconds=0)
+    (told,) = (record["layers"]["it"] for record in records if record["images"] == 10 and record["layers"]["it"])
+    assert (told["dead"], told["winners"]) == (1, 30)
+    assert told["entropy"] == pytest.approx(math.log2(3), abs=1e-5)
+
+
 def test_at_most_1024_places_of_a_batch_are_looked_at():
     records = []
     net = hebbcore.Network([hebbcore.Conv(3, 1, "swta")], (5, 5, 2))

@@ -23,6 +23,7 @@ from hebbcore import (
     Split,
     Triangle,
     Whiten,
+    backend,
 )
 from hebbcore.kernels import cpu
 
@@ -310,7 +311,7 @@ def softhebb():
 
 
 def whitened():
-    return [Whiten(3), Conv(12, 1, SWTA(0.05)), Split(0.1), GridPool(2, "average"), BatchNorm()]
+    return [Whiten(3), Conv(12, 1, SWTA(0.05), linear=True), Split(0.1), GridPool(2, "average"), BatchNorm()]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
@@ -335,6 +336,27 @@ def test_networks_on_cuda_follow_those_on_the_cpu(cupy, layers, dtype, generator
         for name, feature in network.features(images, here.names, workspace=7 * network.image_bytes()).items():
             assert isinstance(feature, np.ndarray)
             assert_near(feature, expected[name], 1e-7)
+
+
+@pytest.mark.parametrize("layers", [fasthebb, softhebb, whitened])
+def test_mirrored_features_on_cuda_are_those_on_the_cpu(cupy, layers, generator):
+    images = generator.integers(0, 256, (30, 12, 11, 2)).astype(np.uint8)
+    here, there = (
+        Network(layers(), images.shape[1:], seed=1, precision="float64", device=device) for device in ("cpu", "cuda")
+    )
+    expected = here.features(images, here.names, mirror=True)
+    for given in (images, cupy.asarray(images)):
+        for name, feature in there.features(given, here.names, mirror=True).items():
+            assert type(feature) is type(given)
+            assert_near(cupy.asnumpy(feature), expected[name], 1e-7)
+
+
+@pytest.mark.parametrize("p", [2, 3])
+def test_norms_of_rows(cupy, p, generator, monkeypatch):
+    matrix = generator.normal(size=(40, 33))
+    monkeypatch.setitem(backend._NORM_NUMBERS, "cuda", 100)
+    found = backend.row_norms(cupy.asarray(matrix), p)
+    assert_near(found.get(), backend.row_norms(matrix, p), 1e-12)
 
 
 @pytest.mark.parametrize("layers", [fasthebb, softhebb, whitened])

@@ -173,6 +173,24 @@ def test_arguments_that_mean_the_same_make_the_same_state(raw):
         assert json.dumps(ShardStream(raw, **one).state()) == json.dumps(ShardStream(raw, **other).state())
 
 
+def test_a_crop_that_changes_nothing_makes_the_same_state(tmp_path, generator):
+    loaders.write_shards((generator.integers(0, 256, (5, 8, 8, 3), np.uint8), np.arange(5)), tmp_path / "square")
+    plain, cropped = (ShardStream(tmp_path / "square", image_size=size) for size in (None, 8))
+    assert plain.state() == cropped.state()
+    assert plain.state() != ShardStream(tmp_path / "square", transform=CenterCrop(8, flip=True)).state()
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.dtype("float32")])
+def test_a_state_is_json_whatever_names_the_dtype(raw, dtype):
+    assert json.loads(json.dumps(ShardStream(raw, dtype=dtype).state()))["dtype"] == "float32"
+
+
+def test_images_that_change_at_random_have_no_order(raw):
+    assert ShardStream(raw, image_size=6).order(1) is not None
+    for transform in (CenterCrop(6, flip=True), RandomResizedCrop(6)):
+        assert ShardStream(raw, transform=transform).order(1) is None
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("subset", [None, 50])
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 5])

@@ -339,6 +339,8 @@ def test_mirrored_features_are_the_mean_over_both_images(name, workspace, genera
 
 
 def test_vectors_have_no_mirror_image(generator):
+    with pytest.raises(ValueError, match="evaluate: the network has no weights yet"):
+        Network([Conv(3, 2)]).require_mirror("evaluate")
     network = Network([Dense(3)], (5,))
     with pytest.raises(ValueError, match=r"transform: mirror is for images, but the network takes vectors \(5,\)"):
         network.transform(generator.normal(size=(2, 5)), mirror=True)
@@ -374,14 +376,21 @@ def test_views_lists_and_strides_of_images(generator):
     close(network.transform(images), expected)
 
 
-@pytest.mark.parametrize("layers", [[BatchNorm(), Conv(4, 3), Pool(2)], [Conv(16, 3), Pool(2), BatchNorm()]])
-def test_memory_of_transform_does_not_grow_with_the_images(layers):
-    network = Network(layers, (16, 16, 3), device="cpu", workspace="2 MiB")
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [BatchNorm(), Conv(4, 3), Pool(2)], lambda: [Conv(16, 3), Pool(2), BatchNorm()],
+        lambda: [Conv(1, 8, stride=8)],
+    ],
+)  # fmt: skip
+def test_memory_of_transform_does_not_grow_with_the_images(layers, mirror):
+    network = Network(layers(), (16, 16, 3), device="cpu", workspace="2 MiB")
     images = np.ones((3000, 16, 16, 3), np.uint8)  # the outputs of all layers for all of them would be 18 MiB or more
     for part in (images[:50], images):  # the first compiles
         network._buffers = [None, None]
         tracemalloc.start()
-        out = network.transform(part, workspace="2 MiB")
+        out = network.transform(part, workspace="2 MiB", mirror=mirror)
         peak = tracemalloc.get_traced_memory()[1] - out.nbytes
         tracemalloc.stop()
     # outputs of layers, the network's own workspace, and what the objects take

@@ -44,13 +44,18 @@ def _train(options: argparse.Namespace) -> int:
     data = _open(config)
     options.out.mkdir(parents=True, exist_ok=True)
     with locked(options.out, "training into"):
-        _keep(options.out, config)
+        before = _keep(options.out, config)
     settings = dataclasses.asdict(config.training)
     terminal = sys.stderr.isatty()
-    fit(
-        network, data, run=options.out, previous=options.previous, progress=terminal,
-        callback=None if terminal else _print, **settings,
-    )  # fmt: skip
+    try:
+        fit(
+            network, data, run=options.out, previous=options.previous, progress=terminal,
+            callback=None if terminal else _print, **settings,
+        )  # fmt: skip
+    except ValueError:  # such as other images than the run's
+        if before is not None:
+            _store(options.out, before)
+        raise
     print(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network")
     print(network.summary())
     return 0
@@ -73,18 +78,21 @@ def _open(config: Config) -> Any:
     return read_arrays(path, data.split)[0]
 
 
-def _keep(run: Path, config: Config) -> None:
-    """Store the effective configuration with the run. Raises ValueError if the run has another."""
-    path, table = run / CONFIG, config.table()
+def _keep(run: Path, config: Config) -> str | None:
+    """Store the effective configuration with the run, and return the one before of a run that goes on.
+
+    Raises ValueError if the run has another.
+    """
+    path, table, before = run / CONFIG, config.table(), None
     if path.exists() and checkpoint.checkpoints(run):
-        before = json.loads(path.read_text("utf-8"))
-        different = tables.differences(_fixed(table), _fixed(before))
+        before = path.read_text("utf-8")
+        different = tables.differences(_fixed(table), _fixed(json.loads(before)))
         if different:
             raise ValueError(
                 f"train: {run} is a run of another configuration: {'; '.join(different)}; name another --out."
             )
-    text = json.dumps(table, indent=2) + "\n"
-    write_atomically(path, lambda temporary: _write(temporary, text))
+    _store(run, json.dumps(table, indent=2) + "\n")
+    return before
 
 
 def _fixed(table: dict[str, Any]) -> dict[str, Any]:
@@ -95,8 +103,11 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "data": data, "training": training}
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+def _store(run: Path, text: str) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, "utf-8")
+
+    write_atomically(run / CONFIG, write)
 
 
 def _print(record: Record) -> None:

@@ -64,7 +64,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def accuracy_table(results: dict[str, Any], key: str) -> Table:
     """Return a row for each source, and a column for each labelled fraction: mean ± 95 % interval over seeds."""
-    shares = sorted({run["labels"] for entry in results["sources"].values() for run in entry["runs"]})
+    shares = _shares(results)
     table = [["features", "number", *[f"{100 * share:g} %" for share in shares]]]
     for name, entry in results["sources"].items():
         row = [name, str(entry["features"])]
@@ -73,6 +73,10 @@ def accuracy_table(results: dict[str, Any], key: str) -> Table:
             row.append(_figure(values) if values else "")
         table.append(row)
     return table
+
+
+def _shares(results: dict[str, Any]) -> list[float]:
+    return sorted({run["labels"] for entry in results["sources"].values() for run in entry["runs"]})
 
 
 def _figure(values: Sequence[float]) -> str:
@@ -159,7 +163,7 @@ def _curves(results: dict[str, Any]) -> bytes:
             marker=".", linestyle="--" if name in BASELINES else "-",
         )  # fmt: skip
     axis.set(xlabel="labelled images, %", ylabel="top-1 accuracy, %", xscale="log")
-    shares = sorted({run["labels"] for entry in results["sources"].values() for run in entry["runs"]})
+    shares = _shares(results)
     axis.set_xticks([100 * share for share in shares], [f"{100 * share:g}" for share in shares])
     axis.set_xticks([], minor=True)
     axis.grid(alpha=0.3)

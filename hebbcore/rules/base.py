@@ -20,6 +20,7 @@ class Rule:
     from several threads at once.
     """
 
+    signed: ClassVar[bool] = False  # True: units win by |output|
     # True: gate gets Norms, response and activate the units' norms; else they get None
     needs_norms: ClassVar[bool] = False
 

@@ -93,6 +93,8 @@ class SignedWTA(_CosineRule):
     vector quantisation (Coates & Ng 2012, "Learning feature representations with k-means").
     """
 
+    signed: ClassVar[bool] = True
+
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         assert norms is not None
         return competition.signed_gate(scores, norms.units)
