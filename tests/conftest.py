@@ -1,6 +1,7 @@
 """Without a GPU the CUDA kernels run in Numba's simulator, which must be chosen before Numba is first imported."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import hebbcore
 from hebbcore import kernels
 
 sys.path.insert(0, str(Path(__file__).parent))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("HEBBCORE_SHARED", ROOT.parent / "shared"))

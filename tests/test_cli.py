@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import h5py
@@ -313,6 +314,26 @@ def test_an_interrupt_elsewhere_is_status_130(place, call, monkeypatch, capsys):
     call(line)
     assert names(".").count("f.h5") == 1
     assert "f.h5.partial" not in names(".")
+
+
+def test_an_interrupt_in_a_callback_is_not_lost(place, call, monkeypatch):
+    call("train run.toml --out a")
+
+    def interrupted(*arguments, **options):
+        class Victim:
+            pass
+
+        victim = Victim()
+        watch = weakref.ref(victim, lambda watch: signal.raise_signal(signal.SIGINT))
+        del victim
+        assert watch() is None  # reached: Python dropped the interrupt of the callback
+        time.sleep(10)
+
+    monkeypatch.setattr(hebbcore.Network, "transform", interrupted)
+    hook = sys.unraisablehook
+    _, err = call("extract a images.h5 f.h5", status=130)
+    assert err == "hebbcore: interrupted\n"
+    assert sys.unraisablehook is hook
 
 
 # Damage

@@ -91,6 +91,9 @@ def test_sizes(text, size):
 
 def test_a_build_that_is_interrupted_says_so_and_goes_on(tmp_path):
     tree = make_tree(tmp_path / "tree", classes=2, images=80, height=300, width=400)
+    for image in list(tree.rglob("*.jpg")):  # enough work for a machine that is slow to send the signal
+        for copy in range(3):
+            os.link(image, image.with_stem(f"{image.stem}_{copy}"))
     command = [sys.executable, "-m", "hebbcore", "shards", "build", str(tree), str(tmp_path / "shards")]
     command += ["--size", "100", "--shard-size", "30K", "--workers", "2"]
     process = subprocess.Popen(

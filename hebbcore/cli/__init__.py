@@ -7,7 +7,9 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Timer, main_thread
 
 from hebbcore.cli.evaluate import add_evaluate
 from hebbcore.cli.extract import add_extract
@@ -27,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add(commands)
     options = parser.parse_args(arguments)
     try:
-        status: int = options.run(options)
+        with _no_interrupt_is_lost():
+            status: int = options.run(options)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as interrupt:
@@ -44,6 +47,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"hebbcore: {_message(error)}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _no_interrupt_is_lost() -> Iterator[None]:
+    """Raise an interrupt again that came in a callback, such as a weak reference's, where Python drops it."""
+    again: list[Timer] = []
+
+    def raise_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            before(dropped)
+            return
+        # by then the callback is left
+        again.append(Timer(0.01, signal.pthread_kill, (main_thread().ident, signal.SIGINT)))
+        again[-1].start()
+
+    before, sys.unraisablehook = sys.unraisablehook, raise_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in again:
+            timer.cancel()
 
 
 def _message(error: Exception) -> str:
