@@ -265,6 +265,23 @@ def test_triangle_hides_no_nan_and_is_never_negative(twin, power, dtype):
     np.testing.assert_array_equal(scores[3] > 0, np.arange(33) >= 16)
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of the simulator
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("power", [1.4, 2.0, 7.0])
+def test_triangle_of_huge_scores_overflows_to_infinity(twin, power, dtype):
+    if twin is not cpu and dtype is np.float64:
+        pytest.skip("the simulator's math.exp raises OverflowError, which CUDA's does not")
+    most = float(np.finfo(dtype).max)
+    heights = np.array([1, 1e3, 0.99 * (0.7 * most) ** (1 / power), 1.5 * most ** (1 / power), most**0.9, most / 8])
+    scores = np.stack([-heights, heights, 0 * heights], axis=1).astype(dtype)
+    twin.triangle(scores, dtype(1 / 3), dtype(power))
+    infinite = np.arange(6) >= 3
+    np.testing.assert_array_equal(np.isposinf(scores[:, 1]), infinite)
+    finite = heights[~infinite].astype(dtype).astype(np.longdouble) ** power
+    np.testing.assert_allclose(scores[~infinite, 1] / finite, 1, rtol=2e3 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(scores[:, [0, 2]], 0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("threshold", [0, 2])
@@ -277,6 +294,14 @@ def test_split(twin, shape, dtype, threshold, generator):
     )
     assert (out.min(axis=1) >= 0).all()
     assert not (out[:, : shape[1]] * out[:, shape[1] :]).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_split_keeps_nan(twin, dtype):
+    scores = np.array([[np.nan] * 9 + [3, -np.inf]], dtype)
+    out = np.empty((1, 22), dtype)
+    twin.split(out, scores, dtype(1))
+    np.testing.assert_array_equal(out, [[np.nan] * 9 + [2, 0] + [np.nan] * 9 + [0, np.inf]])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -293,6 +318,21 @@ def test_pool(twin, average, channels, dtype, generator):
         window = images[n, slice(*rows[i]), slice(*columns[j])]
         expected = window.sum(axis=(0, 1)) * row_shares[i] * column_shares[j] if average else window.max(axis=(0, 1))
         np.testing.assert_array_equal(out[n * 6 + i * 2 + j], expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("average", [False, True])
+def test_pool_keeps_nan_wherever_it_is_in_the_window(twin, average, dtype, generator):
+    images = generator.normal(size=(6, 2, 3, 10)).astype(dtype)
+    for place in range(6):
+        images[place, place // 3, place % 3, ::2] = np.nan
+    images[:, :, :, 9] = -np.inf
+    edges = [np.array(edge) for edge in ([0], [2], [0], [3])]
+    out, share = np.empty((6, 10), dtype), np.ones(1, dtype)
+    twin.pool(out, images, *edges, average, share, share)
+    assert np.isnan(out[:, ::2]).all()
+    expected = images.sum(axis=(1, 2)) if average else images.max(axis=(1, 2))
+    np.testing.assert_allclose(out[:, 1::2], expected[:, 1::2], **tolerance(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -343,6 +383,20 @@ def test_float32_exp_is_accurate(numbers):
 def test_float32_exp_of_very_small_is_next_to_nothing():
     out = _each(elementary.exp)(np.array([-88, -1e3, -1e30], np.float32))
     assert ((out >= 0) & (out < 2e-38)).all()
+
+
+def test_float32_exp_of_very_large_is_infinite_and_of_nan_nan():
+    out = _each(elementary.exp)(np.array([89, 1e3, np.inf, np.nan], np.float32))
+    np.testing.assert_array_equal(out, [np.inf] * 3 + [np.nan])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_larger_is_numpys_maximum(dtype, generator):
+    numbers = generator.choice([np.nan, -np.inf, np.inf, -2, 0, 3], (2, 500)).astype(dtype)
+    larger = njit(lambda a, b: elementary.larger(a, b))
+    for function in (larger, elementary.larger):
+        out = [function(a, b) for a, b in numbers.T]
+        np.testing.assert_array_equal(out, np.maximum(*numbers))
 
 
 def test_float32_log_is_accurate():

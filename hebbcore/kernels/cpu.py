@@ -49,6 +49,7 @@ def _compile() -> tuple[Any, ...]:
         register_jitable(fastmath=_FASTMATH, inline="always"),
         elementary.exp,
         elementary.log,
+        elementary.larger,
         _entries,
         _alone,
         _alone,

@@ -50,6 +50,11 @@ def _entries(size, lane, lanes):
 
 
 @cuda.jit(device=True)
+def _larger(a, b):
+    return a if a > b or a != a else b
+
+
+@cuda.jit(device=True)
 def _highest(value, values, places, lane, lanes):
     values[lane] = value
     cuda.syncthreads()
@@ -103,7 +108,7 @@ def _leader(value, place, none, values, places, lane, lanes):
 @functools.cache
 def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
     """Return the kernels for scores of this dtype (shared memory needs it at compile time)."""
-    program = rows.build(cuda.jit(device=True), math.exp, math.log, _entries, _highest, _total, _leader)
+    program = rows.build(cuda.jit(device=True), math.exp, math.log, _larger, _entries, _highest, _total, _leader)
     softmax_, swta_, kwta_ = program.softmax, program.swta, program.kwta
     soft_hebb_, ranked_, signed_wta_ = program.soft_hebb, program.ranked, program.signed_wta
     norms_, add_scaled_ = program.norms, program.add_scaled

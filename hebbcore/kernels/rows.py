@@ -28,12 +28,13 @@ def build(
     jit: Callable[..., Any],
     exp: Callable[..., Any],
     log: Callable[..., Any],
+    larger: Callable[..., Any],
     entries: Callable[..., Any],
     highest: Callable[..., Any],
     total: Callable[..., Any],
     leader: Callable[..., Any],
 ) -> Any:
-    """Return the row programs compiled by jit, with the device's exp, log and ways to combine lanes."""
+    """Return the row programs compiled by jit, with the device's exp, log, larger and ways to combine lanes."""
 
     @jit
     def softmax(first, step, cell, lane, lanes, values, places, scores, sharpness):
@@ -320,17 +321,17 @@ def build(
             row = scores[n]
             half = out[n]
             for k in entries(row.size, lane, lanes):
-                half[k] = max(row[k] - threshold, ZERO * threshold)
+                half[k] = larger(row[k] - threshold, ZERO * threshold)
             other = half[row.size :]
             for k in entries(row.size, lane, lanes):
-                other[k] = max(-row[k] - threshold, ZERO * threshold)
+                other[k] = larger(-row[k] - threshold, ZERO * threshold)
 
     @jit
     def pool(
         first, step, cell, lane, lanes, values, places,
         out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares,
     ):  # fmt: skip
-        """out (n·oh·ow, C) ← the maximum, or the sum times both shares, of each window of images.
+        """out (n·oh·ow, C) ← the maximum, or the sum times both shares, of each window of images; NaN stays.
 
         Window (i, j) has the rows tops[i]…bottoms[i]−1 and the columns lefts[j]…rights[j]−1.
         """
@@ -359,7 +360,7 @@ def build(
                     for x in range(lefts[j], rights[j]):
                         pixel = image[y, x]
                         for c in entries(row.size, lane, lanes):
-                            row[c] = max(row[c], pixel[c])
+                            row[c] = larger(pixel[c], row[c])
 
     return SimpleNamespace(
         softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, signed_wta=signed_wta, norms=norms,
