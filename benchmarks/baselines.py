@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import gemm
+from hebbcore.memory import Memory
 from hebbcore.update import blocked_is_cheaper
 
 Array = Any
@@ -72,7 +73,7 @@ def gemms(xp: Any, rows: int, size: int, units: int, rule: str, precision: str, 
     matrices are not.
     """
     dtype = gemm.dtype_of(precision)
-    product = gemm.Gemm(precision)
+    product = gemm.Gemm(precision, Memory())
     multiply = np.matmul if xp is np else product.multiply
     outer = xp.empty((units, size), dtype)
     scores, gram = xp.ones((rows, units), dtype), xp.empty((units, units), dtype)

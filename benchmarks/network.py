@@ -7,7 +7,8 @@ A step is the forward pass, every layer's update and the running statistics, as 
 memory. The GEMMs are those of each layer's whole batch alone, one layer after the other, in the order the engine
 chooses. Runs alternate; images a second are of the median step, and the ratio is of the fastest step to the sum of the
 layers' fastest GEMMs, which the machine's other work disturbs least. Stages are timed one by one in runs of their own.
-Memory is the peak of a fresh network's first step; the plan is weights, ΔW, outputs (image_bytes · batch), workspace.
+Memory is the peak of a fresh network's first step; the plan is the weights, the largest ΔW, the outputs (image_bytes ·
+batch) and the workspace, which the layers share.
 """
 
 import argparse
@@ -133,8 +134,8 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         shares.append(stages(network, x, xp))
     step = statistics.median(steps)
     parts = {key: statistics.median(s[key] for s in shares) / step for key in network.names}
-    weights = sum(layer.weights.nbytes for layer in network.layers if isinstance(layer, Learner))
-    plan = 2 * weights + network.image_bytes() * args.batch + network.site.workspace
+    weights = [layer.weights.nbytes for layer in network.layers if isinstance(layer, Learner)]
+    plan = sum(weights) + max(weights) + network.image_bytes() * args.batch + network.site.workspace
     return {
         "preset": name, "rule": rule or "softhebb", "batch": args.batch, "step_ms": step,
         "fastest_step_ms": min(steps), "gemms_ms": {layer: min(times) for layer, times in products.items()},

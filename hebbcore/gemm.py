@@ -4,6 +4,7 @@ cuBLAS is called through gemmEx, the one entry that takes the precision per call
 touched), adds to its output, and multiplies bfloat16 numbers into a float32 result.
 """
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from hebbcore import backend, checks, parallel
 from hebbcore.backend import Array
+from hebbcore.memory import Memory
 
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
 _SCRATCH_BYTES = 4 * 2**20
@@ -36,15 +38,23 @@ def dtype_of(precision: str) -> np.dtype[Any]:
 
 
 class Gemm:
-    """Multiplies 2-D arrays of one device in one precision. Keeps a scratch array: one object per thread.
+    """Multiplies 2-D arrays of one device in one precision.
 
+    memory: where the CPU keeps scratch arrays, of 4 MiB at most; for one thread at a time.
     threads: on the CPU a large product is cut among so many threads, whose BLAS must be limited to one thread each
     (parallel.one_blas_thread); BLAS's own threads would go on spinning after the product, in the way of what follows.
     """
 
-    def __init__(self, precision: str, threads: int = 1) -> None:
+    def __init__(self, precision: str, memory: Memory, threads: int = 1) -> None:
         self.precision = precision
-        self._parts = [_Part() for _ in range(threads)]
+        self._parts = [_Part(memory, thread) for thread in range(threads)]
+
+    def split(self) -> list["Gemm"]:
+        """Return a Gemm of one thread for each of the threads, for products that run side by side."""
+        alone = [copy.copy(self) for _ in self._parts]
+        for one, part in zip(alone, self._parts, strict=True):
+            one._parts = [part]
+        return alone
 
     def operand(self, array: Array) -> Array:
         """Return what to pass to multiply for the array: itself, or its bfloat16 bits. Convert once, use often."""
@@ -75,8 +85,8 @@ class Gemm:
 class _Part:
     """One thread's share of the products on the CPU."""
 
-    def __init__(self) -> None:
-        self._scratch: Array | None = None
+    def __init__(self, memory: Memory, thread: int) -> None:
+        self._memory, self._name = memory, f"scratch {thread}"
 
     def multiply(self, a: Array, b: Array, out: Array, add: bool) -> None:
         if not add:
@@ -84,11 +94,10 @@ class _Part:
             return
         # by blocks of rows: NumPy has no product that adds, and a small temporary stays in the cache
         block = max(1, min(len(out), _SCRATCH_BYTES // (out.shape[1] * out.itemsize)))
-        if self._scratch is None or self._scratch.size < block * out.shape[1] or self._scratch.dtype != out.dtype:
-            self._scratch = np.empty(block * out.shape[1], out.dtype)
+        scratch = self._memory.grown(self._name, (block, out.shape[1]), out.dtype, "cpu")
         for i in range(0, len(out), block):
             rows = out[i : i + block]
-            product = self._scratch[: rows.size].reshape(rows.shape)
+            product = scratch[: len(rows)]
             np.matmul(a[i : i + block], b, out=product)
             rows += product
 

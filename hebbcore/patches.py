@@ -3,7 +3,6 @@
 Inside, images are (n, H, W, C) and a dense layer is a convolution of (n, 1, 1, D) images by 1×1 kernels.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 
 from hebbcore import backend, checks, kernels, parallel
 from hebbcore.backend import Array
+from hebbcore.memory import Memory
 
 Pair = tuple[int, int]
 
@@ -108,30 +108,25 @@ class Geometry:
 
 
 class PatchReader:
-    """Makes the patch matrix of a chunk in buffers that it keeps: one reader per thread."""
+    """Makes the patch matrix of a chunk in a thread's memory, whose layout must have the parts that `sizes` names."""
 
-    def __init__(self, geometry: Geometry, dtype: Any) -> None:
-        self.geometry = geometry
-        self.dtype = np.dtype(dtype)
-        self._buffers: dict[str, Array] = {}
+    def __init__(self, geometry: Geometry, dtype: Any, memory: Memory) -> None:
+        self.geometry, self.dtype, self.memory = geometry, np.dtype(dtype), memory
 
-    def buffer(self, name: str, like: Array, shape: tuple[int, ...]) -> Array:
-        """Return a C-contiguous array of the shape, on the device of `like`, reused from call to call."""
-        size = math.prod(shape)
-        if name not in self._buffers or self._buffers[name].size < size:
-            self._buffers.pop(name, None)  # before the larger one is made
-            self._buffers[name] = backend.namespace(like).empty(size, self.dtype)
-        return self._buffers[name][:size].reshape(shape)
+    def sizes(self, images: Array, chunks: list[Chunk], device: str, copy: bool = False) -> dict[str, int]:
+        """Return the bytes of the parts that read needs for these chunks of images, on a device.
 
-    def reserve(self, images: Array, chunks: list[Chunk]) -> None:
-        """Make the buffers as large as the largest chunk needs, so that they do not grow while in use."""
-        g = self.geometry
+        copy: also where the patches could be a view of the images.
+        """
+        g, item = self.geometry, self.dtype.itemsize
+        patches = max(map(g.rows, chunks)) * g.patch_size * item
         if g.is_reshape:
-            return
-        self.buffer("patches", images, (max(map(g.rows, chunks)), g.patch_size))
-        if g.padding != (0, 0) or images.dtype != self.dtype:
+            return {"patches": patches} if copy or images.dtype != self.dtype or not images.flags.c_contiguous else {}
+        sizes = {"patches": patches}
+        if g.padding != (0, 0) or images.dtype != self.dtype or device == "cuda":
             lines = max((c.last - c.first) * g.source_rows(c.bottom - c.top) for c in chunks)
-            self.buffer("padded", images, (lines, g.size[1] + 2 * g.padding[1], g.channels))
+            sizes["padded"] = lines * (g.size[1] + 2 * g.padding[1]) * g.channels * item
+        return sizes
 
     def read(self, images: Array, chunk: Chunk, out: Array | None = None) -> Array:
         """Return the chunk's patches (rows, D), in out if given; without out perhaps a view of the images."""
@@ -143,10 +138,10 @@ class PatchReader:
                 part = part[:, chunk.top : chunk.bottom]
             if out is None and part.dtype == self.dtype and part.flags.c_contiguous:
                 return part.reshape(rows, g.patch_size)
-            out = self.buffer("patches", images, (rows, g.patch_size)) if out is None else out
+            out = self.memory.part("patches", (rows, g.patch_size), self.dtype) if out is None else out
             convert(part, out.reshape(part.shape))
             return out
-        out = self.buffer("patches", images, (rows, g.patch_size)) if out is None else out
+        out = self.memory.part("patches", (rows, g.patch_size), self.dtype) if out is None else out
         kernels.for_array(images).gather(self._padded(part, chunk.top, chunk.bottom), g.kernel, g.stride, out)
         return out
 
@@ -160,7 +155,7 @@ class PatchReader:
             band = part[:, start : start + count]
             if part.dtype == self.dtype and (not backend.on_cuda(part) or band.flags.c_contiguous):
                 return band
-        padded = self.buffer("padded", part, (len(part), count, width + 2 * pw, g.channels))
+        padded = self.memory.part("padded", (len(part), count, width + 2 * pw, g.channels), self.dtype)
         inside = padded[:, :, pw : pw + width]
         if g.padding_mode == "reflect":
             rows = np.arange(start, start + count)
@@ -228,10 +223,13 @@ def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, pad
         raise ValueError(f"im2col: images must be (n, height, width, channels), got shape {array.shape}.")
     array = as_images("im2col", "images", array)
     geometry = Geometry.of("im2col", array.shape, kernel_size, stride, padding, padding_mode)
-    reader = PatchReader(geometry, float_dtype("im2col", "images", array))
+    reader = PatchReader(geometry, float_dtype("im2col", "images", array), Memory())
     out = backend.namespace(array).empty((len(array) * geometry.positions, geometry.patch_size), reader.dtype)
+    chunks = list(geometry.chunks(len(array), 2**16))
+    device = backend.device_of(array)
+    reader.memory.lay_out(device, reader.sizes(array, chunks, device) | {"patches": 0})  # they go straight to out
     done = 0
-    for chunk in geometry.chunks(len(array), 2**16):
+    for chunk in chunks:
         rows = geometry.rows(chunk)
         reader.read(array, chunk, out[done : done + rows])
         done += rows

@@ -4,6 +4,7 @@ Gᵀ X, C and the normalisers are sums over rows, so a batch is cut into chunks 
 workspace, and on the CPU the chunks are shared among threads ("lanes"), each with sums of its own.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from hebbcore import backend, gemm, kernels, parallel
 from hebbcore.backend import Array
 from hebbcore.competition import Gate, Norms, vector_norms
+from hebbcore.memory import Memory
 from hebbcore.patches import Chunk, Geometry, PatchReader
 from hebbcore.plan import share_chunks
 from hebbcore.rules import Rule
@@ -59,24 +61,26 @@ def scatter_is_cheaper(winners: int, units: int, size: int) -> bool:
 
 
 class BatchedUpdate:
-    """Computes ΔW of batches for one layer; keeps its buffers, so that a step allocates nothing large.
+    """Computes ΔW of batches for one layer, in memories that it keeps, so that a step allocates nothing large.
 
     Arguments are trusted: images (n, H, W, C) and weights (K, D) on one device, the weights C-contiguous and of the
-    precision's dtype. Work memory beside ΔW and, for a Gram decay, arrays of K × K: at most `workspace` bytes, whatever
-    the batch.
+    precision's dtype. Work memory beside ΔW, scratch arrays (see Gemm) and, for a Gram decay, an array of K × K a lane:
+    at most `workspace` bytes, whatever the batch.
+
+    memories: one for each lane, more are added as needed; layers that take turns may share them.
     """
 
     def __init__(
         self, rule: Rule, geometry: Geometry, units: int, precision: str, workspace: int, function: str,
-        linear: bool = False,
+        linear: bool = False, memories: list[Memory] | None = None,
     ) -> None:  # fmt: skip
         self.rule, self.geometry, self.units, self.precision = rule, geometry, units, precision
         self.workspace, self.function, self.linear = workspace, function, linear
         self.dtype = gemm.dtype_of(precision)
-        self._lanes: list[_Lane] = []
+        self._memories = [] if memories is None else memories
 
     def delta(self, images: Array, weights: Array, out: Array | None = None) -> tuple[Array, Any]:
-        """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next call overwrites the array.
+        """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next use of the memories overwrites the array.
 
         out: (n·oh·ow, K) for the layer's output (if linear, its response), whose scores the update needs anyway.
         """
@@ -86,48 +90,43 @@ class BatchedUpdate:
             self.function, g, len(images), self.units, self.precision, self.workspace, device,
             sums_bytes=self.units * g.patch_size * self.dtype.itemsize,
         )  # fmt: skip
-        if len(self._lanes) != len(shares):
-            threads = parallel.threads() if device == "cpu" else 1
-            self._gemm = gemm.Gemm(self.precision, threads)
-            self._lanes = [_Lane(self, device, threads if len(shares) == 1 else 1) for _ in shares]
+        threads = parallel.threads() if device == "cpu" else 1
+        while len(self._memories) < len(shares):
+            self._memories.append(Memory())
+        outer = self._memories[0].grown("outer", (self.units, g.patch_size), self.dtype, device)
         unit_norms = vector_norms(weights) if self.rule.needs_norms else None
         projection = self.rule.projection(weights)
         blocked = blocked_is_cheaper(rows, self.units, g.patch_size, _BLOCK_UNITS[device])
+        lanes = [
+            _Lane(self, memory, device, threads if len(shares) == 1 else 1, None if i else outer)
+            for i, memory in enumerate(self._memories[: len(shares)])
+        ]
         tasks = [
             partial(lane.sums, images, weights, projection, unit_norms, chunks, blocked, out)
-            for lane, chunks in zip(self._lanes, shares, strict=False)
+            for lane, chunks in zip(lanes, shares, strict=True)
         ]
         sums, *others = parallel.run(tasks)
         for other in others:
             add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
         if sums.gram is not None:
-            self._subtract_gram_decay(sums, weights)
+            product = gemm.Gemm(self.precision, self._memories[0], threads)
+            _subtract_gram_decay(product, sums.gram, weights, sums.outer)
         elif sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
         return sums.outer, self.rule.scale(sums.outer, rows, sums.mass)
 
-    def _subtract_gram_decay(self, sums: Sums, weights: Array) -> None:
-        """outer ← outer − tril(gram) W, block by block to skip the upper half."""
-        xp, product = backend.namespace(weights), self._gemm
-        lower, right = -xp.tril(sums.gram), product.operand(weights)
-        for i in range(0, self.units, _GRAM_ROWS):
-            j = min(i + _GRAM_ROWS, self.units)
-            left = product.operand(xp.ascontiguousarray(lower[i:j, :j]))
-            product.multiply(left, right[:j], sums.outer[i:j], add=True)
-
 
 class _Lane:
-    """One thread's buffers and sums."""
+    """One lane's share of an update, in its memory. outer (K, D): where it adds up Gᵀ X; None: there too."""
 
-    def __init__(self, update: BatchedUpdate, device: str, threads: int) -> None:
+    def __init__(self, update: BatchedUpdate, memory: Memory, device: str, threads: int, outer: Array | None) -> None:
         self.rule, self.geometry, self.units, self.dtype = update.rule, update.geometry, update.units, update.dtype
         self.activate = update.rule.response if update.linear else update.rule.activate
-        self.device = device
-        self.reader = PatchReader(update.geometry, update.dtype)
-        self.gemm = gemm.Gemm(update.precision, threads)
-        self.column_gemms = [gemm.Gemm(update.precision) for _ in range(threads)]
-        self.outer = backend.module(device).empty((self.units, self.geometry.patch_size), self.dtype)
+        self.device, self.memory = device, memory
+        self.reader = PatchReader(update.geometry, update.dtype, memory)
+        self.gemm = gemm.Gemm(update.precision, memory, threads)
+        self.outer = outer
 
     def sums(
         self,
@@ -140,26 +139,33 @@ class _Lane:
         out: Array | None,
     ) -> Sums:
         """Return the sums over the chunks; blocked: take a Gram decay off on the way, in blocks of units."""
-        sums = Sums(self.outer)
+        sums = Sums(self._lay_out(images, chunks, blocked))
         columns = self.gemm.operand(projection).T
-        self.reader.reserve(images, chunks)
-        self.reader.buffer("scores", images, (max(map(self.geometry.rows, chunks)), self.units))
         for i, chunk in enumerate(chunks):
             patches = self.reader.read(images, chunk)
             operand = self.gemm.operand(patches)
-            scores = self.reader.buffer("scores", images, (len(patches), self.units))
+            scores = self.memory.part("scores", (len(patches), self.units), self.dtype)
             self.gemm.multiply(operand, columns, scores)
             if out is not None:
                 self._activate(scores, unit_norms, chunk, out)
             norms = None if unit_norms is None else Norms(vector_norms(patches), unit_norms)
             gate = self.rule.gate(scores, norms)
             if gate.decay is None and blocked:
-                self._add_blocked(gate.values, self._residual(images, chunk, patches), weights, add=i > 0)
-                sums.add(None, None, gate.mass)
+                self._add_blocked(sums, gate.values, self._residual(images, chunk, patches), weights, add=i > 0)
             else:
-                gram = self._add_outer(gate, patches, operand, add=i > 0)
-                sums.add(gate.decay, gram, gate.mass)
+                self._add_outer(sums, gate, patches, operand, add=i > 0)
+            sums.add(gate.decay, None, gate.mass)
         return sums
+
+    def _lay_out(self, images: Array, chunks: list[Chunk], blocked: bool) -> Array:
+        """Set memory aside for these chunks; return where Gᵀ X is added up."""
+        shape, item = (self.units, self.geometry.patch_size), self.dtype.itemsize
+        sizes = self.reader.sizes(images, chunks, self.device, copy=blocked)
+        sizes["scores"] = max(map(self.geometry.rows, chunks)) * self.units * item
+        if self.outer is None:
+            sizes["outer"] = math.prod(shape) * item
+        self.memory.lay_out(self.device, sizes)
+        return self.memory.part("outer", shape, self.dtype) if self.outer is None else self.outer
 
     def _activate(self, scores: Array, unit_norms: Array | None, chunk: Chunk, out: Array) -> None:
         g = self.geometry
@@ -170,37 +176,46 @@ class _Lane:
         if features is not target:
             target[...] = features
 
-    def _add_outer(self, gate: Gate, patches: Array, operand: Array, add: bool) -> Array | None:
-        """Add Gᵀ X to outer; return Gᵀ G if the decay needs it."""
+    def _add_outer(self, sums: Sums, gate: Gate, patches: Array, operand: Array, add: bool) -> None:
+        """Add Gᵀ X, and Gᵀ G if the decay needs it."""
         winners = self.rule.expected_winners()
         if self.device == "cpu" and winners and scatter_is_cheaper(winners, self.units, self.geometry.patch_size):
             if not add:
-                self.outer[...] = 0
-            kernels.for_array(patches).scatter(gate.values, patches, self.outer)
-            return None
+                sums.outer[...] = 0
+            kernels.for_array(patches).scatter(gate.values, patches, sums.outer)
+            return
         values = self.gemm.operand(gate.values)
-        self.gemm.multiply(values.T, operand, self.outer, add)
-        if gate.decay is not None:
-            return None
-        gram = backend.namespace(patches).empty((self.units, self.units), self.dtype)
-        self.gemm.multiply(values.T, values, gram)
-        return gram
+        self.gemm.multiply(values.T, operand, sums.outer, add)
+        if gate.decay is None:
+            if sums.gram is None:
+                sums.gram = self.memory.grown("gram", (self.units, self.units), self.dtype, self.device)
+            self.gemm.multiply(values.T, values, sums.gram, add)
 
     def _residual(self, images: Array, chunk: Chunk, patches: Array) -> Array:
         """Return the patches in memory that may be overwritten."""
         if self.geometry.is_reshape:  # perhaps a view of the user's images
-            return self.reader.read(images, chunk, self.reader.buffer("patches", images, patches.shape))
+            return self.reader.read(images, chunk, self.memory.part("patches", patches.shape, self.dtype))
         return patches
 
-    def _add_blocked(self, values: Array, residual: Array, weights: Array, add: bool) -> None:
-        """Add Gᵀ X − tril(Gᵀ G) W to outer in blocks of units; threads share the columns of X, W and outer."""
-        parts = zip(self.column_gemms, parallel.cuts(self.geometry.patch_size, len(self.column_gemms)), strict=False)
+    def _add_blocked(self, sums: Sums, values: Array, residual: Array, weights: Array, add: bool) -> None:
+        """Add Gᵀ X − tril(Gᵀ G) W in blocks of units; threads share the columns of X, W and outer."""
+        products = self.gemm.split()
+        columns = parallel.cuts(self.geometry.patch_size, len(products))
         parallel.run(
             [
-                partial(_add_blocked, part, values, residual[:, i:j], weights[:, i:j], self.outer[:, i:j], add)
-                for part, (i, j) in parts
+                partial(_add_blocked, product, values, residual[:, i:j], weights[:, i:j], sums.outer[:, i:j], add)
+                for product, (i, j) in zip(products, columns, strict=False)
             ]
         )
+
+
+def _subtract_gram_decay(product: gemm.Gemm, gram: Array, weights: Array, outer: Array) -> None:
+    """outer ← outer − tril(gram) W, block by block to skip the upper half."""
+    xp, right = backend.namespace(weights), product.operand(weights)
+    for i in range(0, len(weights), _GRAM_ROWS):
+        j = min(i + _GRAM_ROWS, len(weights))
+        left = product.operand(-xp.tril(gram[i:j, :j], i))
+        product.multiply(left, right[:j], outer[i:j], add=True)
 
 
 def _add_blocked(product: gemm.Gemm, values: Array, residual: Array, weights: Array, outer: Array, add: bool) -> None:

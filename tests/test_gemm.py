@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hebbcore import gemm
+from hebbcore.memory import Memory
 
 CUDA_TYPES = {0: ctypes.c_float, 1: ctypes.c_double, 14: ctypes.c_uint16}
 
@@ -163,5 +164,5 @@ def test_products_on_the_cpu(shape, add, threads, generator, monkeypatch):
     m, k, n = shape
     a, b, out = (generator.integers(-5, 6, size).astype(float) for size in ((k, m), (k, n), (m, n)))
     expected = a.T @ b + (out if add else 0)
-    gemm.Gemm("float64", threads).multiply(a.T, b, out, add)
+    gemm.Gemm("float64", Memory(), threads).multiply(a.T, b, out, add)
     np.testing.assert_array_equal(out, expected)

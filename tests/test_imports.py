@@ -20,6 +20,7 @@ ORDER = [
     "hebbcore.kernels.rows",
     "hebbcore.kernels.cpu",
     "hebbcore.kernels.cuda",
+    "hebbcore.memory",
     "hebbcore.gemm",
     "hebbcore.patches",
     "hebbcore.competition",

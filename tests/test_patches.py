@@ -7,11 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hebbcore
+from hebbcore.memory import Memory
 from hebbcore.patches import Geometry, PatchReader
 
 
 def random_images(*shape, dtype=np.float64):
     return np.random.default_rng(7).normal(size=shape).astype(dtype)
+
+
+def reader_of(geometry, dtype, images, chunks):
+    """Return a reader with the memory for these chunks."""
+    reader = PatchReader(geometry, dtype, Memory())
+    reader.memory.lay_out("cpu", reader.sizes(images, chunks, "cpu"))
+    return reader
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
@@ -212,8 +220,9 @@ def test_patches_read_in_chunks_make_up_im2col(dtype, most_rows, kernel, stride,
     images = np.abs(random_images(3, 7, 6, 2) * 50).astype(dtype)
     expected = hebbcore.im2col(images, kernel, stride, padding, padding_mode)
     g = Geometry.of("test", images.shape, kernel, stride, padding, padding_mode)
-    reader = PatchReader(g, expected.dtype)
-    parts = [reader.read(images, chunk).copy() for chunk in g.chunks(len(images), most_rows)]
+    chunks = list(g.chunks(len(images), most_rows))
+    reader = reader_of(g, expected.dtype, images, chunks)
+    parts = [reader.read(images, chunk).copy() for chunk in chunks]
     np.testing.assert_array_equal(np.concatenate(parts), expected)
     np.testing.assert_allclose(expected, reference.patches(images, kernel, stride, padding, padding_mode), rtol=1e-7)
 
@@ -221,9 +230,9 @@ def test_patches_read_in_chunks_make_up_im2col(dtype, most_rows, kernel, stride,
 def test_a_reader_leaves_nothing_of_an_earlier_chunk_in_the_padding():
     images = np.full((3, 4, 4, 1), 5.0)
     g = Geometry.of("test", images.shape, 3, 1, 1, "zeros")
-    reader = PatchReader(g, np.float64)
     chunks = list(g.chunks(3, 4))
-    expected = {chunk: PatchReader(g, np.float64).read(images, chunk) for chunk in chunks}
+    reader = reader_of(g, np.float64, images, chunks)
+    expected = {chunk: reader_of(g, np.float64, images, chunks).read(images, chunk) for chunk in chunks}
     for chunk in [*chunks[::-1], *chunks[::2], *chunks]:
         np.testing.assert_array_equal(reader.read(images, chunk), expected[chunk])
 
@@ -234,8 +243,8 @@ def test_patches_are_written_where_they_are_wanted(kernel):
     expected = hebbcore.im2col(images, kernel)
     g = Geometry.of("test", images.shape, kernel, 1, 0, "zeros")
     out = np.full((len(expected) + 2, expected.shape[1]), 9.0)
-    for chunk in g.chunks(2, 10**6):
-        assert np.shares_memory(PatchReader(g, np.float64).read(images, chunk, out[1:-1]), out)
+    (chunk,) = g.chunks(2, 10**6)
+    assert np.shares_memory(reader_of(g, np.float64, images, [chunk]).read(images, chunk, out[1:-1]), out)
     np.testing.assert_array_equal(out[1:-1], expected)
     assert (out[[0, -1]] == 9).all()
 

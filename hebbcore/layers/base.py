@@ -1,7 +1,7 @@
 """What a layer of a network is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from hebbcore import backend, gemm, parallel
 from hebbcore.backend import Array
+from hebbcore.memory import Memory
 
 Shape = tuple[int, ...]  # of one image: (height, width, channels); of one vector: (features,)
 
@@ -17,11 +18,12 @@ _SPLIT_NUMBERS = 2**18  # entries of an array that are worth cutting its rows am
 
 @dataclass(frozen=True)
 class Site:
-    """Where and how a network computes: device, precision, and bytes of work memory of a layer."""
+    """Where and how a network computes: device, precision, bytes of work memory, and the memory, which layers share."""
 
     device: str
     precision: str
     workspace: int
+    memories: list[Memory] = field(default_factory=list, repr=False, compare=False)  # one for each thread
 
     @property
     def dtype(self) -> np.dtype[Any]:

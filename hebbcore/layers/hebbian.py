@@ -8,6 +8,7 @@ from typing import Any
 from hebbcore import backend, checks, gemm, parallel
 from hebbcore.backend import Array
 from hebbcore.competition import vector_norms
+from hebbcore.memory import Memory
 from hebbcore.patches import Chunk, Geometry, PatchReader, as_images
 from hebbcore.plan import share_chunks
 from hebbcore.rules import Rule
@@ -80,10 +81,11 @@ def project(
     threads = parallel.threads() if device == "cpu" and len(shares) == 1 else 1
 
     def chunks_of_a_lane(chunks: list[Chunk]) -> None:
-        reader, product = PatchReader(g, projection.dtype), gemm.Gemm(precision, threads)
+        memory = Memory()
+        reader, product = PatchReader(g, projection.dtype, memory), gemm.Gemm(precision, memory, threads)
         columns = product.operand(projection).T
-        if device == backend.device_of(images):
-            reader.reserve(images, chunks)
+        scores_bytes = 0 if device == backend.device_of(out) else max(map(g.rows, chunks)) * projection[:, 0].nbytes
+        memory.lay_out(device, reader.sizes(images, chunks, device) | {"scores": scores_bytes})
         for chunk in chunks:
             start = chunk.first * g.positions + chunk.top * g.output[1]
             target = out[start : start + g.rows(chunk)]
@@ -92,7 +94,7 @@ def project(
             else:
                 part = backend.to_device(images[chunk.first : chunk.last], device)
                 patches = reader.read(part, chunk._replace(first=0, last=len(part)))
-                scores = reader.buffer("scores", part, target.shape)
+                scores = memory.part("scores", target.shape, reader.dtype)
             product.multiply(product.operand(patches), columns, scores)
             features = activate(scores, unit_norms)
             if features is not target:

@@ -54,7 +54,7 @@ class Learner(Layer):
         self.weights = weights
         site = self._site
         self._update = BatchedUpdate(
-            self.rule, self._sizes, self.units, site.precision, site.workspace, self.name, self.linear
+            self.rule, self._sizes, self.units, site.precision, site.workspace, self.name, self.linear, site.memories
         )
 
     @property

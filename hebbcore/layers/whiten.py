@@ -9,6 +9,7 @@ import numpy as np
 from hebbcore import backend, checks, gemm, kernels, parallel
 from hebbcore.backend import Array
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
+from hebbcore.memory import Memory
 from hebbcore.patches import Chunk, Geometry, PatchReader
 from hebbcore.plan import share_chunks
 
@@ -151,10 +152,12 @@ class Whiten(Layer):
         lanes = share_chunks(self.name, g, len(x), g.patch_size, site.precision, site.workspace, site.device, sums)
 
         def of_a_lane(chunks: list[Chunk]) -> Any:
-            reader, product = PatchReader(g, site.dtype), gemm.Gemm(site.precision)
+            memory = Memory()
+            reader, product = PatchReader(g, site.dtype, memory), gemm.Gemm(site.precision, memory)
+            memory.lay_out(site.device, reader.sizes(x, chunks, site.device, copy=True))
             total: Any = None
             for chunk in chunks:
-                patches = reader.buffer("contrast", x, (g.rows(chunk), g.patch_size))
+                patches = memory.part("patches", (g.rows(chunk), g.patch_size), site.dtype)
                 reader.read(x, chunk, patches)
                 if self.contrast is not None:
                     number = site.dtype.type
