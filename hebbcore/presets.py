@@ -42,7 +42,14 @@ def preset(
         layers = [BatchNorm(name="input"), *layers]
     elif preprocess == "whiten":
         layers = [Whiten(epsilon=0.01, contrast=None, name="input"), *layers]
-    return Network(layers, shape if image_shape is None else image_shape, **options)
+    network = Network(layers, **options)
+    try:
+        network.build(shape if image_shape is None else image_shape)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} ({name} is made for images of {shape}: make larger ones, or a Network of fewer layers.)"
+        ) from None
+    return network
 
 
 def _rule(rule: Rule | str | None) -> Rule:

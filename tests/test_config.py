@@ -83,7 +83,8 @@ WRONG = {  # text of the file: the whole message
     f'{DATA}{PRESET}image_shape = [8, 8, "a"]': "network.image_shape must be an integer, got 'a'.",
     f"{DATA}{PRESET}image_shape = [0, 8, 3]": "network.image_shape must be at least 1, got 0.",
     f"{DATA}{PRESET}image_shape = [8, 8, 3]": (
-        "network: conv2: kernel_size 3×3 is larger than the padded image 2×2; use a smaller kernel or more padding."
+        "network: conv2: kernel_size 3×3 is larger than the padded image 2×2; use a smaller kernel or more padding. "
+        "(fasthebb-6 is made for images of (32, 32, 3): make larger ones, or a Network of fewer layers.)"
     ),
     f'{DATA}{PRESET}rule = "swat"': "network.rule.name is 'swat', which is unknown. Did you mean swta?",
     f'{DATA}{PRESET}rule = {{name = "swta", temp = 1}}': (
