@@ -2,7 +2,7 @@
 
 import copy
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -49,6 +49,7 @@ class ArrayBatches:
         self.checked = True
         self._start, self._generator, self._next = generator, copy.deepcopy(generator), 0
         self._order = np.arange(0)
+        self._checksum: int | None = None
 
     def images(self, first: Array) -> int | None:
         """See Batches."""
@@ -82,11 +83,12 @@ class ArrayBatches:
 
     def identity(self) -> dict[str, Any]:
         """See Batches."""
-        ends = backend.to_device(self.array[[0, len(self.array) // 2, -1]], "cpu")
+        if self._checksum is None:
+            self._checksum = _checksum(self.array, 0)
         return {
             "shape": list(self.array.shape),
             "dtype": str(self.array.dtype),
-            "checksum of three images": zlib.crc32(np.ascontiguousarray(ends).tobytes()),
+            "checksum": self._checksum,
             "batch_size": self.batch_size,
             "shuffle": self._start is not None,
         }
@@ -100,6 +102,7 @@ class IterableBatches:
 
     def __init__(self, function: str, source: Iterable[Any], check: bool) -> None:
         self.function, self.source, self.checked = function, source, not check
+        self._identity: dict[str, Any] | None = None
 
     def images(self, first: Array) -> int | None:
         """See Batches."""
@@ -116,7 +119,7 @@ class IterableBatches:
         try:
             for batch in islice(source, skip, None):
                 empty = False
-                yield batch[0] if isinstance(batch, tuple) and batch else batch
+                yield _images_of(batch)
         finally:
             if hasattr(source, "close"):  # a generator, perhaps with threads to stop
                 source.close()
@@ -134,7 +137,14 @@ class IterableBatches:
 
     def identity(self) -> dict[str, Any]:
         """See Batches."""
-        return {"batches": len(self.source) if isinstance(self.source, Sized) else None}
+        if self._identity is None:
+            self._identity = {"batches": len(self.source) if isinstance(self.source, Sized) else None}
+            if isinstance(self.source, Sequence):  # others may give new arrays each time
+                checksum = 0
+                for batch in self.source:
+                    checksum = _checksum(backend.as_array(self.function, "data", _images_of(batch)), checksum)
+                self._identity["checksum"] = checksum
+        return self._identity
 
     def rewind(self) -> None:
         """See Batches."""
@@ -191,6 +201,22 @@ class StreamBatches(IterableBatches):
         """See Batches."""
         source: Any = self.source
         source.restore(self._state)
+
+
+def _images_of(batch: Any) -> Any:
+    return batch[0] if isinstance(batch, tuple) and batch else batch
+
+
+def _checksum(array: Array, start: int) -> int:
+    """Return the CRC-32 of an array's bytes after those that gave `start`; reads it in pieces of bounded size."""
+    for piece in _pieces(array):
+        start = zlib.crc32(np.ascontiguousarray(backend.to_device(piece, "cpu")).data, start)
+    return start
+
+
+def _pieces(array: Array) -> Iterator[Array]:
+    step = max(1, int(_CHECK_BYTES // max(1, array[:1].nbytes)))
+    return (array[first : first + step] for first in range(0, len(array), step))
 
 
 def is_array(data: Any) -> bool:
@@ -260,13 +286,13 @@ def require_finite(function: str, name: str, array: Array) -> None:
     """Raise ValueError if the array holds NaN or infinity; reads it in pieces of bounded size."""
     if array.dtype.kind != "f":
         return
-    xp = backend.namespace(array)
-    step = max(1, int(_CHECK_BYTES // max(1, array[:1].nbytes)))
-    for start in range(0, len(array), step):
-        finite = xp.isfinite(array[start : start + step])
+    xp, start = backend.namespace(array), 0
+    for piece in _pieces(array):
+        finite = xp.isfinite(piece)
         if not bool(finite.all()):
             row = start + int(xp.argmin(finite.reshape(len(finite), -1).all(axis=1)))
             raise ValueError(
                 f"{function}: {name} must be finite, but {name}[{row}] holds NaN or infinity; "
                 "clean the data, or pass check_finite=False if you mean it."
             )
+        start += len(piece)

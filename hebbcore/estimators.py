@@ -41,7 +41,8 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """Learn from images, without labels.
 
         X: (n, H, W, C), or (n, features): flattened images if image_shape is given, else vectors. float64, float32, or
-        uint8 (read as 0…1); other numbers become float64. NumPy, or CuPy for device "auto" and "cuda".
+        uint8 (read as 0…1); other numbers, integers too, become float64 as they are. NumPy, or CuPy for device "auto"
+        and "cuda".
         y: ignored.
 
         Returns self. Raises ValueError or TypeError for bad parameters and data.
@@ -91,11 +92,14 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         given = getattr(X, "shape", ())
         shape = self.image_shape
         if shape is not None:
+            if not isinstance(shape, Sequence) or len(shape) != 3:
+                raise ValueError(f"{function}: image_shape must be (height, width, channels), got {shape!r}.")
             shape = tuple(checks.integer(function, "image_shape", side, 1) for side in shape)
-            if len(shape) != 3:
-                raise ValueError(
-                    f"{function}: image_shape must be (height, width, channels), got {self.image_shape!r}."
-                )
+        if len(given) == 3:
+            raise ValueError(
+                f"{function}: X must be images (n, height, width, channels) or rows (n, features), got shape {given}; "
+                "X[..., None] gives grey images their channel."
+            )
         if len(given) == 4:
             if shape is not None and tuple(given[1:]) != shape:
                 raise ValueError(f"{function}: X must be images of image_shape {shape}, got {tuple(given[1:])}.")
@@ -108,7 +112,10 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 )
             self.n_features_in_ = X.shape[1]
         else:
-            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8])
+            X = validate_data(self, X, reset=reset, dtype="numeric")
+            self._require_same_scale(X.dtype, reset)
+            if X.dtype not in (np.float64, np.float32, np.uint8):
+                X = X.astype(np.float64)
         if shape is None:
             return X
         if math.prod(shape) != X.shape[1]:
@@ -116,6 +123,17 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 f"{function}: image_shape {shape} makes {math.prod(shape)} features, but X has {X.shape[1]}."
             )
         return X.reshape(len(X), *shape)
+
+    def _require_same_scale(self, dtype: np.dtype[Any], reset: bool) -> None:
+        """Raise ValueError for other integers after uint8, which are read as 0…1, and the other way round."""
+        if reset:
+            self._dtype = dtype
+        pair = {self._dtype.name, dtype.name}
+        if "uint8" in pair and len(pair) == 2 and self._dtype.kind in "iu" and dtype.kind in "iu":
+            raise ValueError(
+                f"{type(self).__name__}: X is {dtype}, but the estimator was fitted to {self._dtype}. uint8 is read as "
+                "0…1 and other integers as they are: give X in the dtype of fit."
+            )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -267,6 +285,11 @@ class HebbianNetworkTransformer(_NetworkTransformer):
         if self.rule is not None or self.preprocess != "none":
             raise ValueError(f"{function}: rule and preprocess go with a preset's name; layers have their own.")
         given = [BatchNorm(), Dense(100)] if self.network is None else self.network
+        if not isinstance(given, Sequence):
+            raise TypeError(
+                f"{function}: network must be a preset's name or a list of layers, got {type(given).__name__}; a "
+                "trained Network needs no estimator: use its transform."
+            )
         layers = [layer_of(layer_table(function, layer), "layers", function) for layer in given]
         return Network(layers, shape, seed=seed, device=self.device, precision=precision)
 

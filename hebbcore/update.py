@@ -150,6 +150,9 @@ class _Lane:
                 self._activate(scores, unit_norms, chunk, out)
             norms = None if unit_norms is None else Norms(vector_norms(patches), unit_norms)
             gate = self.rule.gate(scores, norms)
+            if not isinstance(gate, Gate):
+                rule = type(self.rule).__name__
+                raise TypeError(f"{rule}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
             if gate.decay is None and blocked:
                 self._add_blocked(sums, gate.values, self._residual(images, chunk, patches), weights, add=i > 0)
             else:

@@ -13,7 +13,7 @@ from fit_helpers import IMAGES, arrays, assert_same, images, layers, network
 from test_rules import VARIANTS
 
 import hebbcore
-from hebbcore import checkpoint
+from hebbcore import checkpoint, data
 from hebbcore.files import write_atomically
 
 
@@ -292,7 +292,7 @@ def test_a_damaged_latest_checkpoint_and_the_one_before(tmp_path):
         ({"mode": "layerwise"}, "training.mode is 'layerwise' here and 'together' there"),
         ({"statistics_images": 3}, "training.statistics_images is 3 here"),
         ({"data": images(9)}, r"data.shape\[0\] is 9 here and 10 there"),
-        ({"data": images(seed=5)}, "data.checksum of three images"),
+        ({"data": images(seed=5)}, "data.checksum"),
         ({"data": images(dtype=np.float32)}, "data.dtype is 'float32' here and 'float64' there"),
         ({"data": [images()]}, "data.batches is 1 here and None there"),
         ({"network": network(seed=3)}, "seed is 3 here and 0 there"),
@@ -313,6 +313,19 @@ def test_a_run_goes_on_with_its_own_settings_only(change, named, tmp_path):
     with pytest.raises(ValueError, match=f"holds another training: (.*; )?{named}"):
         hebbcore.fit(**{**options, **change})
     assert {path: path.read_bytes() for path in checkpoint.checkpoints(tmp_path)} == files
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_one_other_pixel_makes_other_data(as_list, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "_CHECK_BYTES", 1000)  # several pieces
+    first = images()
+    second = first.copy()
+    second[3, 1, 1, 0] += 1e-9
+    given = [[(array[:4], np.arange(4)), (array[4:], np.arange(6))] if as_list else array for array in (first, second)]
+    hebbcore.fit(network(), given[0], run=tmp_path)
+    with pytest.raises(ValueError, match=r"holds another training: data.checksum is \d+ here and \d+ there"):
+        hebbcore.fit(network(), given[1], run=tmp_path)
+    hebbcore.fit(network(), given[0], run=tmp_path, epochs=2)
 
 
 def test_what_does_not_change_the_result_may_change(tmp_path):

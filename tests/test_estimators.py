@@ -181,6 +181,7 @@ def test_layers_are_copied_not_trained(digits):
         (HebbianTransformer(kernel_size=3), ValueError, "kernel_size is for images; give image_shape"),
         (HebbianTransformer(image_shape=(8, 8)), ValueError, r"image_shape must be \(height, width, channels\)"),
         (HebbianTransformer(image_shape=(8, 9, 1)), ValueError, r"makes 72 features, but X has 64"),
+        (HebbianTransformer(image_shape=64), ValueError, r"image_shape must be \(height, width, channels\), got 64"),
         (HebbianTransformer(activation="relu"), ValueError, "activation must be one of 'rule', 'triangle', 'split'"),
         (HebbianTransformer(rule="kwtaa"), ValueError, "Did you mean 'kwta'"),
         (HebbianTransformer(units=0), ValueError, "units must be at least 1"),
@@ -191,12 +192,31 @@ def test_layers_are_copied_not_trained(digits):
         (HebbianTransformer(device="gpu"), ValueError, "device must be one of"),
         (HebbianNetworkTransformer("fasthebb6"), ValueError, "Did you mean 'fasthebb-6'"),
         (HebbianNetworkTransformer(rule="hpca"), ValueError, "rule and preprocess go with a preset's name"),
+        (HebbianNetworkTransformer(hebbcore.Network([hebbcore.Dense(3)])), TypeError, "a list of layers, got Network"),
         (HebbianNetworkTransformer(layer="bn7"), ValueError, "layer must be one of 'bn1', 'fc1'"),
     ],
 )
 def test_bad_parameters_are_said_when_fitting(transformer, error, message, digits):
     with pytest.raises(error, match=message):
         transformer.fit(digits[0])
+
+
+def test_integers_of_another_scale_than_those_of_fit_are_refused(digits):
+    pixels = (digits[0] * 15).astype(np.uint8)
+    transformer = HebbianTransformer(**LAYER).fit(pixels)
+    for other in (pixels.astype(int), pixels.tolist()):
+        with pytest.raises(ValueError, match="X is int64, but the estimator was fitted to uint8"):
+            transformer.transform(other)
+        with pytest.raises(ValueError, match="give X in the dtype of fit"):
+            transformer.partial_fit(other)
+    np.testing.assert_allclose(transformer.transform(pixels / 255), transformer.transform(pixels), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="X is uint8, but the estimator was fitted to int64"):
+        HebbianTransformer(**LAYER).fit(pixels.astype(int)).transform(pixels)
+
+
+def test_grey_images_without_their_channel_are_told(digits):
+    with pytest.raises(ValueError, match=r"X\[\.\.\., None\] gives grey images"):
+        HebbianTransformer().fit(digits[0].reshape(-1, 8, 8))
 
 
 def test_images_of_another_shape_are_refused(digits):

@@ -156,6 +156,15 @@ def test_an_error_in_a_thread_reaches_the_caller_and_blas_gets_its_threads_back(
     assert blas_threads() == before
 
 
+def test_a_rule_whose_gate_is_an_array_says_so(images, weights):
+    class Bare(hebbcore.Rule):
+        def gate(self, scores, norms):
+            return scores
+
+    with pytest.raises(TypeError, match="Bare.gate must return a hebbcore.Gate, got ndarray"):
+        hebbcore.weight_update(images, weights, Bare())
+
+
 def test_a_rule_without_a_gate_says_so(images, weights):
     with pytest.raises(NotImplementedError, match="Rule must define gate"):
         hebbcore.weight_update(images, weights, hebbcore.Rule())
