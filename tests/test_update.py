@@ -161,7 +161,7 @@ def test_a_rule_whose_gate_is_an_array_says_so(images, weights):
         def gate(self, scores, norms):
             return scores
 
-    with pytest.raises(TypeError, match="Bare.gate must return a hebbcore.Gate, got ndarray"):
+    with pytest.raises(TypeError, match=r"Bare\.gate must return a hebbcore.Gate, got ndarray"):
         hebbcore.weight_update(images, weights, Bare())
 
 
