@@ -149,10 +149,7 @@ class _Lane:
             if out is not None:
                 self._activate(scores, unit_norms, chunk, out)
             norms = None if unit_norms is None else Norms(vector_norms(patches), unit_norms)
-            gate = self.rule.gate(scores, norms)
-            if not isinstance(gate, Gate):
-                rule = type(self.rule).__name__
-                raise TypeError(f"{rule}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
+            gate = _require_gate(self.rule, self.rule.gate(scores, norms))
             if gate.decay is None and blocked:
                 self._add_blocked(sums, gate.values, self._residual(images, chunk, patches), weights, add=i > 0)
             else:
@@ -210,6 +207,12 @@ class _Lane:
                 for product, (i, j) in zip(products, columns, strict=False)
             ]
         )
+
+
+def _require_gate(rule: Rule, gate: Any) -> Gate:
+    if not isinstance(gate, Gate):
+        raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
+    return gate
 
 
 def _subtract_gram_decay(product: gemm.Gemm, gram: Array, weights: Array, outer: Array) -> None:
