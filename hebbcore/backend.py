@@ -123,7 +123,9 @@ def as_array(function: str, name: str, value: Any) -> Array:
             return array
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({array.dtype}).")
-    return array
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} must not be masked; {name}.filled(0) puts a number where the mask is.")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _host_or_dlpack(value: Any) -> Array:

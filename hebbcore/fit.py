@@ -25,6 +25,7 @@ from hebbcore.diagnostics import Diagnostics, Record, append, cut_after
 from hebbcore.files import locked, remove_partial
 from hebbcore.layers import Learner
 from hebbcore.network import Network
+from hebbcore.patches import as_images
 from hebbcore.phases import MODES, SCHEDULES, Phase, factor, phases_of, whitened
 
 METRICS = "metrics.jsonl"  # of a run
@@ -130,6 +131,7 @@ def fit(
     try:
         with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch))) as peek:
             first = next(peek)
+        as_images("fit", "data", first)  # a list of images, say, which would be read as batches
         if network.image_shape is None:
             network.build(first.shape[1:])
         shape = first.shape[1:]

@@ -263,6 +263,7 @@ def test_batches_of_changing_size_up_and_down():
         (images()[:0], ValueError, "empty"),
         (images()[..., :1], ValueError, r"images must be \(n, 7, 7, 2\)"),
         ([images(), images()[:, 1:]], ValueError, r"images must be \(n, 7, 7, 2\)"),
+        (list(images()), ValueError, r"got shape \(7, 7, 2\)\. Stack images into one array"),
         (3, TypeError, "data must be an array"),
         ([images().astype(complex)], TypeError, "complex"),
     ],
