@@ -148,6 +148,11 @@ class ShardStream:
         """(H, W, C) of the images in a batch."""
         return self._filler.shape
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that labels 0, 1, … mean."""
+        return self.index.class_names
+
     def __iter__(self) -> Iterator[Batch]:
         if self._closed:
             raise ValueError("ShardStream: the stream is closed; make a new one")

@@ -164,6 +164,45 @@ def test_shuffled_streams_are_refused(network, digits, tmp_path, shuffled):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def no_features(monkeypatch):
+    """Let every computation of features fail."""
+
+    def refused(*arguments, **options):
+        raise AssertionError("features were computed")
+
+    monkeypatch.setattr(hebbcore.Network, "features", refused)
+    monkeypatch.setattr(module, "baseline", refused)
+
+
+def test_classes_of_other_numbers_are_refused(network, digits, tmp_path, no_features):
+    images, labels = digits
+    names = [f"digit {i}" for i in range(10)]
+    loaders.write_shards((images[TRAIN], labels[TRAIN]), tmp_path / "train", class_names=names)
+    kept = labels[TEST] != 3  # as of class folders of which one is missing
+    shifted = labels[TEST][kept] - (labels[TEST][kept] > 3)
+    loaders.write_shards((images[TEST][kept], shifted), tmp_path / "test", class_names=names[:3] + names[4:])
+    train, test = (loaders.ShardStream(tmp_path / name) for name in ("train", "test"))
+    with pytest.raises(
+        ValueError, match=r"evaluate: .* class 3 is 'digit 3' in train and 'digit 4' in test; build the"
+    ):
+        evaluate(network, train, test, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_test_set_without_the_last_class_is_numbered_alike(network, digits, tmp_path):
+    images, labels = digits
+    kept = labels[TEST] < 9
+    loaders.write_shards((images[TRAIN], labels[TRAIN]), tmp_path / "train")
+    loaders.write_shards((images[TEST][kept], labels[TEST][kept]), tmp_path / "test")
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    shards = [loaders.ShardStream(tmp_path / name) for name in ("train", "test")]
+    assert [len(stream.class_names) for stream in shards] == [10, 9]
+    found = evaluate(network, *shards, tmp_path / "a", **options)
+    arrays = streams(digits)[0], loaders.ArrayStream(images[TEST][kept], labels[TEST][kept])
+    assert found["sources"] == evaluate(network, *arrays, tmp_path / "b", **options)["sources"]
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
     images, _ = digits

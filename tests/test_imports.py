@@ -68,6 +68,7 @@ ORDER = [
     "hebbcore.evaluation.retrieval",
     "hebbcore.evaluation.baselines",
     "hebbcore.evaluation.sources",
+    "hebbcore.evaluation.survey",
     "hebbcore.evaluation.evaluate",
     "hebbcore.evaluation.report",
     "hebbcore.evaluation",

@@ -55,6 +55,11 @@ def no_threads() -> bool:
     return not [thread for thread in threading.enumerate() if thread.name.startswith("loaders")]
 
 
+def test_a_stream_names_its_classes(raw, packed):
+    assert ShardStream(packed).class_names == ("class_0", "class_1", "class_2", "class_3")
+    assert ShardStream(raw).class_names == ("0", "1", "2", "3", "4")
+
+
 def test_unshuffled_batches_are_the_stored_images_in_order(raw):
     images, labels = make_arrays(COUNT)
     batches = collect(ShardStream(raw, batch_size=8))

@@ -18,6 +18,7 @@ from hebbcore.evaluation.retrieval import retrieval_scores
 from hebbcore.evaluation.ridge import RidgeReadout
 from hebbcore.evaluation.sources import BASELINES, OneSource, Source, baseline, collect
 from hebbcore.evaluation.splits import FRACTIONS, labelled_subset
+from hebbcore.evaluation.survey import class_names
 from hebbcore.files import write_atomically
 from hebbcore.layers import Learner
 from hebbcore.network import Network
@@ -48,7 +49,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a network's features by classifiers and retrieval, and return the results.
 
-    train, test: unshuffled streams of (images, labels), such as loaders.ShardStream; `images` says how many.
+    train, test: unshuffled streams of (images, labels), such as loaders.ShardStream; `images` says how many. If both
+        have `class_names`, a label must have the same name in both.
     folder: gets results.json after each figure; the same call goes on from there.
     layers: names; None: every learner's block, that is the last layer before the next learner.
     fractions: of the training labels, above 0, at most 1. seeds: selections of labelled images of each fraction below
@@ -63,8 +65,8 @@ def evaluate(
 
     Returns {"settings", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1", "top5"}],
     "confusion", "retrieval"}}}, accuracies in percent.
-    Raises ValueError or TypeError for bad arguments and shuffled streams, and for a folder that holds another
-    evaluation.
+    Raises ValueError or TypeError for bad arguments, shuffled streams, streams whose classes differ, and a folder that
+    holds another evaluation.
     Source: the protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
@@ -83,6 +85,7 @@ def evaluate(
     require_stored_order(function, "train", train)
     require_stored_order(function, "test", test)
     make_readout(readout)  # an unknown one is refused before any work
+    class_names(function, train, test)
     settings = {
         "weights": checkpoint.digest_of(network), "train": train.state(), "test": test.state(), "readout": str(readout),
         "how": how, "features": most, "mirror": mirror, "queries": queries,
