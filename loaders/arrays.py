@@ -47,6 +47,11 @@ class ArrayStream:
         """(H, W, C) of the images in a batch."""
         return self._images.shape[1:]
 
+    @property
+    def labels(self) -> Array:
+        """Labels (n,) of an epoch."""
+        return self._labels
+
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         first, self._batch = self._batch, 0
         for start in range(first * self.batch_size, len(self._images), self.batch_size):

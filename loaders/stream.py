@@ -153,6 +153,11 @@ class ShardStream:
         """Names of the classes that labels 0, 1, … mean."""
         return self.index.class_names
 
+    @property
+    def labels(self) -> Ints:
+        """Labels (n,) of the images of the first epoch, in its order; with those of damaged records."""
+        return self._shards.labels[self._order(0)[: self._images]]
+
     def __iter__(self) -> Iterator[Batch]:
         if self._closed:
             raise ValueError("ShardStream: the stream is closed; make a new one")

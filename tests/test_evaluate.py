@@ -203,6 +203,102 @@ def test_a_test_set_without_the_last_class_is_numbered_alike(network, digits, tm
     assert found["sources"] == evaluate(network, *arrays, tmp_path / "b", **options)["sources"]
 
 
+def test_classes_that_no_training_image_has_are_refused(network, digits, tmp_path, no_features):
+    images, labels = digits
+    kept = ~np.isin(labels[TRAIN], [2, 7])
+    train = loaders.ArrayStream(images[TRAIN][kept], labels[TRAIN][kept])
+    count = np.isin(labels[TEST], [2, 7]).sum()
+    message = f"evaluate: {count} images of test are of classes that no image of train has: 2, 7; leave them out"
+    with pytest.raises(ValueError, match=message):
+        evaluate(network, train, streams(digits)[1], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "message"),
+    [
+        (
+            {"fractions": [0.001, 0.002, 0.005, 1], "seeds": 1}, 300,
+            r"too few of the 300 training images have labels to fit a classifier: 0.1 % \(0: none with seed 0\); "
+            r"0.2 % \(1: all of one class with seed 0\); 0.5 % \(2: no class has two, of which one is held out to "
+            r"choose the readout's penalty with seed 0\); 1.67 % or more are enough",
+        ),
+        (
+            {"fractions": [0.02, 0.04], "how": "stratified"}, 300,
+            r"classifier: 2 % \(6: a stratified selection has at least one of each of 10 classes\); 3.67 % or more",
+        ),
+        ({"fractions": [0.05], "readout": "knn"}, 300, r"knn needs 20 besides those held out .*; 9.67 % or more"),
+        ({"fractions": [1]}, 10, r"100 % \(10: no class has two, of which one is held out .* penalty\); add images to"),
+        ({"fractions": [0.5, 1]}, 1, r"50 % \(0: none with seed 0\); 100 % \(1: all of one class\); add images"),
+        ({"how": "random"}, 300, "how must be one of 'published', 'stratified'; got 'random'"),
+    ],
+)  # fmt: skip
+def test_too_few_labels_are_said_before_any_work(network, digits, tmp_path, options, count, message, no_features):
+    images, labels = digits[0][:count], digits[1][:count]
+    data = loaders.ArrayStream(images, labels)
+    with pytest.raises(ValueError, match=f"evaluate: .*{message}"):
+        evaluate(network, data, data, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("readout", "memory"), [("ridge", "1 MiB"), ("ridge", "64 KiB"), ("svm", "1 MiB")])
+def test_what_is_said_to_be_enough_is_enough(network, digits, tmp_path, readout, memory):
+    options = {"layers": ["bn1"], "baselines": [], "queries": 0, "memory": memory, "readout": readout}
+    with pytest.raises(ValueError, match=r"; 3 % or more are enough"):
+        evaluate(network, *streams(digits), tmp_path / "a", fractions=[0.02], **options)
+    found = evaluate(network, *streams(digits), tmp_path / "b", fractions=[0.03], **options)
+    assert len(found["sources"]["bn1"]["runs"]) == 5
+
+
+def test_a_published_selection_may_lack_classes_whose_images_count_as_wrong(network, digits, tmp_path):
+    images, labels = digits
+    found = evaluate(
+        network, *streams(digits), tmp_path, fractions=[0.03], seeds=2, layers=["bn2"], baselines=[], queries=0
+    )  # fmt: skip
+    features = network.transform(images, "bn2")
+    lacking = 0
+    for run in found["sources"]["bn2"]["runs"]:
+        chosen = np.random.default_rng(run["seed"]).permutation(300)[:9]
+        model = make_readout("ridge", run["seed"]).fit(features[TRAIN][chosen], labels[TRAIN][chosen])
+        assert run["top1"] == pytest.approx(100 * model.score(features[TEST], labels[TEST]))
+        best = model.classes_[np.argsort(-model.decision_function(features[TEST]), axis=1)[:, :5]]
+        assert run["top5"] == pytest.approx(100 * (best == labels[TEST][:, None]).any(axis=1).mean())
+        lacking += not np.isin(labels[TEST], model.classes_).all()
+    assert lacking == 2
+    with pytest.raises(ValueError, match="9 of 300 rows cannot cover 10 classes"):
+        labelled_subset(labels[TRAIN], 0.03)
+
+
+class Pairs:
+    """A stream that says no more than it must."""
+
+    def __init__(self, images, labels):
+        self.batches = [(images[i : i + 50], labels[i : i + 50]) for i in range(0, len(images), 50)]
+        self.images, self.labels = len(images), True
+
+    def state(self):
+        return {"epoch": 0}
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def test_labels_come_from_the_batches_of_a_stream_without_them(network, digits, tmp_path, no_features):
+    plain = [Pairs(digits[0][part], digits[1][part]) for part in (TRAIN, TEST)]
+    with pytest.raises(ValueError, match=r"0.3 % \(1: all of one class with seed 0\); 3 % or more are enough"):
+        evaluate(network, *plain, tmp_path / "out", fractions=[0.003])
+    plain[1].batches = []
+    with pytest.raises(ValueError, match="evaluate: test gave no image"):
+        evaluate(network, *plain, tmp_path / "out")
+
+
+def test_repeated_fractions_count_once(network, digits, tmp_path):
+    options = {"seeds": 2, "layers": ["bn2"], "baselines": [], "queries": 0}
+    found = evaluate(network, *streams(digits), tmp_path, fractions=[0.5, 0.5, 1, 0.50, 1], **options)
+    runs = [(run["labels"], run["seed"]) for run in found["sources"]["bn2"]["runs"]]
+    assert runs == [(0.5, 0), (0.5, 1), (1.0, 0)]
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
     images, _ = digits

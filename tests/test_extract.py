@@ -423,6 +423,7 @@ def test_a_stream_of_fewer_images_than_it_says_is_refused(network, tmp_path):
 def test_an_array_stream_gives_everything_in_order(data):
     stream = loaders.ArrayStream(*data, batch_size=8)
     assert len(stream) == 7
+    np.testing.assert_array_equal(stream.labels, data[1])
     for _ in range(2):
         batches = list(stream)
         assert [len(images) for images, _ in batches] == [8] * 6 + [2]

@@ -60,6 +60,16 @@ def test_a_stream_names_its_classes(raw, packed):
     assert ShardStream(raw).class_names == ("0", "1", "2", "3", "4")
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"shuffle": True}, {"drop_last": True}, {"part": (1, 3)}, {"subset": 11}, {"labels": False}]
+)
+def test_a_stream_knows_its_labels(raw, options):
+    stream = ShardStream(raw, batch_size=8, **options)
+    found = stream.labels
+    batches = ShardStream(raw, batch_size=8, **{**options, "labels": True})
+    np.testing.assert_array_equal(found, np.concatenate([labels for _, labels in batches]))
+
+
 def test_unshuffled_batches_are_the_stored_images_in_order(raw):
     images, labels = make_arrays(COUNT)
     batches = collect(ShardStream(raw, batch_size=8))

@@ -17,8 +17,8 @@ from hebbcore.evaluation.readouts import make_readout
 from hebbcore.evaluation.retrieval import retrieval_scores
 from hebbcore.evaluation.ridge import RidgeReadout
 from hebbcore.evaluation.sources import BASELINES, OneSource, Source, baseline, collect
-from hebbcore.evaluation.splits import FRACTIONS, labelled_subset
-from hebbcore.evaluation.survey import class_names
+from hebbcore.evaluation.splits import FRACTIONS, drawn, rows_of
+from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible
 from hebbcore.files import write_atomically
 from hebbcore.layers import Learner
 from hebbcore.network import Network
@@ -53,8 +53,9 @@ def evaluate(
         have `class_names`, a label must have the same name in both.
     folder: gets results.json after each figure; the same call goes on from there.
     layers: names; None: every learner's block, that is the last layer before the next learner.
-    fractions: of the training labels, above 0, at most 1. seeds: selections of labelled images of each fraction below
-        1; all labels are one selection. how: "published" or "stratified", see labelled_subset.
+    fractions: of the training labels, above 0, at most 1; repeated ones count once. seeds: selections of labelled
+        images of each fraction below 1; all labels are one selection. how: "published" or "stratified", see
+        labelled_subset; but a published selection may lack classes, whose test images then count as wrong.
     readout: see make_readout; fitted to the labelled part alone, its penalty chosen there. No test label decides
         anything.
     baselines: of BASELINES; by the same readout on the same rows. features: of an image, at most: outputs of layers
@@ -65,8 +66,9 @@ def evaluate(
 
     Returns {"settings", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1", "top5"}],
     "confusion", "retrieval"}}}, accuracies in percent.
-    Raises ValueError or TypeError for bad arguments, shuffled streams, streams whose classes differ, and a folder that
-    holds another evaluation.
+    Raises ValueError or TypeError, before any feature is computed, for bad arguments, shuffled streams, streams whose
+    classes differ, test images of classes that train has not, fractions that are too few images to fit the readout to,
+    and a folder that holds another evaluation.
     Source: the protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
@@ -74,7 +76,8 @@ def evaluate(
     checks.integer(function, "queries", queries, 0)
     most = checks.integer(function, "features", features, 1)
     room = checks.byte_size(function, "memory", memory)
-    shares = [_fraction(function, share) for share in fractions]
+    shares = list(dict.fromkeys(_fraction(function, share) for share in fractions))
+    checks.choice(function, "how", how, ("published", "stratified"))
     if checks.boolean(function, "mirror", mirror):
         network.require_mirror(function)
     names = block_ends(network) if layers is None else list(layers)
@@ -85,7 +88,10 @@ def evaluate(
     require_stored_order(function, "train", train)
     require_stored_order(function, "test", test)
     make_readout(readout)  # an unknown one is refused before any work
-    class_names(function, train, test)
+    titles = class_names(function, train, test)
+    labels, test_labels = labels_of(function, "train", train), labels_of(function, "test", test)
+    require_learned(function, labels, test_labels, titles)
+    require_possible(function, labels, shares, seeds, how, readout)
     settings = {
         "weights": checkpoint.digest_of(network), "train": train.state(), "test": test.state(), "readout": str(readout),
         "how": how, "features": most, "mirror": mirror, "queries": queries,
@@ -105,9 +111,9 @@ def evaluate(
         tell(f"features of {', '.join(source.name for source in group)}")
         if len(group) == 1 and _bytes(group, train.images) > room:
             _log.warning("evaluate: %s is fitted from the stream; retrieval is left out", group[0].name)
-            _from_stream(group[0], train, test, shares, seeds, readout, how, book, tell)
+            _from_stream(group[0], train, test, shares, seeds, readout, how, room, book, tell)
             continue
-        rows, labels = collect(group, train)
+        rows, labels = collect(group, train)  # the labels again, since a stream may leave out damaged images
         test_rows, test_labels = collect(group, test)
         for source in group:
             # popped, so that a source's features are gone when it is done
@@ -197,7 +203,7 @@ def _from_arrays(
     entry = book.source(source)
     for share, seed in book.missing(source.name, shares, seeds):
         tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}")
-        chosen = labelled_subset(labels, share, seed, how)
+        chosen = drawn(labels, rows_of(share, len(labels)), seed, how)
         model = make_readout(readout, seed).fit(rows[chosen], labels[chosen])
         scores = _scores(model, test_rows)
         _note(entry, share, seed, scores, test_labels, model.classes_)
@@ -225,6 +231,7 @@ def _from_stream(
     seeds: int,
     readout: Any,
     how: str,
+    room: int,
     book: _Book,
     tell: Callable[[str], None],
 ) -> None:
@@ -239,9 +246,15 @@ def _from_stream(
     for share, seed in book.missing(source.name, shares, seeds):
         tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}, from the stream")
         keep = np.zeros(len(labels), bool)
-        keep[labelled_subset(labels, share, seed, how)] = True
+        keep[drawn(labels, rows_of(share, len(labels)), seed, how)] = True
+        batches = OneSource(source, train, keep)
         model: RidgeReadout = make_readout("ridge", seed)
-        model.fit_stream(OneSource(source, train, keep))
+        if 2 * _bytes([source], int(keep.sum())) <= room:  # while the batches are joined they are there twice
+            # of few rows a stream's holdout, which takes every fifth of a class, may be empty
+            parts = [(backend.to_device(rows, "cpu"), classes) for rows, classes in batches]
+            model.fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        else:
+            model.fit_stream(batches)
         pairs = [(_scores(model, rows), classes) for rows, classes in OneSource(source, test)]
         scores, classes = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         _note(entry, share, seed, scores, classes, model.classes_)
@@ -257,11 +270,18 @@ def _scores(model: Any, rows: Array) -> Array:
 
 
 def _note(entry: dict[str, Any], share: float, seed: int, scores: Array, labels: Any, classes: Any) -> None:
-    top5 = 100 * top_k_accuracy(scores, labels, min(5, len(classes)), classes)
-    run = {"labels": share, "seed": seed, "top1": 100 * top_k_accuracy(scores, labels, 1, classes), "top5": top5}
-    entry["runs"].append(run)
+    top1, top5 = (_accuracy(scores, labels, k, classes) for k in (1, 5))
+    entry["runs"].append({"labels": share, "seed": seed, "top1": top1, "top5": top5})
     if share == max(other["labels"] for other in entry["runs"]):
         entry["confusion"] = confusion_matrix(labels, classes[scores.argmax(axis=1)]).tolist()
+
+
+def _accuracy(scores: Array, labels: Any, k: int, classes: Any) -> float:
+    """Return the share of rows in percent whose class is among the best k; a class that was not learned never is."""
+    known = np.isin(labels, classes)
+    if not known.any():
+        return 0.0
+    return float(100 * known.mean() * top_k_accuracy(scores[known], labels[known], min(k, len(classes)), classes))
 
 
 def _first_images(train: Any) -> Array:

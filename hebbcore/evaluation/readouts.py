@@ -20,6 +20,7 @@ from hebbcore.evaluation.holdout import validation_rows
 from hebbcore.evaluation.ridge import RidgeReadout
 
 VALIDATION_FRACTION = 0.2
+_NEIGHBOURS = (1, 5, 20)
 READOUTS = ("ridge", "logistic", "svm", "sgd", "knn")
 
 
@@ -68,12 +69,27 @@ def make_readout(readout: Any, seed: int = 0) -> Any:
         "logistic": (LogisticRegression(max_iter=1000), {"C": np.logspace(-4, 1, 6)}),
         "svm": (LinearSVC(dual="auto", random_state=seed), {"C": np.logspace(-5, 0, 6)}),
         "sgd": (SGDClassifier(random_state=seed), {"alpha": np.logspace(-5, 0, 6)}),
-        "knn": (KNeighborsClassifier(), {"n_neighbors": [1, 5, 20]}),
+        "knn": (KNeighborsClassifier(), {"n_neighbors": list(_NEIGHBOURS)}),
     }
     model, grid = models[readout]
     pipeline = Pipeline([("scaler", StandardScaler()), ("classifier", model)])
     choices = {f"classifier__{name}": values for name, values in grid.items()}
     return GridSearchCV(pipeline, choices, cv=ValidationSplit(seed=seed), error_score="raise")
+
+
+def why_unfit(readout: Any, labels: Any) -> str:
+    """Return why a readout, as of make_readout, cannot be fitted to rows of these labels (n,); "" if it can."""
+    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        return "all of one class" if len(counts) else "none"
+    if not isinstance(readout, str):
+        return ""
+    if counts.max() < 2:
+        return "no class has two, of which one is held out to choose the readout's penalty"
+    held = validation_rows(codes, VALIDATION_FRACTION, check_random_state(0)).sum()
+    if readout == "knn" and len(codes) - held < max(_NEIGHBOURS):
+        return f"knn needs {max(_NEIGHBOURS)} besides those held out to choose the number of neighbours"
+    return ""
 
 
 def sgd_stream(

@@ -27,22 +27,36 @@ def labelled_subset(
     names = as_labels(function, "labels", labels, np.size(labels), "labels")
     checks.choice(function, "how", how, ("published", "stratified"))
     count = _count(function, size, len(names))
-    order = np.random.default_rng(seed).permutation(len(names))
-    classes, codes, counts = np.unique(names, return_inverse=True, return_counts=True)
+    classes, codes = np.unique(names, return_inverse=True)
     if count < len(classes):
         raise ValueError(
             f"{function}: {count} of {len(names)} rows cannot cover {len(classes)} classes; ask for more rows."
         )
-    if how == "stratified":
-        quotas = _quotas(counts, count)
-        rank = np.empty(len(names), np.int64)  # of a row among its class's, in the shuffle
-        for code in range(len(classes)):
-            of_class = order[codes[order] == code]
-            rank[of_class] = np.arange(len(of_class))
-        return order[rank[order] < quotas[codes[order]]]
-    chosen = order[:count]
+    chosen = drawn(names, count, seed, how)
     _require_all(function, classes, codes[chosen], count)
     return chosen
+
+
+def drawn(labels: Labels, count: int, seed: int | np.random.Generator, how: str) -> npt.NDArray[np.int64]:
+    """Return the rows that labelled_subset does, but of the published selection whatever classes it has.
+
+    count: of rows; for "stratified" at least that of the classes.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    if how == "published":
+        return order[:count]
+    classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    quotas = _quotas(counts, count)
+    rank = np.empty(len(labels), np.int64)  # of a row among its class's, in the shuffle
+    for code in range(len(classes)):
+        of_class = order[codes[order] == code]
+        rank[of_class] = np.arange(len(of_class))
+    return order[rank[order] < quotas[codes[order]]]
+
+
+def rows_of(fraction: float, rows: int) -> int:
+    """Return how many rows a fraction of them is."""
+    return round(fraction * rows)
 
 
 def _count(function: str, size: Any, rows: int) -> int:
@@ -54,7 +68,7 @@ def _count(function: str, size: Any, rows: int) -> int:
     fraction = checks.positive(function, "size", size)
     if fraction > 1:
         raise ValueError(f"{function}: size as a fraction must be at most 1, got {fraction}; write rows as an int.")
-    return round(fraction * rows)
+    return rows_of(fraction, rows)
 
 
 def _quotas(counts: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64]:

@@ -1,6 +1,14 @@
 """What an evaluation looks at before it computes any feature."""
 
+import bisect
+import math
 from typing import Any
+
+import numpy as np
+
+from hebbcore.evaluation.batches import Labels, as_labels
+from hebbcore.evaluation.readouts import why_unfit
+from hebbcore.evaluation.splits import drawn, rows_of
 
 
 def class_names(function: str, train: Any, test: Any) -> tuple[str, ...]:
@@ -17,3 +25,57 @@ def class_names(function: str, train: Any, test: Any) -> tuple[str, ...]:
                 "empty folder for each class that has no image)."
             )
     return max(mine, theirs, key=len)
+
+
+def labels_of(function: str, name: str, stream: Any) -> Labels:
+    """Return the labels (n,) of a stream: its `labels`, or what a pass over it yields."""
+    labels: Any = getattr(stream, "labels", None)
+    if np.shape(labels) != (stream.images,):
+        parts = [classes for _, classes in stream]
+        labels = np.concatenate(parts) if parts else []
+    if not len(labels):
+        raise ValueError(f"{function}: {name} gave no image; pass a stream that can be iterated again.")
+    return as_labels(function, f"the labels of {name}", labels, len(labels), name)
+
+
+def require_learned(function: str, labels: Labels, test_labels: Labels, names: tuple[str, ...]) -> None:
+    """Raise ValueError if the test images have classes that no training image has; names: see class_names."""
+    strange, counts = np.unique(test_labels[~np.isin(test_labels, labels)], return_counts=True)
+    if len(strange):
+        listed = ", ".join(str(title(label, names)) for label in strange[:5].tolist())
+        raise ValueError(
+            f"{function}: {counts.sum()} images of test are of classes that no image of train has: {listed}"
+            f"{', …' if len(strange) > 5 else ''}; leave them out, or add such images to train."
+        )
+
+
+def title(label: int, names: tuple[str, ...]) -> str | int:
+    """Return the name of a class if there is one, else its label."""
+    return names[label] if 0 <= label < len(names) else label
+
+
+def require_possible(function: str, labels: Labels, shares: list[float], seeds: int, how: str, readout: Any) -> None:
+    """Raise ValueError if a selection of labelled images cannot teach the readout.
+
+    It lists all shares of the labels for which that is so, and says from which on all selections can.
+    """
+    images, classes = len(labels), len(np.unique(labels))
+
+    def why_not(count: int) -> str:
+        if how == "stratified" and count < classes:
+            return f"a stratified selection has at least one of each of {classes} classes"
+        some = range(seeds if count < images else 1)
+        reasons = ((seed, why_unfit(readout, labels[drawn(labels, count, seed, how)])) for seed in some)
+        return next((why + f" with seed {seed}" * (count < images) for seed, why in reasons if why), "")
+
+    found = [(share, why_not(rows_of(share, images))) for share in shares]
+    lines = [f"{100 * share:g} % ({rows_of(share, images)}: {why})" for share, why in found if why]
+    if not lines:
+        return
+    least = bisect.bisect_left(range(images + 1), True, key=lambda count: not why_not(count))
+    percent = math.ceil(1e4 * least / images) / 100
+    advice = f"{percent:g} % or more are enough" if least <= images else "add images to train"
+    raise ValueError(
+        f"{function}: too few of the {images} training images have labels to fit a classifier: {'; '.join(lines)}; "
+        f"{advice}."
+    )
