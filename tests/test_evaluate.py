@@ -299,6 +299,33 @@ def test_repeated_fractions_count_once(network, digits, tmp_path):
     assert runs == [(0.5, 0), (0.5, 1), (1.0, 0)]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_the_confusion_table_names_its_classes(network, digits, tmp_path, named):
+    pytest.importorskip("matplotlib")
+    images, labels = digits
+    kept = [
+        np.flatnonzero(~np.isin(labels[part], lacking)) + part.start for part, lacking in ((TRAIN, 3), (TEST, [3, 5]))
+    ]
+    data = [(images[rows], labels[rows]) for rows in kept]
+    train, test = (loaders.ArrayStream(*pair) for pair in data)
+    if named:
+        loaders.write_shards(data[0], tmp_path / "shards", class_names=[f"digit|{i}" for i in range(10)])
+        train = loaders.ShardStream(tmp_path / "shards")
+    found = evaluate(network, train, test, tmp_path, fractions=[0.03, 1], layers=["bn2"], baselines=[], queries=0)
+    classes = [i for i in range(10) if i != 3]
+    assert found["classes"] == ([f"digit|{i}" for i in classes] if named else classes)
+    matrix = np.array(found["sources"]["bn2"]["confusion"])
+    assert matrix.sum(axis=1).tolist() == [(data[1][1] == i).sum() for i in classes]
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+    write_report(tmp_path, found, "title")
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    start = "digit\\|" if named else ""
+    head = "| true \\ predicted | " + " | ".join(f"{start}{i}" for i in classes) + " |"
+    after = lines.index(head) + 2
+    for i, row in zip(classes, matrix, strict=True):
+        assert lines[after + classes.index(i)] == f"| {start}{i} | " + " | ".join(map(str, row)) + " |"
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
     images, _ = digits

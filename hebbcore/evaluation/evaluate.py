@@ -12,13 +12,14 @@ import numpy as np
 from hebbcore import backend, checkpoint, checks
 from hebbcore.backend import Array
 from hebbcore.data import require_stored_order
+from hebbcore.evaluation.batches import Labels
 from hebbcore.evaluation.metrics import confusion_matrix, top_k_accuracy
 from hebbcore.evaluation.readouts import make_readout
 from hebbcore.evaluation.retrieval import retrieval_scores
 from hebbcore.evaluation.ridge import RidgeReadout
 from hebbcore.evaluation.sources import BASELINES, OneSource, Source, baseline, collect
 from hebbcore.evaluation.splits import FRACTIONS, drawn, rows_of
-from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible
+from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
 from hebbcore.files import write_atomically
 from hebbcore.layers import Learner
 from hebbcore.network import Network
@@ -64,8 +65,9 @@ def evaluate(
     queries: test images that are looked up in the training images, 0: none. memory: for features kept at a time; if
         those of a single layer take more, a ridge readout is fitted to the stream instead.
 
-    Returns {"settings", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1", "top5"}],
-    "confusion", "retrieval"}}}, accuracies in percent.
+    Returns {"settings", "classes", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1",
+    "top5"}], "confusion", "retrieval"}}}, accuracies in percent. confusion counts the test images of each class (row)
+    by the class they are taken for (column); classes are their names, or labels.
     Raises ValueError or TypeError, before any feature is computed, for bad arguments, shuffled streams, streams whose
     classes differ, test images of classes that train has not, fractions that are too few images to fit the readout to,
     and a folder that holds another evaluation.
@@ -98,7 +100,8 @@ def evaluate(
     }  # fmt: skip
     for state in (settings["train"], settings["test"]):
         state.pop("epoch")
-    book = _Book(Path(folder), settings)
+    classes = np.unique(labels)
+    book = _Book(Path(folder), settings, classes, [title(label, titles) for label in classes.tolist()])
     groups = _groups([Source.of(name, network, name, most, mirror) for name in names], train.images + test.images, room)
     for name in baselines:
         if not book.complete(name, shares, seeds, queries):
@@ -141,11 +144,11 @@ def _fraction(function: str, share: float) -> float:
 class _Book:
     """The results so far, in memory and in a file."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._path = folder / RESULTS
+    def __init__(self, folder: Path, settings: dict[str, Any], classes: Labels, titles: list[Any]) -> None:
+        self._path, self.classes = folder / RESULTS, classes
         folder.mkdir(parents=True, exist_ok=True)
         settings = json.loads(json.dumps(settings))
-        self.results: dict[str, Any] = {"settings": settings, "sources": {}}
+        self.results: dict[str, Any] = {"settings": settings, "classes": titles, "sources": {}}
         if self._path.exists():
             before = json.loads(self._path.read_text("utf-8"))
             if before["settings"] != settings:
@@ -206,7 +209,7 @@ def _from_arrays(
         chosen = drawn(labels, rows_of(share, len(labels)), seed, how)
         model = make_readout(readout, seed).fit(rows[chosen], labels[chosen])
         scores = _scores(model, test_rows)
-        _note(entry, share, seed, scores, test_labels, model.classes_)
+        _note(entry, share, seed, scores, test_labels, model.classes_, book.classes)
         book.save()
     if queries and entry["retrieval"] is None:
         tell(f"{source.name}: retrieval")
@@ -257,7 +260,7 @@ def _from_stream(
             model.fit_stream(batches)
         pairs = [(_scores(model, rows), classes) for rows, classes in OneSource(source, test)]
         scores, classes = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        _note(entry, share, seed, scores, classes, model.classes_)
+        _note(entry, share, seed, scores, classes, model.classes_, book.classes)
         entry["retrieval"] = {}
         book.save()
 
@@ -269,11 +272,14 @@ def _scores(model: Any, rows: Array) -> Array:
     return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
 
 
-def _note(entry: dict[str, Any], share: float, seed: int, scores: Array, labels: Any, classes: Any) -> None:
-    top1, top5 = (_accuracy(scores, labels, k, classes) for k in (1, 5))
+def _note(
+    entry: dict[str, Any], share: float, seed: int, scores: Array, labels: Labels, learned: Labels, classes: Labels
+) -> None:
+    """Note the figures of a classifier. learned: the classes (columns,) of scores; classes: all there are."""
+    top1, top5 = (_accuracy(scores, labels, k, learned) for k in (1, 5))
     entry["runs"].append({"labels": share, "seed": seed, "top1": top1, "top5": top5})
     if share == max(other["labels"] for other in entry["runs"]):
-        entry["confusion"] = confusion_matrix(labels, classes[scores.argmax(axis=1)]).tolist()
+        entry["confusion"] = confusion_matrix(labels, learned[scores.argmax(axis=1)], labels=classes).tolist()
 
 
 def _accuracy(scores: Array, labels: Any, k: int, classes: Any) -> float:

@@ -32,7 +32,11 @@ def write_report(folder: Path, results: dict[str, Any], title: str, filters: byt
         ("Top-1 accuracy, %", accuracy_table(results, "top1")),
         ("Top-5 accuracy, %", accuracy_table(results, "top5")),
         ("Retrieval", retrieval_table(results)),
-        *[(f"Confusion: {name}", _confusion(entry)) for name, entry in _best(results) if entry["confusion"]],
+        *[
+            (f"Confusion: {name}", _confusion(entry["confusion"], results["classes"]))
+            for name, entry in _best(results)
+            if entry["confusion"]
+        ],
     ]
     sections = [(name, table) for name, table in sections if len(table) > 1]
     notes = _notes(results)
@@ -106,13 +110,12 @@ def _best(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, entry) for _, name, entry in sorted(scored, key=lambda item: item[0])[-1:]]
 
 
-def _confusion(entry: dict[str, Any]) -> Table:
-    rows = entry["confusion"]
+def _confusion(rows: list[list[int]], classes: list[Any]) -> Table:
     if len(rows) > 20:  # too large to read
         return []
     return [
-        ["true \\ predicted", *map(str, range(len(rows)))],
-        *[[str(i), *map(str, row)] for i, row in enumerate(rows)],
+        ["true \\ predicted", *map(str, classes)],
+        *[[str(name), *map(str, row)] for name, row in zip(classes, rows, strict=True)],
     ]
 
 
@@ -176,7 +179,7 @@ def _curves(results: dict[str, Any]) -> bytes:
 def _markdown(title: str, notes: list[str], sections: list[tuple[str, Table]], pictures: dict[str, bytes]) -> str:
     parts = [f"# {title}", *notes, *[f"![{_CAPTIONS[name]}]({name})" for name in pictures]]
     for name, table in sections:
-        lines = ["| " + " | ".join(row) + " |" for row in table]
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
         lines.insert(1, "|" + "---|" * len(table[0]))
         parts += [f"## {name}", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
