@@ -12,7 +12,7 @@ import numpy as np
 from hebbcore import backend, checkpoint, checks
 from hebbcore.backend import Array
 from hebbcore.data import require_stored_order
-from hebbcore.files import sync, write_atomically
+from hebbcore.files import locked_file, sync, write_atomically
 from hebbcore.layers import GridPool
 from hebbcore.network import Network
 
@@ -44,8 +44,8 @@ def extract_features(
     path.partial, with path.progress beside it; the same call goes on from there.
 
     Raises ValueError for an unknown layer, a partial file of another extraction, and bad arguments; FileExistsError if
-    path exists and holds something else; OverflowError if a feature is too large for float16, FloatingPointError if it
-    is NaN or infinite.
+    path exists and holds something else; BlockingIOError while another process extracts into it; OverflowError if a
+    feature is too large for float16, FloatingPointError if it is NaN or infinite.
     """
     function = "extract"
     name = network.names[-1] if layer is None else layer
@@ -72,56 +72,57 @@ def extract_features(
     }  # fmt: skip
     settings = json.loads(json.dumps(settings))
     partial, note = path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.progress")
-    if path.exists():
-        if _settings_of(path) == settings:
-            note.unlink(missing_ok=True)  # a kill may have left it
-            return path
-        raise FileExistsError(f"{function}: {path} exists and holds something else; remove it or name another file.")
+    if _finished(function, path, note, settings):
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    batch, done = _begin(function, partial, note, settings, count, shape)
-    features, labels = _arrays(partial)
-    stream.restore({**settings["data"], "batch": batch})
-    saved = time.monotonic()
-    try:
-        for images, classes in stream:
-            output = network.transform(images, name, mirror=mirror)
-            if pool is not None:
-                output = pool_to_grid(output, pool)
-            some = backend.to_device(output, "cpu")
-            with np.errstate(over="ignore"):
-                features[done : done + len(some)] = some
-            finite = np.isfinite(some.reshape(len(some), -1)).all(axis=1)
-            if not finite.all():
-                raise FloatingPointError(
-                    f"{function}: {name} made NaN or infinity of image {done + int(finite.argmin())} (counted from 0); "
-                    "clean the image, or train the network with a lower learning_rate."
-                )
-            if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
-                raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
-            labels[done : done + len(some)] = classes
-            batch += 1
-            done += len(some)
-            if time.monotonic() - saved >= _SAVE_SECONDS:
-                features.flush()
-                labels.flush()
-                _note(note, settings, batch, done)
-                saved = time.monotonic()
-            if progress is not None:
-                progress(done)
-    except Exception:
-        if not done:  # nothing to go on from, and in the way of other settings
-            partial.unlink()
-            note.unlink()
-        raise
-    if done != count:
-        raise ValueError(f"{function}: the stream gave {done} images instead of {count}.")
-    features.flush()
-    labels.flush()
-    del features, labels
-    sync(partial)
-    os.replace(partial, path)
-    sync(path.parent)
-    note.unlink()
+    with locked_file(path, "extracting into"):
+        if _finished(function, path, note, settings):  # by the process that held it until now
+            return path
+        batch, done = _begin(function, partial, note, settings, count, shape)
+        features, labels = _arrays(partial)
+        stream.restore({**settings["data"], "batch": batch})
+        saved = time.monotonic()
+        try:
+            for images, classes in stream:
+                output = network.transform(images, name, mirror=mirror)
+                if pool is not None:
+                    output = pool_to_grid(output, pool)
+                some = backend.to_device(output, "cpu")
+                with np.errstate(over="ignore"):
+                    features[done : done + len(some)] = some
+                finite = np.isfinite(some.reshape(len(some), -1)).all(axis=1)
+                if not finite.all():
+                    image = done + int(finite.argmin())
+                    raise FloatingPointError(
+                        f"{function}: {name} made NaN or infinity of image {image} (counted from 0); clean the "
+                        "image, or train the network with a lower learning_rate."
+                    )
+                if dtype == "float16" and not np.isfinite(features[done : done + len(some)]).all():
+                    raise OverflowError(f'{function}: a feature of {name} does not fit float16; use dtype="float32".')
+                labels[done : done + len(some)] = classes
+                batch += 1
+                done += len(some)
+                if time.monotonic() - saved >= _SAVE_SECONDS:
+                    features.flush()
+                    labels.flush()
+                    _note(note, settings, batch, done)
+                    saved = time.monotonic()
+                if progress is not None:
+                    progress(done)
+        except Exception:
+            if not done:  # nothing to go on from, and in the way of other settings
+                partial.unlink()
+                note.unlink()
+            raise
+        if done != count:
+            raise ValueError(f"{function}: the stream gave {done} images instead of {count}.")
+        features.flush()
+        labels.flush()
+        del features, labels
+        sync(partial)
+        os.replace(partial, path)
+        sync(path.parent)
+        note.unlink()
     return path
 
 
@@ -129,6 +130,16 @@ def pool_to_grid(images: Array, cells: int) -> Array:
     """Return the averages (n, cells, cells, C) of images (n, H, W, C), float32 or float64, over an even grid."""
     device, precision = backend.device_of(images), images.dtype.name
     return Network([GridPool(cells)], images.shape[1:], device=device, precision=precision).transform(images)
+
+
+def _finished(function: str, path: Path, note: Path, settings: dict[str, Any]) -> bool:
+    """Return whether the file is there. Raises FileExistsError if it holds something else."""
+    if not path.exists():
+        return False
+    if _settings_of(path) != settings:
+        raise FileExistsError(f"{function}: {path} exists and holds something else; remove it or name another file.")
+    note.unlink(missing_ok=True)  # a kill may have left it
+    return True
 
 
 def _settings_of(path: Path) -> Any:

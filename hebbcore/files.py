@@ -45,10 +45,37 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder for one process; the lock goes with it. Raises BlockingIOError if another holds it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(f"another process is {what} {folder}; wait for it or stop it.") from None
+        _lock(descriptor, folder, what)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, what: str) -> Iterator[None]:
+    """Hold a file, which need not exist yet, for one process; others of its folder stay free.
+
+    The lock is a hidden file beside it, and removed at the end; one that a kill has left holds nothing.
+    Raises BlockingIOError if another process holds the file.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor, path, what)
+            if not os.fstat(descriptor).st_nlink:  # its holder removed it after it was opened here
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path, what: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(f"another process is {what} {path}; wait for it or stop it.") from None

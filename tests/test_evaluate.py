@@ -18,6 +18,7 @@ from hebbcore.evaluation.evaluate import block_ends, evaluate
 from hebbcore.evaluation.report import accuracy_table, write_report
 from hebbcore.evaluation.sources import BASELINES, Source, baseline, collect
 from hebbcore.evaluation.splits import labelled_subset
+from hebbcore.files import locked
 
 TRAIN, TEST = slice(0, 300), slice(300, 420)
 
@@ -143,6 +144,34 @@ def test_an_interrupted_evaluation_goes_on(network, digits, tmp_path, monkeypatc
     assert len(calls) == 4 * 3 + 3 + 2
     with pytest.raises(ValueError, match="holds another evaluation"):
         evaluate(network, *streams(digits), tmp_path / "part", **options, readout="svm")
+
+
+def test_two_processes_do_not_evaluate_into_one_folder(network, digits, tmp_path):
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    asked = []
+
+    def other(text):
+        asked.append(text)
+        message = f"another process is evaluating into {tmp_path}; wait for it or stop it"
+        with pytest.raises(BlockingIOError, match=message):
+            evaluate(network, *streams(digits), tmp_path, **options)
+
+    evaluate(network, *streams(digits), tmp_path, progress=other, **options)
+    assert asked
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_no_report_is_written_while_another_process_evaluates(files, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    options = ("--labels", "100", "--baselines", "none", "--queries", "0", "--out", str(tmp_path))
+    assert main(command(files, *options)) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("hebbcore.cli.evaluate.evaluate", lambda *arguments, **options: {})
+    with locked(tmp_path, "evaluating into"):
+        assert main(command(files, *options)) == 1
+    assert capsys.readouterr().err == (
+        f"hebbcore: another process is evaluating into {tmp_path}; wait for it or stop it.\n"
+    )  # fmt: skip
 
 
 def test_other_pixels_are_another_evaluation(network, digits, tmp_path):

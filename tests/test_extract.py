@@ -12,8 +12,9 @@ from loaders_helpers import make_arrays
 
 import hebbcore
 import loaders
-from hebbcore import extract
+from hebbcore import extract, files
 from hebbcore.extract import extract_features, pool_to_grid
+from hebbcore.files import locked_file
 
 COUNT = 50
 
@@ -415,6 +416,58 @@ def test_a_stream_of_fewer_images_than_it_says_is_refused(network, tmp_path):
     with pytest.raises(ValueError, match=r"extract: the stream gave 64 images instead of 100"):
         extract_features(network, Short(100), tmp_path / "f.h5")
     assert not (tmp_path / "f.h5").exists()
+
+
+def test_two_processes_do_not_extract_into_one_file(network, stream, tmp_path):
+    path = tmp_path / "f.h5"
+    held = locked_file(path, "extracting into")
+
+    def other(done):
+        with pytest.raises(BlockingIOError, match=r"another process is extracting into .*f.h5; wait for it or stop it"):
+            extract_features(network, stream, path)
+        extract_features(network, stream, tmp_path / "g.h5")  # another file of the folder
+        assert names(tmp_path) == [".f.h5.lock", "f.h5.partial", "f.h5.progress", "g.h5"]
+        raise Stop
+
+    for _ in range(2):
+        with pytest.raises(Stop):
+            extract_features(network, stream, path, progress=other)
+        assert names(tmp_path) == ["f.h5.partial", "f.h5.progress", "g.h5"]
+    with held, pytest.raises(BlockingIOError, match="another process"):
+        extract_features(network, stream, path)
+    (tmp_path / ".f.h5.lock").touch()  # as a kill leaves it
+    extract_features(network, stream, path)
+    assert names(tmp_path) == ["f.h5", "g.h5"]
+
+
+def test_a_lock_that_its_holder_removes_is_taken_anew(tmp_path, monkeypatch):
+    path, flock, holders = tmp_path / "f.h5", files.fcntl.flock, []
+
+    def late(descriptor, kind):
+        holders.append(descriptor)
+        if len(holders) == 1:  # the holder ends between the opening of its file and the locking
+            (tmp_path / ".f.h5.lock").unlink()
+        flock(descriptor, kind)
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    with locked_file(path, "extracting into"):
+        assert len(holders) == 2
+        with pytest.raises(BlockingIOError), locked_file(path, "extracting into"):
+            pass
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_another_process_finishes_meanwhile_is_kept(network, stream, tmp_path, monkeypatch):
+    path = extract_features(network, stream, tmp_path / "f.h5")
+    before, exists, asked = path.stat().st_mtime_ns, extract.Path.exists, []
+
+    def late(self):
+        asked.append(self)
+        return len(asked) > 1 and exists(self)
+
+    monkeypatch.setattr(extract.Path, "exists", late)
+    assert extract_features(network, stream, path) == path
+    assert path.stat().st_mtime_ns == before
 
 
 # ArrayStream

@@ -11,6 +11,7 @@ from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, require_matplotlib, write_report
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
+from hebbcore.files import locked
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -79,7 +80,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     )  # fmt: skip
     filters = plots.first_filters(network)
     picture = None if filters is None else plots.filters_png(filters)
-    paths = write_report(options.out, results, f"Features of {options.network}", picture)
+    with locked(options.out, "evaluating into"):
+        paths = write_report(options.out, results, f"Features of {options.network}", picture)
     for row in accuracy_table(results, "top1"):
         print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
     print("\n".join(map(str, paths)))

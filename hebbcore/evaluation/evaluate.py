@@ -20,7 +20,7 @@ from hebbcore.evaluation.ridge import RidgeReadout
 from hebbcore.evaluation.sources import BASELINES, OneSource, Source, baseline, collect
 from hebbcore.evaluation.splits import FRACTIONS, drawn, rows_of
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
-from hebbcore.files import write_atomically
+from hebbcore.files import locked, write_atomically
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 
@@ -70,7 +70,7 @@ def evaluate(
     by the class they are taken for (column); classes are their names, or labels.
     Raises ValueError or TypeError, before any feature is computed, for bad arguments, shuffled streams, streams whose
     classes differ, test images of classes that train has not, fractions that are too few images to fit the readout to,
-    and a folder that holds another evaluation.
+    and a folder that holds another evaluation; BlockingIOError while another process evaluates into the folder.
     Source: the protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
@@ -101,29 +101,34 @@ def evaluate(
     for state in (settings["train"], settings["test"]):
         state.pop("epoch")
     classes = np.unique(labels)
-    book = _Book(Path(folder), settings, classes, [title(label, titles) for label in classes.tolist()])
-    groups = _groups([Source.of(name, network, name, most, mirror) for name in names], train.images + test.images, room)
-    for name in baselines:
-        if not book.complete(name, shares, seeds, queries):
-            other, layer = baseline(name, network, _first_images(train), seed=0)
-            groups.append([Source.of(name, other, layer, most, mirror)])
-    for group in groups:
-        if all(book.complete(source.name, shares, seeds, queries) for source in group):
-            continue
-        tell = progress or (lambda text: None)
-        tell(f"features of {', '.join(source.name for source in group)}")
-        if len(group) == 1 and _bytes(group, train.images) > room:
-            _log.warning("evaluate: %s is fitted from the stream; retrieval is left out", group[0].name)
-            _from_stream(group[0], train, test, shares, seeds, readout, how, room, book, tell)
-            continue
-        rows, labels = collect(group, train)  # the labels again, since a stream may leave out damaged images
-        test_rows, test_labels = collect(group, test)
-        for source in group:
-            # popped, so that a source's features are gone when it is done
-            _from_arrays(
-                source, (rows.pop(0), labels, test_rows.pop(0), test_labels), shares, seeds, readout, how, queries,
-                book, tell,
-            )  # fmt: skip
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "evaluating into"):
+        book = _Book(folder, settings, classes, [title(label, titles) for label in classes.tolist()])
+        groups = _groups(
+            [Source.of(name, network, name, most, mirror) for name in names], train.images + test.images, room
+        )
+        for name in baselines:
+            if not book.complete(name, shares, seeds, queries):
+                other, layer = baseline(name, network, _first_images(train), seed=0)
+                groups.append([Source.of(name, other, layer, most, mirror)])
+        for group in groups:
+            if all(book.complete(source.name, shares, seeds, queries) for source in group):
+                continue
+            tell = progress or (lambda text: None)
+            tell(f"features of {', '.join(source.name for source in group)}")
+            if len(group) == 1 and _bytes(group, train.images) > room:
+                _log.warning("evaluate: %s is fitted from the stream; retrieval is left out", group[0].name)
+                _from_stream(group[0], train, test, shares, seeds, readout, how, room, book, tell)
+                continue
+            rows, labels = collect(group, train)  # the labels again, since a stream may leave out damaged images
+            test_rows, test_labels = collect(group, test)
+            for source in group:
+                # popped, so that a source's features are gone when it is done
+                _from_arrays(
+                    source, (rows.pop(0), labels, test_rows.pop(0), test_labels), shares, seeds, readout, how, queries,
+                    book, tell,
+                )  # fmt: skip
     return book.results
 
 
@@ -146,7 +151,6 @@ class _Book:
 
     def __init__(self, folder: Path, settings: dict[str, Any], classes: Labels, titles: list[Any]) -> None:
         self._path, self.classes = folder / RESULTS, classes
-        folder.mkdir(parents=True, exist_ok=True)
         settings = json.loads(json.dumps(settings))
         self.results: dict[str, Any] = {"settings": settings, "classes": titles, "sources": {}}
         if self._path.exists():
