@@ -174,6 +174,48 @@ def test_no_report_is_written_while_another_process_evaluates(files, tmp_path, c
     )  # fmt: skip
 
 
+BROKEN = [
+    b"", b"[]", b"\xff\xfe", b"{}", b'{"mine": 1}', b'{"settings": 1, "classes": [], "sources": {}}',
+    b'{"settings": {}, "sources": {}}', b'{"settings": {}, "classes": [], "sources": []}',
+    b'{"settings": {}, "classes": [], "sources": {"bn1": {"runs": {}, "confusion": null, "retrieval": null}}}',
+    b'{"settings": {}, "classes": [], "sources": {"bn1": []}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_file_of_results_that_are_none_is_named_and_kept(network, digits, tmp_path, content, no_features):
+    path = tmp_path / "results.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"evaluate: {path} is damaged, or not what this version writes; name another"):
+        evaluate(network, *streams(digits), tmp_path, fractions=[1])
+    assert path.read_bytes() == content
+
+
+def test_another_evaluation_is_told_by_what_differs(network, digits, tmp_path):
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    evaluate(network, *streams(digits), tmp_path, **options)
+    train = streams(digits)[0]
+    message = (
+        f"evaluate: {tmp_path} holds another evaluation: "
+        r"test.shape\[0\] is 300 here and 120 there; .*test.images is 300 here and 120 there; "
+        "readout is 'svm' here and 'ridge' there; mirror is True here and False there; name another folder"
+    )
+    with pytest.raises(ValueError, match=message):
+        evaluate(network, train, train, tmp_path, **options, readout="svm", mirror=True)
+
+
+def test_other_batches_are_the_same_evaluation(network, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_BASELINE_IMAGES", 120)
+    options = {"layers": ["bn2"], "baselines": ["k-means"], "queries": 0}
+    small, large = streams(digits, 50), streams(digits, 64)
+    evaluate(network, *small, tmp_path / "a", fractions=[1], **options)
+    next(iter(small[0]))  # a loop that is left in the middle is none either
+    evaluate(network, *small, tmp_path / "a", fractions=[1], **options)
+    again = evaluate(network, *large, tmp_path / "a", fractions=[0.5, 1], **options)
+    whole = evaluate(network, *large, tmp_path / "b", fractions=[1, 0.5], **options)
+    assert again == whole
+
+
 def test_other_pixels_are_another_evaluation(network, digits, tmp_path):
     loaders.write_shards(digits, tmp_path / "shards")
     whole = loaders.ShardStream(tmp_path / "shards", batch_size=50, subset=100)

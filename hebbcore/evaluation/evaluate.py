@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, checkpoint, checks
+from hebbcore import backend, checkpoint, checks, tables
 from hebbcore.backend import Array
 from hebbcore.data import require_stored_order
 from hebbcore.evaluation.batches import Labels
@@ -95,11 +95,9 @@ def evaluate(
     require_learned(function, labels, test_labels, titles)
     require_possible(function, labels, shares, seeds, how, readout)
     settings = {
-        "weights": checkpoint.digest_of(network), "train": train.state(), "test": test.state(), "readout": str(readout),
-        "how": how, "features": most, "mirror": mirror, "queries": queries,
+        "weights": checkpoint.digest_of(network), "train": _identity(train), "test": _identity(test),
+        "readout": str(readout), "how": how, "features": most, "mirror": mirror, "queries": queries,
     }  # fmt: skip
-    for state in (settings["train"], settings["test"]):
-        state.pop("epoch")
     classes = np.unique(labels)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,6 +144,12 @@ def _fraction(function: str, share: float) -> float:
     return float(share)
 
 
+def _identity(stream: Any) -> dict[str, Any]:
+    """Return what tells a stream's images from others, whatever its batches and the place where it is."""
+    state = {key: value for key, value in stream.state().items() if key not in ("epoch", "batch", "batch_size")}
+    return {**state, "images": stream.images}
+
+
 class _Book:
     """The results so far, in memory and in a file."""
 
@@ -154,9 +158,13 @@ class _Book:
         settings = json.loads(json.dumps(settings))
         self.results: dict[str, Any] = {"settings": settings, "classes": titles, "sources": {}}
         if self._path.exists():
-            before = json.loads(self._path.read_text("utf-8"))
-            if before["settings"] != settings:
-                raise ValueError(f"evaluate: {folder} holds another evaluation; name another folder, or remove it.")
+            before = _read(self._path)
+            different = tables.differences(settings, before["settings"])
+            if different:
+                raise ValueError(
+                    f"evaluate: {folder} holds another evaluation: {'; '.join(different)}; name another folder, or "
+                    "remove it."
+                )
             self.results = before
 
     def source(self, source: Source) -> dict[str, Any]:
@@ -188,6 +196,24 @@ class _Book:
         """Write the file."""
         text = json.dumps(self.results, indent=1) + "\n"
         write_atomically(self._path, lambda temporary: _write(temporary, text))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the results of a file. Raises ValueError if it holds something else."""
+    try:
+        results = json.loads(path.read_text("utf-8"))
+        kinds: list[tuple[Any, Any]] = [(results[key], dict) for key in ("settings", "sources")]
+        kinds.append((results["classes"], list))
+        for entry in results["sources"].values():
+            kinds += [(entry["runs"], list), (entry["confusion"], list | None), (entry["retrieval"], dict | None)]
+        sound = all(isinstance(value, kind) for value, kind in kinds)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ValueError(
+            f"evaluate: {path} is damaged, or not what this version writes; name another folder, or remove the file."
+        )
+    return dict(results)
 
 
 def _write(path: Path, text: str) -> None:
@@ -295,14 +321,14 @@ def _accuracy(scores: Array, labels: Any, k: int, classes: Any) -> float:
 
 
 def _first_images(train: Any) -> Array:
-    """Return the first images of the stream."""
+    """Return the first images of the stream, however it cuts them into batches."""
     found, count = [], 0
     for images, _ in train:
         found.append(images)
         count += len(images)
         if count >= _BASELINE_IMAGES:
             break
-    return np.concatenate(found)
+    return np.concatenate(found)[:_BASELINE_IMAGES]
 
 
 def _bytes(sources: Sequence[Source], images: int) -> int:
