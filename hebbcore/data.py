@@ -283,16 +283,23 @@ def require_stored_order(function: str, name: str, stream: Any) -> None:
 
 
 def require_finite(function: str, name: str, array: Array) -> None:
-    """Raise ValueError if the array holds NaN or infinity; reads it in pieces of bounded size."""
+    """Raise ValueError if the array holds NaN or infinity."""
+    row = first_not_finite(array)
+    if row is not None:
+        raise ValueError(
+            f"{function}: {name} must be finite, but {name}[{row}] holds NaN or infinity; "
+            "clean the data, or pass check_finite=False if you mean it."
+        )
+
+
+def first_not_finite(array: Array) -> int | None:
+    """Return the first row with NaN or infinity, None if there is none; reads the array in pieces of bounded size."""
     if array.dtype.kind != "f":
-        return
+        return None
     xp, start = backend.namespace(array), 0
     for piece in _pieces(array):
         finite = xp.isfinite(piece)
         if not bool(finite.all()):
-            row = start + int(xp.argmin(finite.reshape(len(finite), -1).all(axis=1)))
-            raise ValueError(
-                f"{function}: {name} must be finite, but {name}[{row}] holds NaN or infinity; "
-                "clean the data, or pass check_finite=False if you mean it."
-            )
+            return start + int(xp.argmin(finite.reshape(len(finite), -1).all(axis=1)))
         start += len(piece)
+    return None

@@ -363,6 +363,36 @@ def test_labels_come_from_the_batches_of_a_stream_without_them(network, digits, 
         evaluate(network, *plain, tmp_path / "out")
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("kind", [loaders.ArrayStream, Pairs])
+@pytest.mark.parametrize(("split", "image"), [("train", 3), ("train", 299), ("test", 117)])
+def test_images_that_are_not_finite_are_said_before_any_work(
+    network, digits, tmp_path, split, image, kind, value, no_features
+):
+    images = {"train": digits[0][TRAIN].astype(np.float32), "test": digits[0][TEST].astype(np.float32)}
+    images[split][image:, 2, 2] = value
+    train, test = kind(images["train"], digits[1][TRAIN]), kind(images["test"], digits[1][TEST])
+    with pytest.raises(
+        ValueError, match=rf"evaluate: the images of {split} must be finite, but image {image} \(counted"
+    ):
+        evaluate(network, train, test, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bytes_are_not_read_before_their_features(network, digits, tmp_path):
+    class Counted(loaders.ArrayStream):
+        batches = 0
+
+        def __iter__(self):
+            for batch in super().__iter__():
+                self.batches += 1
+                yield batch
+
+    data = [Counted(digits[0][part], digits[1][part], 50) for part in (TRAIN, TEST)]
+    evaluate(network, *data, tmp_path, fractions=[1], baselines=[], queries=0)
+    assert [stream.batches for stream in data] == [1 + 6, 1 + 3]
+
+
 def test_repeated_fractions_count_once(network, digits, tmp_path):
     options = {"seeds": 2, "layers": ["bn2"], "baselines": [], "queries": 0}
     found = evaluate(network, *streams(digits), tmp_path, fractions=[0.5, 0.5, 1, 0.50, 1], **options)

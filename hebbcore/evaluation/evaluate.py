@@ -68,9 +68,10 @@ def evaluate(
     Returns {"settings", "classes", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1",
     "top5"}], "confusion", "retrieval"}}}, accuracies in percent. confusion counts the test images of each class (row)
     by the class they are taken for (column); classes are their names, or labels.
-    Raises ValueError or TypeError, before any feature is computed, for bad arguments, shuffled streams, streams whose
-    classes differ, test images of classes that train has not, fractions that are too few images to fit the readout to,
-    and a folder that holds another evaluation; BlockingIOError while another process evaluates into the folder.
+    Raises ValueError or TypeError, before any feature is computed, for bad arguments, shuffled streams, NaN and
+    infinity, streams whose classes differ, test images of classes that train has not, fractions that are too few images
+    to fit the readout to, and a folder that holds another evaluation; BlockingIOError while another process evaluates
+    into the folder.
     Source: the protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"

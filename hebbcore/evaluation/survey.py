@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore.data import first_not_finite
 from hebbcore.evaluation.batches import Labels, as_labels
 from hebbcore.evaluation.readouts import why_unfit
 from hebbcore.evaluation.splits import drawn, rows_of
@@ -28,10 +29,24 @@ def class_names(function: str, train: Any, test: Any) -> tuple[str, ...]:
 
 
 def labels_of(function: str, name: str, stream: Any) -> Labels:
-    """Return the labels (n,) of a stream: its `labels`, or what a pass over it yields."""
+    """Return the labels (n,) of a stream: its `labels`, or what a pass over it yields.
+
+    Images of integers need no pass. Raises ValueError for floating ones that hold NaN or infinity.
+    """
     labels: Any = getattr(stream, "labels", None)
-    if np.shape(labels) != (stream.images,):
-        parts = [classes for _, classes in stream]
+    known, parts, done = np.shape(labels) == (stream.images,), [], 0
+    for images, classes in stream:
+        if known and images.dtype.kind != "f":
+            break
+        row = first_not_finite(images)
+        if row is not None:
+            raise ValueError(
+                f"{function}: the images of {name} must be finite, but image {done + row} (counted from 0) holds NaN "
+                "or infinity; clean it."
+            )
+        parts.append(classes)
+        done += len(classes)
+    if not known:
         labels = np.concatenate(parts) if parts else []
     if not len(labels):
         raise ValueError(f"{function}: {name} gave no image; pass a stream that can be iterated again.")
