@@ -216,6 +216,25 @@ def test_other_batches_are_the_same_evaluation(network, digits, tmp_path, monkey
     assert again == whole
 
 
+@pytest.mark.parametrize("other", [True, False])
+def test_the_folder_of_a_run_gets_no_report(files, digits, tmp_path, capsys, monkeypatch, other):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    hebbcore.fit(hebbcore.Network([hebbcore.Conv(3, 3)]), digits[0][:20], run="a")
+    (tmp_path / "a" / "filters.png").write_bytes(b"mine")
+    before = sorted(tmp_path.rglob("*"))
+    arguments = command(files, "--out", f"{tmp_path}/a")
+    if not other:
+        arguments[1] = "a"
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == (
+        f"hebbcore: evaluate: {tmp_path}/a is the folder of a run, whose filters.png the report would replace; name "
+        f"another --out, such as {tmp_path}/a/report.\n"
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "a" / "filters.png").read_bytes() == b"mine"
+
+
 def test_other_pixels_are_another_evaluation(network, digits, tmp_path):
     loaders.write_shards(digits, tmp_path / "shards")
     whole = loaders.ShardStream(tmp_path / "shards", batch_size=50, subset=100)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hebbcore import plots
+from hebbcore import checkpoint, plots
 from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
@@ -67,6 +67,11 @@ def _names(text: str) -> list[str]:
 
 def _evaluate(options: argparse.Namespace) -> int:
     require_matplotlib()  # not after hours of work
+    if (options.out / checkpoint.FOLDER).is_dir():
+        raise ValueError(
+            f"evaluate: {options.out} is the folder of a run, whose filters.png the report would replace; name another "
+            f"--out, such as {options.out / 'report'}."
+        )
     network = load_network(options.network, options.previous, options.device)
     train, test = (
         network_stream(network, path, split, options.batch_size, options.image_size)
