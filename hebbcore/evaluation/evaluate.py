@@ -63,7 +63,7 @@ def evaluate(
         are averaged over a grid of as many cells as make no more. A layer whose channels alone are more keeps them.
     mirror: average the features, baselines' too, over each image and its mirror image, see Network.transform.
     queries: test images that are looked up in the training images, 0: none. memory: for features kept at a time; if
-        those of a single layer take more, a ridge readout is fitted to the stream instead.
+        those of a single layer take more, a ridge readout is fitted to the stream instead, unless the selection fits.
 
     Returns {"settings", "classes", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1",
     "top5"}], "confusion", "retrieval"}}}, accuracies in percent. confusion counts the test images of each class (row)
