@@ -22,7 +22,7 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 def add_shards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `shards` command to a command line."""
-    shards = commands.add_parser("shards", help="sets of images as HDF5 shards", description=__doc__)
+    shards = commands.add_parser("shards", description=__doc__)
     actions = shards.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     build = actions.add_parser(

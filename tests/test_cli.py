@@ -336,6 +336,15 @@ def test_an_interrupt_in_a_callback_is_not_lost(place, call, monkeypatch):
     assert sys.unraisablehook is hook
 
 
+def test_an_interrupt_while_a_command_is_imported(place, call, monkeypatch):
+    Path("slow_module.py").write_text("import signal\n\nsignal.raise_signal(signal.SIGINT)\n")
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setitem(cli.COMMANDS, "plot", ("slow_module", "plots"))
+    assert call("plot a", status=130) == ("", "hebbcore: interrupted\n")
+    with pytest.raises(KeyboardInterrupt):
+        main(["--debug", "plot", "a"])
+
+
 # Damage
 
 
@@ -564,6 +573,26 @@ def test_help_lists_every_command(capsys):
     for command in ("shards", "train", "extract", "plot"):
         assert re.search(rf"^    {command} +\w.+", text, re.MULTILINE), command
     assert len(cli.COMMANDS) == len(re.findall(r"^    \w+ +\w", text, re.MULTILINE))
+
+
+def test_help_imports_no_command():
+    """The commands' modules take seconds, in which an interrupt would find no handler."""
+    code = "import sys\nfrom hebbcore.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split("\n"))
+    assert "hebbcore.cli" in loaded
+    heavy = {
+        "loaders",
+        "h5py",
+        "PIL",
+        "sklearn",
+        "scipy",
+        "matplotlib",
+        "numba",
+        *(module for module, _ in cli.COMMANDS.values()),
+    }
+    assert not loaded & heavy
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 failed or something found wrong, 2 wrong usage, 128 + the
 """
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -11,30 +12,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Timer, main_thread
 
-from hebbcore.cli.evaluate import add_evaluate
-from hebbcore.cli.extract import add_extract
-from hebbcore.cli.plot import add_plot
-from hebbcore.cli.train import add_train
-from loaders.commands import add_shards
-
-COMMANDS = (add_shards, add_train, add_extract, add_evaluate, add_plot)
+COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
+    "shards": ("loaders.commands", "sets of images as HDF5 shards"),
+    "train": ("hebbcore.cli.train", "train a network from a configuration file"),
+    "extract": ("hebbcore.cli.extract", "write the features of images to an HDF5 file"),
+    "evaluate": ("hebbcore.cli.evaluate", "judge the features of a run by classifiers and retrieval"),
+    "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; arguments as in sys.argv[1:]. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="hebbcore", description="Hebbian learning on raw arrays.")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in COMMANDS:
-        add(commands)
-    options = parser.parse_args(arguments)
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in line
     try:
         with _no_interrupt_is_lost():
+            options = _parser(next((word for word in line if word != "--debug"), "")).parse_args(line)
             status: int = options.run(options)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as interrupt:
-        if options.debug:
+        if debug:
             raise
         text, number = interrupt.args if len(interrupt.args) == 2 else ("interrupted", signal.SIGINT)
         print(f"hebbcore: {text}", file=sys.stderr)
@@ -43,10 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if options.debug:
+        if debug:
             raise
         print(f"hebbcore: {_message(error)}", file=sys.stderr)
         return 1
+
+
+def _parser(named: str) -> argparse.ArgumentParser:
+    """Return the parser of a line that names a command; it knows of the other commands what they are for."""
+    parser = argparse.ArgumentParser(prog="hebbcore", description="Hebbian learning on raw arrays.", allow_abbrev=False)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, purpose) in COMMANDS.items():
+        if name == named:
+            getattr(importlib.import_module(module), f"add_{name}")(commands)
+        else:
+            commands.add_parser(name, help=purpose)
+    return parser
 
 
 @contextmanager

@@ -25,7 +25,6 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add the `extract` command to a command line."""
     extract = commands.add_parser(
         "extract",
-        help="write the features of images to an HDF5 file",
         description="Write a layer's output for each image to an HDF5 file (features, labels), in the order of the "
         "images. An interrupted extraction goes on when the same command is run again.",
     )

@@ -11,7 +11,6 @@ def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add the `plot` command to a command line."""
     plot = commands.add_parser(
         "plot",
-        help="draw the filters and curves of a run",
         description="Draw filters.png, what the first layer learned, and curves.png, how the training went (needs the "
         'extra "plot"), into the folder of the run.',
     )

@@ -22,7 +22,6 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     """Add the `train` command to a command line."""
     train = commands.add_parser(
         "train",
-        help="train a network from a configuration file",
         description="Train the network of a configuration file into a folder. An interrupted training goes on when the "
         "same command is run again. The folder gets checkpoints/, metrics.jsonl and config.json.",
     )
