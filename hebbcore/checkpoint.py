@@ -76,7 +76,7 @@ def find(function: str, path: Path, previous: bool = False) -> Path:
 
 def checkpoints(run: Path) -> list[Path]:
     """Return the checkpoints of a run, the oldest first."""
-    return sorted((run / FOLDER).glob(f"step-*{_SUFFIX}"))
+    return sorted(path for path in (run / FOLDER).glob(f"step-*{_SUFFIX}") if path.is_file())
 
 
 def checkpoint_path(run: Path, step: int) -> Path:

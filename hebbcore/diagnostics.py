@@ -123,13 +123,19 @@ def append(path: Path, record: Record) -> None:
 
 
 def lines(path: Path) -> list[Record]:
-    """Return the records of a file of JSON lines; none if it is missing. A line that a kill cut off is left out."""
+    """Return the records of a file of JSON lines; none if it is missing. A line that a kill cut off is left out.
+
+    Raises ValueError for a line that is something else.
+    """
     records = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except ValueError:
             continue
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            raise ValueError(f"{path}: line {number} is no record of a training; remove that line.")
+        records.append(record)
     return records
 
 

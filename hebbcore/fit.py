@@ -263,6 +263,11 @@ class _Fit:
             return
         path = checkpoint.find("fit", self.run, previous)
         header, arrays = checkpoint.read("fit", path)
+        if "position" not in header:
+            raise ValueError(
+                f"fit: {path} was written by hebbcore.save, and does not say how to go on with a training; "
+                "move it out of the run."
+            )
         self._plan(header["whitened"])
         mine = json.loads(checkpoint.as_json(self.header()))
         free = FREE | ({"epochs"} if self.settings.mode == "together" else set())

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.diagnostics import lines
+from hebbcore.diagnostics import Record, lines
 from hebbcore.fit import METRICS
 from hebbcore.network import Network
 
@@ -80,6 +80,9 @@ def save_curves(run: Path, path: Path) -> None:
     records = lines(run / METRICS)
     if not records:
         raise ValueError(f"plot: {run / METRICS} holds no metrics; train first.")
+    for record in records:
+        if not _is_whole(record):
+            raise ValueError(f"plot: {run / METRICS}: the record of step {record['step']} is damaged; remove its line.")
     names = list(dict.fromkeys(name for record in records for name in record["layers"]))
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes: Any = figure.subplots(2, 2)
@@ -93,3 +96,13 @@ def save_curves(run: Path, path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0, 1].legend()  # the norms are in every record; a change is measured every log_seconds only
     figure.savefig(path, dpi=120)
+
+
+def _is_whole(record: Record) -> bool:
+    """Return True for a record that has what the curves show."""
+    layers = record.get("layers")
+    return (
+        isinstance(record.get("images"), int)
+        and isinstance(layers, dict)
+        and all(isinstance(layer, dict) and all(key in layer for key, _, _ in CURVES) for layer in layers.values())
+    )

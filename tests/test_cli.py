@@ -370,6 +370,58 @@ def test_a_damaged_checkpoint_and_the_one_before(place, call, fails):
     np.testing.assert_array_equal(weights("a"), whole)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{}", "config: data is missing."),
+        ('{"data": {"path": "images.h5"}, "network": {"layers": []}, "training": {}, "x": 1}', "config: x is unknown."),
+        ("[1]", "config: a/config.json must hold a table, got [1]."),
+        ('{"seed": "\n"}', "config: a/config.json is not valid JSON: Invalid control character at:"),
+        ("\udcff", "config: a/config.json is not valid JSON: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_damaged_configuration_of_a_run(place, call, fails, text, reason):
+    call("train run.toml --out a")
+    stored = Path("a/config.json").read_bytes()
+    Path("a/config.json").write_bytes(text.encode(errors="surrogateescape"))
+    message = fails("train run.toml --out a")
+    assert message.startswith(f"train: a/config.json is no configuration of a run ({reason}")
+    assert message.endswith("restore it, or remove it and train writes it anew.")
+    Path("a/config.json").unlink()
+    call("train run.toml --out a")
+    assert Path("a/config.json").read_bytes() == stored
+
+
+@pytest.mark.parametrize("line", ['{"x": 1}', "5"])
+def test_a_foreign_line_among_the_metrics(place, call, fails, line):
+    call("train run.toml --out a")
+    before = Path("a/metrics.jsonl").read_text()
+    Path("a/metrics.jsonl").write_text(f"{before}{line}\n")
+    message = "a/metrics.jsonl: line 2 is no record of a training; remove that line."
+    assert fails("train run.toml --out a --set training.epochs=2") == message
+    assert call("plot a", status=1) == ("a/filters.png\n", f"hebbcore: {message}\n")
+    Path("a/metrics.jsonl").write_text(f'{before}{{"step": 9, "images": 2, "layers": {{"conv1": {{}}}}}}\n')
+    message = "plot: a/metrics.jsonl: the record of step 9 is damaged; remove its line."
+    assert call("plot a", status=1) == ("a/filters.png\n", f"hebbcore: {message}\n")
+    Path("a/metrics.jsonl").write_bytes(before.encode() + b'{"step": 5, "na\xc3')  # as a kill cuts it off
+    call("plot a")
+    call("train run.toml --out a --set training.epochs=2")
+
+
+def test_what_does_not_belong_among_the_checkpoints(place, call, fails):
+    call("train run.toml --out a")
+    Path("a/checkpoints/step-9999999999.h5").mkdir()
+    call("train run.toml --out a --set training.epochs=2")
+    call("extract a images.h5 f.h5")
+    foreign = Path("a/checkpoints/step-0000000009.h5")
+    hebbcore.save(foreign, hebbcore.load("a", device="cpu"))
+    message = fails("train run.toml --out a --set training.epochs=2")
+    assert message == (
+        f"fit: {foreign} was written by hebbcore.save, and does not say how to go on with a training; "
+        "move it out of the run."
+    )
+
+
 # extract
 
 

@@ -84,14 +84,23 @@ def _keep(run: Path, config: Config) -> str | None:
     """
     path, table, before = run / CONFIG, config.table(), None
     if path.exists() and checkpoint.checkpoints(run):
+        different = tables.differences(_fixed(table), _fixed(_stored(path).table()))
         before = path.read_text("utf-8")
-        different = tables.differences(_fixed(table), _fixed(json.loads(before)))
         if different:
             raise ValueError(
                 f"train: {run} is a run of another configuration: {'; '.join(different)}; name another --out."
             )
     _store(run, json.dumps(table, indent=2) + "\n")
     return before
+
+
+def _stored(path: Path) -> Config:
+    try:
+        return read_config(path)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"train: {path} is no configuration of a run ({error}); restore it, or remove it and train writes it anew."
+        ) from None
 
 
 def _fixed(table: dict[str, Any]) -> dict[str, Any]:
