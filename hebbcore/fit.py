@@ -33,6 +33,17 @@ METRICS = "metrics.jsonl"  # of a run
 FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite"}  # may change in a resume
 
 
+def may_change(training: dict[str, Any]) -> set[str]:
+    """Return which settings may change in a resume: epochs too, unless rates or finished layers depend on them."""
+    return FREE | ({"epochs"} if training["mode"] == "together" and training["schedule"] == "constant" else set())
+
+
+def listed(different: list[str]) -> str:
+    """Return tables.differences of two trainings as one text, which says why epochs may be among them."""
+    why = " (epochs may change in mode together with a constant schedule only: nothing learned depends on them there)"
+    return "; ".join(line + why if line.startswith("training.epochs ") else line for line in different)
+
+
 @dataclass(frozen=True)
 class Training:
     """The parameters of fit that decide how a network is trained; see fit."""
@@ -95,7 +106,8 @@ def fit(
     data: as for train_layer: an array, or a re-iterable of batches or (images, labels) pairs such as a ShardStream,
         whose own matter batch_size and shuffle then are. The next batch is read while the current one is learned. A
         stream is left where it was, so that the same call goes on with the training.
-    epochs: passes over the data (layer by layer: for each layer that learns).
+    epochs: passes over the data (layer by layer: for each layer that learns). A training together with the constant
+        schedule goes on with more of them; elsewhere what was learned depends on their number, and it must stay.
     learning_rate: of the layers that have none of their own.
     schedule: "constant"; "linear" or "cosine" (to 0 at the end); "epochs" (1 − epoch / epochs, once an epoch).
     mode: "together": all layers learn from one forward pass, each by its weights from before the step. "layerwise":
@@ -270,7 +282,7 @@ class _Fit:
             )
         self._plan(header["whitened"])
         mine = json.loads(checkpoint.as_json(self.header()))
-        free = FREE | ({"epochs"} if self.settings.mode == "together" else set())
+        free = may_change(mine["training"])
         for table in (mine, header):
             for key in ("position", "seconds", "versions"):
                 table.setdefault("kept", {})[key] = table.pop(key)
@@ -280,11 +292,17 @@ class _Fit:
         different = tables.differences(mine, header)
         if different:
             raise ValueError(
-                f"fit: {self.run} holds another training: {'; '.join(different)}. "
+                f"fit: {self.run} holds another training: {listed(different)}. "
                 "Train into another folder, or with the settings from there."
             )
+        at = _Position(**kept["position"])
+        if self.settings.epochs < (begun := at.epoch + bool(at.batch)):
+            raise ValueError(
+                f"fit: epochs is {self.settings.epochs}, but {self.run} has begun epoch {begun}; "
+                f"give at least {begun}, or train into another folder."
+            )
         checkpoint.restore_arrays(self.network, arrays)
-        self.at, self.elapsed = _Position(**kept["position"]), kept["seconds"]
+        self.at, self.elapsed = at, kept["seconds"]
         if self.at.phase == len(self.phases) and self.at.epoch < self.phases[-1].epochs:
             self.at.phase -= 1
         self._saved_step = self.at.step

@@ -113,14 +113,17 @@ def _known(function: str, name: str, kinds: dict[str, Any], thing: Any) -> str:
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
-    """Return "path: ours here, theirs there" of all values in which two tables differ."""
+    """Return "path: ours here, theirs there" of all values in which two tables differ.
+
+    Of lists of tables, one longer than the other, only the first tables that differ are compared.
+    """
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         keys = [*ours, *(key for key in theirs if key not in ours)]
         return [line for key in keys for line in differences(ours.get(key), theirs.get(key), _join(path, key))]
-    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        return [
-            line
-            for i, (a, b) in enumerate(zip(ours, theirs, strict=True))
-            for line in differences(a, b, f"{path}[{i}]")
-        ]
+    if isinstance(ours, list) and isinstance(theirs, list):
+        pairs = [differences(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=False))]
+        if len(ours) == len(theirs):
+            return [line for pair in pairs for line in pair]
+        if any(isinstance(part, Mapping) for part in ours + theirs):
+            return [f"{path} is {len(ours)} long here and {len(theirs)} there", *next(filter(None, pairs), [])]
     return [] if ours == theirs else [f"{path} is {ours!r} here and {theirs!r} there"]

@@ -350,6 +350,29 @@ def test_epochs_may_be_raised_together_only(tmp_path):
         hebbcore.fit(network(), images(), epochs=2, mode="layerwise", run=tmp_path / "layerwise")
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "epochs"])
+def test_epochs_that_rates_depend_on_stay(schedule, tmp_path):
+    options = {"schedule": schedule, "run": tmp_path}
+    hebbcore.fit(network(), images(), epochs=2, **options)
+    for epochs in (1, 4):
+        with pytest.raises(ValueError, match=rf"training\.epochs is {epochs} here and 2 there \(epochs may change in"):
+            hebbcore.fit(network(), images(), epochs=epochs, **options)
+
+
+def test_epochs_that_were_learned_are_not_unlearned(tmp_path):
+    def stop(record):
+        if record["step"] == 8:  # in the third epoch
+            raise KeyboardInterrupt
+
+    options = {"run": tmp_path, "batch_size": 4, "log_seconds": 0, "checkpoint_minutes": 1e-9}
+    with pytest.raises(KeyboardInterrupt):
+        hebbcore.fit(network(), images(), epochs=4, callback=stop, **options)
+    with pytest.raises(ValueError, match=r"epochs is 2, but .* has begun epoch 3; give at least 3"):
+        hebbcore.fit(network(), images(), epochs=2, **options)
+    expected = hebbcore.fit(network(), images(), epochs=3, batch_size=4)
+    assert_same(arrays(hebbcore.fit(network(), images(), epochs=3, **options)), arrays(expected))
+
+
 def test_two_processes_do_not_train_into_one_folder(tmp_path):
     tried = []
 

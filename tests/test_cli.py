@@ -174,6 +174,24 @@ def test_more_epochs_layer_by_layer_are_refused_and_change_nothing(place, call, 
     call(line)
 
 
+def test_the_configuration_is_what_the_weights_were_trained_with(place, call, fails):
+    for epochs in (2, 3):
+        call(f"train run.toml --out a --set training.epochs={epochs}")
+    before = Path("a/config.json").read_text()
+    message = fails("train run.toml --out a --set training.epochs=2")
+    assert message == "fit: epochs is 2, but a has begun epoch 3; give at least 3, or train into another folder."
+    assert Path("a/config.json").read_text() == before
+
+
+def test_more_epochs_of_a_schedule_to_the_end_are_refused(place, call, fails):
+    line = "train run.toml --out a --set training.schedule=linear"
+    call(line)
+    assert fails(f"{line} --set training.epochs=2") == (
+        "train: a is a run of another configuration: training.epochs is 2 here and 1 there (epochs may change in mode "
+        "together with a constant schedule only: nothing learned depends on them there); name another --out."
+    )
+
+
 def test_the_images_may_move_but_not_change(place, call, fails):
     call("train run.toml --out a")
     os.rename("images.h5", "moved.h5")

@@ -313,6 +313,16 @@ def test_differences_name_every_path():
     assert tables.differences(ours, ours) == []
 
 
+def test_of_lists_of_tables_the_first_difference_is_named():
+    pool, conv, dense = {"type": "pool"}, {"type": "conv", "units": 2}, {"type": "dense", "units": 3}
+    assert tables.differences({"layers": [pool, conv, pool]}, {"layers": [pool, dense]}) == [
+        "layers is 3 long here and 2 there",
+        "layers[1].type is 'conv' here and 'dense' there",
+        "layers[1].units is 2 here and 3 there",
+    ]
+    assert tables.differences([pool], [pool, conv], "layers") == ["layers is 1 long here and 2 there"]
+
+
 @pytest.mark.parametrize("rule", [kind() for kind in hebbcore.RULES.values()], ids=list(hebbcore.RULES))
 def test_rules_survive_their_table(rule):
     table = json.loads(json.dumps(tables.rule_table("save", rule)))

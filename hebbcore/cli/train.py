@@ -13,7 +13,7 @@ from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
 from hebbcore.diagnostics import Record
 from hebbcore.files import locked, write_atomically
-from hebbcore.fit import FREE, fit
+from hebbcore.fit import fit, listed, may_change
 
 CONFIG = "config.json"  # of a run
 
@@ -88,7 +88,7 @@ def _keep(run: Path, config: Config) -> str | None:
         before = path.read_text("utf-8")
         if different:
             raise ValueError(
-                f"train: {run} is a run of another configuration: {'; '.join(different)}; name another --out."
+                f"train: {run} is a run of another configuration: {listed(different)}; name another --out."
             )
     _store(run, json.dumps(table, indent=2) + "\n")
     return before
@@ -105,7 +105,7 @@ def _stored(path: Path) -> Config:
 
 def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     """Return what of a configuration may not change when a training goes on. Images may move: fit compares them."""
-    free = {*FREE, "epochs"} if table["training"]["mode"] == "together" else FREE
+    free = may_change(table["training"])
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}
     return {**table, "data": data, "training": training}
