@@ -19,7 +19,7 @@ from hebbcore.presets import PREPROCESS, PRESETS, preset
 class Data:
     """Where the images are and how they are cut.
 
-    path: a folder of shards, or an HDF5 file with <split>/images and <split>/labels. image_size: pixels, cut from the
+    path: a folder of shards, or an HDF5 file with <split>/images. image_size: pixels, cut from the
     centre; crop: "center" or "random" (resized and mirrored at random). subset: the first n of a shuffle, or a
     fraction of each class. The last three are for shards.
     """

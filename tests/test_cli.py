@@ -57,7 +57,9 @@ def place(tmp_path, monkeypatch):
             file[f"{split}/images"], file[f"{split}/labels"] = images, labels
             loaders.write_shards((images, labels), tmp_path / "shards" / split)
         file["alone"] = [1, 2]
-        file["half/images"] = np.zeros((2, 8, 8, 3), np.uint8)
+        for split in ("half", "short", "grouped"):
+            file[f"{split}/images"] = random.integers(0, 256, (2, 8, 8, 3), np.uint8)
+        file["short/labels"], file["grouped/labels/fine"] = [1], [1, 2]
     (tmp_path / "run.toml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -223,9 +225,14 @@ def test_a_folder_in_use_keeps_its_configuration(place, call, fails):
         ("data.path=gone.h5", "gone.h5 does not exist; give a folder of shards (hebbcore shards build), or an HDF5"),
         ("data.path=run.toml", "run.toml cannot be read as HDF5"),
         ("data.path=shards", "read_index: shards/index.json does not exist"),
-        ("data.split=val", "images.h5 must hold val/images and val/labels; it holds alone, half, test, train."),
-        ("data.split=alone", "images.h5 must hold alone/images and alone/labels; it holds"),
-        ("data.split=half", "images.h5 must hold half/images and half/labels; it holds"),
+        ("data.split=val", "images.h5 must hold val/images; it holds alone, grouped, half, short, test, train."),
+        ("data.split=alone", "images.h5 must hold alone/images; it holds"),
+        (
+            "data.split=short",
+            "images.h5: short/labels must hold 2 labels, one for each of short/images, or be left out",
+        ),
+        ("data.split=grouped", "images.h5: grouped/labels must hold 2 labels, one for each of grouped/images, or be"),
+        ("data.path=shards/train data.split=test", "config: data.split is for HDF5 files; shards/train is a folder"),
         ("data.image_size=8", "config: data.image_size is for shards; images.h5 is a file of arrays."),
         ("data.subset=5", "config: data.subset is for shards; images.h5 is a file of arrays."),
         ("data.path=shards/train data.subset=61", "ShardStream: subset must be an int between 1 and the number of"),
@@ -249,7 +256,7 @@ def test_errors_of_files_and_folders(place, fails):
     assert fails("train run.toml --out run.toml") == "File exists: run.toml"
     assert fails("train run.toml --out images.h5/a") == "Not a directory: images.h5/a"
     h5py.File("empty.h5", "w").close()
-    message = "empty.h5 must hold train/images and train/labels; it holds nothing."
+    message = "empty.h5 must hold train/images; it holds nothing."
     assert fails("train run.toml --out a --set data.path=empty.h5") == message
 
 
@@ -495,7 +502,12 @@ def test_extract_from_a_saved_network(place, call, fails):
         ("extract a gone f.h5", "gone does not exist; give a folder of shards (hebbcore shards build), or an HDF5"),
         ("extract a run.toml f.h5", "run.toml cannot be read as HDF5"),
         ("extract a shards f.h5", "read_index: shards/index.json does not exist"),
-        ("extract a images.h5 f.h5 --split val", "images.h5 must hold val/images and val/labels; it holds"),
+        ("extract a images.h5 f.h5 --split val", "images.h5 must hold val/images; it holds"),
+        ("extract a images.h5 f.h5 --split short", "images.h5: short/labels must hold 2 labels, one for each of"),
+        (
+            "extract a shards/test f.h5 --split test",
+            "--split is for HDF5 files; shards/test is a folder of shards, which",
+        ),
         ("extract a images.h5 f.h5 --image-size 8", "--image-size is for shards; images.h5 is a file of arrays."),
         ("extract a images.h5 f.h5 --layer conv2", "extract: layer must be one of 'conv1', 'pool1', 'bn1'; got"),
         ("extract a images.h5 f.h5 --layer bn1 --pool 4", "extract: pool must be at most the sides of bn1's output"),
@@ -508,6 +520,18 @@ def test_errors_of_extract(place, call, fails, line, message):
     call("train run.toml --out a")
     assert fails(line).startswith(message)
     assert not list(place.glob("f.h5*"))
+
+
+def test_images_without_labels(place, call, fails):
+    call("train run.toml --out a --set data.split=half")
+    call("extract a images.h5 f.h5 --split half")
+    with h5py.File("f.h5") as f, h5py.File("images.h5", "r+") as data:
+        expected = hebbcore.load("a", device="cpu").transform(data["half/images"][...])
+        np.testing.assert_array_equal(f["features"], expected)
+        np.testing.assert_array_equal(f["labels"], [-1, -1])
+        del data["test/labels"]
+    message = fails("evaluate a --train images.h5 --test images.h5 --out report")
+    assert message == "images.h5 holds test/images without test/labels, which are needed to evaluate."
 
 
 # plot

@@ -12,6 +12,8 @@ from hebbcore.cli.sources import labelled_stream
 from hebbcore.extract import DTYPES, extract_features
 from hebbcore.network import Network
 
+UNLABELLED = -1  # what stands for the labels of images that have none
+
 
 def load_network(path: Path, previous: bool = False, device: str = "auto") -> Network:
     """Return the network of a run or a file. Raises ValueError if the file holds a layer alone."""
@@ -25,14 +27,14 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add the `extract` command to a command line."""
     extract = commands.add_parser(
         "extract",
-        description="Write a layer's output for each image to an HDF5 file (features, labels), in the order of the "
-        "images. An interrupted extraction goes on when the same command is run again.",
+        description="Write a layer's output for each image to an HDF5 file (features; labels, -1 where there are "
+        "none), in the order of the images. An interrupted extraction goes on when the same command is run again.",
     )
     extract.add_argument("network", type=Path, metavar="run", help="folder of a run, or a file of hebbcore.save")
-    extract.add_argument("images", type=Path, help="folder of shards, or HDF5 file with SPLIT/images and SPLIT/labels")
+    extract.add_argument("images", type=Path, help="folder of shards, or HDF5 file with SPLIT/images")
     extract.add_argument("out", type=Path, help="HDF5 file to write")
     extract.add_argument("--layer", help="such as bn3 (default: the last)")
-    extract.add_argument("--split", default="test", help="of an HDF5 file (default: test)")
+    extract.add_argument("--split", help="of an HDF5 file (default: test)")
     extract.add_argument(
         "--image-size", type=int, help="cut this many central pixels (default: what the network takes)"
     )
@@ -45,18 +47,23 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     extract.set_defaults(run=_extract)
 
 
-def network_stream(network: Network, path: Path, split: str, batch_size: int, image_size: int | None) -> Any:
-    """Return labelled images of the size that the network takes, unless a size is given."""
+def network_stream(
+    network: Network, path: Path, split: str, batch_size: int, image_size: int | None, unlabelled: int | None = None
+) -> Any:
+    """Return labelled images of the size that the network takes, unless a size is given; see labelled_stream."""
     assert network.image_shape is not None
     if image_size is None and path.is_dir():
         height, width = network.image_shape[:2]
         image_size = height if height == width else None
-    return labelled_stream(path, split, batch_size, image_size)
+    return labelled_stream(path, split, batch_size, image_size, unlabelled)
 
 
 def _extract(options: argparse.Namespace) -> int:
     network = load_network(options.network, options.previous, options.device)
-    stream = network_stream(network, options.images, options.split, options.batch_size, options.image_size)
+    if options.images.is_dir() and options.split is not None:
+        raise ValueError(f"--split is for HDF5 files; {options.images} is a folder of shards, which is one split.")
+    split = options.split or "test"
+    stream = network_stream(network, options.images, split, options.batch_size, options.image_size, UNLABELLED)
     with tqdm(total=stream.images, unit="img", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
 
         def show(done: int) -> None:

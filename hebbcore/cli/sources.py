@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import loaders
 
 
@@ -16,7 +18,7 @@ def is_shards(path: Path) -> bool:
 
 
 def read_arrays(path: Path, split: str) -> tuple[Any, Any]:
-    """Return images and labels of <split> of an HDF5 file."""
+    """Return images and labels of <split> of an HDF5 file; None for labels that it does not have."""
     import h5py
 
     try:
@@ -26,16 +28,33 @@ def read_arrays(path: Path, split: str) -> tuple[Any, Any]:
             f"{path} cannot be read as HDF5 ({error}); give an HDF5 file, or a folder of shards (hebbcore shards)."
         ) from None
     with file:
-        if not all(isinstance(file.get(f"{split}/{name}"), h5py.Dataset) for name in ("images", "labels")):
-            held = ", ".join(file) or "nothing"
-            raise ValueError(f"{path} must hold {split}/images and {split}/labels; it holds {held}.")
-        return file[split]["images"][...], file[split]["labels"][...]
+        images, labels = (file.get(f"{split}/{name}") for name in ("images", "labels"))
+        if not isinstance(images, h5py.Dataset) or not images.shape:
+            raise ValueError(f"{path} must hold {split}/images; it holds {', '.join(file) or 'nothing'}.")
+        if labels is None:
+            return images[...], None
+        if not isinstance(labels, h5py.Dataset) or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"{path}: {split}/labels must hold {images.shape[0]} labels, one for each of {split}/images, or be "
+                f"left out; got {getattr(labels, 'shape', 'a group')}."
+            )
+        return images[...], labels[...]
 
 
-def labelled_stream(path: Path, split: str, batch_size: int, image_size: int | None) -> Any:
-    """Return batches of (images, labels) in order, with state() and restore(), of shards or an HDF5 file."""
+def labelled_stream(
+    path: Path, split: str, batch_size: int, image_size: int | None, unlabelled: int | None = None
+) -> Any:
+    """Return batches of (images, labels) in order, with state() and restore(), of shards or an HDF5 file.
+
+    unlabelled: the label of all images of a file without labels. Raises ValueError for such a file if it is None.
+    """
     if is_shards(path):
         return loaders.ShardStream(path, batch_size=batch_size, image_size=image_size)
     if image_size is not None:
         raise ValueError(f"--image-size is for shards; {path} is a file of arrays.")
-    return loaders.ArrayStream(*read_arrays(path, split), batch_size=batch_size)
+    images, labels = read_arrays(path, split)
+    if labels is None:
+        if unlabelled is None:
+            raise ValueError(f"{path} holds {split}/images without {split}/labels, which are needed to evaluate.")
+        labels = np.full(len(images), unlabelled)
+    return loaders.ArrayStream(images, labels, batch_size=batch_size)

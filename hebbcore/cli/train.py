@@ -65,6 +65,8 @@ def _open(config: Config) -> Any:
     data, training = config.data, config.training
     path = Path(data.path)
     if is_shards(path):
+        if data.split != "train":
+            raise ValueError(f"config: data.split is for HDF5 files; {path} is a folder of shards, which is one split.")
         random = data.crop == "random" and data.image_size is not None
         return loaders.ShardStream(
             path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
