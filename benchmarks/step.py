@@ -137,11 +137,12 @@ def main() -> None:
     parser.add_argument("--workspace", default="256 MiB")
     args = parser.parse_args()
     gemm.check_precision("step.py", args.precision, backend.resolve("step.py", args.device))
+    shapes = [shape for shape in SIX_LAYER + TEN_LAYER if args.layers in shape.name]
+    if not shapes:
+        parser.error(f"--layers {args.layers!r} is in no name: {', '.join(s.name for s in SIX_LAYER + TEN_LAYER)}")
     rows = []
     print(f"{'layer':16} {'rule':5} {'step ms':>9} {'gemms ms':>9} {'ratio':>6} {'numpy':>6} {'naive':>6} {'MiB':>6}")
-    for shape in SIX_LAYER + TEN_LAYER:
-        if args.layers not in shape.name:
-            continue
+    for shape in shapes:
         if args.batch:
             shape = shape._replace(batch=args.batch)
         for rule in ("hpca", "swta"):

@@ -52,6 +52,10 @@ def main() -> None:
                 parser.error("--images and --validate overlap")
         else:
             test_images, test_labels = (file[f"test/{key}"][...] for key in ("images", "labels"))
+    try:
+        labelled_subset(labels, 0.01, args.seed, "stratified")
+    except ValueError as error:
+        parser.error(f"--images {len(labels)} are too few, of which 1 % shall have labels: {error}")
     print(f"{len(images):,} images, {args.units} units of {args.kernel}×{args.kernel}, {args.cells}×{args.cells} cells")
     print(f"{'bank':<12}{'all labels':>12}{'1 %':>14}{'seconds':>9}")
     for bank in args.banks:

@@ -7,6 +7,7 @@ all that is needed: NumPy classifies by the nearest class mean, JAX by logistic 
 the features. JAX takes the array by DLPack, without a copy where it can.
 """
 
+import argparse
 import importlib.util
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ STEPS = 300  # of logistic regression
 
 def main() -> None:
     """Train, save, and use the features."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     with tempfile.TemporaryDirectory() as folder:

@@ -138,7 +138,10 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
         text = path.read_text("utf-8")
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
-        raise ValueError(f"config: {path} is not valid {path.suffix.lstrip('.').upper() or 'TOML'}: {error}.") from None
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise ValueError(
+            f"config: {path} is not valid {kind}: {error}; give a TOML file, or the config.json of a run."
+        ) from None
     if not isinstance(table, dict):
         raise TypeError(f"config: {path} must hold a table, got {table!r}.")
     for change in changes:
@@ -151,6 +154,8 @@ def config_of(table: Any) -> Config:
     if not isinstance(table, dict):
         raise TypeError(f"config: it must be a table, got {table!r}.")
     parts = dict(table)
+    if "seed" in parts:
+        checks.integer("config", "seed", parts["seed"], 0)  # before it becomes one of training's
     for name, kind in (("data", Data), ("network", Architecture), ("training", Training)):
         if name in parts:
             part = parts[name]

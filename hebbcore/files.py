@@ -21,7 +21,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OSError(error.errno or 0, f"cannot write: {error.strerror or error}", str(path)) from error
+            reason = os.strerror(error.errno) if error.errno else error  # HDF5's own words are about its insides
+            raise OSError(error.errno or 0, f"cannot write: {reason}", str(path)) from error
         raise
 
 

@@ -252,7 +252,9 @@ def test_errors_of_train(place, fails, changes, message, monkeypatch):
 def test_errors_of_files_and_folders(place, fails):
     assert fails("train gone.toml --out a") == "No such file or directory: gone.toml"
     assert fails("train shards --out a") == "Is a directory: shards"
-    assert fails("train images.h5 --out a").startswith("config: images.h5 is not valid H5")
+    message = fails("train images.h5 --out a")
+    assert message.startswith("config: images.h5 is not valid TOML: 'utf-8' codec can't decode")
+    assert message.endswith("; give a TOML file, or the config.json of a run.")
     assert fails("train run.toml --out run.toml") == "File exists: run.toml"
     assert fails("train run.toml --out images.h5/a") == "Not a directory: images.h5/a"
     h5py.File("empty.h5", "w").close()

@@ -45,6 +45,7 @@ WRONG = {  # text of the file: the whole message
     f"sed = 1\n{DATA}{PRESET}": "sed is unknown. Did you mean seed?",
     f"x = 1\n{DATA}{PRESET}": ("x is unknown. Known: data, network, training, seed, device, precision, workspace."),
     f"seed = -1\n{DATA}{PRESET}": "seed must be at least 0, got -1.",
+    f"seed = -1\n{DATA}{PRESET}[training]\nepochs = 2": "seed must be at least 0, got -1.",
     f"seed = 1.5\n{DATA}{PRESET}": "seed must be an integer, got 1.5.",
     f'device = "gpu"\n{DATA}{PRESET}': "device must be one of 'auto', 'cpu', 'cuda'; got 'gpu'. Did you mean 'cpu'?",
     f'precision = "float16"\n{DATA}{PRESET}': (

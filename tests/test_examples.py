@@ -13,10 +13,15 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+def run(name, *arguments):
+    """Run an example to its end."""
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
 def output_of(name, *arguments):
     """Return what an example prints."""
-    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = run(name, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -49,3 +54,22 @@ def test_every_bank_of_the_layer(cifar):
     _, _, *rows = output_of("cifar10_layer.py", cifar, *options, *banks).splitlines()
     assert [row.split()[0] for row in rows] == banks
     assert all(float(row.split()[1]) > 60 for row in rows)
+
+
+def test_too_few_images_are_refused_before_any_work(cifar):
+    done = run("cifar10_layer.py", cifar, "--images", 500)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: --images 500 are too few, of which 1 % shall have labels: labelled_subset: " in done.stderr
+
+
+@pytest.mark.parametrize("name", ["quickstart.py", "cifar10_layer.py", "other_libraries.py"])
+def test_help_runs_nothing(name):
+    text = output_of(name, "--help")
+    assert text.startswith(f"usage: {name}")
+    assert " %\n" not in text
+
+
+def test_a_benchmark_of_unknown_layers_is_refused():
+    done = run("../benchmarks/step.py", "--layers", "nope")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--layers 'nope' is in no name: 6-layer conv1, " in done.stderr
