@@ -18,7 +18,6 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the `evaluate` command to a command line."""
     command = commands.add_parser(
         "evaluate",
-        help="judge the features of a run by classifiers and retrieval",
         description="Fit a classifier to the features of each layer, and of baselines, with some of the labels; write "
         "a report (Markdown, HTML, JSON). An interrupted evaluation goes on when the same command is run again.",
     )
