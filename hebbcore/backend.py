@@ -1,7 +1,9 @@
 """Which library an array belongs to, which devices work, moves between host and device. The one file importing CuPy."""
 
+import contextlib
 import functools
 import sys
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -78,6 +80,21 @@ def cuda_status() -> tuple[bool, str]:
     except Exception as error:
         return False, f'numba.cuda cannot be imported ({error}); install the extra "cuda12" or "cuda13"'
     return True, f"{name}, {count} device(s), CuPy {cupy.__version__}"
+
+
+def here() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Return what brings another thread to the CUDA device and stream of this one; CuPy keeps both for each thread."""
+    if "cupy" not in sys.modules or not cuda_status()[0]:
+        return contextlib.nullcontext
+    cuda = module("cuda").cuda
+    device, stream = cuda.Device().id, cuda.get_current_stream()
+
+    @contextlib.contextmanager
+    def enter() -> Iterator[None]:
+        with cuda.Device(device), stream:
+            yield
+
+    return enter
 
 
 def devices() -> list[Device]:
