@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -62,7 +63,7 @@ def row_norms(matrix: Array, p: float = 2) -> Array:
 
 @functools.cache
 def cuda_status() -> tuple[bool, str]:
-    """Return whether CuPy can multiply matrices here, and what was found or why not. Probes once."""
+    """Return whether CuPy can multiply matrices here and Numba run a kernel, and what was found or why not. Once."""
     try:
         import cupy
     except Exception as error:
@@ -76,9 +77,14 @@ def cuda_status() -> tuple[bool, str]:
     except Exception as error:
         return False, f"CuPy {cupy.__version__} is installed but no GPU works: {type(error).__name__}: {error}"
     try:
-        from numba import cuda  # noqa: F401
+        kernels = importlib.import_module("hebbcore.kernels.cuda")  # which imports this module
+        if int(kernels.bfloat16(ones)[0, 0]) != 0x3F80:
+            return False, "a test kernel on the GPU gave a wrong result"
     except Exception as error:
-        return False, f'numba.cuda cannot be imported ({error}); install the extra "cuda12" or "cuda13"'
+        return False, (
+            f"CuPy works, but no kernel of Numba does: {type(error).__name__}: {error}; install hebbcore with the "
+            'extra "cuda12" or "cuda13", and leave NUMBA_ENABLE_CUDASIM unset'
+        )
     return True, f"{name}, {count} device(s), CuPy {cupy.__version__}"
 
 
