@@ -436,3 +436,14 @@ def test_cupy_arrays_give_what_numpy_arrays_give(rows, generator):
     if rows == 200:
         streamed, expected = (clone(expected).fit_stream([(x, labels)]) for x in (device[0], features))
         np.testing.assert_allclose(streamed.coef_.get(), expected.coef_, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_labels_of_cupy_features_may_be_text(generator):
+    cupy = pytest.importorskip("cupy")
+    features, labels = problem(generator, 200, classes=3)
+    names = np.array(["ant", "bee", "cow"])[labels]
+    expected = RidgeReadout().fit(features, names).predict(features)
+    for given in (names, names.tolist()):
+        fitted = RidgeReadout().fit(cupy.asarray(features), given)
+        np.testing.assert_array_equal(fitted.predict(cupy.asarray(features)), expected)
