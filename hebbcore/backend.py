@@ -129,12 +129,10 @@ def as_array(function: str, name: str, value: Any) -> Array:
     value: a NumPy or CuPy array, an object with __cuda_array_interface__, DLPack or __array__, or nested sequences of
     numbers. Raises TypeError for what does not become an array of numbers.
     """
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) or on_cuda(value):
         array = value
-    elif on_cuda(value):
-        return value
     elif hasattr(value, "__cuda_array_interface__"):
-        return module("cuda").asarray(value)
+        array = module("cuda").asarray(value)
     else:
         try:
             array = _host_or_dlpack(value)
@@ -142,8 +140,6 @@ def as_array(function: str, name: str, value: Any) -> Array:
             raise TypeError(
                 f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({error})."
             ) from error
-        if on_cuda(array):
-            return array
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({array.dtype}).")
     if isinstance(array, np.ma.MaskedArray):
