@@ -1,7 +1,10 @@
 """Which library an array belongs to, which devices work, moves between host and device. The one file importing CuPy."""
 
+import contextlib
 import functools
+import importlib
 import sys
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -60,7 +63,7 @@ def row_norms(matrix: Array, p: float = 2) -> Array:
 
 @functools.cache
 def cuda_status() -> tuple[bool, str]:
-    """Return whether CuPy can multiply matrices here, and what was found or why not. Probes once."""
+    """Return whether CuPy can multiply matrices here and Numba run a kernel, and what was found or why not. Once."""
     try:
         import cupy
     except Exception as error:
@@ -74,10 +77,30 @@ def cuda_status() -> tuple[bool, str]:
     except Exception as error:
         return False, f"CuPy {cupy.__version__} is installed but no GPU works: {type(error).__name__}: {error}"
     try:
-        from numba import cuda  # noqa: F401
+        kernels = importlib.import_module("hebbcore.kernels.cuda")  # which imports this module
+        if int(kernels.bfloat16(ones)[0, 0]) != 0x3F80:
+            return False, "a test kernel on the GPU gave a wrong result"
     except Exception as error:
-        return False, f'numba.cuda cannot be imported ({error}); install the extra "cuda12" or "cuda13"'
+        return False, (
+            f"CuPy works, but no kernel of Numba does: {type(error).__name__}: {error}; install hebbcore with the "
+            'extra "cuda12" or "cuda13", and leave NUMBA_ENABLE_CUDASIM unset'
+        )
     return True, f"{name}, {count} device(s), CuPy {cupy.__version__}"
+
+
+def here() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Return what brings another thread to the CUDA device and stream of this one; CuPy keeps both for each thread."""
+    if "cupy" not in sys.modules or not cuda_status()[0]:
+        return contextlib.nullcontext
+    cuda = module("cuda").cuda
+    device, stream = cuda.Device().id, cuda.get_current_stream()
+
+    @contextlib.contextmanager
+    def enter() -> Iterator[None]:
+        with cuda.Device(device), stream:
+            yield
+
+    return enter
 
 
 def devices() -> list[Device]:
@@ -106,12 +129,10 @@ def as_array(function: str, name: str, value: Any) -> Array:
     value: a NumPy or CuPy array, an object with __cuda_array_interface__, DLPack or __array__, or nested sequences of
     numbers. Raises TypeError for what does not become an array of numbers.
     """
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) or on_cuda(value):
         array = value
-    elif on_cuda(value):
-        return value
     elif hasattr(value, "__cuda_array_interface__"):
-        return module("cuda").asarray(value)
+        array = module("cuda").asarray(value)
     else:
         try:
             array = _host_or_dlpack(value)
@@ -119,8 +140,6 @@ def as_array(function: str, name: str, value: Any) -> Array:
             raise TypeError(
                 f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({error})."
             ) from error
-        if on_cuda(array):
-            return array
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({array.dtype}).")
     if isinstance(array, np.ma.MaskedArray):

@@ -254,11 +254,17 @@ def as_batches(
 
 
 def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Generator[Array, None, None]:
-    """Yield prepare(batch) of each batch, while a thread reads and prepares the next one."""
+    """Yield prepare(batch) of each batch, while a thread reads and prepares the next one.
+
+    The thread works on the caller's CUDA stream: on another, a batch could be used before it is there, and its memory
+    used again while it is still read.
+    """
+    place = backend.here()
 
     def fetch() -> Array | None:
-        batch = next(batches, None)
-        return None if batch is None else prepare(batch)
+        with place():
+            batch = next(batches, None)
+            return None if batch is None else prepare(batch)
 
     with ThreadPoolExecutor(1, "hebbcore-data") as pool:
         future = pool.submit(fetch)

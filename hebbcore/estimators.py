@@ -106,6 +106,11 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             shape = tuple(given[1:])
             X = X.reshape(len(X), -1)
         if backend.on_cuda(X):
+            X = backend.as_array(function, "X", X)
+            if X.ndim != 2:
+                raise ValueError(
+                    f"{function}: X must be (n, height, width, channels) or (n, features), got shape {X.shape}."
+                )
             if not reset and X.shape[1] != self.n_features_in_:
                 raise ValueError(
                     f"X has {X.shape[1]} features, but {function} is expecting {self.n_features_in_} features as input."
@@ -113,9 +118,9 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             self.n_features_in_ = X.shape[1]
         else:
             X = validate_data(self, X, reset=reset, dtype="numeric")
-            self._require_same_scale(X.dtype, reset)
-            if X.dtype not in (np.float64, np.float32, np.uint8):
-                X = X.astype(np.float64)
+        self._require_same_scale(X.dtype, reset)
+        if X.dtype not in (np.float64, np.float32, np.uint8):
+            X = X.astype(np.float64)
         if shape is None:
             return X
         if math.prod(shape) != X.shape[1]:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import threadpoolctl
 
+from hebbcore import backend
+
 T = TypeVar("T")
 
 _lock = threading.Lock()
@@ -73,10 +75,11 @@ def cuts(length: int, parts: int) -> list[tuple[int, int]]:
     return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
 
 
-def _busy(task: Callable[[], T]) -> T:
+def _busy(task: Callable[[], T], place: Callable[[], contextlib.AbstractContextManager[None]]) -> T:
     _thread.busy = True
     try:
-        return task()
+        with place():
+            return task()
     finally:
         _thread.busy = False
 
@@ -90,6 +93,7 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     with one_blas_thread():
         if len(tasks) == 1 or getattr(_thread, "busy", False):
             return [task() for task in tasks]
-        futures = [_pool(len(tasks)).submit(_busy, task) for task in tasks]
+        place = backend.here()
+        futures = [_pool(len(tasks)).submit(_busy, task, place) for task in tasks]
         wait(futures)
         return [future.result() for future in futures]

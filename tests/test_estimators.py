@@ -235,3 +235,27 @@ def test_cupy_in_cupy_out(digits):
     assert isinstance(features, cupy.ndarray)
     host = HebbianTransformer(**LAYER, whiten=True, activation="split", pool=2, device="cpu").fit(digits[0])
     np.testing.assert_allclose(cupy.asnumpy(features), host.transform(digits[0]), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float16])
+def test_cupy_numbers_are_read_as_numpys(dtype, generator):
+    cupy = pytest.importorskip("cupy")
+    rows = generator.integers(0, 9, (30, 5)).astype(dtype)
+    expected = HebbianTransformer(4, device="cpu", random_state=0).fit(rows).transform(rows)
+    transformer = HebbianTransformer(4, random_state=0).fit(cupy.asarray(rows))
+    for features in (transformer.transform(cupy.asarray(rows)), transformer.transform(rows)):
+        assert features.dtype == expected.dtype
+        np.testing.assert_allclose(cupy.asnumpy(features), expected, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_bad_cupy_arrays_are_refused(generator):
+    cupy = pytest.importorskip("cupy")
+    rows = cupy.asarray(generator.integers(0, 256, (30, 5)))
+    with pytest.raises(ValueError, match=r"X must be \(n, height, width, channels\) or \(n, features\)"):
+        HebbianTransformer(4).fit(rows[0])
+    with pytest.raises(TypeError, match="X must be an array of numbers"):
+        HebbianTransformer(4).fit(rows.astype(complex))
+    with pytest.raises(ValueError, match="give X in the dtype of fit"):
+        HebbianTransformer(4).fit(rows).transform(rows.astype(np.uint8))

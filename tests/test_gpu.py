@@ -272,6 +272,28 @@ def test_work_is_queued_on_cupys_current_stream(cupy, generator):
     close(delta, expected, "float64")
 
 
+def test_training_on_a_stream_of_ones_own(cupy, generator):
+    images = generator.integers(0, 256, (512, 24, 24, 3)).astype(np.uint8)
+
+    def trained(data):
+        layer = hebbcore.train_layer(data, 32, 5, rule="swta", epochs=2, batch_size=32, device="cuda")
+        network = Network([Conv(32, 5, "swta")], images.shape[1:], device="cuda")
+        hebbcore.fit(network, data, epochs=2, batch_size=32)
+        return layer, network["conv1"].weights.get()
+
+    layer, expected = trained(images)
+    cupy.cuda.Device().synchronize()
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        there = cupy.asarray(images)
+        results = [trained(data) for data in (images, there)]
+        features = layer.to_device("cpu").transform(there)  # by threads of the CPU
+        stream.synchronize()
+    for other, weights in results:
+        np.testing.assert_array_equal(weights, expected)
+        np.testing.assert_array_equal(other.weights.get(), layer.weights.get())
+    np.testing.assert_allclose(features.get(), layer.transform(images), rtol=0, atol=1e-4)
+
+
 def test_arrays_on_different_devices_are_refused(cupy):
     images, weights = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)
     for pair in ((cupy.asarray(images), weights), (images, cupy.asarray(weights))):

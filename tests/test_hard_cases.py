@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
-from hebbcore import backend, parallel, plan, update
+from hebbcore import backend, data, parallel, plan, update
 from hebbcore.kernels import cpu
 from hebbcore.patches import Geometry
 
@@ -203,6 +204,33 @@ def two(): return parallel.run([lambda: 1, lambda: 2])
 print(*parallel.run([two, two])[1])
 """
     assert in_a_process(code) == ["1", "2"]
+
+
+def test_other_threads_work_on_the_callers_cuda_device_and_stream(monkeypatch):
+    kept = threading.local()  # as CuPy keeps them
+
+    class Entered:
+        def __init__(self, kind, name=None):
+            self.kind, self.id = kind, name or getattr(kept, kind, None) or f"default {kind}"
+
+        def __enter__(self):
+            self.before = getattr(kept, self.kind, None)
+            setattr(kept, self.kind, self.id)
+
+        def __exit__(self, *error):
+            setattr(kept, self.kind, self.before)
+
+    def found(batch=None):
+        return kept.device, kept.stream
+
+    cuda = SimpleNamespace(Device=partial(Entered, "device"), get_current_stream=partial(Entered, "stream"))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(backend, "cuda_status", lambda: (True, ""))
+    expected = ("device 1", "stream 7")
+    with Entered("device", expected[0]), Entered("stream", expected[1]):
+        assert parallel.run([found, found]) == [expected] * 2
+        assert list(data.ahead(iter([1, 2, 3]), found)) == [expected] * 3
+    assert list(data.ahead(iter([1]), found)) == [("default device", "default stream")]
 
 
 def test_an_error_is_raised_after_all_tasks_ended():

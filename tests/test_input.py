@@ -1,12 +1,14 @@
 """What the public functions accept, and how they refuse the rest."""
 
 import itertools
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import hebbcore
-from hebbcore import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SoftHebb, train_layer, weight_update
+from hebbcore import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SoftHebb, backend, train_layer, weight_update
 
 IMAGES = np.random.default_rng(1).random((10, 6, 5, 3)).astype(np.float32)
 WEIGHTS = np.random.default_rng(2).normal(size=(4, 3, 2, 3)).astype(np.float32)
@@ -366,6 +368,22 @@ def test_cuda_that_does_not_work_says_why():
     refused(RuntimeError, ["train_layer: ", '"cuda"', why, "cpu"], train, device="cuda")
     refused(RuntimeError, ["to_device: ", why], hebbcore.to_device, IMAGES, "cuda")
     refused(RuntimeError, ["to_device: ", why], train().to_device, "cuda")
+
+
+@pytest.mark.parametrize(("bits", "why"), [(0x3F80, "Some GPU, 1 device(s)"), (0, "wrong result"), (None, "no NVVM")])
+def test_cuda_works_only_if_numba_runs_a_kernel(bits, why, monkeypatch):
+    def bfloat16(array):
+        if bits is None:
+            raise RuntimeError("no NVVM")
+        return np.full(array.shape, bits, np.uint16)
+
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDeviceProperties=lambda device: {"name": b"Some GPU"})
+    cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ones=np.ones, cuda=cuda, __version__="14", ndarray=()))
+    monkeypatch.setattr("hebbcore.kernels.cuda.bfloat16", bfloat16)
+    works, detail = backend.cuda_status.__wrapped__()
+    assert works is (bits == 0x3F80)
+    assert why in detail
 
 
 # Refused images, the same for all functions

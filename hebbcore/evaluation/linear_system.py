@@ -73,11 +73,11 @@ def _fill_upper(matrix: Array, minus: Array | None) -> None:
 
 
 def _solve_whole(matrix: Array, added: Array, right: Array, minus: Array | None) -> Array:
-    """Solve on CUDA, where CuPy has no Cholesky that works in place: by LU of a copy."""
+    """Solve on CUDA, where CuPy has no Cholesky that works in place: in a copy. Raises LinAlgError if that fails."""
+    from cupyx import errstate, lapack
+
     xp = backend.namespace(matrix)
-    whole = xp.tril(matrix)
-    whole += xp.tril(matrix, -1).T
-    if minus is not None:
-        whole -= xp.outer(minus, minus)
+    whole = matrix.copy() if minus is None else matrix - xp.outer(minus, minus)
     whole[xp.arange(len(whole)), xp.arange(len(whole))] += added
-    return xp.linalg.solve(whole, right)
+    with errstate(linalg="raise"):  # else cuSOLVER's failure goes unnoticed
+        return lapack.posv(whole, right)  # reads the lower triangle

@@ -163,7 +163,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def _checked(self, function: str, X: Any, y: Any, reset: bool, least: int) -> tuple[Array, Labels]:
         if y is not None and backend.on_cuda(X):
             features = self._checked_features(function, X, reset)
-            labels = column_or_1d(backend.to_device(y, "cpu"), warn=True)
+            labels = column_or_1d(backend.to_device(y, "cpu") if backend.on_cuda(y) else y, warn=True)
         else:
             features, labels = validate_data(self, X, y, reset=reset, dtype="numeric", ensure_min_samples=least)
         return features, as_labels(function, "labels", labels, len(features), "features")
