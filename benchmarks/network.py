@@ -91,18 +91,22 @@ def timed(function: Any, xp: Any) -> float:
 
 
 def peak_bytes(make: Any, x: Any, xp: Any) -> int:
-    """Return the most memory that a fresh network and its first step take."""
+    """Return the most memory that a fresh network takes during its first step."""
     gc.collect()
     if xp is np:
         tracemalloc.start()
-        train_step(make(), x)
+        network = make()
+        tracemalloc.reset_peak()
+        train_step(network, x)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return int(peak)
     pool = xp.get_default_memory_pool()
     pool.free_all_blocks()
     before = pool.total_bytes()
-    train_step(make(), x)
+    network = make()
+    pool.free_all_blocks()
+    train_step(network, x)
     return int(pool.total_bytes() - before)
 
 
