@@ -288,9 +288,9 @@ def test_training_on_a_stream_of_ones_own(cupy, generator):
         results = [trained(data) for data in (images, there)]
         features = layer.to_device("cpu").transform(there)  # by threads of the CPU
         stream.synchronize()
-    for other, weights in results:
-        np.testing.assert_array_equal(weights, expected)
-        np.testing.assert_array_equal(other.weights.get(), layer.weights.get())
+    for other, weights in results:  # cuBLAS promises the same bits on one stream only
+        np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(other.weights.get(), layer.weights.get(), rtol=0, atol=1e-4)
     np.testing.assert_allclose(features.get(), layer.transform(images), rtol=0, atol=1e-4)
 
 

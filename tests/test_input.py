@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import CUDA_STATUS
 
 import hebbcore
-from hebbcore import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SoftHebb, backend, train_layer, weight_update
+from hebbcore import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SoftHebb, train_layer, weight_update
 
 IMAGES = np.random.default_rng(1).random((10, 6, 5, 3)).astype(np.float32)
 WEIGHTS = np.random.default_rng(2).normal(size=(4, 3, 2, 3)).astype(np.float32)
@@ -381,7 +382,7 @@ def test_cuda_works_only_if_numba_runs_a_kernel(bits, why, monkeypatch):
     cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0))
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ones=np.ones, cuda=cuda, __version__="14", ndarray=()))
     monkeypatch.setattr("hebbcore.kernels.cuda.bfloat16", bfloat16)
-    works, detail = backend.cuda_status.__wrapped__()
+    works, detail = CUDA_STATUS.__wrapped__()
     assert works is (bits == 0x3F80)
     assert why in detail
 
