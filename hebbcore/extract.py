@@ -159,10 +159,17 @@ def _begin(
     import h5py
 
     if partial.exists() and note.exists():
-        before = json.loads(note.read_text("utf-8"))
-        if before["settings"] != settings:
+        try:
+            before = json.loads(note.read_text("utf-8"))
+            batch, done, theirs = int(before["batch"]), int(before["done"]), before["settings"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"{function}: {note} does not say how far {partial} got ({type(error).__name__}: {error}); remove both "
+                "to begin again."
+            ) from None
+        if theirs != settings:
             raise ValueError(f"{function}: {partial} is of another extraction; finish that one, or remove it.")
-        return before["batch"], before["done"]
+        return batch, done
     note.unlink(missing_ok=True)  # of another file: it must not speak for this one
     with h5py.File(partial, "w") as file:
         # early: all space is there from the beginning, so that the arrays can be mapped and no kill tears the file

@@ -109,8 +109,8 @@ def train_layer(
     seed: the same seed, data and device (and number of CPU threads) give the same bits.
     device: "cpu", "cuda", or "auto": CUDA when it works (see hebbcore.devices()); batches are moved to it.
     precision: "float32" or "float64"; on CUDA also "tf32" and "bf16", which only round the factors of the GEMMs.
-    workspace: bytes, or text like "256 MiB", of work memory beside the weights, ΔW and, for HPCA, a few arrays of
-        units × units; whatever the batch.
+    workspace: bytes, or text like "256 MiB", of work memory beside the weights, ΔW, 4 MiB a thread and, for
+        HPCA, an array of units × units a thread; whatever the batch.
     progress: show a bar with images per second and the time left. callback: called with a Step after each batch.
     check_finite: look for NaN and infinity in the data (arrays: before any work) and, each epoch, in the weights.
 

@@ -241,6 +241,14 @@ def test_other_settings_never_mix(network, data, stream, tmp_path, change):
         extract_features(other, images, tmp_path / "g.h5", **options)
 
 
+@pytest.mark.parametrize("text", ["", "[1, 2]", '{"batch": 1}', '{"batch": null, "done": 8, "settings": {}}'])
+def test_a_damaged_note_of_how_far_it_got_is_named(network, stream, tmp_path, text):
+    stop_after(network, stream, tmp_path / "f.h5", 2)
+    (tmp_path / "f.h5.progress").write_text(text)
+    with pytest.raises(ValueError, match=r"f\.h5\.progress does not say how far .*f\.h5\.partial got .*; remove both"):
+        extract_features(network, stream, tmp_path / "f.h5")
+
+
 def test_other_pixels_never_mix(network, data, tmp_path):
     loaders.write_shards(data, tmp_path / "shards", shard_bytes=4000)
     options = [{}, {"dtype": "float32"}, {"dtype": "float32", "normalize": "stored"}]

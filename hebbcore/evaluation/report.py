@@ -5,6 +5,7 @@ import html
 import io
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def write_report(folder: Path, results: dict[str, Any], title: str, filters: byt
     ):
         pictures[name] = text.encode()
     for name, data in pictures.items():
-        write_atomically(folder / name, lambda temporary, data=data: _write(temporary, data))  # type: ignore[misc]
+        write_atomically(folder / name, partial(_write, data=data))
         paths.append(folder / name)
     return paths
 
