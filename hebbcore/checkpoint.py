@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
     """
     if not isinstance(model, Network | HebbianLayer):
         raise TypeError(f"save: model must be a Network or a HebbianLayer, got {type(model).__name__}.")
-    write(Path(path), describe("save", model), arrays_of(model))
+    with model.lock if isinstance(model, Network) else nullcontext():  # not between the halves of a step
+        write(Path(path), describe("save", model), arrays_of(model))
 
 
 def load(
@@ -107,7 +109,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
     }
 
 
-def as_json(header: dict[str, Any]) -> str:
+def as_json(header: Any) -> str:
     """Return a header as JSON; NumPy's numbers, which rules and settings may be given, as plain ones."""
 
     def plain(value: Any) -> Any:

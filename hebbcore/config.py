@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore import backend, checks, gemm, tables
-from hebbcore.fit import Training
 from hebbcore.layers import WORKSPACE
 from hebbcore.network import Network
 from hebbcore.presets import PREPROCESS, PRESETS, preset
+from hebbcore.settings import LEARNING_RATE, Training
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,17 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
         ) from None
     if not isinstance(table, dict):
         raise TypeError(f"config: {path} must hold a table, got {table!r}.")
+    if path.suffix == ".json":
+        _forget_old_default(table.get("training"))
     for change in changes:
         _change(table, change)
     return config_of(table)
+
+
+def _forget_old_default(training: Any) -> None:
+    """Take the default learning rate out of a table of training that an older version wrote with all defaults."""
+    if isinstance(training, dict) and "rate_factor" not in training and training.get("learning_rate") == LEARNING_RATE:
+        training["learning_rate"] = None
 
 
 def config_of(table: Any) -> Config:

@@ -11,9 +11,11 @@ import loaders
 from hebbcore import checkpoint, tables
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
+from hebbcore.data import is_array
 from hebbcore.diagnostics import Record
 from hebbcore.files import locked, write_atomically
-from hebbcore.fit import fit, listed, may_change
+from hebbcore.fit import fit
+from hebbcore.settings import LEARNING_RATE, listed, may_change
 
 CONFIG = "config.json"  # of a run
 
@@ -45,6 +47,9 @@ def _train(options: argparse.Namespace) -> int:
     with locked(options.out, "training into"):
         before = _keep(options.out, config)
     settings = dataclasses.asdict(config.training)
+    if not is_array(data):
+        for key in ("batch_size", "shuffle", "seed"):  # the stream has them
+            del settings[key]
     terminal = sys.stderr.isatty()
     try:
         fit(
@@ -110,6 +115,8 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     free = may_change(table["training"])
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}
+    if training["learning_rate"] is None:
+        training["learning_rate"] = LEARNING_RATE  # what None means
     return {**table, "data": data, "training": training}
 
 
