@@ -126,7 +126,8 @@ def sgd_stream(
     codes, scaler = ClassCodes(function, classes), StandardScaler()
     features = None
     for rows, labels, weights in labelled_batches(function, batches, classes=classes):
-        scaler.partial_fit(backend.to_device(rows, "cpu"), sample_weight=_unless_ones(weights))
+        with np.errstate(invalid="ignore"):  # of a constant feature, whose weighted variance rounding makes negative
+            scaler.partial_fit(backend.to_device(rows, "cpu"), sample_weight=_unless_ones(weights))
         codes.encode(labels)
         features = rows.shape[1]
     names = codes.ordered()[0]

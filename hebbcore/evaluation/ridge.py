@@ -1,5 +1,6 @@
 """RidgeReadout: an exact ridge classifier for arrays and streams, its penalty chosen on held-out rows."""
 
+import copy
 import numbers
 import os
 import threading
@@ -53,13 +54,9 @@ def _holds_out(model: "RidgeReadout") -> bool:
     return True
 
 
-def _new_lock() -> None:
-    global _solving
-    _solving = threading.RLock()
-
-
-_new_lock()
-os.register_at_fork(after_in_child=_new_lock)  # another thread may have held it
+_solving = threading.Lock()  # a solution that threads ask for at once is computed once
+# the sums are changed while they are solved: a forked process must not find them so
+os.register_at_fork(before=_solving.acquire, after_in_parent=_solving.release, after_in_child=_solving.release)
 
 
 class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -195,7 +192,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         predicted: Labels = self.classes_[_winners(scores)]
         return predicted
 
-    @available_if(_holds_out)
+    @available_if(_holds_out)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class (n, classes), on the device of X: the softmax of scores times a factor.
 
@@ -203,7 +200,10 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         there must be several alphas to choose from; with a single one nothing is held out, and there is no such method.
         """
         scores = self.decision_function(X)
-        return probabilities(_of_classes(scores), self._solved().sharpness)
+        factor = self._solved().sharpness
+        if factor is None:
+            raise ValueError("RidgeReadout.predict_proba: it was fitted with a single alpha; fit it again.")
+        return probabilities(_of_classes(scores), factor)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on X, weighted if weights (n,) are given; rows without a label count for nothing."""
@@ -222,6 +222,13 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if not weights.any():
             raise ValueError(f"{function}: no row has a label, and a weight above 0.")
         return float(accuracy_score(labels[labelled], predicted[labelled], sample_weight=weights[labelled]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if state.get("_solution") is None and "_rows" in state:
+            with _solving:  # else a copy may be of sums that another thread is solving
+                state["_rows"] = copy.deepcopy(self._rows)
+        return state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -52,12 +52,12 @@ def labels_of(function: str, name: str, stream: Any) -> Labels:
         labels = np.concatenate(parts) if parts else []
     if not len(labels):
         raise ValueError(f"{function}: {name} gave no image; pass a stream that can be iterated again.")
-    labels = as_labels(function, f"the labels of {name}", labels, len(labels), name)
-    if labels.dtype.kind not in "biuf":
-        raise TypeError(f"{function}: the labels of {name} must be numbers of classes, got {labels.dtype}.")
-    if not has_label(labels).any():
-        raise ValueError(f"{function}: {name} has no image with a label: all {len(labels)} labels are below 0.")
-    return labels
+    found = as_labels(function, f"the labels of {name}", labels, len(labels), name)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"{function}: the labels of {name} must be numbers of classes, got {found.dtype}.")
+    if not has_label(found).any():
+        raise ValueError(f"{function}: {name} has no image with a label: all {len(found)} labels are below 0.")
+    return found
 
 
 def require_learned(function: str, labels: Labels, test_labels: Labels, names: tuple[str, ...]) -> None:
