@@ -19,6 +19,7 @@ from loaders.files import PARTIAL, locked, make_folder, write_text
 from loaders.format import (
     INDEX,
     REPORT,
+    UNLABELLED,
     VERSION,
     Index,
     Layout,
@@ -137,8 +138,9 @@ def write_shards(
 ) -> Index:
     """Write arrays as raw shards and return the index of the set.
 
-    data: (images, labels): images (n, H, W, C) or (n, H, W) uint8, labels (n,) integers >= 0. Images may be
-    anything that slices like an array, such as np.memmap; they are read a block at a time.
+    data: (images, labels): images (n, H, W, C) or (n, H, W) uint8, labels (n,) integers >= 0, -1 for an
+    image without one. Images may be anything that slices like an array, such as np.memmap; they are read a block at a
+    time.
     class_names: one for each label; None: "0", "1", … The rest is as in build_shards.
 
     Raises TypeError for other dtypes, ValueError for other shapes or labels without a name, OSError as build_shards.
@@ -269,11 +271,11 @@ def _finish(
     for number in range(count):
         path = folder / shard_name(number)
         table = read_table(path)
-        counts += np.bincount(table.labels, minlength=len(names))
+        counts += np.bincount(table.labels[table.labels != UNLABELLED], minlength=len(names))
         sums += table.sums
         skipped += [{"path": name, "reason": reason} for name, reason in table.skipped]
         entries.append(ShardEntry(path.name, len(table.labels), path.stat().st_size))
-    records = int(counts.sum())
+    records = sum(entry.records for entry in entries)
     report = {"images_in": records + len(skipped), "written": records, "skipped": skipped}
     write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
     if not records:

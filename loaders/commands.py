@@ -127,13 +127,14 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _facts(index: Index) -> list[tuple[str, Any]]:
-    counts = index.class_counts
+    counts, unlabelled = index.class_counts, index.records - sum(index.class_counts)
     size = sum(shard.bytes for shard in index.shards)
     return [
         ("images", f"{index.records}, {index.skipped} skipped"),
         ("layout", f"{index.layout} {index.image_shape or ''}".strip()),
         ("shards", f"{len(index.shards)}, {size / 2**20:.1f} MiB"),
-        ("classes", f"{len(counts)}, {min(counts)} to {max(counts)} images each"),
+        ("classes", f"{len(counts)}, {min(counts, default=0)} to {max(counts, default=0)} images each"),
+        *([("unlabelled", f"{unlabelled} images")] if unlabelled else []),
         ("mean", " ".join(f"{value:.4f}" for value in index.mean)),
         ("std", " ".join(f"{value:.4f}" for value in index.std)),
         ("source", ", ".join(f"{key} {value}" for key, value in index.source.items())),

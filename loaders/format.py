@@ -18,6 +18,7 @@ FORMAT = "image-shards"
 VERSION = 1
 INDEX = "index.json"
 REPORT = "report.json"
+UNLABELLED = -1  # the label of an image that has none
 
 Layout = Literal["packed", "raw"]
 Bytes = npt.NDArray[np.uint8]
@@ -79,7 +80,10 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Index:
-    """index.json: the whole set at a glance. Written last, so a folder with an index is complete."""
+    """index.json: the whole set at a glance. Written last, so a folder with an index is complete.
+
+    class_counts: of labelled images; records less their sum have no label.
+    """
 
     identity: str
     layout: Layout

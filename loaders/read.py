@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format import Bytes, Index, Ints, ShardTable, read_index, read_names, read_table, record_crc
+from loaders.format import UNLABELLED, Bytes, Index, Ints, ShardTable, read_index, read_names, read_table, record_crc
 
 IOV_MAX = 1024  # buffers a system call takes
 WINDOWS = 3
@@ -41,8 +41,8 @@ def checked_table(folder: Path, index: Index, number: int) -> ShardTable:
         raise ValueError(f"{path} belongs to another set than the index beside it; build the set again")
     if len(table.labels) != shard.records or table.shape != index.image_shape:
         raise ValueError(f"{path} does not hold what the index says; build the set again")
-    if len(table.labels) and not (table.labels.min() >= 0 and table.labels.max() < len(index.class_names)):
-        raise ValueError(f"{path} is damaged: it has a label outside 0…{len(index.class_names) - 1}")
+    if len(table.labels) and not (table.labels.min() >= UNLABELLED and table.labels.max() < len(index.class_names)):
+        raise ValueError(f"{path} is damaged: it has a label outside {UNLABELLED}…{len(index.class_names) - 1}")
     return table
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from loaders.format import Bytes, Ints
+from loaders.format import UNLABELLED, Bytes, Ints
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class ArraySource:
-    """Images that are arrays already: (n, H, W, C) uint8 images, (n,) integer labels, optionally n names."""
+    """Images that are arrays already: (n, H, W, C) uint8 images, (n,) labels as array_source's, optionally n names."""
 
     images: Bytes
     labels: Ints
@@ -107,7 +107,8 @@ def array_source(
     """Check arrays and make them a source.
 
     images: (n, H, W, C) or (n, H, W) uint8, n >= 1; anything that slices like an array, such as np.memmap.
-    labels: (n,) integers >= 0. class_names: one for each label; None: "0", "1", …
+    labels: (n,) integers >= 0, or UNLABELLED (-1) for an image without one. class_names: one for each label; None:
+    "0", "1", …
 
     Raises TypeError for other dtypes, ValueError for other shapes, and for labels without a class name.
     """
@@ -124,8 +125,8 @@ def array_source(
         raise TypeError(f"{caller}: labels must be integers, got {labels.dtype}")
     if labels.shape != (images.shape[0],):
         raise ValueError(f"{caller}: labels must be ({images.shape[0]},) like the images, got {labels.shape}")
-    if labels.min() < 0:
-        raise ValueError(f"{caller}: labels must be >= 0, got {labels.min()}")
+    if labels.min() < UNLABELLED:
+        raise ValueError(f"{caller}: labels must be >= 0, or {UNLABELLED} for an image without one, got {labels.min()}")
     if class_names is None:
         class_names = [str(label) for label in range(int(labels.max()) + 1)]
     if labels.max() >= len(class_names):

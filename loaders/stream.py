@@ -36,7 +36,8 @@ class ShardStream:
     transform: CenterCrop or RandomResizedCrop. Its random numbers depend on seed, epoch and record only.
     shuffle: another order each epoch, the same for the same seed and epoch. Blocks of half a megabyte are read in a
     random order over the whole set, and records are shuffled within shuffle_buffer bytes (of memory, in all).
-    subset: an int takes the first n records of a shuffle by subset_seed, a float that fraction of every class.
+    subset: an int takes the first n records of a shuffle by subset_seed, a float that fraction of every class, and of
+    the images without a label.
     part: (rank, world): this process's share; the shares of one epoch have no overlap and leave nothing out.
     dtype: "uint8", or "float32" for pixels / 255. normalize (float32 only): (mean, std) per channel in units of 255,
     or "stored" for those in the index; pixels become (pixels / 255 - mean) / std.
@@ -44,7 +45,8 @@ class ShardStream:
     threads: that decode; None: one for each core. prefetch: batches prepared ahead. Neither changes what comes out.
     on_error: "raise" stops at a damaged record, "skip" leaves it out of its batch and adds it to `skipped`.
 
-    Batches: images (n, H, W, C) uint8 or float32, labels (n,) int64. len() is the number of batches of an epoch.
+    Batches: images (n, H, W, C) uint8 or float32, labels (n,) int64, -1 for an image without one.
+    len() is the number of batches of an epoch.
     Batches are the consumer's to keep or change. One of shuffled raw images is a part of the shuffle's memory.
     Leaving a loop early stops its threads, at the latest when the iterator is collected; `with` or close() do it now.
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Every module of the package: each may import only from the ones before it. A package comes where its __init__ belongs.
 ORDER = [
     "hebbcore.checks",
+    "hebbcore.texts",
     "hebbcore.backend",
     "hebbcore.parallel",
     "hebbcore.kernels",  # picks a kernel module at run time
@@ -61,6 +62,7 @@ ORDER = [
     "hebbcore.evaluation.linear_system",
     "hebbcore.evaluation.sums",
     "hebbcore.evaluation.holdout",
+    "hebbcore.evaluation.calibration",
     "hebbcore.evaluation.ridge_systems",
     "hebbcore.evaluation.ridge_rows",
     "hebbcore.evaluation.ridge",
@@ -71,6 +73,8 @@ ORDER = [
     "hebbcore.evaluation.baselines",
     "hebbcore.evaluation.sources",
     "hebbcore.evaluation.survey",
+    "hebbcore.evaluation.passes",
+    "hebbcore.evaluation.book",
     "hebbcore.evaluation.evaluate",
     "hebbcore.evaluation.report",
     "hebbcore.evaluation",

@@ -415,7 +415,7 @@ def test_grey_and_mapped_arrays(tmp_path):
         (np.zeros((0, 4, 4, 3), np.uint8), [], ValueError, "empty axis"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0.5, 1], TypeError, "integers"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0], ValueError, r"\(2,\)"),
-        (np.zeros((2, 4, 4, 3), np.uint8), [0, -1], ValueError, ">= 0"),
+        (np.zeros((2, 4, 4, 3), np.uint8), [0, -2], ValueError, ">= 0"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, images, labels, error, message):
