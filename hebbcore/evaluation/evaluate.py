@@ -20,7 +20,7 @@ from hebbcore.evaluation.ridge import RidgeReadout
 from hebbcore.evaluation.sources import BASELINES, OneSource, Source, baseline, collect
 from hebbcore.evaluation.splits import FRACTIONS, drawn, rows_of
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
-from hebbcore.files import locked, write_atomically
+from hebbcore.files import locked, write_text
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 
@@ -195,8 +195,7 @@ class _Book:
 
     def save(self) -> None:
         """Write the file."""
-        text = json.dumps(self.results, indent=1) + "\n"
-        write_atomically(self._path, lambda temporary: _write(temporary, text))
+        write_text(self._path, json.dumps(self.results, indent=1) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -215,10 +214,6 @@ def _read(path: Path) -> dict[str, Any]:
             f"evaluate: {path} is damaged, or not what this version writes; name another folder, or remove the file."
         )
     return dict(results)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
 
 
 def _from_arrays(

@@ -5,12 +5,11 @@ import html
 import io
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hebbcore.evaluation.metrics import mean_interval
-from hebbcore.files import write_atomically
+from hebbcore.files import write_bytes
 
 Table = list[list[str]]  # its first row is the head
 
@@ -48,7 +47,7 @@ def write_report(folder: Path, results: dict[str, Any], title: str, filters: byt
     ):
         pictures[name] = text.encode()
     for name, data in pictures.items():
-        write_atomically(folder / name, partial(_write, data=data))
+        write_bytes(folder / name, data)
         paths.append(folder / name)
     return paths
 
@@ -61,10 +60,6 @@ def require_matplotlib() -> None:
         raise ModuleNotFoundError(
             'evaluate: the report needs Matplotlib; install hebbcore with the extra "plot".'
         ) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def accuracy_table(results: dict[str, Any], key: str) -> Table:
