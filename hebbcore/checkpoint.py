@@ -20,7 +20,6 @@ VERSION = 1  # of the format
 FOLDER = "checkpoints"  # of a run
 _SUFFIX = ".h5"
 _MOST_SIDES = 2**22  # of all images between the layers, in pixels: tables of pooling windows grow with them
-_MOST_CHANNELS = 2**40
 
 # The parameters that layers and rules had from the first, all of which count in digest_of
 _FIRST_FIELDS = {
@@ -57,12 +56,12 @@ def load(
     place = backend.resolve("load", device)
     file = find("load", Path(path), previous)
     header, arrays = read("load", file)
-    with _naming(f"load: {file} does not hold a network or layer of this version"):
+    with naming(f"load: {file} does not hold a network or layer of this version"):
         return restore("load", header, arrays, place, workspace)
 
 
 @contextlib.contextmanager
-def _naming(refusal: str) -> Iterator[None]:
+def naming(refusal: str) -> Iterator[None]:
     """Turn what is wrong with the contents of a file into a ValueError that names it."""
     try:
         yield
@@ -186,8 +185,6 @@ def _require_arrays(network: Network, image_shape: Any, arrays: dict[str, Array]
     shapes = network.shapes_for(image_shape)
     if sum(sum(shape[:2]) for shape in shapes if len(shape) == 3) > _MOST_SIDES:
         raise ValueError(f"its images are said to have more than {_MOST_SIDES} pixels a side in all.")
-    if max(shape[-1] for shape in shapes) > _MOST_CHANNELS:
-        raise ValueError("its images are said to have more channels than memory has bytes.")
     mine = _by_layer(arrays)
     for name, layer, shape in zip(network.names, network.layers, shapes, strict=False):
         own = mine.get(name, {})
@@ -213,7 +210,8 @@ def _precision(precision: str, device: str) -> str:
 
 
 def restore_arrays(network: Network, arrays: dict[str, Array]) -> None:
-    """Give the layers of a built network the arrays of a checkpoint."""
+    """Give the layers of a built network the arrays of a checkpoint. Raises ValueError if they are of another."""
+    _require_arrays(network, network.image_shape, arrays)
     mine = _by_layer(arrays)
     for name, layer in zip(network.names, network.layers, strict=True):
         own = mine.get(name, {})

@@ -1,10 +1,11 @@
-"""Writing files so that a kill or a full disk leaves either the old file or the new one; and reading JSON."""
+"""Writing files so that a kill or a full disk leaves either the old file or the new one; and reading JSON and TOML."""
 
 import contextlib
 import errno
 import fcntl
 import json
 import os
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,18 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text, parse_int=_integer)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what TOML says. Raises ValueError as parse_json."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        raise ValueError("it holds an integer of too many digits") from None
 
 
 def _integer(digits: str) -> int:

@@ -12,6 +12,7 @@ from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.base import as_4d
 from hebbcore.patches import as_images, convert
 
+_MOST_NUMBERS = 2**48  # of a layer's output for an image
 _PREFIXES = {"Dense": "fc", "BatchNorm": "bn"}  # else the class in lower case
 
 
@@ -86,6 +87,8 @@ class Network:
                 shapes.append(layer.output_shape(shapes[-1]))
             except ValueError as error:
                 raise ValueError(f"Network: {error}") from None
+            if math.prod(shapes[-1]) > _MOST_NUMBERS:
+                raise ValueError(f"Network: {layer.name}'s output is too large for any memory; use less of its units.")
         return shapes
 
     def __getstate__(self) -> dict[str, Any]:
