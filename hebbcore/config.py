@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore import backend, checks, gemm, tables
+from hebbcore.files import parse_json, parse_toml
 from hebbcore.layers import WORKSPACE
 from hebbcore.network import Network
 from hebbcore.presets import PREPROCESS, PRESETS, preset
@@ -136,7 +137,7 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
     """
     try:
         text = path.read_text("utf-8")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        table = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except ValueError as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise ValueError(
@@ -188,7 +189,7 @@ def _change(table: dict[str, Any], change: str) -> None:
     key, equals, value = change.partition("=")
     names = key.strip().split(".")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"] if equals else None
+        parsed = parse_toml(f"value = {value}")["value"] if equals else None
     except tomllib.TOMLDecodeError:
         parsed = value.strip()  # a word needs no quotes here
     if not equals or not all(names):

@@ -178,6 +178,21 @@ class _Position:
     step: int = 0
     images: int = 0
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            checks.integer("_Position", field.name, getattr(self, field.name), 0)
+
+
+def _position_of(header: dict[str, Any], layers: int) -> _Position:
+    """Return where the training of a checkpoint was. Raises ValueError, TypeError or KeyError if it does not say so."""
+    if any(checks.integer("fit", "whitened", place, 0) >= layers for place in header["whitened"]):
+        raise ValueError("whitened names layers that are not there.")
+    checks.real("fit", "seconds", header["seconds"])
+    for key in ("training", "data", "versions"):
+        if not isinstance(header[key], dict):
+            raise TypeError(f"{key} must be a table, got {header[key]!r}.")
+    return tables.build(_Position, header["position"], "position", "fit")
+
 
 class _Fit:
     """A training under way."""
@@ -258,6 +273,8 @@ class _Fit:
                 f"fit: {path} was written by hebbcore.save, and does not say how to go on with a training; "
                 "move it out of the run."
             )
+        with checkpoint.naming(f"fit: {path} does not hold a training of this version"):
+            at = _position_of(header, len(self.network))
         self._plan(header["whitened"])
         mine = json.loads(checkpoint.as_json(self.header()))
         free = may_change(mine["training"])
@@ -276,13 +293,15 @@ class _Fit:
                 f"fit: {self.run} holds another training: {listed(different)}. "
                 "Train into another folder, or with the settings from there."
             )
-        at = _Position(**kept["position"])
+        if at.phase > len(self.phases):
+            raise ValueError(f"fit: {path} is of a training with more phases; train into another folder.")
         if self.settings.epochs < (begun := at.epoch + bool(at.batch)):
             raise ValueError(
                 f"fit: epochs is {self.settings.epochs}, but {self.run} has begun epoch {begun}; "
                 f"give at least {begun}, or train into another folder."
             )
-        checkpoint.restore_arrays(self.network, arrays)
+        with checkpoint.naming(f"fit: {path} does not hold this network"):
+            checkpoint.restore_arrays(self.network, arrays)
         self.at, self.elapsed, self._rates = at, kept["seconds"], kept["rates"]
         if self.at.phase == len(self.phases) and self.at.epoch < self.phases[-1].epochs:
             self.at.phase -= 1

@@ -14,6 +14,7 @@ from hebbcore.layers.base import as_4d
 from hebbcore.parallel import ForkedLock
 from hebbcore.patches import as_images, convert
 
+_MOST_NUMBERS = 2**48  # of a layer's output for an image
 _PREFIXES = {"Dense": "fc", "BatchNorm": "bn"}  # else the class in lower case
 
 
@@ -68,24 +69,36 @@ class Network:
         if image_shape is not None:
             self.build(image_shape)
 
-    def build(self, image_shape: Sequence[int]) -> None:
-        """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any."""
+    def build(self, image_shape: Sequence[int], *, draw: bool = True) -> None:
+        """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any.
+
+        draw: False leaves the learners without weights, which must be restored before any use.
+        """
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
         for learner in self.learners.values():
             if learner.weights is not None:
                 raise ValueError(f"Network: {learner.name} has weights of another network; make new layers for each.")
-        shape = _image_shape("Network", image_shape)
-        shapes = [shape]
+        shapes = self.shapes_for(image_shape)
+        generators = np.random.default_rng(self.seed).spawn(len(self.layers))
+        for layer, given, generator in zip(self.layers, shapes, generators, strict=False):
+            if isinstance(layer, Learner) and not draw:
+                layer.place(self.site, given)
+            else:
+                layer.build(self.site, given, generator)
+        self.image_shape, self.shapes = shapes[0], shapes[1:]
+
+    def shapes_for(self, image_shape: Sequence[int]) -> list[Shape]:
+        """Return the shapes of an image and of each layer's output. Raises ValueError if a layer does not fit."""
+        shapes = [_image_shape("Network", image_shape)]
         for layer in self.layers:
             try:
                 shapes.append(layer.output_shape(shapes[-1]))
             except ValueError as error:
                 raise ValueError(f"Network: {error}") from None
-        generators = np.random.default_rng(self.seed).spawn(len(self.layers))
-        for layer, given, generator in zip(self.layers, shapes, generators, strict=False):
-            layer.build(self.site, given, generator)
-        self.image_shape, self.shapes = shape, shapes[1:]
+            if math.prod(shapes[-1]) > _MOST_NUMBERS:
+                raise ValueError(f"Network: {layer.name}'s output is too large for any memory; use less of its units.")
+        return shapes
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_buffers": [None, None], "_last": (None, None), "_trained_by": None}
@@ -310,21 +323,21 @@ def _image_shape(function: str, value: Sequence[int]) -> Shape:
 
 def _name(function: str, layers: Sequence[Layer]) -> list[str]:
     """Give the layers without a name one, and return all names."""
-    taken = [layer.name for layer in layers if layer.name]
-    for name in taken:
+    taken: set[str] = set()
+    for name in (layer.name for layer in layers if layer.name):
         if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
             raise ValueError(f"{function}: a layer's name must be letters, digits, - and _, got {name!r}.")
-        if taken.count(name) > 1:
+        if name in taken:
             raise ValueError(f"{function}: two layers are named {name!r}; names must differ.")
-    names: list[str] = []
+        taken.add(name)
     learners = 0
     for layer in layers:
         learners += isinstance(layer, Learner)
         kind = type(layer).__name__
         prefix, number = _PREFIXES.get(kind, kind.lower()), max(1, learners)
         while not layer.name:
-            if f"{prefix}{number}" not in names and f"{prefix}{number}" not in taken:
+            if f"{prefix}{number}" not in taken:
                 layer.name = f"{prefix}{number}"
+                taken.add(layer.name)
             number += 1
-        names.append(layer.name)
-    return names
+    return [layer.name for layer in layers]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore.diagnostics import Record, lines
+from hebbcore.files import write_bytes
 from hebbcore.fit import METRICS
 from hebbcore.network import Network
 
@@ -20,7 +21,7 @@ CURVES = (
 
 def save_filters(weights: Any, path: Path) -> None:
     """Draw filters (units, height, width, 1 or 3) as a grid of images, each stretched to its own range."""
-    path.write_bytes(filters_png(weights))
+    write_bytes(path, filters_png(weights))
 
 
 def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
@@ -95,7 +96,9 @@ def save_curves(run: Path, path: Path) -> None:
         axis.set(title=title, xlabel="images", yscale=scale)
         axis.grid(alpha=0.3)
     axes[0, 1].legend()  # the norms are in every record; a change is measured every log_seconds only
-    figure.savefig(path, dpi=120)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=120, format="png")
+    write_bytes(path, file.getvalue())
 
 
 def _is_whole(record: Record) -> bool:

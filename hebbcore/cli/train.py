@@ -13,7 +13,7 @@ from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
 from hebbcore.data import is_array
 from hebbcore.diagnostics import Record
-from hebbcore.files import locked, write_atomically
+from hebbcore.files import locked, write_text
 from hebbcore.fit import fit
 from hebbcore.settings import LEARNING_RATE, listed, may_change
 
@@ -58,7 +58,7 @@ def _train(options: argparse.Namespace) -> int:
         )  # fmt: skip
     except ValueError:  # such as other images than the run's
         if before is not None:
-            _store(options.out, before)
+            write_text(options.out / CONFIG, before)
         raise
     print(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network")
     print(network.summary())
@@ -97,7 +97,7 @@ def _keep(run: Path, config: Config) -> str | None:
             raise ValueError(
                 f"train: {run} is a run of another configuration: {listed(different)}; name another --out."
             )
-    _store(run, json.dumps(table, indent=2) + "\n")
+    write_text(run / CONFIG, json.dumps(table, indent=2) + "\n")
     return before
 
 
@@ -118,13 +118,6 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     if training["learning_rate"] is None:
         training["learning_rate"] = LEARNING_RATE  # what None means
     return {**table, "data": data, "training": training}
-
-
-def _store(run: Path, text: str) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, "utf-8")
-
-    write_atomically(run / CONFIG, write)
 
 
 def _print(record: Record) -> None:

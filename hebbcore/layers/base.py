@@ -89,6 +89,13 @@ class Layer:
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Make the layer's arrays for inputs of this shape."""
 
+    def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
+        """Return shape and dtype of what `arrays` must hold for inputs of this shape, before any is made.
+
+        observed: in the middle of a pass of observations. Arrays that are not named are not checked.
+        """
+        return {}
+
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """out (n, H', W', C') ← the layer's output for x; for layers in place out is x."""
         raise NotImplementedError

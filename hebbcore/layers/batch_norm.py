@@ -96,6 +96,12 @@ class BatchNorm(Layer):
             arrays |= {"observed_count": np.array([count]), "observed_mean": mean, "observed_squares": squares}
         return arrays
 
+    def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
+        """See Layer."""
+        each = (shape[-1:], np.dtype(np.float64))
+        seen = {"observed_count": ((1,), np.dtype(np.int64)), "observed_mean": each, "observed_squares": each}
+        return {"mean": each, "variance": each, **(seen if observed else {})}
+
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
         self.mean, self.variance = arrays["mean"], arrays["variance"]

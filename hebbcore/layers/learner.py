@@ -60,10 +60,14 @@ class Learner(Layer):
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Draw the weights by the rule."""
         assert isinstance(self.rule, Rule)
-        self._site, self._sizes = site, self._geometry(shape)
+        self.place(site, shape)
         full = self._weights_shape(shape)
         drawn = self.rule.initial_weights(generator, self.units, math.prod(full[1:])).reshape(full)
         self._use(backend.to_device(drawn.astype(site.dtype), site.device))
+
+    def place(self, site: Site, shape: Shape) -> None:
+        """Be made for inputs of this shape, all but the weights, which restore then brings."""
+        self._site, self._sizes = site, self._geometry(shape)
 
     def _use(self, weights: Array) -> None:
         self.__dict__["weights"] = weights
@@ -120,6 +124,10 @@ class Learner(Layer):
     def arrays(self) -> dict[str, Array]:
         """See Layer."""
         return {"weights": self.weights}
+
+    def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
+        """See Layer."""
+        return {"weights": (self._weights_shape(shape), site.dtype)}
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""

@@ -137,6 +137,14 @@ class Whiten(Layer):
             arrays |= {"observed_count": np.array([count]), "observed_sum": total, "observed_products": products}
         return arrays
 
+    def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
+        """See Layer."""
+        size, double = self._geometry(shape).patch_size, np.dtype(np.float64)
+        arrays = {"mean": ((size,), site.dtype), "matrix": ((size, size), site.dtype)}
+        arrays["learned"] = ((1,), np.dtype(np.uint8))
+        seen = {"observed_sum": ((size,), double), "observed_products": ((size, size), double)}
+        return {**arrays, **({"observed_count": ((1,), np.dtype(np.int64)), **seen} if observed else {})}
+
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
         self.mean, self.matrix, self.learned = arrays["mean"], arrays["matrix"], bool(arrays["learned"][0])
