@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # Every module of the package: each may import only from the ones before it. A package comes where its __init__ belongs.
 ORDER = [
+    "hebbcore.interrupts",  # before any slow import
     "hebbcore.checks",
     "hebbcore.backend",
     "hebbcore.parallel",
