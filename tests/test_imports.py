@@ -19,6 +19,7 @@ ORDER = [
     "hebbcore.kernels",  # picks a kernel module at run time
     "hebbcore.kernels.elementary",
     "hebbcore.kernels.rows",
+    "hebbcore.kernels.compiled",
     "hebbcore.kernels.cpu",
     "hebbcore.kernels.cuda",
     "hebbcore.memory",
