@@ -1,5 +1,6 @@
 """ShardStream: batches of images out of a set of shards, epoch after epoch."""
 
+import inspect
 import operator
 import os
 import threading
@@ -190,7 +191,7 @@ class ShardStream:
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_latest": None}
         del state["_running"]
-        if any(loop.gi_frame is not None for loop in list(self._running)):
+        if any(inspect.getgeneratorstate(loop) != inspect.GEN_CLOSED for loop in list(self._running)):
             position = self.state()
             state["_next"] = state["_position"] = position["epoch"], position["batch"]
         return state
