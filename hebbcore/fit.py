@@ -149,6 +149,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.got: int | None = None
+        self._stopped = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_Signals":
@@ -161,9 +162,11 @@ class _Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.got is not None:
+        if self.got is None:
+            self.got = number
+        elif not self._stopped:  # a third one must not tear what the second one's interrupt puts in order
+            self._stopped = True
             raise KeyboardInterrupt("stopped at once; the latest checkpoint holds", number)
-        self.got = number
 
 
 @dataclass

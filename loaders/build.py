@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from errno import EACCES
 from functools import partial
@@ -234,22 +235,23 @@ def _write_shards(
     if number:
         log.info("going on after %d shards: %d images written, %d skipped", number, written, skipped)
     writer = ShardWriter(job.folder, identity, job.shape, shard_bytes, number, item)
-    for records, position in _records(job, item):
-        for record in records:
-            if strict and record.damaged:
-                raise ValueError(
-                    f"build_shards: {record.name} cannot be decoded: {record.reason}; repair or remove it, "
-                    "or build without strict to skip and report it"
-                )
-            writer.add(record)
-            written, skipped = written + (record.reason is None), skipped + (record.reason is not None)
-        if progress:
-            progress(Progress(written, skipped, position, job.source.total, job.source.unit))
+    with closing(_records(job, item)) as blocks:
+        for records, position in blocks:
+            for record in records:
+                if strict and record.damaged:
+                    raise ValueError(
+                        f"build_shards: {record.name} cannot be decoded: {record.reason}; repair or remove it, "
+                        "or build without strict to skip and report it"
+                    )
+                writer.add(record)
+                written, skipped = written + (record.reason is None), skipped + (record.reason is not None)
+            if progress:
+                progress(Progress(written, skipped, position, job.source.total, job.source.unit))
     writer.flush()
     return writer.number
 
 
-def _records(job: _Job, start: int) -> Iterator[tuple[list[Record], int]]:
+def _records(job: _Job, start: int) -> Generator[tuple[list[Record], int], None, None]:
     """The source's records from item start on, in order, and the source's position after them."""
     if isinstance(job.source, ArraySource):
         yield from array_records(job.source, start)

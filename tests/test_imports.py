@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # Every module of the package: each may import only from the ones before it. A package comes where its __init__ belongs.
 ORDER = [
+    "hebbcore.interrupts",  # before any slow import
     "hebbcore.checks",
     "hebbcore.texts",
     "hebbcore.backend",
@@ -19,6 +20,7 @@ ORDER = [
     "hebbcore.kernels",  # picks a kernel module at run time
     "hebbcore.kernels.elementary",
     "hebbcore.kernels.rows",
+    "hebbcore.kernels.compiled",
     "hebbcore.kernels.cpu",
     "hebbcore.kernels.cuda",
     "hebbcore.memory",
