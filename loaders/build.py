@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from loaders.changes import check_unchanged
 from loaders.detect import open_source
 from loaders.encode import Options, array_records, encode_items
 from loaders.figures import Figures, labels_fault
@@ -126,6 +127,8 @@ def build_shards(
                 log.warning("%s", remark)
             count = _write_shards(job, identity_of(plan), shard_bytes, strict, progress)
             index = _finish(job.folder, plan, count, shape, stats)
+        else:
+            _check_source(job, len(index.shards))
         if (job.folder / PLAN).exists():
             (job.folder / PLAN).unlink()
     filled = [name for name, count in zip(index.class_names, index.class_counts, strict=True) if count]
@@ -227,6 +230,7 @@ def _write_shards(
             raise ValueError(f"build_shards: {path} is damaged: {fault}; delete it and the later ones")
         written, skipped, item = written + len(table.labels), skipped + len(table.skipped), table.items[1]
         number += 1
+    _check_source(job, number)
     if number:
         log.info("going on after %d shards: %d images written, %d skipped", number, written, skipped)
     writer = ShardWriter(job.folder, identity, job.shape, shard_bytes, number, item)
@@ -243,6 +247,13 @@ def _write_shards(
             progress(Progress(written, skipped, position, job.source.total, job.source.unit))
     writer.flush()
     return writer.number
+
+
+def _check_source(job: _Job, shards: int) -> None:
+    """Raise ValueError if files of the source have changed since the first so many shards were written from them."""
+    paths = [job.folder / shard_name(number) for number in range(shards)]
+    if isinstance(job.source, ImageSource):
+        check_unchanged(job.source, paths, map(read_table, paths))
 
 
 def _records(job: _Job, start: int) -> Iterator[tuple[list[Record], int]]:

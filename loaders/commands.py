@@ -19,7 +19,7 @@ from loaders.index import Index, read_index
 from loaders.text import printable
 from loaders.verify import verify_shards
 
-NO_DIGEST = "none: written by an earlier version; damage to the figures of its index is not noticed"
+NO_DIGEST = "none, as of all sets written by an earlier version"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 

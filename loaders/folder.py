@@ -52,6 +52,11 @@ class ImageFolder:
         """Items spread over the source."""
         return list(self._listed.sample)
 
+    @property
+    def changed(self) -> float:
+        """When the last of its files changed."""
+        return self._listed.changed
+
     def describe(self) -> dict[str, Any]:
         return {"kind": "image folder", "name": self.root.resolve().name, **self._listed.describe()}
 
@@ -74,10 +79,10 @@ class ImageFolder:
 
 
 class _Listed:
-    """What one walk over a source's files tells: how many, in which folders, a sample, and a digest."""
+    """What one walk over a source's files tells: how many, in which folders, last changed when, a sample, a digest."""
 
     def __init__(self, items: Iterable[Item]) -> None:
-        self.count = 0
+        self.count, self.changed = 0, 0.0
         self.folders: set[str] = set()
         self.sample = Spread[Item](ITEMS)
         names, sizes = hashlib.sha256(), hashlib.sha256()
@@ -87,7 +92,9 @@ class _Listed:
             if item.problem is None:
                 self.folders.add(os.path.dirname(item.name))
                 self.sample.add(item)
-                sizes.update(b"%d\0" % _size(item.path))
+                size, changed = _size_and_time(item.path)
+                sizes.update(b"%d\0" % size)
+                self.changed = max(self.changed, changed)
             else:
                 sizes.update(item.problem.encode() + b"\0")
         self._names, self._content = names.hexdigest()[:16], files_digest(sizes, [item.path for item in self.sample])
@@ -96,11 +103,12 @@ class _Listed:
         return {"files": self.count, "names": self._names, "content": self._content}
 
 
-def _size(path: str) -> int:
+def _size_and_time(path: str) -> tuple[int, float]:
     try:
-        return os.stat(path).st_size
+        found = os.stat(path)
     except OSError:  # gone meanwhile: reading it will say so
-        return -1
+        return -1, 0.0
+    return found.st_size, found.st_ctime
 
 
 class TinyImageNet:

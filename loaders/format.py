@@ -77,7 +77,7 @@ class ShardTable:
 
     starts: (n,) byte positions of the images in the file; lengths: (n,) bytes; labels: (n,); crc32: (n,).
     items: first and one past the last source item the shard covers, written or skipped.
-    source_crc32: (n,) of the source's bytes; None where these are the stored ones, or the set is of an earlier version.
+    source_crc32: (n,) of the files images came from; None for arrays, and in a set of an earlier version.
     digest: of the tables and attributes; None in a set of an earlier version.
     """
 

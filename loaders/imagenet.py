@@ -69,7 +69,8 @@ class _Tar:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = str(path)
-        self.total = os.path.getsize(path)
+        found = os.stat(path)
+        self.total, self.changed = found.st_size, found.st_ctime
 
     def describe(self) -> dict[str, Any]:
         content = archive_digest(self.path)
