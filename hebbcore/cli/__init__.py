@@ -14,7 +14,6 @@ from threading import Timer, main_thread
 from typing import Any
 
 from hebbcore import interrupts
-
 from hebbcore.checks import printable
 
 COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
