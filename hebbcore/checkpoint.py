@@ -47,7 +47,9 @@ def load(
     Raises FileNotFoundError if there is none, ValueError if the file is damaged or was not written by hebbcore.
     """
     place = backend.resolve("load", device)
-    header, arrays = read("load", find("load", Path(path), previous))
+    found = find("load", Path(path), previous)
+    header, arrays = read("load", found)
+    tables.require_known("load", header, found)
     return restore("load", header, arrays, place, workspace)
 
 

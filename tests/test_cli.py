@@ -162,8 +162,9 @@ def test_a_changed_configuration_is_refused_by_its_keys(place, call, fails):
 
 
 def test_what_may_change_when_a_training_goes_on(place, call):
-    call("train run.toml --out a --set training.keep=1")
-    call("train run.toml --out a --set training.keep=2 --set training.log_seconds=1 --set training.cache=memory")
+    line = "train run.toml --out a --set training.mode=layerwise"
+    call(f"{line} --set training.keep=1")
+    call(f"{line} --set training.keep=2 --set training.log_seconds=1 --set training.cache=memory")
     assert json.loads(Path("a/config.json").read_text())["training"]["keep"] == 2
 
 

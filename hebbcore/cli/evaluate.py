@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hebbcore import checkpoint, plots
 from hebbcore.cli.extract import load_network, network_stream
+from hebbcore.cli.options import add_import
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, require_matplotlib, write_report
@@ -47,6 +48,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     command.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
+    add_import(command)
     command.set_defaults(run=_evaluate)
 
 
@@ -71,7 +73,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"evaluate: {options.out} is the folder of a run, whose filters.png the report would replace; name another "
             f"--out, such as {options.out / 'report'}."
         )
-    network = load_network(options.network, options.previous, options.device)
+    network = load_network(options.network, options.imports, options.previous, options.device)
     train, test = (
         network_stream(network, path, split, options.batch_size, options.image_size)
         for path, split in ((options.train, "train"), (options.test, "test"))

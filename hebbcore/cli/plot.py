@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hebbcore import plots
 from hebbcore.cli.extract import load_network
+from hebbcore.cli.options import add_import
 
 
 def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,13 +18,14 @@ def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     plot.add_argument("folder", type=Path, metavar="run", help="folder of a run")
     plot.add_argument("--out", type=Path, metavar="FOLDER", help="where the pictures go (default: the run's folder)")
     plot.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
+    add_import(plot)
     plot.set_defaults(run=_plot)
 
 
 def _plot(options: argparse.Namespace) -> int:
     if options.folder.is_file():
         raise NotADirectoryError(f"plot: {options.folder} is a file; give the folder of a run.")
-    network = load_network(options.folder, options.previous, "cpu")
+    network = load_network(options.folder, options.imports, options.previous, "cpu")
     folder = options.out or options.folder
     folder.mkdir(parents=True, exist_ok=True)
     filters = plots.first_filters(network)

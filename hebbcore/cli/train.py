@@ -4,18 +4,20 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import loaders
 from hebbcore import checkpoint, tables
+from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
 from hebbcore.diagnostics import Record
 from hebbcore.files import locked, write_atomically
 from hebbcore.fit import fit, listed, may_change
-
-CONFIG = "config.json"  # of a run
+from hebbcore.network import Network
+from hebbcore.tables import CONFIG
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,10 +29,8 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     train.add_argument("config", type=Path, help="TOML file; docs/networks.md tells the keys")
     train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the run goes")
-    train.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="a value in place of the file's, such as training.epochs=2; may be repeated",
-    )  # fmt: skip
+    add_set(train)
+    add_import(train)
     train.add_argument(
         "--previous", action="store_true", help="if the latest checkpoint is damaged, go on from the one before"
     )
@@ -38,26 +38,31 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _train(options: argparse.Namespace) -> int:
-    config = read_config(options.config, options.changes)
-    network = config.make_network()
-    data = _open(config)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with locked(options.out, "training into"):
-        before = _keep(options.out, config)
-    settings = dataclasses.asdict(config.training)
+    config = read_config(options.config, options.changes, options.imports)
+    config.check()
     terminal = sys.stderr.isatty()
-    try:
-        fit(
-            network, data, run=options.out, previous=options.previous, progress=terminal,
-            callback=None if terminal else _print, **settings,
-        )  # fmt: skip
-    except ValueError:  # such as other images than the run's
-        if before is not None:
-            _store(options.out, before)
-        raise
+    network = train_into(options.out, config, options.previous, terminal, None if terminal else _print)
     print(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network")
     print(network.summary())
     return 0
+
+
+def train_into(
+    run: Path, config: Config, previous: bool, progress: bool, callback: Callable[[Record], None] | None
+) -> Network:
+    """Train the network of a configuration into a folder, or go on with it; see fit. Returns the network."""
+    network = config.make_network()
+    data = _open(config)
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run, "training into"):
+        before = _keep(run, config)
+    settings = dataclasses.asdict(config.training)
+    try:
+        return fit(network, data, run=run, previous=previous, progress=progress, callback=callback, **settings)
+    except ValueError:  # such as other images than the run's
+        if before is not None:
+            _store(run, before)
+        raise
 
 
 def _open(config: Config) -> Any:
@@ -110,7 +115,8 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     free = may_change(table["training"])
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}
-    return {**table, "data": data, "training": training}
+    kept = {key: value for key, value in table.items() if key != "imports"}  # modules may move too
+    return {**kept, "data": data, "training": training}
 
 
 def _store(run: Path, text: str) -> None:
