@@ -143,6 +143,10 @@ class Config:
         """Return the table of every layer, whole and named."""
         return [tables.layer_table("config", layer) for layer in self._unbuilt().layers]
 
+    def learners(self) -> list[Learner]:
+        """Return the layers that learn, without weights."""
+        return list(self._unbuilt().learners.values())
+
     def _unbuilt(self) -> Network:
         try:
             return Network(self._layers()[0], device="cpu")
@@ -240,14 +244,17 @@ def read_config(path: Path, changes: Sequence[str] = (), imports: Sequence[str] 
         ) from None
     if not isinstance(table, dict):
         raise TypeError(f"config: {path} must hold a table, got {table!r}.")
+    return changed_config(table, changes, imports)
+
+
+def changed_config(table: dict[str, Any], changes: Sequence[str], imports: Sequence[str]) -> Config:
+    """Return the configuration of a table, which is changed; see read_config."""
     for names, value in (parsed := [parse_change(change) for change in changes]):
         if not _is_of_a_layer(names):
             _change(table, names, value)
     if imports:
         named = table.get("imports", [])
-        table["imports"] = (
-            [*named, *(name for name in imports if name not in named)] if isinstance(named, list) else named
-        )
+        table["imports"] = [*named, *(x for x in imports if x not in named)] if isinstance(named, list) else named
     if isinstance(table.get("imports"), list):
         import_modules(name for name in table["imports"] if isinstance(name, str))
     for names, value in parsed:
@@ -310,7 +317,7 @@ def _change(table: dict[str, Any], names: list[str], value: Any) -> None:
         if isinstance(at, dict) and at.get(key) is None:
             at[key] = {}
         inner = at[key]
-        if key == "rule" and isinstance(inner, str):
+        if (key == "rule" or names[:i] == ["network", "rule"]) and isinstance(inner, str):
             inner = at[key] = {"name": inner}
         if not isinstance(inner, dict) and not (isinstance(inner, list) and _is_of_a_layer(names) and i == 1):
             raise ValueError(f"config: {'.'.join(names)} cannot be set: {name} is no table.")

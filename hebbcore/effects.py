@@ -5,7 +5,7 @@ from typing import Any
 from hebbcore.network import Network
 from hebbcore.phases import phases_of
 
-_RATES = (None, 1e-3)  # a training's own: 0.001 stands in the files of older runs, whether it was used or not
+RATE = 1e-3  # of a training; it stands in the files of older runs, whether it was used or not
 
 
 def without_effect(settings: Any, network: Network) -> str | None:
@@ -31,7 +31,7 @@ def without_effect(settings: Any, network: Network) -> str | None:
             "epochs."
         )
     rates = [layer.learning_rate for layer in network.learners.values()]
-    if settings.learning_rate not in _RATES and None not in rates:
+    if settings.learning_rate not in (None, RATE) and None not in rates:
         return (
             "learning_rate is for layers without a rate of their own, and every layer has one; set theirs "
             "(network.layers.conv1.learning_rate in a configuration), or leave it out."

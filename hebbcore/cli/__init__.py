@@ -14,6 +14,7 @@ from threading import Timer, main_thread
 
 COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
     "shards": ("loaders.commands", "sets of images as HDF5 shards"),
+    "preset": ("hebbcore.cli.preset", "print a published network as a configuration"),
     "train": ("hebbcore.cli.train", "train a network from a configuration file"),
     "extract": ("hebbcore.cli.extract", "write the features of images to an HDF5 file"),
     "evaluate": ("hebbcore.cli.evaluate", "judge the features of a run by classifiers and retrieval"),
