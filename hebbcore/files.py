@@ -26,6 +26,15 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text to a file, atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, "utf-8")
+
+    write_atomically(path, write)
+
+
 def remove_partial(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder; no other may be writing there."""
     for path in folder.glob(".*.partial"):

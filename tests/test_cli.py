@@ -652,7 +652,7 @@ def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
     [
         "", "nothing", "train", "train run.toml", "train --out a", "train run.toml --out a --sets x=1",
         "extract a images.h5", "extract a images.h5 f.h5 --dtype float64", "extract a b c --pool two", "plot",
-        "plot a b", "extract a b c --device tpu",
+        "extract a b c --device tpu",
     ],
 )  # fmt: skip
 def test_wrong_usage_is_status_2(line, capsys):

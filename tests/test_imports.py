@@ -54,6 +54,7 @@ ORDER = [
     "hebbcore.imports",
     "hebbcore.config",
     "hebbcore.extract",
+    "hebbcore.runs",
     "hebbcore.plots",
     "hebbcore.estimators",
     "hebbcore",

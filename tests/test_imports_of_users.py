@@ -102,8 +102,8 @@ def test_a_run_with_a_rule_and_a_layer_of_ones_own(place, call, fails, how, modu
     for line in ("extract a images.h5 f.h5", "plot a", "evaluate a --train images.h5 --test images.h5 --out e"):
         message = fails(line)
         assert re.fullmatch(
-            r"load: a/checkpoints/step-\d+.h5 needs the rule 'oja' and the layer 'double', which no imported module has "
-            r"registered; import theirs first \(on the command line: --import MODULE\)\. Its run was trained with "
+            r"load: a/checkpoints/step-\d+.h5 needs the rule 'oja' and the layer 'double', which no imported module "
+            r"has registered; import theirs first \(on the command line: --import MODULE\)\. Its run was trained with "
             + re.escape(f"imports = {[module]!r}."),
             message,
         )
@@ -145,7 +145,7 @@ def test_a_process_finds_modules_in_its_folder(place):
 def test_an_installed_module_comes_before_a_file_of_its_name(place):
     Path("colorsys.py").write_text("raise AssertionError")
     sys.modules.pop("colorsys", None)
-    with pytest.raises(ImportError, match="import: colorsys registers nothing; let it say hebbcore.RULES"):
+    with pytest.raises(ImportError, match=r"import: colorsys registers nothing; let it say hebbcore.RULES"):
         imports.import_modules(["colorsys"])
     with pytest.raises(ImportError, match=r"import: ./colorsys.py: there is another module named 'colorsys'; rename"):
         imports.import_modules(["./colorsys.py"])

@@ -14,7 +14,7 @@ from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
 from hebbcore.diagnostics import Record
-from hebbcore.files import locked, write_atomically
+from hebbcore.files import locked, write_text
 from hebbcore.fit import fit, listed, may_change
 from hebbcore.network import Network
 from hebbcore.tables import CONFIG
@@ -61,7 +61,7 @@ def train_into(
         return fit(network, data, run=run, previous=previous, progress=progress, callback=callback, **settings)
     except ValueError:  # such as other images than the run's
         if before is not None:
-            _store(run, before)
+            write_text(run / CONFIG, before)
         raise
 
 
@@ -97,7 +97,7 @@ def _keep(run: Path, config: Config) -> str | None:
             raise ValueError(
                 f"train: {run} is a run of another configuration: {listed(different)}; name another --out."
             )
-    _store(run, json.dumps(table, indent=2) + "\n")
+    write_text(run / CONFIG, json.dumps(table, indent=2) + "\n")
     return before
 
 
@@ -117,13 +117,6 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     training = {key: value for key, value in table["training"].items() if key not in free}
     kept = {key: value for key, value in table.items() if key != "imports"}  # modules may move too
     return {**kept, "data": data, "training": training}
-
-
-def _store(run: Path, text: str) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, "utf-8")
-
-    write_atomically(run / CONFIG, write)
 
 
 def _print(record: Record) -> None:
