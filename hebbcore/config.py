@@ -23,8 +23,8 @@ class Data:
     """Where the images are and how they are cut.
 
     path: a folder of shards, or an HDF5 file with <split>/images. image_size: pixels, cut from the
-    centre; crop: "center" or "random" (resized and mirrored at random). subset: the first n of a shuffle, or a
-    fraction of each class. The last three are for shards.
+    centre; crop: "center" or "random" (resized and mirrored at random); both for shards. subset: the first n of a
+    shuffle, or a fraction of each class.
     """
 
     path: str
@@ -34,6 +34,11 @@ class Data:
     subset: int | float | None = None
 
     def __post_init__(self) -> None:
+        if self.path is None:
+            raise ValueError(
+                "Data: path is null: the run was trained from Python, on images whose place is not known; give it, "
+                "--set data.path=…."
+            )
         checks.text("Data", "path", self.path)
         checks.text("Data", "split", self.split)
         checks.choice("Data", "crop", self.crop, ("center", "random"))

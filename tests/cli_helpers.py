@@ -51,6 +51,11 @@ def fails(call):
     return fails
 
 
-def files_of(folder):
+@pytest.fixture
+def files_of():
     """Return {path: contents} of a folder."""
-    return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+    def files_of(folder):
+        return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+    return files_of

@@ -49,6 +49,7 @@ ORDER = [
     "hebbcore.effects",
     "hebbcore.diagnostics",
     "hebbcore.cache",
+    "hebbcore.record",
     "hebbcore.fit",
     "hebbcore.presets",
     "hebbcore.imports",

@@ -14,9 +14,11 @@ from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
 from hebbcore.diagnostics import Record
+from hebbcore.effects import RATE
 from hebbcore.files import locked, write_text
 from hebbcore.fit import fit, listed, may_change
 from hebbcore.network import Network
+from hebbcore.record import is_from_python
 from hebbcore.tables import CONFIG
 
 
@@ -78,20 +80,25 @@ def _open(config: Config) -> Any:
             image_size=None if random else data.image_size, labels=False,
             transform=loaders.RandomResizedCrop(data.image_size) if random and data.image_size else None,
         )  # fmt: skip
-    for key in ("image_size", "subset"):
-        if getattr(data, key) is not None:
-            raise ValueError(f"config: data.{key} is for shards; {path} is a file of arrays.")
-    return read_arrays(path, data.split)[0]
+    if data.image_size is not None:
+        raise ValueError(
+            f"config: data.image_size is for shards; {path} is a file of arrays, which are taken as they are: leave it "
+            "out, or make shards (hebbcore shards build)."
+        )
+    return read_arrays(path, data.split, data.subset)[0]
 
 
 def _keep(run: Path, config: Config) -> str | None:
     """Store the effective configuration with the run, and return the one before of a run that goes on.
 
-    Raises ValueError if the run has another.
+    Raises ValueError if the run has another. That of a training from Python says no preset, and is not compared: fit
+    compares layers, settings and images themselves.
     """
     path, table, before = run / CONFIG, config.table(), None
     if path.exists() and checkpoint.checkpoints(run):
-        different = tables.differences(_fixed(table), _fixed(_stored(path).table()))
+        different = []
+        if not is_from_python(path):
+            different = tables.differences(_fixed(table), _fixed(_stored(path).table()))
         before = path.read_text("utf-8")
         if different:
             raise ValueError(
@@ -115,6 +122,8 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     free = may_change(table["training"])
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}
+    if training["learning_rate"] is None:  # as older runs have it
+        training["learning_rate"] = RATE
     kept = {key: value for key, value in table.items() if key != "imports"}  # modules may move too
     return {**kept, "data": data, "training": training}
 
