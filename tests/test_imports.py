@@ -73,9 +73,11 @@ ORDER = [
     "hebbcore.evaluation.baselines",
     "hebbcore.evaluation.sources",
     "hebbcore.evaluation.survey",
+    "hebbcore.evaluation.selection",
     "hebbcore.evaluation.evaluate",
     "hebbcore.evaluation.report",
     "hebbcore.evaluation",
+    "hebbcore.sweeps",
     "hebbcore.cli",
     "hebbcore.__main__",
 ]

@@ -91,21 +91,29 @@ def _open(config: Config) -> Any:
 def _keep(run: Path, config: Config) -> str | None:
     """Store the effective configuration with the run, and return the one before of a run that goes on.
 
-    Raises ValueError if the run has another. That of a training from Python says no preset, and is not compared: fit
-    compares layers, settings and images themselves.
+    Raises ValueError if the run has another.
     """
-    path, table, before = run / CONFIG, config.table(), None
+    path, before = run / CONFIG, None
     if path.exists() and checkpoint.checkpoints(run):
-        different = []
-        if not is_from_python(path):
-            different = tables.differences(_fixed(table), _fixed(_stored(path).table()))
+        require_same("train", run, config)
         before = path.read_text("utf-8")
-        if different:
-            raise ValueError(
-                f"train: {run} is a run of another configuration: {listed(different)}; name another --out."
-            )
-    write_text(run / CONFIG, json.dumps(table, indent=2) + "\n")
+    write_text(path, json.dumps(config.table(), indent=2) + "\n")
     return before
+
+
+def require_same(function: str, run: Path, config: Config) -> None:
+    """Raise ValueError if a run has another configuration, but for what may change when a training goes on.
+
+    That of a training from Python says no preset, and is not compared: fit compares layers, settings and images itself.
+    """
+    path = run / CONFIG
+    if not path.exists() or is_from_python(path):
+        return
+    different = tables.differences(_fixed(config.table()), _fixed(_stored(path).table()))
+    if different:
+        raise ValueError(
+            f"{function}: {run} is a run of another configuration: {listed(different)}; name another --out."
+        )
 
 
 def _stored(path: Path) -> Config:
@@ -129,13 +137,21 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(record: Record) -> None:
-    left = record["seconds_left"]
-    time_left = "" if left is None else f", {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
+    print(line_of(record, record["seconds_left"]), file=sys.stderr, flush=True)
+
+
+def line_of(record: Record, left: float | None) -> str:
+    """Return a record as a line; left: seconds of all that is to come, if known."""
     layers = record["layers"].items()
     changes = ", ".join(f"{name} {layer['change']:.1e}" for name, layer in layers if layer["change"] is not None)
-    print(
+    return (
         f"epochs done: {record['epoch']}, {record['images']:,} images, {record['images_per_second']:.0f} img/s"
-        + time_left
-        + (f"; change {changes}" if changes else ""),
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
+        + ("" if left is None else f", {clock(left)} left")
+        + (f"; change {changes}" if changes else "")
+    )
+
+
+def clock(seconds: float) -> str:
+    """Return a time as hours:minutes:seconds."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
