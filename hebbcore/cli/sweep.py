@@ -135,6 +135,12 @@ class _Book:
         self.entries[run.name] = {"state": state, **settings, **figures}
         self.save()
 
+    def forget_accuracies_but(self, judge: list[str | None]) -> None:
+        """Leave out what another judge said: figures of two kinds must not meet in a table."""
+        for entry in self.entries.values():
+            if entry.get("judge") != judge:
+                entry.pop("accuracy", None)
+
     def save(self) -> None:
         """Write sweep.json and sweep.md."""
         write_text(self.out / RESULTS, json.dumps({"runs": self.entries}, indent=1) + "\n")
@@ -165,11 +171,8 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 def _train_all(book: _Book, judge: _Judge | None) -> None:
     """Train what is not finished, and judge what is not judged."""
     runs = book.runs
-    for run in runs if judge is not None else ():
-        if (
-            book.entries.get(run.name, {}).get("judge") != judge.name
-        ):  # accuracies of two kinds must not meet in a table
-            book.entries.get(run.name, {}).pop("accuracy", None)
+    if judge is not None:
+        book.forget_accuracies_but(judge.name)
     progress = _Progress(len(runs), sum(not book.finished(run) for run in runs))
     for number, run in enumerate(runs, 1):
         network = None
