@@ -14,6 +14,8 @@ from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.files import locked
 
+_SEEDS = 5
+
 
 def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `evaluate` command to a command line."""
@@ -30,7 +32,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--labels", type=_percentages, default=FRACTIONS, metavar="PERCENT,…",
         help="parts of the training labels (default: 1,2,3,4,5,10,25,100)",
     )  # fmt: skip
-    command.add_argument("--seeds", type=int, default=5, help="selections of labelled images (default: 5)")
+    command.add_argument("--seeds", type=int, default=_SEEDS, help="selections of labelled images (default: 5)")
     command.add_argument("--layers", type=_names, metavar="NAME,…", help="default: the end of each learner's block")
     command.add_argument("--readout", choices=READOUTS, default="ridge")
     command.add_argument("--select", choices=("published", "stratified"), default="published", help="labelled images")
@@ -52,6 +54,17 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.set_defaults(run=_evaluate)
 
 
+def _require_effect(options: argparse.Namespace) -> None:
+    """Raise ValueError for options that would change nothing."""
+    given = {"--seeds": options.seeds != _SEEDS, "--select": options.select != "published"}
+    for name, is_given in given.items():
+        if is_given and all(share == 1 for share in options.labels):
+            raise ValueError(
+                f"evaluate: {name} is of selections of some labels, and with all of them (--labels 100) there is one; "
+                "leave it out, or add percentages."
+            )
+
+
 def _percentages(text: str) -> list[float]:
     try:
         shares = [float(part) / 100 for part in text.split(",")]
@@ -67,6 +80,7 @@ def _names(text: str) -> list[str]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    _require_effect(options)
     require_matplotlib()  # not after hours of work
     if (options.out / checkpoint.FOLDER).is_dir():
         raise ValueError(

@@ -62,7 +62,7 @@ def network_stream(
 ) -> Any:
     """Return labelled images of the size that the network takes, unless a size is given; see labelled_stream."""
     assert network.image_shape is not None
-    if image_size is None and path.is_dir():
+    if image_size is None and path.is_dir() and len(network.image_shape) == 3:
         height, width = network.image_shape[:2]
         image_size = height if height == width else None
     return labelled_stream(path, split, batch_size, image_size, unlabelled)
