@@ -52,13 +52,14 @@ def keep_config(run: Path, network: Network, batches: Batches, training: Any, fr
 def _table(network: Network, batches: Batches, training: Any) -> dict[str, Any]:
     """Return what is known of the configuration, as JSON types.
 
-    The seed is the network's; of a training by another one it is beside the settings, where a configuration has none.
+    The seed is the network's; one of an array's order that differs is beside the settings, where a configuration has
+    none.
     """
     described = checkpoint.describe("fit", network)
     settings = dataclasses.asdict(training)
     source = getattr(batches, "source", None)
     settings |= {key: getattr(source, key) for key in ("batch_size", "shuffle") if hasattr(source, key)}
-    if settings["seed"] == network.seed:
+    if source is not None or settings["seed"] == network.seed:
         del settings["seed"]
     site = network.site
     table = {

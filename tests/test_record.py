@@ -75,7 +75,8 @@ def test_the_command_line_goes_on_with_a_run_from_python(images, call, fails):
 
 def test_a_stream_has_its_own_batches(images):
     stream = loaders.ShardStream("shards/train", batch_size=20, shuffle=True, labels=False)
-    hebbcore.fit(network(), stream, run="a", seed=1)
+    hebbcore.fit(network(), stream, run="a")
+    assert "seed" not in config("a")["training"]
     assert (config("a")["training"]["batch_size"], config("a")["training"]["shuffle"]) == (20, True)
 
 
