@@ -57,6 +57,7 @@ def load(
     place = backend.resolve("load", device)
     file = find("load", Path(path), previous)
     header, arrays = read("load", file)
+    tables.require_known("load", header, file)
     with naming(f"load: {file} does not hold a network or layer of this version"):
         return restore("load", header, arrays, place, workspace)
 

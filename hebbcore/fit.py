@@ -29,6 +29,7 @@ from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.patches import as_images
 from hebbcore.phases import Phase, factor, phases_of, whitened
+from hebbcore.record import keep_config
 from hebbcore.rules import as_rule
 from hebbcore.settings import LEARNING_RATE, Training, listed, may_change, require_effect
 from hebbcore.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate, require_finite_output
@@ -82,9 +83,9 @@ def fit(
     cache: "none", "memory" or "disk" (a nameless file in run, else in the working folder): layer by layer, outputs of
         finished layers are kept if they take at most cache_bytes, else computed again (a warning in the log says so).
         The next layers' are made from those kept, so there are up to twice cache_bytes until they are complete.
-    run: a folder for checkpoints and metrics.jsonl. If it holds checkpoints the training goes on from the latest, and
-        gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM then let
-        the step (or a cache's batch) finish, save, and raise KeyboardInterrupt(message, signal number).
+    run: a folder for checkpoints, metrics.jsonl and config.json. If it holds checkpoints the training goes on from the
+        latest, and gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM
+        then let the step (or a cache's batch) finish, save, and raise KeyboardInterrupt(message, signal number).
     checkpoint_minutes: between checkpoints, beside those at the start and the end of each epoch; keep: the latest so
         many.
     previous: if the latest checkpoint is damaged, go on from the one before.
@@ -136,6 +137,7 @@ def fit(
         with locked(folder, "training into"), _Signals() as signals:
             training.signals = signals
             training.resume(previous)
+            keep_config(folder, network, batches, settings, may_change(dataclasses.asdict(settings)))
             training.go()
             training.require_finite_features(first)
         return network

@@ -1,13 +1,13 @@
 """The settings of a training: what they may be, which have an effect, and which may change when it goes on."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from hebbcore import checks
 from hebbcore.cache import PLACES
 from hebbcore.data import BATCH_SIZE
 from hebbcore.network import Network
-from hebbcore.phases import MODES, SCHEDULES
+from hebbcore.phases import MODES, SCHEDULES, phases_of
 from hebbcore.rules import Rule, as_rule
 from hebbcore.soundness import AUTO, as_rate
 
@@ -63,21 +63,49 @@ class Training:
         checks.byte_size("fit", "cache_bytes", self.cache_bytes)
 
 
+def without_effect(settings: Training, network: Network) -> str | None:
+    """Return which setting, if any, changes nothing for this network, and what to do; a default never counts.
+
+    network: with weights or without.
+    """
+    default = Training()
+    learners = network.learners
+    own = {name: layer.learning_rate for name, layer in learners.items() if layer.learning_rate is not None}
+    if settings.learning_rate is not None and learners and len(own) == len(learners):
+        first = next(iter(own))
+        listed = ", ".join(f"{name} {rate}" for name, rate in own.items())
+        return (
+            f"learning_rate={settings.learning_rate!r} has no effect, since every layer has a rate of its own"
+            f" ({listed}); leave it out and multiply all of them by rate_factor, or set that of a layer: "
+            f"network[{first!r}].learning_rate, network.layers.{first}.learning_rate in a configuration."
+        )
+    if settings.cache != "none" and settings.mode == "together":
+        return f'cache={settings.cache!r} has no effect: it is for mode="layerwise"; leave it out, or change mode.'
+    if settings.cache == "none" and settings.cache_bytes != default.cache_bytes:
+        return 'cache_bytes has no effect: it bounds a cache, and cache is "none"; set cache, or leave it out.'
+    if settings.statistics_images != default.statistics_images:
+        phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images, ())
+        if not any(phase.observes for phase in phases):
+            return (
+                "statistics_images has no effect: it is for layers with a pass of their own, Whiten and (layer by "
+                "layer) BatchNorm; this network has none; leave it out."
+            )
+    if settings.schedule == "epochs" and settings.epochs == 1:
+        return (
+            'schedule="epochs" has no effect: it lowers the rates after each epoch, and there is one; take "linear" or '
+            '"cosine", or more epochs.'
+        )
+    return None
+
+
 def require_effect(network: Network, settings: Training, *, shuffled: bool, run: bool) -> None:
-    """Raise ValueError for a setting that was given and changes nothing; a bound that is not reached is no such.
+    """Raise ValueError for a setting of fit that was given and changes nothing, or that a rule cannot take.
 
     shuffled: fit shuffles the data. run: there is a folder for checkpoints.
     """
-    given = {field.name for field in fields(settings) if getattr(settings, field.name) != field.default}
-    rates = {name: layer.learning_rate for name, layer in network.learners.items()}
-    own = {name: rate for name, rate in rates.items() if rate is not None}
-    if settings.learning_rate is not None and rates and len(own) == len(rates):
-        listed = ", ".join(f"{name} {rate}" for name, rate in own.items())
-        raise ValueError(
-            f"fit: learning_rate={settings.learning_rate!r} has no effect, since every layer has a rate of its own "
-            f"({listed}); leave it out and multiply all of them by rate_factor, or set network[{next(iter(own))!r}]"
-            ".learning_rate."
-        )
+    idle = without_effect(settings, network)
+    if idle is not None:
+        raise ValueError(f"fit: {idle}")
     for name, layer in network.learners.items():
         rate = settings.learning_rate if layer.learning_rate is None else layer.learning_rate
         if rate == AUTO and type(as_rule("fit", layer.rule)).stable_rate is Rule.stable_rate:
@@ -85,13 +113,14 @@ def require_effect(network: Network, settings: Training, *, shuffled: bool, run:
                 f'fit: learning_rate="auto" is for rules that say what is stable, such as hpca; give {name} '
                 f"({type(layer.rule).__name__}) a learning_rate of its own."
             )
-    idle = {
-        "cache": settings.mode != "layerwise" and 'it is for mode="layerwise"',
-        "seed": not shuffled
-        and "it shuffles arrays; a stream has a seed of its own, and Network(seed=…) draws weights",
-        "keep": not run and "no checkpoints are written; give run a folder",
-        "checkpoint_minutes": not run and "no checkpoints are written; give run a folder",
-    }
-    for name, reason in idle.items():
-        if name in given and reason:
-            raise ValueError(f"fit: {name}={getattr(settings, name)!r} has no effect: {reason}.")
+    default = Training()
+    if settings.seed != default.seed and not shuffled:
+        raise ValueError(
+            f"fit: seed={settings.seed} has no effect: it shuffles arrays; a stream has a seed of its own, and "
+            "Network(seed=…) draws weights."
+        )
+    for name in ("keep", "checkpoint_minutes"):
+        if getattr(settings, name) != getattr(default, name) and not run:
+            raise ValueError(
+                f"fit: {name}={getattr(settings, name)!r} has no effect: no checkpoints are written; give run a folder."
+            )

@@ -51,8 +51,8 @@ class ShardStream:
     transform: CenterCrop or RandomResizedCrop. Its random numbers depend on seed, epoch and record only.
     shuffle: another order each epoch, the same for the same seed and epoch. Blocks of half a megabyte are read in a
     random order over the whole set, and records are shuffled within shuffle_buffer bytes (of memory, in all).
-    subset: an int takes the first n records of a shuffle by subset_seed (None: 0), a float that fraction of every class,
-    and of the images without a label.
+    subset: an int takes the first n records of a shuffle by subset_seed (None: 0), a float that fraction of every
+    class, and of the images without a label.
     part: (rank, world): this process's share; the shares of one epoch have no overlap and leave nothing out.
     dtype: "uint8", or "float32" for pixels / 255. normalize (float32 only): (mean, std) per channel in units of 255,
     or "stored" for those in the index; pixels become (pixels / 255 - mean) / std.

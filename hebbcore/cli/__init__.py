@@ -18,11 +18,13 @@ from hebbcore.checks import printable
 
 COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
     "shards": ("loaders.commands", "sets of images as HDF5 shards"),
+    "preset": ("hebbcore.cli.preset", "print a published network as a configuration"),
     "train": ("hebbcore.cli.train", "train a network from a configuration file"),
+    "sweep": ("hebbcore.cli.sweep", "train every combination of some settings, and tabulate"),
     "extract": ("hebbcore.cli.extract", "write the features of images to an HDF5 file"),
     "evaluate": ("hebbcore.cli.evaluate", "judge the features of a run by classifiers and retrieval"),
     "verify": ("hebbcore.cli.verify", "compare the files of runs and features with their digests"),
-    "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run"),
+    "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run, or several side by side"),
 }
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from hebbcore import checkpoint, diagnostics, features, hdf5
 from hebbcore.checks import printable
-from hebbcore.cli.train import CONFIG
 from hebbcore.files import parse_json
 from hebbcore.fit import METRICS
 from hebbcore.settings import may_change
+from hebbcore.tables import CONFIG
 
 _NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
 
