@@ -174,6 +174,31 @@ class PatchReader:
         return padded
 
 
+def patches_at(images: Array, g: Geometry, places: Array, dtype: np.dtype[Any]) -> Array:
+    """Return the patches (m, D) at some places of a batch (n, H, W, C); places: numbers of im2col's rows, on the host.
+
+    They are gathered one by one, without the batch's patch matrix.
+    """
+    xp, (oh, ow) = backend.namespace(images), g.output
+    out = xp.empty((len(places), g.kernel[0] * g.kernel[1], g.channels), dtype)
+    lines, inside = [], np.ones((len(places), *g.kernel), bool)
+    for axis, starts in enumerate((places // ow % oh, places % ow)):
+        line = (starts * g.stride[axis] - g.padding[axis])[:, None] + np.arange(g.kernel[axis])
+        size = g.size[axis]
+        if g.padding_mode == "reflect":
+            line = np.abs(np.where(line >= size, 2 * (size - 1) - line, line))
+        within = (line >= 0) & (line < size)
+        inside &= within[:, :, None] if axis == 0 else within[:, None, :]
+        lines.append(np.clip(line, 0, size - 1))
+    pixels = (places[:, None, None] // (oh * ow) * g.size[0] + lines[0][:, :, None]) * g.size[1] + lines[1][:, None, :]
+    device = backend.device_of(images)
+    where = backend.to_device(pixels.reshape(out.shape[:2]), device)
+    convert(images.reshape(-1, g.channels)[where], out)
+    if not inside.all():
+        out *= backend.to_device(inside.reshape(*out.shape[:2], 1).astype(dtype), device)
+    return out.reshape(len(places), g.patch_size)
+
+
 def convert(images: Array, out: Array) -> None:
     """out ← images, uint8 divided by 255."""
     if images.dtype == np.uint8:

@@ -2,19 +2,23 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from hebbcore import backend, checks, gemm
+from hebbcore import backend, checks, gemm, winners
 from hebbcore.backend import Array
 from hebbcore.data import as_batches, require_finite
 from hebbcore.layers import WORKSPACE, HebbianLayer, fit_images, flat
 from hebbcore.patches import Geometry, as_images
+from hebbcore.rivalry import Rivalry, check_rivalry
 from hebbcore.rules import Rule, as_rule
+from hebbcore.starting import STARTS, starting_weights
 from hebbcore.update import BatchedUpdate, add_scaled
+from hebbcore.winners import tell_dead
 
 
 class Step(NamedTuple):
@@ -88,6 +92,8 @@ def train_layer(
     batch_size: int = 64,
     shuffle: bool = True,
     initial_weights: Any = None,
+    conscience: float = 0.0,
+    revival: float = 0.0,
     seed: int | np.random.Generator = 0,
     device: str = "auto",
     precision: str = "float32",
@@ -105,7 +111,10 @@ def train_layer(
     stride, padding: an int or a pair. padding_mode: "zeros" or "reflect".
     rule: a Rule, or a name in hebbcore.RULES. learning_rate: W ← W + learning_rate · ΔW (see the rule for exceptions).
     epochs: passes over the data. batch_size: images a step; the last batch of an epoch may be smaller.
-    initial_weights: (units, kernel height, kernel width, C) or (units, features), floating; None: drawn by the rule.
+    initial_weights: (units, kernel height, kernel width, C) or (units, features), floating; None
+        or "rule": drawn by the rule; "patches": different patches of the first data, as the layer sees them, scaled as
+        the rule expects; "k-means++": patches far apart.
+    conscience, revival: against units that win nothing; 0: off, as in the published rules (see Conv).
     seed: the same seed, data and device (and number of CPU threads) give the same bits.
     device: "cpu", "cuda", or "auto": CUDA when it works (see hebbcore.devices()); batches are moved to it.
     precision: "float32" or "float64"; on CUDA also "tf32" and "bf16", which only round the factors of the GEMMs.
@@ -115,12 +124,14 @@ def train_layer(
     check_finite: look for NaN and infinity in the data (arrays: before any work) and, each epoch, in the weights.
 
     Returns the layer, its weights on the device.
-    Raises ValueError or TypeError for bad arguments before any work, FloatingPointError if the weights diverge.
+    Raises ValueError or TypeError for bad arguments before any work, FloatingPointError if the weights diverge. Warns
+    if more than a tenth of units that compete won nothing in the last epoch.
     """
     function = "train_layer"
     rule = as_rule(function, rule)
     units = checks.integer(function, "units", units, 1)
     rule.check_units(function, units)
+    conscience, revival = check_rivalry(function, rule, conscience, revival)
     rate = checks.positive(function, "learning_rate", learning_rate)
     epochs = checks.integer(function, "epochs", epochs, 1)
     batch_size = checks.integer(function, "batch_size", batch_size, 1)
@@ -137,7 +148,10 @@ def train_layer(
     batches = as_batches(function, data, batch_size, order_generator if shuffle else None, epochs, check_finite)
     first_epoch = batches.epoch(0)
     first = next(first_epoch)
-    if initial_weights is None:
+    start = initial_weights if isinstance(initial_weights, str) else None
+    if start is not None:
+        checks.choice(function, "initial_weights", start, STARTS)
+    if initial_weights is None or start is not None:
         shape = as_images(function, "data", first).shape
         shape = (units, *kernel, shape[3]) if kernel else (units, shape[1] * shape[2] * shape[3])
         weights = rule.initial_weights(weight_generator, units, math.prod(shape[1:])).reshape(shape)
@@ -151,22 +165,49 @@ def train_layer(
     weights = backend.to_device(weights, place).astype(dtype, order="C", copy=True)
     layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
     matrix = weights.reshape(units, -1)
+    once = isinstance(data, Iterator)
+    read = [first]  # of the first epoch
+
+    def first_batches() -> Iterator[Array]:
+        if not once:
+            yield from batches.epoch(0)
+            return
+        yield from list(read)
+        for batch in first_epoch:
+            read.append(batch)
+            yield batch
+
+    if start in ("patches", "k-means++"):
+        drawn, generator = backend.to_device(matrix, "cpu"), weight_generator.spawn(1)[0]
+
+        def inputs() -> Iterator[Array]:
+            with closing(first_batches()) as source:
+                for batch in source:
+                    yield backend.to_device(_batch(function, batch, weights.shape, g), place)
+
+        found = starting_weights(function, start, rule, drawn, g, inputs, generator)
+        matrix[...] = backend.to_device(found, place)
+        if not once:
+            first_epoch, read = batches.epoch(0), []
+    rivalry = None
+    if conscience or revival:
+        rivalry = Rivalry(rule, g, matrix, conscience, revival, int(weight_generator.spawn(1)[0].integers(2**63)))
     update = BatchedUpdate(rule, g, units, precision, size, function)
 
     steps = itertools.count()
-    seen = 0
+    seen, total_wins = 0, np.zeros(units, np.uint64)
     total = batches.images(first_images)
     total = None if total is None else total * epochs
     with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
         for epoch in range(epochs):
-            for batch in itertools.chain([first], first_epoch) if epoch == 0 else batches.epoch(epoch):
-                images = fit_images(function, batch, weights.shape, "data")
-                if images.shape[1:3] != g.size:
-                    raise ValueError(f"{function}: data changed from images of {g.size} to {images.shape[1:3]}.")
+            for batch in itertools.chain(read, first_epoch) if epoch == 0 else batches.epoch(epoch):
+                images = _batch(function, batch, weights.shape, g)
                 if epoch == 0 and not batches.checked:
                     require_finite(function, "data", images)
-                delta, scale = update.delta(backend.to_device(images, place), matrix)
-                add_scaled(matrix, rule.rate(matrix, rate) * scale, delta)
+                counting = rule.competes and epoch == epochs - 1
+                won = _learn(update, rivalry, backend.to_device(images, place), matrix, rate, counting)
+                if counting:
+                    total_wins = total_wins + backend.to_device(won, "cpu")
                 seen += len(images)
                 bar.update(len(images))
                 if callback is not None:
@@ -175,7 +216,37 @@ def train_layer(
                 raise FloatingPointError(
                     f"{function}: the weights became NaN or infinite in epoch {epoch + 1}; lower learning_rate."
                 )
+    if rule.competes:
+        tell_dead(function, "the layer", rule, total_wins, 2)
     return layer
+
+
+def _learn(
+    update: BatchedUpdate, rivalry: Rivalry | None, images: Array, matrix: Array, rate: float, counting: bool
+) -> Array | None:
+    """Change the weights (K, D) by one batch; if counting, return how many places each unit wins of some of them."""
+    rule, rows = update.rule, len(images) * update.geometry.positions
+    bias = out = won = None
+    if rivalry is not None:
+        bias = rivalry.bias(matrix.dtype)
+        won = rivalry.count(images, matrix)
+    elif counting and rows > winners.ROWS:
+        won = winners.count(rule, images, update.geometry, matrix)
+    elif counting:
+        out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)
+    delta, scale = update.delta(images, matrix, out, bias)
+    add_scaled(matrix, rule.rate(matrix, rate) * scale, delta)
+    if rivalry is not None:
+        rivalry.revive(matrix)
+    return winners.wins(rule, out) if out is not None else won
+
+
+def _batch(function: str, batch: Any, weights_shape: tuple[int, ...], g: Geometry) -> Array:
+    """Return a batch as (n, H, W, C) images of the geometry. Raises ValueError for others."""
+    images = fit_images(function, batch, weights_shape, "data")
+    if images.shape[1:3] != g.size:
+        raise ValueError(f"{function}: data changed from images of {g.size} to {images.shape[1:3]}.")
+    return images
 
 
 def _as_weights(function: str, name: str, value: Any) -> Array:
