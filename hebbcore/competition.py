@@ -11,6 +11,8 @@ import numpy as np
 from hebbcore import backend, checks, kernels
 from hebbcore.backend import Array
 
+_BIAS_NUMBERS = {"cpu": 2**17, "cuda": 2**24}  # entries of scores whose biases are made at a time
+
 
 class Norms(NamedTuple):
     """Euclidean norms, 0 replaced by 1: of each patch (N,), of each unit's weights (K,)."""
@@ -89,6 +91,43 @@ def signed_gate(scores: Array, unit_norms: Array) -> Gate:
     kernels.for_array(scores).signed_wta(scores, unit_norms, decay)
     sums = _column_sums(decay)
     return Gate(scores, sums, sums)
+
+
+def biased(scores: Array, patch_norms: Array, bias: Array) -> Array:
+    """Add bias_i · ‖x‖ to the score of each unit i for each patch x. In place; returns the scores."""
+    for part, sizes in _parts(scores, patch_norms):
+        part += sizes * bias
+    return scores
+
+
+def _parts(scores: Array, patch_norms: Array) -> list[tuple[Array, Array]]:
+    """Cut scores (n, K) into views of some rows, each with the norms (rows, 1) of their patches."""
+    step = max(1, _BIAS_NUMBERS[backend.device_of(scores)] // scores.shape[1])
+    return [(scores[i : i + step], patch_norms[i : i + step, None]) for i in range(0, len(scores), step)]
+
+
+def learn_unbiased(gate: Gate, norms: Norms, bias: Array) -> Gate:
+    """Return the gate of biased scores whose decay Σ G∘u is of the scores u themselves."""
+    assert gate.decay is not None
+    return gate._replace(decay=gate.decay - bias * (gate.values.T @ norms.patches))
+
+
+def biased_signed_gate(scores: Array, norms: Norms, bias: Array) -> Gate:
+    """Return signed_gate with |y| + bias_i · ‖x‖ in the place of |y|, where it competes. In place.
+
+    Only differences of biases matter: the smallest counts as 0, so that no |y| becomes negative.
+    """
+    xp = backend.namespace(scores)
+    extra = bias - bias.min()
+    parts = _parts(scores, norms.patches)
+    for part, sizes in parts:
+        part += xp.copysign(sizes * (extra * norms.units), part)
+    signed_gate(scores, norms.units)
+    decay = xp.zeros(scores.shape[1], scores.dtype)
+    for part, sizes in parts:
+        part -= xp.copysign(sizes * extra, part) * (part != 0)
+        decay += (part * part).sum(axis=0)
+    return Gate(scores, decay, decay)
 
 
 def _own_scores(function: str, scores: Any) -> Array:

@@ -18,9 +18,9 @@ from hebbcore.layers import Learner
 from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
 from hebbcore.rules import Rule
+from hebbcore.winners import some_rows, wins
 
 _CRC = re.compile(rb'(\{.*), "crc32": "([0-9a-f]{8})"\}\r?')  # of all before it
-_ROWS = 1024  # of a batch, evenly spread, whose winners are counted
 
 Record = dict[str, Any]
 
@@ -38,6 +38,7 @@ class Diagnostics:
         self._network, self._seconds, self._tell = network, seconds, tell
         self._changes: dict[int, float] = {}
         self._wins: dict[int, Array] = {}
+        self.pass_wins: dict[int, Array] = {}  # by place of the layer, since the pass began
         self.start(0.0)
 
     def start(self, elapsed: float) -> None:
@@ -57,18 +58,12 @@ class Diagnostics:
 
     def learned(self, place: int, change: float | None, out: Array) -> None:
         """Take a layer's step into account."""
-        xp = backend.namespace(out)
-        rows = rows_of(out)
-        rows = rows[:: -(-len(rows) // _ROWS)]
         layer = self._network.layers[place]
         assert isinstance(layer, Learner)
         assert isinstance(layer.rule, Rule)
-        if layer.rule.signed:
-            rows = xp.abs(rows)
-        if place not in self._wins:
-            self._wins[place] = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
-        won = rows.max(axis=1) > rows.min(axis=1)  # else nobody did, as where all are 0
-        xp.add.at(self._wins[place], rows.argmax(axis=1), won.astype(np.uint64))
+        won = wins(layer.rule, some_rows(rows_of(out)))
+        for counts in (self._wins, self.pass_wins):
+            counts[place] = counts[place] + won if place in counts else won
         if change is not None:
             self._changes[place] = change
 

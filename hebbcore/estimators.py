@@ -11,13 +11,19 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 from hebbcore import backend, checks
 from hebbcore.backend import Array
 from hebbcore.fit import fit
-from hebbcore.layers import BatchNorm, Conv, Dense, GridPool, Layer, Power, Split, Triangle, Whiten  # fmt: skip
+from hebbcore.layers import BatchNorm, Conv, Dense, GridPool, Layer, Power, Relu, Split, Triangle, Whiten
 from hebbcore.network import Network
 from hebbcore.presets import preset
-from hebbcore.rules import Rule
+from hebbcore.rules import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb, as_rule
 from hebbcore.tables import layer_of, layer_table
 
 ACTIVATIONS = ("rule", "triangle", "split")
+KROTOV_POWER = 3.0  # of the relu behind the rule of Krotov and Hopfield, who have 4.5 for whole images
+RATES: dict[type[Rule], float] = {  # what learns on standardised and on whitened patches
+    HPCA: 0.01, SWTA: 0.1, KWTA: 0.1, SignedWTA: 0.1, SoftHebb: 0.05, HardWTA: 0.05, Krotov: 0.02,
+}  # fmt: skip
+RATE = 0.01  # of rules of one's own
+EPSILON = 0.1
 
 
 class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -151,10 +157,17 @@ class HebbianTransformer(_NetworkTransformer):
 
     units: number of units. kernel_size: of the patches, an int or a (height, width) pair; None: the image, or vector,
         as a whole. stride: in pixels, for patches.
-    rule: a hebbcore rule or its name. learning_rate: of the rule. epochs, batch_size: of the training.
-    whiten: contrast normalise and ZCA whiten the patches first. epsilon: added to the variances there.
-    activation: "rule" (see the rule); or of its linear response "triangle" (what exceeds the units' mean) or "split"
-        (what exceeds the threshold, and what falls below its negative, apart: twice the units). threshold: of "split".
+    rule: a hebbcore rule or its name. learning_rate: of the rule; None: HPCA 0.01, SWTA, k-WTA and signed WTA 0.1,
+        SoftHebb and hard WTA 0.05, Krotov 0.02, others 0.01. epochs, batch_size: of the training.
+    initial_weights: "rule", "patches" or "k-means++" (see Conv); None: patches for rules whose units compete.
+        conscience, revival: see Conv.
+    whiten: contrast normalise and ZCA whiten the patches first; else they are contrast normalised only, less their
+        mean, and of vectors each number is brought to mean 0 and variance 1: competing units would see little but
+        brightness otherwise. epsilon: added to the variances of the whitening.
+    activation: "rule": what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb, hard WTA),
+        relu³ (Krotov), split (signed WTA), and of rules of one's own what they put out; "triangle": what exceeds the
+        units' mean; "split": what exceeds the threshold, and what falls below its negative, apart: twice the units.
+        threshold: of the split.
     pool: average over pool × pool cells; None: no pooling. power: of the features at the end; 0.5 is a square root.
     mirror: transform to the mean of the features of each image and of its mirror image.
     image_shape: (height, width, channels) of flattened images.
@@ -171,11 +184,14 @@ class HebbianTransformer(_NetworkTransformer):
         *,
         stride: Any = 1,
         rule: Rule | str = "kwta",
-        learning_rate: float = 0.1,
+        learning_rate: float | None = None,
         epochs: int = 1,
         batch_size: int = 64,
+        initial_weights: str | None = None,
+        conscience: float = 0.0,
+        revival: float = 0.0,
         whiten: bool = False,
-        epsilon: float = 0.1,
+        epsilon: float = EPSILON,
         activation: str = "rule",
         threshold: float = 0.0,
         pool: int | None = None,
@@ -192,6 +208,9 @@ class HebbianTransformer(_NetworkTransformer):
         self.learning_rate = learning_rate
         self.epochs = epochs
         self.batch_size = batch_size
+        self.initial_weights = initial_weights
+        self.conscience = conscience
+        self.revival = revival
         self.whiten = whiten
         self.epsilon = epsilon
         self.activation = activation
@@ -212,25 +231,50 @@ class HebbianTransformer(_NetworkTransformer):
                 f"{function}: kernel_size is for images; give image_shape=(height, width, channels) with flattened "
                 "images, or X as (n, height, width, channels)."
             )
+        rule = as_rule(function, self.rule)
+        linear, activation = self._activation(rule)
+        self._refuse_idle(function, activation)
+        options: dict[str, Any] = {
+            "learning_rate": RATES.get(type(rule), RATE) if self.learning_rate is None else self.learning_rate,
+            "initial_weights": self.initial_weights or ("patches" if rule.competes else "rule"),
+            "conscience": self.conscience, "revival": self.revival, "linear": linear,
+        }  # fmt: skip
         layers: list[Layer] = []
-        linear = self.activation != "rule"
         kernel, stride = self.kernel_size, self.stride
-        if self.whiten:
-            layers.append(Whiten(kernel, stride=stride if kernel is not None else 1, epsilon=self.epsilon))
+        if self.whiten or len(shape) == 3:
+            layers.append(Whiten(kernel, stride=stride, epsilon=self.epsilon if self.whiten else None))
             kernel, stride = (None, 1) if kernel is None else (1, 1)
-        if kernel is None:
-            layers.append(Dense(self.units, self.rule, self.learning_rate, linear))
         else:
-            layers.append(Conv(self.units, kernel, self.rule, stride, learning_rate=self.learning_rate, linear=linear))
-        if self.activation == "triangle":
-            layers.append(Triangle())
-        elif self.activation == "split":
-            layers.append(Split(self.threshold))
+            layers.append(BatchNorm())
+        if kernel is None:
+            layers.append(Dense(self.units, rule, **options))
+        else:
+            layers.append(Conv(self.units, kernel, rule, stride, **options))
+        layers += activation
         if self.pool is not None:
             layers.append(GridPool(self.pool))
         if self.power != 1:
             layers.append(Power(self.power))
         return Network(layers, shape, seed=seed, device=self.device, precision=precision)
+
+    def _activation(self, rule: Rule) -> tuple[bool, list[Layer]]:
+        """Return whether the learner puts out the linear response, and what follows it."""
+        if self.activation == "triangle" or (self.activation == "rule" and isinstance(rule, SoftHebb | HardWTA)):
+            return True, [Triangle()]
+        if self.activation == "split" or (self.activation == "rule" and isinstance(rule, SignedWTA)):
+            return True, [Split(self.threshold)]
+        return False, [Relu(KROTOV_POWER)] if isinstance(rule, Krotov) else []
+
+    def _refuse_idle(self, function: str, activation: list[Layer]) -> None:
+        """Raise ValueError for parameters that would have no effect."""
+        for name, value, default, used, where in (
+            ("threshold", self.threshold, 0.0, any(isinstance(layer, Split) for layer in activation),
+             'activation="split"'),
+            ("epsilon", self.epsilon, EPSILON, self.whiten, "whiten=True"),
+            ("stride", self.stride, 1, self.kernel_size is not None, "kernel_size, for patches"),
+        ):  # fmt: skip
+            if not used and value != default:
+                raise ValueError(f"{function}: {name}={value!r} has no effect without {where}; leave it out.")
 
     def _train(self, images: Array, epochs: int, seed: int) -> None:
         fit(self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed)
@@ -242,7 +286,8 @@ class HebbianNetworkTransformer(_NetworkTransformer):
     network: a preset's name (see hebbcore.preset), or a list of layers, which are copied.
     rule: of a preset. preprocess: of a preset. layer: whose output the features are; None: the last.
     mirror: transform to the mean of the features of each image and of its mirror image.
-    mode: "together" or "layerwise". learning_rate, schedule, epochs, batch_size: see hebbcore.fit.
+    mode: "together" or "layerwise". learning_rate: of layers that have none of their own; None: 1e-3. schedule, epochs,
+        batch_size: see hebbcore.fit.
     image_shape: (height, width, channels) of flattened images; else X must be (n, height, width, channels).
     device: "auto", "cpu" or "cuda". random_state: an int, a RandomState, or None.
 

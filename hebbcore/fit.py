@@ -8,7 +8,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -30,9 +30,10 @@ from hebbcore.network import Network
 from hebbcore.patches import as_images
 from hebbcore.phases import Phase, factor, phases_of, whitened
 from hebbcore.record import keep_config
-from hebbcore.rules import as_rule
+from hebbcore.rules import Rule, as_rule
 from hebbcore.settings import LEARNING_RATE, Training, listed, may_change, require_effect
 from hebbcore.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate, require_finite_output
+from hebbcore.winners import tell_dead
 
 METRICS = "metrics.jsonl"  # of a run
 
@@ -367,8 +368,10 @@ class _Fit:
             for i in phase.targets:
                 self.network.layers[i].forget()
         passes_before = sum(p.epochs for p in self.phases[: self.at.phase])
+        self._start(learners, phase.together, passes_before)
         while self.at.epoch < phase.epochs:
             start = self.at.batch
+            self.diagnostics.pass_wins.clear()
             epoch = source.batches.epoch(passes_before + self.at.epoch, start)
             with closing(ahead(epoch, source.prepare)) as batches:
                 for count, x in enumerate(batches, 1):
@@ -386,11 +389,39 @@ class _Fit:
         for i in phase.targets if phase.observes else ():
             with self.network.lock:
                 self.network.layers[i].settle()
+        self._tell_dead(learners)
         self.at.phase += 1
         if self.at.phase < len(self.phases):  # else it stays, for more epochs to follow
             self.at.epoch, self.at.phase_images = 0, 0
         self._saved_step = None  # the arrays changed though no step was made
         self._save_or_stop(end=True)
+
+    def _start(self, learners: list[int], training: bool, number: int) -> None:
+        """Let layers that start from patches do so, the first first, with the inputs that pass `number` gives them."""
+        source, network = self._source, self.network
+        for i in learners:
+            layer = network.layers[i]
+            assert isinstance(layer, Learner)
+            if layer.started:
+                continue
+            between = [network.layers[j] for j in range(source.place, i) if network.layers[j].observes]
+            kept = [{key: array.copy() for key, array in other.arrays().items()} for other in between]
+
+            def inputs(i: int = i) -> Generator[Array, None, None]:
+                with closing(ahead(source.batches.epoch(number), source.prepare)) as batches:
+                    for x in batches:
+                        yield network.run(x, source.place, i, training=training)
+
+            with network.lock:
+                layer.start("fit", inputs)
+                for other, arrays in zip(between, kept, strict=True):  # the running statistics of batch norms
+                    other.restore(arrays)
+
+    def _tell_dead(self, learners: list[int]) -> None:
+        for i in learners:
+            layer, counts = self.network.layers[i], self.diagnostics.pass_wins.get(i)
+            if isinstance(layer, Learner) and isinstance(layer.rule, Rule) and counts is not None:
+                tell_dead("fit", self.network.names[i], layer.rule, counts, 5)
 
     def _step(self, phase: Phase, first: int, x: Array) -> None:
         network, last = self.network, max(phase.targets)

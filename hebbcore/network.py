@@ -83,7 +83,7 @@ class Network:
         generators = np.random.default_rng(self.seed).spawn(len(self.layers))
         for layer, given, generator in zip(self.layers, shapes, generators, strict=False):
             if isinstance(layer, Learner) and not draw:
-                layer.place(self.site, given)
+                layer.place(self.site, given, generator)
             else:
                 layer.build(self.site, given, generator)
         self.image_shape, self.shapes = shapes[0], shapes[1:]

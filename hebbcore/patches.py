@@ -174,32 +174,29 @@ class PatchReader:
         return padded
 
 
-def patches_at(images: Array, geometry: Geometry, rows: Any, dtype: Any) -> Array:
-    """Return some rows of the patch matrix of images (n, H, W, C): rows (m,), numbers in im2col's order.
+def patches_at(images: Array, g: Geometry, places: Array, dtype: np.dtype[Any]) -> Array:
+    """Return the patches (m, D) at some places of a batch (n, H, W, C); places: numbers of im2col's rows, on the host.
 
-    Returns (m, D) of the dtype on the device of the images. For a few rows: each is cut out by itself.
+    They are gathered one by one, without the batch's patch matrix.
     """
-    g, xp = geometry, backend.namespace(images)
-    out = xp.zeros((len(rows), *g.kernel, g.channels), dtype)
-    for target, row in zip(out, np.asarray(rows).tolist(), strict=True):
-        image, position = divmod(row, g.positions)
-        inside = []
-        for start, side, kernel, step, pad in zip(
-            divmod(position, g.output[1]), g.size, g.kernel, g.stride, g.padding, strict=True
-        ):
-            places = np.arange(kernel) + start * step - pad
-            if g.padding_mode == "reflect":
-                places = np.abs(np.where(places >= side, 2 * (side - 1) - places, places))
-            kept = np.flatnonzero((places >= 0) & (places < side))
-            inside.append((places[kept], kept))
-        (ys, to_y), (xs, to_x) = inside
-        if len(ys) and len(xs):
-            convert(
-                images[image][xp.asarray(ys)[:, None], xp.asarray(xs)],
-                part := xp.empty((len(ys), len(xs), g.channels), dtype),
-            )
-            target[xp.asarray(to_y)[:, None], xp.asarray(to_x)] = part
-    return out.reshape(len(rows), -1)
+    xp, (oh, ow) = backend.namespace(images), g.output
+    out = xp.empty((len(places), g.kernel[0] * g.kernel[1], g.channels), dtype)
+    lines, inside = [], np.ones((len(places), *g.kernel), bool)
+    for axis, starts in enumerate((places // ow % oh, places % ow)):
+        line = (starts * g.stride[axis] - g.padding[axis])[:, None] + np.arange(g.kernel[axis])
+        size = g.size[axis]
+        if g.padding_mode == "reflect":
+            line = np.abs(np.where(line >= size, 2 * (size - 1) - line, line))
+        within = (line >= 0) & (line < size)
+        inside &= within[:, :, None] if axis == 0 else within[:, None, :]
+        lines.append(np.clip(line, 0, size - 1))
+    pixels = (places[:, None, None] // (oh * ow) * g.size[0] + lines[0][:, :, None]) * g.size[1] + lines[1][:, None, :]
+    device = backend.device_of(images)
+    where = backend.to_device(pixels.reshape(out.shape[:2]), device)
+    convert(images.reshape(-1, g.channels)[where], out)
+    if not inside.all():
+        out *= backend.to_device(inside.reshape(*out.shape[:2], 1).astype(dtype), device)
+    return out.reshape(len(places), g.patch_size)
 
 
 def convert(images: Array, out: Array) -> None:

@@ -136,6 +136,8 @@ def layer_table(function: str, layer: Layer) -> dict[str, Any]:
     for field in dataclasses.fields(layer):  # type: ignore[arg-type]
         if field.init:
             value = getattr(layer, field.name)
+            if field.metadata.get("later") and value == field.default:
+                continue  # what files of before say too, and digests of them
             if isinstance(value, Rule):
                 value = rule_table(function, value)
             table[field.name] = list(value) if isinstance(value, tuple) else value

@@ -2,18 +2,20 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from hebbcore import backend, checks, gemm
+from hebbcore import backend, checks, gemm, winners
 from hebbcore.backend import Array
 from hebbcore.data import as_batches, batching, require_finite
 from hebbcore.layers import WORKSPACE, HebbianLayer, fit_images, flat
 from hebbcore.patches import Geometry, as_images
+from hebbcore.rivalry import Rivalry, check_rivalry
 from hebbcore.rules import Rule, as_rule
 from hebbcore.soundness import (
     AUTO,
@@ -24,7 +26,9 @@ from hebbcore.soundness import (
     measured_rate,
     require_finite_output,
 )
+from hebbcore.starting import STARTS, starting_weights
 from hebbcore.update import BatchedUpdate, add_scaled
+from hebbcore.winners import tell_dead
 
 
 class Step(NamedTuple):
@@ -98,6 +102,8 @@ def train_layer(
     batch_size: int | None = None,
     shuffle: bool | None = None,
     initial_weights: Any = None,
+    conscience: float = 0.0,
+    revival: float = 0.0,
     seed: int | np.random.Generator = 0,
     device: str = "auto",
     precision: str = "float32",
@@ -117,7 +123,10 @@ def train_layer(
         "auto": half of the largest stable rate on the first batch, for rules that know it (Rule.stable_rate: hpca).
     epochs: passes over the data. batch_size: images a step; the last batch of an epoch may be smaller; None: 64.
         shuffle: another order each epoch; None: True. Both are for arrays: an iterable makes its own batches.
-    initial_weights: (units, kernel height, kernel width, C) or (units, features), floating; None: drawn by the rule.
+    initial_weights: (units, kernel height, kernel width, C) or (units, features), floating; None
+        or "rule": drawn by the rule; "patches": different patches of the first data, as the layer sees them, scaled as
+        the rule expects; "k-means++": patches far apart.
+    conscience, revival: against units that win nothing; 0: off, as in the published rules (see Conv).
     seed: the same seed, data and device (and number of CPU threads) give the same bits.
     device: "cpu", "cuda", or "auto": CUDA when it works (see hebbcore.devices()); batches are moved to it.
     precision: "float32" or "float64"; on CUDA also "tf32" and "bf16", which only round the factors of the GEMMs.
@@ -129,12 +138,14 @@ def train_layer(
 
     Returns the layer, its weights on the device.
     Raises ValueError or TypeError for bad arguments, and for those that would have no effect, before any work;
-    FloatingPointError if the weights diverge. Calls for different layers may run side by side in threads.
+    FloatingPointError if the weights diverge. Warns if more than a tenth of units that compete won nothing in the last
+    epoch. Calls for different layers may run side by side in threads.
     """
     function = "train_layer"
     rule = as_rule(function, rule)
     units = checks.integer(function, "units", units, 1)
     rule.check_units(function, units)
+    conscience, revival = check_rivalry(function, rule, conscience, revival)
     rate = as_rate(function, "learning_rate", learning_rate)
     epochs = checks.integer(function, "epochs", epochs, 1)
     size_of_batches, order = batching(function, data, batch_size, shuffle)
@@ -148,7 +159,7 @@ def train_layer(
         weight_generator, order_generator = np.random.default_rng(seed).spawn(2)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{function}: seed must be an integer of at least 0, got {seed!r} ({error}).") from error
-    if seed and initial_weights is not None and not order:
+    if seed and initial_weights is not None and not isinstance(initial_weights, str) and not order:
         raise ValueError(
             f"{function}: seed {seed!r} has no effect, since initial_weights are given and nothing is shuffled; leave "
             "it out, or let the weights be drawn or the data be shuffled."
@@ -156,7 +167,10 @@ def train_layer(
     batches = as_batches(function, data, size_of_batches, order_generator if order else None, epochs, check_finite)
     first_epoch = batches.epoch(0)
     first = next(first_epoch)
-    if initial_weights is None:
+    start = initial_weights if isinstance(initial_weights, str) else None
+    if start is not None:
+        checks.choice(function, "initial_weights", start, STARTS)
+    if initial_weights is None or start is not None:
         shape = as_images(function, "data", first).shape
         shape = (units, *kernel, shape[3]) if kernel else (units, shape[1] * shape[2] * shape[3])
         weights = rule.initial_weights(weight_generator, units, math.prod(shape[1:])).reshape(shape)
@@ -170,31 +184,57 @@ def train_layer(
     weights = backend.to_device(weights, place).astype(dtype, order="C", copy=True)
     layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
     matrix = weights.reshape(units, -1)
+    once = isinstance(data, Iterator)
+    read = [first]  # of the first epoch
+
+    def first_batches() -> Generator[Array, None, None]:
+        if not once:
+            yield from batches.epoch(0)
+            return
+        yield from list(read)
+        for batch in first_epoch:
+            read.append(batch)
+            yield batch
+
+    if start in ("patches", "k-means++"):
+        drawn, generator = backend.to_device(matrix, "cpu"), weight_generator.spawn(1)[0]
+
+        def inputs() -> Iterator[Array]:
+            with closing(first_batches()) as source:
+                for batch in source:
+                    yield backend.to_device(_batch(function, batch, weights.shape, g), place)
+
+        found = starting_weights(function, start, rule, drawn, g, inputs, generator)
+        matrix[...] = backend.to_device(found, place)
+        if not once:
+            first_epoch, read = batches.epoch(0), []
+    rivalry = None
+    if conscience or revival:
+        rivalry = Rivalry(rule, g, matrix, conscience, revival, int(weight_generator.spawn(1)[0].integers(2**63)))
     update = BatchedUpdate(rule, g, units, precision, size, function)
     divergence = Divergence(function) if check_finite else None
     if rate == AUTO:
         rate = measured_rate(function, "the layer", rule, backend.to_device(first_images, place), g)
 
-    step = 0
-    seen = 0
+    step, seen, total_wins = 0, 0, np.zeros(units, np.uint64)
     total = batches.images(first_images)
     total = None if total is None else total * epochs
     with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
         for epoch in range(epochs):
-            for batch in itertools.chain([first], first_epoch) if epoch == 0 else batches.epoch(epoch):
-                images = fit_images(function, batch, weights.shape, "data")
-                if images.shape[1:3] != g.size:
-                    raise ValueError(f"{function}: data changed from images of {g.size} to {images.shape[1:3]}.")
+            for batch in itertools.chain(read, first_epoch) if epoch == 0 else batches.epoch(epoch):
+                images = _batch(function, batch, weights.shape, g)
                 if epoch == 0 and not batches.checked:
                     require_finite(function, "data", images)
                 x = backend.to_device(images, place)
                 if divergence is not None:
                     divergence.begin("the layer", rule, matrix, x, g)
-                delta, scale = update.delta(x, matrix)
-                add_scaled(matrix, rule.rate(matrix, rate) * scale, delta)
+                counting = rule.competes and epoch == epochs - 1
+                won = _learn(update, rivalry, x, matrix, rate, counting)
                 step += 1
                 if divergence is not None and is_due(step):
                     divergence.require("the layer", matrix, step, rate, partial(largest_stable_rate, rule, x, g))
+                if counting:
+                    total_wins = total_wins + backend.to_device(won, "cpu")
                 seen += len(images)
                 bar.update(len(images))
                 if callback is not None:
@@ -203,7 +243,37 @@ def train_layer(
                 divergence.require("the layer", matrix, step, rate)
     if check_finite:
         require_finite_output(function, "the layer", layer.transform(first, workspace=size))
+    if rule.competes:
+        tell_dead(function, "the layer", rule, total_wins, 2)
     return layer
+
+
+def _learn(
+    update: BatchedUpdate, rivalry: Rivalry | None, images: Array, matrix: Array, rate: float, counting: bool
+) -> Array | None:
+    """Change the weights (K, D) by one batch; if counting, return how many places each unit wins of some of them."""
+    rule, rows = update.rule, len(images) * update.geometry.positions
+    bias = out = won = None
+    if rivalry is not None:
+        bias = rivalry.bias(matrix.dtype)
+        won = rivalry.count(images, matrix)
+    elif counting and rows > winners.ROWS:
+        won = winners.count(rule, images, update.geometry, matrix)
+    elif counting:
+        out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)
+    delta, scale = update.delta(images, matrix, out, bias)
+    add_scaled(matrix, rule.rate(matrix, rate) * scale, delta)
+    if rivalry is not None:
+        rivalry.revive(matrix)
+    return winners.wins(rule, out) if out is not None else won
+
+
+def _batch(function: str, batch: Any, weights_shape: tuple[int, ...], g: Geometry) -> Array:
+    """Return a batch as (n, H, W, C) images of the geometry. Raises ValueError for others."""
+    images = fit_images(function, batch, weights_shape, "data")
+    if images.shape[1:3] != g.size:
+        raise ValueError(f"{function}: data changed from images of {g.size} to {images.shape[1:3]}.")
+    return images
 
 
 def _as_weights(function: str, name: str, value: Any) -> Array:

@@ -79,10 +79,13 @@ class BatchedUpdate:
         self.dtype = gemm.dtype_of(precision)
         self._memories = [] if memories is None else memories
 
-    def delta(self, images: Array, weights: Array, out: Array | None = None) -> tuple[Array, Any]:
+    def delta(
+        self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None
+    ) -> tuple[Array, Any]:
         """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next use of the memories overwrites the array.
 
         out: (n·oh·ow, K) for the layer's output (if linear, its response), whose scores the update needs anyway.
+        bias: (K,), see Rule.biased_gate.
         """
         device, g = backend.device_of(images), self.geometry
         rows = len(images) * g.positions
@@ -94,7 +97,7 @@ class BatchedUpdate:
         while len(self._memories) < len(shares):
             self._memories.append(Memory())
         outer = self._memories[0].grown("outer", (self.units, g.patch_size), self.dtype, device)
-        unit_norms = vector_norms(weights) if self.rule.needs_norms else None
+        unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
         projection = self.rule.projection(weights)
         blocked = blocked_is_cheaper(rows, self.units, g.patch_size, _BLOCK_UNITS[device])
         lanes = [
@@ -102,7 +105,7 @@ class BatchedUpdate:
             for i, memory in enumerate(self._memories[: len(shares)])
         ]
         tasks = [
-            partial(lane.sums, images, weights, projection, unit_norms, chunks, blocked, out)
+            partial(lane.sums, images, weights, projection, unit_norms, chunks, blocked, out, bias)
             for lane, chunks in zip(lanes, shares, strict=True)
         ]
         sums, *others = parallel.run(tasks)
@@ -137,6 +140,7 @@ class _Lane:
         chunks: list[Chunk],
         blocked: bool,
         out: Array | None,
+        bias: Array | None,
     ) -> Sums:
         """Return the sums over the chunks; blocked: take a Gram decay off on the way, in blocks of units."""
         sums = Sums(self._lay_out(images, chunks, blocked))
@@ -149,7 +153,10 @@ class _Lane:
             if out is not None:
                 self._activate(scores, unit_norms, chunk, out)
             norms = None if unit_norms is None else Norms(vector_norms(patches), unit_norms)
-            gate = _require_gate(self.rule, self.rule.gate(scores, norms))
+            if norms is None or bias is None:
+                gate = _require_gate(self.rule, self.rule.gate(scores, norms))
+            else:
+                gate = _require_gate(self.rule, self.rule.biased_gate(scores, norms, bias))
             if gate.decay is None and blocked:
                 self._add_blocked(sums, gate.values, self._residual(images, chunk, patches), weights, add=i > 0)
             else:

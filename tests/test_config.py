@@ -122,10 +122,7 @@ WRONG = {  # text of the file: the whole message
     conv(kernel_size="9"): (
         "network: conv1: kernel_size 9×9 is larger than the padded image 8×8; use a smaller kernel or more padding."
     ),
-    conv(", weights = 3"): (
-        "network.layers[0].weights is unknown. "
-        "Known: units, kernel_size, rule, stride, padding, padding_mode, learning_rate, linear, name."
-    ),
+    conv(", weights = 3"): ("network.layers[0].weights is unknown. Did you mean initial_weights?"),
     conv(", learning_rate = -1"): "network.layers[0].learning_rate must be above 0, got -1.",
     conv(', padding_mode = "same"'): ("network.layers[0].padding_mode must be one of 'zeros', 'reflect'; got 'same'."),
     conv(', name = "a b"'): "network: a layer's name must be letters, digits, - and _, got 'a b'.",
@@ -339,7 +336,8 @@ def test_layers_survive_their_table():
         hebbcore.Dense(3, "krotov", learning_rate=0.5), hebbcore.Pool(3, 2, 1, "average"),
         hebbcore.BatchNorm(modified=True, momentum=0.2), hebbcore.Triangle(0.7), hebbcore.Flatten(),
         hebbcore.Whiten(3, epsilon=0.2, contrast=None), hebbcore.GridPool((2, 3), "max"), hebbcore.Split(0.1),
-        hebbcore.Power(0.3),
+        hebbcore.Power(0.3), hebbcore.Relu(2.0), hebbcore.Dense(3, "kwta", initial_weights="patches", revival=5.0),
+        hebbcore.Whiten(epsilon=None),
     ]  # fmt: skip
     assert {type(layer) for layer in layers} == set(hebbcore.LAYERS.values())
     for layer in layers:

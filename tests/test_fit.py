@@ -524,6 +524,7 @@ def test_units_of_a_signed_rule_win_by_the_largest_magnitude():
     assert told["entropy"] == pytest.approx(math.log2(3), abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:fit. . of 3 units of conv1 won none")
 def test_at_most_1024_places_of_a_batch_are_looked_at():
     records = []
     net = hebbcore.Network([hebbcore.Conv(3, 1, "swta")], (5, 5, 2))

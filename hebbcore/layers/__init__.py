@@ -4,7 +4,7 @@ from hebbcore.layers.base import Layer, Shape, Site
 from hebbcore.layers.batch_norm import BatchNorm
 from hebbcore.layers.hebbian import WORKSPACE, HebbianLayer, fit_images, flat
 from hebbcore.layers.learner import Conv, Dense, Learner
-from hebbcore.layers.pool import Flatten, GridPool, Pool, Power, Split, Triangle
+from hebbcore.layers.pool import Flatten, GridPool, Pool, Power, Relu, Split, Triangle
 from hebbcore.layers.whiten import Whiten
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Learner",
     "Pool",
     "Power",
+    "Relu",
     "Shape",
     "Site",
     "Split",
@@ -36,6 +37,7 @@ LAYERS: dict[str, type[Layer]] = {
     "gridpool": GridPool,
     "batchnorm": BatchNorm,
     "triangle": Triangle,
+    "relu": Relu,
     "split": Split,
     "power": Power,
     "whiten": Whiten,

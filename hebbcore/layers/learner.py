@@ -1,6 +1,8 @@
 """Layers of units that learn by a rule."""
 
 import math
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,9 +14,13 @@ from hebbcore.data import require_finite
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
 from hebbcore.patches import Geometry
+from hebbcore.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.rules import Rule, as_rule
 from hebbcore.soundness import as_rate
+from hebbcore.starting import STARTS, starting_weights
 from hebbcore.update import BatchedUpdate, add_scaled
+
+LATER = {"later": True}  # a field that came later: it is written only if it is not the default (tables.layer_table)
 
 
 class Learner(Layer):
@@ -23,11 +29,17 @@ class Learner(Layer):
     reads_images: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear"})
 
+    _rivalry: Rivalry | None = None  # with conscience or revival
+
     units: int
     rule: Rule | str
     learning_rate: float | str | None
     linear: bool
+    initial_weights: str
+    conscience: float
+    revival: float
     weights: Array
+    started: bool  # the weights are those to learn from
 
     def _check(self) -> None:
         function = type(self).__name__
@@ -37,6 +49,8 @@ class Learner(Layer):
         checks.boolean(function, "linear", self.linear)
         if self.learning_rate is not None:
             self.learning_rate = as_rate(function, "learning_rate", self.learning_rate)
+        checks.choice(function, "initial_weights", self.initial_weights, STARTS)
+        self.conscience, self.revival = check_rivalry(function, self.rule, self.conscience, self.revival)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weights" and self.__dict__.get("weights") is not None:
@@ -60,14 +74,34 @@ class Learner(Layer):
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Draw the weights by the rule."""
         assert isinstance(self.rule, Rule)
-        self.place(site, shape)
+        self.place(site, shape, generator)
         full = self._weights_shape(shape)
         drawn = self.rule.initial_weights(generator, self.units, math.prod(full[1:])).reshape(full)
         self._use(backend.to_device(drawn.astype(site.dtype), site.device))
+        self.started = self.initial_weights == "rule"
 
-    def place(self, site: Site, shape: Shape) -> None:
+    def start(self, function: str, inputs: Callable[[], Generator[Array, None, None]]) -> None:
+        """Start from patches, unless done; inputs: returns the layer's inputs of the first batches."""
+        assert isinstance(self.rule, Rule)
+        if self.started:
+            return
+
+        def images() -> Iterator[Array]:
+            with closing(inputs()) as source:
+                yield from map(self.as_input, source)
+
+        drawn = backend.to_device(self._matrix, "cpu")
+        weights = starting_weights(
+            f"{function}: {self.name}", self.initial_weights, self.rule, drawn, self._sizes, images,
+            np.random.default_rng(self._seed),
+        )  # fmt: skip
+        self._matrix[...] = backend.to_device(weights, self._site.device)
+        self.started = True
+
+    def place(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Be made for inputs of this shape, all but the weights, which restore then brings."""
         self._site, self._sizes = site, self._geometry(shape)
+        self._seed = int(generator.spawn(1)[0].integers(2**63))  # of the start from patches, and of revivals
 
     def _use(self, weights: Array) -> None:
         self.__dict__["weights"] = weights
@@ -81,6 +115,10 @@ class Learner(Layer):
         self._update = BatchedUpdate(
             self.rule, self._sizes, self.units, site.precision, site.workspace, self.name, self.linear, site.memories
         )
+        if self._rivalry is not None:
+            self._rivalry.rule = self.rule
+        elif self.conscience or self.revival:
+            self._rivalry = Rivalry(self.rule, self._sizes, self._matrix, self.conscience, self.revival, self._seed)
 
     @property
     def _matrix(self) -> Array:
@@ -110,8 +148,12 @@ class Learner(Layer):
         Returns ‖change‖ / ‖weights‖ (Frobenius norms) if measure, else None.
         """
         assert isinstance(self.rule, Rule)
-        matrix = self._matrix
-        delta, scale = self._update.delta(self.as_input(x), matrix, None if out is None else rows_of(out))
+        matrix, images, rivalry = self._matrix, self.as_input(x), self._rivalry
+        bias = None
+        if rivalry is not None:
+            bias = rivalry.bias(matrix.dtype)
+            rivalry.count(images, matrix)
+        delta, scale = self._update.delta(images, matrix, None if out is None else rows_of(out), bias)
         factors = self.rule.rate(matrix, rate) * scale
         size = None
         if measure:
@@ -119,19 +161,30 @@ class Learner(Layer):
             per_unit = backend.row_norms(delta) * factors
             size = float(xp.linalg.norm(per_unit) / xp.linalg.norm(matrix))
         add_scaled(matrix, factors, delta)
+        if rivalry is not None:
+            rivalry.revive(matrix)
         return size
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""
-        return {"weights": self.weights}
+        arrays = {"weights": self.weights}
+        if self.initial_weights != "rule":
+            arrays["started"] = np.array([self.started])
+        return arrays if self._rivalry is None else arrays | self._rivalry.arrays()
 
     def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
         """See Layer."""
-        return {"weights": (self._weights_shape(shape), site.dtype)}
+        arrays: dict[str, tuple[Shape, Any]] = {"weights": (self._weights_shape(shape), site.dtype)}
+        if self.initial_weights != "rule":
+            arrays["started"] = ((1,), np.dtype(np.bool_))
+        return arrays | rivalry_arrays(self.units) if self.conscience or self.revival else arrays
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
         self._use(arrays["weights"])
+        self.started = bool(arrays["started"][0]) if "started" in arrays else True
+        if self._rivalry is not None:
+            self._rivalry.restore(arrays)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "_update"}
@@ -158,6 +211,11 @@ class Conv(Learner):
     padding_mode: "zeros" or "reflect". learning_rate: None takes that of the training; "auto": see fit.
     linear: put out the rule's response, of both signs, without its activation (see Rule.response): what Split and
     Triangle need of rules that put out relu.
+    initial_weights: "rule" (drawn by it), "patches" (different patches of the first data, as the layer sees them) or
+    "k-means++" (patches far apart); both are taken before the first step of a training, and scaled as the rule expects.
+    conscience: a bias, in units of a cosine, of the competition against units that win more than their share, and for
+    those that win less; 0.05 is strong. revival: a unit that won nothing while units won so many places each, on
+    average, starts anew from a patch; 10, say. Both are no part of the published rules (see hebbcore.rivalry).
     weights: after build, (units, kernel height, kernel width, channels); they can be set to others of that shape.
     rule, learning_rate and linear can be set too, and take effect with the next step or output.
     Raises ValueError or TypeError for impossible parameters.
@@ -172,6 +230,9 @@ class Conv(Learner):
     learning_rate: float | str | None = None
     linear: bool = False
     name: str = ""
+    initial_weights: str = field(default="rule", metadata=LATER)
+    conscience: float = field(default=0.0, metadata=LATER)
+    revival: float = field(default=0.0, metadata=LATER)
     weights: Array = field(init=False, repr=False, default=None)
 
     def _check(self) -> None:
@@ -198,7 +259,7 @@ class Dense(Learner):
     """A dense layer whose units learn by a rule; images are flattened. Output: the rule's, (units,).
 
     units: number of units. rule: a Rule or its name. learning_rate: None takes that of the training.
-    linear: see Conv. weights: after build, (units, features).
+    linear, initial_weights, conscience, revival: see Conv. weights: after build, (units, features).
     Raises ValueError or TypeError for impossible parameters.
     """
 
@@ -207,6 +268,9 @@ class Dense(Learner):
     learning_rate: float | str | None = None
     linear: bool = False
     name: str = ""
+    initial_weights: str = field(default="rule", metadata=LATER)
+    conscience: float = field(default=0.0, metadata=LATER)
+    revival: float = field(default=0.0, metadata=LATER)
     weights: Array = field(init=False, repr=False, default=None)
 
     def _geometry(self, shape: Shape) -> Geometry:

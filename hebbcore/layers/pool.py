@@ -182,6 +182,29 @@ class Power(Layer):
 
 
 @dataclass(eq=False)
+class Relu(Layer):
+    """relu(u)^power.
+
+    power: > 0. Raises ValueError or TypeError for another.
+    Source: of a power, Krotov & Hopfield (PNAS 2019).
+    """
+
+    in_place: ClassVar[bool] = True
+
+    power: float = 1.0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        self.power = checks.positive("Relu", "power", self.power)
+
+    def forward(self, x: Array, out: Array, training: bool) -> None:
+        """See Layer."""
+        backend.namespace(x).maximum(x, 0, out=x)
+        if self.power != 1:
+            x **= x.dtype.type(self.power)
+
+
+@dataclass(eq=False)
 class Triangle(Layer):
     """relu(u − mean of u over the channels)^power, in each place.
 

@@ -21,11 +21,13 @@ class Whiten(Layer):
     """ZCA whitening of patches, learned from a pass over the data before anything else learns.
 
     Each patch minus its own mean, over √(its variance + contrast) (contrast None: left out); then minus the mean patch
-    and times U diag((s + epsilon)^−½) Uᵀ, where U diag(s) Uᵀ is the covariance of the patches.
+    and times U diag((s + epsilon)^−½) Uᵀ, where U diag(s) Uᵀ is the covariance of the patches (epsilon None: left out,
+    so that only contrast and mean are taken off).
     Output: (oh, ow, kernel height · kernel width · channels), one whitened patch a place, so that a Conv of
     kernel_size 1 follows; with kernel_size None the image as a whole is one patch, and keeps its shape.
 
-    kernel_size, stride, padding: None, an int or a (height, width) pair. epsilon: > 0, in units of the variance.
+    kernel_size, stride, padding: None, an int or a (height, width) pair. epsilon: > 0, in units of the variance,
+    or None.
     contrast: ≥ 0, in units of the pixels' variance (0…1 for uint8 images); 10 / 255² is usual.
     Raises ValueError or TypeError for impossible parameters.
     Source: Coates, Ng & Lee (AISTATS 2011); without contrast, of whole images, epsilon 0.01: FastHebb (Lagani et al.
@@ -39,7 +41,7 @@ class Whiten(Layer):
     stride: Any = 1
     padding: Any = 0
     padding_mode: str = "zeros"
-    epsilon: float = 0.1
+    epsilon: float | None = 0.1
     contrast: float | None = 10 / 255**2
     name: str = ""
 
@@ -51,7 +53,8 @@ class Whiten(Layer):
         checks.choice("Whiten", "padding_mode", self.padding_mode, ("zeros", "reflect"))
         if self.kernel_size is None and (self.stride != (1, 1) or self.padding != (0, 0)):
             raise ValueError("Whiten: stride and padding are for patches; give kernel_size, or leave them out.")
-        self.epsilon = checks.positive("Whiten", "epsilon", self.epsilon)
+        if self.epsilon is not None:
+            self.epsilon = checks.positive("Whiten", "epsilon", self.epsilon)
         if self.contrast is not None and checks.real("Whiten", "contrast", self.contrast) < 0:
             raise ValueError(f"Whiten: contrast must be at least 0, got {self.contrast}.")
 
@@ -84,12 +87,15 @@ class Whiten(Layer):
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
         target = out.reshape(-1, self._sizes.patch_size)
-        offset = self.mean @ self.matrix
+        offset = self.mean if self.epsilon is None else self.mean @ self.matrix
 
         def whiten(patches: Array, product: gemm.Gemm, chunk: Chunk) -> None:
             start = chunk.first * self._sizes.positions + chunk.top * self._sizes.output[1]
             some = target[start : start + len(patches)]
-            product.multiply(product.operand(patches), product.operand(self.matrix), some)
+            if self.epsilon is None:
+                some[...] = patches
+            else:
+                product.multiply(product.operand(patches), product.operand(self.matrix), some)
             some -= offset
 
         self._each_chunk(x, whiten)
@@ -121,13 +127,13 @@ class Whiten(Layer):
         assert self._observed is not None
         count, total, products = self._observed
         mean = total / count
+        self.mean, self._observed, self.learned = mean.astype(self._site.dtype), None, True
+        if self.epsilon is None:
+            return
         covariance = backend.to_device(products / count - mean[:, None] * mean, "cpu")
         spectrum, vectors = np.linalg.eigh(covariance)
         matrix = (vectors / np.sqrt(np.maximum(spectrum, 0) + self.epsilon)) @ vectors.T
-        self.mean = mean.astype(self._site.dtype)
         self.matrix = backend.to_device(matrix.astype(self._site.dtype), self._site.device)
-        self._observed = None
-        self.learned = True
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore.backend import Array
+from hebbcore.backend import Array, row_norms
 from hebbcore.competition import Gate, Norms
 
 
@@ -24,10 +24,20 @@ class Rule:
     unit_norms: ClassVar[bool] = False  # True: learning holds the norms of weights at 1 or below
     # True: gate gets Norms, response and activate the units' norms; else they get None
     needs_norms: ClassVar[bool] = False
+    # True: units compete for patches, so that patches are a start for them, one can win nothing, and a bias can help it
+    competes: ClassVar[bool] = False
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         """Return G and the sums over rows for these scores (n, K); may overwrite scores."""
         raise NotImplementedError(f"{type(self).__name__} must define gate(scores, norms).")
+
+    def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
+        """Return the gate of a competition with a bias (K,), in units of a cosine; may overwrite scores.
+
+        Unit i competes as if the cosine of its weights and the patch were larger by bias_i; what it learns if it wins
+        stays the same.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no competition with a bias: it must define biased_gate.")
 
     def projection(self, weights: Array) -> Array:
         """Return the matrix V (K, D) of the scores X Vᵀ: the weights, unless the rule says otherwise."""
@@ -60,6 +70,17 @@ class Rule:
         """Return (units, size) float64 weights to start from. Default U(−1/√size, 1/√size)."""
         bound = 1 / np.sqrt(size)
         return generator.uniform(-bound, bound, (units, size))
+
+    def lengths(self, weights: Array) -> Array:
+        """Return the length of each unit's weights (K, 1) as the rule measures it. Default Euclidean."""
+        return row_norms(weights)
+
+    def from_patches(self, patches: Array, lengths: Any) -> Array:
+        """Return weights (units, size) that start from these patches, none of them 0.
+
+        lengths: (units, 1) or a number, of the weights that they replace. Default: the patches, made so long.
+        """
+        return patches * (lengths / self.lengths(patches))
 
     def expected_winners(self) -> int | None:
         """Return about how many entries of a row of G are not 0; None if most are not."""

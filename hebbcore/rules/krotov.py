@@ -1,12 +1,12 @@
 """The rule of Krotov and Hopfield."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from hebbcore import checks, competition
-from hebbcore.backend import Array, largest_magnitude, namespace
+from hebbcore.backend import Array, largest_magnitude, namespace, row_norms
 from hebbcore.competition import Gate, Norms
 from hebbcore.rules.base import Rule
 from hebbcore.rules.softhebb import check_exponent, signed_power
@@ -24,6 +24,8 @@ class Krotov(Rule):
     Source: Krotov & Hopfield (PNAS 2019).
     """
 
+    competes: ClassVar[bool] = True
+
     p: float = 2
     rank: int = 2
     strength: float = 0.4
@@ -36,6 +38,13 @@ class Krotov(Rule):
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         return competition.ranked_gate(scores, self.rank, self.strength)
+
+    def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
+        bias = bias * norms.units.mean()  # of the same length as the scores, long before norms are 1
+        return competition.learn_unbiased(self.gate(competition.biased(scores, norms.patches, bias), None), norms, bias)
+
+    def lengths(self, weights: Array) -> Array:
+        return row_norms(weights, self.p)
 
     def projection(self, weights: Array) -> Array:
         return signed_power(weights, self.p)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ INITIAL_RADIUS = 25.0  # expected p-norm of a unit's first weights: learning bri
 class _NormSeekingRule(Rule):
     """Rules with decay Σ G∘u, under which the units' p-norms tend to 1; divided by the layer's largest change."""
 
+    competes: ClassVar[bool] = True
+
     p: float
     adaptive_power: float | None
 
@@ -24,6 +26,13 @@ class _NormSeekingRule(Rule):
         check_exponent(type(self).__name__, self.p)
         if self.adaptive_power is not None:
             checks.positive(type(self).__name__, "adaptive_power", self.adaptive_power)
+
+    def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
+        bias = bias * norms.units.mean()  # of the same length as the scores, long before norms are 1
+        return competition.learn_unbiased(self.gate(competition.biased(scores, norms.patches, bias), None), norms, bias)
+
+    def lengths(self, weights: Array) -> Array:
+        return row_norms(weights, self.p)
 
     def projection(self, weights: Array) -> Array:
         return signed_power(weights, self.p)

@@ -15,6 +15,14 @@ class _CosineRule(Rule):
     """Rules whose units compete with the cosine between patch and weights; output relu(x·w / ‖w‖)."""
 
     needs_norms: ClassVar[bool] = True
+    competes: ClassVar[bool] = True
+
+    def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
+        return self.gate(competition.biased(scores, norms.patches, bias * norms.units), norms)
+
+    def from_patches(self, patches: Array, lengths: Any) -> Array:
+        """Return the patches: what units move towards."""
+        return patches
 
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
         """Return 1 / mass, and 0 for units without a share, or one too small to divide by: they do not change."""
@@ -98,6 +106,13 @@ class SignedWTA(_CosineRule):
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         assert norms is not None
         return competition.signed_gate(scores, norms.units)
+
+    def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
+        return competition.biased_signed_gate(scores, norms, bias)
+
+    def from_patches(self, patches: Array, lengths: Any) -> Array:
+        """Return the patches' directions: the length to which norms tend is 1."""
+        return patches / self.lengths(patches)
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
         return self.response(scores, unit_norms)

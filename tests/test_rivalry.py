@@ -1,0 +1,167 @@
+"""Conscience and revival against slow references, and the warning that names dead units."""
+
+import numpy as np
+import pytest
+import reference
+from test_rules import VARIANTS, assert_close, batch, parameters
+
+import hebbcore
+from hebbcore.competition import Gate
+from hebbcore.patches import Geometry
+from hebbcore.rivalry import Rivalry
+from hebbcore.update import BatchedUpdate
+
+COMPETING = [rule for rule in VARIANTS if rule.competes]
+
+
+def slow_delta(X, W, rule, bias):
+    """ΔW of one batch with a bias a unit, in units of a cosine: plain loops, the winners by what is biased alone."""
+    name, params = parameters(rule)
+    settings = reference.DEFAULTS[name] | params
+    sizes, lengths = (reference._norms_or_1(rows) for rows in (X, W))
+    if name in ("swta", "kwta", "signedwta"):
+        cosines = X @ W.T / (sizes[:, None] * lengths)
+    if name == "swta":
+        return reference._delta_swta(
+            X, W, ((cosines + bias + 1) / 2) ** 2, settings["temperature"], settings["competition"]
+        )
+    if name == "kwta":
+        return reference._delta_kwta(X, W, cosines + bias, settings["k"])
+    if name == "signedwta":
+        change = np.zeros_like(W)
+        winners = (np.abs(cosines) + bias - bias.min()).argmax(axis=1)
+        for i in range(len(W)):
+            won = winners == i
+            y = X[won] @ W[i] / lengths[i]
+            if (y**2).sum() > 0:
+                change[i] = (y[:, None] * (X[won] - y[:, None] * W[i])).sum(axis=0) / (y**2).sum()
+        return change
+    U = reference.scores(X, W, name, **params)
+    biased = U + bias * lengths.mean() * sizes[:, None]
+    if name == "softhebb":
+        gate = reference._gate_softhebb(biased, settings["temperature"], settings["anti_hebbian"])
+    elif name == "hardwta":
+        gate = reference.argmax_wta(biased)
+    else:
+        gate = reference._gate_krotov(biased, settings["rank"], settings["strength"])
+    change = reference._delta_gated(X, W, U, gate)
+    return change / np.abs(change).max()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule", COMPETING, ids=repr)
+def test_a_bias_changes_who_wins_and_nothing_else(rule, dtype, backend_module, generator):
+    X, W = batch(generator, (12, 4), dtype), batch(generator, (5, 4), dtype)
+    bias = generator.uniform(-0.3, 0.3, 5).astype(dtype)
+    geometry = Geometry.of("test", (1, 1, 1, 4), 1, 1, 0, "zeros")
+    update = BatchedUpdate(rule, geometry, 5, np.dtype(dtype).name, 2**20, "test")
+    delta, scale = update.delta(X.reshape(12, 1, 1, 4), W, None, bias)
+    found = delta * scale
+    assert_close(found, slow_delta(X.astype(np.float64), W.astype(np.float64), rule, bias.astype(np.float64)), dtype)
+    without, scale = update.delta(X.reshape(12, 1, 1, 4), W)
+    assert not np.allclose(without * scale, found, atol=1e-3)
+
+
+class SlowRivalry:
+    """Shares of wins, idle times, and bias, as the docstrings say them."""
+
+    def __init__(self, units, conscience):
+        self.shares, self.idle, self.conscience = [1 / units] * units, [0.0] * units, conscience
+
+    def bias(self):
+        units = len(self.shares)
+        return np.array([self.conscience * max(1 - units * share, -1) for share in self.shares])
+
+    def count(self, winners):
+        units = len(self.shares)
+        keep = (1 - 1 / (10 * units)) ** len(winners)
+        for i in range(units):
+            won = winners.count(i)
+            self.shares[i] = keep * self.shares[i] + (1 - keep) * won / len(winners)
+            self.idle[i] = 0 if won else self.idle[i] + len(winners) / units
+
+
+@pytest.mark.parametrize(
+    "rule", [hebbcore.KWTA(), hebbcore.SignedWTA(), hebbcore.HardWTA(adaptive_power=None)], ids=repr
+)
+def test_a_training_with_conscience_and_revival(rule, backend_module, generator):
+    """The engine against the slow rule, the slow rivalry and, for patches of revived units, the batch itself."""
+    W = generator.normal(size=(6, 4)) + 3 * np.eye(6, 4)
+    W[5] = [-30.0, 0.01, 0.01, 0.01] if not rule.signed else [0.01, -0.01, 0.01, 0.01]
+    batches = [np.abs(batch(generator, (20, 4), np.float64)) for _ in range(5)]
+    geometry = Geometry.of("test", (1, 1, 1, 4), 1, 1, 0, "zeros")
+    update = BatchedUpdate(rule, geometry, 6, "float64", 2**20, "test")
+    slow, weights = SlowRivalry(6, 0.2), W.copy()
+    rivalry = Rivalry(rule, geometry, weights, 0.2, 7.0, 3)
+    revived = set()
+    for X in batches:
+        expected = weights + 0.1 * slow_delta(X, weights, rule, slow.bias())
+        response = reference.output(X, weights, parameters(rule)[0])
+        if isinstance(rule, hebbcore.KWTA):
+            response = X @ weights.T / np.linalg.norm(weights, axis=1)
+        slow.count([*(abs(response) if rule.signed else response).argmax(axis=1)])
+        bias = rivalry.bias(np.dtype(np.float64))
+        rivalry.count(X.reshape(20, 1, 1, 4), weights)
+        delta, scale = update.delta(X.reshape(20, 1, 1, 4), weights, None, bias)
+        weights = weights + 0.1 * delta * scale
+        before = weights.copy()
+        rivalry.revive(weights)
+        for i in range(6):
+            if slow.idle[i] >= 7:
+                directions = X / np.linalg.norm(X, axis=1, keepdims=True)
+                assert (directions @ weights[i] / np.linalg.norm(weights[i])).max() > 1 - 1e-9
+                expected[i], slow.idle[i], slow.shares[i] = weights[i], 0, 1 / 6
+                revived.add(i)
+            else:
+                np.testing.assert_array_equal(weights[i], before[i])
+        np.testing.assert_allclose(weights, expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(rivalry.arrays()["rivalry_shares"], slow.shares)
+        np.testing.assert_allclose(rivalry.arrays()["rivalry_idle"], slow.idle)
+    assert revived
+
+
+def photographs(count=300):
+    """Return patches that are bright all over, as of photographs."""
+    generator = np.random.default_rng(0)
+    return (0.5 + 0.1 * generator.normal(size=(count, 30))).astype(np.float32).clip(0, 1)
+
+
+def settings(**options):
+    return {"rule": "kwta", "learning_rate": 0.1, "batch_size": 10, "device": "cpu", "epochs": 4} | options
+
+
+def test_train_layer_names_dead_units_and_the_remedies_help():
+    data = photographs()
+    with pytest.warns(
+        UserWarning, match=r"train_layer: \d+ of 20 units of the layer won none of the .* patches"
+    ) as told:
+        hebbcore.train_layer(np.tile(data, (4, 1)), 20, **settings())
+    assert told[0].filename == __file__
+    for remedy in ({"initial_weights": "patches"}, {"initial_weights": "k-means++"}, {"revival": 5.0}):
+        hebbcore.train_layer(np.tile(data, (4, 1)), 20, **settings(**remedy))
+
+
+def test_fit_names_dead_units_of_each_layer():
+    def net(**options):
+        layers = [hebbcore.Dense(20, "kwta", learning_rate=0.1, **options), hebbcore.Dense(4)]
+        return hebbcore.Network(layers, (30,), device="cpu")
+
+    data = np.tile(photographs(), (4, 1))
+    with pytest.warns(UserWarning, match=r"fit: \d+ of 20 units of fc1 won none of the 1,200 patches") as told:
+        hebbcore.fit(net(), data)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    hebbcore.fit(net(initial_weights="patches"), data)
+
+
+def test_rules_of_ones_own_may_compete():
+    class Own(hebbcore.Rule):
+        competes = True
+
+        def gate(self, scores, norms):
+            return Gate(scores, scores.sum(axis=0))
+
+    with pytest.raises(NotImplementedError, match="Own has no competition with a bias"):
+        hebbcore.train_layer(np.ones((5, 3)), 2, **settings(rule=Own(), conscience=0.1))
+    layer = hebbcore.train_layer(np.eye(5), 2, **settings(rule=Own(), initial_weights="patches", learning_rate=1e-9))
+    assert layer.weights.shape == (2, 5)
