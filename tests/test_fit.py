@@ -401,7 +401,11 @@ def test_a_cache_of_a_stream(shards, options, tmp_path):
         for cache in ("memory", "disk"):
             net = hebbcore.fit(network(), stream, cache=cache, run=tmp_path / cache, **settings)
             assert_near(arrays(net), expected, 1e-12)
-            assert sorted(path.name for path in (tmp_path / cache).iterdir()) == ["checkpoints", "metrics.jsonl"]
+            assert sorted(path.name for path in (tmp_path / cache).iterdir()) == [
+                "checkpoints",
+                "config.json",
+                "metrics.jsonl",
+            ]
 
 
 def test_finished_layers_are_computed_once_with_a_cache(monkeypatch):

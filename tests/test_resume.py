@@ -98,7 +98,7 @@ def test_after_a_stop_at_any_step_the_same_call_goes_on(data, minutes, tmp_path,
                 source, net = data(), None
             assert_same(arrays(train(source, run, mode, net, checkpoint_minutes=minutes)), expected)
             assert steps_of(run) == steps
-            assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "metrics.jsonl"]
+            assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl"]
 
 
 def test_a_training_that_ended_does_nothing_more(data, tmp_path, fast_disk):
@@ -230,7 +230,7 @@ def test_a_signal_is_answered_while_a_cache_is_filled(number, mode, tmp_path, mo
         with pytest.raises(KeyboardInterrupt, match=f"stopped by {number.name} after step \\d+; saved in"):
             train(data, run, mode)
         assert len(calls) == last
-        assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "metrics.jsonl"]
+        assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl"]
         assert_same(arrays(train(data, run, mode)), expected)
         assert steps_of(run) == steps_of(tmp_path / "whole")
 
@@ -396,7 +396,8 @@ def test_killed_trainings_go_on_to_the_same_bits(mode, kind, tmp_path):
     assert len(left) >= 6, "the training ended too soon to be killed"
     for names in left:
         assert sum(name.endswith(".partial") for name in names) <= 1
-        assert not [name for name in names if not name.startswith(("checkpoints/", "metrics", ".metrics"))]
+        known = ("checkpoints/", "metrics", ".metrics", "config.json", ".config.json")
+        assert not [name for name in names if not name.startswith(known)]
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert_same(arrays(hebbcore.load(run, device="cpu")), arrays(hebbcore.load(whole, device="cpu")))
     steps = steps_of(whole)
