@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hebbcore import backend, checks, effects, gemm, tables
-from hebbcore.fit import Training
+from hebbcore import backend, checks, gemm, tables
+from hebbcore.files import parse_json, parse_toml
 from hebbcore.imports import import_modules
 from hebbcore.layers import WORKSPACE, Layer, Learner
 from hebbcore.network import Network
 from hebbcore.presets import PREPROCESS, PRESETS, Built, Rules, network_of, preset_layers, with_rules
 from hebbcore.rules import Rule
+from hebbcore.settings import LEARNING_RATE, Training, without_effect
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Config:
         changed = given.layers if isinstance(given.layers, dict) else {}
         if given.rule is not None and all("rule" in changed.get(name, {}) for name in network.learners):
             raise ValueError("config: network.rule changes nothing: network.layers gives every layer its own.")
-        idle = effects.without_effect(self.training, network)
+        idle = without_effect(self.training, network)
         if idle is not None:
             raise ValueError(f"config: training.{idle}")
 
@@ -241,7 +242,7 @@ def read_config(path: Path, changes: Sequence[str] = (), imports: Sequence[str] 
     """
     try:
         text = path.read_text("utf-8")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        table = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except ValueError as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise ValueError(
@@ -249,6 +250,8 @@ def read_config(path: Path, changes: Sequence[str] = (), imports: Sequence[str] 
         ) from None
     if not isinstance(table, dict):
         raise TypeError(f"config: {path} must hold a table, got {table!r}.")
+    if path.suffix == ".json":
+        _forget_old_default(table.get("training"))
     return changed_config(table, changes, imports)
 
 
@@ -266,6 +269,12 @@ def changed_config(table: dict[str, Any], changes: Sequence[str], imports: Seque
         if _is_of_a_layer(names):  # now their names are known
             _change(table, names, value)
     return config_of(table)
+
+
+def _forget_old_default(training: Any) -> None:
+    """Take the default learning rate out of a table of training that an older version wrote with all defaults."""
+    if isinstance(training, dict) and "rate_factor" not in training and training.get("learning_rate") == LEARNING_RATE:
+        training["learning_rate"] = None
 
 
 def config_of(table: Any) -> Config:
@@ -302,7 +311,7 @@ def parse_change(change: str) -> tuple[list[str], Any]:
 def parse_value(text: str) -> Any:
     """Return a value written as in TOML; a word needs no quotes."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return parse_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text.strip()
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore.diagnostics import Record
+from hebbcore.files import write_bytes
 from hebbcore.network import Network
 from hebbcore.runs import layers_of, records_of
 
@@ -23,7 +24,7 @@ _LEGEND = 160  # letters in a row
 
 def save_filters(weights: Any, path: Path) -> None:
     """Draw filters (units, height, width, 1 or 3) as a grid of images, each stretched to its own range."""
-    path.write_bytes(filters_png(weights))
+    write_bytes(path, filters_png(weights))
 
 
 def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
@@ -85,7 +86,9 @@ def save_curves(run: Path, path: Path) -> None:
         axis.set(title=title, xlabel="images", yscale=scale)
         axis.grid(alpha=0.3)
     axes[0, 1].legend()  # the norms are in every record; a change is measured every log_seconds only
-    figure.savefig(path, dpi=120)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=120, format="png")
+    write_bytes(path, file.getvalue())
 
 
 def save_comparison(runs: Mapping[str, Path], path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hebbcore import checkpoint
 from hebbcore.data import Batches
-from hebbcore.files import write_text
+from hebbcore.files import parse_json, write_text
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.tables import CONFIG
@@ -22,7 +22,7 @@ def is_from_python(path: Path) -> bool:
 def _read(path: Path) -> Any:
     """Return what a file says; None if it is no JSON."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(path.read_text("utf-8"))
     except ValueError:
         return None
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore.diagnostics import Record, lines
-from hebbcore.effects import RATE
-from hebbcore.fit import METRICS, Training
+from hebbcore.files import parse_json
+from hebbcore.fit import METRICS
+from hebbcore.settings import LEARNING_RATE, Training
 from hebbcore.tables import CONFIG
 
 Table = list[list[str]]  # rows, the head first
@@ -87,7 +88,7 @@ def settings_of(run: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        table = json.loads(path.read_text("utf-8"))
+        table = parse_json(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); restore it, or remove it.") from None
     if not isinstance(table, dict):
@@ -97,7 +98,7 @@ def settings_of(run: Path) -> dict[str, Any]:
         default = {key: value for key, value in vars(Training()).items() if key != "seed"}
         table["training"] = default | training
         if table["training"]["learning_rate"] is None:
-            table["training"]["learning_rate"] = RATE
+            table["training"]["learning_rate"] = LEARNING_RATE
     return dict(_flat({"imports": [], **table}, ""))
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from hebbcore import backend
 from hebbcore.config import Config, parse_change, parse_value
 from hebbcore.evaluation.metrics import mean_interval
-from hebbcore.fit import FREE
 from hebbcore.network import Network
 from hebbcore.runs import FIGURES, Table, text_of
+from hebbcore.settings import FREE
 
 _LONG = 40  # characters of a value in the name of a folder
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 import difflib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hebbcore.files import parse_json
 from hebbcore.layers import LAYERS, Layer
 from hebbcore.rules import RULES, Rule
 
@@ -118,7 +118,7 @@ def require_known(function: str, header: dict[str, Any], path: Path) -> None:
 def _recorded_imports(path: Path) -> list[str]:
     """Return the imports in the configuration of a checkpoint's run; none if it has none that can be read."""
     try:
-        table = json.loads((path.parent.parent / CONFIG).read_text("utf-8"))
+        table = parse_json((path.parent.parent / CONFIG).read_text("utf-8"))
     except (OSError, ValueError):
         return []
     imports = table.get("imports") if isinstance(table, dict) else None

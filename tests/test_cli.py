@@ -114,7 +114,7 @@ def test_train_from_arrays(place, call):
     assert names("runs/a") == ["checkpoints", "config.json", "metrics.jsonl"]
     given = json.loads(Path("runs/a/config.json").read_text())
     assert (given["seed"], given["training"]["epochs"], given["training"]["batch_size"]) == (1, 3, 16)
-    assert given["training"]["learning_rate"] == 1e-3
+    assert given["training"]["learning_rate"] is None
     with h5py.File("images.h5") as file:
         images = file["train/images"][...]
     network = hebbcore.Network([hebbcore.Conv(6, 3), hebbcore.Pool(2), hebbcore.BatchNorm()], seed=1, device="cpu")

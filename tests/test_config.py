@@ -10,7 +10,7 @@ import pytest
 import hebbcore
 from hebbcore import config, tables
 from hebbcore.config import read_config
-from hebbcore.fit import Training
+from hebbcore.settings import Training
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
 DATA = '[data]\npath = "x.h5"\n'

@@ -9,10 +9,11 @@ from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.cli.options import add_import
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
-from hebbcore.evaluation.report import accuracy_table, require_matplotlib, write_report
+from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.files import locked
+from hebbcore.texts import plain
 
 _SEEDS = 5
 
@@ -96,7 +97,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         network, train, test, options.out, layers=options.layers, fractions=options.labels, seeds=options.seeds,
         readout=options.readout, how=options.select, baselines=options.baselines, features=options.features,
         mirror=options.mirror, queries=options.queries, memory=options.memory,
-        progress=lambda text: print(text, file=sys.stderr, flush=True),
+        progress=lambda text: print(plain(text), file=sys.stderr, flush=True),
     )  # fmt: skip
     filters = plots.first_filters(network)
     picture = None if filters is None else plots.filters_png(filters)
@@ -104,5 +105,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         paths = write_report(options.out, results, f"Features of {options.network}", picture)
     for row in accuracy_table(results, "top1"):
         print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
+    for line in remarks(results):
+        print(line)
     print("\n".join(map(str, paths)))
     return 0

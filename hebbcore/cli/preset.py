@@ -8,10 +8,10 @@ from typing import Any
 
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.config import Config, changed_config
-from hebbcore.effects import RATE
 from hebbcore.imports import import_modules
 from hebbcore.layers import LAYERS, Learner
 from hebbcore.presets import PRESETS, preset_layers
+from hebbcore.settings import LEARNING_RATE
 
 _PATH = "images.h5"  # in the place of the user's
 
@@ -58,7 +58,7 @@ def _toml(config: Config) -> str:
     always = ["epochs", "batch_size"]
     if any(layer.learning_rate is None for layer in config.learners()):
         always = [*always, "learning_rate"]
-        training = dataclasses.replace(training, learning_rate=training.learning_rate or RATE)
+        training = dataclasses.replace(training, learning_rate=training.learning_rate or LEARNING_RATE)
     lines = [
         f"# hebbcore preset {network.preset}; edit it, then",
         "#   hebbcore train FILE --out runs/a --set data.path=…",

@@ -1,11 +1,13 @@
 """Images for the commands: shards, or an HDF5 file of arrays."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import loaders
+from hebbcore import hdf5
 from loaders.order import choose
 
 _PIECE = 2**26  # bytes of images read at a time, of which a subset is taken
@@ -24,19 +26,17 @@ def read_arrays(path: Path, split: str, subset: int | float | None = None) -> tu
     """Return images and labels of <split> of an HDF5 file; None for labels that it does not have.
 
     subset: as a ShardStream's, the very images; a fraction of images without labels is of them all.
+    They take no more memory than their bytes on the disk allow, see hdf5.require_bounded.
     """
     import h5py
 
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:  # HDF5 does not always say which file
-        raise ValueError(
-            f"{path} cannot be read as HDF5 ({error}); give an HDF5 file, or a folder of shards (hebbcore shards)."
-        ) from None
-    with file:
-        images, labels = (file.get(f"{split}/{name}") for name in ("images", "labels"))
+    advice = "; give an HDF5 file, or a folder of shards (hebbcore shards)."
+    with hdf5.reading(path, f"{path} cannot be read as HDF5", advice) as file:
+        images, labels = (hdf5.member(file, f"{split}/{name}") for name in ("images", "labels"))
         if not isinstance(images, h5py.Dataset) or not images.shape:
-            raise ValueError(f"{path} must hold {split}/images; it holds {', '.join(file) or 'nothing'}.")
+            names = [*islice(file, 10), *["…"] * (len(file) > 10)]
+            raise ValueError(f"{path} must hold {split}/images; it holds {', '.join(names) or 'nothing'}.")
+        hdf5.require_bounded(f"{split}/images", images)
         if labels is None:
             return _chosen(images, np.zeros(len(images), np.int64), subset), None
         if not isinstance(labels, h5py.Dataset) or labels.shape != images.shape[:1]:
@@ -44,6 +44,7 @@ def read_arrays(path: Path, split: str, subset: int | float | None = None) -> tu
                 f"{path}: {split}/labels must hold {images.shape[0]} labels, one for each of {split}/images, or be "
                 f"left out; got {getattr(labels, 'shape', 'a group')}."
             )
+        hdf5.require_bounded(f"{split}/labels", labels)
         names = labels[...]
         return _chosen(images, names, subset), names if subset is None else names[choose(names, subset, 0)]
 

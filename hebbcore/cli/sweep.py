@@ -17,7 +17,7 @@ from hebbcore.cli.train import clock, line_of, require_same, train_into
 from hebbcore.config import Config, parse_change, read_config
 from hebbcore.diagnostics import Record
 from hebbcore.evaluation.selection import held_out_accuracy
-from hebbcore.files import locked, write_text
+from hebbcore.files import locked, parse_json, write_text
 from hebbcore.network import Network
 from hebbcore.runs import final_figures, markdown, records_of
 from hebbcore.sweeps import Planned, digest_of, plan, read_grid, tables_of
@@ -152,7 +152,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
-        entries = json.loads(path.read_text("utf-8"))["runs"]
+        entries = parse_json(path.read_text("utf-8"))["runs"]
         for entry in entries.values():
             sound = entry["state"] in ("done", "diverged", "failed") and isinstance(entry["epochs"], int)
             if entry["state"] == "done":

@@ -13,12 +13,13 @@ from hebbcore import checkpoint, tables
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
+from hebbcore.data import is_array
 from hebbcore.diagnostics import Record
-from hebbcore.effects import RATE
 from hebbcore.files import locked, write_text
-from hebbcore.fit import fit, listed, may_change
+from hebbcore.fit import fit
 from hebbcore.network import Network
 from hebbcore.record import is_from_python
+from hebbcore.settings import LEARNING_RATE, listed, may_change
 from hebbcore.tables import CONFIG
 
 
@@ -59,6 +60,9 @@ def train_into(
     with locked(run, "training into"):
         before = _keep(run, config)
     settings = dataclasses.asdict(config.training)
+    if not is_array(data):
+        for key in ("batch_size", "shuffle", "seed"):  # the stream has them
+            del settings[key]
     try:
         return fit(network, data, run=run, previous=previous, progress=progress, callback=callback, **settings)
     except ValueError:  # such as other images than the run's
@@ -131,7 +135,7 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}
     if training["learning_rate"] is None:  # as older runs have it
-        training["learning_rate"] = RATE
+        training["learning_rate"] = LEARNING_RATE
     kept = {key: value for key, value in table.items() if key != "imports"}  # modules may move too
     return {**kept, "data": data, "training": training}
 
