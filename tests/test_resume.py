@@ -154,7 +154,7 @@ def test_a_resumed_training_caches_what_an_unstopped_one_has_kept(cache, tmp_pat
         return hebbcore.Network([hebbcore.Conv(2, 3), hebbcore.Conv(40, 1), hebbcore.Dense(3)], (7, 7, 2))
 
     monkeypatch.setattr("hebbcore.cache.CachedBatches.fill", noted)
-    options = {"mode": "layerwise", "cache": cache, "cache_bytes": 30 * 25 * 2 * 4}
+    options = {"mode": "layerwise", "cache": cache, "cache_bytes": 30 * 25 * 2 * 4, "statistics_images": 10_000}
     expected = arrays(train(data, tmp_path / "whole", net=growing(), **options))
     assert filled == [(8, 5, 5, 2)] * 3 + [(6, 5, 5, 2)]
     with pytest.raises(Stopped):
