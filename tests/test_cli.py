@@ -235,7 +235,7 @@ def test_a_folder_in_use_keeps_its_configuration(place, call, fails):
         ("data.split=grouped", "images.h5: grouped/labels must hold 2 labels, one for each of grouped/images, or be"),
         ("data.path=shards/train data.split=test", "config: data.split is for HDF5 files; shards/train is a folder"),
         ("data.image_size=8", "config: data.image_size is for shards; images.h5 is a file of arrays, which are taken"),
-        ("data.subset=61", "config: data.subset must be at most the number of images (60), got 61."),
+        ("data.subset=61", "images.h5: data.subset must be at most the number of its images (60), got 61."),
         ("data.path=shards/train data.subset=61", "ShardStream: subset must be an int between 1 and the number of"),
         ("network.image_shape=[9,9,3]", "fit: images must be (n, 9, 9, 3), as the network was made for, got shape"),
         ("training.epoch=3", "config: training.epoch is unknown. Did you mean epochs?"),

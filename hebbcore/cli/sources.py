@@ -38,7 +38,7 @@ def read_arrays(path: Path, split: str, subset: int | float | None = None) -> tu
             raise ValueError(f"{path} must hold {split}/images; it holds {', '.join(names) or 'nothing'}.")
         hdf5.require_bounded(f"{split}/images", images)
         if labels is None:
-            return _chosen(images, np.zeros(len(images), np.int64), subset), None
+            return _chosen(path, images, np.zeros(len(images), np.int64), subset), None
         if not isinstance(labels, h5py.Dataset) or labels.shape != images.shape[:1]:
             raise ValueError(
                 f"{path}: {split}/labels must hold {images.shape[0]} labels, one for each of {split}/images, or be "
@@ -46,15 +46,15 @@ def read_arrays(path: Path, split: str, subset: int | float | None = None) -> tu
             )
         hdf5.require_bounded(f"{split}/labels", labels)
         names = labels[...]
-        return _chosen(images, names, subset), names if subset is None else names[choose(names, subset, 0)]
+        return _chosen(path, images, names, subset), names if subset is None else names[choose(names, subset, 0)]
 
 
-def _chosen(images: Any, labels: Any, subset: int | float | None) -> Any:
-    """Return the images of a subset, read in pieces of bounded size."""
+def _chosen(path: Path, images: Any, labels: Any, subset: int | float | None) -> Any:
+    """Return the images of a subset, read in pieces of bounded size. path: of the file, named in errors."""
     if subset is None:
         return images[...]
     if isinstance(subset, int) and subset > len(images):
-        raise ValueError(f"config: data.subset must be at most the number of images ({len(images)}), got {subset}.")
+        raise ValueError(f"{path}: data.subset must be at most the number of its images ({len(images)}), got {subset}.")
     rows = choose(labels, subset, 0)
     out = np.empty((len(rows), *images.shape[1:]), images.dtype)
     step = max(1, _PIECE // max(1, out[:1].nbytes))
