@@ -29,7 +29,7 @@ class Plan:
     HDF5 ends the process, or the interpreter, if it cannot write. So it lays the file out in memory, and plain writes,
     whose errors are Python's, bring that and the numbers to the disk.
 
-    arrays: shape and dtype by name, in the order in which they are to lie. attributes: text.
+    arrays: shape and dtype by name, in the order in which they are to lie. attributes: texts, 60,000 bytes in all.
     offsets: where each begins, None for those without a number. size: of the file, in bytes.
     """
 
@@ -58,7 +58,9 @@ class Plan:
                 file[name] = h5py.Dataset(array)
                 offsets[name] = array.get_offset()
             for name, text in attributes.items():
-                file.attrs[name] = text
+                data = text.encode()
+                # of a fixed length: in damaged tables of texts of any length HDF5 can look for ever
+                file.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
         return offsets
 
     def write(self, file: BinaryIO) -> None:
@@ -212,6 +214,20 @@ def member(file: Any, name: str) -> Any:
         else:
             raise ValueError(f"{name} is a link to another file, or to nowhere")
     return node
+
+
+def attribute(file: Any, name: str) -> bytes:
+    """Return an attribute of a file that a Plan laid out. Raises ValueError if it is no text of a fixed length."""
+    import h5py
+
+    found = h5py.h5a.open(file.id, name.encode())
+    kind = found.get_type()
+    size = found.get_storage_size()
+    if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str() or found.shape != ():
+        raise ValueError(f"its {name} is no text")
+    if size > os.path.getsize(file.filename):
+        raise ValueError(f"its {name} is said to take {size} bytes, more than the file has")
+    return bytes(file.attrs[name])
 
 
 def require_numbers(name: str, dataset: Any) -> None:
