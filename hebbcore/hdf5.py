@@ -129,7 +129,7 @@ def write_sealed(path: Path, what: str, version: int, arrays: Mapping[str, Any])
                 file.seek(start)
                 file.write(array.reshape(-1).view(np.uint8).data)
         file.seek(BLOCK)
-        seal(file, what, version, hashlib.file_digest(file, new_digest).hexdigest())  # type: ignore[arg-type]
+        seal(file, what, version, hashlib.file_digest(file, new_digest).hexdigest())
 
 
 def new_digest() -> Any:
@@ -250,7 +250,7 @@ def require_within(name: str, dataset: Any) -> int:
     require_numbers(name, dataset)
     if dataset.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
         raise ValueError(f"{name} does not lie in one piece")
-    size = math.prod(dataset.shape) * dataset.dtype.itemsize
+    size: int = math.prod(dataset.shape) * dataset.dtype.itemsize
     start = dataset.id.get_offset()
     if size and (start is None or start + size > os.path.getsize(dataset.file.filename)):
         raise ValueError(f"{name} is said to take {size} bytes, more than the file has")

@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from hebbcore import checkpoint
 from hebbcore.cli.sources import labelled_stream
-from hebbcore.extract import DTYPES, extract_features
+from hebbcore.extract import extract_features
+from hebbcore.features import DTYPES
 from hebbcore.network import Network
 
 UNLABELLED = -1  # what stands for the labels of images that have none
