@@ -219,6 +219,15 @@ def _position_of(header: dict[str, Any], layers: int) -> _Position:
     return tables.build(_Position, header["position"], "position", "fit")
 
 
+def _completed(header: dict[str, Any]) -> dict[str, Any]:
+    """Return the header of a checkpoint with the parameters that came after it, as if they were not there."""
+    layers = [tables.layer_of(table, f"layers[{i}]", "fit") for i, table in enumerate(header["layers"])]
+    defaults = {field.name: field.default for field in dataclasses.fields(Training)}
+    filled = {"layers": [tables.layer_table("fit", layer) for layer in layers]}
+    filled["training"] = {**defaults, **header["training"]}
+    return {**header, **json.loads(checkpoint.as_json(filled))}
+
+
 class _Fit:
     """A training under way."""
 
@@ -297,6 +306,7 @@ class _Fit:
             )
         with checkpoint.naming(f"fit: {path} does not hold a training of this version"):
             at = _position_of(header, len(self.network))
+            header = _completed(header)
         self._plan(header["whitened"])
         mine = json.loads(checkpoint.as_json(self.header()))
         free = may_change(mine["training"])
