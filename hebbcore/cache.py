@@ -130,7 +130,8 @@ class Inputs:
                 if cache is None:
                     shape = as_4d(network.shapes[place - 1])
                     cache = CachedBatches(self._images, len(x), shape, network.site.dtype, self._folder)
-                cache.fill(done, network.run(x, self.place, place))
+                with network.lock:
+                    cache.fill(done, network.run(x, self.place, place))
                 done += len(x)
                 self._pause()
         assert cache is not None

@@ -36,7 +36,8 @@ def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
     """
     if not isinstance(model, Network | HebbianLayer):
         raise TypeError(f"save: model must be a Network or a HebbianLayer, got {type(model).__name__}.")
-    write(Path(path), describe("save", model), arrays_of(model))
+    with model.lock if isinstance(model, Network) else contextlib.nullcontext():  # not between the halves of a step
+        write(Path(path), describe("save", model), arrays_of(model))
 
 
 def load(
@@ -56,19 +57,23 @@ def load(
     place = backend.resolve("load", device)
     file = find("load", Path(path), previous)
     header, arrays = read("load", file)
-    with naming(f"load: {file} does not hold a network or layer of this version"):
+    with naming("load", file, "does not hold a network or layer of this version"):
+        tables.require_known("load", header, file)
         return restore("load", header, arrays, place, workspace)
 
 
 @contextlib.contextmanager
-def naming(refusal: str) -> Iterator[None]:
-    """Turn what is wrong with the contents of a file into a ValueError that names it."""
+def naming(function: str, path: Path, what: str) -> Iterator[None]:
+    """Turn what is wrong with the contents of a file into a ValueError("function: path what: …"), unless it is one."""
+    prefix = f"{function}: {path} "
     try:
         yield
     except KeyError as error:
-        raise ValueError(f"{refusal}: {error} is missing.") from None
+        raise ValueError(f"{prefix}{what}: {error} is missing.") from None
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{refusal}: {error}") from None
+        if isinstance(error, ValueError) and str(error).startswith(prefix):
+            raise
+        raise ValueError(f"{prefix}{what}: {error}") from None
 
 
 def find(function: str, path: Path, previous: bool = False) -> Path:
@@ -127,7 +132,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
     }
 
 
-def as_json(header: dict[str, Any]) -> str:
+def as_json(header: Any) -> str:
     """Return a header as JSON; NumPy's numbers, which rules and settings may be given, as plain ones."""
 
     def plain(value: Any) -> Any:

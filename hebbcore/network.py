@@ -1,6 +1,7 @@
 """Network: a stack of layers, from images to features."""
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from hebbcore import backend, checks, gemm
 from hebbcore.backend import Array
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.base import as_4d
+from hebbcore.parallel import ForkedLock
 from hebbcore.patches import as_images, convert
 
 _MOST_NUMBERS = 2**48  # of a layer's output for an image
@@ -26,6 +28,9 @@ class Network:
     device, precision, workspace: see train_layer; the workspace is of one layer at a time, and beside it two arrays
     hold the outputs of layers, which grow with the batch.
 
+    transform and features may be called from several threads at once, also while fit trains the network or save writes
+    it: calls wait for each other, since one of them keeps all cores busy, and the memory is that of one. Networks do
+    not wait for each other. Copies and pickles are made while nothing trains the network.
     Raises ValueError or TypeError for layers that do not fit each other, naming the layer.
     """
 
@@ -40,7 +45,7 @@ class Network:
         workspace: int | str = WORKSPACE,
     ) -> None:
         function = "Network"
-        self.layers = list(layers)
+        self._layers = tuple(layers)
         if not self.layers:
             raise ValueError(f"{function}: layers must not be empty.")
         for layer in self.layers:
@@ -53,10 +58,14 @@ class Network:
         gemm.check_precision(function, precision, place)
         self.site = Site(place, precision, checks.byte_size(function, "workspace", workspace))
         self.names = _name(function, self.layers)
+        for layer in self.layers:
+            layer.join_network()
         self.image_shape: Shape | None = None
         self.shapes: list[Shape] = []  # of each layer's output
         self._buffers: list[Array | None] = [None, None]  # outputs of layers, which take turns
         self._last: tuple[Array | None, int | None] = (None, None)  # what run returned, and in which buffer it lies
+        self._lock = ForkedLock()
+        self._trained_by: int | None = None  # the thread
         if image_shape is not None:
             self.build(image_shape)
 
@@ -92,7 +101,31 @@ class Network:
         return shapes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_buffers": [None, None], "_last": (None, None)}
+        return {**vars(self), "_buffers": [None, None], "_last": (None, None), "_trained_by": None}
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, in order. Their parameters can be set where that has an effect; the layers themselves stay."""
+        return self._layers
+
+    @property
+    def lock(self) -> "ForkedLock":
+        """What to hold while `run` is at work and its result in use, or the arrays of layers are read or changed."""
+        return self._lock
+
+    def begin_training(self, function: str) -> None:
+        """Mark the network as being trained. Raises RuntimeError if it is already."""
+        with self.lock:
+            if self._trained_by is not None:
+                raise RuntimeError(
+                    f"{function}: the network is being trained already, by thread {self._trained_by}; wait for it, or "
+                    "train a network of its own in each thread."
+                )
+            self._trained_by = threading.get_ident()
+
+    def end_training(self) -> None:
+        """Take the mark off again."""
+        self._trained_by = None
 
     def __getitem__(self, name: str) -> Layer:
         return self.layers[self.index_of("Network", name)]
@@ -162,10 +195,12 @@ class Network:
         }  # fmt: skip
         for first in range(0, len(array), step):
             part = backend.to_device(array[first : first + step], self.site.device)
-            self._put(part, {i: whole[first : first + step] for i, whole in out.items()})
-            if mirror:
-                other = backend.namespace(part).ascontiguousarray(part[:, :, ::-1])
-                self._put(other, {i: whole[first : first + step] for i, whole in out.items()}, average=True)
+            targets = {i: whole[first : first + step] for i, whole in out.items()}
+            with self.lock:
+                self._put(part, targets)
+                if mirror:
+                    other = backend.namespace(part).ascontiguousarray(part[:, :, ::-1])
+                    self._put(other, targets, average=True)
         return {self.names[i]: whole for i, whole in out.items()}
 
     def _put(self, x: Array, out: dict[int, Array], average: bool = False) -> None:
@@ -230,6 +265,7 @@ class Network:
         x: images that fit the network, or any input of layer `first`.
         training: layers that normalise do so by this batch. learn(i, x, out): called for each learner instead of its
         forward, with its place, its input and where its output belongs.
+        The caller holds `lock` until it is done with the result.
         """
         slot = self._last[1] if x is self._last[0] else None
         for i in range(first, last):

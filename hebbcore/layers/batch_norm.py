@@ -27,13 +27,14 @@ class BatchNorm(Layer):
 
     in_place: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    settable: ClassVar[frozenset[str]] = frozenset({"modified", "momentum", "epsilon"})
 
     modified: bool = False
     momentum: float = 0.1
     epsilon: float = 1e-5
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         checks.boolean("BatchNorm", "modified", self.modified)
         self.epsilon = checks.positive("BatchNorm", "epsilon", self.epsilon)
         self.momentum = checks.positive("BatchNorm", "momentum", self.momentum)

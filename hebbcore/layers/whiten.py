@@ -43,7 +43,7 @@ class Whiten(Layer):
     contrast: float | None = 10 / 255**2
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         if self.kernel_size is not None:
             self.kernel_size = checks.pair("Whiten", "kernel_size", self.kernel_size, 1)
         self.stride = checks.pair("Whiten", "stride", self.stride, 1)
