@@ -180,7 +180,7 @@ def check(function: str, path: Path, what: str, version: int) -> None:
 def reading(path: Path, refusal: str, advice: str = "") -> Iterator[Any]:
     """Open a file to read; what HDF5 and the functions below find wrong is ValueError("refusal (the reason)advice").
 
-    ValueErrors that begin with the path go through as they are.
+    ValueErrors that begin with the path, or with "config:", are about something else and go through as they are.
     """
     import h5py
 
@@ -188,7 +188,7 @@ def reading(path: Path, refusal: str, advice: str = "") -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+        if isinstance(error, ValueError) and str(error).startswith((str(path), "config:")):
             raise
         raise ValueError(f"{refusal} ({error}){advice}") from None
 
