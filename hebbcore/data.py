@@ -99,6 +99,11 @@ class ArrayBatches:
         """See Batches."""
 
 
+def is_of_an_array(identity: dict[str, Any]) -> bool:
+    """Return True for what ArrayBatches.identity returned."""
+    return {"shape", "dtype", "checksum"} <= identity.keys()
+
+
 class IterableBatches:
     """Batches that an iterable yields: arrays, or (images, labels) pairs whose labels are left out."""
 

@@ -19,6 +19,8 @@ CURVES = (
     ("entropy", "entropy of the winners, bits", "linear"),
 )
 
+_LEGEND = 160  # letters in a row
+
 
 def save_filters(weights: Any, path: Path) -> None:
     """Draw filters (units, height, width, 1 or 3) as a grid of images, each stretched to its own range."""
@@ -93,7 +95,8 @@ def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
     """Draw the curves of several runs, by name, over each other: a row of pictures for each layer; see save_curves."""
     all_records = {name: records_of("plot", run) for name, run in runs.items()}
     layers = layers_of(record for records in all_records.values() for record in records)
-    figure = _figure((4 * len(CURVES), 0.6 + 2.7 * len(layers)))
+    columns = max(1, _LEGEND // max(map(len, runs)))
+    figure = _figure((4 * len(CURVES), 0.4 + 2.7 * len(layers) + 0.2 * -(-len(runs) // columns)))
     axes: Any = figure.subplots(len(layers), len(CURVES), squeeze=False)
     colors = _colors(list(runs))
     for row, layer in zip(axes, layers, strict=True):
@@ -102,7 +105,7 @@ def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
                 _draw(axis, records, layer, key, color=colors[name])
             axis.set(title=f"{layer}: {title}", xlabel="images", yscale=scale)
             axis.grid(alpha=0.3)
-    figure.legend(handles=_handles(colors), loc="outside lower center", ncols=min(4, len(runs)))
+    figure.legend(handles=_handles(colors), loc="outside lower center", ncols=min(columns, len(runs)))
     figure.savefig(path, dpi=120)
 
 
@@ -126,7 +129,8 @@ def _handles(colors: dict[str, Any]) -> list[Any]:
     """Return what a legend shows of each run, whichever pictures it is in."""
     from matplotlib.lines import Line2D
 
-    return [Line2D([], [], color=color, label=name) for name, color in colors.items()]
+    # Matplotlib leaves out names that begin with _, and reads $ as formulas
+    return [Line2D([], [], color=color, label=" " + name.replace("$", r"\$")) for name, color in colors.items()]
 
 
 def _draw(axis: Any, records: list[Record], layer: str, key: str, **style: Any) -> None:

@@ -16,7 +16,7 @@ from hebbcore.config import Config, parse_change, parse_value
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.network import Network
 from hebbcore.runs import FIGURES, Table, text_of
-from hebbcore.settings import FREE
+from hebbcore.settings import FREE, LEARNING_RATE
 
 _LONG = 40  # characters of a value in the name of a folder
 
@@ -105,6 +105,7 @@ def _learned(config: Config) -> str:
     """Return what of a configuration decides what is learned, and how fast."""
     table = config.table()
     table["training"] = {key: value for key, value in table["training"].items() if key not in FREE}
+    table["training"]["learning_rate"] = table["training"]["learning_rate"] or LEARNING_RATE  # what None means
     table["network"] = [config.layer_tables(), table["network"]["image_shape"]]
     return json.dumps(table, sort_keys=True)
 

@@ -55,7 +55,7 @@ def run(images, call):
             "train run.toml --out b --set data.path=shards/train --set data.split=test",
             "config: data.split is for HDF5 files; shards/train is a folder of shards, which is one split.",
         ),
-        ("train run.toml --out b --set training.cache=memory", 'config: training.cache is for mode="layerwise"'),
+        ("train run.toml --out b --set training.cache=memory", "config: training.cache='memory' has no effect"),
         (
             "train run.toml --out b --set network.rule=swta",
             "config: network.rule goes with a preset; layers have rules",

@@ -188,11 +188,23 @@ def test_what_is_wrong_with_a_change_of_a_layer(read, text, change, message):
 @pytest.mark.parametrize(
     ("text", "changes", "message"),
     [
-        (PRESET, ["training.learning_rate=0.5"], "training.learning_rate is for layers without a rate of their own"),
-        (PRESET, ["training.cache=memory"], 'training.cache is for mode="layerwise"'),
-        (PRESET, ["training.cache_bytes=1"], "training.cache_bytes bounds a cache, and cache is"),
-        (PRESET, ["training.statistics_images=5"], "training.statistics_images is for layers with a pass of their own"),
-        (PRESET, ["training.schedule=epochs"], 'training.schedule "epochs" lowers the rates after each epoch'),
+        (
+            PRESET,
+            ["training.learning_rate=0.5"],
+            "training.learning_rate=0.5 has no effect, since every layer has a rate of its own",
+        ),
+        (PRESET, ["training.cache=memory"], "training.cache='memory' has no effect: it is for mode="),
+        (PRESET, ["training.cache_bytes=1"], "training.cache_bytes has no effect: it bounds a cache, and cache is"),
+        (
+            PRESET,
+            ["training.statistics_images=5"],
+            "training.statistics_images has no effect: it is for layers with a pass of their own",
+        ),
+        (
+            PRESET,
+            ["training.schedule=epochs"],
+            'training.schedule="epochs" has no effect: it lowers the rates after each epoch',
+        ),
         (
             PRESET,
             ["network.rule=hpca", *(f"network.layers.conv{i}.rule=swta" for i in (1, 2, 3))],
@@ -209,7 +221,7 @@ def test_a_setting_that_changes_nothing_is_refused(read, text, changes, message)
 @pytest.mark.parametrize(
     ("text", "changes"),
     [
-        (PRESET, ["training.learning_rate=0.001", "training.cache=none", "training.statistics_images=10000"]),
+        (PRESET, ["training.learning_rate=none", "training.cache=none", "training.statistics_images=10000"]),
         (PRESET, ["training.learning_rate=0.5", "network.layers.conv1.learning_rate=none"]),
         (PRESET, ["training.learning_rate=0.5", "network.rule={conv1 = 'swta'}"]),
         (PRESET, ["training.cache=memory", "training.cache_bytes=1", "training.mode=layerwise"]),

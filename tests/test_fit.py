@@ -12,7 +12,7 @@ from fit_helpers import IMAGES, SlowNetwork, arrays, assert_near, assert_same, i
 
 import hebbcore
 import loaders
-from hebbcore import tables
+from hebbcore import diagnostics, tables
 from hebbcore.layers import Learner
 from hebbcore.phases import factor
 
@@ -115,7 +115,7 @@ def test_a_schedule_needs_to_know_the_end():
     with pytest.raises(ValueError, match="needs data with a length"):
         hebbcore.fit(network(), Endless(), schedule="linear")
     before = network()
-    after = hebbcore.fit(network(), Endless(), schedule="epochs")
+    after = hebbcore.fit(network(), Endless(), schedule="epochs", epochs=2)
     assert not np.array_equal(after["conv1"].weights, before["conv1"].weights)
 
 
@@ -399,7 +399,11 @@ def test_a_cache_of_a_stream(shards, options, tmp_path):
         for cache in ("memory", "disk"):
             net = hebbcore.fit(network(), stream, cache=cache, run=tmp_path / cache, **settings)
             assert_near(arrays(net), expected, 1e-12)
-            assert sorted(path.name for path in (tmp_path / cache).iterdir()) == ["checkpoints", "metrics.jsonl"]
+            assert sorted(path.name for path in (tmp_path / cache).iterdir()) == [
+                "checkpoints",
+                "config.json",
+                "metrics.jsonl",
+            ]
 
 
 def test_finished_layers_are_computed_once_with_a_cache(monkeypatch):
@@ -541,8 +545,7 @@ def test_without_a_clock_each_epoch_of_learning_is_told(mode, tmp_path):
     layers = [names] * 2 if mode == "together" else [[name] for name in names for _ in range(2)]
     assert [list(record["layers"]) for record in records] == layers
     assert all(told["winners"] > 0 for record in records for told in record["layers"].values())
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == records
+    assert diagnostics.lines(tmp_path / "metrics.jsonl") == records
 
 
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
@@ -551,7 +554,7 @@ def test_metrics_tell_each_step_once(mode, tmp_path):
     hebbcore.fit(
         network(True, "float32"), images(), mode=mode, callback=records.append, log_seconds=0, run=tmp_path, **OPTIONS
     )
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = diagnostics.lines(tmp_path / "metrics.jsonl")
     passes = 3 if mode == "together" else 9  # whitening, and 3 layers twice, 2 batch norms
     assert [line["step"] for line in lines] == list(range(1, 3 * passes + 1))
     assert lines == records

@@ -1,5 +1,6 @@
 """Presets: the sizes, parameters and settings of the papers, and every layer learns."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -311,10 +312,11 @@ def test_every_layer_learns(name, rule, part, monkeypatch, generator):
     build = presets.network_of
 
     def fewer(name, layers, *arguments, **options):
-        for layer in layers:
-            if isinstance(layer, Learner):
-                layer.units //= part
-        return build(name, layers, *arguments, **options)
+        smaller = [
+            dataclasses.replace(layer, units=layer.units // part) if isinstance(layer, Learner) else layer
+            for layer in layers
+        ]
+        return build(name, smaller, *arguments, **options)
 
     monkeypatch.setattr(presets, "network_of", fewer)
     network = hebbcore.preset(name, rule=rule, preprocess="normalize", image_shape=(side, side, 3), device="cpu")

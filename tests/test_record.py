@@ -98,6 +98,28 @@ def test_a_configuration_that_cannot_be_read_stays(images):
 
 @pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.25)])
 def test_numpys_numbers_are_written_as_plain_ones(images, number):
-    fit("a", learning_rate=number)
-    assert config("a")["training"]["learning_rate"] == number
-    assert read_config(Path("a/config.json"), ["data.path=images.h5"]).training.learning_rate == number
+    fit("a", rate_factor=number)
+    assert config("a")["training"]["rate_factor"] == number
+    assert read_config(Path("a/config.json"), ["data.path=images.h5"]).training.rate_factor == number
+
+
+def test_verify_knows_what_a_run_was_trained_with(images, call, fails):
+    """From Python and the command line, of arrays and of streams, whose batches, order and seed are their own."""
+    fit("a", seed=2)
+    with h5py.File("images.h5") as file:
+        hebbcore.fit(network(seed=1), file["train/images"][...], run="b", seed=2)
+    stream = loaders.ShardStream("shards/train", batch_size=20, shuffle=True, seed=5, labels=False)
+    hebbcore.fit(network(), stream, run="c")
+    Path("run.toml").write_text(
+        'seed = 3\ndevice = "cpu"\n[data]\npath = "images.h5"\n[training]\nbatch_size = 16\n'
+        '[[network.layers]]\ntype = "conv"\nunits = 2\nkernel_size = 3\n'
+    )
+    call("train run.toml --out d")
+    call("train run.toml --out e --set data.path=shards/train")
+    out, _ = call("verify a b c d e")
+    assert out.count("config.json: readable, and its training is that of step-") == 5
+    for run in "abcde":
+        path = Path(run, "config.json")
+        path.write_text(path.read_text().replace('"rate_factor": 1.0', '"rate_factor": 2.0'))
+        out, _ = call(f"verify {run}", 1)
+        assert f"verify: {run}/config.json is damaged: training.rate_factor is not what {run}/checkpoints/" in out

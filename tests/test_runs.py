@@ -99,11 +99,12 @@ def test_many_runs_and_the_same_folder_name_twice(two, call):
     Path("r/a").rename("q/b")
     call("plot q/b r/b q/b --out both")
     assert [row[0] for row in table(Path("both/table.md").read_text(), "Runs")] == ["run", "q/b", "r/b"]
-    for i in range(11):
-        run = Path(f"m/{i}")
+    names = [*map(str, range(9)), "_m", "a$^$b$"]
+    for name in names:
+        run = Path(f"m/{name}")
         run.mkdir(parents=True)
         (run / "metrics.jsonl").write_text(Path("r/b/metrics.jsonl").read_text())
-    call(["plot", *(f"m/{i}" for i in range(11)), "--out", "many"])
+    call(["plot", *(f"m/{name}" for name in names), "--out", "many"])
     assert len(table(Path("many/table.md").read_text(), "Runs")) == 12
 
 

@@ -181,7 +181,8 @@ def test_a_run_that_fails_does_not_stop_the_others(place, call, monkeypatch):
         ("--grid training.keep=2,3", "sweep: training.keep=2,seed=0 and training.keep=3,seed=0 are the same training;"),
         ("--grid training.learning_rate=0.01,1e-2", "sweep: --grid training.learning_rate has 1e-2 twice"),
         ("--grid network.layers.conv1.units=6,7 --grid network.layers[0].units=8,9", "sweep: network.layers.0."),
-        ("--grid training.cache_bytes=1,2", "config: training.cache_bytes bounds a cache"),
+        ("--grid training.learning_rate=none,0.001", "sweep: training.learning_rate=none,seed=0 and"),
+        ("--grid training.cache_bytes=1,2", "config: training.cache_bytes has no effect: it"),
         ("--grid seed=1,2", "sweep: --grid seed is --seeds COUNT"),
         ("--seeds 2 --set seed=3", "sweep: seed has several values; leave out --set seed."),
         ("--grid training.epochs=2,3 --set training.epochs=4", "sweep: training.epochs has several values; leave out"),
@@ -198,7 +199,9 @@ def test_what_is_refused_before_any_work(place, fails, line, message):
 def test_rates_that_no_layer_takes_are_no_grid(place, fails):
     Path("preset.toml").write_text('[data]\npath = "images.h5"\n[network]\npreset = "softhebb-cifar"\n')
     message = fails("sweep preset.toml --out s --grid training.learning_rate=0.1,0.5")
-    assert message.startswith("config: training.learning_rate is for layers without a rate of their own")
+    assert message.startswith(
+        "config: training.learning_rate=0.1 has no effect, since every layer has a rate of its own"
+    )
 
 
 def test_another_configuration_is_refused(place, call, fails, files_of):

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hebbcore import checkpoint, diagnostics, features, hdf5
+from hebbcore.data import is_of_an_array
 from hebbcore.files import parse_json
 from hebbcore.fit import METRICS
-from hebbcore.settings import may_change
+from hebbcore.settings import LEARNING_RATE, may_change
 from hebbcore.tables import CONFIG
 from hebbcore.texts import printable
 
@@ -78,14 +79,19 @@ def _state_of_config(path: Path) -> str:
     """Compare what a configuration says of the training with what the run's latest checkpoint says."""
     try:
         table = parse_json(path.read_bytes())
-        training = {**table["training"], "seed": table["seed"]}
+        training = {"seed": table["seed"], **table["training"]}
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"verify: {path} is damaged or no configuration of a run ({error}).") from None
     for latest in checkpoint.checkpoints(path.parent)[-1:]:
         header, _ = checkpoint.read("verify", latest)
         with checkpoint.naming("verify", latest, "is no checkpoint of a training"):
             theirs = header["training"]
-            wrong = [key for key in theirs if key not in may_change(theirs) and training.get(key) != theirs[key]]
+            free = may_change(theirs)
+            if not is_of_an_array(header["data"]):
+                free |= {"batch_size", "shuffle", "seed"}  # these are the stream's
+            for settings in (training, theirs):
+                settings["learning_rate"] = settings.get("learning_rate") or LEARNING_RATE  # what None means
+            wrong = [key for key in theirs if key not in free and training.get(key) != theirs[key]]
         if wrong:
             raise ValueError(f"verify: {path} is damaged: training.{wrong[0]} is not what {latest} says.")
         return f"readable, and its training is that of {latest.name}"
