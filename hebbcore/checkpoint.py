@@ -57,20 +57,23 @@ def load(
     place = backend.resolve("load", device)
     file = find("load", Path(path), previous)
     header, arrays = read("load", file)
-    tables.require_known("load", header, file)
-    with naming(f"load: {file} does not hold a network or layer of this version"):
+    with naming("load", file, "does not hold a network or layer of this version"):
+        tables.require_known("load", header, file)
         return restore("load", header, arrays, place, workspace)
 
 
 @contextlib.contextmanager
-def naming(refusal: str) -> Iterator[None]:
-    """Turn what is wrong with the contents of a file into a ValueError that names it."""
+def naming(function: str, path: Path, what: str) -> Iterator[None]:
+    """Turn what is wrong with the contents of a file into a ValueError("function: path what: …"), unless it is one."""
+    prefix = f"{function}: {path} "
     try:
         yield
     except KeyError as error:
-        raise ValueError(f"{refusal}: {error} is missing.") from None
+        raise ValueError(f"{prefix}{what}: {error} is missing.") from None
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{refusal}: {error}") from None
+        if isinstance(error, ValueError) and str(error).startswith(prefix):
+            raise
+        raise ValueError(f"{prefix}{what}: {error}") from None
 
 
 def find(function: str, path: Path, previous: bool = False) -> Path:

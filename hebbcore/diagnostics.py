@@ -143,7 +143,7 @@ def cut_after(path: Path, step: int) -> None:
 def _lines(path: Path) -> Iterator[tuple[Record, bytes, bool]]:
     """Yield each record, without its checksum, its line, and whether it had one."""
     content = path.read_bytes() if path.exists() else b""
-    whole = content.split(b"\n")
+    whole, checked = content.split(b"\n"), False
     for number, line in enumerate(whole, 1):
         advice = f"{path}: line {number} is {{}}; remove that line."
         try:
@@ -155,10 +155,11 @@ def _lines(path: Path) -> Iterator[tuple[Record, bytes, bool]]:
         if not isinstance(record, dict) or type(record.get("step")) is not int:
             raise ValueError(advice.format("no record of a training"))
         found = _CRC.fullmatch(line)
-        if found is None and "crc32" in record:
+        if found is None and (checked or "crc32" in record):  # an earlier version's lines come first
             raise ValueError(advice.format("damaged"))
         if found is not None:
             del record["crc32"]
             if int(found[2], 16) != zlib.crc32(found[1]):
                 raise ValueError(advice.format("damaged: it does not match its CRC-32"))
+            checked = True
         yield record, line, found is not None

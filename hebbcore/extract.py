@@ -1,5 +1,6 @@
 """Features of a stream of images into a file, in bounded memory; an interrupted extraction goes on."""
 
+import hashlib
 import json
 import os
 import time
@@ -12,12 +13,12 @@ import numpy as np
 from hebbcore import backend, checkpoint, checks
 from hebbcore.backend import Array
 from hebbcore.data import require_stored_order
-from hebbcore.features import Growing, finished
+from hebbcore.features import DTYPES, Growing, finished
 from hebbcore.files import locked_file
 from hebbcore.layers import GridPool
 from hebbcore.network import Network
 
-DTYPES = ("float32", "float16")
+_MOST_STATE = 50_000  # characters
 _SAVE_SECONDS = 10.0  # between notes of how far it got
 
 
@@ -69,9 +70,10 @@ def extract_features(
         )
     path = Path(path)
     count = int(stream.images)
+    start = {**stream.state(), "epoch": 0, "batch": 0}
     settings = {
         "layer": name, "dtype": dtype, "pool": pool, "mirror": mirror, "images": count, "shape": list(shape),
-        "weights": checkpoint.digest_of(network), "data": {**stream.state(), "epoch": 0, "batch": 0},
+        "weights": checkpoint.digest_of(network), "data": _short(start),
     }  # fmt: skip
     settings = json.loads(json.dumps(settings))
     if finished(function, path, settings):
@@ -83,7 +85,7 @@ def extract_features(
         file = Growing(function, path, settings, getattr(stream, "names", None))
         saved = time.monotonic()
         try:
-            stream.restore({**settings["data"], "batch": file.batch})
+            stream.restore({**start, "batch": file.batch})
             for images, classes in stream:
                 output = network.transform(images, name, mirror=mirror)
                 if pool is not None:
@@ -115,6 +117,14 @@ def extract_features(
             raise ValueError(f"{function}: the stream gave {file.done} images instead of {count}.")
         file.finish()
     return path
+
+
+def _short(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a stream, or its digest if it is too long for an attribute."""
+    text = json.dumps(state)
+    if len(text) <= _MOST_STATE:
+        return state
+    return {"digest": hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}
 
 
 def pool_to_grid(images: Array, cells: int) -> Array:

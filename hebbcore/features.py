@@ -13,6 +13,7 @@ import numpy as np
 from hebbcore import hdf5
 from hebbcore.files import cannot_write, parse_json, sync, write_text
 
+DTYPES = ("float32", "float16")
 VERSION = 1  # of the format; files from before there was one have no digest
 _PIECE = 2**24  # bytes, or names, that are handled at a time
 _LONGEST_NAME = 4096  # bytes
@@ -54,17 +55,19 @@ def verify(path: Path) -> bool:
         hdf5.check("verify", path, "features", VERSION)
     settings = _settings_of(path)
     try:
-        count, shape, dtype = settings["images"], settings["shape"], settings["dtype"]
-        _places(path, path, count, (count, *shape), dtype)
-    except (TypeError, LookupError):
+        count, dtype = settings["images"], DTYPES[DTYPES.index(settings["dtype"])]
+        shape = (count, *settings["shape"])
+    except (TypeError, LookupError, ValueError):
         raise ValueError(f"verify: {path} is damaged or holds no features of hebbcore.") from None
+    _places(path, path, count, shape, dtype)
     return sealed
 
 
 def _settings_of(path: Path) -> Any:
     try:
         with hdf5.reading(path, f"{path} holds no features") as file:
-            return parse_json(str(file.attrs.get("settings", "null")))
+            plain = hdf5.is_plain(path)  # of an earlier version
+            return parse_json(str(file.attrs.get("settings")) if plain else hdf5.attribute(file, "settings"))
     except ValueError:
         return None
 

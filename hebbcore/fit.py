@@ -279,8 +279,11 @@ class _Fit:
                 f"fit: {path} was written by hebbcore.save, and does not say how to go on with a training; "
                 "move it out of the run."
             )
-        with checkpoint.naming(f"fit: {path} does not hold a training of this version"):
+        with checkpoint.naming("fit", path, "does not hold a training of this version"):
             at = _position_of(header, len(self.network))
+            # as this version writes them: with the defaults of parameters that an older one did not know
+            layers = [tables.layer_of(table, f"layers[{i}]", "fit") for i, table in enumerate(header["layers"])]
+            header["layers"] = json.loads(checkpoint.as_json([tables.layer_table("fit", layer) for layer in layers]))
         self._plan(header["whitened"])
         mine = json.loads(checkpoint.as_json(self.header()))
         free = may_change(mine["training"])
@@ -289,9 +292,6 @@ class _Fit:
                 table.setdefault("kept", {})[key] = table.pop(key)
             table["kept"]["rates"] = table.pop("rates", {})
             table["training"] = self._comparable(table["training"], free)
-        # as this version writes them: with the defaults of parameters that an older one did not know
-        layers = [tables.layer_of(table, f"layers[{i}]", "fit") for i, table in enumerate(header["layers"])]
-        header["layers"] = json.loads(checkpoint.as_json([tables.layer_table("fit", layer) for layer in layers]))
         kept, _ = header.pop("kept"), mine.pop("kept")
         different = tables.differences(mine, header)
         if different:
@@ -306,7 +306,7 @@ class _Fit:
                 f"fit: epochs is {self.settings.epochs}, but {self.run} has begun epoch {begun}; "
                 f"give at least {begun}, or train into another folder."
             )
-        with checkpoint.naming(f"fit: {path} does not hold this network"):
+        with checkpoint.naming("fit", path, "does not hold this network"):
             checkpoint.restore_arrays(self.network, arrays)
         self.at, self.elapsed, self._rates = at, kept["seconds"], kept["rates"]
         if self.at.phase == len(self.phases) and self.at.epoch < self.phases[-1].epochs:

@@ -29,7 +29,7 @@ class Plan:
     HDF5 ends the process, or the interpreter, if it cannot write. So it lays the file out in memory, and plain writes,
     whose errors are Python's, bring that and the numbers to the disk.
 
-    arrays: shape and dtype by name, in the order in which they are to lie. attributes: text.
+    arrays: shape and dtype by name, in the order in which they are to lie. attributes: texts, 60,000 bytes in all.
     offsets: where each begins, None for those without a number. size: of the file, in bytes.
     """
 
@@ -58,7 +58,9 @@ class Plan:
                 file[name] = h5py.Dataset(array)
                 offsets[name] = array.get_offset()
             for name, text in attributes.items():
-                file.attrs[name] = text
+                data = text.encode()
+                # of a fixed length: in damaged tables of texts of any length HDF5 can look for ever
+                file.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
         return offsets
 
     def write(self, file: BinaryIO) -> None:
@@ -127,7 +129,7 @@ def write_sealed(path: Path, what: str, version: int, arrays: Mapping[str, Any])
                 file.seek(start)
                 file.write(array.reshape(-1).view(np.uint8).data)
         file.seek(BLOCK)
-        seal(file, what, version, hashlib.file_digest(file, new_digest).hexdigest())  # type: ignore[arg-type]
+        seal(file, what, version, hashlib.file_digest(file, new_digest).hexdigest())
 
 
 def new_digest() -> Any:
@@ -178,7 +180,7 @@ def check(function: str, path: Path, what: str, version: int) -> None:
 def reading(path: Path, refusal: str, advice: str = "") -> Iterator[Any]:
     """Open a file to read; what HDF5 and the functions below find wrong is ValueError("refusal (the reason)advice").
 
-    ValueErrors that begin with the path go through as they are.
+    ValueErrors that begin with the path, or with "config:", are about something else and go through as they are.
     """
     import h5py
 
@@ -186,7 +188,7 @@ def reading(path: Path, refusal: str, advice: str = "") -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+        if isinstance(error, ValueError) and str(error).startswith((str(path), "config:")):
             raise
         raise ValueError(f"{refusal} ({error}){advice}") from None
 
@@ -214,6 +216,20 @@ def member(file: Any, name: str) -> Any:
     return node
 
 
+def attribute(file: Any, name: str) -> bytes:
+    """Return an attribute of a file that a Plan laid out. Raises ValueError if it is no text of a fixed length."""
+    import h5py
+
+    found = h5py.h5a.open(file.id, name.encode())
+    kind = found.get_type()
+    size = found.get_storage_size()
+    if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str() or found.shape != ():
+        raise ValueError(f"its {name} is no text")
+    if size > os.path.getsize(file.filename):
+        raise ValueError(f"its {name} is said to take {size} bytes, more than the file has")
+    return bytes(file.attrs[name])
+
+
 def require_numbers(name: str, dataset: Any) -> None:
     """Raise ValueError unless a dataset holds numbers, in the file itself."""
     import h5py
@@ -234,7 +250,7 @@ def require_within(name: str, dataset: Any) -> int:
     require_numbers(name, dataset)
     if dataset.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
         raise ValueError(f"{name} does not lie in one piece")
-    size = math.prod(dataset.shape) * dataset.dtype.itemsize
+    size: int = math.prod(dataset.shape) * dataset.dtype.itemsize
     start = dataset.id.get_offset()
     if size and (start is None or start + size > os.path.getsize(dataset.file.filename)):
         raise ValueError(f"{name} is said to take {size} bytes, more than the file has")

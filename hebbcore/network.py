@@ -330,14 +330,14 @@ def _name(function: str, layers: Sequence[Layer]) -> list[str]:
         if name in taken:
             raise ValueError(f"{function}: two layers are named {name!r}; names must differ.")
         taken.add(name)
-    learners = 0
+    learners, latest = 0, dict[str, int]()
     for layer in layers:
         learners += isinstance(layer, Learner)
         kind = type(layer).__name__
-        prefix, number = _PREFIXES.get(kind, kind.lower()), max(1, learners)
-        while not layer.name:
-            if f"{prefix}{number}" not in taken:
-                layer.name = f"{prefix}{number}"
-                taken.add(layer.name)
-            number += 1
+        prefix = _PREFIXES.get(kind, kind.lower())
+        if not layer.name:
+            number = max(1, learners, latest.get(prefix, 0) + 1)
+            while f"{prefix}{number}" in taken:
+                number += 1
+            layer.name, latest[prefix] = f"{prefix}{number}", number
     return [layer.name for layer in layers]

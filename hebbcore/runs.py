@@ -11,6 +11,7 @@ from hebbcore.files import parse_json
 from hebbcore.fit import METRICS
 from hebbcore.settings import LEARNING_RATE, Training
 from hebbcore.tables import CONFIG
+from hebbcore.texts import plain
 
 Table = list[list[str]]  # rows, the head first
 
@@ -184,5 +185,4 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\").replace("|", "\\|")
+    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\").replace("|", "\\|")

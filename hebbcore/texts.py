@@ -7,3 +7,8 @@ def plain(text: object) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
         for char in str(text)
     )
+
+
+def printable(text: str) -> str:
+    """Return text of several lines, each of them plain."""
+    return "\n".join(map(plain, text.split("\n")))

@@ -428,7 +428,7 @@ def test_a_foreign_line_among_the_metrics(place, call, fails, line):
     message = "a/metrics.jsonl: line 2 is no record of a training; remove that line."
     assert fails("train run.toml --out a --set training.epochs=2") == message
     assert call("plot a", status=1) == ("a/filters.png\n", f"hebbcore: {message}\n")
-    Path("a/metrics.jsonl").write_text(f'{before}{{"step": 9, "images": 2, "layers": {{"conv1": {{}}}}}}\n')
+    Path("a/metrics.jsonl").write_text('{"step": 9, "images": 2, "layers": {"conv1": {}}}\n')
     message = "plot: a/metrics.jsonl: the record of step 9 is damaged; remove its line."
     assert call("plot a", status=1) == ("a/filters.png\n", f"hebbcore: {message}\n")
     Path("a/metrics.jsonl").write_bytes(before.encode() + b'{"step": 5, "na\xc3')  # as a kill cuts it off

@@ -249,6 +249,10 @@ def test_results_and_their_report(disk, network, tmp_path):
             assert path.name == "results.json" or path.read_bytes()[-1:] in (b"\n", b"\x82")  # the end of a PNG
 
     refused_at_every_size(disk, lambda: write_report(folder, results, "title"), sound, 8192)
+    assert main(["verify", str(folder)]) == 0
+    text = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(re.sub(r'("top1": )\d', r"\g<1>0", text, count=1))
+    assert main(["verify", str(folder)]) == 1
 
 
 def test_shards(disk, tmp_path):

@@ -11,7 +11,8 @@ from tqdm import tqdm
 from hebbcore import checkpoint
 from hebbcore.cli.options import add_import
 from hebbcore.cli.sources import labelled_stream
-from hebbcore.extract import DTYPES, extract_features
+from hebbcore.extract import extract_features
+from hebbcore.features import DTYPES
 from hebbcore.imports import import_modules
 from hebbcore.network import Network
 

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hebbcore import checkpoint, diagnostics, features, hdf5
-from hebbcore.checks import printable
 from hebbcore.data import is_of_an_array
 from hebbcore.files import parse_json
 from hebbcore.fit import METRICS
 from hebbcore.settings import LEARNING_RATE, may_change
 from hebbcore.tables import CONFIG
+from hebbcore.texts import printable
 
+_RESULTS = "results.json"  # of an evaluation
 _NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
 
 
@@ -20,8 +21,8 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verify = commands.add_parser(
         "verify",
         description="Read files of hebbcore and compare them with the digests that were written with them: the "
-        "checkpoints, metrics.jsonl and config.json of a run, files of hebbcore.save and of hebbcore extract. Exit "
-        "status 1 if any is damaged. For shards there is hebbcore shards verify.",
+        "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, files of hebbcore.save "
+        "and of hebbcore extract. Exit status 1 if any is damaged. For shards there is hebbcore shards verify.",
     )
     verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a run or of features, or a file")
     verify.set_defaults(run=_verify)
@@ -48,11 +49,11 @@ def _files(path: Path) -> Iterator[Path]:
         return
     if not path.exists():
         raise FileNotFoundError(f"verify: {path} does not exist.")
-    texts = [path / name for name in (CONFIG, METRICS) if (path / name).exists()]
+    texts = [path / name for name in (CONFIG, METRICS, _RESULTS) if (path / name).exists()]
     found = [*checkpoint.checkpoints(path), *texts, *sorted(path.glob("*.h5"))]
     if not found:
         raise FileNotFoundError(
-            f"verify: {path} is no folder of a run or of features; hebbcore shards verify is for shards."
+            f"verify: {path} is no folder of a run, an evaluation or features; hebbcore shards verify is for shards."
         )
     yield from found
 
@@ -64,6 +65,10 @@ def _state(path: Path) -> str:
     if path.name == METRICS:
         without = diagnostics.without_checksum(path)
         return f"sound, but {without} lines have no checksum: an earlier version wrote them" if without else "sound"
+    if path.name == _RESULTS:
+        from hebbcore.evaluation.book import read_results  # not before: it loads scikit-learn
+
+        return "sound" if "digest" in read_results(path) else _NO_DIGEST
     if hdf5.is_plain(path) or hdf5.seal_of(path, "features") is not None:
         return "sound" if features.verify(path) else _NO_DIGEST
     checkpoint.read("verify", path)
@@ -79,7 +84,7 @@ def _state_of_config(path: Path) -> str:
         raise ValueError(f"verify: {path} is damaged or no configuration of a run ({error}).") from None
     for latest in checkpoint.checkpoints(path.parent)[-1:]:
         header, _ = checkpoint.read("verify", latest)
-        with checkpoint.naming(f"verify: {latest} is no checkpoint of a training"):
+        with checkpoint.naming("verify", latest, "is no checkpoint of a training"):
             theirs = header["training"]
             free = may_change(theirs)
             if not is_of_an_array(header["data"]):
