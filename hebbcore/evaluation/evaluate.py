@@ -121,6 +121,7 @@ def evaluate(
         )  # fmt: skip
         for name, stream in (("train", mine), ("test", theirs)):
             for line in unlabelled(name, stream.images, stream.unlabelled):
+                _log.info("evaluate: %s", line)
                 job.tell(line)
         groups = _groups(
             [Source.of(name, network, name, most, mirror) for name in names], mine.images + theirs.images, room
@@ -172,7 +173,6 @@ class _Job:
         self.book.note_images(images, shared_images(self.train, self.test))
         for line in doubts(self.book.results):
             _log.warning("evaluate: %s", line)
-            self.tell(f"WARNING: {line}")
 
 
 def _measure(group: list[Source], job: _Job) -> None:

@@ -43,7 +43,7 @@ class LabelledStream:
             if kept.all():
                 yield images, labels
             elif kept.any():
-                yield images[kept], labels[kept]
+                yield images[backend.namespace(images).asarray(np.flatnonzero(kept))], labels[kept]
         if self.digests is None and parts:
             self.digests = np.frombuffer(bytes(seen), f"S{_DIGEST_BYTES}")
             self.labels = np.concatenate(parts)  # as read: a stream may leave out damaged images
