@@ -185,7 +185,9 @@ def _paths(value, path=()):
         yield from _paths(value[key], (*path, key))
 
 
-@pytest.mark.parametrize("wrong", [None, "text", -1, 1e308, float("nan"), [], {}, [{}], True, 10**400, "\x1b[31m"])
+@pytest.mark.parametrize(
+    "wrong", [None, "text", -1, 1e308, float("nan"), [], {}, [{}], True, pytest.param(10**400, id="huge"), "\x1b[31m"]
+)
 def test_what_results_claim_is_checked_before_use(network, finished, tmp_path, wrong, capsys):
     """No value of a file without a digest makes anything but a ValueError, or a report."""
     pytest.importorskip("matplotlib")

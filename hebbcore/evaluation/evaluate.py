@@ -167,7 +167,11 @@ class _Job:
             return
         self.noted = True
         images = {
-            name: {"labelled": stream.images, "unlabelled": stream.unlabelled, "digest": stream.identity()}
+            name: {
+                "labelled": len(stream.numbers),
+                "unlabelled": len(stream.labels) - len(stream.numbers),
+                "digest": stream.identity(),
+            }
             for name, stream in (("train", self.train), ("test", self.test))
         }
         self.book.note_images(images, shared_images(self.train, self.test))
