@@ -11,7 +11,7 @@ from typing import Any
 
 from hebbcore import tables
 from hebbcore.evaluation.sources import Source
-from hebbcore.files import write_atomically
+from hebbcore.files import parse_json, write_text
 
 RESULTS = "results.json"
 
@@ -81,15 +81,15 @@ class Book:
         self.results.pop("digest", None)
         self.results["digest"] = _digest(self.results)
         text = json.dumps(self.results, indent=1) + "\n"
-        write_atomically(self._path, lambda temporary: _write(temporary, text))
+        write_text(self._path, text)
 
 
 def read_results(path: Path) -> dict[str, Any]:
     """Return the results of a file. Raises ValueError if it holds something else, or not what was written."""
     try:
-        results = json.loads(path.read_text("utf-8"))
+        results = parse_json(path.read_bytes())
         sound = _is_sound(results)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         sound = False
     if not sound:
         raise ValueError(
@@ -107,10 +107,6 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def _digest(results: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
 
 
 def _is_sound(results: Any) -> bool:

@@ -6,13 +6,12 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.evaluation.passes import doubts, unlabelled
-from hebbcore.files import write_atomically
+from hebbcore.files import write_bytes
 from hebbcore.texts import plain
 
 Table = list[list[str]]  # its first row is the head
@@ -54,7 +53,7 @@ def write_report(folder: Path, results: dict[str, Any], title: str, filters: byt
     ):
         pictures[name] = text.encode()
     for name, data in pictures.items():
-        write_atomically(folder / name, partial(_write, data=data))
+        write_bytes(folder / name, data)
         paths.append(folder / name)
     return paths
 
@@ -67,10 +66,6 @@ def require_matplotlib() -> None:
         raise ModuleNotFoundError(
             'evaluate: the report needs Matplotlib; install hebbcore with the extra "plot".'
         ) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def accuracy_table(results: dict[str, Any], key: str) -> Table:
