@@ -87,7 +87,7 @@ def test_shared_images_are_told_of(network, digits, tmp_path, caplog, memory, dt
     assert "3 of 83 images of test are images of train too" in (tmp_path / "report.md").read_text()
 
 
-def test_the_command_says_that_train_is_test(network, digits, tmp_path, capsys):
+def test_the_command_says_that_train_is_test(network, digits, tmp_path, capsys, caplog):
     pytest.importorskip("matplotlib")
     hebbcore.save(tmp_path / "network.h5", network)
     loaders.write_shards((digits[0][:200], digits[1][:200]), tmp_path / "x")
@@ -96,6 +96,8 @@ def test_the_command_says_that_train_is_test(network, digits, tmp_path, capsys):
     for _ in range(2):  # a finished evaluation says it too
         assert main([*line, "--labels", "100", "--baselines", "none", "--queries", "0"]) == 0
         printed = capsys.readouterr().out
+        assert "evaluate: 200 of 200 images of test are" in caplog.text
+        caplog.clear()
         assert "200 of 200 images of test are images of train too, pixel for pixel" in printed
         assert printed.count(" = train ") == 10
         assert ", …." in printed

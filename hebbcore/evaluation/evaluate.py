@@ -77,8 +77,8 @@ def evaluate(
     Raises ValueError or TypeError, before any feature is computed, for bad arguments, shuffled streams, NaN and
     infinity, streams whose classes differ, test images of classes that train has not, fractions that are too few images
     to fit the readout to, and a folder that holds another evaluation or damaged results; later, if earlier figures of
-    the folder are of other images under the same names; BlockingIOError while another process evaluates
-    into the folder.
+    the folder are of other images under the same names; BlockingIOError while another process evaluates into the
+    folder.
     Source: the protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
@@ -123,6 +123,7 @@ def evaluate(
             for line in unlabelled(name, stream.images, stream.unlabelled):
                 _log.info("evaluate: %s", line)
                 job.tell(line)
+        job.tell_doubts()
         groups = _groups(
             [Source.of(name, network, name, most, mirror) for name in names], mine.images + theirs.images, room
         )
@@ -162,10 +163,10 @@ class _Job:
     noted: bool = False
 
     def note_images(self) -> None:
-        """Note, once, what the first pass over the images found, and say what makes the figures doubtful."""
+        """Note, once, what the first pass over the images found."""
         if self.noted:
             return
-        self.noted = True
+        self.noted, known = True, "shared" in self.book.results
         images = {
             name: {
                 "labelled": len(stream.numbers),
@@ -175,6 +176,11 @@ class _Job:
             for name, stream in (("train", self.train), ("test", self.test))
         }
         self.book.note_images(images, shared_images(self.train, self.test))
+        if not known:
+            self.tell_doubts()
+
+    def tell_doubts(self) -> None:
+        """Say what is known of the images that makes the figures doubtful."""
         for line in doubts(self.book.results):
             _log.warning("evaluate: %s", line)
 
