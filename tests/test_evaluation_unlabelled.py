@@ -51,8 +51,8 @@ def sets(digits):
 @pytest.mark.parametrize(
     "options",
     [
-        {"queries": 50},
-        {"how": "stratified", "readout": "knn", "queries": 0, "baselines": ["pixels"]},
+        {"queries": 50, "baselines": ["k-means"]},  # whose filters are of labelled images too
+        {"how": "stratified", "readout": "knn", "queries": 0, "baselines": [], "layers": ["pool1"]},
         {"memory": "1 KiB", "baselines": []},
     ],
 )
