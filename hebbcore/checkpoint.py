@@ -142,9 +142,8 @@ def restore(
         )
     layers = [tables.layer_of(table, f"layers[{i}]", function) for i, table in enumerate(header["layers"])]
     precision = _precision(header["precision"], device)
-    network = Network(
-        layers, header["image_shape"], seed=header["seed"], device=device, precision=precision, workspace=workspace
-    )
+    network = Network(layers, seed=header["seed"], device=device, precision=precision, workspace=workspace)
+    network.lay_out(header["image_shape"])
     restore_arrays(network, arrays)
     return network
 

@@ -129,7 +129,9 @@ def extract_features(
 def pool_to_grid(images: Array, cells: int) -> Array:
     """Return the averages (n, cells, cells, C) of images (n, H, W, C), float32 or float64, over an even grid."""
     device, precision = backend.device_of(images), images.dtype.name
-    return Network([GridPool(cells)], images.shape[1:], device=device, precision=precision).transform(images)
+    network = Network([GridPool(cells)], device=device, precision=precision)
+    network.lay_out(images.shape[1:])
+    return network.transform(images)
 
 
 def _finished(function: str, path: Path, note: Path, settings: dict[str, Any]) -> bool:

@@ -61,6 +61,11 @@ class Network:
 
     def build(self, image_shape: Sequence[int]) -> None:
         """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any."""
+        checks.channels_last("Network", "image_shape", _image_shape("Network", image_shape))
+        self.lay_out(image_shape)
+
+    def lay_out(self, image_shape: Sequence[int]) -> None:
+        """Draw the weights for any (height, width, channels) or (features,), whatever build would think of it."""
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
         for learner in self.learners.values():
