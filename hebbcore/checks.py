@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_MOST = 2**128  # seeds may be that long
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -14,6 +15,8 @@ def integer(function: str, name: str, value: Any, minimum: int) -> int:
     """Return value as an int of at least minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{function}: {name} must be an integer, got {value!r}.")
+    if value > _MOST:
+        raise ValueError(f"{function}: {name} must be at most 2**128, got more.")
     if value < minimum:
         raise ValueError(f"{function}: {name} must be at least {minimum}, got {value}.")
     return int(value)
@@ -31,9 +34,13 @@ def real(function: str, name: str, value: Any) -> float:
     """Return value as a finite float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{function}: {name} must be a number, got {value!r}.")
-    if not math.isfinite(value):
-        raise ValueError(f"{function}: {name} must be finite, got {value}.")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{function}: {name} must be finite, got {number}.")
+    return number
 
 
 def boolean(function: str, name: str, value: Any) -> bool:
@@ -96,6 +103,15 @@ def byte_size(function: str, name: str, value: Any) -> int:
             raise ValueError(f'{function}: {name} must be bytes or text like "256 MiB" or "2 GB", got {value!r}.')
         value = round(float(match[1]) * _UNITS[match[2].lower()])
     return integer(function, name, value, 1)
+
+
+def printable(text: str) -> str:
+    """Return text, line by line, with escapes in place of what a terminal would act on, hide, or show elsewhere."""
+
+    def shown(character: str) -> str:
+        return character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
+
+    return text if text.isprintable() else "".join(map(shown, text))
 
 
 def byte_text(size: float) -> str:

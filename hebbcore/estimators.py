@@ -258,7 +258,7 @@ class HebbianNetworkTransformer(_NetworkTransformer):
         layer: str | None = None,
         mirror: bool = False,
         mode: str = "together",
-        learning_rate: float = 1e-3,
+        learning_rate: float | str | None = None,
         schedule: str = "constant",
         epochs: int = 1,
         batch_size: int = 64,

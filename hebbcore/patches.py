@@ -174,6 +174,34 @@ class PatchReader:
         return padded
 
 
+def patches_at(images: Array, geometry: Geometry, rows: Any, dtype: Any) -> Array:
+    """Return some rows of the patch matrix of images (n, H, W, C): rows (m,), numbers in im2col's order.
+
+    Returns (m, D) of the dtype on the device of the images. For a few rows: each is cut out by itself.
+    """
+    g, xp = geometry, backend.namespace(images)
+    out = xp.zeros((len(rows), *g.kernel, g.channels), dtype)
+    for target, row in zip(out, np.asarray(rows).tolist(), strict=True):
+        image, position = divmod(row, g.positions)
+        inside = []
+        for start, side, kernel, step, pad in zip(
+            divmod(position, g.output[1]), g.size, g.kernel, g.stride, g.padding, strict=True
+        ):
+            places = np.arange(kernel) + start * step - pad
+            if g.padding_mode == "reflect":
+                places = np.abs(np.where(places >= side, 2 * (side - 1) - places, places))
+            kept = np.flatnonzero((places >= 0) & (places < side))
+            inside.append((places[kept], kept))
+        (ys, to_y), (xs, to_x) = inside
+        if len(ys) and len(xs):
+            convert(
+                images[image][xp.asarray(ys)[:, None], xp.asarray(xs)],
+                part := xp.empty((len(ys), len(xs), g.channels), dtype),
+            )
+            target[xp.asarray(to_y)[:, None], xp.asarray(to_x)] = part
+    return out.reshape(len(rows), -1)
+
+
 def convert(images: Array, out: Array) -> None:
     """out ← images, uint8 divided by 255."""
     if images.dtype == np.uint8:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,19 @@ from tqdm import tqdm
 
 from hebbcore import backend, checks, gemm
 from hebbcore.backend import Array
-from hebbcore.data import as_batches, require_finite
+from hebbcore.data import as_batches, batching, require_finite
 from hebbcore.layers import WORKSPACE, HebbianLayer, fit_images, flat
 from hebbcore.patches import Geometry, as_images
 from hebbcore.rules import Rule, as_rule
+from hebbcore.soundness import (
+    AUTO,
+    Divergence,
+    as_rate,
+    is_due,
+    largest_stable_rate,
+    measured_rate,
+    require_finite_output,
+)
 from hebbcore.update import BatchedUpdate, add_scaled
 
 
@@ -83,10 +93,10 @@ def train_layer(
     padding: Any = 0,
     padding_mode: str = "zeros",
     rule: Rule | str = "hpca",
-    learning_rate: float = 1e-3,
+    learning_rate: float | str = 1e-3,
     epochs: int = 1,
-    batch_size: int = 64,
-    shuffle: bool = True,
+    batch_size: int | None = None,
+    shuffle: bool | None = None,
     initial_weights: Any = None,
     seed: int | np.random.Generator = 0,
     device: str = "auto",
@@ -100,11 +110,13 @@ def train_layer(
 
     data: (n, H, W, C) or (n, features), uint8 (read as 0…1), float16, float32 or float64; NumPy (also memory-mapped),
         CuPy, or convertible by DLPack, __cuda_array_interface__ or __array__; or a re-iterable of such batches, or of
-        (images, labels) pairs, for data larger than memory: then batch_size and shuffle are the iterable's own matter.
+        (images, labels) pairs, for data larger than memory.
     units: number of units. kernel_size: an int or a (height, width) pair; None: a dense layer, images flattened.
     stride, padding: an int or a pair. padding_mode: "zeros" or "reflect".
-    rule: a Rule, or a name in hebbcore.RULES. learning_rate: W ← W + learning_rate · ΔW (see the rule for exceptions).
-    epochs: passes over the data. batch_size: images a step; the last batch of an epoch may be smaller.
+    rule: a Rule, or a name in hebbcore.RULES. learning_rate: W ← W + learning_rate · ΔW (see the rule for exceptions);
+        "auto": half of the largest stable rate on the first batch, for rules that know it (Rule.stable_rate: hpca).
+    epochs: passes over the data. batch_size: images a step; the last batch of an epoch may be smaller; None: 64.
+        shuffle: another order each epoch; None: True. Both are for arrays: an iterable makes its own batches.
     initial_weights: (units, kernel height, kernel width, C) or (units, features), floating; None: drawn by the rule.
     seed: the same seed, data and device (and number of CPU threads) give the same bits.
     device: "cpu", "cuda", or "auto": CUDA when it works (see hebbcore.devices()); batches are moved to it.
@@ -112,18 +124,20 @@ def train_layer(
     workspace: bytes, or text like "256 MiB", of work memory beside the weights, ΔW, 4 MiB a thread and, for
         HPCA, an array of units × units a thread; whatever the batch.
     progress: show a bar with images per second and the time left. callback: called with a Step after each batch.
-    check_finite: look for NaN and infinity in the data (arrays: before any work) and, each epoch, in the weights.
+    check_finite: refuse data that hold NaN, infinity or numbers beyond 1e12 (arrays: before any work), and look every
+        few steps whether the weights diverge, at the end whether the output for the first batch is finite.
 
     Returns the layer, its weights on the device.
-    Raises ValueError or TypeError for bad arguments before any work, FloatingPointError if the weights diverge.
+    Raises ValueError or TypeError for bad arguments, and for those that would have no effect, before any work;
+    FloatingPointError if the weights diverge. Calls for different layers may run side by side in threads.
     """
     function = "train_layer"
     rule = as_rule(function, rule)
     units = checks.integer(function, "units", units, 1)
     rule.check_units(function, units)
-    rate = checks.positive(function, "learning_rate", learning_rate)
+    rate = as_rate(function, "learning_rate", learning_rate)
     epochs = checks.integer(function, "epochs", epochs, 1)
-    batch_size = checks.integer(function, "batch_size", batch_size, 1)
+    size_of_batches, order = batching(function, data, batch_size, shuffle)
     size = checks.byte_size(function, "workspace", workspace)
     place = backend.resolve(function, device)
     dtype = gemm.check_precision(function, precision, place)
@@ -134,7 +148,12 @@ def train_layer(
         weight_generator, order_generator = np.random.default_rng(seed).spawn(2)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{function}: seed must be an integer of at least 0, got {seed!r} ({error}).") from error
-    batches = as_batches(function, data, batch_size, order_generator if shuffle else None, epochs, check_finite)
+    if seed and initial_weights is not None and not order:
+        raise ValueError(
+            f"{function}: seed {seed!r} has no effect, since initial_weights are given and nothing is shuffled; leave "
+            "it out, or let the weights be drawn or the data be shuffled."
+        )
+    batches = as_batches(function, data, size_of_batches, order_generator if order else None, epochs, check_finite)
     first_epoch = batches.epoch(0)
     first = next(first_epoch)
     if initial_weights is None:
@@ -153,8 +172,11 @@ def train_layer(
     layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
     matrix = weights.reshape(units, -1)
     update = BatchedUpdate(rule, g, units, precision, size, function)
+    divergence = Divergence(function) if check_finite else None
+    if rate == AUTO:
+        rate = measured_rate(function, "the layer", rule, backend.to_device(first_images, place), g)
 
-    steps = itertools.count()
+    step = 0
     seen = 0
     total = batches.images(first_images)
     total = None if total is None else total * epochs
@@ -166,16 +188,22 @@ def train_layer(
                     raise ValueError(f"{function}: data changed from images of {g.size} to {images.shape[1:3]}.")
                 if epoch == 0 and not batches.checked:
                     require_finite(function, "data", images)
-                delta, scale = update.delta(backend.to_device(images, place), matrix)
+                x = backend.to_device(images, place)
+                if divergence is not None:
+                    divergence.begin("the layer", rule, matrix, x, g)
+                delta, scale = update.delta(x, matrix)
                 add_scaled(matrix, rule.rate(matrix, rate) * scale, delta)
+                step += 1
+                if divergence is not None and is_due(step):
+                    divergence.require("the layer", matrix, step, rate, partial(largest_stable_rate, rule, x, g))
                 seen += len(images)
                 bar.update(len(images))
                 if callback is not None:
-                    callback(Step(epoch, next(steps), seen, weights))
-            if check_finite and not bool(backend.namespace(weights).isfinite(weights).all()):
-                raise FloatingPointError(
-                    f"{function}: the weights became NaN or infinite in epoch {epoch + 1}; lower learning_rate."
-                )
+                    callback(Step(epoch, step - 1, seen, weights))
+            if divergence is not None:
+                divergence.require("the layer", matrix, step, rate)
+    if check_finite:
+        require_finite_output(function, "the layer", layer.transform(first, workspace=size))
     return layer
 
 

@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 class ArrayStream:
     """Batches of (images, labels) in order; every `for` loop is the next epoch.
 
-    images: (n, H, W, C). labels: (n,), integers. batch_size: images a batch; the last one may be smaller.
+    images: (n, H, W, C). labels: (n,), integers; below 0: none. batch_size: images a batch; the last may be smaller.
     Raises ValueError if the lengths differ, there are no images, or labels are something else.
     """
 

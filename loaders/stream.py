@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.fill import Bad, Filler, Normalization, scaling
-from loaders.format import Index, Ints
+from loaders.format import Ints
 from loaders.images import CenterCrop, RandomResizedCrop, Transform
+from loaders.index import Index
+from loaders.names import Names
 from loaders.order import block_length, choose, epoch_order, part_of
 from loaders.read import WINDOWS, ShardSet, Window, Windows
 from loaders.threads import pools
@@ -49,15 +51,18 @@ class ShardStream:
     transform: CenterCrop or RandomResizedCrop. Its random numbers depend on seed, epoch and record only.
     shuffle: another order each epoch, the same for the same seed and epoch. Blocks of half a megabyte are read in a
     random order over the whole set, and records are shuffled within shuffle_buffer bytes (of memory, in all).
-    subset: an int takes the first n records of a shuffle by subset_seed, a float that fraction of every class.
+    subset: an int takes the first n records of a shuffle by subset_seed (None: 0), a float that fraction of every
+    class, and of the images without a label.
     part: (rank, world): this process's share; the shares of one epoch have no overlap and leave nothing out.
     dtype: "uint8", or "float32" for pixels / 255. normalize (float32 only): (mean, std) per channel in units of 255,
     or "stored" for those in the index; pixels become (pixels / 255 - mean) / std.
     labels: False yields images alone.
     threads: that decode; None: one for each core. prefetch: batches prepared ahead. Neither changes what comes out.
-    on_error: "raise" stops at a damaged record, "skip" leaves it out of its batch and adds it to `skipped`.
+    on_error: "raise" stops at a damaged record, "skip" leaves it out of its batch and adds it, by shard and number, to
+    `skipped`, with its name and the reason.
 
-    Batches: images (n, H, W, C) uint8 or float32, labels (n,) int64. len() is the number of batches of an epoch.
+    Batches: images (n, H, W, C) uint8 or float32, labels (n,) int64, -1 for an image without one.
+    len() is the number of batches of an epoch.
     Batches are the consumer's to keep or change. One of shuffled raw images is a part of the shuffle's memory.
     Leaving a loop early stops its threads, at the latest when the iterator is collected; `with` or close() do it now.
 
@@ -81,7 +86,7 @@ class ShardStream:
         seed: int = 0,
         drop_last: bool = False,
         subset: int | float | None = None,
-        subset_seed: int = 0,
+        subset_seed: int | None = None,
         part: tuple[int, int] = (0, 1),
         dtype: Literal["uint8", "float32"] = "uint8",
         normalize: Normalization | None = None,
@@ -94,7 +99,7 @@ class ShardStream:
         for name, value, least in [
             ("batch_size", batch_size, 1),
             ("seed", seed, 0),
-            ("subset_seed", subset_seed, 0),
+            ("subset_seed", 0 if subset_seed is None else subset_seed, 0),
             ("threads", 1 if threads is None else threads, 1),
             ("prefetch", prefetch, 1),
             ("shuffle_buffer", shuffle_buffer, 1),
@@ -107,6 +112,9 @@ class ShardStream:
             rank, world = 0, 0
         if not 0 <= rank < world:
             raise ValueError(f"ShardStream: part must be (rank, world) with 0 <= rank < world, got {part!r}")
+        if subset_seed is not None and subset is None:
+            raise ValueError(f"ShardStream: subset_seed {subset_seed} chooses nothing without subset; give both")
+        subset_seed = subset_seed or 0
         if on_error not in ("raise", "skip"):
             raise ValueError(f'ShardStream: on_error must be "raise" or "skip", got {on_error!r}')
         if image_size is not None:
@@ -171,6 +179,11 @@ class ShardStream:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes that labels 0, 1, … mean."""
         return self.index.class_names
+
+    @property
+    def names(self) -> Names:
+        """Where the images of the first epoch came from, in its order, as `labels`; read when they are asked for."""
+        return Names(self._shards, self._order(0)[: self._images])
 
     @property
     def labels(self) -> Ints:
@@ -317,7 +330,9 @@ class ShardStream:
         records, images = batch.records, parts[0][0] if batch.images is None else batch.images
         bad = {at * batch.chunk + i: reason for at, (_, part) in enumerate(parts) for i, reason in part}
         if bad:
-            self.skipped.update({self._shards.place(int(records[i])): reason for i, reason in bad.items()})
+            for i, reason in bad.items():
+                record = int(records[i])
+                self.skipped[self._shards.place(record)] = f"{self._shards.name_of(record)}: {reason}"
             keep = np.setdiff1d(np.arange(len(records)), list(bad))
             images, records = images[keep], records[keep]
         if self._closed:

@@ -12,7 +12,7 @@ from loaders_helpers import make_arrays
 
 import hebbcore
 import loaders
-from hebbcore import extract, files
+from hebbcore import extract, features, files
 from hebbcore.extract import extract_features, pool_to_grid
 from hebbcore.files import locked_file
 
@@ -327,7 +327,8 @@ def test_an_old_note_does_not_speak_for_a_new_file(network, data, stream, tmp_pa
     def killed(*arguments):
         raise Stop
 
-    monkeypatch.setattr(extract, "_note", killed)
+    monkeypatch.setattr(features.Growing, "save", killed)
+    monkeypatch.setattr(features.Growing, "drop", lambda self: None)
     with pytest.raises(Stop):
         extract_features(network, stream, path)
     monkeypatch.undo()

@@ -14,13 +14,17 @@ from threading import Timer, main_thread
 from typing import Any
 
 from hebbcore import interrupts
+from hebbcore.checks import printable
 
 COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
     "shards": ("loaders.commands", "sets of images as HDF5 shards"),
+    "preset": ("hebbcore.cli.preset", "print a published network as a configuration"),
     "train": ("hebbcore.cli.train", "train a network from a configuration file"),
+    "sweep": ("hebbcore.cli.sweep", "train every combination of some settings, and tabulate"),
     "extract": ("hebbcore.cli.extract", "write the features of images to an HDF5 file"),
     "evaluate": ("hebbcore.cli.evaluate", "judge the features of a run by classifiers and retrieval"),
-    "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run"),
+    "verify": ("hebbcore.cli.verify", "compare the files of runs and features with their digests"),
+    "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run, or several side by side"),
 }
 
 
@@ -97,6 +101,8 @@ def _no_interrupt_is_lost() -> Iterator[None]:
 
 
 def _message(error: Exception) -> str:
+    """Return what to print: file names and other text from elsewhere may hold codes that a terminal acts on."""
+    text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-    return str(error) or type(error).__name__
+        text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return printable(text)

@@ -8,10 +8,12 @@ import numpy as np
 
 from hebbcore import backend, checks
 from hebbcore.backend import Array
+from hebbcore.data import require_finite
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
 from hebbcore.patches import Geometry
 from hebbcore.rules import Rule, as_rule
+from hebbcore.soundness import as_rate
 from hebbcore.update import BatchedUpdate, add_scaled
 
 
@@ -19,10 +21,11 @@ class Learner(Layer):
     """Units with weights (units, …) and a rule. See Conv and Dense."""
 
     reads_images: ClassVar[bool] = True
+    settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear"})
 
     units: int
     rule: Rule | str
-    learning_rate: float | None
+    learning_rate: float | str | None
     linear: bool
     weights: Array
 
@@ -33,7 +36,20 @@ class Learner(Layer):
         self.rule.check_units(function, self.units)
         checks.boolean(function, "linear", self.linear)
         if self.learning_rate is not None:
-            self.learning_rate = checks.positive(function, "learning_rate", self.learning_rate)
+            self.learning_rate = as_rate(function, "learning_rate", self.learning_rate)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weights" and self.__dict__.get("weights") is not None:
+            value = self._as_weights(value)
+        super().__setattr__(name, value)
+
+    def _as_weights(self, value: Any) -> Array:
+        """Return weights to be set, as the layer keeps them: of its dtype, on its device, and its own."""
+        given = backend.as_array(self.name, "weights", value)
+        if given.shape != self.weights.shape:
+            raise ValueError(f"{self.name}: weights must have the shape {self.weights.shape}, got {given.shape}.")
+        require_finite(self.name, "weights", given)
+        return backend.to_device(given, self._site.device).astype(self._site.dtype, order="C", copy=True)
 
     def _geometry(self, shape: Shape) -> Geometry:
         raise NotImplementedError
@@ -44,14 +60,23 @@ class Learner(Layer):
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Draw the weights by the rule."""
         assert isinstance(self.rule, Rule)
-        self._site, self._sizes = site, self._geometry(shape)
+        self.place(site, shape)
         full = self._weights_shape(shape)
         drawn = self.rule.initial_weights(generator, self.units, math.prod(full[1:])).reshape(full)
         self._use(backend.to_device(drawn.astype(site.dtype), site.device))
 
+    def place(self, site: Site, shape: Shape) -> None:
+        """Be made for inputs of this shape, all but the weights, which restore then brings."""
+        self._site, self._sizes = site, self._geometry(shape)
+
     def _use(self, weights: Array) -> None:
+        self.__dict__["weights"] = weights
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.weights is None:
+            return
         assert isinstance(self.rule, Rule)
-        self.weights = weights
         site = self._site
         self._update = BatchedUpdate(
             self.rule, self._sizes, self.units, site.precision, site.workspace, self.name, self.linear, site.memories
@@ -61,7 +86,13 @@ class Learner(Layer):
     def _matrix(self) -> Array:
         return self.weights.reshape(self.units, -1)
 
-    def _input(self, x: Array) -> Array:
+    @property
+    def geometry(self) -> Geometry:
+        """Sizes of the convolution, or of a dense layer as one."""
+        return self._sizes
+
+    def as_input(self, x: Array) -> Array:
+        """Return an input of the layer as the images (n, H, W, C) of its geometry."""
         return x.reshape(len(x), *self._sizes.size, self._sizes.channels)
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
@@ -69,7 +100,7 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         site = self._site
         project(
-            self.name, self._input(x), self._matrix, self.rule, self.linear, self._sizes, site.precision,
+            self.name, self.as_input(x), self._matrix, self.rule, self.linear, self._sizes, site.precision,
             site.workspace, rows_of(out),
         )  # fmt: skip
 
@@ -80,7 +111,7 @@ class Learner(Layer):
         """
         assert isinstance(self.rule, Rule)
         matrix = self._matrix
-        delta, scale = self._update.delta(self._input(x), matrix, None if out is None else rows_of(out))
+        delta, scale = self._update.delta(self.as_input(x), matrix, None if out is None else rows_of(out))
         factors = self.rule.rate(matrix, rate) * scale
         size = None
         if measure:
@@ -93,6 +124,10 @@ class Learner(Layer):
     def arrays(self) -> dict[str, Array]:
         """See Layer."""
         return {"weights": self.weights}
+
+    def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
+        """See Layer."""
+        return {"weights": (self._weights_shape(shape), site.dtype)}
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
@@ -120,10 +155,11 @@ class Conv(Learner):
     """A convolution whose units learn by a rule. Output: the rule's (see Rule.activate), (oh, ow, units).
 
     units: number of kernels. kernel_size, stride, padding: an int or a (height, width) pair. rule: a Rule or its name.
-    padding_mode: "zeros" or "reflect". learning_rate: None takes that of the training.
+    padding_mode: "zeros" or "reflect". learning_rate: None takes that of the training; "auto": see fit.
     linear: put out the rule's response, of both signs, without its activation (see Rule.response): what Split and
     Triangle need of rules that put out relu.
-    weights: after build, (units, kernel height, kernel width, channels).
+    weights: after build, (units, kernel height, kernel width, channels); they can be set to others of that shape.
+    rule, learning_rate and linear can be set too, and take effect with the next step or output.
     Raises ValueError or TypeError for impossible parameters.
     """
 
@@ -133,13 +169,13 @@ class Conv(Learner):
     stride: Any = 1
     padding: Any = 0
     padding_mode: str = "zeros"
-    learning_rate: float | None = None
+    learning_rate: float | str | None = None
     linear: bool = False
     name: str = ""
     weights: Array = field(init=False, repr=False, default=None)
 
-    def __post_init__(self) -> None:
-        self._check()
+    def _check(self) -> None:
+        super()._check()
         self.kernel_size = checks.pair("Conv", "kernel_size", self.kernel_size, 1)
         self.stride = checks.pair("Conv", "stride", self.stride, 1)
         self.padding = checks.pair("Conv", "padding", self.padding, 0)
@@ -168,13 +204,10 @@ class Dense(Learner):
 
     units: int
     rule: Rule | str = "hpca"
-    learning_rate: float | None = None
+    learning_rate: float | str | None = None
     linear: bool = False
     name: str = ""
     weights: Array = field(init=False, repr=False, default=None)
-
-    def __post_init__(self) -> None:
-        self._check()
 
     def _geometry(self, shape: Shape) -> Geometry:
         return Geometry.of(self.name, (1, 1, 1, math.prod(shape)), 1, 1, 0, "zeros")
