@@ -119,6 +119,7 @@ def fit(
             first = next(peek)
         as_images("fit", "data", first)  # a list of images, say, which would be read as batches
         if network.image_shape is None:
+            checks.channels_last("fit", "data", first.shape)
             network.build(first.shape[1:])
         shape = first.shape[1:]
         advice = ""

@@ -86,7 +86,7 @@ def _answer(number: int, frame: FrameType | None) -> None:
 
 def _leave(number: int) -> None:
     try:
-        if _first_to_tell():
+        if sys.stderr is not None and _first_to_tell():  # without it, 2 may be the number of a file of the command
             os.write(2, b"hebbcore: interrupted\n")
     finally:  # also if nobody reads it
         os._exit(128 + number)

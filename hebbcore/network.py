@@ -74,6 +74,8 @@ class Network:
 
         draw: False leaves the learners without weights, which must be restored before any use.
         """
+        if draw and self.learners:
+            checks.channels_last("Network", "image_shape", _image_shape("Network", image_shape))
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
         for learner in self.learners.values():

@@ -172,6 +172,7 @@ def train_layer(
         checks.choice(function, "initial_weights", start, STARTS)
     if initial_weights is None or start is not None:
         shape = as_images(function, "data", first).shape
+        checks.channels_last(function, "data", shape)  # initial weights say how many channels there are
         shape = (units, *kernel, shape[3]) if kernel else (units, shape[1] * shape[2] * shape[3])
         weights = rule.initial_weights(weight_generator, units, math.prod(shape[1:])).reshape(shape)
     else:

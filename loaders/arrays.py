@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.sources import require_channels_last
+
 Array = npt.NDArray[Any]
 
 
@@ -22,6 +24,7 @@ class ArrayStream:
             raise ValueError(
                 f"ArrayStream: images and labels must have one length above 0, got {len(images)} and {len(labels)}"
             )
+        require_channels_last("ArrayStream", images.shape)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ValueError(f"ArrayStream: labels must be (n,) integers, got {labels.shape} {labels.dtype}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:

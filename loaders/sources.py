@@ -126,6 +126,21 @@ def name_key(name: str) -> bytes:
     return os.fsencode(name)
 
 
+def require_channels_last(caller: str, shape: Sequence[int]) -> None:
+    """Raise ValueError for images (n, H, W, C) that look like (n, C, H, W); the rule is that of hebbcore.checks."""
+    if len(shape) != 4:
+        return
+    channels, height, width = shape[1:]
+    low, high = sorted((height, width))
+    alike = low == high if channels == 1 else high <= 4 * low
+    if channels in (1, 3) and width not in (1, 3, 4) and low > 4 and alike:
+        raise ValueError(
+            f"{caller}: images {tuple(shape)} look like channels first, and must be (n, H, W, C): "
+            f"np.moveaxis(images, 1, -1) turns them. Images that really are {channels} pixels high with {width} "
+            "channels can be laid on their side: np.swapaxes(images, 1, 2)"
+        )
+
+
 def array_source(
     images: Any,
     labels: Any,
@@ -152,6 +167,7 @@ def array_source(
         raise ValueError(
             f"{caller}: images must be (n, H, W, C) or (n, H, W) without an empty axis, got {images.shape}"
         )
+    require_channels_last(caller, images.shape)
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"{caller}: labels must be integers, got {labels.dtype}")
     if labels.shape != (images.shape[0],):

@@ -4,12 +4,14 @@ A pool of our own: concurrent.futures' can wait for ever at the exit of a proces
 Here each worker has one pipe and no lock is shared, so that killing the workers always ends the pool.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
 import threading
 import traceback
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -77,10 +79,12 @@ class _Worker:
     """A process that runs a function on one task after the other."""
 
     def __init__(self, context: ForkServerContext, function: Callable[[Any], Any]) -> None:
+        self._owner = os.getpid()
         self._pipe, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there, function))
         self._process.start()
         there.close()
+        _living.add(self)
 
     def run(self, task: Any) -> Any:
         """Return function(task), or raise what it raised."""
@@ -99,8 +103,19 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process, whatever it does; run then raises."""
-        self._process.kill()
-        self._process.join()
+        if os.getpid() == self._owner:  # not in a fork, where an iterator's copy ends
+            self._process.kill()
+            self._process.join()
+
+
+_living: weakref.WeakSet[_Worker] = weakref.WeakSet()
+
+
+@atexit.register  # later than multiprocessing, so that it runs before that waits for its processes
+def _kill_all() -> None:
+    """End the workers of iterators that were never closed, such as one that an interrupt's traceback keeps."""
+    for worker in list(_living):
+        worker.kill()
 
 
 def _context() -> ForkServerContext:

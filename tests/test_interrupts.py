@@ -289,3 +289,30 @@ def test_interrupts_while_workers_start_and_work_leave_none_of_them():
         timer.join()
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("loaders-worker")]
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+def test_a_program_ends_though_workers_are_left_waiting(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("""
+import sys
+from loaders.workers import map_ordered
+if __name__ == "__main__":
+    results = map_ordered(abs, range(-100, 0), workers=2)
+    print(next(results))
+    raise KeyboardInterrupt  # whose traceback keeps the frame, and with it the iterator
+""")
+    done = subprocess.run([sys.executable, script], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "100\n")
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_that_ends_leaves_its_parent_the_workers():
+    results = map_ordered(slow, range(12), workers=2)
+    found = [next(results)]
+    child = os.fork()
+    if child == 0:
+        results.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert found + list(results) == list(range(12))
