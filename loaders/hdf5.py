@@ -6,6 +6,7 @@ import os
 import h5py
 
 MAX_CHUNK = 2**28
+HEAP = b"GCOL\1\0\0\0"
 MAX_RATIO = 1032  # of deflate, HDF5's usual compression
 
 
@@ -39,6 +40,34 @@ def stored_dataset(file: h5py.File, name: str, kinds: str, contiguous: bool = Fa
     else:
         _check_chunks(place, name, claimed, size, contiguous)
     return place
+
+
+def check_heaps(file: h5py.File, images: tuple[int, int]) -> None:
+    """Raise ValueError if a heap of texts claims sizes that it cannot have: HDF5 (2.0) would read it for ever.
+
+    images: start and stop of the bytes of the file that are left out, because they are many and no heap.
+    """
+    descriptor = os.dup(_descriptor(file))
+    with open(descriptor, "rb") as stream:
+        size = os.fstat(descriptor).st_size
+        for start, stop in ((0, images[0]), (images[1], size)):
+            stream.seek(start)
+            data = stream.read(max(0, stop - start))
+            place = data.find(HEAP)
+            while place >= 0:
+                _check_heap(data[place : place + int.from_bytes(data[place + 8 : place + 16], "little")])
+                place = data.find(HEAP, place + 1)
+
+
+def _check_heap(heap: bytes) -> None:
+    place = 16
+    while place + 16 <= len(heap):
+        number, size = int.from_bytes(heap[place : place + 2], "little"), heap[place + 8 : place + 16]
+        claimed = int.from_bytes(size, "little")
+        length = 16 + -(-claimed // 8) * 8 if number else claimed  # number 0 is the free rest, with its header
+        if length < 16 or place + length > len(heap):
+            raise ValueError(f"its heap of texts claims {claimed} bytes that are not there")
+        place += length
 
 
 def has_link(group: h5py.Group, name: str) -> bool:
