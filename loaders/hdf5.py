@@ -47,27 +47,26 @@ def check_heaps(file: h5py.File, images: tuple[int, int]) -> None:
 
     images: start and stop of the bytes of the file that are left out, because they are many and no heap.
     """
-    descriptor = os.dup(_descriptor(file))
-    with open(descriptor, "rb") as stream:
-        size = os.fstat(descriptor).st_size
-        for start, stop in ((0, images[0]), (images[1], size)):
-            stream.seek(start)
-            data = stream.read(max(0, stop - start))
-            place = data.find(HEAP)
-            while place >= 0:
-                _check_heap(data[place : place + int.from_bytes(data[place + 8 : place + 16], "little")])
-                place = data.find(HEAP, place + 1)
+    descriptor = _descriptor(file)
+    for start, stop in ((0, images[0]), (images[1], os.fstat(descriptor).st_size)):
+        data = os.pread(descriptor, max(0, stop - start), start)
+        place = data.find(HEAP)
+        while place >= 0:
+            place = data.find(HEAP, place + _checked_heap(memoryview(data)[place:]))
 
 
-def _check_heap(heap: bytes) -> None:
+def _checked_heap(data: memoryview) -> int:
+    """The length of the heap that data starts with, whose objects fill it."""
+    length = int.from_bytes(data[8:16], "little")
     place = 16
-    while place + 16 <= len(heap):
-        number, size = int.from_bytes(heap[place : place + 2], "little"), heap[place + 8 : place + 16]
-        claimed = int.from_bytes(size, "little")
-        length = 16 + -(-claimed // 8) * 8 if number else claimed  # number 0 is the free rest, with its header
-        if length < 16 or place + length > len(heap):
-            raise ValueError(f"its heap of texts claims {claimed} bytes that are not there")
-        place += length
+    while place + 16 <= length <= len(data):
+        number = int.from_bytes(data[place : place + 2], "little")
+        claimed = int.from_bytes(data[place + 8 : place + 16], "little")
+        need = 16 + -(-claimed // 8) * 8 if number else claimed  # number 0 is the free rest, header and all
+        place = place + need if need >= 16 else length + 1
+    if not 16 <= place <= length <= len(data):
+        raise ValueError("its heap of texts claims bytes that are not there")
+    return length
 
 
 def has_link(group: h5py.Group, name: str) -> bool:
