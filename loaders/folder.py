@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from loaders.content import ITEMS, Spread, files_digest
@@ -63,7 +63,7 @@ class ImageFolder:
     def items(self) -> Iterator[Item]:
         labels = {name: label for label, name in enumerate(self.class_names)}
         for position, (name, path, problem) in enumerate(self._files(), 1):
-            label = labels.get(PurePath(name).parts[0], 0)
+            label = labels.get(name.partition("/")[0], 0)
             yield Item(name, label, path, position=position, problem=problem)
 
     def _files(self) -> Iterator[tuple[str, str, str | None]]:
@@ -90,7 +90,7 @@ class _Listed:
             self.count += 1
             names.update(name_key(item.name) + b"\0")
             if item.problem is None:
-                self.folders.add(os.path.dirname(item.name))
+                self.folders.add(item.name.rpartition("/")[0])
                 self.sample.add(item)
                 size, changed = _size_and_time(item.path)
                 sizes.update(b"%d\0" % size)

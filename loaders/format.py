@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from loaders.hdf5 import stored_dataset
+from loaders.hdf5 import check_heaps, stored_dataset
 from loaders.text import printable
 
 FORMAT = "image-shards"
@@ -111,6 +111,7 @@ def opened_shard(path: Path) -> Iterator[h5py.File]:
         raise OSError(f"{path} does not open as HDF5 (truncated, damaged or another file): {error}") from error
     with file:
         try:
+            _check_heaps(file)
             found = file.attrs.get("format"), file.attrs.get("version")
             if found == (FORMAT, VERSION):
                 yield file
@@ -119,6 +120,16 @@ def opened_shard(path: Path) -> Iterator[h5py.File]:
         if found != (FORMAT, VERSION):
             form, version = (printable(repr(value)) for value in found)
             raise ValueError(f"{path} must be {FORMAT!r} version {VERSION}, got {form} version {version}")
+
+
+def _check_heaps(file: h5py.File) -> None:
+    try:
+        images = stored_dataset(file, "images", "u", contiguous=True)
+    except ValueError:  # not a shard, or damaged: what is wrong will be said
+        check_heaps(file, (0, 0))
+        return
+    start = images.id.get_offset() or 0
+    check_heaps(file, (start, start + images.size))
 
 
 def read_table(path: Path) -> ShardTable:

@@ -6,6 +6,7 @@ import os
 import h5py
 
 MAX_CHUNK = 2**28
+HEAP = b"GCOL\1\0\0\0"
 MAX_RATIO = 1032  # of deflate, HDF5's usual compression
 
 
@@ -39,6 +40,33 @@ def stored_dataset(file: h5py.File, name: str, kinds: str, contiguous: bool = Fa
     else:
         _check_chunks(place, name, claimed, size, contiguous)
     return place
+
+
+def check_heaps(file: h5py.File, images: tuple[int, int]) -> None:
+    """Raise ValueError if a heap of texts claims sizes that it cannot have: HDF5 (2.0) would read it for ever.
+
+    images: start and stop of the bytes of the file that are left out, because they are many and no heap.
+    """
+    descriptor = _descriptor(file)
+    for start, stop in ((0, images[0]), (images[1], os.fstat(descriptor).st_size)):
+        data = os.pread(descriptor, max(0, stop - start), start)
+        place = data.find(HEAP)
+        while place >= 0:
+            place = data.find(HEAP, place + _checked_heap(memoryview(data)[place:]))
+
+
+def _checked_heap(data: memoryview) -> int:
+    """The length of the heap that data starts with, whose objects fill it."""
+    length = int.from_bytes(data[8:16], "little")
+    place = 16
+    while place + 16 <= length <= len(data):
+        number = int.from_bytes(data[place : place + 2], "little")
+        claimed = int.from_bytes(data[place + 8 : place + 16], "little")
+        need = 16 + -(-claimed // 8) * 8 if number else claimed  # number 0 is the free rest, header and all
+        place = place + need if need >= 16 else length + 1
+    if not 16 <= place <= length <= len(data):
+        raise ValueError("its heap of texts claims bytes that are not there")
+    return length
 
 
 def has_link(group: h5py.Group, name: str) -> bool:

@@ -52,7 +52,7 @@ def tar_members(file: BinaryIO, start: int, stop: int) -> Iterator[Member]:
                 yield Member(entry.name, entry.offset_data, entry.size, plain)
         end = tar.offset
     # tarfile takes a damaged header for the end of the archive
-    file.seek(end)
+    file.seek(min(end, stop))
     if end < stop and file.read(512) != bytes(512):
         raise ValueError(f"tar_members: {name} has a damaged header at byte {end}; get the archive again")
     if start == 0 and end >= stop:
@@ -264,6 +264,8 @@ def _check_mat(path: Path) -> None:
     order: Literal["big", "little"] = "big" if data[126:128] == b"MI" else "little"
     while position + 8 <= len(data):
         kind, size = (int.from_bytes(data[at : at + 4], order) for at in (position, position + 4))
-        if kind == 15 and len(zlib.decompressobj().decompress(data[position + 8 : position + 8 + size], FREE)) == FREE:
-            raise ValueError(f"it unpacks to more than {FREE} bytes")
+        if kind == 15:
+            unpacker = zlib.decompressobj()
+            if len(unpacker.decompress(data[position + 8 : position + 8 + size], FREE)) == FREE or not unpacker.eof:
+                raise ValueError(f"it is cut short, or unpacks to more than {FREE} bytes")
         position += 8 + size

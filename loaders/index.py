@@ -82,7 +82,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
     try:
         index = _index(values)
         fault = _fault(index)
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"read_index: {path} lacks or garbles {printable(error)}; it is damaged, build the set again"
         ) from error

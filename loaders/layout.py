@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def check_level(root: Path, classes: Sequence[str]) -> None:
 
     classes: their names. A few levels of folders are looked at, and no file is opened.
     """
+    try:
+        _check_level(root, classes)
+    finally:
+        _look.cache_clear()
+
+
+def _check_level(root: Path, classes: Sequence[str]) -> None:
     if other := _other_set(root, LEVELS):
         raise ValueError(f"ImageFolder: {printable(root)} is a level too high; give {printable(other)}")
     if holder := _holder_of_splits(root, LEVELS):
@@ -116,18 +124,20 @@ class _Seen:
     folders: list[str]
     files: list[str]
 
-    @property
+    @cached_property
     def has_images(self) -> bool:
         return any(map(looks_like_an_image, self.files))
 
 
+@lru_cache(2 * FOLDERS)
 def _look(folder: Path) -> _Seen:
     """Empty if the folder cannot be read."""
     try:
         with os.scandir(folder) as entries:
             first = list(islice(entries, ENTRIES))
-            folders = [entry.name for entry in first if entry.is_dir() and is_class(entry.name)]
-            return _Seen(sorted(folders), [entry.name for entry in first if not entry.is_dir()])
+            folders = {entry.name for entry in first if entry.is_dir()}
+            files = [entry.name for entry in first if entry.name not in folders]
+            return _Seen(sorted(filter(is_class, folders)), files)
     except OSError:
         return _Seen([], [])
 

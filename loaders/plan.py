@@ -51,7 +51,8 @@ def start(folder: Path, plan: dict[str, Any]) -> None:
         if not all(isinstance(part, dict) for part in parts):
             raise TypeError("it is not the plan of a build")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"build_shards: {note} is damaged ({printable(error)}); delete the folder") from error
+        reason = "nested too deeply" if isinstance(error, RecursionError) else printable(error)
+        raise ValueError(f"build_shards: {note} is damaged ({reason}); delete the folder") from error
     if found == _earlier(plan):
         raise ValueError(
             f"build_shards: {folder} holds a build begun by an earlier version, which did not note what its source "

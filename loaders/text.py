@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-LONGEST = 300
+LONGEST = 1000
 
 
 def printable(name: object) -> str:

@@ -16,6 +16,7 @@ from loaders.text import printable
 
 FACTOR = 64
 FREE = 2**28
+PIECE = 2**20
 
 
 def most_unpacked(path: str | os.PathLike[str]) -> int:
@@ -66,7 +67,12 @@ class Part(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         rest = max(0, self.most - self._at)
         self._file.seek(self._start + min(self._at, self.most))
-        data = self._file.read(rest if size is None or size < 0 else min(size, rest))
+        rest = rest if size is None or size < 0 else min(size, rest)
+        parts = list[bytes]()  # Python makes room for all that is asked for before it reads
+        while rest and (part := self._file.read(min(rest, PIECE))):
+            parts.append(part)
+            rest -= len(part)
+        data = b"".join(parts)
         self._at += len(data)
         return data
 

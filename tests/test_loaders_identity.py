@@ -1,5 +1,6 @@
 """What is written carries digests of what it is made of and of itself, and whoever relies on it compares them."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -245,3 +246,23 @@ def test_the_checksums_of_the_source_are_of_its_files(tmp_path):
     table = read_table(tmp_path / "shards" / "shard-00000.h5")
     expected = [zlib.crc32(path.read_bytes()) for path in sorted(tree.rglob("*.jpg"))]
     assert table.source_crc32.tolist() == expected
+
+
+@pytest.mark.parametrize("layout", ["raw", "packed"])
+def test_the_page_is_enough_to_compute_the_digests(tmp_path, layout):
+    """As docs/shards.md has them."""
+    if layout == "raw":
+        loaders.write_shards(make_arrays(9), tmp_path / "set")
+    else:
+        build(make_tree(tmp_path / "tree", classes=2, images=2), tmp_path / "set")
+    with h5py.File(tmp_path / "set" / "shard-00000.h5") as file:
+        digest = hashlib.sha256(repr(file["images"].shape).encode())
+        values = {name: value for name, value in file.attrs.items() if name != "digest"}
+        values |= {name: file[name][:] for name in ("labels", "crc32", "source_crc32", "offsets") if name in file}
+        for name, value in sorted(values.items()):
+            array = np.array(value.encode() if isinstance(value, str) else value)
+            digest.update(f"{name} {array.dtype.str} {array.shape} ".encode() + array.tobytes())
+        assert file.attrs["digest"] == digest.hexdigest()
+    index = json.loads((tmp_path / "set" / "index.json").read_text())
+    stored = index.pop("digest")
+    assert stored == hashlib.sha256(json.dumps(index, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -204,6 +204,8 @@ def test_imagenet_validation_takes_its_labels_from_the_devkit(tmp_path, kind, pa
         loaders.open_source(tmp_path / "val.tar")
     with pytest.raises(ValueError, match="go together"):
         loaders.open_source(tmp_path / "val.tar", synsets=synsets)
+    with pytest.raises(ValueError, match="leave split out"):
+        loaders.open_source(path, split="test", ground_truth=tmp_path / "truth.txt", synsets=synsets)
 
 
 def test_wrong_ground_truth_is_refused(tmp_path):
