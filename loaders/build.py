@@ -205,7 +205,9 @@ def _check(
         if size is not None:
             raise ValueError("build_shards: arrays keep their own size; leave size out, and resize in the stream")
         if value_range is not None:
-            raise ValueError("build_shards: value_range is for files of images; arrays are uint8 already, leave it out")
+            raise ValueError(
+                "build_shards: value_range (--range) is for files of images; arrays are uint8 already, leave it out"
+            )
         if workers is not None and workers > 1:
             raise ValueError(f"build_shards: arrays need no decoding; leave workers out, got {workers}")
     elif layout == "raw" and size is None:
