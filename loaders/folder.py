@@ -188,8 +188,14 @@ def folder_items(folder: str) -> list[Item]:
 
 
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: name_key(entry.name))
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: name_key(entry.name))
+    except OSError as error:
+        number, reason = error.errno or 0, error.strerror or error
+        raise OSError(
+            number, f"cannot list the folder {printable(folder)}: {reason}; make it readable or move it"
+        ) from error
 
 
 def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, str, str | None]]:
