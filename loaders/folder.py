@@ -194,7 +194,7 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
     except OSError as error:
         number, reason = error.errno or 0, error.strerror or error
         raise OSError(
-            number, f"cannot list the folder {printable(folder)}: {reason}; make it readable or move it"
+            number, f"cannot list the folder {printable(folder)}: {reason}; give one that can be read"
         ) from error
 
 
