@@ -97,8 +97,8 @@ def build_shards(
         shape: tuple[int, int, int] | None = source.shape
     else:
         shape = (size, size, 3) if size is not None and layout == "raw" else None
-    if value_range is None and isinstance(source, ImageSource):
-        value_range = found_range(source)
+    found = found_range(source) if value_range is None and isinstance(source, ImageSource) else None
+    value_range = found if value_range is None else value_range
     resized = size is not None and shape is None
     options = Options(size, layout == "raw", quality or QUALITY, value_range)
     job = _Job(source, Path(folder), shape, options, workers or available_cores())
@@ -126,6 +126,8 @@ def build_shards(
             start(job.folder, plan)
             for remark in getattr(source, "remarks", ()):
                 log.warning("%s", remark)
+            if found is not None:
+                log.warning("16-bit images: %d is white, by a sample of them; value_range (--range) sets it", found)
             count = _write_shards(job, identity_of(plan), shard_bytes, strict, progress)
             index = _finish(job.folder, plan, count, shape, stats)
         else:
@@ -207,7 +209,9 @@ def _check(
         if size is not None:
             raise ValueError("build_shards: arrays keep their own size; leave size out, and resize in the stream")
         if value_range is not None:
-            raise ValueError("build_shards: value_range is for files of images; arrays are uint8 already, leave it out")
+            raise ValueError(
+                "build_shards: value_range (--range) is for files of images; arrays are uint8 already, leave it out"
+            )
         if workers is not None and workers > 1:
             raise ValueError(f"build_shards: arrays need no decoding; leave workers out, got {workers}")
     elif layout == "raw" and size is None:

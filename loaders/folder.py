@@ -34,7 +34,7 @@ class ImageFolder:
                 f"ImageFolder: {printable(self.root)} must have one folder for each class, it has no folders"
             )
         check_level(self.root, self.class_names)
-        self._listed = _Listed(self.items())
+        self._listed = Listed(self.items())
         folders = self._listed.folders
         self.remarks = []
         if len(folders) >= 2 * len(self.class_names) > 2:
@@ -78,7 +78,7 @@ class ImageFolder:
                     yield name, path, "in a hidden folder, which is no class"
 
 
-class _Listed:
+class Listed:
     """What one walk over a source's files tells: how many, in which folders, last changed when, a sample, a digest."""
 
     def __init__(self, items: Iterable[Item]) -> None:
@@ -125,11 +125,16 @@ class TinyImageNet:
         if split not in ("train", "val"):
             raise ValueError(f'TinyImageNet: split must be "train" or "val", got {split!r}')
         self._items = list(self._train() if split == "train" else self._val())
-        self._listed = _Listed(self._items)
+        self._listed = Listed(self._items)
 
     @property
     def total(self) -> int:
         return len(self._items)
+
+    @property
+    def changed(self) -> float:
+        """When the last of its files changed."""
+        return self._listed.changed
 
     @property
     def sample(self) -> list[Item]:
@@ -182,14 +187,15 @@ def folder_items(folder: str) -> list[Item]:
     ]
 
 
-def content_of(items: Iterable[Item]) -> str:
-    """A digest of what the files of items hold, as far as that is quick to tell."""
-    return str(_Listed(items).describe()["content"])
-
-
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: name_key(entry.name))
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: name_key(entry.name))
+    except OSError as error:
+        number, reason = error.errno or 0, error.strerror or error
+        raise OSError(
+            number, f"cannot list the folder {printable(folder)}: {reason}; give one that can be read"
+        ) from error
 
 
 def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, str, str | None]]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
 from loaders.content import ITEMS, Spread, archive_digest
-from loaders.folder import content_of, folder_items
+from loaders.folder import Listed, folder_items
 from loaders.kinds import looks_like_an_image
 from loaders.layout import splits_in
 from loaders.sources import Item, name_key
@@ -187,14 +187,15 @@ class ImageNetValidation(_Tar):
         self._files = folder_items(self.path) if os.path.isdir(path) else None
         if self._files is not None:
             self.total, self.unit = len(self._files), "images"
+            self._listed = Listed(self._files)
+            self.changed = self._listed.changed
 
     def describe(self) -> dict[str, Any]:
         labels = hashlib.sha256(str(self._labels).encode()).hexdigest()[:16]
         if self._files is None:
             return {**super().describe(), "labels": labels}
         names = hashlib.sha256(b"\0".join(name_key(item.name) for item in self._files)).hexdigest()[:16]
-        content = content_of(self._files)
-        return {"kind": self.kind, "files": self.total, "names": names, "content": content, "labels": labels}
+        return {"kind": self.kind, **self._listed.describe(), "names": names, "labels": labels}
 
     def items(self) -> Iterator[Item]:
         if self._files is not None:

@@ -78,7 +78,10 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
         found = printable(repr(values.get("version")))
         raise ValueError(f"read_index: {path} must have version {VERSION}, got {found}")
     if "digest" in values and values["digest"] != index_digest(values):
-        raise ValueError(f"read_index: {path} does not have the digest it carries; it is damaged, build the set again")
+        raise ValueError(
+            f"read_index: {path} does not have the digest it carries; it is damaged: delete it and run the same build "
+            "again, which keeps the shards"
+        )
     try:
         index = _index(values)
         fault = _fault(index)

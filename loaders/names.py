@@ -1,7 +1,6 @@
 """The names of records, read from the shards when they are asked for."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import overload
 
 import numpy as np
@@ -23,10 +22,17 @@ class Names(Sequence[str]):
 
     def __init__(self, shards: ShardSet, records: Ints) -> None:
         self._shards, self._records = shards, records
-        self._table = lru_cache(TABLES)(self._read)
+        self._tables: dict[int, npt.NDArray[np.bytes_]] = {}
 
-    def _read(self, number: int) -> npt.NDArray[np.bytes_]:
-        return read_encoded_names(self._shards.folder / self._shards.index.shards[number].file)
+    def _table(self, number: int) -> npt.NDArray[np.bytes_]:
+        """The names of a shard, kept until others have been asked for."""
+        table = self._tables.get(number)
+        if table is None:
+            for old in list(self._tables)[: -TABLES + 1]:
+                self._tables.pop(old, None)
+            table = read_encoded_names(self._shards.folder / self._shards.index.shards[number].file)
+            self._tables[number] = table
+        return table
 
     def __len__(self) -> int:
         return len(self._records)

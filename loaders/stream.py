@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -180,7 +181,7 @@ class ShardStream:
         """Names of the classes that labels 0, 1, … mean."""
         return self.index.class_names
 
-    @property
+    @cached_property
     def names(self) -> Names:
         """Where the images of the first epoch came from, in its order, as `labels`; read when they are asked for."""
         return Names(self._shards, self._order(0)[: self._images])

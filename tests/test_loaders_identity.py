@@ -142,7 +142,11 @@ def test_a_digit_changed_anywhere_in_the_index_is_found(shards):
         for read in (loaders.read_index, loaders.ShardStream, loaders.verify_shards):
             with pytest.raises(ValueError, match=r"read_index: .*index\.json"):
                 read(shards)
-    path.write_text(whole)
+    path.unlink()  # as the message says
+    made = (shards / "shard-00001.h5").stat().st_mtime_ns
+    loaders.write_shards(make_arrays(20), shards, shard_bytes=240 * 8)
+    assert path.read_text() == whole
+    assert (shards / "shard-00001.h5").stat().st_mtime_ns == made
     assert loaders.verify_shards(shards) == []
 
 
