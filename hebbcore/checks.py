@@ -15,7 +15,7 @@ def integer(function: str, name: str, value: Any, minimum: int) -> int:
     """Return value as an int of at least minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{function}: {name} must be an integer, got {value!r}.")
-    if int(value) > _MOST:
+    if value > _MOST:
         raise ValueError(f"{function}: {name} must be at most 2**128, got more.")
     if value < minimum:
         raise ValueError(f"{function}: {name} must be at least {minimum}, got {value}.")
@@ -85,6 +85,15 @@ def byte_size(function: str, name: str, value: Any) -> int:
             raise ValueError(f'{function}: {name} must be bytes or text like "256 MiB" or "2 GB", got {value!r}.')
         value = round(float(match[1]) * _UNITS[match[2].lower()])
     return integer(function, name, value, 1)
+
+
+def printable(text: str) -> str:
+    """Return text, line by line, with escapes in place of what a terminal would act on, hide, or show elsewhere."""
+
+    def shown(character: str) -> str:
+        return character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
+
+    return text if text.isprintable() else "".join(map(shown, text))
 
 
 def byte_text(size: float) -> str:

@@ -11,7 +11,7 @@ from hebbcore.files import parse_json
 from hebbcore.fit import METRICS
 from hebbcore.settings import LEARNING_RATE, Training
 from hebbcore.tables import CONFIG
-from hebbcore.texts import plain
+from hebbcore.texts import in_markdown
 
 Table = list[list[str]]  # rows, the head first
 
@@ -174,15 +174,11 @@ def text_of(value: Any) -> str:
 
 def markdown(title: str, sections: Iterable[tuple[str, Table]]) -> str:
     """Return tables as Markdown, in which what cells say is text and nothing else."""
-    parts = [f"# {_escaped(title)}", ""]
+    parts = [f"# {in_markdown(title)}", ""]
     for name, (head, *rows) in sections:
-        parts += [f"## {_escaped(name)}", "", _row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
+        parts += [f"## {in_markdown(name)}", "", _row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
     return "\n".join(parts)
 
 
 def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell if cell == "---" else _escaped(cell) for cell in cells) + " |"
-
-
-def _escaped(text: str) -> str:
-    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\").replace("|", "\\|")
+    return "| " + " | ".join(cell if cell == "---" else in_markdown(cell) for cell in cells) + " |"

@@ -51,8 +51,8 @@ def sets(digits):
 @pytest.mark.parametrize(
     "options",
     [
-        {"queries": 50},
-        {"how": "stratified", "readout": "knn", "queries": 0, "baselines": ["pixels"]},
+        {"queries": 50, "baselines": ["k-means"]},  # whose filters are of labelled images too
+        {"how": "stratified", "readout": "knn", "queries": 0, "baselines": [], "layers": ["pool1"]},
         {"memory": "1 KiB", "baselines": []},
     ],
 )
@@ -120,7 +120,7 @@ def test_the_command_and_its_report_say_how_many(network, sets, tmp_path, capsys
 def test_without_any_label_there_is_nothing_to_evaluate(network, sets, tmp_path):
     images = sets[0][0][0]
     train, test = loaders.ArrayStream(images, np.full(600, -1)), loaders.ArrayStream(*sets[1][0])
-    with pytest.raises(ValueError, match="evaluate: train has no image with a label: all 600 labels are below 0"):
+    with pytest.raises(ValueError, match="evaluate: no image of train has a label: all 600 are below 0; label some"):
         evaluate(network, train, test, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -289,3 +289,22 @@ def test_many_classes_take_a_bounded_memory(generator, monkeypatch):
     tracemalloc.stop()
     assert model.predict_proba(rows[:3]).shape == (3, classes)
     assert peak < 12e6  # the scores of the held-out rows together take 6.4 MB, of a batch 12.8 MB
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows", [200, 10])
+@pytest.mark.parametrize("whole", [True, False])
+def test_weights_and_probabilities_of_cupy_arrays(rows, whole, generator):
+    cupy = pytest.importorskip("cupy")
+    features, labels = problem(generator, rows, classes=3, dtype=np.float32)
+    labels[3:6] = [0, 1, 2]
+    weights = generator.integers(1, 4, rows).astype(float) if whole else generator.uniform(0.5, 2, rows)
+    model = RidgeReadout(ALPHAS, class_weight="balanced", validation_fraction=0.3)
+    expected = clone(model).fit(features, labels, weights)
+    fitted = clone(model).fit(cupy.asarray(features), cupy.asarray(labels), cupy.asarray(weights))
+    assert fitted.alpha_ == expected.alpha_
+    found = fitted.predict_proba(cupy.asarray(features))
+    assert isinstance(found, cupy.ndarray)
+    np.testing.assert_allclose(found.get(), expected.predict_proba(features), atol=1e-3)
+    score = fitted.score(cupy.asarray(features), cupy.asarray(labels), cupy.asarray(weights))
+    assert score == pytest.approx(expected.score(features, labels, weights), abs=0.02)

@@ -23,7 +23,8 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = commands.add_parser(
         "evaluate",
         description="Fit a classifier to the features of each layer, and of baselines, with some of the labels; write "
-        "a report (Markdown, HTML, JSON). An interrupted evaluation goes on when the same command is run again.",
+        "a report (Markdown, HTML, JSON). Images whose label is below 0 have none and are left out. An interrupted "
+        "evaluation goes on when the same command is run again.",
     )
     command.add_argument("network", type=Path, metavar="run", help="folder of a run, or a file of hebbcore.save")
     command.add_argument("--train", type=Path, required=True, help="shards, or an HDF5 file (its split train)")

@@ -77,8 +77,8 @@ def evaluate(
     Raises ValueError or TypeError, before any feature is computed, for bad arguments, shuffled streams, NaN and
     infinity, streams whose classes differ, test images of classes that train has not, fractions that are too few images
     to fit the readout to, and a folder that holds another evaluation or damaged results; later, if earlier figures of
-    the folder are of other images under the same names; BlockingIOError while another process evaluates
-    into the folder.
+    the folder are of other images under the same names; BlockingIOError while another process evaluates into the
+    folder.
     Source: the protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
@@ -121,7 +121,9 @@ def evaluate(
         )  # fmt: skip
         for name, stream in (("train", mine), ("test", theirs)):
             for line in unlabelled(name, stream.images, stream.unlabelled):
+                _log.info("evaluate: %s", line)
                 job.tell(line)
+        job.tell_doubts()
         groups = _groups(
             [Source.of(name, network, name, most, mirror) for name in names], mine.images + theirs.images, room
         )
@@ -161,18 +163,26 @@ class _Job:
     noted: bool = False
 
     def note_images(self) -> None:
-        """Note, once, what the first pass over the images found, and say what makes the figures doubtful."""
+        """Note, once, what the first pass over the images found."""
         if self.noted:
             return
-        self.noted = True
+        self.noted, known = True, "shared" in self.book.results
         images = {
-            name: {"labelled": stream.images, "unlabelled": stream.unlabelled, "digest": stream.identity()}
+            name: {
+                "labelled": len(stream.numbers),
+                "unlabelled": len(stream.labels) - len(stream.numbers),
+                "digest": stream.identity(),
+            }
             for name, stream in (("train", self.train), ("test", self.test))
         }
         self.book.note_images(images, shared_images(self.train, self.test))
+        if not known:
+            self.tell_doubts()
+
+    def tell_doubts(self) -> None:
+        """Say what is known of the images that makes the figures doubtful."""
         for line in doubts(self.book.results):
             _log.warning("evaluate: %s", line)
-            self.tell(f"WARNING: {line}")
 
 
 def _measure(group: list[Source], job: _Job) -> None:

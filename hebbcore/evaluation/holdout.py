@@ -1,7 +1,6 @@
 """Which labelled rows are held out to choose a penalty: of arrays at once, of streams as they pass."""
 
 import hashlib
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -27,24 +26,23 @@ def validation_rows(codes: Codes, fraction: float, random: np.random.RandomState
     return held
 
 
-def counts_units(rows: Callable[[slice], Array], codes: Codes, weights: Weights) -> bool:
+def counts_units(features: Array, where: Codes, codes: Codes, weights: Weights) -> bool:
     """Return True if weights (n,) are whole and not all one, or a row equals the one before it, as if repeated for it.
 
-    rows: gives those of a slice, (…, features). codes: (n,) class numbers.
+    where: (n,) rows of features; codes: (n,) their classes.
     """
     if (weights != 1).any():
         return bool((weights == np.floor(weights)).all())
-    for start in range(0, len(codes) - 1, _PIECE):
-        part, some = rows(slice(start, start + _PIECE + 1)), codes[start : start + _PIECE + 1]
-        same = backend.to_device(part[1:, 0] == part[:-1, 0], "cpu") & (some[1:] == some[:-1])
-        later = backend.namespace(part).asarray(np.flatnonzero(same) + 1)
-        if len(later) and bool((part[later] == part[later - 1]).all(axis=1).any()):
-            return True
-    return False
+    first = backend.to_device(_rows(features[:, 0], where), "cpu")
+    alike = np.flatnonzero((first[1:] == first[:-1]) & (codes[1:] == codes[:-1])) + 1
+    pieces = (alike[start : start + _PIECE] for start in range(0, len(alike), _PIECE))
+    return any(
+        bool((_rows(features, where[piece]) == _rows(features, where[piece - 1])).all(axis=1).any()) for piece in pieces
+    )
 
 
 def units_held(
-    rows: Callable[[slice], Array], codes: Codes, weights: Weights, fraction: float, random: np.random.RandomState
+    features: Array, where: Codes, codes: Codes, weights: Weights, fraction: float, random: np.random.RandomState
 ) -> Weights:
     """Return how much of each row's weight (n,) to hold out, of one row a class a part: validation_rows, of units.
 
@@ -52,7 +50,7 @@ def units_held(
     """
     key, digests = random.bytes(16), []
     for start in range(0, len(codes), _PIECE):
-        part = np.ascontiguousarray(backend.to_device(rows(slice(start, start + _PIECE)), "cpu"))
+        part = np.ascontiguousarray(backend.to_device(_rows(features, where[start : start + _PIECE]), "cpu"))
         digests += [hashlib.blake2b(row.data, digest_size=16, key=key).digest() for row in part]
     order = np.argsort(np.array(digests, "S16"), kind="stable")
     held = np.zeros(len(codes))
@@ -63,6 +61,10 @@ def units_held(
         before = np.cumsum(weights[members]) - weights[members]
         held[members] = np.clip(count - before, 0, weights[members])
     return held
+
+
+def _rows(features: Array, where: Codes) -> Array:
+    return features[backend.namespace(features).asarray(where)]
 
 
 class StreamHoldout:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class LabelledStream:
             if kept.all():
                 yield images, labels
             elif kept.any():
-                yield images[kept], labels[kept]
+                yield images[backend.namespace(images).asarray(np.flatnonzero(kept))], labels[kept]
         if self.digests is None and parts:
             self.digests = np.frombuffer(bytes(seen), f"S{_DIGEST_BYTES}")
             self.labels = np.concatenate(parts)  # as read: a stream may leave out damaged images
@@ -59,10 +60,10 @@ class LabelledStream:
         """Where in the whole stream the images are that a pass yields."""
         return np.flatnonzero(has_label(self.labels))
 
-    @property
+    @cached_property
     def names(self) -> Sequence[str] | None:
-        """Names of the images of the whole stream, if it knows them and left none out."""
-        names = getattr(self.stream, "names", None)
+        """Names of the images of the whole stream, of one that was read, if it knows them and left none out."""
+        names = getattr(self.stream, "names", None)  # once: the stream may read them from its files
         return names if names is not None and len(names) == len(self.labels) else None
 
     def identity(self) -> str:

@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.evaluation.passes import doubts, unlabelled
 from hebbcore.files import write_bytes
-from hebbcore.texts import plain
+from hebbcore.texts import in_markdown, plain
 
 Table = list[list[str]]  # its first row is the head
 
@@ -205,17 +204,16 @@ def _label(name: str) -> str:
     return plain(name).replace("$", "\\$")  # between two of them Matplotlib reads formulas
 
 
-def _marked(text: str) -> str:
-    """Return text as Markdown shows it, whatever it holds: no HTML, no link, no picture, no other cell."""
-    return re.sub(r"[`*\[\]|~]|\\(?=[^\w\s]|$)", r"\\\g<0>", html.escape(text, quote=False))
-
-
 def _markdown(title: str, notes: list[str], sections: list[tuple[str, Table]], pictures: dict[str, bytes]) -> str:
-    parts = [f"# {_marked(title)}", *map(_marked, notes), *[f"![{_CAPTIONS[name]}]({name})" for name in pictures]]
+    parts = [
+        f"# {in_markdown(title)}",
+        *map(in_markdown, notes),
+        *[f"![{_CAPTIONS[name]}]({name})" for name in pictures],
+    ]
     for name, table in sections:
-        lines = ["| " + " | ".join(map(_marked, row)) + " |" for row in table]
+        lines = ["| " + " | ".join(map(in_markdown, row)) + " |" for row in table]
         lines.insert(1, "|" + "---|" * len(table[0]))
-        parts += [f"## {_marked(name)}", "\n".join(lines)]
+        parts += [f"## {in_markdown(name)}", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 

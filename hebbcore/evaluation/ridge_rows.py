@@ -73,12 +73,9 @@ class ArrayRows:
         return self._system(self._all, self._all if self._sums is None else self._held)
 
     def _held_of(self, weights: Weights) -> Weights:
-        def rows(part: slice) -> Array:
-            return self._features[backend.namespace(self._features).asarray(self._where[part])]
-
         fraction, random = self._options.held, self._options.random
-        if counts_units(rows, self._codes, weights):
-            return units_held(rows, self._codes, weights, fraction, random)
+        if counts_units(self._features, self._where, self._codes, weights):
+            return units_held(self._features, self._where, self._codes, weights, fraction, random)
         return weights * validation_rows(self._codes, fraction, random)
 
     def _system(self, weights: Weights, new: Weights) -> System:

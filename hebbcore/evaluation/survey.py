@@ -56,7 +56,7 @@ def labels_of(function: str, name: str, stream: Any) -> Labels:
     if found.dtype.kind not in "biuf":
         raise TypeError(f"{function}: the labels of {name} must be numbers of classes, got {found.dtype}.")
     if not has_label(found).any():
-        raise ValueError(f"{function}: {name} has no image with a label: all {len(found)} labels are below 0.")
+        raise ValueError(f"{function}: no image of {name} has a label: all {len(found)} are below 0; label some.")
     return found
 
 
