@@ -15,7 +15,7 @@ def integer(function: str, name: str, value: Any, minimum: int) -> int:
     """Return value as an int of at least minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{function}: {name} must be an integer, got {value!r}.")
-    if value > _MOST:
+    if int(value) > _MOST:
         raise ValueError(f"{function}: {name} must be at most 2**128, got more.")
     if value < minimum:
         raise ValueError(f"{function}: {name} must be at least {minimum}, got {value}.")
