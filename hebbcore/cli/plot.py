@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from hebbcore import plots
+from hebbcore.checks import printable
 from hebbcore.cli.extract import load_network
 from hebbcore.cli.options import add_import
 from hebbcore.files import write_text
 from hebbcore.fit import METRICS
 from hebbcore.runs import comparison, markdown
-from hebbcore.texts import printable
 
 
 def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,7 +23,9 @@ def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "their settings differ in and how they ended.",
     )
     plot.add_argument("folders", type=Path, nargs="+", metavar="run", help="folder of a run, or several")
-    plot.add_argument("--out", type=Path, metavar="FOLDER", help="where it goes (default: the folder of the run, or that of all runs)")
+    plot.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where it goes (default: the run's folder, or the one with all runs)"
+    )
     plot.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
     add_import(plot)
     plot.set_defaults(run=_plot)
