@@ -1,5 +1,6 @@
 """Hebbian learning on raw arrays: exact rules, batched updates by matrix products, on the CPU and on CUDA."""
 
+from hebbcore import interrupts as interrupts  # first: it answers signals during the other imports
 from hebbcore.backend import Device, devices, namespace, to_device
 from hebbcore.checkpoint import load, save
 from hebbcore.competition import Gate, Norms, argmax_wta, k_wta, softmax_wta

@@ -61,6 +61,11 @@ def row_norms(matrix: Array, p: float = 2) -> Array:
     return out
 
 
+def largest_magnitude(array: Array) -> Array:
+    """Return max|array| of a floating array, NaN if it holds any; no array of magnitudes is made."""
+    return namespace(array).maximum(array.max(), -array.min())
+
+
 @functools.cache
 def cuda_status() -> tuple[bool, str]:
     """Return whether CuPy can multiply matrices here and Numba run a kernel, and what was found or why not. Once."""

@@ -14,6 +14,7 @@ import numpy as np
 from hebbcore import backend, checks
 from hebbcore.backend import Array
 from hebbcore.data import Batches, ahead
+from hebbcore.files import cannot_write
 from hebbcore.layers.base import as_4d
 from hebbcore.network import Network
 
@@ -40,7 +41,10 @@ class CachedBatches:
         else:
             with tempfile.TemporaryFile(dir=folder) as file:
                 # a disk that is full must be an error here, not a SIGBUS in the middle of the training
-                os.posix_fallocate(file.fileno(), 0, math.prod(full) * dtype.itemsize)
+                try:
+                    os.posix_fallocate(file.fileno(), 0, math.prod(full) * dtype.itemsize)
+                except OSError as error:
+                    raise cannot_write(folder, error) from error
                 self._array = np.memmap(file, dtype, "r+", shape=full)
 
     def fill(self, first: int, outputs: Array) -> None:
@@ -126,7 +130,8 @@ class Inputs:
                 if cache is None:
                     shape = as_4d(network.shapes[place - 1])
                     cache = CachedBatches(self._images, len(x), shape, network.site.dtype, self._folder)
-                cache.fill(done, network.run(x, self.place, place))
+                with network.lock:
+                    cache.fill(done, network.run(x, self.place, place))
                 done += len(x)
                 self._pause()
         assert cache is not None

@@ -1,25 +1,32 @@
-"""Files of networks and layers: HDF5, written atomically, after a line with a digest of it. No pickles."""
+"""Files of networks and layers: HDF5, written atomically, behind a line with its digest. No pickles."""
 
-import hashlib
+import contextlib
+import dataclasses
 import json
 import os
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, tables
+from hebbcore import backend, checks, gemm, hdf5, tables
 from hebbcore.backend import Array
-from hebbcore.files import write_atomically
+from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, HebbianLayer
 from hebbcore.network import Network
 
-FORMAT = "hebbcore checkpoint"
-VERSION = 1
+VERSION = 1  # of the format
 FOLDER = "checkpoints"  # of a run
 _SUFFIX = ".h5"
-_BLOCK = 512  # bytes before the HDF5, which leaves them to us
+_MOST_SIDES = 2**22  # of all images between the layers, in pixels: tables of pooling windows grow with them
+
+# The parameters that layers and rules had from the first, all of which count in digest_of
+_FIRST_FIELDS = {
+    "activation", "adaptive_power", "anti_hebbian", "cells", "competition", "contrast", "epsilon", "exponent", "k",
+    "kernel_size", "kind", "learning_rate", "linear", "modified", "momentum", "name", "p", "padding", "padding_mode",
+    "power", "rank", "rule", "strength", "stride", "temperature", "threshold", "units", "window",
+}  # fmt: skip
 
 
 def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
@@ -29,7 +36,8 @@ def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
     """
     if not isinstance(model, Network | HebbianLayer):
         raise TypeError(f"save: model must be a Network or a HebbianLayer, got {type(model).__name__}.")
-    write(Path(path), describe("save", model), arrays_of(model))
+    with model.lock if isinstance(model, Network) else contextlib.nullcontext():  # not between the halves of a step
+        write(Path(path), describe("save", model), arrays_of(model))
 
 
 def load(
@@ -47,8 +55,25 @@ def load(
     Raises FileNotFoundError if there is none, ValueError if the file is damaged or was not written by hebbcore.
     """
     place = backend.resolve("load", device)
-    header, arrays = read("load", find("load", Path(path), previous))
-    return restore("load", header, arrays, place, workspace)
+    file = find("load", Path(path), previous)
+    header, arrays = read("load", file)
+    with naming("load", file, "does not hold a network or layer of this version"):
+        tables.require_known("load", header, file)
+        return restore("load", header, arrays, place, workspace)
+
+
+@contextlib.contextmanager
+def naming(function: str, path: Path, what: str) -> Iterator[None]:
+    """Turn what is wrong with the contents of a file into a ValueError("function: path what: …"), unless it is one."""
+    prefix = f"{function}: {path} "
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{prefix}{what}: {error} is missing.") from None
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        if isinstance(error, ValueError) and str(error).startswith(prefix):
+            raise
+        raise ValueError(f"{prefix}{what}: {error}") from None
 
 
 def find(function: str, path: Path, previous: bool = False) -> Path:
@@ -107,7 +132,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
     }
 
 
-def as_json(header: dict[str, Any]) -> str:
+def as_json(header: Any) -> str:
     """Return a header as JSON; NumPy's numbers, which rules and settings may be given, as plain ones."""
 
     def plain(value: Any) -> Any:
@@ -130,23 +155,58 @@ def restore(
     function: str, header: dict[str, Any], arrays: dict[str, Array], device: str, workspace: int | str
 ) -> Network | HebbianLayer:
     """Return the model of a header and its arrays."""
-    if header["kind"] == "layer":
-        return HebbianLayer(
-            backend.to_device(arrays["weights"], device),
-            tables.rule_of(header["rule"], "rule", function),
-            (header["stride"][0], header["stride"][1]),
-            (header["padding"][0], header["padding"][1]),
-            header["padding_mode"],
-            _precision(header["precision"], device),
-            header["linear"],
-        )
+    if checks.choice(function, "kind", header["kind"], ("layer", "network")) == "layer":
+        return _layer(function, header, arrays, device)
     layers = [tables.layer_of(table, f"layers[{i}]", function) for i, table in enumerate(header["layers"])]
     precision = _precision(header["precision"], device)
-    network = Network(
-        layers, header["image_shape"], seed=header["seed"], device=device, precision=precision, workspace=workspace
-    )
+    network = Network(layers, seed=header["seed"], device=device, precision=precision, workspace=workspace)
+    _require_arrays(network, header["image_shape"], arrays)
+    network.build(header["image_shape"], draw=False)
     restore_arrays(network, arrays)
     return network
+
+
+def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], device: str) -> HebbianLayer:
+    """Return the layer of a header and its arrays."""
+    weights, precision = arrays["weights"], _precision(header["precision"], device)
+    gemm.check_precision(function, precision, device)
+    if weights.ndim not in (2, 4) or not weights.size or weights.dtype.kind != "f":
+        raise ValueError(f"weights are {weights.shape} {weights.dtype}, which no layer has.")
+    rule = tables.rule_of(header["rule"], "rule", function)
+    rule.check_units(function, len(weights))
+    return HebbianLayer(
+        backend.to_device(weights, device),
+        rule,
+        checks.pair(function, "stride", header["stride"], 1),
+        checks.pair(function, "padding", header["padding"], 0),
+        checks.choice(function, "padding_mode", header["padding_mode"], ("zeros", "reflect")),
+        precision,
+        checks.boolean(function, "linear", header["linear"]),
+    )
+
+
+def _require_arrays(network: Network, image_shape: Any, arrays: dict[str, Array]) -> None:
+    """Raise ValueError unless the arrays are those of a network that is not built yet: building takes their memory."""
+    shapes = network.shapes_for(image_shape)
+    if sum(sum(shape[:2]) for shape in shapes if len(shape) == 3) > _MOST_SIDES:
+        raise ValueError(f"its images are said to have more than {_MOST_SIDES} pixels a side in all.")
+    mine = _by_layer(arrays)
+    for name, layer, shape in zip(network.names, network.layers, shapes, strict=False):
+        own = mine.get(name, {})
+        for key, (size, dtype) in layer.arrays_for(network.site, shape, "observed_count" in own).items():
+            if key not in own:
+                raise ValueError(f"{name} lacks its {key}.")
+            if own[key].shape != size or own[key].dtype.kind != dtype.kind:
+                raise ValueError(f"{key} of {name} must be {size} {dtype}, got {own[key].shape} {own[key].dtype}.")
+
+
+def _by_layer(arrays: dict[str, Array]) -> dict[str, dict[str, Array]]:
+    """Return the arrays of each layer, by its name."""
+    found: dict[str, dict[str, Array]] = {}
+    for key, array in arrays.items():
+        layer, _, name = key.partition("/")
+        found.setdefault(layer, {})[name] = array
+    return found
 
 
 def _precision(precision: str, device: str) -> str:
@@ -155,80 +215,59 @@ def _precision(precision: str, device: str) -> str:
 
 
 def restore_arrays(network: Network, arrays: dict[str, Array]) -> None:
-    """Give the layers of a built network the arrays of a checkpoint."""
+    """Give the layers of a built network the arrays of a checkpoint. Raises ValueError if they are of another."""
+    _require_arrays(network, network.image_shape, arrays)
+    mine = _by_layer(arrays)
     for name, layer in zip(network.names, network.layers, strict=True):
-        own = {key.split("/")[1]: array for key, array in arrays.items() if key.split("/")[0] == name}
+        own = mine.get(name, {})
         layer.restore({key: backend.to_device(array, network.site.device) for key, array in own.items()})
 
 
 def digest_of(network: Network) -> str:
     """Return a digest of what a network's features depend on: its layers and their arrays."""
-    text = np.frombuffer(json.dumps(describe("digest_of", network)["layers"]).encode(), np.uint8)
-    return _digest(text, {key: backend.to_device(array, "cpu") for key, array in arrays_of(network).items()})
+    described = describe("digest_of", network)["layers"]
+    layers = [_as_of_old(layer, table) for layer, table in zip(network.layers, described, strict=True)]
+    digest = hdf5.new_digest()
+    digest.update(json.dumps(layers).encode())
+    arrays = arrays_of(network)
+    for key in sorted(arrays):
+        array = np.ascontiguousarray(backend.to_device(arrays[key], "cpu"))
+        digest.update(f"{key} {array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return str(digest.hexdigest())
+
+
+def _as_of_old(thing: Any, table: dict[str, Any]) -> dict[str, Any]:
+    """Return the table of a layer or rule of ours without newer parameters that are as if they were not there."""
+    if type(thing).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        return table
+    new = {
+        field.name
+        for field in dataclasses.fields(thing)
+        if field.init and field.name not in _FIRST_FIELDS and getattr(thing, field.name) == field.default
+    }
+    rule = {"rule": _as_of_old(thing.rule, table["rule"])} if "rule" in table else {}
+    return {key: value for key, value in {**table, **rule}.items() if key not in new}
 
 
 def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Write a header (JSON types) and arrays to a file, atomically."""
-    import h5py
-
-    text = np.frombuffer(as_json(header).encode(), np.uint8)
-    host = {key: np.ascontiguousarray(backend.to_device(array, "cpu")) for key, array in arrays.items()}
-
-    def fill(temporary: Path) -> None:
-        with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
-            file["header"] = text
-            for key, array in host.items():
-                file[f"arrays/{key}"] = array
-        with temporary.open("r+b") as raw:
-            raw.seek(_BLOCK)
-            digest = hashlib.file_digest(raw, _hash).hexdigest()
-            raw.seek(0)
-            raw.write(f"{FORMAT} {VERSION} {digest}\n".encode().ljust(_BLOCK))
-
-    write_atomically(path, fill)
+    host: dict[str, Any] = {"header": np.frombuffer(as_json(header).encode(), np.uint8)}
+    host |= {f"arrays/{key}": backend.to_device(array, "cpu") for key, array in arrays.items()}
+    write_atomically(path, lambda temporary: hdf5.write_sealed(temporary, "checkpoint", VERSION, host))
 
 
 def read(function: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the header and arrays of a file. Raises ValueError if it is damaged or not of this format.
 
-    HDF5 sees the file only if its digest is right: a changed byte can make it read other numbers, or never end.
+    Neither takes more memory than the file does.
     """
-    import h5py
-
-    arrays: dict[str, Any] = {}
-
-    def take(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item[...]
-
-    with path.open("rb") as raw:
-        block = raw.read(_BLOCK)
-        digest = hashlib.file_digest(raw, _hash).hexdigest()
-    found = re.fullmatch(rf"{FORMAT} (\d+) ([0-9a-f]+)\n *".encode(), block)
-    if found is None or len(block) < _BLOCK:
-        raise ValueError(f"{function}: {path} is damaged or no checkpoint of hebbcore.")
-    if int(found[1]) != VERSION:
-        raise ValueError(
-            f"{function}: {path} has version {int(found[1])} of the format; this hebbcore reads {VERSION}."
-        )
-    if found[2].decode() != digest:
-        raise ValueError(f"{function}: {path} is damaged: its contents do not match its digest.")
-    with h5py.File(path, "r") as file:
-        text = file["header"][...]
-        if "arrays" in file:
-            file["arrays"].visititems(take)
-    return json.loads(text.tobytes()), arrays
-
-
-def _hash() -> Any:
-    return hashlib.blake2b(digest_size=16)
-
-
-def _digest(text: Any, arrays: dict[str, Any]) -> str:
-    digest = _hash()
-    digest.update(text.tobytes())
-    for key in sorted(arrays):
-        array = arrays[key]
-        digest.update(f"{key} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return str(digest.hexdigest())
+    refusal = f"{function}: {path} is damaged or no checkpoint of hebbcore"
+    hdf5.check(function, path, "checkpoint", VERSION)
+    with hdf5.reading(path, refusal) as file:
+        text = hdf5.member(file, "header")
+        hdf5.require_within("header", text)
+        header = parse_json(text[...].tobytes())
+        if not isinstance(header, dict):
+            raise ValueError("its header is no table")
+        return header, hdf5.arrays_in(file, "arrays")

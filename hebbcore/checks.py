@@ -4,9 +4,10 @@ import difflib
 import math
 import numbers
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+_MOST = 2**128  # seeds may be that long
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -14,6 +15,8 @@ def integer(function: str, name: str, value: Any, minimum: int) -> int:
     """Return value as an int of at least minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{function}: {name} must be an integer, got {value!r}.")
+    if int(value) > _MOST:
+        raise ValueError(f"{function}: {name} must be at most 2**128, got more.")
     if value < minimum:
         raise ValueError(f"{function}: {name} must be at least {minimum}, got {value}.")
     return int(value)
@@ -31,9 +34,13 @@ def real(function: str, name: str, value: Any) -> float:
     """Return value as a finite float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{function}: {name} must be a number, got {value!r}.")
-    if not math.isfinite(value):
-        raise ValueError(f"{function}: {name} must be finite, got {value}.")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{function}: {name} must be finite, got {number}.")
+    return number
 
 
 def boolean(function: str, name: str, value: Any) -> bool:
@@ -58,6 +65,24 @@ def pair(function: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
     if len(values) != 2:
         raise ValueError(f"{function}: {name} must be one integer or a (height, width) pair, got {value!r}.")
     return integer(function, name, values[0], minimum), integer(function, name, values[1], minimum)
+
+
+def channels_last(function: str, name: str, shape: Sequence[int]) -> None:
+    """Raise ValueError for a shape (…, height, width, channels) that looks like (…, channels, height, width).
+
+    loaders.sources has the same rule. Feature maps such as (n, 3, 3, 512) and vectors (n, 1, 1, D) pass.
+    """
+    if len(shape) < 3:
+        return
+    channels, height, width = shape[-3:]
+    low, high = sorted((height, width))
+    alike = low == high if channels == 1 else high <= 4 * low
+    if channels in (1, 3) and width not in (1, 3, 4) and low > 4 and alike:
+        raise ValueError(
+            f"{function}: {name} {tuple(shape)} looks like channels first; images are (n, height, width, channels), "
+            f"and np.moveaxis(images, 1, -1) turns them. Images that really are {channels} pixels high with {width} "
+            "channels can be laid on their side: np.swapaxes(images, 1, 2)."
+        )
 
 
 def choice(function: str, name: str, value: Any, known: Iterable[str]) -> str:

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hebbcore import backend
+from hebbcore import backend, checks
 from hebbcore.backend import Array
 from hebbcore.patches import as_images
 
+BATCH_SIZE = 64  # images a step, unless one says otherwise
 _CHECK_BYTES = 16 * 2**20
+LARGEST, SMALLEST = 1e12, 1e-15  # magnitudes: between them no square of a patch, or product with weights, is lost
 
 
 class Batches(Protocol):
@@ -95,6 +97,11 @@ class ArrayBatches:
 
     def rewind(self) -> None:
         """See Batches."""
+
+
+def is_of_an_array(identity: dict[str, Any]) -> bool:
+    """Return True for what ArrayBatches.identity returned."""
+    return {"shape", "dtype", "checksum"} <= identity.keys()
 
 
 class IterableBatches:
@@ -225,6 +232,31 @@ def is_array(data: Any) -> bool:
     return isinstance(data, np.ndarray) or any(hasattr(data, name) for name in names)
 
 
+def batching(function: str, data: Any, batch_size: int | None, shuffle: bool | None) -> tuple[int, bool]:
+    """Return the size of batches, and whether arrays are shuffled; None: 64 and True.
+
+    Raises ValueError for what does not agree with data that come in batches of their own.
+    """
+    size = BATCH_SIZE if batch_size is None else checks.integer(function, "batch_size", batch_size, 1)
+    mixed = True if shuffle is None else checks.boolean(function, "shuffle", shuffle)
+    if is_array(data):
+        return size, mixed
+    if not _is_iterable(data):
+        return size, False  # as_batches refuses it
+    theirs = {"batch_size": getattr(data, "batch_size", None), "shuffle": getattr(data, "shuffle", False)}
+    for name, value in (("batch_size", batch_size), ("shuffle", shuffle)):
+        if value is not None and value != theirs[name]:
+            raise ValueError(
+                f"{function}: {name}={value!r} has no effect on data that come in batches; leave it out, and give it "
+                "to the stream, or pass one array."
+            )
+    return size, False
+
+
+def _is_iterable(data: Any) -> bool:
+    return isinstance(data, Iterable) and not isinstance(data, str | bytes | dict)
+
+
 def as_batches(
     function: str, data: Any, batch_size: int, generator: np.random.Generator | None, epochs: int, check: bool
 ) -> Batches:
@@ -238,7 +270,7 @@ def as_batches(
         if check:
             require_finite(function, "data", array)
         return ArrayBatches(array, batch_size, generator)
-    if not isinstance(data, Iterable) or isinstance(data, str | bytes | dict):
+    if not _is_iterable(data):
         raise TypeError(
             f"{function}: data must be an array (n, height, width, channels) or (n, features), or a re-iterable of "
             f"such batches; got {type(data).__name__}."
@@ -289,13 +321,32 @@ def require_stored_order(function: str, name: str, stream: Any) -> None:
 
 
 def require_finite(function: str, name: str, array: Array) -> None:
-    """Raise ValueError if the array holds NaN or infinity."""
+    """Raise ValueError if the array holds NaN or infinity, or numbers whose squares float32 has no room for."""
+    if array.dtype.kind != "f":
+        return
+    largest = 0.0
+    for piece in _pieces(array):
+        here = float(backend.largest_magnitude(piece))
+        if not here <= LARGEST:
+            break
+        largest = max(largest, here)
+    else:
+        if largest >= SMALLEST or not largest:
+            return
+        raise ValueError(
+            f"{function}: the largest magnitude in {name} is {largest:.1e}, so small that squares vanish in float32; "
+            "scale the data, to deviations of about 1."
+        )
     row = first_not_finite(array)
     if row is not None:
         raise ValueError(
             f"{function}: {name} must be finite, but {name}[{row}] holds NaN or infinity; "
             "clean the data, or pass check_finite=False if you mean it."
         )
+    raise ValueError(
+        f"{function}: {name} must be at most {LARGEST:g} in magnitude, since squares and sums of larger numbers leave "
+        f"the range of float32; got {here:.1e}. Scale the data, to deviations of about 1."
+    )
 
 
 def first_not_finite(array: Array) -> int | None:

@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import numpy as np
 
 from hebbcore import backend
 from hebbcore.backend import Array
-from hebbcore.files import write_atomically
+from hebbcore.files import append_line, parse_json, write_bytes
 from hebbcore.layers import Learner
 from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
 from hebbcore.rules import Rule
 from hebbcore.winners import some_rows, wins
+
+_CRC = re.compile(rb'(\{.*), "crc32": "([0-9a-f]{8})"\}\r?')  # of all before it
 
 Record = dict[str, Any]
 
@@ -111,35 +115,51 @@ def _rounded(value: float | None) -> float | None:
 
 
 def append(path: Path, record: Record) -> None:
-    """Add a line to a file of JSON lines."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    """Add a line to a file of JSON lines, its CRC-32 as the last entry. An OSError leaves the file as it was."""
+    text = json.dumps(record)[:-1]
+    append_line(path, f'{text}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'.encode())
 
 
 def lines(path: Path) -> list[Record]:
-    """Return the records of a file of JSON lines; none if it is missing. A line that a kill cut off is left out.
+    """Return the records of a file of JSON lines; none if it is missing. A last line that a kill cut off is left out.
 
-    Raises ValueError for a line that is something else.
+    Raises ValueError for a line that is something else, or does not match its CRC-32 (an earlier version wrote none).
     """
-    records = []
-    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-            raise ValueError(f"{path}: line {number} is no record of a training; remove that line.")
-        records.append(record)
-    return records
+    return [record for record, _, _ in _lines(path)]
+
+
+def without_checksum(path: Path) -> int:
+    """Return how many lines have none; see lines."""
+    return sum(not checked for _, _, checked in _lines(path))
 
 
 def cut_after(path: Path, step: int) -> None:
     """Leave out the records after a step, which a training that goes on from there writes anew."""
-    kept = [record for record in lines(path) if record["step"] <= step]
+    kept = [line for record, line, _ in _lines(path) if record["step"] <= step]
     if path.exists():
-        text = "".join(json.dumps(record) + "\n" for record in kept)
-        write_atomically(path, lambda temporary: _write(temporary, text))
+        write_bytes(path, b"".join(line + b"\n" for line in kept))
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+def _lines(path: Path) -> Iterator[tuple[Record, bytes, bool]]:
+    """Yield each record, without its checksum, its line, and whether it had one."""
+    content = path.read_bytes() if path.exists() else b""
+    whole, checked = content.split(b"\n"), False
+    for number, line in enumerate(whole, 1):
+        advice = f"{path}: line {number} is {{}}; remove that line."
+        try:
+            record = parse_json(line)
+        except ValueError:
+            if number == len(whole):  # nothing, or what a kill cut off
+                continue
+            raise ValueError(advice.format("damaged")) from None
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            raise ValueError(advice.format("no record of a training"))
+        found = _CRC.fullmatch(line)
+        if found is None and (checked or "crc32" in record):  # an earlier version's lines come first
+            raise ValueError(advice.format("damaged"))
+        if found is not None:
+            del record["crc32"]
+            if int(found[2], 16) != zlib.crc32(found[1]):
+                raise ValueError(advice.format("damaged: it does not match its CRC-32"))
+            checked = True
+        yield record, line, found is not None

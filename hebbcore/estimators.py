@@ -311,7 +311,7 @@ class HebbianNetworkTransformer(_NetworkTransformer):
         layer: str | None = None,
         mirror: bool = False,
         mode: str = "together",
-        learning_rate: float | None = None,
+        learning_rate: float | str | None = None,
         schedule: str = "constant",
         epochs: int = 1,
         batch_size: int = 64,
@@ -355,8 +355,7 @@ class HebbianNetworkTransformer(_NetworkTransformer):
         return self.layer
 
     def _train(self, images: Array, epochs: int, seed: int) -> None:
-        given = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
         fit(
             self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed, mode=self.mode,
-            schedule=self.schedule, **given,
+            learning_rate=self.learning_rate, schedule=self.schedule,
         )  # fmt: skip

@@ -1,16 +1,23 @@
-"""Writing files so that a kill or a full disk leaves either the old file or the new one."""
+"""Writing files so that a kill or a full disk leaves either the old file or the new one; and reading JSON and TOML."""
 
 import contextlib
+import errno
 import fcntl
+import json
 import os
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a size can be
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let write fill a temporary file beside path, sync it, and rename it to path.
 
-    On failure the temporary file is removed; an OSError names path.
+    On failure the temporary file is removed; an OSError names path, and says what to do where the disk is full.
     """
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -19,11 +26,75 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
         sync(path.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
-            reason = os.strerror(error.errno) if error.errno else error  # HDF5's own words are about its insides
-            raise OSError(error.errno or 0, f"cannot write: {reason}", str(path)) from error
+            raise cannot_write(path, error) from error
         raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file; see write_atomically."""
+    write_atomically(path, lambda temporary: _write(temporary, data))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of UTF-8; see write_atomically."""
+    write_bytes(path, text.encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file. An OSError names path, and leaves the file as it was."""
+    try:
+        with path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except BaseException:  # half a line would spoil the next one too
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> OSError:
+    """Return an error that says that path cannot be written, why, and what to do."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in _FULL:
+        reason += "; what was there before is intact: make room, then run the same again"
+    return OSError(error.errno or 0, f"cannot write: {reason}", str(path))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON says. Raises ValueError for all that is none, nested too deeply, or has endless numbers."""
+    try:
+        return json.loads(text, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what TOML says. Raises ValueError as parse_json."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        raise ValueError("it holds an integer of too many digits") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"it holds an integer of {len(digits)} digits")
+    return int(digits)
 
 
 def remove_partial(folder: Path) -> None:

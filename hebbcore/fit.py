@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import platform
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,64 +21,23 @@ from tqdm import tqdm
 
 from hebbcore import backend, checkpoint, checks, tables
 from hebbcore.backend import Array
-from hebbcore.cache import PLACES, Inputs
-from hebbcore.data import Batches, ahead, as_batches, require_finite
+from hebbcore.cache import Inputs
+from hebbcore.data import ArrayBatches, Batches, ahead, as_batches, batching, require_finite
 from hebbcore.diagnostics import Diagnostics, Record, append, cut_after
 from hebbcore.files import locked, remove_partial
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.patches import as_images
-from hebbcore.phases import MODES, SCHEDULES, Phase, factor, phases_of, whitened
-from hebbcore.rules import Rule
+from hebbcore.phases import Phase, factor, phases_of, whitened
+from hebbcore.record import keep_config
+from hebbcore.rules import Rule, as_rule
+from hebbcore.settings import LEARNING_RATE, Training, listed, may_change, require_effect
+from hebbcore.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate, require_finite_output
 from hebbcore.winners import tell_dead
 
 METRICS = "metrics.jsonl"  # of a run
 
-FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite"}  # may change in a resume
-
-
-def may_change(training: dict[str, Any]) -> set[str]:
-    """Return which settings may change in a resume: epochs too, unless rates or finished layers depend on them."""
-    return FREE | ({"epochs"} if training["mode"] == "together" and training["schedule"] == "constant" else set())
-
-
-def listed(different: list[str]) -> str:
-    """Return tables.differences of two trainings as one text, which says why epochs may be among them."""
-    why = " (epochs may change in mode together with a constant schedule only: nothing learned depends on them there)"
-    return "; ".join(line + why if line.startswith("training.epochs ") else line for line in different)
-
-
-@dataclass(frozen=True)
-class Training:
-    """The parameters of fit that decide how a network is trained; see fit."""
-
-    epochs: int = 1
-    learning_rate: float = 1e-3
-    schedule: str = "constant"
-    mode: str = "together"
-    batch_size: int = 64
-    shuffle: bool = True
-    seed: int = 0
-    statistics_images: int = 10_000
-    cache: str = "none"
-    cache_bytes: int | str = "4 GiB"
-    checkpoint_minutes: float = 10.0
-    keep: int = 3
-    log_seconds: float = 5.0
-    check_finite: bool = True
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("statistics_images", 1), ("keep", 1)):
-            checks.integer("fit", name, getattr(self, name), least)
-        for name in ("learning_rate", "checkpoint_minutes"):
-            checks.positive("fit", name, getattr(self, name))
-        if checks.real("fit", "log_seconds", self.log_seconds) < 0:
-            raise ValueError(f"fit: log_seconds must be at least 0, got {self.log_seconds}.")
-        for name in ("shuffle", "check_finite"):
-            checks.boolean("fit", name, getattr(self, name))
-        for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", PLACES)):
-            checks.choice("fit", name, getattr(self, name), known)
-        checks.byte_size("fit", "cache_bytes", self.cache_bytes)
+_log = logging.getLogger("hebbcore")
 
 
 def fit(
@@ -84,11 +45,12 @@ def fit(
     data: Any,
     *,
     epochs: int = 1,
-    learning_rate: float = 1e-3,
+    learning_rate: float | str | None = None,
+    rate_factor: float = 1.0,
     schedule: str = "constant",
     mode: str = "together",
-    batch_size: int = 64,
-    shuffle: bool = True,
+    batch_size: int | None = None,
+    shuffle: bool | None = None,
     seed: int = 0,
     statistics_images: int = 10_000,
     cache: str = "none",
@@ -105,12 +67,16 @@ def fit(
     """Train a network's layers by their rules, without labels, and return it.
 
     network: changed in place; built for the data's images if it is not yet.
-    data: as for train_layer: an array, or a re-iterable of batches or (images, labels) pairs such as a ShardStream,
-        whose own matter batch_size and shuffle then are. The next batch is read while the current one is learned. A
-        stream is left where it was, so that the same call goes on with the training.
+    data: as for train_layer: an array, or a re-iterable of batches or (images, labels) pairs such as a ShardStream.
+        The next batch is read while the current one is learned. A stream is left where it was, so that the same call
+        goes on with the training.
     epochs: passes over the data (layer by layer: for each layer that learns). A training together with the constant
         schedule goes on with more of them; elsewhere what was learned depends on their number, and it must stay.
-    learning_rate: of the layers that have none of their own.
+    learning_rate: of the layers that have none of their own; None: 1e-3. "auto" (also of a layer): half of the largest
+        stable rate on the layer's first input, for rules that know it (Rule.stable_rate: hpca).
+    rate_factor: what the rates of all layers are multiplied by, their own ones too.
+    batch_size, shuffle, seed: images a step (None: 64), whether arrays are shuffled (None: True), and in which order;
+        an iterable makes its own batches.
     schedule: "constant"; "linear" or "cosine" (to 0 at the end); "epochs" (1 − epoch / epochs, once an epoch).
     mode: "together": all layers learn from one forward pass, each by its weights from before the step. "layerwise":
         each layer sees what the finished layers before it make; batch norms take the statistics of a pass of their own.
@@ -118,35 +84,42 @@ def fit(
     cache: "none", "memory" or "disk" (a nameless file in run, else in the working folder): layer by layer, outputs of
         finished layers are kept if they take at most cache_bytes, else computed again (a warning in the log says so).
         The next layers' are made from those kept, so there are up to twice cache_bytes until they are complete.
-    run: a folder for checkpoints and metrics.jsonl. If it holds checkpoints the training goes on from the latest, and
-        gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM then let
-        the step (or a cache's batch) finish, save, and raise KeyboardInterrupt(message, signal number).
+    run: a folder for checkpoints, metrics.jsonl and config.json. If it holds checkpoints the training goes on from the
+        latest, and gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM
+        then let the step (or a cache's batch) finish, save, and raise KeyboardInterrupt(message, signal number).
     checkpoint_minutes: between checkpoints, beside those at the start and the end of each epoch; keep: the latest so
         many.
     previous: if the latest checkpoint is damaged, go on from the one before.
     log_seconds: between records of diagnostics (hebbcore.diagnostics), which go to metrics.jsonl and callback.
-    progress: show a bar. check_finite: look for NaN and infinity in floating images and, each epoch and before
-        each checkpoint, in weights.
+    progress: show a bar. check_finite: refuse images that hold NaN, infinity or numbers beyond 1e12; every few steps,
+        and before each checkpoint, look whether weights diverge, and at the end whether features are finite.
 
-    Raises ValueError or TypeError for bad arguments before any work, and for a run of other settings or data;
-    FloatingPointError if weights diverge.
+    Raises ValueError or TypeError for bad arguments, and for those that would have no effect, before any work, and for
+    a run of other settings or data; FloatingPointError if weights diverge; RuntimeError if another thread trains the
+    network. transform may run beside it in other threads, and sees the weights between two steps.
     Inputs: FastHebb (Lagani et al. 2022) for learning together.
     """
     if not isinstance(network, Network):
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
-    settings = Training(
-        epochs, learning_rate, schedule, mode, batch_size, shuffle, seed, statistics_images, cache, cache_bytes,
-        checkpoint_minutes, keep, log_seconds, check_finite,
-    )  # fmt: skip
     if isinstance(data, Iterator):
         raise ValueError("fit: data is an iterator, which can be read once; pass an array, a list or a stream.")
+    size, mixed = batching("fit", data, batch_size, shuffle)
+    settings = Training(
+        epochs, learning_rate, rate_factor, schedule, mode, size, mixed, seed, statistics_images, cache, cache_bytes,
+        checkpoint_minutes, keep, log_seconds, check_finite,
+    )  # fmt: skip
+    require_effect(network, settings, shuffled=mixed, run=run is not None)
+    if previous and run is None:
+        raise ValueError("fit: previous has no effect: there is no run to go on with; give run its folder.")
     order = np.random.default_rng(settings.seed).spawn(2)[1]
-    batches = as_batches("fit", data, batch_size, order if shuffle else None, epochs, check_finite)
+    batches = as_batches("fit", data, size, order if mixed else None, epochs, check_finite)
+    network.begin_training("fit")
     try:
         with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch))) as peek:
             first = next(peek)
         as_images("fit", "data", first)  # a list of images, say, which would be read as batches
         if network.image_shape is None:
+            checks.channels_last("fit", "data", first.shape)
             network.build(first.shape[1:])
         shape = first.shape[1:]
         advice = ""
@@ -160,14 +133,18 @@ def fit(
         training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
         if folder is None:
             training.go()
+            training.require_finite_features(first)
             return network
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, "training into"), _Signals() as signals:
             training.signals = signals
             training.resume(previous)
+            keep_config(folder, network, batches, settings, may_change(dataclasses.asdict(settings)))
             training.go()
+            training.require_finite_features(first)
         return network
     finally:
+        network.end_training()
         batches.rewind()
 
 
@@ -176,6 +153,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.got: int | None = None
+        self._stopped = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_Signals":
@@ -188,9 +166,11 @@ class _Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.got is not None:
+        if self.got is None:
+            self.got = number
+        elif not self._stopped:  # a third one must not tear what the second one's interrupt puts in order
+            self._stopped = True
             raise KeyboardInterrupt("stopped at once; the latest checkpoint holds", number)
-        self.got = number
 
 
 @dataclass
@@ -204,6 +184,21 @@ class _Position:
     phase_images: int = 0
     step: int = 0
     images: int = 0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            checks.integer("_Position", field.name, getattr(self, field.name), 0)
+
+
+def _position_of(header: dict[str, Any], layers: int) -> _Position:
+    """Return where the training of a checkpoint was. Raises ValueError, TypeError or KeyError if it does not say so."""
+    if any(checks.integer("fit", "whitened", place, 0) >= layers for place in header["whitened"]):
+        raise ValueError("whitened names layers that are not there.")
+    checks.real("fit", "seconds", header["seconds"])
+    for key in ("training", "data", "versions"):
+        if not isinstance(header[key], dict):
+            raise TypeError(f"{key} must be a table, got {header[key]!r}.")
+    return tables.build(_Position, header["position"], "position", "fit")
 
 
 class _Fit:
@@ -227,6 +222,8 @@ class _Fit:
         self.elapsed = 0.0
         self.diagnostics = Diagnostics(network, settings.log_seconds, self._tell)
         self._saved_step: int | None = None
+        self._rates: dict[str, float] = {}  # those of "auto", once they are measured
+        self._divergence = Divergence("fit") if settings.check_finite else None
         folder = (run or Path.cwd()) if settings.cache == "disk" else None
         most = checks.byte_size("fit", "cache_bytes", settings.cache_bytes)
         self._source = Inputs(network, batches, self._prepare, most, folder, lambda: self._save_or_stop(end=False))
@@ -256,6 +253,7 @@ class _Fit:
             "training": dataclasses.asdict(self.settings),
             "data": self.batches.identity(),
             "whitened": self._whitened,
+            "rates": self._rates,
             "position": dataclasses.asdict(self.at),
             "seconds": self.elapsed,
             "versions": {
@@ -282,14 +280,19 @@ class _Fit:
                 f"fit: {path} was written by hebbcore.save, and does not say how to go on with a training; "
                 "move it out of the run."
             )
+        with checkpoint.naming("fit", path, "does not hold a training of this version"):
+            at = _position_of(header, len(self.network))
+            # as this version writes them: with the defaults of parameters that an older one did not know
+            layers = [tables.layer_of(table, f"layers[{i}]", "fit") for i, table in enumerate(header["layers"])]
+            header["layers"] = json.loads(checkpoint.as_json([tables.layer_table("fit", layer) for layer in layers]))
         self._plan(header["whitened"])
         mine = json.loads(checkpoint.as_json(self.header()))
         free = may_change(mine["training"])
         for table in (mine, header):
             for key in ("position", "seconds", "versions"):
                 table.setdefault("kept", {})[key] = table.pop(key)
-            for key in free:
-                table["training"].pop(key, None)
+            table["kept"]["rates"] = table.pop("rates", {})
+            table["training"] = self._comparable(table["training"], free)
         kept, _ = header.pop("kept"), mine.pop("kept")
         different = tables.differences(mine, header)
         if different:
@@ -297,14 +300,16 @@ class _Fit:
                 f"fit: {self.run} holds another training: {listed(different)}. "
                 "Train into another folder, or with the settings from there."
             )
-        at = _Position(**kept["position"])
+        if at.phase > len(self.phases):
+            raise ValueError(f"fit: {path} is of a training with more phases; train into another folder.")
         if self.settings.epochs < (begun := at.epoch + bool(at.batch)):
             raise ValueError(
                 f"fit: epochs is {self.settings.epochs}, but {self.run} has begun epoch {begun}; "
                 f"give at least {begun}, or train into another folder."
             )
-        checkpoint.restore_arrays(self.network, arrays)
-        self.at, self.elapsed = at, kept["seconds"]
+        with checkpoint.naming("fit", path, "does not hold this network"):
+            checkpoint.restore_arrays(self.network, arrays)
+        self.at, self.elapsed, self._rates = at, kept["seconds"], kept["rates"]
         if self.at.phase == len(self.phases) and self.at.epoch < self.phases[-1].epochs:
             self.at.phase -= 1
         self._saved_step = self.at.step
@@ -318,8 +323,7 @@ class _Fit:
         self._last_save = time.monotonic()
         if self.run is None or self._saved_step == self.at.step:
             return
-        if self.settings.check_finite:  # sound checkpoints must not make room for ruined ones
-            self._require_finite()
+        self._require_sound()  # sound checkpoints must not make room for ruined ones
         self.elapsed = self.diagnostics.elapsed
         checkpoint.write(
             checkpoint.checkpoint_path(self.run, self.at.step), self.header(), checkpoint.arrays_of(self.network)
@@ -327,6 +331,15 @@ class _Fit:
         self._saved_step = self.at.step
         for path in checkpoint.checkpoints(self.run)[: -self.settings.keep]:
             path.unlink()
+
+    def _comparable(self, training: dict[str, Any], free: set[str]) -> dict[str, Any]:
+        """Return the settings in which a run and its continuation must agree; a missing one is the default."""
+        table = {**dataclasses.asdict(Training()), **training}
+        if table["learning_rate"] is None or all(layer.learning_rate for layer in self.network.learners.values()):
+            table["learning_rate"] = LEARNING_RATE  # what None means; without a layer that takes it, it decides nothing
+        if not isinstance(self.batches, ArrayBatches):  # these are the stream's, and in its identity
+            free = free | {"batch_size", "shuffle", "seed"}
+        return {key: value for key, value in table.items() if key not in free}
 
     # Learning
 
@@ -368,15 +381,15 @@ class _Fit:
                         break
                     self.at.batch = source.batches.following(start, count)
                     self._step(phase, source.place, x[:left])
-            if self.settings.check_finite:
-                self._require_finite()
+            self._require_sound()
             self.at.epoch, self.at.batch, self.at.pass_images = self.at.epoch + 1, 0, 0
             if learners:
                 self.diagnostics.record(self._where(), self._left())
             if self.at.epoch < phase.epochs:
                 self._save_or_stop(end=True)
         for i in phase.targets if phase.observes else ():
-            self.network.layers[i].settle()
+            with self.network.lock:
+                self.network.layers[i].settle()
         self._tell_dead(learners)
         self.at.phase += 1
         if self.at.phase < len(self.phases):  # else it stays, for more epochs to follow
@@ -400,9 +413,10 @@ class _Fit:
                     for x in batches:
                         yield network.run(x, source.place, i, training=training)
 
-            layer.start("fit", inputs)
-            for other, arrays in zip(between, kept, strict=True):  # the running statistics of batch norms
-                other.restore(arrays)
+            with network.lock:
+                layer.start("fit", inputs)
+                for other, arrays in zip(between, kept, strict=True):  # the running statistics of batch norms
+                    other.restore(arrays)
 
     def _tell_dead(self, learners: list[int]) -> None:
         for i in learners:
@@ -414,7 +428,8 @@ class _Fit:
         network, last = self.network, max(phase.targets)
         measure = self.diagnostics.due
         if phase.observes:
-            network.layers[last].observe(network.run(x, first, last))
+            with network.lock:
+                network.layers[last].observe(network.run(x, first, last))
         else:
             done = 0.0
             if self._epoch_images is not None:
@@ -427,11 +442,18 @@ class _Fit:
                 if i not in phase.targets:
                     layer.forward(before, out, False)
                     return
-                rate = self.settings.learning_rate if layer.learning_rate is None else layer.learning_rate
-                self.diagnostics.learned(i, layer.learn(before, out, rate * slower, measure), out)
+                rate = self._rate(layer, before) * slower
+                rule, seen = as_rule("fit", layer.rule), layer.as_input(before)
+                if self._divergence is not None:
+                    self._divergence.begin(layer.name, rule, layer.weights, seen, layer.geometry)
+                self.diagnostics.learned(i, layer.learn(before, out, rate, measure), out)
+                if self._divergence is not None and is_due(self.at.step + 1):
+                    stable = partial(largest_stable_rate, rule, seen, layer.geometry)
+                    self._divergence.require(layer.name, layer.weights, self.at.step + 1, rate, stable)
 
             end = len(network) if phase.together else last + 1
-            network.run(x, first, end, training=phase.together, learn=learn)
+            with network.lock:
+                network.run(x, first, end, training=phase.together, learn=learn)
         images = len(x)
         self.at.step += 1
         self.at.images += images
@@ -454,13 +476,34 @@ class _Fit:
                 stopped,
             )
 
-    def _require_finite(self) -> None:
-        for name, layer in self.network.learners.items():
-            if not bool(backend.namespace(layer.weights).isfinite(layer.weights).all()):
-                raise FloatingPointError(
-                    f"fit: the weights of {name} became NaN or infinite in epoch {self.at.epoch + 1}; "
-                    "lower learning_rate."
+    def _rate(self, layer: Learner, x: Array | None = None) -> float:
+        """Return a layer's learning rate, before the schedule; "auto" is measured on its first input x."""
+        rate = layer.learning_rate
+        if rate is None:
+            rate = LEARNING_RATE if self.settings.learning_rate is None else self.settings.learning_rate
+        if rate == AUTO:
+            if layer.name not in self._rates and x is None:
+                return 0.0  # it has not learned yet
+            if layer.name not in self._rates:
+                self._rates[layer.name] = measured_rate(
+                    "fit", layer.name, as_rule("fit", layer.rule), layer.as_input(x), layer.geometry
                 )
+                _log.info("fit: the learning rate of %s is %.3g (auto)", layer.name, self._rates[layer.name])
+            rate = self._rates[layer.name]
+        return float(rate) * self.settings.rate_factor
+
+    def _require_sound(self) -> None:
+        """Raise FloatingPointError if the weights of a layer that learns diverge."""
+        if self._divergence is None:
+            return
+        for name, layer in self.network.learners.items():
+            self._divergence.require(name, layer.weights, self.at.step, self._rate(layer))
+
+    def require_finite_features(self, images: Array) -> None:
+        """Raise FloatingPointError if the trained network makes NaN or infinity of these images."""
+        if self.settings.check_finite:
+            name = self.network.names[-1]
+            require_finite_output("fit", name, self.network.transform(images))
 
     # Data
 

@@ -1,6 +1,7 @@
 """Network: a stack of layers, from images to features."""
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,8 +11,10 @@ from hebbcore import backend, checks, gemm
 from hebbcore.backend import Array
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.base import as_4d
+from hebbcore.parallel import ForkedLock
 from hebbcore.patches import as_images, convert
 
+_MOST_NUMBERS = 2**48  # of a layer's output for an image
 _PREFIXES = {"Dense": "fc", "BatchNorm": "bn"}  # else the class in lower case
 
 
@@ -25,6 +28,9 @@ class Network:
     device, precision, workspace: see train_layer; the workspace is of one layer at a time, and beside it two arrays
     hold the outputs of layers, which grow with the batch.
 
+    transform and features may be called from several threads at once, also while fit trains the network or save writes
+    it: calls wait for each other, since one of them keeps all cores busy, and the memory is that of one. Networks do
+    not wait for each other. Copies and pickles are made while nothing trains the network.
     Raises ValueError or TypeError for layers that do not fit each other, naming the layer.
     """
 
@@ -39,7 +45,7 @@ class Network:
         workspace: int | str = WORKSPACE,
     ) -> None:
         function = "Network"
-        self.layers = list(layers)
+        self._layers = tuple(layers)
         if not self.layers:
             raise ValueError(f"{function}: layers must not be empty.")
         for layer in self.layers:
@@ -52,34 +58,76 @@ class Network:
         gemm.check_precision(function, precision, place)
         self.site = Site(place, precision, checks.byte_size(function, "workspace", workspace))
         self.names = _name(function, self.layers)
+        for layer in self.layers:
+            layer.join_network()
         self.image_shape: Shape | None = None
         self.shapes: list[Shape] = []  # of each layer's output
         self._buffers: list[Array | None] = [None, None]  # outputs of layers, which take turns
         self._last: tuple[Array | None, int | None] = (None, None)  # what run returned, and in which buffer it lies
+        self._lock = ForkedLock()
+        self._trained_by: int | None = None  # the thread
         if image_shape is not None:
             self.build(image_shape)
 
-    def build(self, image_shape: Sequence[int]) -> None:
-        """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any."""
+    def build(self, image_shape: Sequence[int], *, draw: bool = True) -> None:
+        """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any.
+
+        draw: False leaves the learners without weights, which must be restored before any use.
+        """
+        if draw and self.learners:
+            checks.channels_last("Network", "image_shape", _image_shape("Network", image_shape))
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
         for learner in self.learners.values():
             if learner.weights is not None:
                 raise ValueError(f"Network: {learner.name} has weights of another network; make new layers for each.")
-        shape = _image_shape("Network", image_shape)
-        shapes = [shape]
+        shapes = self.shapes_for(image_shape)
+        generators = np.random.default_rng(self.seed).spawn(len(self.layers))
+        for layer, given, generator in zip(self.layers, shapes, generators, strict=False):
+            if isinstance(layer, Learner) and not draw:
+                layer.place(self.site, given, generator)
+            else:
+                layer.build(self.site, given, generator)
+        self.image_shape, self.shapes = shapes[0], shapes[1:]
+
+    def shapes_for(self, image_shape: Sequence[int]) -> list[Shape]:
+        """Return the shapes of an image and of each layer's output. Raises ValueError if a layer does not fit."""
+        shapes = [_image_shape("Network", image_shape)]
         for layer in self.layers:
             try:
                 shapes.append(layer.output_shape(shapes[-1]))
             except ValueError as error:
                 raise ValueError(f"Network: {error}") from None
-        generators = np.random.default_rng(self.seed).spawn(len(self.layers))
-        for layer, given, generator in zip(self.layers, shapes, generators, strict=False):
-            layer.build(self.site, given, generator)
-        self.image_shape, self.shapes = shape, shapes[1:]
+            if math.prod(shapes[-1]) > _MOST_NUMBERS:
+                raise ValueError(f"Network: {layer.name}'s output is too large for any memory; use less of its units.")
+        return shapes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_buffers": [None, None], "_last": (None, None)}
+        return {**vars(self), "_buffers": [None, None], "_last": (None, None), "_trained_by": None}
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, in order. Their parameters can be set where that has an effect; the layers themselves stay."""
+        return self._layers
+
+    @property
+    def lock(self) -> "ForkedLock":
+        """What to hold while `run` is at work and its result in use, or the arrays of layers are read or changed."""
+        return self._lock
+
+    def begin_training(self, function: str) -> None:
+        """Mark the network as being trained. Raises RuntimeError if it is already."""
+        with self.lock:
+            if self._trained_by is not None:
+                raise RuntimeError(
+                    f"{function}: the network is being trained already, by thread {self._trained_by}; wait for it, or "
+                    "train a network of its own in each thread."
+                )
+            self._trained_by = threading.get_ident()
+
+    def end_training(self) -> None:
+        """Take the mark off again."""
+        self._trained_by = None
 
     def __getitem__(self, name: str) -> Layer:
         return self.layers[self.index_of("Network", name)]
@@ -149,10 +197,12 @@ class Network:
         }  # fmt: skip
         for first in range(0, len(array), step):
             part = backend.to_device(array[first : first + step], self.site.device)
-            self._put(part, {i: whole[first : first + step] for i, whole in out.items()})
-            if mirror:
-                other = backend.namespace(part).ascontiguousarray(part[:, :, ::-1])
-                self._put(other, {i: whole[first : first + step] for i, whole in out.items()}, average=True)
+            targets = {i: whole[first : first + step] for i, whole in out.items()}
+            with self.lock:
+                self._put(part, targets)
+                if mirror:
+                    other = backend.namespace(part).ascontiguousarray(part[:, :, ::-1])
+                    self._put(other, targets, average=True)
         return {self.names[i]: whole for i, whole in out.items()}
 
     def _put(self, x: Array, out: dict[int, Array], average: bool = False) -> None:
@@ -217,6 +267,7 @@ class Network:
         x: images that fit the network, or any input of layer `first`.
         training: layers that normalise do so by this batch. learn(i, x, out): called for each learner instead of its
         forward, with its place, its input and where its output belongs.
+        The caller holds `lock` until it is done with the result.
         """
         slot = self._last[1] if x is self._last[0] else None
         for i in range(first, last):
@@ -274,21 +325,21 @@ def _image_shape(function: str, value: Sequence[int]) -> Shape:
 
 def _name(function: str, layers: Sequence[Layer]) -> list[str]:
     """Give the layers without a name one, and return all names."""
-    taken = [layer.name for layer in layers if layer.name]
-    for name in taken:
+    taken: set[str] = set()
+    for name in (layer.name for layer in layers if layer.name):
         if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
             raise ValueError(f"{function}: a layer's name must be letters, digits, - and _, got {name!r}.")
-        if taken.count(name) > 1:
+        if name in taken:
             raise ValueError(f"{function}: two layers are named {name!r}; names must differ.")
-    names: list[str] = []
-    learners = 0
+        taken.add(name)
+    learners, latest = 0, dict[str, int]()
     for layer in layers:
         learners += isinstance(layer, Learner)
         kind = type(layer).__name__
-        prefix, number = _PREFIXES.get(kind, kind.lower()), max(1, learners)
-        while not layer.name:
-            if f"{prefix}{number}" not in names and f"{prefix}{number}" not in taken:
-                layer.name = f"{prefix}{number}"
-            number += 1
-        names.append(layer.name)
-    return names
+        prefix = _PREFIXES.get(kind, kind.lower())
+        if not layer.name:
+            number = max(1, learners, latest.get(prefix, 0) + 1)
+            while f"{prefix}{number}" in taken:
+                number += 1
+            layer.name, latest[prefix] = f"{prefix}{number}", number
+    return [layer.name for layer in layers]

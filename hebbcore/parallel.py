@@ -65,8 +65,18 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="hebbcore")
 
 
+def _forget_threads() -> None:
+    """In a forked child: the parent's threads are not there, neither those of pools nor those that hold anything."""
+    global _lock, _users
+    _pool.cache_clear()
+    _lock = threading.Lock()
+    if _users:
+        _users = 0
+        _limiter.restore_original_limits()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # the threads of a pool do not survive a fork
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def cuts(length: int, parts: int) -> list[tuple[int, int]]:
@@ -97,3 +107,24 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
         futures = [_pool(len(tasks)).submit(_busy, task, place) for task in tasks]
         wait(futures)
         return [future.result() for future in futures]
+
+
+class ForkedLock:
+    """A lock that the thread which holds it may take again, and that is free in a forked child and in a copy.
+
+    The thread that held it in the parent does not run in the child, and would never release it there.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._process = threading.RLock(), os.getpid()
+
+    def __enter__(self) -> None:
+        if self._process != os.getpid():
+            self.__init__()  # type: ignore[misc]
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type["ForkedLock"], tuple[()]]:
+        return ForkedLock, ()

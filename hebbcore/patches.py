@@ -246,6 +246,7 @@ def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, pad
     array = backend.as_array("im2col", "images", images)
     if array.ndim != 4:
         raise ValueError(f"im2col: images must be (n, height, width, channels), got shape {array.shape}.")
+    checks.channels_last("im2col", "images", array.shape)
     array = as_images("im2col", "images", array)
     geometry = Geometry.of("im2col", array.shape, kernel_size, stride, padding, padding_mode)
     reader = PatchReader(geometry, float_dtype("im2col", "images", array), Memory())

@@ -1,14 +1,16 @@
 """Pictures of a training: filters with Pillow, curves with Matplotlib (extra "plot")."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hebbcore.diagnostics import Record, lines
-from hebbcore.fit import METRICS
+from hebbcore.diagnostics import Record
+from hebbcore.files import write_bytes
 from hebbcore.network import Network
+from hebbcore.runs import layers_of, records_of
 
 CURVES = (
     ("change", "‖step‖ / ‖weights‖", "log"),
@@ -17,10 +19,12 @@ CURVES = (
     ("entropy", "entropy of the winners, bits", "linear"),
 )
 
+_LEGEND = 160  # letters in a row
+
 
 def save_filters(weights: Any, path: Path) -> None:
     """Draw filters (units, height, width, 1 or 3) as a grid of images, each stretched to its own range."""
-    path.write_bytes(filters_png(weights))
+    write_bytes(path, filters_png(weights))
 
 
 def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
@@ -73,36 +77,65 @@ def save_curves(run: Path, path: Path) -> None:
 
     Raises ModuleNotFoundError if Matplotlib is missing, ValueError if there are no metrics.
     """
+    figure = _figure((12, 8))
+    records = records_of("plot", run)
+    axes: Any = figure.subplots(2, 2)
+    for (key, title, scale), axis in zip(CURVES, axes.ravel(), strict=True):
+        for name in layers_of(records):
+            _draw(axis, records, name, key, label=name)
+        axis.set(title=title, xlabel="images", yscale=scale)
+        axis.grid(alpha=0.3)
+    axes[0, 1].legend()  # the norms are in every record; a change is measured every log_seconds only
+    file = io.BytesIO()
+    figure.savefig(file, dpi=120, format="png")
+    write_bytes(path, file.getvalue())
+
+
+def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
+    """Draw the curves of several runs, by name, over each other: a row of pictures for each layer; see save_curves."""
+    all_records = {name: records_of("plot", run) for name, run in runs.items()}
+    layers = layers_of(record for records in all_records.values() for record in records)
+    columns = max(1, _LEGEND // max(map(len, runs)))
+    figure = _figure((4 * len(CURVES), 0.4 + 2.7 * len(layers) + 0.2 * -(-len(runs) // columns)))
+    axes: Any = figure.subplots(len(layers), len(CURVES), squeeze=False)
+    colors = _colors(list(runs))
+    for row, layer in zip(axes, layers, strict=True):
+        for (key, title, scale), axis in zip(CURVES, row, strict=True):
+            for name, records in all_records.items():
+                _draw(axis, records, layer, key, color=colors[name])
+            axis.set(title=f"{layer}: {title}", xlabel="images", yscale=scale)
+            axis.grid(alpha=0.3)
+    figure.legend(handles=_handles(colors), loc="outside lower center", ncols=min(columns, len(runs)))
+    figure.savefig(path, dpi=120)
+
+
+def _figure(size: tuple[float, float]) -> Any:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('plot: curves need Matplotlib; install hebbcore with the extra "plot".') from error
-    records = lines(run / METRICS)
-    if not records:
-        raise ValueError(f"plot: {run / METRICS} holds no metrics; train first.")
-    for record in records:
-        if not _is_whole(record):
-            raise ValueError(f"plot: {run / METRICS}: the record of step {record['step']} is damaged; remove its line.")
-    names = list(dict.fromkeys(name for record in records for name in record["layers"]))
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    axes: Any = figure.subplots(2, 2)
-    for (key, title, scale), axis in zip(CURVES, axes.ravel(), strict=True):
-        for name in names:
-            points = [(r["images"], r["layers"][name][key]) for r in records if name in r["layers"]]
-            points = [(x, y) for x, y in points if y is not None]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 20 else "")
-        axis.set(title=title, xlabel="images", yscale=scale)
-        axis.grid(alpha=0.3)
-    axes[0, 1].legend()  # the norms are in every record; a change is measured every log_seconds only
-    figure.savefig(path, dpi=120)
+    return Figure(figsize=size, layout="constrained")
 
 
-def _is_whole(record: Record) -> bool:
-    """Return True for a record that has what the curves show."""
-    layers = record.get("layers")
-    return (
-        isinstance(record.get("images"), int)
-        and isinstance(layers, dict)
-        and all(isinstance(layer, dict) and all(key in layer for key, _, _ in CURVES) for layer in layers.values())
-    )
+def _colors(names: list[str]) -> dict[str, Any]:
+    from matplotlib import colormaps
+
+    if len(names) <= 10:  # Matplotlib's cycle
+        return {name: f"C{i}" for i, name in enumerate(names)}
+    return {name: colormaps["turbo"](i / (len(names) - 1)) for i, name in enumerate(names)}
+
+
+def _handles(colors: dict[str, Any]) -> list[Any]:
+    """Return what a legend shows of each run, whichever pictures it is in."""
+    from matplotlib.lines import Line2D
+
+    # Matplotlib leaves out names that begin with _, and reads $ as formulas
+    return [Line2D([], [], color=color, label=" " + name.replace("$", r"\$")) for name, color in colors.items()]
+
+
+def _draw(axis: Any, records: list[Record], layer: str, key: str, **style: Any) -> None:
+    """Draw one figure of a layer against the images seen."""
+    points = [(r["images"], r["layers"][layer][key]) for r in records if layer in r["layers"]]
+    points = [(x, y) for x, y in points if y is not None]
+    if points:
+        axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else "", **style)

@@ -1,22 +1,25 @@
 """The networks of the papers, by name."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from hebbcore import checks
-from hebbcore.layers import BatchNorm, Conv, Dense, Layer, Pool, Triangle, Whiten
+from hebbcore.layers import BatchNorm, Conv, Dense, Layer, Learner, Pool, Shape, Triangle, Whiten
 from hebbcore.network import Network
 from hebbcore.rules import Rule, SoftHebb, as_rule
 
 PREPROCESS = ("none", "normalize", "whiten")
 
-Built = tuple[list[Layer], tuple[int, int, int]]
+Built = tuple[list[Layer], Shape]
+Rules = Rule | str | Mapping[str, Rule | str]
 
 
 def preset(
     name: str,
     *,
-    rule: Rule | str | None = None,
+    rule: Rules | None = None,
     preprocess: str = "none",
     image_shape: Sequence[int] | None = None,
     **options: Any,
@@ -25,7 +28,9 @@ def preset(
 
     name: "fasthebb-6" (32×32×3), "fasthebb-10" (210×210×3), "vgg11", "vgg13", "vgg16", "vgg19" (224×224×3),
         "softhebb-cifar" (32×32×3), "softhebb-stl" (96×96×3), "softhebb-imagenet" (160×160×3).
-    rule: of all layers; default HPCA. The SoftHebb networks have their own, and take none.
+    rule: of all layers that learn, or {"conv1": rule, …} of some; None: HPCA, and SoftHebb in the SoftHebb networks. A
+        rule of another kind than the preset's does not get the rates that the preset has for its own: it learns by the
+        rate of the training. Where a Triangle follows, it puts out responses of both signs (see Conv's linear).
     preprocess: "none"; "normalize": a batch norm of the images' channels comes first; "whiten": ZCA whitening of the
         images as a whole, as FastHebb has it for SWTA and k-WTA (epsilon 0.01).
     image_shape: default as above. options: seed, device, precision, workspace of Network.
@@ -35,13 +40,51 @@ def preset(
     Source: FastHebb (Lagani et al. 2022), rates and rules there as arguments of the training; SoftHebb (Journé et al.,
     ICLR 2023), with its rates. VGG: batch norm comes before the pool.
     """
+    layers, shape = preset_layers(name, rule, preprocess)
+    return network_of(name, layers, shape, image_shape, **options)
+
+
+def preset_layers(name: str, rule: Rules | None = None, preprocess: str = "none") -> Built:
+    """Return the layers of a preset, named and without weights, and the shape of its images; see preset."""
     checks.choice("preset", "name", name, PRESETS)
     checks.choice("preset", "preprocess", preprocess, PREPROCESS)
-    layers, shape = PRESETS[name](rule)
+    layers, shape = PRESETS[name]()
     if preprocess == "normalize":
         layers = [BatchNorm(name="input"), *layers]
     elif preprocess == "whiten":
         layers = [Whiten(epsilon=0.01, contrast=None, name="input"), *layers]
+    Network(layers, device="cpu")  # names them
+    return layers if rule is None else with_rules(layers, rule), shape
+
+
+def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:
+    """Return layers without weights by other rules, as `preset` tells. Raises ValueError or TypeError."""
+    learners = [layer.name for layer in layers if isinstance(layer, Learner)]
+    if isinstance(rule, Mapping):
+        for key in rule:
+            checks.choice("preset", "each layer of rule", key, learners)
+        rules = {key: as_rule("preset", value) for key, value in rule.items()}
+    else:
+        rules = dict.fromkeys(learners, as_rule("preset", rule))
+    changed: list[Layer] = []
+    for layer, following in pairwise([*layers, None]):
+        assert layer is not None
+        if isinstance(layer, Learner) and layer.name in rules:
+            changes: dict[str, Any] = {"rule": rules[layer.name]}
+            if type(layer.rule) is not type(changes["rule"]):
+                changes |= {"learning_rate": None, "linear": layer.linear or isinstance(following, Triangle)}
+            try:
+                layer = dataclasses.replace(layer, **changes)  # type: ignore[type-var]
+            except ValueError as error:
+                raise ValueError(f"preset: {layer.name}: {str(error).partition(': ')[2]}") from None
+        changed.append(layer)
+    return changed
+
+
+def network_of(
+    name: str, layers: Sequence[Layer], shape: Shape, image_shape: Sequence[int] | None, **options: Any
+) -> Network:
+    """Return the built network of a preset's layers. Raises ValueError if the images do not fit them."""
     network = Network(layers, **options)
     try:
         network.build(shape if image_shape is None else image_shape)
@@ -52,49 +95,42 @@ def preset(
     return network
 
 
-def _rule(rule: Rule | str | None) -> Rule:
-    return as_rule("preset", "hpca" if rule is None else rule)
-
-
-def _fasthebb_6(rule: Rule | str | None) -> Built:
-    r = _rule(rule)
+def _fasthebb_6() -> Built:
     layers: list[Layer] = [
-        Conv(96, 5, r), Pool(2), BatchNorm(),
-        Conv(128, 3, r), BatchNorm(),
-        Conv(192, 3, r), Pool(2), BatchNorm(modified=True),
-        Conv(256, 3, r), BatchNorm(modified=True),
-        Dense(4096, r), BatchNorm(modified=True),
+        Conv(96, 5), Pool(2), BatchNorm(),
+        Conv(128, 3), BatchNorm(),
+        Conv(192, 3), Pool(2), BatchNorm(modified=True),
+        Conv(256, 3), BatchNorm(modified=True),
+        Dense(4096), BatchNorm(modified=True),
     ]  # fmt: skip
     return layers, (32, 32, 3)
 
 
-def _fasthebb_10(rule: Rule | str | None) -> Built:
-    r = _rule(rule)
+def _fasthebb_10() -> Built:
     layers: list[Layer] = [
-        Conv(96, 7, r), Pool(3), BatchNorm(),
-        Conv(128, 3, r), BatchNorm(),
-        Conv(192, 3, r), Pool(2), BatchNorm(),
-        Conv(192, 3, r), BatchNorm(),
-        Conv(256, 3, r), Pool(2), BatchNorm(),
-        Conv(256, 3, r), BatchNorm(),
-        Conv(384, 3, r), Pool(2), BatchNorm(modified=True),
-        Conv(512, 3, r), BatchNorm(modified=True),
-        Dense(4096, r), BatchNorm(modified=True),
+        Conv(96, 7), Pool(3), BatchNorm(),
+        Conv(128, 3), BatchNorm(),
+        Conv(192, 3), Pool(2), BatchNorm(),
+        Conv(192, 3), BatchNorm(),
+        Conv(256, 3), Pool(2), BatchNorm(),
+        Conv(256, 3), BatchNorm(),
+        Conv(384, 3), Pool(2), BatchNorm(modified=True),
+        Conv(512, 3), BatchNorm(modified=True),
+        Dense(4096), BatchNorm(modified=True),
     ]  # fmt: skip
     return layers, (210, 210, 3)
 
 
-def _vgg(convolutions: Sequence[int]) -> Callable[[Rule | str | None], Built]:
+def _vgg(convolutions: Sequence[int]) -> Callable[[], Built]:
     """Return a builder of five blocks with so many convolutions each."""
 
-    def build(rule: Rule | str | None) -> Built:
-        r = _rule(rule)
+    def build() -> Built:
         layers: list[Layer] = []
         for units, count in zip((64, 128, 256, 512, 512), convolutions, strict=True):
             for _ in range(count):
-                layers += [Conv(units, 3, r, padding=1), BatchNorm()]
+                layers += [Conv(units, 3, padding=1), BatchNorm()]
             layers.append(Pool(2))
-        return [*layers, Dense(4096, r), BatchNorm(modified=True)], (224, 224, 3)
+        return [*layers, Dense(4096), BatchNorm(modified=True)], (224, 224, 3)
 
     return build
 
@@ -107,10 +143,8 @@ def _softhebb(
     triangles: Sequence[float],
     pools: Sequence[str],
     size: int,
-) -> Callable[[Rule | str | None], Built]:
-    def build(rule: Rule | str | None) -> Built:
-        if rule is not None:
-            raise ValueError("preset: the SoftHebb networks have rules of their own; leave rule out.")
+) -> Callable[[], Built]:
+    def build() -> Built:
         layers: list[Layer] = []
         for i in range(len(units)):
             kernel = 5 if i == 0 else 3
@@ -126,7 +160,7 @@ def _softhebb(
     return build
 
 
-PRESETS: dict[str, Callable[[Rule | str | None], Built]] = {
+PRESETS: dict[str, Callable[[], Built]] = {
     "fasthebb-6": _fasthebb_6,
     "fasthebb-10": _fasthebb_10,
     "vgg11": _vgg((1, 1, 2, 2, 2)),

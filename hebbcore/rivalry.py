@@ -32,6 +32,15 @@ def check_rivalry(function: str, rule: Rule, conscience: Any, revival: Any) -> t
     return values[0], values[1]
 
 
+def rivalry_arrays(units: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Return shape and dtype of what Rivalry.arrays holds, by name."""
+    numbers = np.dtype(np.float64)
+    return {
+        "rivalry_shares": ((units,), numbers), "rivalry_idle": ((units,), numbers),
+        "rivalry_steps": ((1,), np.dtype(np.int64)),
+    }  # fmt: skip
+
+
 class Rivalry:
     """The wins of a layer's units, and what follows from them.
 
@@ -42,7 +51,7 @@ class Rivalry:
     """
 
     def __init__(self, rule: Rule, g: Geometry, weights: Array, conscience: float, revival: float, seed: int) -> None:
-        self._rule, self._sizes = rule, g
+        self.rule, self._sizes = rule, g
         self._conscience, self._revival, self._seed = conscience, revival, seed
         xp, units = backend.namespace(weights), len(weights)
         self._shares, self._idle, self._steps = xp.full(units, 1 / units), xp.zeros(units), 0
@@ -59,7 +68,7 @@ class Rivalry:
         """Count who wins a batch, by weights (K, D) from before its step; return the wins (K,)."""
         xp, units = backend.namespace(weights), len(weights)
         self._patches = some_patches(images, self._sizes, weights.dtype)
-        counts = wins(self._rule, responses(self._rule, self._patches, weights))
+        counts = wins(self.rule, responses(self.rule, self._patches, weights))
         won = counts.astype(np.float64)
         total = won.sum()
         pace = 1 - (1 - 1 / (_MEMORY * units)) ** total
@@ -78,7 +87,7 @@ class Rivalry:
             units = units[: len(patches)]
             chosen = np.random.default_rng((self._seed, self._steps)).choice(len(patches), len(units), replace=False)
             chosen, places = (backend.to_device(array, backend.device_of(weights)) for array in (chosen, units))
-            weights[places] = self._rule.from_patches(patches[chosen], self._rule.lengths(weights).mean())
+            weights[places] = self.rule.from_patches(patches[chosen], self.rule.lengths(weights).mean())
             self._idle[places], self._shares[places] = 0, 1 / len(weights)
         self._patches = self._patches[:0]
 

@@ -120,4 +120,5 @@ def _far_apart(
         points = points * np.sign(points[np.arange(len(points)), np.abs(points).argmax(axis=1)])[:, None]
     with parallel.one_blas_thread():
         _, chosen = kmeans_plusplus(points, units, random_state=int(generator.integers(2**32)))
-    return patches[chosen]
+    found: np.ndarray[Any, Any] = patches[chosen]
+    return found

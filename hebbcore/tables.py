@@ -4,12 +4,16 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
+from hebbcore.files import parse_json
 from hebbcore.layers import LAYERS, Layer
 from hebbcore.rules import RULES, Rule
 
 T = TypeVar("T")
+
+CONFIG = "config.json"  # of a run
 
 
 def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
@@ -23,7 +27,7 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
-            raise ValueError(f"{where}: {_join(path, key)} is unknown.{_hint(str(key), list(fields))}")
+            raise ValueError(f"{where}: {_join(path, key)} is unknown.{hint(str(key), list(fields))}")
     for name, field in fields.items():
         if field.default is field.default_factory is dataclasses.MISSING and name not in table:
             raise ValueError(f"{where}: {_join(path, name)} is missing.")
@@ -54,7 +58,8 @@ def _join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
-def _hint(key: str, known: list[str]) -> str:
+def hint(key: str, known: list[str]) -> str:
+    """Return the known name that is nearest to a key, or all of them, as the end of a message."""
     near = difflib.get_close_matches(key, known, n=1)
     return f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}."
 
@@ -67,7 +72,10 @@ def _kind(table: Any, key: str, kinds: dict[str, type[T]], path: str, where: str
         raise ValueError(f"{where}: {_join(path, key)} is missing; it is one of {', '.join(kinds)}.")
     name = table[key]
     if not isinstance(name, str) or name not in kinds:
-        raise ValueError(f"{where}: {_join(path, key)} is {name!r}, which is unknown.{_hint(str(name), list(kinds))}")
+        raise ValueError(
+            f"{where}: {_join(path, key)} is {name!r}, which is unknown.{hint(str(name), list(kinds))} "
+            "(One of your own is known once its module is imported: --import MODULE.)"
+        )
     return kinds[name], {k: v for k, v in table.items() if k != key}
 
 
@@ -83,6 +91,38 @@ def layer_of(table: Any, path: str, where: str = "config") -> Layer:
     if "rule" in rest:
         rest["rule"] = rule_of(rest["rule"], _join(path, "rule"), where)
     return build(kind, rest, path, where)
+
+
+def require_known(function: str, header: dict[str, Any], path: Path) -> None:
+    """Raise ValueError if a file's layers or rules are none of LAYERS and RULES, with the way to make them known.
+
+    header: of a network or a layer. path: of the file; what its run's configuration says of imports is told and
+    not followed.
+    """
+    unknown = []
+    for table in header.get("layers", [header]):
+        if "type" in table and table["type"] not in LAYERS:
+            unknown.append(f"layer {table['type']!r}")
+        elif "rule" in table and table["rule"]["name"] not in RULES:
+            unknown.append(f"rule {table['rule']['name']!r}")
+    if not unknown:
+        return
+    recorded = _recorded_imports(path)
+    raise ValueError(
+        f"{function}: {path} needs the {' and the '.join(dict.fromkeys(unknown))}, which no imported module has "
+        "registered; import theirs first (on the command line: --import MODULE)."
+        + (f" Its run was trained with imports = {recorded!r}." if recorded else "")
+    )
+
+
+def _recorded_imports(path: Path) -> list[str]:
+    """Return the imports in the configuration of a checkpoint's run; none if it has none that can be read."""
+    try:
+        table = parse_json((path.parent.parent / CONFIG).read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    imports = table.get("imports") if isinstance(table, dict) else None
+    return [name for name in imports if isinstance(name, str)] if isinstance(imports, list) else []
 
 
 def rule_table(function: str, rule: Rule) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +12,20 @@ from tqdm import tqdm
 
 from hebbcore import backend, checks, gemm, winners
 from hebbcore.backend import Array
-from hebbcore.data import as_batches, require_finite
+from hebbcore.data import as_batches, batching, require_finite
 from hebbcore.layers import WORKSPACE, HebbianLayer, fit_images, flat
 from hebbcore.patches import Geometry, as_images
 from hebbcore.rivalry import Rivalry, check_rivalry
 from hebbcore.rules import Rule, as_rule
+from hebbcore.soundness import (
+    AUTO,
+    Divergence,
+    as_rate,
+    is_due,
+    largest_stable_rate,
+    measured_rate,
+    require_finite_output,
+)
 from hebbcore.starting import STARTS, starting_weights
 from hebbcore.update import BatchedUpdate, add_scaled
 from hebbcore.winners import tell_dead
@@ -87,10 +97,10 @@ def train_layer(
     padding: Any = 0,
     padding_mode: str = "zeros",
     rule: Rule | str = "hpca",
-    learning_rate: float = 1e-3,
+    learning_rate: float | str = 1e-3,
     epochs: int = 1,
-    batch_size: int = 64,
-    shuffle: bool = True,
+    batch_size: int | None = None,
+    shuffle: bool | None = None,
     initial_weights: Any = None,
     conscience: float = 0.0,
     revival: float = 0.0,
@@ -106,11 +116,13 @@ def train_layer(
 
     data: (n, H, W, C) or (n, features), uint8 (read as 0…1), float16, float32 or float64; NumPy (also memory-mapped),
         CuPy, or convertible by DLPack, __cuda_array_interface__ or __array__; or a re-iterable of such batches, or of
-        (images, labels) pairs, for data larger than memory: then batch_size and shuffle are the iterable's own matter.
+        (images, labels) pairs, for data larger than memory.
     units: number of units. kernel_size: an int or a (height, width) pair; None: a dense layer, images flattened.
     stride, padding: an int or a pair. padding_mode: "zeros" or "reflect".
-    rule: a Rule, or a name in hebbcore.RULES. learning_rate: W ← W + learning_rate · ΔW (see the rule for exceptions).
-    epochs: passes over the data. batch_size: images a step; the last batch of an epoch may be smaller.
+    rule: a Rule, or a name in hebbcore.RULES. learning_rate: W ← W + learning_rate · ΔW (see the rule for exceptions);
+        "auto": half of the largest stable rate on the first batch, for rules that know it (Rule.stable_rate: hpca).
+    epochs: passes over the data. batch_size: images a step; the last batch of an epoch may be smaller; None: 64.
+        shuffle: another order each epoch; None: True. Both are for arrays: an iterable makes its own batches.
     initial_weights: (units, kernel height, kernel width, C) or (units, features), floating; None
         or "rule": drawn by the rule; "patches": different patches of the first data, as the layer sees them, scaled as
         the rule expects; "k-means++": patches far apart.
@@ -121,20 +133,22 @@ def train_layer(
     workspace: bytes, or text like "256 MiB", of work memory beside the weights, ΔW, 4 MiB a thread and, for
         HPCA, an array of units × units a thread; whatever the batch.
     progress: show a bar with images per second and the time left. callback: called with a Step after each batch.
-    check_finite: look for NaN and infinity in the data (arrays: before any work) and, each epoch, in the weights.
+    check_finite: refuse data that hold NaN, infinity or numbers beyond 1e12 (arrays: before any work), and look every
+        few steps whether the weights diverge, at the end whether the output for the first batch is finite.
 
     Returns the layer, its weights on the device.
-    Raises ValueError or TypeError for bad arguments before any work, FloatingPointError if the weights diverge. Warns
-    if more than a tenth of units that compete won nothing in the last epoch.
+    Raises ValueError or TypeError for bad arguments, and for those that would have no effect, before any work;
+    FloatingPointError if the weights diverge. Warns if more than a tenth of units that compete won nothing in the last
+    epoch. Calls for different layers may run side by side in threads.
     """
     function = "train_layer"
     rule = as_rule(function, rule)
     units = checks.integer(function, "units", units, 1)
     rule.check_units(function, units)
     conscience, revival = check_rivalry(function, rule, conscience, revival)
-    rate = checks.positive(function, "learning_rate", learning_rate)
+    rate = as_rate(function, "learning_rate", learning_rate)
     epochs = checks.integer(function, "epochs", epochs, 1)
-    batch_size = checks.integer(function, "batch_size", batch_size, 1)
+    size_of_batches, order = batching(function, data, batch_size, shuffle)
     size = checks.byte_size(function, "workspace", workspace)
     place = backend.resolve(function, device)
     dtype = gemm.check_precision(function, precision, place)
@@ -145,7 +159,12 @@ def train_layer(
         weight_generator, order_generator = np.random.default_rng(seed).spawn(2)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{function}: seed must be an integer of at least 0, got {seed!r} ({error}).") from error
-    batches = as_batches(function, data, batch_size, order_generator if shuffle else None, epochs, check_finite)
+    if seed and initial_weights is not None and not isinstance(initial_weights, str) and not order:
+        raise ValueError(
+            f"{function}: seed {seed!r} has no effect, since initial_weights are given and nothing is shuffled; leave "
+            "it out, or let the weights be drawn or the data be shuffled."
+        )
+    batches = as_batches(function, data, size_of_batches, order_generator if order else None, epochs, check_finite)
     first_epoch = batches.epoch(0)
     first = next(first_epoch)
     start = initial_weights if isinstance(initial_weights, str) else None
@@ -153,6 +172,7 @@ def train_layer(
         checks.choice(function, "initial_weights", start, STARTS)
     if initial_weights is None or start is not None:
         shape = as_images(function, "data", first).shape
+        checks.channels_last(function, "data", shape)  # initial weights say how many channels there are
         shape = (units, *kernel, shape[3]) if kernel else (units, shape[1] * shape[2] * shape[3])
         weights = rule.initial_weights(weight_generator, units, math.prod(shape[1:])).reshape(shape)
     else:
@@ -168,7 +188,7 @@ def train_layer(
     once = isinstance(data, Iterator)
     read = [first]  # of the first epoch
 
-    def first_batches() -> Iterator[Array]:
+    def first_batches() -> Generator[Array, None, None]:
         if not once:
             yield from batches.epoch(0)
             return
@@ -193,9 +213,11 @@ def train_layer(
     if conscience or revival:
         rivalry = Rivalry(rule, g, matrix, conscience, revival, int(weight_generator.spawn(1)[0].integers(2**63)))
     update = BatchedUpdate(rule, g, units, precision, size, function)
+    divergence = Divergence(function) if check_finite else None
+    if rate == AUTO:
+        rate = measured_rate(function, "the layer", rule, backend.to_device(first_images, place), g)
 
-    steps = itertools.count()
-    seen, total_wins = 0, np.zeros(units, np.uint64)
+    step, seen, total_wins = 0, 0, np.zeros(units, np.uint64)
     total = batches.images(first_images)
     total = None if total is None else total * epochs
     with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
@@ -204,18 +226,24 @@ def train_layer(
                 images = _batch(function, batch, weights.shape, g)
                 if epoch == 0 and not batches.checked:
                     require_finite(function, "data", images)
+                x = backend.to_device(images, place)
+                if divergence is not None:
+                    divergence.begin("the layer", rule, matrix, x, g)
                 counting = rule.competes and epoch == epochs - 1
-                won = _learn(update, rivalry, backend.to_device(images, place), matrix, rate, counting)
+                won = _learn(update, rivalry, x, matrix, rate, counting)
+                step += 1
+                if divergence is not None and is_due(step):
+                    divergence.require("the layer", matrix, step, rate, partial(largest_stable_rate, rule, x, g))
                 if counting:
                     total_wins = total_wins + backend.to_device(won, "cpu")
                 seen += len(images)
                 bar.update(len(images))
                 if callback is not None:
-                    callback(Step(epoch, next(steps), seen, weights))
-            if check_finite and not bool(backend.namespace(weights).isfinite(weights).all()):
-                raise FloatingPointError(
-                    f"{function}: the weights became NaN or infinite in epoch {epoch + 1}; lower learning_rate."
-                )
+                    callback(Step(epoch, step - 1, seen, weights))
+            if divergence is not None:
+                divergence.require("the layer", matrix, step, rate)
+    if check_finite:
+        require_finite_output(function, "the layer", layer.transform(first, workspace=size))
     if rule.competes:
         tell_dead(function, "the layer", rule, total_wins, 2)
     return layer

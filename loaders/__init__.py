@@ -2,13 +2,14 @@
 
 from loaders.arrays import ArrayStream
 from loaders.build import Progress, build_shards, write_shards
-from loaders.cifar import open_cifar, open_hdf5
+from loaders.cifar import open_cifar
 from loaders.detect import open_source
 from loaders.download import download_dataset
 from loaders.folder import ImageFolder, TinyImageNet
-from loaders.format import Index, read_index
+from loaders.hdf5_arrays import open_hdf5
 from loaders.imagenet import ClassFolderTar, ImageNetTrain, ImageNetValidation
 from loaders.images import CenterCrop, RandomResizedCrop
+from loaders.index import Index, read_index
 from loaders.mnist import open_mnist
 from loaders.sources import ArraySource, ImageSource, Item, array_source
 from loaders.stream import ShardStream

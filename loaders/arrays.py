@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.sources import require_channels_last
+
 Array = npt.NDArray[Any]
 
 
 class ArrayStream:
     """Batches of (images, labels) in order; every `for` loop is the next epoch.
 
-    images: (n, H, W, C). labels: (n,), integers. batch_size: images a batch; the last one may be smaller.
+    images: (n, H, W, C). labels: (n,), integers; below 0: none. batch_size: images a batch; the last may be smaller.
     Raises ValueError if the lengths differ, there are no images, or labels are something else.
     """
 
@@ -22,6 +24,7 @@ class ArrayStream:
             raise ValueError(
                 f"ArrayStream: images and labels must have one length above 0, got {len(images)} and {len(labels)}"
             )
+        require_channels_last("ArrayStream", images.shape)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ValueError(f"ArrayStream: labels must be (n,) integers, got {labels.shape} {labels.dtype}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:

@@ -1,40 +1,40 @@
 """Build a set of shards from a source. A build can be killed at any moment and run again to the same bytes."""
 
-import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from errno import EACCES
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from loaders.changes import check_unchanged
 from loaders.detect import open_source
 from loaders.encode import Options, array_records, encode_items
-from loaders.files import PARTIAL, locked, make_folder, write_text
+from loaders.figures import Figures, labels_fault
+from loaders.files import locked, make_folder, write_text
 from loaders.format import (
     INDEX,
     REPORT,
     VERSION,
-    Index,
     Layout,
-    PixelSums,
-    ShardEntry,
     identity_of,
-    read_index,
     read_table,
     shard_name,
 )
+from loaders.index import Index, ShardEntry, read_index
+from loaders.layout import split_named
+from loaders.plan import PLAN, finished, start
+from loaders.ranges import found_range
 from loaders.sources import ArraySource, ImageSource, Source, array_source
+from loaders.text import printable
 from loaders.workers import available_cores, map_ordered
 from loaders.write import Record, ShardWriter
 
 SHARD_BYTES = 256 * 2**20
-PLAN = "build.json"
+QUALITY = 90
 CHUNK = 16
 
 log = logging.getLogger(__name__)
@@ -57,10 +57,11 @@ def build_shards(
     *,
     size: int | None = None,
     layout: Layout = "packed",
-    quality: int = 90,
+    quality: int | None = None,
     shard_bytes: int = SHARD_BYTES,
     workers: int | None = None,
     strict: bool = False,
+    value_range: int | None = None,
     stats_from: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Index:
@@ -68,8 +69,11 @@ def build_shards(
 
     source: a source, or a path that open_source understands.
     size: pixels. Packed: larger images are shrunk until their shorter side has this length and stored as JPEG of
-    `quality`; None keeps every JPEG and PNG file byte for byte. Raw: the central size × size crop, required.
-    Array sources are always raw and keep their size.
+    `quality` (None: 90); None keeps every JPEG and PNG file byte for byte. Raw: the central size × size crop,
+    required. Array sources are always raw and keep their size.
+    value_range: the value that is white in 16-bit grey images, such as 4095 if they hold 12 bits; None: found in a
+    sample of the source, rounded up to 8, 10, 12, 14 or 16 bits, and noted in the index's settings as `range`. An
+    image with larger values is reported like a damaged one.
     shard_bytes: image bytes a shard holds at most (one larger image still gets its own shard).
     workers: processes that decode; None: one for each core; 1: none, everything happens in this process. With
     more, a script that calls this must do so under `if __name__ == "__main__":`.
@@ -88,12 +92,16 @@ def build_shards(
         raise TypeError(
             f"build_shards: source must be a path or a source, got {type(source).__name__}; arrays go to write_shards"
         )
-    _check(source, size, layout, quality, shard_bytes, workers)
+    _check(source, size, layout, quality, shard_bytes, workers, value_range)
     if isinstance(source, ArraySource):
         shape: tuple[int, int, int] | None = source.shape
     else:
         shape = (size, size, 3) if size is not None and layout == "raw" else None
-    job = _Job(source, Path(folder), shape, Options(size, layout == "raw", quality), workers or available_cores())
+    found = found_range(source) if value_range is None and isinstance(source, ImageSource) else None
+    value_range = found if value_range is None else value_range
+    resized = size is not None and shape is None
+    options = Options(size, layout == "raw", quality or QUALITY, value_range)
+    job = _Job(source, Path(folder), shape, options, workers or available_cores())
     stats = read_index(stats_from) if stats_from is not None else None
     channels = shape[2] if shape else 3
     if stats and len(stats.mean) != channels:
@@ -105,20 +113,35 @@ def build_shards(
         "settings": {
             "layout": "packed" if shape is None else "raw",
             "size": size,
-            "quality": quality if size is not None and shape is None else None,
+            "quality": options.quality if resized else None,
             "shard_bytes": shard_bytes,
             "stats_from": stats.identity if stats else None,
+            "range": value_range,
         },
     }
     make_folder(job.folder)
     with locked(job.folder):
-        index = _finished(job.folder, plan)
+        index = finished(job.folder, plan)
         if index is None:
-            _start(job.folder, plan)
+            start(job.folder, plan)
+            for remark in getattr(source, "remarks", ()):
+                log.warning("%s", remark)
+            if found is not None:
+                log.warning("16-bit images: %d is white, by a sample of them; value_range (--range) sets it", found)
             count = _write_shards(job, identity_of(plan), shard_bytes, strict, progress)
             index = _finish(job.folder, plan, count, shape, stats)
+        else:
+            _check_source(job, len(index.shards))
         if (job.folder / PLAN).exists():
             (job.folder / PLAN).unlink()
+    filled = [name for name, count in zip(index.class_names, index.class_counts, strict=True) if count]
+    if isinstance(source, ImageSource) and len(filled) == 1:
+        hint = "which is called like a split; " if split_named(filled[0]) else ""
+        log.warning(
+            "all images are of one class, %s; %sif that is wrong, give the folder that holds the classes",
+            printable(filled[0]),
+            hint,
+        )
     if strict and index.skipped:
         raise ValueError(
             f"build_shards: {index.skipped} images could not be decoded, see {job.folder / REPORT}; repair or remove "
@@ -137,8 +160,9 @@ def write_shards(
 ) -> Index:
     """Write arrays as raw shards and return the index of the set.
 
-    data: (images, labels): images (n, H, W, C) or (n, H, W) uint8, labels (n,) integers >= 0. Images may be
-    anything that slices like an array, such as np.memmap; they are read a block at a time.
+    data: (images, labels): images (n, H, W, C) or (n, H, W) uint8, labels (n,) integers >= 0, -1 for an
+    image without one. Images may be anything that slices like an array, such as np.memmap; they are read a block at a
+    time.
     class_names: one for each label; None: "0", "1", … The rest is as in build_shards.
 
     Raises TypeError for other dtypes, ValueError for other shapes or labels without a name, OSError as build_shards.
@@ -159,63 +183,44 @@ class _Job:
     workers: int
 
 
-def _check(source: Source, size: int | None, layout: str, quality: int, shard_bytes: int, workers: int | None) -> None:
+def _check(
+    source: Source,
+    size: int | None,
+    layout: str,
+    quality: int | None,
+    shard_bytes: int,
+    workers: int | None,
+    value_range: int | None,
+) -> None:
     if layout not in ("packed", "raw"):
         raise ValueError(f'build_shards: layout must be "packed" or "raw", got {layout!r}')
-    for name, value in [("size", size), ("quality", quality), ("shard_bytes", shard_bytes), ("workers", workers)]:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"build_shards: {name} must be an integer >= 1, got {value!r}")
-    if isinstance(source, ArraySource) and size is not None:
-        raise ValueError("build_shards: arrays keep their own size; leave size out, and resize in the stream")
-    if layout == "raw" and size is None and not isinstance(source, ArraySource):
-        raise ValueError('build_shards: layout "raw" needs size, the side of the square crop in pixels')
-    if quality > 100:
+    for name, value, least in [
+        ("size", size, 1),
+        ("quality", quality, 1),
+        ("shard_bytes", shard_bytes, 1),
+        ("workers", workers, 1),
+        ("value_range", value_range, 255),
+    ]:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"build_shards: {name} must be an integer >= {least}, got {value!r}")
+    if quality is not None and quality > 100:
         raise ValueError(f"build_shards: quality must be between 1 and 100, got {quality}")
-
-
-def _finished(folder: Path, plan: dict[str, Any]) -> Index | None:
-    """The index, if the folder holds all of this set already."""
-    if not (folder / INDEX).exists():
-        return None
-    index = read_index(folder)
-    if index.identity != identity_of(plan):
-        found = {"source": index.source, "class_names": list(index.class_names), "settings": index.settings}
-        raise _other_set(folder, found, plan)
-    whole = all(
-        (folder / shard.file).is_file() and (folder / shard.file).stat().st_size == shard.bytes
-        for shard in index.shards
-    )
-    return index if whole else None
-
-
-def _start(folder: Path, plan: dict[str, Any]) -> None:
-    """Note down the plan, or make sure that the build found in the folder has the same one."""
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(EACCES, f"build_shards: the folder {folder} is not writable; choose another one")
-    for leftover in folder.glob(f".*{PARTIAL}"):
-        leftover.unlink()
-    note = folder / PLAN
-    if note.exists():
-        try:
-            found = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"build_shards: {note} is damaged ({error}); delete the folder") from error
-        if found != plan:
-            raise _other_set(folder, found, plan)
-    else:
-        write_text(note, json.dumps(plan, indent=1) + "\n")
-
-
-def _other_set(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> ValueError:
-    def flat(plan: dict[str, Any]) -> dict[str, Any]:
-        return {"class names": plan.get("class_names"), **plan.get("source", {}), **plan.get("settings", {})}
-
-    old, new = flat(found), flat(wanted)
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    differences = ", ".join(f"{key} {str(old.get(key))[:60]} there and {str(new.get(key))[:60]} here" for key in keys)
-    return ValueError(
-        f"build_shards: {folder} holds a set built differently ({differences}); choose another folder or delete it"
-    )
+    if isinstance(source, ArraySource):
+        if size is not None:
+            raise ValueError("build_shards: arrays keep their own size; leave size out, and resize in the stream")
+        if value_range is not None:
+            raise ValueError(
+                "build_shards: value_range (--range) is for files of images; arrays are uint8 already, leave it out"
+            )
+        if workers is not None and workers > 1:
+            raise ValueError(f"build_shards: arrays need no decoding; leave workers out, got {workers}")
+    elif layout == "raw" and size is None:
+        raise ValueError('build_shards: layout "raw" needs size, the side of the square crop in pixels')
+    if quality is not None and (size is None or layout == "raw"):
+        raise ValueError(
+            f"build_shards: quality is of the JPEGs written after a resize, and nothing is resized into one here; give "
+            f'size with layout "packed", or leave quality out (got {quality})'
+        )
 
 
 def _write_shards(
@@ -227,27 +232,38 @@ def _write_shards(
         table = read_table(path)
         if (table.identity, table.number) != (identity, number):
             raise ValueError(f"build_shards: {path} belongs to another set; choose another folder or delete it")
+        if fault := labels_fault(table.labels, len(job.source.class_names)):
+            raise ValueError(f"build_shards: {path} is damaged: {fault}; delete it and the later ones")
         written, skipped, item = written + len(table.labels), skipped + len(table.skipped), table.items[1]
         number += 1
+    _check_source(job, number)
     if number:
         log.info("going on after %d shards: %d images written, %d skipped", number, written, skipped)
     writer = ShardWriter(job.folder, identity, job.shape, shard_bytes, number, item)
-    for records, position in _records(job, item):
-        for record in records:
-            if strict and record.damaged:
-                raise ValueError(
-                    f"build_shards: {record.name} cannot be decoded: {record.reason}; repair or remove it, "
-                    "or build without strict to skip and report it"
-                )
-            writer.add(record)
-            written, skipped = written + (record.reason is None), skipped + (record.reason is not None)
-        if progress:
-            progress(Progress(written, skipped, position, job.source.total, job.source.unit))
+    with closing(_records(job, item)) as blocks:
+        for records, position in blocks:
+            for record in records:
+                if strict and record.damaged:
+                    raise ValueError(
+                        f"build_shards: {printable(record.name)} cannot be decoded: {record.reason}; repair or "
+                        "remove it, or build without strict to skip and report it"
+                    )
+                writer.add(record)
+                written, skipped = written + (record.reason is None), skipped + (record.reason is not None)
+            if progress:
+                progress(Progress(written, skipped, position, job.source.total, job.source.unit))
     writer.flush()
     return writer.number
 
 
-def _records(job: _Job, start: int) -> Iterator[tuple[list[Record], int]]:
+def _check_source(job: _Job, shards: int) -> None:
+    """Raise ValueError if files of the source have changed since the first so many shards were written from them."""
+    paths = [job.folder / shard_name(number) for number in range(shards)]
+    if isinstance(job.source, ImageSource):
+        check_unchanged(job.source, paths, map(read_table, paths))
+
+
+def _records(job: _Job, start: int) -> Generator[tuple[list[Record], int], None, None]:
     """The source's records from item start on, in order, and the source's position after them."""
     if isinstance(job.source, ArraySource):
         yield from array_records(job.source, start)
@@ -261,34 +277,28 @@ def _finish(
     folder: Path, plan: dict[str, Any], count: int, shape: tuple[int, int, int] | None, stats: Index | None
 ) -> Index:
     """Add up what the shards hold, and write the report and then the index, which makes the set complete."""
-    names = plan["class_names"]
-    counts = np.zeros(len(names), np.int64)
-    sums = PixelSums()
-    skipped: list[dict[str, str]] = []
+    figures = Figures(len(plan["class_names"]))
     entries: list[ShardEntry] = []
     for number in range(count):
         path = folder / shard_name(number)
         table = read_table(path)
-        counts += np.bincount(table.labels, minlength=len(names))
-        sums += table.sums
-        skipped += [{"path": name, "reason": reason} for name, reason in table.skipped]
+        figures.add(table)
         entries.append(ShardEntry(path.name, len(table.labels), path.stat().st_size))
-    records = int(counts.sum())
-    report = {"images_in": records + len(skipped), "written": records, "skipped": skipped}
-    write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
-    if not records:
+    write_text(folder / REPORT, figures.report())
+    if not figures.records:
         raise ValueError(
-            f"build_shards: the source has no image that can be decoded ({len(skipped)} skipped, see {folder / REPORT})"
+            f"build_shards: the source has no image that can be decoded ({len(figures.skipped)} skipped, see "
+            f"{folder / REPORT})"
         )
-    mean, std = (stats.mean, stats.std) if stats else map(tuple, sums.mean_std())
+    mean, std = (stats.mean, stats.std) if stats else figures.mean_std()
     index = Index(
         identity=identity_of(plan),
         layout=plan["settings"]["layout"],
         image_shape=shape,
-        records=records,
-        skipped=len(skipped),
-        class_names=tuple(names),
-        class_counts=tuple(counts.tolist()),
+        records=figures.records,
+        skipped=len(figures.skipped),
+        class_names=tuple(plan["class_names"]),
+        class_counts=figures.class_counts,
         mean=mean,
         std=std,
         source=plan["source"],
@@ -296,4 +306,4 @@ def _finish(
         shards=tuple(entries),
     )
     write_text(folder / INDEX, index.to_json())
-    return index
+    return read_index(folder)

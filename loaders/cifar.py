@@ -1,20 +1,23 @@
-"""CIFAR-10 and CIFAR-100: python or binary version, packed or unpacked, and HDF5 files of arrays."""
+"""CIFAR-10 and CIFAR-100: python or binary version, packed or unpacked."""
 
 import io
 import os
 import pickle
+import pickletools
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
-import h5py
 import numpy as np
 
 from loaders.format import Bytes, decode_name
 from loaders.sources import ArraySource, array_source
+from loaders.text import printable
+from loaders.unpack import tar_faults, unpacked
 
 PIXELS = 3 * 32 * 32
+CLASSES = 100
 BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 META = ("batches.meta", "meta", "batches.meta.txt", "fine_label_names.txt")
 FILES = frozenset(
@@ -35,7 +38,7 @@ def open_cifar(path: str | os.PathLike[str], split: str = "train") -> ArraySourc
     damaged or contains anything but arrays, numbers and names.
     """
     _check_split("open_cifar", split, ("train", "test"))
-    folder = Path(path)
+    folder, shown = Path(path), printable(path)
     files = _unpacked(folder) if folder.is_dir() else _packed(folder)
     binary = any(name.endswith(".bin") for name in files)
     hundred = not any(name.startswith("data_batch") for name in files)
@@ -43,37 +46,19 @@ def open_cifar(path: str | os.PathLike[str], split: str = "train") -> ArraySourc
     wanted = [name + suffix for name in ([split] if hundred else BATCHES[split])]
     missing = [name for name in wanted if name not in files]
     if missing:
-        raise FileNotFoundError(f"open_cifar: {path} lacks {', '.join(missing)}; get the archive again")
+        raise FileNotFoundError(f"open_cifar: {shown} lacks {', '.join(missing)}; get the archive again")
     read = (_binary100 if hundred else _binary10) if binary else _python_batch
-    parts = [read(files[name](), f"{path}: {name}") for name in wanted]
+    parts = [read(files[name](), f"{shown}: {name}") for name in wanted]
     images = np.concatenate([part[0] for part in parts]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     labels = np.concatenate([part[1] for part in parts])
     names = [name for part in parts for name in part[2]]
     return array_source(
         np.ascontiguousarray(images),
         labels,
-        class_names=_class_names(files, hundred, binary),
+        class_names=_class_names(files, hundred, binary, shown),
         description={"kind": "CIFAR-100" if hundred else "CIFAR-10", "split": split},
         names=names or None,
-        caller="open_cifar",
-    )
-
-
-def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
-    """An HDF5 file with <split>/images (n, H, W, C) uint8 and <split>/labels (n,).
-
-    Optional: <split>/filenames and a file attribute class_names. Raises ValueError if the split is not there.
-    """
-    with h5py.File(path, "r") as file:
-        if split not in file or not {"images", "labels"} <= set(file[split]):
-            raise ValueError(f"open_hdf5: {path} must hold {split}/images and {split}/labels, got {sorted(file)}")
-        group = file[split]
-        names = [decode_name(name) for name in group["filenames"][:]] if "filenames" in group else None
-        class_names = [str(name) for name in file.attrs["class_names"]] if "class_names" in file.attrs else None
-        images, labels = group["images"][:], group["labels"][:]
-        description = {"kind": "HDF5 arrays", "name": os.path.basename(path), "split": split}
-    return array_source(
-        images, labels, class_names=class_names, description=description, names=names, caller="open_hdf5"
+        caller=f"open_cifar: {shown}",
     )
 
 
@@ -88,46 +73,61 @@ def _unpacked(folder: Path) -> dict[str, Callable[[], bytes]]:
 
 def _packed(path: Path) -> dict[str, Callable[[], bytes]]:
     files: dict[str, Callable[[], bytes]] = {}
-    try:
-        with tarfile.open(path) as tar:
-            for entry in tar:
-                stream = tar.extractfile(entry) if entry.isreg() else None
+    with open(path, "rb") as file, tar_faults(f"open_cifar: {printable(path)} is not a whole tar archive"):
+        content = unpacked(path, file)
+        with tarfile.open(fileobj=content, mode="r:") as tar:
+            while (entry := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # would grow with a hostile archive
                 name = PurePosixPath(entry.name).name
-                if stream is not None and name in FILES:
+                if entry.size < 0 or (entry.isreg() and entry.offset_data + entry.size > content.most):
+                    raise tarfile.ReadError(
+                        f"unexpected end of data in {printable(name)} of {entry.size} bytes, "
+                        f"at most {content.most} are read"
+                    )
+                stream = tar.extractfile(entry) if entry.isreg() and not entry.issparse() and name in FILES else None
+                if stream is not None:
                     files[name] = io.BytesIO(stream.read()).getvalue
-    except (tarfile.TarError, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"open_cifar: {path} is not a whole tar archive: {error}; get it again") from error
     return files
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Loads what the python version is made of, arrays and plain values, and refuses everything else."""
+    """Loads what the python version is made of, uint8 arrays and plain values, and refuses everything else.
 
-    _reconstruct = np.empty(0).__reduce__()[0]
-    _allowed: dict[tuple[str, str], Any] = {  # noqa: RUF012
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
+    An array takes its size from the bytes that come for it, not from what it is called with.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._allowed[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it would load {module}.{name}, which no CIFAR file needs") from None
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return lambda *_: np.empty(0, np.uint8)
+        if (module, name) == ("numpy", "ndarray"):
+            return None  # an argument of _reconstruct
+        if (module, name) == ("numpy", "dtype"):
+            return _byte
+        raise pickle.UnpicklingError(f"it would load {module}.{name}, which no CIFAR file needs")
+
+
+def _byte(code: str | bytes, *_: object) -> np.dtype[Any]:
+    if code not in ("u1", b"u1"):
+        raise pickle.UnpicklingError("its arrays must be of unsigned bytes")
+    return np.dtype("u1", copy=True)
 
 
 def _unpickle(data: bytes, where: str) -> dict[bytes, Any]:
     try:
+        _check_pickle(data)
         values = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:
-        raise ValueError(f"open_cifar: {where} is not one of CIFAR's own files: {error}") from error
+        raise ValueError(f"open_cifar: {where} is not one of CIFAR's own files: {printable(error)}") from error
     if not isinstance(values, dict):
         raise ValueError(f"open_cifar: {where} must hold a dict, got {type(values).__name__}")
     return values
+
+
+def _check_pickle(data: bytes) -> None:
+    """Raise ValueError if a pickle claims more bytes than it has, or a place in a table longer than itself."""
+    for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= cast(int, argument) <= count:
+            raise ValueError(f"it numbers a value {argument} after {count} operations")
 
 
 Part = tuple[Bytes, Any, list[str]]
@@ -139,11 +139,19 @@ def _python_batch(data: bytes, where: str) -> Part:
     pixels = values.get(b"data")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or not isinstance(labels, list):
         raise ValueError(f"open_cifar: {where} must hold uint8 data and a list of labels; it is damaged")
-    if pixels.shape != (len(labels), PIXELS):
+    if pixels.shape != (len(labels), PIXELS) or not labels:
         raise ValueError(
             f"open_cifar: {where} must hold {len(labels)} rows of {PIXELS} bytes, got {pixels.shape}; it is damaged"
         )
-    return pixels, np.array(labels, np.int64), [decode_name(name) for name in values.get(b"filenames", [])]
+    if not all(type(label) is int and 0 <= label < CLASSES for label in labels):
+        raise ValueError(f"open_cifar: {where} must hold labels from 0 to {CLASSES - 1}; it is damaged")
+    return pixels, np.array(labels, np.int64), _texts(values.get(b"filenames", []), where)
+
+
+def _texts(values: Any, where: str) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, bytes) for value in values):
+        raise ValueError(f"open_cifar: {where} must hold lists of names; it is damaged")
+    return [decode_name(value) for value in values]
 
 
 def _binary10(data: bytes, where: str, label_bytes: int = 1) -> Part:
@@ -158,9 +166,9 @@ def _binary100(data: bytes, where: str) -> Part:
     return _binary10(data, where, label_bytes=2)  # the coarse label, then the fine one
 
 
-def _class_names(files: dict[str, Callable[[], bytes]], hundred: bool, binary: bool) -> list[str] | None:
+def _class_names(files: dict[str, Callable[[], bytes]], hundred: bool, binary: bool, path: str) -> list[str] | None:
     if binary:
         name = "fine_label_names.txt" if hundred else "batches.meta.txt"
-        return files[name]().decode().split() if name in files else None
+        return files[name]().decode("utf-8", "surrogateescape").split() if name in files else None
     name, key = ("meta", b"fine_label_names") if hundred else ("batches.meta", b"label_names")
-    return [decode_name(label) for label in _unpickle(files[name](), name)[key]] if name in files else None
+    return _texts(_unpickle(files[name](), f"{path}: {name}").get(key), f"{path}: {name}") if name in files else None

@@ -14,9 +14,12 @@ from tqdm import tqdm
 from loaders.build import SHARD_BYTES, Progress, build_shards
 from loaders.detect import open_source
 from loaders.download import DATASETS, download_dataset
-from loaders.format import REPORT, Index, read_index
+from loaders.format import REPORT
+from loaders.index import Index, read_index
+from loaders.text import printable
 from loaders.verify import verify_shards
 
+NO_DIGEST = "none, as of all sets written by an earlier version"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -34,7 +37,10 @@ def add_shards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     build.add_argument("folder", help="where the shards go")
     build.add_argument("--size", type=int, help="shrink images to this shorter side, in pixels (default: as they are)")
     build.add_argument("--raw", action="store_true", help="store the central SIZE x SIZE pixels, not encoded")
-    build.add_argument("--quality", type=int, default=90, help="of the JPEGs written after a resize (default: 90)")
+    build.add_argument("--quality", type=int, help="of the JPEGs written after a resize (default: 90)")
+    build.add_argument(
+        "--range", type=int, metavar="WHITE", help="what is white in 16-bit images, such as 4095 (default: found)"
+    )
     build.add_argument("--shard-size", type=_bytes, default=SHARD_BYTES, metavar="BYTES", help="such as 256M (default)")
     build.add_argument("--split", help="train, test or val, for sources that hold several (default: train)")
     build.add_argument("--ground-truth", metavar="FILE", help="class ids of ImageNet's validation images")
@@ -77,6 +83,7 @@ def _build(options: argparse.Namespace) -> int:
             size=options.size,
             layout="raw" if options.raw else "packed",
             quality=options.quality,
+            value_range=options.range,
             shard_bytes=options.shard_size,
             workers=options.workers,
             strict=options.strict,
@@ -84,6 +91,8 @@ def _build(options: argparse.Namespace) -> int:
             progress=progress,
         )
     print(f"{index.records} images in {len(index.shards)} shards, {index.skipped} skipped")
+    if index.settings.get("range") and options.range is None:
+        print(f"16-bit images: {index.settings['range']} is white, by a sample of them (--range sets it)")
     if index.skipped:
         print(f"skipped images and reasons: {Path(options.folder) / REPORT}")
     return 0
@@ -114,9 +123,11 @@ def _verify(options: argparse.Namespace) -> int:
     with tqdm(total=index.records, unit=" images", disable=None, file=sys.stderr) as bar:
         damages = verify_shards(options.folder, lambda done, total: bar.update(done - bar.n) and None)
     for damage in damages:
-        where = "" if damage.record is None else f" record {damage.record} ({damage.name})"
+        where = "" if damage.record is None else f" record {damage.record} ({printable(damage.name)})"
         print(f"{damage.shard}{where}: {damage.reason}")
     print(f"{index.records} images in {len(index.shards)} shards: {len(damages)} damaged")
+    if not index.digest:
+        print(f"digest: {NO_DIGEST}")
     return 1 if damages else 0
 
 
@@ -127,19 +138,25 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _facts(index: Index) -> list[tuple[str, Any]]:
-    counts = index.class_counts
+    counts, unlabelled = index.class_counts, index.records - sum(index.class_counts)
     size = sum(shard.bytes for shard in index.shards)
     return [
         ("images", f"{index.records}, {index.skipped} skipped"),
         ("layout", f"{index.layout} {index.image_shape or ''}".strip()),
         ("shards", f"{len(index.shards)}, {size / 2**20:.1f} MiB"),
-        ("classes", f"{len(counts)}, {min(counts)} to {max(counts)} images each"),
+        ("classes", f"{len(counts)}, {min(counts, default=0)} to {max(counts, default=0)} images each"),
+        *([("unlabelled", f"{unlabelled} images")] if unlabelled else []),
         ("mean", " ".join(f"{value:.4f}" for value in index.mean)),
         ("std", " ".join(f"{value:.4f}" for value in index.std)),
-        ("source", ", ".join(f"{key} {value}" for key, value in index.source.items())),
-        ("settings", ", ".join(f"{key} {value}" for key, value in index.settings.items() if value is not None)),
-        ("identity", index.identity),
+        ("source", _listed(index.source)),
+        ("settings", _listed(index.settings)),
+        ("identity", printable(index.identity)),
+        ("digest", index.digest or NO_DIGEST),
     ]
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{printable(key)} {printable(value)}" for key, value in values.items() if value is not None)
 
 
 def _download(options: argparse.Namespace) -> int:

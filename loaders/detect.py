@@ -5,11 +5,13 @@ from pathlib import Path, PurePosixPath
 
 import h5py
 
-from loaders.cifar import is_cifar, open_cifar, open_hdf5
+from loaders.cifar import is_cifar, open_cifar
 from loaders.folder import ImageFolder, TinyImageNet
+from loaders.hdf5_arrays import open_hdf5
 from loaders.imagenet import ClassFolderTar, ImageNetTrain, ImageNetValidation, Member, tar_members
 from loaders.mnist import find_idx, open_mnist
 from loaders.sources import Source
+from loaders.text import printable
 
 
 def open_source(
@@ -31,15 +33,17 @@ def open_source(
     """
     root = Path(path)
     if not root.exists():
-        raise FileNotFoundError(f"open_source: {root} does not exist")
+        raise FileNotFoundError(f"open_source: {printable(root)} does not exist")
     if (ground_truth is None) != (synsets is None):
         raise ValueError("open_source: ground_truth and synsets go together, got only one of them")
     if ground_truth is not None and synsets is not None:
+        if split is not None:
+            raise ValueError("open_source: ground_truth is of the validation set, which is one split; leave split out")
         return ImageNetValidation(root, ground_truth, synsets)
     source = _folder(root, split or "train") if root.is_dir() else _file(root, split or "train")
     if source is None:
         if split is not None:
-            raise ValueError(f"open_source: {root} holds one split only; leave split out")
+            raise ValueError(f"open_source: {printable(root)} holds one split only; leave split out")
         source = ImageFolder(root) if root.is_dir() else _image_tar(root)
     return source
 
@@ -72,7 +76,7 @@ def _image_tar(path: Path) -> Source:
         return ImageNetTrain(path)
     if first and PurePosixPath(first[0].name).parent.name == "":
         raise ValueError(
-            f"open_source: {path} has images outside class folders; if it is ImageNet's validation set give "
+            f"open_source: {printable(path)} has images outside class folders; if it is ImageNet's validation set give "
             "ground_truth and synsets"
         )
     return ClassFolderTar(path)

@@ -1,22 +1,18 @@
 """Fetch CIFAR and MNIST from their official addresses: resumed after a broken connection, checked by checksum."""
 
+import fcntl
 import hashlib
-import http.client
+import logging
 import os
-import ssl
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EACCES, EAGAIN
 from functools import partial
 from pathlib import Path
 
 from loaders.files import PARTIAL, make_folder, sync
-
-ATTEMPTS = 5
-BLOCK = 2**18
-TIMEOUT = 30.0
+from loaders.transfer import complete
 
 _TORONTO = ("https://www.cs.toronto.edu/~kriz/",)
 # yann.lecun.com is the original address; it is often closed, the second one is a copy kept by the PyTorch project
@@ -29,52 +25,62 @@ _IDX = (
     "t10k-labels-idx1-ubyte.gz",
 )
 
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file's bytes and its checksum, "md5:…" or "sha256:…"."""
+
+    size: int
+    checksum: str
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a data set's files are and their checksums, "md5:…" or "sha256:…"."""
+    """Where a data set's files are, and what they must be."""
 
     addresses: tuple[str, ...]
-    files: dict[str, str]
+    files: dict[str, File]
+
+
+def _idx(*files: File) -> dict[str, File]:
+    return dict(zip(_IDX, files, strict=True))
 
 
 DATASETS = {
     "cifar10": Dataset(
         _TORONTO,
-        {"cifar-10-python.tar.gz": "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"},
+        {
+            "cifar-10-python.tar.gz": File(
+                170498071, "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+            )
+        },
     ),
     "cifar100": Dataset(
         _TORONTO,
-        {"cifar-100-python.tar.gz": "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"},
+        {
+            "cifar-100-python.tar.gz": File(
+                169001437, "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
+            )
+        },
     ),
     "mnist": Dataset(
         _MNIST,
-        dict(
-            zip(
-                _IDX,
-                (
-                    "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-                    "sha256:3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-                    "sha256:8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-                    "sha256:f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-                ),
-                strict=True,
-            )
+        _idx(
+            File(9912422, "sha256:440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+            File(28881, "sha256:3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+            File(1648877, "sha256:8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+            File(4542, "sha256:f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
         ),
     ),
     "fashion-mnist": Dataset(
         _FASHION,
-        dict(
-            zip(
-                _IDX,
-                (
-                    "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                    "md5:25c81989df183df01b3e8a0aad5dffbe",
-                    "md5:bef4ecab320f06d8554ea6380940ec79",
-                    "md5:bb300cfdad3c16e7a12a480ee83cd310",
-                ),
-                strict=True,
-            )
+        _idx(
+            File(26421880, "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+            File(29515, "md5:25c81989df183df01b3e8a0aad5dffbe"),
+            File(4422102, "md5:bef4ecab320f06d8554ea6380940ec79"),
+            File(5148, "md5:bb300cfdad3c16e7a12a480ee83cd310"),
         ),
     ),
 }
@@ -85,16 +91,16 @@ def download_dataset(
     folder: str | os.PathLike[str],
     *,
     mirror: str | None = None,
-    progress: Callable[[str, int, int | None], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
     """Fetch a data set into folder/name and return the path to build shards from.
 
     name: "cifar10", "cifar100", "mnist" or "fashion-mnist". Files already there with the right checksum are kept, half
     ones are completed. mirror: another address with the same files. progress: called with the file's name, the bytes
-    so far and all bytes (None if the server does not say).
+    so far and all bytes. While another process downloads into the folder this one waits, and says so in the log.
 
     Raises ValueError for an unknown name or a file whose checksum is wrong (it is deleted), ConnectionError if no
-    address delivers a whole file.
+    address delivers a whole file, OSError if it cannot be written.
     """
     if name not in DATASETS:
         raise ValueError(f"download_dataset: name must be one of {', '.join(DATASETS)}, got {name!r}")
@@ -102,89 +108,61 @@ def download_dataset(
     target = Path(folder) / name
     make_folder(target)
     addresses = (mirror.rstrip("/") + "/",) if mirror else dataset.addresses
-    for file, checksum in dataset.files.items():
-        urls = tuple(address + file for address in addresses)
-        fetch(urls, target / file, checksum, partial(progress, file) if progress else None)
+    with _alone(target):
+        for file, wanted in dataset.files.items():
+            urls = tuple(address + file for address in addresses)
+            fetch(urls, target / file, wanted, partial(progress, file) if progress else None)
     return target / next(iter(dataset.files)) if len(dataset.files) == 1 else target
 
 
 def fetch(
-    urls: tuple[str, ...], path: Path, checksum: str, progress: Callable[[int, int | None], object] | None = None
+    urls: tuple[str, ...], path: Path, wanted: File, progress: Callable[[int, int], object] | None = None
 ) -> None:
-    """Download one file to path from the first of urls that delivers it; see download."""
-    if path.exists() and _digest(path, checksum) == checksum:
+    """Download one file to path from the first of urls that delivers it; no other may be writing there."""
+    if path.exists() and _digest(path, wanted) == wanted.checksum:
         return
     half = path.with_name(f".{path.name}{PARTIAL}")
-    whole = half.exists() and _digest(half, checksum) == checksum  # killed just before the rename
+    wrong: ValueError | None = None
     reasons = []
     for url in urls:
-        reason = None if whole else _complete(url, half, progress)
-        if reason is None:
-            break
-        reasons.append(f"{url}: {reason}")
-    else:
-        raise ConnectionError(
-            f"download_dataset: {path.name} could not be fetched ({'; '.join(reasons)}); try again to go on"
-        )
-    found = _digest(half, checksum)
-    if found != checksum:
+        if half.exists() and half.stat().st_size >= wanted.size and _digest(half, wanted) != wanted.checksum:
+            half.unlink()  # else it was killed just before the rename
+        reason = complete(url, half, wanted.size, progress)
+        if reason is not None:
+            reasons.append(f"{url}: {reason}")
+            continue
+        found = _digest(half, wanted)
+        if found == wanted.checksum:
+            sync(half)
+            os.replace(half, path)
+            sync(path.parent)
+            return
         half.unlink()
-        raise ValueError(
-            f"download_dataset: {url} must have the checksum {checksum}, got {found}; it was deleted, try again"
+        wrong = ValueError(
+            f"download_dataset: {url} must have the checksum {wanted.checksum}, got {found}; it was deleted, try again"
         )
-    sync(half)
-    os.replace(half, path)
-    sync(path.parent)
+    raise wrong or ConnectionError(
+        f"download_dataset: {path.name} could not be fetched ({'; '.join(reasons)}); try again to go on"
+    )
 
 
-def _complete(url: str, half: Path, progress: Callable[[int, int | None], object] | None) -> str | None:
-    """Append to half until it is whole; None, or why it is not after several attempts without any progress."""
-    failures, reason = 0, ""
-    while failures < ATTEMPTS:
-        start = half.stat().st_size if half.exists() else 0
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold folder for one download; others wait. The lock goes with the process, so a kill leaves nothing to clean."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
         try:
-            if _transfer(url, half, start, progress):
-                return None
-            reason = "the connection broke"
-        except urllib.error.HTTPError as error:
-            error.close()
-            reason = f"HTTP status {error.code}"
-            if error.code == 416 and start:  # what is there is longer than the file
-                half.unlink()
-            elif error.code < 500:
-                return reason
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and not _is_network(error):
-                raise
-            reason = str(getattr(error, "reason", "") or error or type(error).__name__)
-        advanced = half.exists() and half.stat().st_size > start
-        failures = 0 if advanced else failures + 1
-        if failures:
-            time.sleep(min(0.1 * 2**failures, 5))
-    return reason
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (EAGAIN, EACCES):  # else a network file system that cannot lock a folder
+                log.warning("another process is downloading into %s; waiting for it", folder)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def _is_network(error: OSError) -> bool:
-    return isinstance(error, (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError))
-
-
-def _transfer(url: str, half: Path, start: int, progress: Callable[[int, int | None], object] | None) -> bool:
-    """One request for the bytes from start on; True if the file is whole afterwards."""
-    headers = {"User-Agent": "hebbcore", **({"Range": f"bytes={start}-"} if start else {})}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
-        if response.status != 206:  # the server sends everything, whatever was asked
-            start = 0
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length is not None else None
-        with open(half, "ab" if start else "wb") as file:
-            while block := response.read(BLOCK):
-                file.write(block)
-                if progress:
-                    progress(file.tell(), total)
-            return total is None or file.tell() == total
-
-
-def _digest(path: Path, checksum: str) -> str:
-    kind = checksum.partition(":")[0]
+def _digest(path: Path, wanted: File) -> str:
+    kind = wanted.checksum.partition(":")[0]
     with open(path, "rb") as file:
         return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"

@@ -1,6 +1,7 @@
 """From a source item to a record: read, decode, shrink, encode. Runs in worker processes."""
 
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from loaders import images
 from loaders.format import PixelSums, record_crc
+from loaders.kinds import NOT_AN_IMAGE, format_of, looks_like_an_image
 from loaders.sources import ArraySource, Item
 from loaders.write import Record
 
@@ -22,6 +24,7 @@ class Options:
     size: int | None
     raw: bool
     quality: int
+    value_range: int | None = None
 
 
 def encode_items(items: Sequence[Item], options: Options) -> tuple[list[Record], int]:
@@ -34,20 +37,25 @@ def encode_item(item: Item, options: Options) -> Record:
     if item.problem is not None:
         return Record(item.name, item.label, reason=item.problem)
     try:
-        data, image = _store(item.read(), options)
+        meant = looks_like_an_image(item.name)
+        if not meant and format_of(item.head()) is None:
+            return Record(item.name, item.label, reason=NOT_AN_IMAGE)
+        source = item.read()
+        data, image = _store(source, options)
     except (ValueError, FileNotFoundError, PermissionError) as error:
         if isinstance(error, OSError) and item.size >= 0:  # the archive itself is gone, not one image
             raise
         reason = getattr(error, "strerror", None) or str(error)
         return Record(item.name, item.label, reason=reason, damaged=True)
-    return Record(item.name, item.label, data, record_crc(data, item.label), pixel_sums(image))
+    crc = record_crc(data, item.label)
+    return Record(item.name, item.label, data, crc, pixel_sums(image), source_crc32=zlib.crc32(source))
 
 
 def _store(data: bytes, options: Options) -> tuple[bytes, Image.Image]:
     """The bytes to store and the pixels they show. Every image is decoded, so a damaged one is found now."""
     if options.raw:
         assert options.size is not None
-        image = images.decode(data, images.cropped(images.CenterCrop(options.size), np.zeros(1)))
+        image = images.decode(data, images.cropped(images.CenterCrop(options.size), np.zeros(1)), options.value_range)
         return image.tobytes(), image
     shrunk = False
 
@@ -57,7 +65,7 @@ def _store(data: bytes, options: Options) -> tuple[bytes, Image.Image]:
         shrunk = plan is not None
         return plan
 
-    image = images.decode(data, fit)
+    image = images.decode(data, fit, options.value_range)
     if shrunk:
         return images.encode_jpeg(image, options.quality), image
     return data if images.is_jpeg_or_png(data) else images.encode_png(image), image

@@ -7,9 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from loaders.format import Bytes, Index, Ints
+from loaders.format import Bytes, Ints
 from loaders.images import CenterCrop, Floats, RandomResizedCrop, Transform, cropped, decode, resize_box, uniforms
+from loaders.index import Index
 from loaders.read import Block, ShardSet
+from loaders.wide import FULL
 
 Bad = list[tuple[int, str]]
 Normalization = Literal["stored"] | tuple[Sequence[float], Sequence[float]]
@@ -32,6 +34,7 @@ class Filler:
     ) -> None:
         self._shards, self._transform, self._seed, self._skip = shards, transform, seed, skip_errors
         self._checked = np.zeros(len(shards), bool)
+        self._range = int(shards.index.settings.get("range") or FULL)
         stored = shards.index.image_shape
         self.shape = self._batch_shape(stored)
         # raw images that already have the wanted size are copied, nothing else
@@ -61,7 +64,7 @@ class Filler:
             data = self._shards.read(np.array([record]))[0]
             reason = self._shards.damage(record, data)
             if reason is None:
-                image = decode(data)
+                image = decode(data, None, self._range)
                 return image.height, image.width, 3
             self._report(record, reason)
         raise ValueError(f"ShardStream: every record of {self._shards.folder} is damaged; build the set again")
@@ -137,7 +140,7 @@ class Filler:
         fit = cropped(self._transform, random) if self._transform else None
         stored = self._shards.index.image_shape
         if stored is None:
-            return decode(data, fit)
+            return decode(data, fit, self._range)
         height, width, channels = stored
         array = np.frombuffer(data, np.uint8).reshape((height, width) if channels == 1 else stored)
         assert fit is not None

@@ -1,12 +1,11 @@
-"""The shard format: what is in a shard file and in the index. docs/shards.md is the same on one page."""
+"""The shard format: what is in a shard file. The index is in index.py; docs/shards.md is the same on one page."""
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +13,15 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from loaders.hdf5 import check_heaps, stored_dataset
+from loaders.text import printable
+
 FORMAT = "image-shards"
 VERSION = 1
 INDEX = "index.json"
 REPORT = "report.json"
+UNLABELLED = -1  # the label of an image that has none
+NUMBERS = {"labels": "i", "crc32": "u", "source_crc32": "u", "offsets": "i"}  # tables of a shard and their kinds
 
 Layout = Literal["packed", "raw"]
 Bytes = npt.NDArray[np.uint8]
@@ -69,72 +73,13 @@ class PixelSums:
 
 
 @dataclass(frozen=True)
-class ShardEntry:
-    """One line of the index: a shard's file name, number of records and size of the file in bytes."""
-
-    file: str
-    records: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Index:
-    """index.json: the whole set at a glance. Written last, so a folder with an index is complete."""
-
-    identity: str
-    layout: Layout
-    image_shape: tuple[int, int, int] | None
-    records: int
-    skipped: int
-    class_names: tuple[str, ...]
-    class_counts: tuple[int, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    source: dict[str, Any]
-    settings: dict[str, Any]
-    shards: tuple[ShardEntry, ...]
-
-    def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1) + "\n"
-
-
-def read_index(folder: str | os.PathLike[str]) -> Index:
-    """The index of a set of shards.
-
-    Raises FileNotFoundError if folder holds no finished set, ValueError if index.json is not one of ours.
-    """
-    path = Path(folder) / INDEX
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"read_index: {path} does not exist; give a folder written by build_shards, "
-            "and if a build was interrupted run it again to finish it"
-        ) from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"read_index: {path} is not JSON ({error}); it is damaged, build the set again") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ValueError(f'read_index: {path} must have "format": "{FORMAT}"; it belongs to something else')
-    if values.get("version") != VERSION:
-        raise ValueError(f"read_index: {path} must have version {VERSION}, got {values.get('version')!r}")
-    try:
-        values = {field.name: values[field.name] for field in fields(Index)}
-        values["shards"] = tuple(ShardEntry(**entry) for entry in values["shards"])
-        for name in ("class_names", "class_counts", "mean", "std"):
-            values[name] = tuple(values[name])
-        if values["image_shape"] is not None:
-            values["image_shape"] = tuple(values["image_shape"])
-        return Index(**values)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"read_index: {path} lacks or garbles {error}; it is damaged, build the set again") from error
-
-
-@dataclass(frozen=True)
 class ShardTable:
     """What a shard says about its n records.
 
     starts: (n,) byte positions of the images in the file; lengths: (n,) bytes; labels: (n,); crc32: (n,).
     items: first and one past the last source item the shard covers, written or skipped.
+    source_crc32: (n,) of the files images came from; None for arrays, and in a set of an earlier version.
+    digest: of the tables and attributes; None in a set of an earlier version.
     """
 
     identity: str
@@ -147,6 +92,8 @@ class ShardTable:
     crc32: npt.NDArray[np.uint32]
     sums: PixelSums
     skipped: tuple[tuple[str, str], ...]
+    source_crc32: npt.NDArray[np.uint32] | None
+    digest: str | None
 
 
 @contextmanager
@@ -164,32 +111,51 @@ def opened_shard(path: Path) -> Iterator[h5py.File]:
         raise OSError(f"{path} does not open as HDF5 (truncated, damaged or another file): {error}") from error
     with file:
         try:
+            _check_heaps(file)
             found = file.attrs.get("format"), file.attrs.get("version")
             if found == (FORMAT, VERSION):
                 yield file
         except Exception as error:
-            raise ValueError(f"{path} is damaged: {error}; build it again") from error
+            raise ValueError(f"{path} is damaged: {printable(error)}; build it again") from error
         if found != (FORMAT, VERSION):
-            raise ValueError(f"{path} must be {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]!r}")
+            form, version = (printable(repr(value)) for value in found)
+            raise ValueError(f"{path} must be {FORMAT!r} version {VERSION}, got {form} version {version}")
+
+
+def _check_heaps(file: h5py.File) -> None:
+    try:
+        images = stored_dataset(file, "images", "u", contiguous=True)
+    except ValueError:  # not a shard, or damaged: what is wrong will be said
+        check_heaps(file, (0, 0))
+        return
+    start = images.id.get_offset() or 0
+    check_heaps(file, (start, start + images.size))
 
 
 def read_table(path: Path) -> ShardTable:
     """Read and check a shard's tables; the images stay on disk.
 
-    Raises FileNotFoundError, OSError or ValueError for a missing, truncated, foreign or inconsistent file.
+    Raises FileNotFoundError, OSError or ValueError for a missing, truncated, foreign or inconsistent file, and for
+    tables that do not have the digest that the shard carries.
     """
     with opened_shard(path) as file:
-        images = file["images"]
-        labels = file["labels"][:].astype(np.int64)
-        crc32 = file["crc32"][:].astype(np.uint32)
+        images = stored_dataset(file, "images", "u", contiguous=True)
+        columns = {name: _column(file, name, kinds) for name, kinds in NUMBERS.items() if name in file}
+        labels, crc32, skipped = columns["labels"], columns["crc32"], _column(file, "skipped", "S")
+        source_crc32 = columns.get("source_crc32")
         position = images.id.get_offset()
         shape: tuple[int, int, int] | None = None
         if images.ndim == 4:
             height, width, channels = (int(n) for n in images.shape[1:])
             shape = (height, width, channels)
+            if len(images) != len(labels):
+                raise ValueError(f"its {len(images)} images and {len(labels)} labels do not fit together")
             offsets = np.arange(len(images) + 1, dtype=np.int64) * (height * width * channels)
         else:
-            offsets = file["offsets"][:].astype(np.int64)
+            offsets = columns["offsets"].astype(np.int64)
+        digest = file.attrs.get("digest")
+        if digest is not None and digest != table_digest(file.attrs, columns, images.shape):
+            raise ValueError("its tables do not have the digest that it carries")
         sums = PixelSums(
             int(file.attrs["pixel_count"]),
             tuple(int(n) for n in file.attrs["pixel_sum"]),
@@ -202,22 +168,45 @@ def read_table(path: Path) -> ShardTable:
             shape=shape,
             starts=offsets[:-1] + (position or 0),
             lengths=np.diff(offsets),
-            labels=labels,
-            crc32=crc32,
+            labels=labels.astype(np.int64),
+            crc32=crc32.astype(np.uint32),
             sums=sums,
-            skipped=tuple((decode_name(name), decode_name(reason)) for name, reason in file["skipped"][:]),
+            skipped=tuple((decode_name(name), decode_name(reason)) for name, reason in skipped),
+            source_crc32=None if source_crc32 is None else source_crc32.astype(np.uint32),
+            digest=digest,
         )
-        size = images.size
-    consistent = (
-        (position is not None or not size)
-        and len(table.lengths) == len(labels) == len(crc32)
-        and offsets[0] == 0
-        and offsets[-1] == size
-        and bool((table.lengths >= 0).all())
-    )
+        consistent = (
+            (position is not None or not images.size)
+            and len(table.lengths) == len(labels) == len(crc32)
+            and (source_crc32 is None or len(source_crc32) == len(labels))
+            and offsets[0] == 0
+            and offsets[-1] == images.size
+            and bool((table.lengths >= 0).all())
+            and bool((table.lengths < 2**32).all())
+            and 0 <= table.items[0] <= table.items[1] == table.items[0] + len(labels) + len(table.skipped)
+        )
     if not consistent:
         raise ValueError(f"{path} is damaged: its offsets, labels and images do not fit together; build it again")
     return table
+
+
+def _column(file: h5py.File, name: str, kinds: str) -> npt.NDArray[Any]:
+    return np.asarray(stored_dataset(file, name, kinds, contiguous=True)[:])
+
+
+def table_digest(attributes: Mapping[str, Any], tables: Mapping[str, npt.NDArray[Any]], images: tuple[int, ...]) -> str:
+    """SHA-256 of a shard's attributes, of its tables of numbers and of the shape of its images.
+
+    The texts have a checksum of their own among the attributes, and each image has one in the tables.
+    """
+    values = {name: value for name, value in attributes.items() if name != "digest"}
+    values |= {name: table for name, table in tables.items() if name in NUMBERS}
+    digest = hashlib.sha256(repr(tuple(map(int, images))).encode())
+    for name, value in sorted(values.items()):
+        array = np.array(value.encode() if isinstance(value, str) else value)
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def read_names(path: Path) -> list[str]:
@@ -225,11 +214,16 @@ def read_names(path: Path) -> list[str]:
 
     Raises ValueError if the names or the list of skipped items do not have their checksum.
     """
+    return [decode_name(name) for name in read_encoded_names(path)]
+
+
+def read_encoded_names(path: Path) -> npt.NDArray[np.bytes_]:
+    """The same as they are stored, which takes less memory."""
     with opened_shard(path) as file:
-        names = file["names"][:]
-        if file.attrs["names_crc32"] != names_crc(names, file["skipped"][:]):
+        names = _column(file, "names", "S")
+        if file.attrs["names_crc32"] != names_crc(names, _column(file, "skipped", "S")):
             raise ValueError("its table of names does not have the stored checksum")
-        return [decode_name(name) for name in names]
+        return names
 
 
 def names_crc(names: npt.NDArray[np.bytes_], skipped: npt.NDArray[np.bytes_]) -> int:

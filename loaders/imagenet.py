@@ -7,14 +7,19 @@ import hashlib
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from loaders.folder import NOT_AN_IMAGE, folder_items
-from loaders.images import SUFFIXES
+from loaders.content import ITEMS, Spread, archive_digest
+from loaders.folder import Listed, folder_items
+from loaders.kinds import looks_like_an_image
+from loaders.layout import splits_in
 from loaders.sources import Item, name_key
+from loaders.text import printable, read_lines, read_words
+from loaders.unpack import FREE, Part, tar_faults
 
 
 @dataclass(frozen=True)
@@ -32,25 +37,27 @@ def tar_members(file: BinaryIO, start: int, stop: int) -> Iterator[Member]:
 
     Raises ValueError if the archive is compressed, damaged or cut short.
     """
-    file.seek(start)
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            while tar.offset < stop and (entry := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # would grow to a gigabyte over ImageNet
-                if not entry.isdir():
-                    yield Member(entry.name, entry.offset_data, entry.size, entry.isreg())
-            end = tar.offset
-    except tarfile.TarError as error:
-        raise ValueError(
-            f"tar_members: {file.name} is not a whole uncompressed tar archive at byte {start}: {error}"
-        ) from error
+    name, archive = printable(file.name), Part(file, 0, stop)
+    archive.seek(start)
+    with (
+        tar_faults(f"tar_members: {name} is not a whole uncompressed tar archive at byte {start}"),
+        tarfile.open(fileobj=archive, mode="r:") as tar,
+    ):
+        while tar.offset < stop and (entry := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # would grow to a gigabyte over ImageNet
+            if entry.size < 0 or (entry.isreg() and entry.offset_data + entry.size > stop):
+                raise tarfile.ReadError(f"unexpected end of data in {printable(entry.name)} of {entry.size} bytes")
+            if not entry.isdir():
+                plain = entry.isreg() and not entry.issparse()
+                yield Member(entry.name, entry.offset_data, entry.size, plain)
+        end = tar.offset
     # tarfile takes a damaged header for the end of the archive
-    file.seek(end)
+    file.seek(min(end, stop))
     if end < stop and file.read(512) != bytes(512):
-        raise ValueError(f"tar_members: {file.name} has a damaged header at byte {end}; get the archive again")
+        raise ValueError(f"tar_members: {name} has a damaged header at byte {end}; get the archive again")
     if start == 0 and end >= stop:
         raise ValueError(
-            f"tar_members: {file.name} ends without the mark of a tar's end; it is cut short, get the archive again"
+            f"tar_members: {name} ends without the mark of a tar's end; it is cut short, get the archive again"
         )
 
 
@@ -62,10 +69,12 @@ class _Tar:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = str(path)
-        self.total = os.path.getsize(path)
+        found = os.stat(path)
+        self.total, self.changed = found.st_size, found.st_ctime
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": self.kind, "name": os.path.basename(self.path), "bytes": self.total}
+        content = archive_digest(self.path)
+        return {"kind": self.kind, "name": os.path.basename(self.path), "bytes": self.total, "content": content}
 
     def members(self) -> Iterator[Member]:
         with open(self.path, "rb") as file:
@@ -74,8 +83,6 @@ class _Tar:
     def item(self, name: str, label: int, member: Member, problem: str | None = None) -> Item:
         if problem is None and not member.plain:
             problem = "a link or not a file"
-        if problem is None and PurePosixPath(member.name).suffix.lower() not in SUFFIXES:
-            problem = NOT_AN_IMAGE
         return Item(name, label, self.path, member.offset, member.size, member.offset + member.size, problem)
 
 
@@ -89,7 +96,7 @@ class ImageNetTrain(_Tar):
         archives = [member.name for member in self.members() if _is_class_tar(member)]
         self.class_names = sorted({PurePosixPath(name).stem for name in archives}, key=name_key)
         if len(self.class_names) < len(archives):
-            raise ValueError(f"ImageNetTrain: {path} must hold one tar for each class, some class has two")
+            raise ValueError(f"ImageNetTrain: {printable(path)} must hold one tar for each class, some class has two")
 
     def items(self) -> Iterator[Item]:
         labels = {name: label for label, name in enumerate(self.class_names)}
@@ -104,25 +111,56 @@ class ImageNetTrain(_Tar):
 
 
 class ClassFolderTar(_Tar):
-    """A tar of …/<class>/<image>: labels follow the sorted names of the folders that hold images directly."""
+    """A tar of …/<class>/<image>: labels follow the sorted names of the folders that hold files directly.
+
+    A folder that holds other folders is a class only if it holds a file that is called like an image.
+    """
 
     kind = "tar of class folders"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
-        folders = {str(PurePosixPath(member.name).parent) for member in self.members()} - {"."}
-        self.class_names = sorted({PurePosixPath(folder).name for folder in folders}, key=name_key)
+        self._sample = Spread[Item](ITEMS)
+        folders: dict[PurePosixPath, bool] = {}  # and whether something in it is called like an image
+        for member in self.members():
+            folder = PurePosixPath(member.name).parent
+            folders[folder] = folders.get(folder, False) or looks_like_an_image(member.name)
+            self._sample.add(self.item(member.name, 0, member))
+        inside: dict[PurePosixPath, set[str]] = {}
+        for folder in folders:
+            for inner, outer in zip([folder, *folder.parents], folder.parents, strict=False):
+                inside.setdefault(outer, set()).add(inner.name)
+        self._classes = {
+            folder for folder, images in folders.items() if folder.name and (images or folder not in inside)
+        }
+        self.class_names = sorted({folder.name for folder in self._classes}, key=name_key)
+        name = f"ClassFolderTar: {printable(path)}"
         if not self.class_names:
-            raise ValueError(f"ClassFolderTar: {path} must hold one folder for each class, it has none")
-        if len(self.class_names) < len(folders):
-            raise ValueError(f"ClassFolderTar: {path} has two folders of one class's name; pack each split by itself")
+            raise ValueError(f"{name} must hold one folder for each class, it has none")
+        if len(self.class_names) < len(self._classes):
+            raise ValueError(
+                f"{name} has two folders of one class's name; pack each split by itself, or unpack it and give the "
+                "folder of classes if they have folders in them"
+            )
+        for folder, names in inside.items():
+            if splits := splits_in(names):
+                listed = ", ".join(printable(folder / split) for split in splits)
+                raise ValueError(
+                    f"{name} holds splits, not classes ({listed}); pack each split by itself, or unpack it and give "
+                    "the folder of one"
+                )
+
+    @property
+    def sample(self) -> list[Item]:
+        """Items spread over the source."""
+        return list(self._sample)
 
     def items(self) -> Iterator[Item]:
         labels = {name: label for label, name in enumerate(self.class_names)}
         for member in self.members():
-            label = labels.get(PurePosixPath(member.name).parent.name)
-            problem = "outside the class folders" if label is None else None
-            yield self.item(member.name, label or 0, member, problem)
+            folder = PurePosixPath(member.name).parent
+            problem = None if folder in self._classes else "outside the class folders"
+            yield self.item(member.name, labels.get(folder.name, 0), member, problem)
 
 
 class ImageNetValidation(_Tar):
@@ -149,13 +187,15 @@ class ImageNetValidation(_Tar):
         self._files = folder_items(self.path) if os.path.isdir(path) else None
         if self._files is not None:
             self.total, self.unit = len(self._files), "images"
+            self._listed = Listed(self._files)
+            self.changed = self._listed.changed
 
     def describe(self) -> dict[str, Any]:
         labels = hashlib.sha256(str(self._labels).encode()).hexdigest()[:16]
         if self._files is None:
             return {**super().describe(), "labels": labels}
         names = hashlib.sha256(b"\0".join(name_key(item.name) for item in self._files)).hexdigest()[:16]
-        return {"kind": self.kind, "files": self.total, "names": names, "labels": labels}
+        return {"kind": self.kind, **self._listed.describe(), "names": names, "labels": labels}
 
     def items(self) -> Iterator[Item]:
         if self._files is not None:
@@ -163,7 +203,7 @@ class ImageNetValidation(_Tar):
         else:
             entries = (self.item(member.name, 0, member) for member in self.members())
         for item in entries:
-            number = re.search(r"(\d+)\.\w+$", item.name)
+            number = re.search(r"(?<!\d)(\d{1,9})\.\w+$", item.name)
             if item.problem is None and (number is None or not 1 <= int(number[1]) <= len(self._labels)):
                 yield replace(item, problem="no image number of the ground truth in its name")
             else:
@@ -175,28 +215,58 @@ def _is_class_tar(member: Member) -> bool:
 
 
 def _read_ids(path: str | os.PathLike[str], classes: int) -> list[int]:
-    lines = Path(path).read_text(encoding="utf-8").split()
-    for number, line in enumerate(lines, 1):
-        if not line.isdecimal() or not 1 <= int(line) <= classes:
-            raise ValueError(f"ImageNetValidation: {path} line {number} must be a class id 1…{classes}, got {line!r}")
-    return [int(line) for line in lines]
+    words = read_words(path)
+    for number, word in enumerate(words, 1):
+        if not word.isdecimal() or len(word) > 9 or not 1 <= int(word) <= classes:
+            raise ValueError(
+                f"ImageNetValidation: {printable(path)} line {number} must be a class id 1…{classes}, got "
+                f"{printable(word)!r}"
+            )
+    return [int(word) for word in words]
 
 
 def read_synsets(path: str | os.PathLike[str]) -> list[str]:
     """The wnids in the order of the devkit's class ids, from meta.mat or from a text file, one line each."""
     if str(path).endswith(".mat"):
-        from scipy.io import loadmat
-
-        rows = loadmat(path, squeeze_me=True)["synsets"]
-        leaves = sorted((int(row["ILSVRC2012_ID"]), str(row["WNID"])) for row in rows if not row["num_children"])
-        return [wnid for _, wnid in leaves]
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    wnids = [line.split()[0] for line in lines if line.strip()]
+        return _read_mat(path)
+    wnids = [line.split()[0] for line in read_lines(path) if line.strip()]
     if len(set(wnids)) < len(wnids):
-        raise ValueError(f"read_synsets: {path} must name every class once, some wnid occurs twice")
+        raise ValueError(f"read_synsets: {printable(path)} must name every class once, some wnid occurs twice")
     if len(wnids) == 1000 and wnids == sorted(wnids):
         raise ValueError(
-            f"read_synsets: {path} lists ImageNet's wnids sorted, but the devkit's ids count them in another order; "
-            "use the devkit's meta.mat"
+            f"read_synsets: {printable(path)} lists ImageNet's wnids sorted, but the devkit's ids count them in "
+            "another order; use the devkit's meta.mat"
         )
     return wnids
+
+
+def _read_mat(path: str | os.PathLike[str]) -> list[str]:
+    from scipy.io import loadmat
+
+    try:
+        _check_mat(Path(path))
+        rows = loadmat(path, squeeze_me=True, variable_names=["synsets"])["synsets"]
+        leaves = sorted((int(row["ILSVRC2012_ID"]), str(row["WNID"])) for row in rows if not row["num_children"])
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # scipy meets damage with all kinds of exceptions, MemoryError among them
+        reason = printable(error or type(error).__name__)
+        raise ValueError(
+            f"read_synsets: {printable(path)} is not the devkit's meta.mat: {reason}; get it again"
+        ) from error
+    return [wnid for _, wnid in leaves]
+
+
+def _check_mat(path: Path) -> None:
+    """Raise ValueError if a MATLAB 5 file's variables unpack to more than any meta.mat does."""
+    if path.stat().st_size > FREE:
+        raise ValueError(f"it has more than {FREE} bytes")
+    data, position = path.read_bytes(), 128
+    order: Literal["big", "little"] = "big" if data[126:128] == b"MI" else "little"
+    while position + 8 <= len(data):
+        kind, size = (int.from_bytes(data[at : at + 4], order) for at in (position, position + 4))
+        if kind == 15:
+            unpacker = zlib.decompressobj()
+            if len(unpacker.decompress(data[position + 8 : position + 8 + size], FREE)) == FREE or not unpacker.eof:
+                raise ValueError(f"it is cut short, or unpacks to more than {FREE} bytes")
+        position += 8 + size

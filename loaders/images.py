@@ -12,13 +12,14 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from loaders.kinds import format_of
+from loaders.wide import FULL, check_colour, has_wide_colour, narrowed, says_its_range
+
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]
 Fit = Callable[[int, int], tuple[Box, tuple[int, int]] | None]
 
 MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an RGB copy of this takes 300 MB
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-OTHER_FORMATS = ("BMP", "GIF", "WEBP", "TIFF", "PPM")
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -120,14 +121,15 @@ def _check_size(name: str, size: int) -> None:
         raise ValueError(f"{name}: size must be an integer of at least 1 pixel, got {size!r}")
 
 
-def decode(data: bytes | memoryview, fit: Fit | None = None) -> Image.Image:
+def decode(data: bytes | memoryview, fit: Fit | None = None, value_range: int | None = FULL) -> Image.Image:
     """Decode one encoded image to upright RGB.
 
-    data: a JPEG, PNG, BMP, GIF, WebP, TIFF or PPM file. Transparent parts are shown on white.
+    data: a JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, JPEG 2000 or AVIF file. Transparent parts are shown on white.
     fit: from the upright width and height, the box to cut and the (width, height) to resize it to, or None to
     keep the image whole. A JPEG that shrinks by 2 or more is decoded at a reduced size.
+    value_range: the value that is white in 16-bit grey; None: unknown, which does where 14 bits do not suffice.
 
-    Raises ValueError with the reason if the image cannot be decoded.
+    Raises ValueError with the reason if the image cannot be decoded, or has values beyond its range.
     """
     try:
         image = _open(data)
@@ -140,7 +142,7 @@ def decode(data: bytes | memoryview, fit: Fit | None = None) -> Image.Image:
             shrink = min((box[2] - box[0]) / target[0], (box[3] - box[1]) / target[1])
             if shrink >= 2:
                 image.draft(None, (math.ceil(image.width / shrink), math.ceil(image.height / shrink)))
-        rgb = _to_rgb(image)
+        rgb = _to_rgb(image, value_range)
         if turn is not None:
             rgb = rgb.transpose(turn)
         return rgb if plan is None else resize_box(rgb, plan[0], plan[1], rgb.width / width, rgb.height / height)
@@ -205,17 +207,30 @@ def _open(data: bytes | memoryview) -> Image.Image:
     """The image's header. JPEG and PNG are opened by their own class, the common case at half the cost."""
     if not len(data):
         raise ValueError("the file is empty")
-    head, stream = bytes(data[:4]), io.BytesIO(data)
+    form, stream = format_of(bytes(data[:32])), io.BytesIO(data)
     image: Image.Image
-    if head[:3] == b"\xff\xd8\xff":
+    if form is None:
+        raise ValueError("cannot identify the format: not an image, or damaged at its start")
+    if form == "JPEG":
         image = _Jpeg(stream)
-    elif head == b"\x89PNG":
+    elif form == "PNG":
         image = PngImageFile(stream)
     else:
-        image = Image.open(stream, formats=OTHER_FORMATS)
+        try:
+            image = Image.open(stream, formats=[form])
+        except KeyError as error:
+            raise ValueError(f"Pillow as it is installed cannot read {form} files; convert them to PNG") from error
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed")
     return image
+
+
+def highest_value(data: bytes) -> int:
+    """The largest value of a 16-bit grey image whose file does not say its range; 0 for every other image."""
+    image = _open(data)
+    if not image.mode.startswith("I") or says_its_range(image):
+        return 0
+    return int(np.asarray(image).max())
 
 
 def _orientation(exif: bytes) -> int:
@@ -253,15 +268,19 @@ def _swaps_sides(turn: Image.Transpose) -> bool:
     )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, value_range: int | None) -> Image.Image:
+    if says_its_range(image):
+        value_range = FULL
+    wide_colour = has_wide_colour(image)
     image.load()
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
     if image.mode == "F":
         raise ValueError("floating-point pixels have no defined range; convert the image to 8 bits")
     if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray(np.clip(wide >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+        return narrowed(image, value_range)
+    if wide_colour:
+        check_colour(image, value_range)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         opaque = image.convert("RGBA")
         background = Image.new("RGBA", opaque.size, "white")

@@ -1,15 +1,16 @@
 """MNIST, Fashion-MNIST and whatever else comes as idx files, compressed or not."""
 
-import gzip
 import math
 import os
-import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from loaders.format import Bytes
 from loaders.sources import ArraySource, array_source
+from loaders.text import printable
+from loaders.unpack import gunzipped
 
 PREFIX = {"train": "train", "test": "t10k"}
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
@@ -23,6 +24,12 @@ def find_idx(folder: Path, split: str, what: str) -> Path | None:
             if (folder / (name + suffix)).is_file():
                 return folder / (name + suffix)
     return None
+
+
+def is_mnist(names: Iterable[str]) -> bool:
+    """Whether these file names of one folder are those of idx files of MNIST's kind."""
+    images = {f"{split}-images{mark}idx3-ubyte" for split in PREFIX.values() for mark in "-."}
+    return any(name.removesuffix(".gz") in images for name in names)
 
 
 def open_mnist(folder: str | os.PathLike[str], split: str = "train") -> ArraySource:
@@ -41,6 +48,11 @@ def open_mnist(folder: str | os.PathLike[str], split: str = "train") -> ArraySou
             raise FileNotFoundError(f"open_mnist: {root} lacks {PREFIX[split]}-{what}-idx…-ubyte or the same with .gz")
         arrays.append(read_idx(path))
     images, labels = arrays
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"open_mnist: {printable(root)} must hold images (n, H, W) and as many labels, got {images.shape} and "
+            f"{labels.shape}; get the files again"
+        )
     fashion = "fashion" in root.resolve().name.lower()
     names = FASHION if fashion else None
     kind = "Fashion-MNIST" if fashion else "MNIST"
@@ -51,18 +63,16 @@ def open_mnist(folder: str | os.PathLike[str], split: str = "train") -> ArraySou
 
 def read_idx(path: str | os.PathLike[str]) -> Bytes:
     """The uint8 array of an idx file; ValueError if it is something else, damaged or cut short."""
-    data = Path(path).read_bytes()
+    name, data = printable(path), Path(path).read_bytes()
     if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"read_idx: {path} is a damaged gzip file: {error}; get it again") from error
+        data = gunzipped(path, data)
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4 or len(data) < 4 + 4 * data[3]:
-        raise ValueError(f"read_idx: {path} must be an idx file of unsigned bytes, it starts with {data[:4]!r}")
+        raise ValueError(f"read_idx: {name} must be an idx file of unsigned bytes, it starts with {data[:4]!r}")
     start = 4 + 4 * data[3]
     shape = tuple(np.frombuffer(data[4:start], ">u4").astype(int).tolist())
-    if len(data) - start != math.prod(shape):
+    if 0 in shape or len(data) - start != math.prod(shape):
         raise ValueError(
-            f"read_idx: {path} must hold {math.prod(shape)} bytes for its shape {shape}, got {len(data) - start}"
+            f"read_idx: {name} must hold {math.prod(shape)} bytes, more than 0, for its shape {shape}, got "
+            f"{len(data) - start}; get it again"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -20,8 +20,9 @@ def block_length(records: int, mean_bytes: float) -> int:
 def choose(labels: Ints, subset: int | float | None, seed: int) -> Ints:
     """The records of a subset, in increasing order.
 
-    subset: an int is the first n of a seeded shuffle; a float is that fraction of every class, rounded, at least
-    one; None is everything. A smaller subset is part of a larger one of the same kind and seed.
+    subset: an int is the first n of a seeded shuffle; a float is that fraction of every class, and of the records
+    without a label, rounded, at least one; None is everything. A smaller subset is part of a larger one of the same
+    kind and seed.
     """
     if subset is None:
         return np.arange(len(labels))

@@ -14,7 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from loaders.format import Bytes, Index, Ints, ShardTable, read_index, read_names, read_table, record_crc
+from loaders.figures import labels_fault
+from loaders.format import Bytes, Ints, ShardTable, decode_name, read_encoded_names, read_table, record_crc
+from loaders.index import Index, read_index
+from loaders.text import printable
 
 IOV_MAX = 1024  # buffers a system call takes
 WINDOWS = 3
@@ -41,8 +44,10 @@ def checked_table(folder: Path, index: Index, number: int) -> ShardTable:
         raise ValueError(f"{path} belongs to another set than the index beside it; build the set again")
     if len(table.labels) != shard.records or table.shape != index.image_shape:
         raise ValueError(f"{path} does not hold what the index says; build the set again")
-    if len(table.labels) and not (table.labels.min() >= 0 and table.labels.max() < len(index.class_names)):
-        raise ValueError(f"{path} is damaged: it has a label outside 0…{len(index.class_names) - 1}")
+    if fault := labels_fault(table.labels, len(index.class_names)):
+        raise ValueError(f"{path} is damaged: {fault}")
+    if index.digest and not table.digest:
+        raise ValueError(f"{path} has no digest, though the index beside it has one; build the set again")
     return table
 
 
@@ -87,7 +92,7 @@ class ShardSet:
         starts = np.concatenate([[0], np.cumsum(lengths)])
         data = np.empty(starts[-1], np.uint8) if out is None else out
         rows = np.argsort(records)
-        shards = np.searchsorted(self._firsts, records[rows], side="right") - 1
+        shards, _ = self.places(records[rows])
         positions = self._starts[records[rows]]
         # a run ends where the next record is in another shard or not the next one on disk
         breaks = (np.diff(shards) != 0) | (positions[1:] != positions[:-1] + lengths[rows][:-1])
@@ -119,19 +124,28 @@ class ShardSet:
         found, expected = record_crc(image, int(self.labels[record])), int(self._crc32[record])
         return None if found == expected else f"its CRC-32 must be {expected:08x}, got {found:08x}"
 
+    def places(self, records: Ints) -> tuple[Ints, Ints]:
+        """The numbers of the shards of some records, and the records' numbers in these."""
+        shards = np.searchsorted(self._firsts, records, side="right") - 1
+        return shards, records - self._firsts[shards]
+
     def place(self, record: int) -> tuple[str, int]:
         """The shard's file name and the record's number in it."""
-        shard = int(np.searchsorted(self._firsts, record, side="right")) - 1
-        return self._paths[shard].name, record - int(self._firsts[shard])
+        (shard,), (number,) = self.places(np.array([record]))
+        return self._paths[shard].name, int(number)
+
+    def name_of(self, record: int) -> str:
+        """Where a record came from, fit for messages."""
+        file, number = self.place(record)
+        try:
+            return printable(decode_name(read_encoded_names(self.folder / file)[number]))
+        except (OSError, ValueError):
+            return "its name is damaged too"
 
     def describe(self, record: int) -> str:
         """Where a record is and where it came from, for messages."""
         file, number = self.place(record)
-        try:
-            name = read_names(self.folder / file)[number]
-        except (OSError, ValueError):
-            name = "its name is damaged too"
-        return f"record {number} of {self.folder / file} ({name})"
+        return f"record {number} of {self.folder / file} ({self.name_of(record)})"
 
 
 def _scatter_read(descriptor: int, path: Path, position: int, block: Block, rows: Ints) -> None:

@@ -1,13 +1,16 @@
 """ShardStream: batches of images out of a set of shards, epoch after epoch."""
 
+import inspect
 import operator
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -15,16 +18,29 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.fill import Bad, Filler, Normalization, scaling
-from loaders.format import Index, Ints
+from loaders.format import Ints
 from loaders.images import CenterCrop, RandomResizedCrop, Transform
+from loaders.index import Index
+from loaders.names import Names
 from loaders.order import block_length, choose, epoch_order, part_of
 from loaders.read import WINDOWS, ShardSet, Window, Windows
+from loaders.threads import pools
 from loaders.workers import available_cores
 
 Array = npt.NDArray[Any]
 Batch = tuple[Array, Ints] | Array
 
 CHUNK = 16  # records a thread takes at a time
+
+_beginning = threading.Lock()  # held while a loop takes its epoch or notes its position
+
+
+def _after_fork() -> None:
+    global _beginning
+    _beginning = threading.Lock()  # another thread may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class ShardStream:
@@ -36,17 +52,25 @@ class ShardStream:
     transform: CenterCrop or RandomResizedCrop. Its random numbers depend on seed, epoch and record only.
     shuffle: another order each epoch, the same for the same seed and epoch. Blocks of half a megabyte are read in a
     random order over the whole set, and records are shuffled within shuffle_buffer bytes (of memory, in all).
-    subset: an int takes the first n records of a shuffle by subset_seed, a float that fraction of every class.
+    subset: an int takes the first n records of a shuffle by subset_seed (None: 0), a float that fraction of every
+    class, and of the images without a label.
     part: (rank, world): this process's share; the shares of one epoch have no overlap and leave nothing out.
     dtype: "uint8", or "float32" for pixels / 255. normalize (float32 only): (mean, std) per channel in units of 255,
     or "stored" for those in the index; pixels become (pixels / 255 - mean) / std.
     labels: False yields images alone.
     threads: that decode; None: one for each core. prefetch: batches prepared ahead. Neither changes what comes out.
-    on_error: "raise" stops at a damaged record, "skip" leaves it out of its batch and adds it to `skipped`.
+    on_error: "raise" stops at a damaged record, "skip" leaves it out of its batch and adds it, by shard and number, to
+    `skipped`, with its name and the reason.
 
-    Batches: images (n, H, W, C) uint8 or float32, labels (n,) int64. len() is the number of batches of an epoch.
+    Batches: images (n, H, W, C) uint8 or float32, labels (n,) int64, -1 for an image without one.
+    len() is the number of batches of an epoch.
     Batches are the consumer's to keep or change. One of shuffled raw images is a part of the shuffle's memory.
     Leaving a loop early stops its threads, at the latest when the iterator is collected; `with` or close() do it now.
+
+    Threads may use one stream side by side: each of their loops is an epoch of its own, and state() is of the loop that
+    began last; one loop is for one thread at a time. After a fork both processes may begin loops, but only the parent
+    goes on with those under way. A stream pickles: the copy's next loop is the stream's, or goes on where the stream is
+    if it is in a loop.
 
     Raises ValueError or TypeError for bad arguments, FileNotFoundError, OSError or ValueError for missing, truncated
     or foreign files, and while iterating ValueError for a damaged record, with the shard and the record named.
@@ -63,7 +87,7 @@ class ShardStream:
         seed: int = 0,
         drop_last: bool = False,
         subset: int | float | None = None,
-        subset_seed: int = 0,
+        subset_seed: int | None = None,
         part: tuple[int, int] = (0, 1),
         dtype: Literal["uint8", "float32"] = "uint8",
         normalize: Normalization | None = None,
@@ -76,7 +100,7 @@ class ShardStream:
         for name, value, least in [
             ("batch_size", batch_size, 1),
             ("seed", seed, 0),
-            ("subset_seed", subset_seed, 0),
+            ("subset_seed", 0 if subset_seed is None else subset_seed, 0),
             ("threads", 1 if threads is None else threads, 1),
             ("prefetch", prefetch, 1),
             ("shuffle_buffer", shuffle_buffer, 1),
@@ -89,6 +113,9 @@ class ShardStream:
             rank, world = 0, 0
         if not 0 <= rank < world:
             raise ValueError(f"ShardStream: part must be (rank, world) with 0 <= rank < world, got {part!r}")
+        if subset_seed is not None and subset is None:
+            raise ValueError(f"ShardStream: subset_seed {subset_seed} chooses nothing without subset; give both")
+        subset_seed = subset_seed or 0
         if on_error not in ("raise", "skip"):
             raise ValueError(f'ShardStream: on_error must be "raise" or "skip", got {on_error!r}')
         if image_size is not None:
@@ -130,8 +157,9 @@ class ShardStream:
             "dtype": self._filler.dtype.name,
             "scaling": None if scale is None else [factors.tolist() for factors in scale],  # of pixels: × and +
         }
-        self._next_epoch, self._first_batch = 0, 0
+        self._next = (0, 0)  # epoch and batch that the next loop begins with
         self._position = (0, 0)
+        self._latest: object = None  # what stands for the loop that began last, whose position it is
         self._running: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
         self._closed = False
 
@@ -153,6 +181,11 @@ class ShardStream:
         """Names of the classes that labels 0, 1, … mean."""
         return self.index.class_names
 
+    @cached_property
+    def names(self) -> Names:
+        """Where the images of the first epoch came from, in its order, as `labels`; read when they are asked for."""
+        return Names(self._shards, self._order(0)[: self._images])
+
     @property
     def labels(self) -> Ints:
         """Labels (n,) of the images of the first epoch, in its order; with those of damaged records."""
@@ -161,12 +194,25 @@ class ShardStream:
     def __iter__(self) -> Iterator[Batch]:
         if self._closed:
             raise ValueError("ShardStream: the stream is closed; make a new one")
-        epoch, first = self._next_epoch, self._first_batch
-        self._position = (epoch, first)
-        self._next_epoch, self._first_batch = epoch + 1, 0
-        batches = self._epoch(epoch, first)
+        loop = object()
+        with _beginning:
+            epoch, first = self._position = self._next
+            self._next, self._latest = (epoch + 1, 0), loop
+        batches = self._epoch(epoch, first, loop)
         self._running.add(batches)
         return batches
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_latest": None}
+        del state["_running"]
+        if any(inspect.getgeneratorstate(loop) != inspect.GEN_CLOSED for loop in list(self._running)):
+            position = self.state()
+            state["_next"] = state["_position"] = position["epoch"], position["batch"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._running = weakref.WeakSet()
 
     def order(self, epoch: int) -> Ints | None:
         """Return which image of the stream comes when in an epoch, counted from 0 in the order of the records.
@@ -202,14 +248,19 @@ class ShardStream:
         epoch, batch = state.get("epoch"), state.get("batch")
         if not isinstance(epoch, int) or not isinstance(batch, int) or epoch < 0 or not 0 <= batch <= self._batches:
             raise ValueError(f"ShardStream.restore: epoch and batch must be positions of this stream, got {state}")
-        self._next_epoch, self._first_batch = epoch, batch
-        self._position = (epoch, batch)
+        with _beginning:
+            self._next = self._position = (epoch, batch)
+            self._latest = None
 
     def close(self) -> None:
-        """Stop the threads of loops that were left early. The stream cannot be used any more."""
+        """Stop the threads of loops that were left early. The stream cannot be used any more.
+
+        For the end of all loops: one in another thread stops here, without an error if it is between two batches.
+        """
         self._closed = True
         for batches in list(self._running):
-            batches.close()
+            with suppress(ValueError):  # another thread is just waiting for its next batch: it finds the stream closed
+                batches.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,18 +275,18 @@ class ShardStream:
             self._records, self._part, self._block, self._window * self.batch_size, self._seed, epoch, self.shuffle
         )
 
-    def _epoch(self, epoch: int, first: int) -> Generator[Batch, None, None]:
+    def _epoch(self, epoch: int, first: int, loop: object) -> Generator[Batch, None, None]:
         order = self._order(epoch)
         pending: deque[_Pending] = deque()
-        with _pools(self.threads) as (workers, reader):
+        with pools(self.threads, WINDOWS - 1) as (workers, reader):
             windows = Windows(self._shards, order, self.batch_size, self._window, reader) if self.shuffle else None
             for number in range(first, self._batches):
                 window = windows.of_batch(number, number - len(pending)) if windows is not None else None
                 pending.append(self._submit(workers, epoch, order, number, window))
                 if len(pending) > self.prefetch:
-                    yield from self._deliver(epoch, pending.popleft())
+                    yield from self._deliver(epoch, pending.popleft(), loop)
             while pending:
-                yield from self._deliver(epoch, pending.popleft())
+                yield from self._deliver(epoch, pending.popleft(), loop)
 
     def _submit(
         self, workers: ThreadPoolExecutor, epoch: int, order: Ints, number: int, window: Window | None
@@ -273,18 +324,30 @@ class ShardStream:
             out = self._filler.images_of(block)[row : row + len(records)]
         return out, self._filler.fill(epoch, records, out, block, row)
 
-    def _deliver(self, epoch: int, batch: "_Pending") -> Iterator[Batch]:
+    def _deliver(self, epoch: int, batch: "_Pending", loop: object) -> Iterator[Batch]:
         """Wait for a batch and yield it, without its damaged records; nothing if none is left."""
+        process = os.getpid()
         parts = [future.result() for future in batch.futures]
         records, images = batch.records, parts[0][0] if batch.images is None else batch.images
         bad = {at * batch.chunk + i: reason for at, (_, part) in enumerate(parts) for i, reason in part}
         if bad:
-            self.skipped.update({self._shards.place(int(records[i])): reason for i, reason in bad.items()})
+            for i, reason in bad.items():
+                record = int(records[i])
+                self.skipped[self._shards.place(record)] = f"{self._shards.name_of(record)}: {reason}"
             keep = np.setdiff1d(np.arange(len(records)), list(bad))
             images, records = images[keep], records[keep]
-        self._position = (epoch, batch.number + 1)
+        if self._closed:
+            raise ValueError("ShardStream: the stream was closed during this loop")
+        with _beginning:
+            if self._latest is loop:
+                self._position = (epoch, batch.number + 1)
         if len(records):
             yield (images, self._shards.labels[records]) if self._labels else images
+            if os.getpid() != process:
+                raise RuntimeError(
+                    "ShardStream: this loop began before a fork, which its threads do not come along with; begin a new "
+                    "loop in the child process"
+                )
 
 
 @dataclass(frozen=True)
@@ -296,19 +359,6 @@ class _Pending:
     images: Array | None
     futures: list[Future[tuple[Array, Bad]]]
     chunk: int
-
-
-@contextmanager
-def _pools(threads: int) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
-    """Threads that fill batches, and some that read ahead for them; all are gone at the end."""
-    workers, reader = ThreadPoolExecutor(threads, "loaders-fill"), ThreadPoolExecutor(WINDOWS - 1, "loaders-read")
-    try:
-        yield workers, reader
-    finally:
-        # first both stop taking new work, so that none waits for the other in vain
-        workers.shutdown(wait=False, cancel_futures=True)
-        reader.shutdown(wait=True, cancel_futures=True)
-        workers.shutdown(wait=True)
 
 
 def _subset(subset: int | float | None, records: int) -> int | float | None:

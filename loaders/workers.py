@@ -1,18 +1,32 @@
-"""Worker processes whose results come back in order, and which do not outlive the process that started them."""
+"""Worker processes whose results come back in order, and which do not outlive the process that started them.
 
+A pool of our own: concurrent.futures' can wait for ever at the exit of a process that two signals have interrupted.
+Here each worker has one pipe and no lock is shared, so that killing the workers always ends the pool.
+"""
+
+import atexit
 import multiprocessing
 import os
 import signal
 import threading
+import traceback
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def available_cores() -> int:
@@ -22,42 +36,150 @@ def available_cores() -> int:
 def map_ordered(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Iterator[R]:
     """map(function, tasks) on worker processes; at most four tasks a worker are read ahead.
 
-    workers 1 starts no process. RuntimeError if a worker is killed; its own exceptions come back as they are.
+    workers 1 starts no process. RuntimeError if a worker is killed; its own exceptions come back as they are. Close
+    the iterator to stop early: the workers are then killed.
     """
     if workers == 1:
         yield from map(function, tasks)
         return
-    # forkserver: forking this process would copy its threads' locks in whatever state they are
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["loaders.encode"])
+    started: list[_Worker] = []
+    idle: SimpleQueue[_Worker] = SimpleQueue()
     pending: deque[Future[R]] = deque()
-    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+
+    def run(task: T) -> R:
+        worker = idle.get()
         try:
+            result: R = worker.run(task)
+            return result
+        finally:
+            idle.put(worker)
+
+    with ThreadPoolExecutor(workers, "loaders-worker") as threads:
+        try:
+            with _signals_held():
+                context = _context()
+                for _ in range(workers):
+                    started.append(_Worker(context, function))
+                    idle.put(started[-1])
             for task in tasks:
-                pending.append(pool.submit(function, task))
+                pending.append(threads.submit(run, task))
                 if len(pending) >= 4 * workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        except BrokenProcessPool as error:
+        finally:
+            with _signals_held():
+                for future in pending:
+                    future.cancel()
+                for worker in started:
+                    worker.kill()
+
+
+class _Worker:
+    """A process that runs a function on one task after the other."""
+
+    def __init__(self, context: ForkServerContext, function: Callable[[Any], Any]) -> None:
+        self._owner = os.getpid()
+        self._pipe, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(there, function))
+        self._process.start()
+        there.close()
+        _living.add(self)
+
+    def run(self, task: Any) -> Any:
+        """Return function(task), or raise what it raised."""
+        try:
+            self._pipe.send(task)
+            done, value = self._pipe.recv()
+        except (EOFError, ConnectionError) as error:
             raise RuntimeError(
                 "a worker process ended abruptly: it was killed (out of memory?), or the script that called "
                 'build_shards lacks `if __name__ == "__main__":`; run the same command again to go on, '
                 "with fewer workers if memory is short"
             ) from error
+        if not done:
+            raise value
+        return value
+
+    def kill(self) -> None:
+        """End the process, whatever it does; run then raises."""
+        if os.getpid() == self._owner:  # not in a fork, where an iterator's copy ends
+            self._process.kill()
+            self._process.join()
+
+
+_living: weakref.WeakSet[_Worker] = weakref.WeakSet()
+
+
+@atexit.register  # later than multiprocessing, so that it runs before that waits for its processes
+def _kill_all() -> None:
+    """End the workers of iterators that were never closed, such as one that an interrupt's traceback keeps."""
+    for worker in list(_living):
+        worker.kill()
+
+
+def _context() -> ForkServerContext:
+    # forkserver: forking this process would copy its threads' locks in whatever state they are
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["loaders.encode"])
+    return context
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the end: an interrupt must not leave a process half started or half ended.
+
+    Processes that are started meanwhile never get them. A terminal sends SIGINT to every process of the command, but
+    only the one that the user started may answer; the others would print tracebacks.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other thread is interrupted
+        handlers: dict[int, Any] = {}
+    else:
+        # None: a handler that Python did not set
+        handlers = {number: found for number in _SIGNALS if (found := signal.getsignal(number)) is not None}
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    resource_tracker.ensure_running()  # it would unblock signals, started later
+    try:
+        for number in handlers:
+            signal.signal(number, note)  # the mask holds for this thread alone
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            yield
         finally:
-            for future in pending:
-                future.cancel()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
+    """Run function on each task from the pipe and send back (True, result) or (False, exception), until it closes."""
     warnings.simplefilter("ignore")  # Pillow warns about metadata; what cannot be decoded raises
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = True, function(task)
+        except Exception as error:
+            error.add_note(traceback.format_exc())  # the traceback itself stays here
+            answer = False, error
+        try:
+            pipe.send(answer)
+        except ConnectionError:  # the parent is gone
+            return
 
 
 def _leave_with_parent() -> None:
-    """A worker waiting for its next task would not notice that its parent was killed."""
+    """A busy worker would not notice that its parent was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

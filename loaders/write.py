@@ -10,14 +10,15 @@ import h5py
 import numpy as np
 
 from loaders.files import write_atomically
-from loaders.format import FORMAT, VERSION, PixelSums, encode_names, names_crc, shard_name
+from loaders.format import FORMAT, VERSION, PixelSums, encode_names, names_crc, shard_name, table_digest
 
 
 @dataclass(frozen=True)
 class Record:
     """One source item, ready to be stored: data is its bytes, or reason says why there are none.
 
-    damaged: it should have been an image; otherwise it was not one by its name or kind.
+    damaged: it should have been an image; otherwise it was not one by its kind or content.
+    source_crc32: CRC-32 of the source's bytes; None of an array, whose bytes are data.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Record:
     sums: PixelSums = field(default_factory=PixelSums)
     reason: str | None = None
     damaged: bool = False
+    source_crc32: int | None = None
 
 
 class _Output(io.FileIO):
@@ -82,6 +84,7 @@ class ShardWriter:
         self._lengths: list[int] = []
         self._labels: list[int] = []
         self._crcs: list[int] = []
+        self._source_crcs: list[int] = []
         self._names: list[str] = []
         self._skipped: list[str] = []
 
@@ -96,6 +99,8 @@ class ShardWriter:
             self._lengths.append(len(record.data))
             self._labels.append(record.label)
             self._crcs.append(record.crc32)
+            if record.source_crc32 is not None:
+                self._source_crcs.append(record.source_crc32)
             self._names.append(record.name)
         self.item += 1
 
@@ -117,6 +122,8 @@ class ShardWriter:
             "names": encode_names(self._names),
             "skipped": encode_names(self._skipped).reshape(-1, 2),
         }
+        if self._source_crcs:
+            tables["source_crc32"] = np.array(self._source_crcs, np.uint32)
         if self.shape is None:
             tables["offsets"] = np.cumsum([0, *self._lengths], dtype=np.int64)
             tables["images"] = images
@@ -139,3 +146,4 @@ class ShardWriter:
         file.attrs["names_crc32"] = names_crc(tables["names"], tables["skipped"])
         for name, values in tables.items():
             file.create_dataset(name, data=values, track_times=False)  # a time of writing would differ each time
+        file.attrs["digest"] = table_digest(file.attrs, tables, tables["images"].shape)

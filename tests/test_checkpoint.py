@@ -1,5 +1,6 @@
 """Files of networks and layers: what was saved comes back, and damage is noticed."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from fit_helpers import IMAGES, arrays, assert_same, images, layers, network
 from test_rules import VARIANTS
 
 import hebbcore
-from hebbcore import checkpoint, data
+from hebbcore import checkpoint, data, hdf5
 from hebbcore.files import write_atomically
 
 
@@ -157,9 +158,59 @@ def test_a_rule_without_a_name_is_refused_before_any_work(tmp_path, monkeypatch)
         patch.setitem(hebbcore.RULES, "mine", Mine)
         hebbcore.fit(net, images(), run=tmp_path / "run")
         assert hebbcore.load(tmp_path / "run", device="cpu")["conv1"].rule == Mine(0.5)
-    with pytest.raises(ValueError, match=r"layers\[0\]\.rule\.name is 'mine', which is unknown"):
+    with pytest.raises(
+        ValueError, match=r"load: \S+ needs the rule 'mine', which no imported module has registered; import"
+    ):
         hebbcore.load(tmp_path / "run")
     hebbcore.fit(made(), images())  # nothing is written, so it needs no name
+
+
+# Earlier versions
+
+
+def test_a_file_of_an_earlier_version(saved, tmp_path):
+    header, expected = checkpoint.read("load", saved[1])
+    path = tmp_path / "old.h5"
+    with h5py.File(path, "w", userblock_size=hdf5.BLOCK) as file:
+        file["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        for key, array in expected.items():
+            file[f"arrays/{key}"] = array
+    with path.open("r+b") as raw:
+        raw.seek(hdf5.BLOCK)
+        digest = hashlib.blake2b(raw.read(), digest_size=16).hexdigest()
+        raw.seek(0)
+        raw.write(f"hebbcore checkpoint 1 {digest}\n".encode().ljust(hdf5.BLOCK))
+    assert_same(arrays(hebbcore.load(path, device="cpu")), expected)
+
+
+def test_the_digest_of_a_network_is_that_of_the_first_version():
+    net = hebbcore.Network(every_layer(), IMAGES[1:], seed=7, device="cpu")
+    for array in checkpoint.arrays_of(net).values():
+        array[...] = 0
+    assert checkpoint.digest_of(net) == "7a57ce62a7d1a6bdd924d75562395237"
+
+
+def test_parameters_that_came_later_count_where_they_are_used(monkeypatch, tmp_path):
+    def made(**options):
+        return hebbcore.Network([hebbcore.Dense(3, hebbcore.SWTA(0.2), **options)], (4,), device="cpu")
+
+    before, with_linear = checkpoint.digest_of(made()), checkpoint.digest_of(made(linear=True))
+    monkeypatch.setattr(checkpoint, "_FIRST_FIELDS", checkpoint._FIRST_FIELDS - {"linear", "learning_rate"})
+    assert checkpoint.digest_of(made()) != before  # left out, as if they were not there
+    assert checkpoint.digest_of(made(linear=True)) not in (with_linear, checkpoint.digest_of(made()))
+
+
+def test_a_run_from_before_a_parameter_came_goes_on(tmp_path):
+    options = {"batch_size": 5, "run": tmp_path / "run"}
+    hebbcore.fit(network(), images(), **options)
+    path = checkpoint.checkpoints(tmp_path / "run")[-1]
+    header, stored = checkpoint.read("fit", path)
+    del header["layers"][0]["linear"], header["training"]["log_seconds"], header["training"]["statistics_images"]
+    checkpoint.write(path, header, stored)
+    hebbcore.fit(network(), images(), epochs=2, **options)
+    assert_same(
+        arrays(hebbcore.load(tmp_path / "run")), arrays(hebbcore.fit(network(), images(), epochs=2, batch_size=5))
+    )
 
 
 # Damage
@@ -290,11 +341,10 @@ def test_a_damaged_latest_checkpoint_and_the_one_before(tmp_path):
         ({"shuffle": False}, "training.shuffle is False here and True there"),
         ({"schedule": "linear"}, "training.schedule is 'linear' here and 'constant' there"),
         ({"mode": "layerwise"}, "training.mode is 'layerwise' here and 'together' there"),
-        ({"statistics_images": 3}, "training.statistics_images is 3 here"),
         ({"data": images(9)}, r"data.shape\[0\] is 9 here and 10 there"),
         ({"data": images(seed=5)}, "data.checksum"),
         ({"data": images(dtype=np.float32)}, "data.dtype is 'float32' here and 'float64' there"),
-        ({"data": [images()]}, "data.batches is 1 here and None there"),
+        ({"data": [images()], "batch_size": None}, "data.batches is 1 here and None there"),
         ({"network": network(seed=3)}, "seed is 3 here and 0 there"),
         ({"network": network(precision="float32")}, "precision is 'float32' here and 'float64' there"),
         ({"network": network(True)}, "layers is"),
@@ -329,9 +379,10 @@ def test_one_other_pixel_makes_other_data(as_list, tmp_path, monkeypatch):
 
 
 def test_what_does_not_change_the_result_may_change(tmp_path):
-    expected = arrays(hebbcore.fit(network(), images(), run=tmp_path))
+    options = {"mode": "layerwise", "run": tmp_path}
+    expected = arrays(hebbcore.fit(network(), images(), **options))
     free = {"cache_bytes": "1 GiB", "checkpoint_minutes": 1, "keep": 1, "log_seconds": 1, "check_finite": False}
-    assert_same(arrays(hebbcore.fit(network(), images(), run=tmp_path, cache="memory", **free)), expected)
+    assert_same(arrays(hebbcore.fit(network(), images(), cache="memory", **free, **options)), expected)
 
 
 def test_epochs_may_be_raised_together_only(tmp_path):
@@ -353,9 +404,9 @@ def test_epochs_may_be_raised_together_only(tmp_path):
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "epochs"])
 def test_epochs_that_rates_depend_on_stay(schedule, tmp_path):
     options = {"schedule": schedule, "run": tmp_path}
-    hebbcore.fit(network(), images(), epochs=2, **options)
-    for epochs in (1, 4):
-        with pytest.raises(ValueError, match=rf"training\.epochs is {epochs} here and 2 there \(epochs may change in"):
+    hebbcore.fit(network(), images(), epochs=3, **options)
+    for epochs in (2, 4):
+        with pytest.raises(ValueError, match=rf"training\.epochs is {epochs} here and 3 there \(epochs may change in"):
             hebbcore.fit(network(), images(), epochs=epochs, **options)
 
 

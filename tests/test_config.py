@@ -10,11 +10,12 @@ import pytest
 import hebbcore
 from hebbcore import config, tables
 from hebbcore.config import read_config
-from hebbcore.fit import Training
+from hebbcore.settings import Training
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
 DATA = '[data]\npath = "x.h5"\n'
 PRESET = '[network]\npreset = "fasthebb-6"\n'
+OWN = " (One of your own is known once its module is imported: --import MODULE.)"
 LAYERS = "[network]\nimage_shape = [8, 8, 3]\nlayers = "
 
 
@@ -43,7 +44,9 @@ WRONG = {  # text of the file: the whole message
     f"network = 3\n{DATA}": "network must be a table, got 3.",
     f"training = 3\n{DATA}{PRESET}": "training must be a table, got 3.",
     f"sed = 1\n{DATA}{PRESET}": "sed is unknown. Did you mean seed?",
-    f"x = 1\n{DATA}{PRESET}": ("x is unknown. Known: data, network, training, seed, device, precision, workspace."),
+    f"x = 1\n{DATA}{PRESET}": (
+        "x is unknown. Known: data, network, training, seed, device, precision, workspace, imports."
+    ),
     f"seed = -1\n{DATA}{PRESET}": "seed must be at least 0, got -1.",
     f"seed = -1\n{DATA}{PRESET}[training]\nepochs = 2": "seed must be at least 0, got -1.",
     f"seed = 1.5\n{DATA}{PRESET}": "seed must be an integer, got 1.5.",
@@ -73,9 +76,6 @@ WRONG = {  # text of the file: the whole message
         "network.preset must be one of 'fasthebb-6', 'fasthebb-10', 'vgg11', 'vgg13', 'vgg16', 'vgg19', "
         "'softhebb-cifar', 'softhebb-stl', 'softhebb-imagenet'; got 'vgg12'. Did you mean 'vgg19'?"
     ),
-    f'{DATA}[network]\npreset = "softhebb-cifar"\nrule = "hpca"': (
-        "network: the SoftHebb networks have rules of their own; leave rule out."
-    ),
     f'{DATA}{PRESET}preprocess = "norm"': (
         "network.preprocess must be one of 'none', 'normalize', 'whiten'; got 'norm'. Did you mean 'normalize'?"
     ),
@@ -87,12 +87,13 @@ WRONG = {  # text of the file: the whole message
         "network: conv2: kernel_size 3×3 is larger than the padded image 2×2; use a smaller kernel or more padding. "
         "(fasthebb-6 is made for images of (32, 32, 3): make larger ones, or a Network of fewer layers.)"
     ),
-    f'{DATA}{PRESET}rule = "swat"': "network.rule.name is 'swat', which is unknown. Did you mean swta?",
+    f'{DATA}{PRESET}rule = "swat"': f"network.rule.name is 'swat', which is unknown. Did you mean swta?{OWN}",
     f'{DATA}{PRESET}rule = {{name = "swta", temp = 1}}': (
         "network.rule.temp is unknown. Known: temperature, competition."
     ),
     f"{DATA}{PRESET}rule = {{temperature = 1}}": (
-        "network.rule.name is missing; it is one of hpca, swta, kwta, signedwta, softhebb, hardwta, krotov."
+        "network.rule.temperature is unknown; a rule is its name, a table with name = …, or rules by layer name. "
+        "Known: conv1, conv2, conv3, conv4, fc5."
     ),
     # layers
     f"{DATA}{LAYERS}[]": "network: layers must not be empty.",
@@ -105,7 +106,9 @@ WRONG = {  # text of the file: the whole message
     f'{DATA}{LAYERS}[{{type = "flatten"}}]\npreprocess = "whiten"': (
         "network.preprocess goes with a preset; put a BatchNorm or Whiten before the layers."
     ),
-    f'{DATA}{LAYERS}[{{type = "convv"}}]': ("network.layers[0].type is 'convv', which is unknown. Did you mean conv?"),
+    f'{DATA}{LAYERS}[{{type = "convv"}}]': (
+        f"network.layers[0].type is 'convv', which is unknown. Did you mean conv?{OWN}"
+    ),
     f'{DATA}{LAYERS}[{{type = "flatten"}}, {{type = "flatten"}}, {{type = "conv", unit = 2}}]': (
         "network.layers[2].unit is unknown. Did you mean units?"
     ),
@@ -127,7 +130,7 @@ WRONG = {  # text of the file: the whole message
     conv(", rule = 3"): "network.layers[0].rule must be a table with name = …, got 3.",
     conv(', rule = "none"'): (
         "network.layers[0].rule.name is 'none', which is unknown. "
-        "Known: hpca, swta, kwta, signedwta, softhebb, hardwta, krotov."
+        f"Known: hpca, swta, kwta, signedwta, softhebb, hardwta, krotov.{OWN}"
     ),
     conv(', rule = {name = "swta", temperature = -3}'): ("network.layers[0].rule.temperature must be above 0, got -3."),
     conv(', rule = {name = "kwta", k = 3}'): (

@@ -537,7 +537,7 @@ def test_the_command_writes_a_complete_and_self_contained_report(files, tmp_path
         assert re.fullmatch(r"\d+\.\d ± \d+\.\d", row[2])
         assert re.fullmatch(r"\d+\.\d", row[3])  # all labels: one selection
     assert not re.findall(r'(?:src|href)="(?!data:)', page)  # nothing from elsewhere
-    assert page.count("<table>") == page.count("</table>") == 4
+    assert page.count("<table>") == page.count("</table>") == 5
     assert main(command(files, "--out", str(out), "--labels", "20,100", "--seeds", "2", "--queries", "20")) == 0
     assert "seed" not in capsys.readouterr().err  # nothing was left to do
 

@@ -185,7 +185,7 @@ def test_how_a_stream_is_cut_does_not_change_a_bit(alphas, generator, monkeypatc
 
 
 @pytest.mark.usefixtures("tiny_pieces")
-@pytest.mark.parametrize("names", [["b", "a", "d", "c"], [7, -1, 3, 5], ["yes", "no"]])
+@pytest.mark.parametrize("names", [["b", "a", "d", "c"], [7, 1, 3, 5], ["yes", "no"]])
 def test_a_stream_gives_what_its_rows_give(names, generator):
     features, codes = problem(generator, 90, classes=len(names))
     labels = np.array(names)[codes]
@@ -200,8 +200,8 @@ def test_a_stream_gives_what_its_rows_give(names, generator):
 
 def held_out_of(holdout_, batches):
     """Pass batches whose features are their row numbers; return the numbers that were held out at the end, and not."""
-    trained = [holdout_.split(features, labels)[0] for features, labels in batches]
-    held = [rows for rows, _ in holdout_.rows()]
+    trained = [holdout_.split(features, labels, np.ones(len(labels)))[0] for features, labels in batches]
+    held = [rows for rows, _, _ in holdout_.rows()]
     return tuple(np.concatenate([np.zeros((0, 1)), *parts])[:, 0].astype(int) for parts in (held, trained))
 
 
@@ -348,7 +348,7 @@ X, Y = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])
         (3, TypeError, "batches must be an iterable of .* pairs, got int; wrap a single batch as"),
         (X, TypeError, "batches must be an iterable of .* pairs, got ndarray"),
         ([X], TypeError, "batches must yield .* pairs, but batch 0 is ndarray"),
-        ([(X, Y), (X, Y, Y)], TypeError, "batches must yield .* pairs, but batch 1 is tuple of length 3"),
+        ([(X, Y), (X, Y, Y, Y)], TypeError, "batches must yield .* pairs, but batch 1 is tuple of length 4"),
         ([(X[None], Y)], ValueError, r"features must be \(n, features\) .* got shape \(1, 4, 3\); flatten maps"),
         ([(X[:0], Y[:0])], ValueError, r"features must be \(n, features\) with at least one of each"),
         ([(X, Y), (X[:, :2], Y)], ValueError, "batch 1 has 2 features, but 3 were expected from the batches before"),

@@ -12,7 +12,7 @@ from loaders_helpers import make_arrays
 
 import hebbcore
 import loaders
-from hebbcore import extract, files
+from hebbcore import extract, features, files
 from hebbcore.extract import extract_features, pool_to_grid
 from hebbcore.files import locked_file
 
@@ -316,6 +316,30 @@ def test_an_extraction_goes_on_where_it_was_noted(network, data, tmp_path, monke
     assert path.read_bytes() == whole
 
 
+def test_what_an_earlier_version_began_goes_on(network, data, stream, tmp_path, monkeypatch, caplog):
+    expected = contents(extract_features(network, stream, tmp_path / "new.h5"))
+    path, partial = tmp_path / "f.h5", tmp_path / "f.h5.partial"
+    monkeypatch.setattr(extract, "_SAVE_SECONDS", 0)
+    stop_after(network, stream, path, 3)
+    note = json.loads((tmp_path / "f.h5.progress").read_text())
+    del note["digest"]
+    (tmp_path / "f.h5.progress").write_text(json.dumps(note))
+    with h5py.File(partial) as file:
+        arrays = {name: file[name][...] for name in ("features", "labels")}
+    with h5py.File(partial, "w") as file:  # without a line before the HDF5
+        for name, array in arrays.items():
+            file[name] = array
+        file.attrs["settings"] = json.dumps(note["settings"])
+    seen = []
+    found = contents(extract_features(network, stream, path, progress=seen.append))
+    assert seen[0] == 32
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert not features.verify(path)
+    extract_features(network, stream, path)
+    assert "has no digest" in caplog.text
+
+
 def test_an_old_note_does_not_speak_for_a_new_file(network, data, stream, tmp_path, monkeypatch):
     path = tmp_path / "f.h5"
     whole = extract_features(network, stream, path).read_bytes()
@@ -327,7 +351,8 @@ def test_an_old_note_does_not_speak_for_a_new_file(network, data, stream, tmp_pa
     def killed(*arguments):
         raise Stop
 
-    monkeypatch.setattr(extract, "_note", killed)
+    monkeypatch.setattr(features.Growing, "save", killed)
+    monkeypatch.setattr(features.Growing, "drop", lambda self: None)
     with pytest.raises(Stop):
         extract_features(network, stream, path)
     monkeypatch.undo()

@@ -12,11 +12,13 @@ from fit_helpers import IMAGES, SlowNetwork, arrays, assert_near, assert_same, i
 
 import hebbcore
 import loaders
-from hebbcore import tables
+from hebbcore import diagnostics, tables
 from hebbcore.layers import Learner
 from hebbcore.phases import factor
 
-OPTIONS = {"epochs": 2, "batch_size": 4, "learning_rate": 0.1, "seed": 3}
+BATCHED = {"epochs": 2, "learning_rate": 0.1}  # for data that come in batches
+IN_ORDER = {**BATCHED, "batch_size": 4, "shuffle": False}
+OPTIONS = {**BATCHED, "batch_size": 4, "seed": 3}
 
 
 def rate_of(layer, rate=0.1):
@@ -74,7 +76,7 @@ def test_layerwise_each_layer_sees_what_the_finished_layers_before_it_make(dtype
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 def test_schedules_slow_every_layer_down(schedule, mode):
     data = images(9)
-    net = hebbcore.Network([hebbcore.Dense(3), hebbcore.Dense(2, learning_rate=0.7)], (98,), precision="float64")
+    net = hebbcore.Network([hebbcore.Dense(3), hebbcore.Dense(2, learning_rate=0.05)], (98,), precision="float64")
     data, slow, order = data.reshape(9, -1), SlowNetwork(net), orders(9)
     for i in [None] if mode == "together" else [0, 1]:
         for epoch in range(3):
@@ -113,7 +115,7 @@ def test_a_schedule_needs_to_know_the_end():
     with pytest.raises(ValueError, match="needs data with a length"):
         hebbcore.fit(network(), Endless(), schedule="linear")
     before = network()
-    after = hebbcore.fit(network(), Endless(), schedule="epochs")
+    after = hebbcore.fit(network(), Endless(), schedule="epochs", epochs=2)
     assert not np.array_equal(after["conv1"].weights, before["conv1"].weights)
 
 
@@ -153,11 +155,11 @@ def test_batch_norm_looks_at_no_more_than_statistics_images(limit):
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 def test_whitened_images_are_what_the_next_layer_learns_from(mode):
     data, net = images(), network(whiten=True)
-    hebbcore.fit(net, data, mode=mode, shuffle=False, **OPTIONS)
+    hebbcore.fit(net, data, mode=mode, **IN_ORDER)
     conv = tables.layer_of(tables.layer_table("test", net.layers[1]), "conv1")
     alone = hebbcore.Network([conv], (6, 6, 8), precision="float64")
     alone.layers[0].restore({"weights": network(whiten=True)["conv1"].weights})
-    hebbcore.fit(alone, net.transform(data, "whiten1"), shuffle=False, **OPTIONS)
+    hebbcore.fit(alone, net.transform(data, "whiten1"), **{**IN_ORDER, "learning_rate": None})
     np.testing.assert_allclose(alone.layers[0].weights, net["conv1"].weights, rtol=1e-10, atol=1e-10)
 
 
@@ -189,16 +191,13 @@ def test_a_failed_pass_of_observations_leaves_nothing_behind():
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 def test_batches_pairs_and_memory_maps_teach_what_an_array_teaches(tmp_path, mode):
     data = images(dtype=np.float32)
-    expected = arrays(hebbcore.fit(network(), data, mode=mode, shuffle=False, **OPTIONS))
+    expected = arrays(hebbcore.fit(network(), data, mode=mode, **IN_ORDER))
     np.save(tmp_path / "data.npy", data)
     batches = batches_of(data, np.arange(len(data)))
-    for same in (
-        np.load(tmp_path / "data.npy", mmap_mode="r"),
-        batches,
-        [(x, np.zeros(len(x))) for x in batches],
-        tuple(batches),
-    ):
-        assert_same(arrays(hebbcore.fit(network(), same, mode=mode, shuffle=False, **OPTIONS)), expected)
+    mapped = np.load(tmp_path / "data.npy", mmap_mode="r")
+    assert_same(arrays(hebbcore.fit(network(), mapped, mode=mode, **IN_ORDER)), expected)
+    for same in (batches, [(x, np.zeros(len(x))) for x in batches], tuple(batches)):
+        assert_same(arrays(hebbcore.fit(network(), same, mode=mode, shuffle=False, **BATCHED)), expected)
 
 
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
@@ -219,11 +218,11 @@ def test_a_stream_teaches_what_its_batches_teach_and_is_left_where_it_was(shards
         def __iter__(self):
             return iter(next(self.turns))
 
-    expected = arrays(hebbcore.fit(network(), InTurn(), mode=mode, **OPTIONS))
+    expected = arrays(hebbcore.fit(network(), InTurn(), mode=mode, **BATCHED))
     with stream_of(shards) as stream:
         before = stream.state()
         for _ in range(2):
-            assert_same(arrays(hebbcore.fit(network(), stream, mode=mode, **OPTIONS)), expected)
+            assert_same(arrays(hebbcore.fit(network(), stream, mode=mode, **BATCHED)), expected)
             assert stream.state() == before
 
 
@@ -249,9 +248,9 @@ def test_batches_of_changing_size_up_and_down():
     batches = [data[:1], data[1:6], data[6:8], data[8:]]
     for x in batches[1:]:
         slow.learn_together(x, rate_of)
-    hebbcore.fit(net, batches[1:], **{**OPTIONS, "epochs": 1})
+    hebbcore.fit(net, batches[1:], **{**BATCHED, "epochs": 1})
     assert_near(arrays(net), slow.state, 1e-9)
-    assert np.isfinite(hebbcore.fit(network(), batches, **OPTIONS)["bn1"].variance).all()
+    assert np.isfinite(hebbcore.fit(network(), batches, **BATCHED)["bn1"].variance).all()
 
 
 @pytest.mark.parametrize(
@@ -353,13 +352,12 @@ def test_damaged_shards_are_an_error_of_the_training(shards):
 def test_no_checkpoint_holds_weights_that_diverged(tmp_path):
     net = hebbcore.Network([hebbcore.Dense(4, hebbcore.HPCA("identity"))], (98,))
     data = images(200).reshape(200, -1)
-    with pytest.raises(FloatingPointError, match="in epoch 1; lower"):
+    with pytest.raises(FloatingPointError, match=r"weights of fc1 (diverge|became NaN).* lower its learning rate"):
         hebbcore.fit(net, data, learning_rate=1e6, batch_size=2, run=tmp_path, checkpoint_minutes=1e-9, keep=2)
-    assert not np.isfinite(net["fc1"].weights).all()
     found = sorted((tmp_path / "checkpoints").glob("*.h5"))
     assert found
     for path in found:
-        assert np.isfinite(hebbcore.load(path)["fc1"].weights).all()
+        assert np.abs(hebbcore.load(path)["fc1"].weights).max() < 1e4
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
@@ -369,7 +367,7 @@ def test_weights_that_diverge_are_an_error(mode):
         return hebbcore.Network([hebbcore.Dense(4, hebbcore.HPCA("identity"), name="first"), hebbcore.Dense(2)], (98,))
 
     data, options = images(40).reshape(40, -1), {"learning_rate": 1e6, "batch_size": 2, "mode": mode}
-    with pytest.raises(FloatingPointError, match="weights of first became NaN or infinite in epoch 1; lower"):
+    with pytest.raises(FloatingPointError, match=r"weights of first diverge: a unit's norm is .* after step 1; lower"):
         hebbcore.fit(made(), data, epochs=3, **options)
     records = []
     net = hebbcore.fit(made(), data, check_finite=False, log_seconds=0, callback=records.append, **options)
@@ -395,13 +393,17 @@ def test_a_cache_changes_the_time_only(precision, whiten, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"subset": 17, "subset_seed": 2}, {"shuffle_buffer": 900}])
 def test_a_cache_of_a_stream(shards, options, tmp_path):
-    settings = {"mode": "layerwise", **OPTIONS}
+    settings = {"mode": "layerwise", **BATCHED}
     with stream_of(shards, **options) as stream:
         expected = arrays(hebbcore.fit(network(), stream, **settings))
         for cache in ("memory", "disk"):
             net = hebbcore.fit(network(), stream, cache=cache, run=tmp_path / cache, **settings)
             assert_near(arrays(net), expected, 1e-12)
-            assert sorted(path.name for path in (tmp_path / cache).iterdir()) == ["checkpoints", "metrics.jsonl"]
+            assert sorted(path.name for path in (tmp_path / cache).iterdir()) == [
+                "checkpoints",
+                "config.json",
+                "metrics.jsonl",
+            ]
 
 
 def test_finished_layers_are_computed_once_with_a_cache(monkeypatch):
@@ -414,7 +416,7 @@ def test_finished_layers_are_computed_once_with_a_cache(monkeypatch):
 
     monkeypatch.setattr(hebbcore.Conv, "forward", counted)
     hebbcore.fit(network(), images(), mode="layerwise", cache="memory", epochs=5)
-    assert count == 20  # each convolution once for each of 10 images
+    assert count == 2 * 20  # each convolution once for each of 10 images, and again to look at the trained features
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk"])
@@ -544,8 +546,7 @@ def test_without_a_clock_each_epoch_of_learning_is_told(mode, tmp_path):
     layers = [names] * 2 if mode == "together" else [[name] for name in names for _ in range(2)]
     assert [list(record["layers"]) for record in records] == layers
     assert all(told["winners"] > 0 for record in records for told in record["layers"].values())
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == records
+    assert diagnostics.lines(tmp_path / "metrics.jsonl") == records
 
 
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
@@ -554,7 +555,7 @@ def test_metrics_tell_each_step_once(mode, tmp_path):
     hebbcore.fit(
         network(True, "float32"), images(), mode=mode, callback=records.append, log_seconds=0, run=tmp_path, **OPTIONS
     )
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = diagnostics.lines(tmp_path / "metrics.jsonl")
     passes = 3 if mode == "together" else 9  # whitening, and 3 layers twice, 2 batch norms
     assert [line["step"] for line in lines] == list(range(1, 3 * passes + 1))
     assert lines == records

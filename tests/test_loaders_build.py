@@ -277,6 +277,9 @@ def test_an_unwritable_target_is_named(tree, tmp_path, monkeypatch):
         ({"layout": "zip"}, "layout must be"),
         ({"layout": "raw"}, "needs size"),
         ({"quality": 101}, "quality"),
+        ({"quality": 90}, "nothing is resized into one here; give size"),
+        ({"quality": 90, "size": 32, "layout": "raw"}, "leave quality out"),
+        ({"value_range": 100}, "value_range must be an integer >= 255"),
         ({"shard_bytes": 0}, "shard_bytes"),
         ({"workers": 0}, "workers"),
     ],
@@ -285,6 +288,19 @@ def test_wrong_arguments_are_refused_before_anything_is_written(tree, tmp_path, 
     with pytest.raises(ValueError, match=f"build_shards: .*{message}"):
         loaders.build_shards(tree, tmp_path / "shards", **options)
     assert not (tmp_path / "shards").exists()
+
+
+def test_what_arrays_have_no_use_for_is_refused(tmp_path):
+    source = loaders.array_source(*make_arrays())
+    for options, message in [
+        ({"size": 8}, "arrays keep their own size"),
+        ({"workers": 2}, "arrays need no decoding; leave workers out"),
+        ({"value_range": 4095}, "arrays are uint8 already"),
+        ({"quality": 90}, "quality is of the JPEGs"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            loaders.build_shards(source, tmp_path / "x", **options)
+    assert not (tmp_path / "x").exists()
 
 
 def test_other_things_than_sources_are_refused(tmp_path):

@@ -1,15 +1,21 @@
-"""Downloads from a local server that misbehaves in the ways real ones do."""
+"""Downloads from a local server that misbehaves in the ways real ones do, and in some that only a hostile one does."""
 
+import contextlib
+import errno
 import hashlib
+import logging
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from loaders_helpers import contents
 
 import loaders
 import loaders.download as module
+from loaders import transfer
 
 DATA = bytes(range(256)) * 4000
 
@@ -20,27 +26,60 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.requests.append((self.path, self.headers.get("Range")))
-        plan = server.plan.pop(0) if server.plan else "good"
-        if plan in ("404", "503"):
+        plan = server.plan.pop(0) if server.plan else server.always
+        if plan in ("404", "416", "503"):
             self.send_error(int(plan))
+            return
+        if plan == "to itself":
+            self.send_response(302)
+            self.send_header("Location", f"{self.path}?{len(server.requests)}")
+            self.end_headers()
             return
         data, start = server.data, 0
         asked = self.headers.get("Range")
         if asked and plan != "no ranges":
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(data):
-                self.send_error(416)
-                return
+        if plan == "drip headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            self.drip()
+            return
         self.send_response(206 if start else 200)
-        if plan != "no length":
+        if start:
+            first = start if plan != "other range" else start - 1
+            self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+        if plan == "gzip":
+            self.send_header("Content-Encoding", "gzip")
+        if isinstance(plan, tuple):
+            self.send_header(*plan)
+        elif plan not in ("no length", "endless", "drip"):
             self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         if plan == "break":
             self.wfile.write(data[start : start + 300_000])
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
+        elif plan == "one byte":
+            self.wfile.write(data[start : start + 1])
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif plan == "endless":
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(data)
+        elif plan == "drip":
+            self.drip()
+        elif plan == "slow":
+            for at in range(start, len(data), 100_000):
+                time.sleep(0.02)
+                self.wfile.write(data[at : at + 100_000])
         elif plan != "break at once":
             self.wfile.write(data[start:])
+
+    def drip(self):
+        with contextlib.suppress(OSError):
+            while not self.server.over:
+                self.wfile.write(b"a")
+                time.sleep(0.01)
 
     def log_message(self, *arguments):
         pass
@@ -48,16 +87,17 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=lambda seconds: None))
     digest = hashlib.sha256(DATA).hexdigest()
     for name, files in [("cifar10", ["cifar.tar.gz"]), ("mnist", ["a.gz", "b.gz"])]:
-        dataset = module.Dataset((), dict.fromkeys(files, f"sha256:{digest}"))
+        dataset = module.Dataset((), dict.fromkeys(files, module.File(len(DATA), f"sha256:{digest}")))
         monkeypatch.setitem(module.DATASETS, name, dataset)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.plan, server.requests, server.data = [], [], DATA
+    server.plan, server.always, server.requests, server.data, server.over = [], "good", [], DATA, False
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
+    server.over = True
     server.shutdown()
     thread.join()
     server.server_close()
@@ -132,14 +172,14 @@ def test_a_half_file_that_is_whole_or_too_long(server, mirror, tmp_path, left):
     (tmp_path / "cifar10").mkdir()
     (tmp_path / "cifar10" / ".cifar.tar.gz.partial").write_bytes(left)
     assert loaders.download_dataset("cifar10", tmp_path, mirror=mirror).read_bytes() == DATA
-    assert len(server.requests) == (0 if left == DATA else 2)
+    assert [asked for _, asked in server.requests] == ([] if left == DATA else [None])
 
 
 def test_a_server_that_gives_up_ends_in_an_error(server, mirror, tmp_path):
     server.plan = ["503"] * 20
     with pytest.raises(ConnectionError, match="HTTP status 503"):
         loaders.download_dataset("cifar10", tmp_path, mirror=mirror)
-    assert len(server.requests) == module.ATTEMPTS
+    assert len(server.requests) == transfer.ATTEMPTS
 
 
 def test_the_next_address_is_tried(server, mirror, tmp_path, monkeypatch):
@@ -154,3 +194,131 @@ def test_the_next_address_is_tried(server, mirror, tmp_path, monkeypatch):
 def test_an_unknown_data_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must be one of cifar10, cifar100, mnist, fashion-mnist"):
         loaders.download_dataset("imagenet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        (10**15, f"says '{10**15}' bytes come where there must be {len(DATA)}"),
+        (-1, "says '-1' bytes come where"),
+        ("\x1b[31m9", "says '\\x1b[31m9' bytes come where"),
+        (len(DATA) - 1, f"says '{len(DATA) - 1}' bytes come where"),
+    ],
+)
+def test_a_wrong_length_is_refused_at_once(server, mirror, tmp_path, length, message):
+    server.always = "Content-Length", str(length)
+    with pytest.raises(ConnectionError) as caught:
+        loaders.download_dataset("cifar10", tmp_path, mirror=mirror)
+    assert message in str(caught.value)
+    assert len(server.requests) == 1
+    server.always = "good"
+    assert loaders.download_dataset("cifar10", tmp_path, mirror=mirror).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("plan", ["endless", "gzip"])
+def test_what_comes_decides_and_not_what_is_said_of_it(server, mirror, tmp_path, plan):
+    server.always = plan  # an endless body begins with the file
+    assert loaders.download_dataset("cifar10", tmp_path, mirror=mirror).read_bytes() == DATA
+
+
+def test_an_endless_body_that_is_not_the_file_ends_at_its_size(server, mirror, tmp_path):
+    server.always, server.data = "endless", b"no" * 1000
+    with pytest.raises(ValueError, match="must have the checksum"):
+        loaders.download_dataset("cifar10", tmp_path, mirror=mirror)
+    assert contents(tmp_path / "cifar10") == {}
+
+
+def test_a_byte_a_request_is_no_progress(server, mirror, tmp_path):
+    server.always = "one byte"
+    with pytest.raises(ConnectionError, match="the connection broke"):
+        loaders.download_dataset("cifar10", tmp_path, mirror=mirror)
+    assert len(server.requests) == transfer.ATTEMPTS
+
+
+@pytest.mark.parametrize("plan", ["drip", "drip headers"])
+def test_a_server_that_sends_for_ever_too_slowly(server, mirror, tmp_path, plan, monkeypatch):
+    monkeypatch.setattr(transfer, "PERIOD", 0.1)
+    server.always = plan
+    with pytest.raises(ConnectionError, match="less than 1024 bytes a second"):
+        loaders.download_dataset("cifar10", tmp_path, mirror=mirror)
+    assert len(server.requests) == transfer.ATTEMPTS
+
+
+def test_a_server_that_is_only_slow(server, mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "PERIOD", 0.1)
+    server.always = "slow"
+    assert loaders.download_dataset("cifar10", tmp_path, mirror=mirror).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("plan", ["other range", "416"])
+def test_another_part_than_was_asked_for_is_not_taken(server, mirror, tmp_path, plan):
+    server.plan = ["break", plan, "break"]
+    assert loaders.download_dataset("cifar10", tmp_path, mirror=mirror).read_bytes() == DATA
+    assert [asked for _, asked in server.requests] == [None, "bytes=300000-", None, None]
+
+
+def test_redirections_without_an_end(server, mirror, tmp_path):
+    server.always = "to itself"
+    with pytest.raises(ConnectionError, match="HTTP status 302"):
+        loaders.download_dataset("cifar10", tmp_path, mirror=mirror)
+    assert len(server.requests) < 20
+
+
+def test_the_next_address_after_a_wrong_file(server, mirror, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "cifar.tar.gz").write_bytes(b"w" * len(DATA))
+    files = module.DATASETS["cifar10"].files
+    addresses = f"file://{tmp_path}/there/", mirror + "/"
+    monkeypatch.setitem(module.DATASETS, "cifar10", module.Dataset(addresses, files))
+    assert loaders.download_dataset("cifar10", tmp_path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("mirror", ["nonsense", "http://[", "file:///nowhere"])
+def test_an_address_that_is_none(tmp_path, mirror, monkeypatch):
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=lambda seconds: None))
+    with pytest.raises(ConnectionError, match=r"cifar-10-python\.tar\.gz could not be fetched"):
+        loaders.download_dataset("cifar10", tmp_path, mirror=mirror)
+
+
+def test_two_downloads_at_once_fetch_it_once(server, mirror, tmp_path, caplog):
+    server.always, paths = "slow", []
+
+    def download():
+        paths.append(loaders.download_dataset("cifar10", tmp_path, mirror=mirror))
+
+    threads = [threading.Thread(target=download) for _ in range(3)]
+    with caplog.at_level(logging.WARNING):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [path.read_bytes() == DATA for path in paths] == [True] * 3
+    assert len(server.requests) == 1
+    assert [record.message for record in caplog.records] == [
+        f"another process is downloading into {tmp_path / 'cifar10'}; waiting for it"
+    ] * 2
+
+
+def test_a_full_disk_is_said_with_the_file(server, mirror, tmp_path, monkeypatch):
+    class Full:
+        name = "half"
+
+        def tell(self):
+            return 0
+
+        def seek(self, place):
+            pass
+
+        def write(self, block):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with transfer._Watch() as watch, pytest.raises(OSError, match="cannot write half: No space left on device; run"):
+        transfer._transfer(f"{mirror}/x", Full(), 0, len(DATA), watch, None)
+
+
+def test_the_sizes_and_checksums_are_of_whole_files():
+    for dataset in module.DATASETS.values():
+        for file in dataset.files.values():
+            kind, _, digest = file.checksum.partition(":")
+            assert len(digest) == 2 * hashlib.new(kind).digest_size
+            assert 4000 < file.size < 2**28

@@ -86,7 +86,7 @@ def test_a_messy_tree_loses_nothing_silently(tmp_path):
     assert index.class_counts == (3, 3, 0, 3)
     assert report["images_in"] == report["written"] + len(report["skipped"]) == 9 + 8
     reasons = {entry["path"]: entry["reason"] for entry in report["skipped"]}
-    assert reasons["class_0/notes.txt"] == reasons["class_0/.DS_Store"] == "not an image by its name"
+    assert reasons["class_0/notes.txt"] == reasons["class_0/.DS_Store"] == "not an image by its content"
     assert "cannot identify" in reasons["class_0/junk.jpg"]
     assert "empty" in reasons["class_0/empty.png"]
     assert "broken link" in reasons["class_0/gone.jpg"]
@@ -204,6 +204,8 @@ def test_imagenet_validation_takes_its_labels_from_the_devkit(tmp_path, kind, pa
         loaders.open_source(tmp_path / "val.tar")
     with pytest.raises(ValueError, match="go together"):
         loaders.open_source(tmp_path / "val.tar", synsets=synsets)
+    with pytest.raises(ValueError, match="leave split out"):
+        loaders.open_source(path, split="test", ground_truth=tmp_path / "truth.txt", synsets=synsets)
 
 
 def test_wrong_ground_truth_is_refused(tmp_path):
@@ -415,7 +417,7 @@ def test_grey_and_mapped_arrays(tmp_path):
         (np.zeros((0, 4, 4, 3), np.uint8), [], ValueError, "empty axis"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0.5, 1], TypeError, "integers"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0], ValueError, r"\(2,\)"),
-        (np.zeros((2, 4, 4, 3), np.uint8), [0, -1], ValueError, ">= 0"),
+        (np.zeros((2, 4, 4, 3), np.uint8), [0, -2], ValueError, ">= 0"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, images, labels, error, message):

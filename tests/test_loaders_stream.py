@@ -434,3 +434,60 @@ def test_reading_changes_nothing_on_disk(raw):
     before = contents(raw)
     collect(ShardStream(raw, shuffle=True))
     assert contents(raw) == before
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"shuffle": True}, {"drop_last": True}, {"part": (1, 3)}, {"subset": 11}, {"subset": 0.2}]
+)
+def test_a_stream_knows_where_its_images_came_from(raw, options):
+    stream = ShardStream(raw, batch_size=8, **options)
+    place = {image.tobytes(): f"{number:07d}" for number, image in enumerate(make_arrays(COUNT)[0])}
+    expected = [place[key] for key in keys(collect(stream))]
+    names = stream.names
+    assert list(names) == expected
+    assert len(names) == stream.images == len(stream.labels)
+    assert (names[0], names[-1], names[2:5]) == (expected[0], expected[-1], expected[2:5])
+    assert [names[i] for i in range(len(names))] == expected
+    assert all(type(name) is str for name in names)
+    with pytest.raises(IndexError):
+        names[len(names)]
+
+
+def test_names_are_read_a_few_shards_at_a_time(raw, monkeypatch):
+    read = []
+    original = loaders.names.read_encoded_names
+    monkeypatch.setattr(loaders.names, "read_encoded_names", lambda path: read.append(path.name) or original(path))
+    stream = ShardStream(raw)
+    names = stream.names
+    assert not read
+    for name in names:
+        assert name
+    assert read == sorted(set(read))
+    assert len(names[:5]) == 5
+    assert len(read) <= 10 + loaders.names.TABLES
+
+
+def test_damaged_names_are_an_error(raw, tmp_path):
+    import shutil
+
+    import h5py
+
+    shutil.copytree(raw, tmp_path / "copy")
+    path = tmp_path / "copy" / "shard-00001.h5"
+    with h5py.File(path) as file:
+        place = file["names"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[place + 3] ^= 1
+    path.write_bytes(data)
+    stream = ShardStream(tmp_path / "copy")
+    with pytest.raises(ValueError, match=r"shard-00001\.h5 is damaged: its table of names"):
+        list(stream.names)
+
+
+def test_a_seed_of_no_subset_is_refused_and_the_state_is_that_of_earlier_versions(raw):
+    with pytest.raises(ValueError, match="subset_seed 3 chooses nothing without subset"):
+        ShardStream(raw, subset_seed=3)
+    with pytest.raises(ValueError, match="subset_seed must be an integer >= 0"):
+        ShardStream(raw, subset=3, subset_seed=-1)
+    assert ShardStream(raw, subset=5).state() == ShardStream(raw, subset=5, subset_seed=0).state()
+    assert ShardStream(raw).state()["subset_seed"] == 0

@@ -1,12 +1,13 @@
 """Presets: the sizes, parameters and settings of the papers, and every layer learns."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 import hebbcore
-from hebbcore import BatchNorm, Conv, Dense, Pool, Triangle, Whiten
+from hebbcore import BatchNorm, Conv, Dense, Pool, Triangle, Whiten, presets
 from hebbcore.layers import Learner
 from hebbcore.presets import PRESETS
 
@@ -221,6 +222,28 @@ def test_the_rule_is_of_all_layers_and_hpca_by_default(name, no_weights):
         assert {layer.rule for layer in network.learners.values()} == {expected}
 
 
+def test_rules_of_some_layers(no_weights):
+    network = hebbcore.preset("fasthebb-6", rule={"conv2": hebbcore.KWTA(3), "fc5": "swta"}, preprocess="normalize")
+    rules = {name: layer.rule for name, layer in network.learners.items()}
+    assert rules == {
+        "conv1": hebbcore.HPCA(), "conv2": hebbcore.KWTA(3), "conv3": hebbcore.HPCA(), "conv4": hebbcore.HPCA(),
+        "fc5": hebbcore.SWTA(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOFTHEBB)
+def test_another_kind_of_rule_in_softhebb_learns_by_the_rate_of_the_training(name, no_weights):
+    """The preset's rates are SoftHebb's; and a Triangle needs responses of both signs, which HPCA's output is not."""
+    network = hebbcore.preset(name, rule={"conv1": "hpca", "conv2": hebbcore.SoftHebb(temperature=3)})
+    rates, own = SOFTHEBB[name]["rates"], hebbcore.preset(name)
+    first, second, third = list(network.learners.values())[:3]
+    assert (first.rule, first.learning_rate, first.linear) == (hebbcore.HPCA(), None, True)
+    assert (second.rule, second.learning_rate, second.linear) == (hebbcore.SoftHebb(temperature=3), rates[1], False)
+    assert (third.rule, third.learning_rate) == (own["conv3"].rule, rates[2])
+    assert network.shapes == own.shapes
+    assert {layer.rule for layer in hebbcore.preset(name, rule="krotov").learners.values()} == {hebbcore.Krotov()}
+
+
 def test_preprocess_puts_a_layer_before_the_first(no_weights):
     for name in PRESETS:
         network = hebbcore.preset(name, preprocess="normalize")
@@ -238,7 +261,17 @@ def test_preprocess_puts_a_layer_before_the_first(no_weights):
         ("fasthebb6", {}, r"preset: name must be one of 'fasthebb-6', .*; got 'fasthebb6'. Did you mean 'fasthebb-6'"),
         ("vgg11", {"rule": "hpac"}, r"preset: rule must be one of .*got 'hpac'. Did you mean 'hpca'"),
         ("vgg11", {"preprocess": "norm"}, r"preset: preprocess must be one of .* Did you mean 'normalize'"),
-        ("softhebb-stl", {"rule": "hpca"}, r"preset: the SoftHebb networks have rules of their own; leave rule out"),
+        (
+            "softhebb-stl",
+            {"rule": {"conv5": "hpca"}},
+            r"preset: each layer of rule must be one of 'conv1', .*'conv4'; got 'conv5'. Did you mean 'conv4'",
+        ),
+        ("vgg11", {"rule": {"bn1": "hpca"}}, r"preset: each layer of rule must be one of .*; got 'bn1'"),
+        (
+            "vgg11",
+            {"rule": hebbcore.KWTA(65)},
+            r"preset: conv1: k must be between 1 and the number of units \(64\), got",
+        ),
         (
             "fasthebb-6",
             {"image_shape": (8, 8, 3)},
@@ -269,24 +302,28 @@ SIDES = {  # of the smallest images, or nearly, that a network takes
 }
 LARGE = {"softhebb-stl": 4, "softhebb-imagenet": 8}  # 85 and 340 million weights; their units are divided
 LEARN = [(name, None, LARGE.get(name, 1)) for name in PRESETS]
+LEARN += [("softhebb-cifar", "hpca", 8), ("softhebb-cifar", {"conv2": "swta"}, 8)]
 LEARN += [(name, rule, 8) for name in ("fasthebb-6", "fasthebb-10", "vgg11") for rule in ("swta", "kwta", "softhebb")]
 
 
 @pytest.mark.parametrize(("name", "rule", "part"), LEARN)
 def test_every_layer_learns(name, rule, part, monkeypatch, generator):
     side = SIDES[name]
-    check = Learner._check
+    build = presets.network_of
 
-    def fewer(self):
-        self.units = self.units // part
-        check(self)
+    def fewer(name, layers, *arguments, **options):
+        smaller = [
+            dataclasses.replace(layer, units=layer.units // part) if isinstance(layer, Learner) else layer
+            for layer in layers
+        ]
+        return build(name, smaller, *arguments, **options)
 
-    monkeypatch.setattr(Learner, "_check", fewer)
+    monkeypatch.setattr(presets, "network_of", fewer)
     network = hebbcore.preset(name, rule=rule, preprocess="normalize", image_shape=(side, side, 3), device="cpu")
     assert len(network.learners) == sum(isinstance(layer, Conv | Dense) for layer in network.layers)
     before = {name: layer.weights.copy() for name, layer in network.learners.items()}
     images = generator.integers(0, 256, (2, side, side, 3), np.uint8)
-    hebbcore.fit(network, images, batch_size=2, learning_rate=0.01)
+    hebbcore.fit(network, images, batch_size=2, rate_factor=1 if name.startswith("softhebb") else 10)
     for learner, layer in network.learners.items():
         assert np.isfinite(layer.weights).all(), learner
         assert (layer.weights != before[learner]).any(), learner

@@ -60,6 +60,8 @@ def train(data, run=None, mode="together", net=None, callback=None, **options):
     """Return the network (float32, with whitening) after a training that records every step."""
     net = network(True, "float32") if net is None else net
     settings = {**OPTIONS, **MODES[mode], "log_seconds": 0, **options}
+    if isinstance(data, list):
+        del settings["batch_size"]
     return hebbcore.fit(net, data, run=run, callback=callback, **settings)
 
 
@@ -98,7 +100,7 @@ def test_after_a_stop_at_any_step_the_same_call_goes_on(data, minutes, tmp_path,
                 source, net = data(), None
             assert_same(arrays(train(source, run, mode, net, checkpoint_minutes=minutes)), expected)
             assert steps_of(run) == steps
-            assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "metrics.jsonl"]
+            assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl"]
 
 
 def test_a_training_that_ended_does_nothing_more(data, tmp_path, fast_disk):
@@ -152,7 +154,7 @@ def test_a_resumed_training_caches_what_an_unstopped_one_has_kept(cache, tmp_pat
         return hebbcore.Network([hebbcore.Conv(2, 3), hebbcore.Conv(40, 1), hebbcore.Dense(3)], (7, 7, 2))
 
     monkeypatch.setattr("hebbcore.cache.CachedBatches.fill", noted)
-    options = {"mode": "layerwise", "cache": cache, "cache_bytes": 30 * 25 * 2 * 4}
+    options = {"mode": "layerwise", "cache": cache, "cache_bytes": 30 * 25 * 2 * 4, "statistics_images": 10_000}
     expected = arrays(train(data, tmp_path / "whole", net=growing(), **options))
     assert filled == [(8, 5, 5, 2)] * 3 + [(6, 5, 5, 2)]
     with pytest.raises(Stopped):
@@ -230,7 +232,7 @@ def test_a_signal_is_answered_while_a_cache_is_filled(number, mode, tmp_path, mo
         with pytest.raises(KeyboardInterrupt, match=f"stopped by {number.name} after step \\d+; saved in"):
             train(data, run, mode)
         assert len(calls) == last
-        assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "metrics.jsonl"]
+        assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl"]
         assert_same(arrays(train(data, run, mode)), expected)
         assert steps_of(run) == steps_of(tmp_path / "whole")
 
@@ -396,7 +398,8 @@ def test_killed_trainings_go_on_to_the_same_bits(mode, kind, tmp_path):
     assert len(left) >= 6, "the training ended too soon to be killed"
     for names in left:
         assert sum(name.endswith(".partial") for name in names) <= 1
-        assert not [name for name in names if not name.startswith(("checkpoints/", "metrics", ".metrics"))]
+        known = ("checkpoints/", "metrics", ".metrics", "config.json", ".config.json")
+        assert not [name for name in names if not name.startswith(known)]
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert_same(arrays(hebbcore.load(run, device="cpu")), arrays(hebbcore.load(whole, device="cpu")))
     steps = steps_of(whole)

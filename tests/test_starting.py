@@ -106,10 +106,10 @@ def test_a_start_takes_more_batches_if_the_first_is_too_small_and_leaves_the_dat
 
     data = {"array": rows, "list": [*batches()], "iterator": batches()}[kind]
     seen.clear()
+    cut = {"batch_size": 10, "shuffle": False} if kind == "array" else {}
     layer = hebbcore.train_layer(
-        data, 25, rule="kwta", initial_weights="patches", learning_rate=0.3, batch_size=10, shuffle=False,
-        precision="float64", device="cpu",
-    )  # fmt: skip
+        data, 25, rule="kwta", initial_weights="patches", learning_rate=0.3, precision="float64", device="cpu", **cut
+    )
     given = start([*batches()], 25, shuffle=False)
     assert cosines(given, rows[:30]).min() > 1 - 1e-12  # of three batches
     again = hebbcore.train_layer(

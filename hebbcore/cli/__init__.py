@@ -11,13 +11,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Timer, main_thread
+from typing import Any
+
+from hebbcore import interrupts
+from hebbcore.texts import printable
 
 COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
     "shards": ("loaders.commands", "sets of images as HDF5 shards"),
+    "preset": ("hebbcore.cli.preset", "print a published network as a configuration"),
     "train": ("hebbcore.cli.train", "train a network from a configuration file"),
+    "sweep": ("hebbcore.cli.sweep", "train every combination of some settings, and tabulate"),
     "extract": ("hebbcore.cli.extract", "write the features of images to an HDF5 file"),
     "evaluate": ("hebbcore.cli.evaluate", "judge the features of a run by classifiers and retrieval"),
-    "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run"),
+    "verify": ("hebbcore.cli.verify", "compare the files of runs and features with their digests"),
+    "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run, or several side by side"),
 }
 
 
@@ -26,25 +33,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in line
     try:
-        with _no_interrupt_is_lost():
-            options = _parser(next((word for word in line if word != "--debug"), "")).parse_args(line)
-            status: int = options.run(options)
-        sys.stdout.flush()
-        return status
+        return _run(line, debug)
     except KeyboardInterrupt as interrupt:
+        text, number = interrupt.args if len(interrupt.args) == 2 else ("interrupted", signal.SIGINT)
+        interrupts.end(number)
         if debug:
             raise
-        text, number = interrupt.args if len(interrupt.args) == 2 else ("interrupted", signal.SIGINT)
-        print(f"hebbcore: {text}", file=sys.stderr)
+        interrupts.tell(text)
         return 128 + int(number)
+
+
+def _run(line: list[str], debug: bool) -> int:
+    """Run the command line; an interrupt at any moment of it, also while an error is told, is the caller's."""
+    try:
+        with _no_interrupt_is_lost():
+            options = _parser(next((word for word in line if word != "--debug"), "")).parse_args(line)
+            interrupts.work()
+            status: int = options.run(options)
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        status = 1
     except Exception as error:
         if debug:
             raise
         print(f"hebbcore: {_message(error)}", file=sys.stderr)
-        return 1
+        status = 1
+    interrupts.end()
+    return status
 
 
 def _parser(named: str) -> argparse.ArgumentParser:
@@ -69,8 +85,10 @@ def _no_interrupt_is_lost() -> Iterator[None]:
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             before(dropped)
             return
+        arguments: tuple[Any, ...] = getattr(dropped.exc_value, "args", ())
+        number = arguments[1] if len(arguments) == 2 else signal.SIGINT
         # by then the callback is left
-        again.append(Timer(0.01, signal.pthread_kill, (main_thread().ident, signal.SIGINT)))
+        again.append(Timer(0.01, signal.pthread_kill, (main_thread().ident, number)))
         again[-1].start()
 
     before, sys.unraisablehook = sys.unraisablehook, raise_again
@@ -83,6 +101,8 @@ def _no_interrupt_is_lost() -> Iterator[None]:
 
 
 def _message(error: Exception) -> str:
+    """Return what to print: file names and other text from elsewhere may hold codes that a terminal acts on."""
+    text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-    return str(error) or type(error).__name__
+        text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return printable(text)

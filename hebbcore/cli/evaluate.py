@@ -6,12 +6,16 @@ from pathlib import Path
 
 from hebbcore import checkpoint, plots
 from hebbcore.cli.extract import load_network, network_stream
+from hebbcore.cli.options import add_import
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
-from hebbcore.evaluation.report import accuracy_table, require_matplotlib, write_report
+from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.files import locked
+from hebbcore.texts import plain
+
+_SEEDS = 5
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,7 +23,8 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = commands.add_parser(
         "evaluate",
         description="Fit a classifier to the features of each layer, and of baselines, with some of the labels; write "
-        "a report (Markdown, HTML, JSON). An interrupted evaluation goes on when the same command is run again.",
+        "a report (Markdown, HTML, JSON). Images whose label is below 0 have none and are left out. An interrupted "
+        "evaluation goes on when the same command is run again.",
     )
     command.add_argument("network", type=Path, metavar="run", help="folder of a run, or a file of hebbcore.save")
     command.add_argument("--train", type=Path, required=True, help="shards, or an HDF5 file (its split train)")
@@ -29,7 +34,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--labels", type=_percentages, default=FRACTIONS, metavar="PERCENT,…",
         help="parts of the training labels (default: 1,2,3,4,5,10,25,100)",
     )  # fmt: skip
-    command.add_argument("--seeds", type=int, default=5, help="selections of labelled images (default: 5)")
+    command.add_argument("--seeds", type=int, default=_SEEDS, help="selections of labelled images (default: 5)")
     command.add_argument("--layers", type=_names, metavar="NAME,…", help="default: the end of each learner's block")
     command.add_argument("--readout", choices=READOUTS, default="ridge")
     command.add_argument("--select", choices=("published", "stratified"), default="published", help="labelled images")
@@ -47,7 +52,19 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     command.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
+    add_import(command)
     command.set_defaults(run=_evaluate)
+
+
+def _require_effect(options: argparse.Namespace) -> None:
+    """Raise ValueError for options that would change nothing."""
+    given = {"--seeds": options.seeds != _SEEDS, "--select": options.select != "published"}
+    for name, is_given in given.items():
+        if is_given and all(share == 1 for share in options.labels):
+            raise ValueError(
+                f"evaluate: {name} is of selections of some labels, and with all of them (--labels 100) there is one; "
+                "leave it out, or add percentages."
+            )
 
 
 def _percentages(text: str) -> list[float]:
@@ -65,13 +82,14 @@ def _names(text: str) -> list[str]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    _require_effect(options)
     require_matplotlib()  # not after hours of work
     if (options.out / checkpoint.FOLDER).is_dir():
         raise ValueError(
             f"evaluate: {options.out} is the folder of a run, whose filters.png the report would replace; name another "
             f"--out, such as {options.out / 'report'}."
         )
-    network = load_network(options.network, options.previous, options.device)
+    network = load_network(options.network, options.imports, options.previous, options.device)
     train, test = (
         network_stream(network, path, split, options.batch_size, options.image_size)
         for path, split in ((options.train, "train"), (options.test, "test"))
@@ -80,7 +98,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         network, train, test, options.out, layers=options.layers, fractions=options.labels, seeds=options.seeds,
         readout=options.readout, how=options.select, baselines=options.baselines, features=options.features,
         mirror=options.mirror, queries=options.queries, memory=options.memory,
-        progress=lambda text: print(text, file=sys.stderr, flush=True),
+        progress=lambda text: print(plain(text), file=sys.stderr, flush=True),
     )  # fmt: skip
     filters = plots.first_filters(network)
     picture = None if filters is None else plots.filters_png(filters)
@@ -88,5 +106,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         paths = write_report(options.out, results, f"Features of {options.network}", picture)
     for row in accuracy_table(results, "top1"):
         print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
+    for line in remarks(results):
+        print(line)
     print("\n".join(map(str, paths)))
     return 0

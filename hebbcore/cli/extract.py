@@ -2,21 +2,31 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from hebbcore import checkpoint
+from hebbcore.cli.options import add_import
 from hebbcore.cli.sources import labelled_stream
-from hebbcore.extract import DTYPES, extract_features
+from hebbcore.extract import extract_features
+from hebbcore.features import DTYPES
+from hebbcore.imports import import_modules
 from hebbcore.network import Network
 
 UNLABELLED = -1  # what stands for the labels of images that have none
 
 
-def load_network(path: Path, previous: bool = False, device: str = "auto") -> Network:
-    """Return the network of a run or a file. Raises ValueError if the file holds a layer alone."""
+def load_network(path: Path, imports: Sequence[str], previous: bool = False, device: str = "auto") -> Network:
+    """Return the network of a run or a file. Raises ValueError if the file holds a layer alone.
+
+    imports: modules that its rules and layers need, imported first.
+    """
+    if previous and path.is_file():
+        raise ValueError(f"--previous is for the folder of a run; {path} is a file, which has none before it.")
+    import_modules(imports)
     network = checkpoint.load(path, previous=previous, device=device)
     if not isinstance(network, Network):
         raise ValueError(f"{path} holds a single layer, not a network.")
@@ -44,6 +54,7 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     extract.add_argument("--batch-size", type=int, default=64, help="images at a time (default: 64)")
     extract.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     extract.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
+    add_import(extract)
     extract.set_defaults(run=_extract)
 
 
@@ -52,14 +63,14 @@ def network_stream(
 ) -> Any:
     """Return labelled images of the size that the network takes, unless a size is given; see labelled_stream."""
     assert network.image_shape is not None
-    if image_size is None and path.is_dir():
+    if image_size is None and path.is_dir() and len(network.image_shape) == 3:
         height, width = network.image_shape[:2]
         image_size = height if height == width else None
     return labelled_stream(path, split, batch_size, image_size, unlabelled)
 
 
 def _extract(options: argparse.Namespace) -> int:
-    network = load_network(options.network, options.previous, options.device)
+    network = load_network(options.network, options.imports, options.previous, options.device)
     if options.images.is_dir() and options.split is not None:
         raise ValueError(f"--split is for HDF5 files; {options.images} is a folder of shards, which is one split.")
     split = options.split or "test"

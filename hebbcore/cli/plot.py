@@ -1,10 +1,15 @@
 """`hebbcore plot`: pictures of a run."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from hebbcore import plots
 from hebbcore.cli.extract import load_network
+from hebbcore.cli.options import add_import
+from hebbcore.files import write_text
+from hebbcore.fit import METRICS
+from hebbcore.runs import comparison, markdown
 
 
 def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -12,19 +17,24 @@ def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     plot = commands.add_parser(
         "plot",
         description="Draw filters.png, what the first layer learned, and curves.png, how the training went (needs the "
-        'extra "plot"), into the folder of the run.',
+        'extra "plot"), into the folder of the run. Of several runs: curves.png over each other, and table.md, what '
+        "their settings differ in and how they ended.",
     )
-    plot.add_argument("folder", type=Path, metavar="run", help="folder of a run")
-    plot.add_argument("--out", type=Path, metavar="FOLDER", help="where the pictures go (default: the run's folder)")
+    plot.add_argument("folders", type=Path, nargs="+", metavar="run", help="folder of a run, or several")
+    plot.add_argument("--out", type=Path, metavar="FOLDER", help="where it goes (default, of one run: its folder)")
     plot.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
+    add_import(plot)
     plot.set_defaults(run=_plot)
 
 
 def _plot(options: argparse.Namespace) -> int:
-    if options.folder.is_file():
-        raise NotADirectoryError(f"plot: {options.folder} is a file; give the folder of a run.")
-    network = load_network(options.folder, options.previous, "cpu")
-    folder = options.out or options.folder
+    if len(options.folders) > 1:
+        return _compare(options)
+    run = options.folders[0]
+    if run.is_file():
+        raise NotADirectoryError(f"plot: {run} is a file; give the folder of a run.")
+    network = load_network(run, options.imports, options.previous, "cpu")
+    folder = options.out or run
     folder.mkdir(parents=True, exist_ok=True)
     filters = plots.first_filters(network)
     if filters is None:
@@ -32,6 +42,34 @@ def _plot(options: argparse.Namespace) -> int:
     else:
         plots.save_filters(filters, folder / "filters.png")
         print(folder / "filters.png")
-    plots.save_curves(options.folder, folder / "curves.png")
+    plots.save_curves(run, folder / "curves.png")
     print(folder / "curves.png")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Draw several runs; what of the paths is none, such as a file beside them, is left out with a word."""
+    if options.out is None:
+        raise ValueError("plot: several runs need --out FOLDER, where their curves and table go.")
+    for name, given in (("--previous", options.previous), ("--import", options.imports)):
+        if given:
+            raise ValueError(f"plot: {name} is for one run: of several the checkpoints are not read; leave it out.")
+    found = []
+    for path in dict.fromkeys(options.folders):
+        if (path / METRICS).is_file():
+            found.append(path)
+        elif path.exists():
+            print(f"left out: {path} has no {METRICS}", file=sys.stderr)
+        else:
+            raise FileNotFoundError(f"plot: {path} does not exist.")
+    if not found:
+        raise ValueError("plot: none of these is the folder of a run with metrics; train first.")
+    names = [path.resolve().name for path in found]
+    runs = dict(zip(names if len(set(names)) == len(names) else map(str, found), found, strict=True))
+    table = markdown("Runs side by side", comparison(runs))
+    options.out.mkdir(parents=True, exist_ok=True)
+    plots.save_comparison(runs, options.out / "curves.png")
+    print(options.out / "curves.png")
+    write_text(options.out / "table.md", table)
+    print(options.out / "table.md")
     return 0

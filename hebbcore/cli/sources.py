@@ -1,11 +1,16 @@
 """Images for the commands: shards, or an HDF5 file of arrays."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import loaders
+from hebbcore import hdf5
+from loaders.order import choose
+
+_PIECE = 2**26  # bytes of images read at a time, of which a subset is taken
 
 
 def is_shards(path: Path) -> bool:
@@ -17,28 +22,47 @@ def is_shards(path: Path) -> bool:
     return path.is_dir()
 
 
-def read_arrays(path: Path, split: str) -> tuple[Any, Any]:
-    """Return images and labels of <split> of an HDF5 file; None for labels that it does not have."""
+def read_arrays(path: Path, split: str, subset: int | float | None = None) -> tuple[Any, Any]:
+    """Return images and labels of <split> of an HDF5 file; None for labels that it does not have.
+
+    subset: as a ShardStream's, the very images; a fraction of images without labels is of them all.
+    They take no more memory than their bytes on the disk allow, see hdf5.require_bounded.
+    """
     import h5py
 
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:  # HDF5 does not always say which file
-        raise ValueError(
-            f"{path} cannot be read as HDF5 ({error}); give an HDF5 file, or a folder of shards (hebbcore shards)."
-        ) from None
-    with file:
-        images, labels = (file.get(f"{split}/{name}") for name in ("images", "labels"))
+    advice = "; give an HDF5 file, or a folder of shards (hebbcore shards)."
+    with hdf5.reading(path, f"{path} cannot be read as HDF5", advice) as file:
+        images, labels = (hdf5.member(file, f"{split}/{name}") for name in ("images", "labels"))
         if not isinstance(images, h5py.Dataset) or not images.shape:
-            raise ValueError(f"{path} must hold {split}/images; it holds {', '.join(file) or 'nothing'}.")
+            names = [*islice(file, 10), *["…"] * (len(file) > 10)]
+            raise ValueError(f"{path} must hold {split}/images; it holds {', '.join(names) or 'nothing'}.")
+        hdf5.require_bounded(f"{split}/images", images)
         if labels is None:
-            return images[...], None
+            return _chosen(path, images, np.zeros(len(images), np.int64), subset), None
         if not isinstance(labels, h5py.Dataset) or labels.shape != images.shape[:1]:
             raise ValueError(
                 f"{path}: {split}/labels must hold {images.shape[0]} labels, one for each of {split}/images, or be "
                 f"left out; got {getattr(labels, 'shape', 'a group')}."
             )
-        return images[...], labels[...]
+        hdf5.require_bounded(f"{split}/labels", labels)
+        names = labels[...]
+        return _chosen(path, images, names, subset), names if subset is None else names[choose(names, subset, 0)]
+
+
+def _chosen(path: Path, images: Any, labels: Any, subset: int | float | None) -> Any:
+    """Return the images of a subset, read in pieces of bounded size. path: of the file, named in errors."""
+    if subset is None:
+        return images[...]
+    if isinstance(subset, int) and subset > len(images):
+        raise ValueError(f"{path}: data.subset must be at most the number of its images ({len(images)}), got {subset}.")
+    rows = choose(labels, subset, 0)
+    out = np.empty((len(rows), *images.shape[1:]), images.dtype)
+    step = max(1, _PIECE // max(1, out[:1].nbytes))
+    for first in range(0, len(images), step):
+        low, high = np.searchsorted(rows, (first, first + step))
+        if low < high:
+            out[low:high] = images[first : first + step][rows[low:high] - first]
+    return out
 
 
 def labelled_stream(

@@ -4,18 +4,23 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import loaders
 from hebbcore import checkpoint, tables
+from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
+from hebbcore.data import is_array
 from hebbcore.diagnostics import Record
-from hebbcore.files import locked, write_atomically
-from hebbcore.fit import fit, listed, may_change
-
-CONFIG = "config.json"  # of a run
+from hebbcore.files import locked, write_text
+from hebbcore.fit import fit
+from hebbcore.network import Network
+from hebbcore.record import is_from_python
+from hebbcore.settings import LEARNING_RATE, listed, may_change
+from hebbcore.tables import CONFIG
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,10 +32,8 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     train.add_argument("config", type=Path, help="TOML file; docs/networks.md tells the keys")
     train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the run goes")
-    train.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="a value in place of the file's, such as training.epochs=2; may be repeated",
-    )  # fmt: skip
+    add_set(train)
+    add_import(train)
     train.add_argument(
         "--previous", action="store_true", help="if the latest checkpoint is damaged, go on from the one before"
     )
@@ -38,26 +41,34 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _train(options: argparse.Namespace) -> int:
-    config = read_config(options.config, options.changes)
-    network = config.make_network()
-    data = _open(config)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with locked(options.out, "training into"):
-        before = _keep(options.out, config)
-    settings = dataclasses.asdict(config.training)
+    config = read_config(options.config, options.changes, options.imports)
+    config.check()
     terminal = sys.stderr.isatty()
-    try:
-        fit(
-            network, data, run=options.out, previous=options.previous, progress=terminal,
-            callback=None if terminal else _print, **settings,
-        )  # fmt: skip
-    except ValueError:  # such as other images than the run's
-        if before is not None:
-            _store(options.out, before)
-        raise
+    network = train_into(options.out, config, options.previous, terminal, None if terminal else _print)
     print(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network")
     print(network.summary())
     return 0
+
+
+def train_into(
+    run: Path, config: Config, previous: bool, progress: bool, callback: Callable[[Record], None] | None
+) -> Network:
+    """Train the network of a configuration into a folder, or go on with it; see fit. Returns the network."""
+    network = config.make_network()
+    data = _open(config)
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run, "training into"):
+        before = _keep(run, config)
+    settings = dataclasses.asdict(config.training)
+    if not is_array(data):
+        for key in ("batch_size", "shuffle", "seed"):  # the stream has them
+            del settings[key]
+    try:
+        return fit(network, data, run=run, previous=previous, progress=progress, callback=callback, **settings)
+    except ValueError:  # such as other images than the run's
+        if before is not None:
+            write_text(run / CONFIG, before)
+        raise
 
 
 def _open(config: Config) -> Any:
@@ -73,10 +84,12 @@ def _open(config: Config) -> Any:
             image_size=None if random else data.image_size, labels=False,
             transform=loaders.RandomResizedCrop(data.image_size) if random and data.image_size else None,
         )  # fmt: skip
-    for key in ("image_size", "subset"):
-        if getattr(data, key) is not None:
-            raise ValueError(f"config: data.{key} is for shards; {path} is a file of arrays.")
-    return read_arrays(path, data.split)[0]
+    if data.image_size is not None:
+        raise ValueError(
+            f"config: data.image_size is for shards; {path} is a file of arrays, which are taken as they are: leave it "
+            "out, or make shards (hebbcore shards build)."
+        )
+    return read_arrays(path, data.split, data.subset)[0]
 
 
 def _keep(run: Path, config: Config) -> str | None:
@@ -84,16 +97,27 @@ def _keep(run: Path, config: Config) -> str | None:
 
     Raises ValueError if the run has another.
     """
-    path, table, before = run / CONFIG, config.table(), None
+    path, before = run / CONFIG, None
     if path.exists() and checkpoint.checkpoints(run):
-        different = tables.differences(_fixed(table), _fixed(_stored(path).table()))
+        require_same("train", run, config)
         before = path.read_text("utf-8")
-        if different:
-            raise ValueError(
-                f"train: {run} is a run of another configuration: {listed(different)}; name another --out."
-            )
-    _store(run, json.dumps(table, indent=2) + "\n")
+    write_text(path, json.dumps(config.table(), indent=2) + "\n")
     return before
+
+
+def require_same(function: str, run: Path, config: Config) -> None:
+    """Raise ValueError if a run has another configuration, but for what may change when a training goes on.
+
+    That of a training from Python says no preset, and is not compared: fit compares layers, settings and images itself.
+    """
+    path = run / CONFIG
+    if not path.exists() or is_from_python(path):
+        return
+    different = tables.differences(_fixed(config.table()), _fixed(_stored(path).table()))
+    if different:
+        raise ValueError(
+            f"{function}: {run} is a run of another configuration: {listed(different)}; name another --out."
+        )
 
 
 def _stored(path: Path) -> Config:
@@ -110,24 +134,28 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     free = may_change(table["training"])
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}
-    return {**table, "data": data, "training": training}
-
-
-def _store(run: Path, text: str) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, "utf-8")
-
-    write_atomically(run / CONFIG, write)
+    if training["learning_rate"] is None:  # as older runs have it
+        training["learning_rate"] = LEARNING_RATE
+    kept = {key: value for key, value in table.items() if key != "imports"}  # modules may move too
+    return {**kept, "data": data, "training": training}
 
 
 def _print(record: Record) -> None:
-    left = record["seconds_left"]
-    time_left = "" if left is None else f", {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
+    print(line_of(record, record["seconds_left"]), file=sys.stderr, flush=True)
+
+
+def line_of(record: Record, left: float | None) -> str:
+    """Return a record as a line; left: seconds of all that is to come, if known."""
     layers = record["layers"].items()
     changes = ", ".join(f"{name} {layer['change']:.1e}" for name, layer in layers if layer["change"] is not None)
-    print(
+    return (
         f"epochs done: {record['epoch']}, {record['images']:,} images, {record['images_per_second']:.0f} img/s"
-        + time_left
-        + (f"; change {changes}" if changes else ""),
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
+        + ("" if left is None else f", {clock(left)} left")
+        + (f"; change {changes}" if changes else "")
+    )
+
+
+def clock(seconds: float) -> str:
+    """Return a time as hours:minutes:seconds."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -69,7 +69,7 @@ def principal_components(patch_batches: Iterable[Any], units: int) -> Array:
         sums = sums or ClassSums(rows, centred=True)
         if rows.shape[1] != len(sums.products):
             raise ValueError(f"{function}: patches changed from {len(sums.products)} to {rows.shape[1]} numbers.")
-        sums.add(rows, np.zeros(len(rows), np.int64))
+        sums.add(rows, np.zeros(len(rows), np.int64), np.ones(len(rows)))
     if sums is None:
         raise ValueError(f"{function}: patch_batches gave no batch; pass something that can be iterated again.")
     sums.flush()

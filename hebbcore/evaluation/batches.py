@@ -1,5 +1,6 @@
 """Streams of (features, labels) batches: their checks, and codes for labels that become known on the way."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,8 +12,13 @@ from hebbcore.backend import Array
 
 Codes = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]
+Weights = npt.NDArray[np.float64]
+
+CLASS_NUMBERS = "number the classes from 0"
 
 _CHECK_BYTES = 4 * 2**20
+
+_log = logging.getLogger("hebbcore")
 
 
 def as_features(function: str, name: str, value: Any) -> Array:
@@ -49,23 +55,67 @@ def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labe
     return labels
 
 
-def labelled_batches(function: str, batches: Any, features: int | None = None) -> Iterator[tuple[Array, Labels]]:
-    """Yield the checked (features, labels) batches of an iterable.
+def has_label(labels: Labels) -> npt.NDArray[np.bool_]:
+    """Return which of labels (n,) are classes: numbers below 0 say that there is none."""
+    return labels >= 0 if labels.dtype.kind in "if" else np.ones(len(labels), np.bool_)
 
-    features: expected columns; None: those of the first batch.
-    Raises TypeError or ValueError for what is no such batch, and if there is none.
+
+def names_class(labels: Labels) -> npt.NDArray[np.bool_]:
+    """Return which of all labels (n,) of an array are classes.
+
+    Numbers below 0 are none, see has_label, unless those from 0 on are fewer than two classes: of −1 and 1 both are.
+    """
+    labelled = has_label(labels)
+    return labelled if len(np.unique(labels[labelled])) > 1 else np.ones(len(labels), np.bool_)
+
+
+def tell_left_out(function: str, labelled: int, rows: int, what: str, remedy: str) -> None:
+    """Say how many rows have no label, if any. remedy: how to make a class of a number below 0."""
+    if labelled < rows:
+        _log.warning(
+            "%s: %d of %d %s are left out: their labels are below 0, which means that they have none; if that is a "
+            "class, %s", function, rows - labelled, rows, what, remedy,
+        )  # fmt: skip
+
+
+def as_weights(function: str, value: Any, count: int) -> Weights:
+    """Return weights (count,) of rows, finite and not below 0: ones for None, a number for all rows."""
+    if value is None:
+        return np.ones(count)
+    weights = np.asarray(backend.to_device(value, "cpu") if backend.on_cuda(value) else value)
+    if weights.dtype.kind not in "biuf" or weights.shape not in ((), (count,)):
+        raise ValueError(
+            f"{function}: sample_weight must be one number for each of the {count} rows, or 1D, got shape "
+            f"{weights.shape} of {weights.dtype}."
+        )
+    weights = np.broadcast_to(weights.astype(np.float64), (count,))
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError(f"{function}: sample_weight must be finite and not below 0; weight 0 leaves a row out.")
+    return weights
+
+
+def labelled_batches(
+    function: str, batches: Any, features: int | None = None, classes: Any = None
+) -> Iterator[tuple[Array, Labels, Weights]]:
+    """Yield the checked (features, labels, weights) of an iterable of (features, labels[, weights]) batches.
+
+    Rows without a label are left out, and those of weight 0. features: expected columns, of a later pass; None: those
+    of the first batch of the first pass, which says at its end how many rows had no label. classes: labels that are
+    classes even if they are below 0.
+    Raises TypeError or ValueError for what is no such batch, and if there is no row.
     """
     if not isinstance(batches, Iterable) or isinstance(batches, np.ndarray | str | bytes | dict):
         raise TypeError(
             f"{function}: batches must be an iterable of (features, labels) pairs, got {type(batches).__name__}; "
             "wrap a single batch as [(features, labels)]."
         )
-    number = -1
+    number, first, kept, seen = -1, features is None, 0, 0
     for number, batch in enumerate(batches):
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            length = f" of length {len(batch)}" if isinstance(batch, tuple | list) else ""
             raise TypeError(
                 f"{function}: batches must yield (features, labels) pairs, but batch {number} is "
-                f"{type(batch).__name__}{f' of length {len(batch)}' if isinstance(batch, tuple | list) else ''}."
+                f"{type(batch).__name__}{length}; weights may come third."
             )
         rows = as_features(function, "features", batch[0])
         if features is not None and rows.shape[1] != features:
@@ -74,9 +124,25 @@ def labelled_batches(function: str, batches: Any, features: int | None = None) -
                 "from the batches before it; pass features of one layer."
             )
         features = rows.shape[1]
-        yield rows, as_labels(function, "labels", batch[1], len(rows), "features")
+        labels = as_labels(function, "labels", batch[1], len(rows), "features")
+        weights = as_weights(function, batch[2] if len(batch) == 3 else None, len(rows))
+        labelled = has_label(labels) if classes is None else has_label(labels) | np.isin(labels, classes)
+        kept, seen = kept + int(labelled.sum()), seen + len(labelled)
+        yield from taken(rows, labels, weights, labelled & (weights > 0))
     if number < 0:
         raise ValueError(f"{function}: batches gave no batch; pass something that can be iterated again, not used up.")
+    if first:
+        tell_left_out(function, kept, seen, "rows", "list it in classes")
+
+
+def taken(
+    features: Array, labels: Labels, weights: Weights, keep: npt.NDArray[np.bool_]
+) -> Iterator[tuple[Array, Labels, Weights]]:
+    """Yield the rows where keep is set, if there are any."""
+    if keep.all():
+        yield features, labels, weights
+    elif keep.any():
+        yield features[backend.namespace(features).asarray(np.flatnonzero(keep))], labels[keep], weights[keep]
 
 
 class ClassCodes:
@@ -95,6 +161,10 @@ class ClassCodes:
 
     def __len__(self) -> int:
         return len(self._codes)
+
+    def lists(self, labels: Labels) -> npt.NDArray[np.bool_]:
+        """Return which of labels (n,) are among the classes given."""
+        return np.isin(labels, list(self._codes)) if self._fixed else np.zeros(len(labels), np.bool_)
 
     def encode(self, labels: Labels) -> Codes:
         """Return the codes of labels (n,). Raises ValueError for one that is not among the classes given."""

@@ -1,33 +1,34 @@
 """How good are the features? Every layer and every baseline, at several numbers of labels, in one pipeline."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, checkpoint, checks, tables
+from hebbcore import backend, checkpoint, checks
 from hebbcore.backend import Array
 from hebbcore.data import require_stored_order
 from hebbcore.evaluation.batches import Labels
+from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.metrics import confusion_matrix, top_k_accuracy
+from hebbcore.evaluation.passes import LabelledStream, doubts, shared_images, unlabelled, who
 from hebbcore.evaluation.readouts import make_readout
 from hebbcore.evaluation.retrieval import retrieval_scores
 from hebbcore.evaluation.ridge import RidgeReadout
 from hebbcore.evaluation.sources import BASELINES, OneSource, Source, baseline, collect
 from hebbcore.evaluation.splits import FRACTIONS, drawn, rows_of
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
-from hebbcore.files import locked, write_atomically
+from hebbcore.files import locked
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 
-RESULTS = "results.json"
-
 _log = logging.getLogger("hebbcore")
 _BASELINE_IMAGES = 2_000  # that filters of baselines are learned from
+_MISTAKES = 50  # that results list of each source
 
 
 def evaluate(
@@ -51,11 +52,13 @@ def evaluate(
     """Measure a network's features by classifiers and retrieval, and return the results.
 
     train, test: unshuffled streams of (images, labels), such as loaders.ShardStream; `images` says how many. If both
-        have `class_names`, a label must have the same name in both.
+        have `class_names`, a label must have the same name in both. Images whose label is below 0 have none: all is
+        as if they were not there, and results and progress say how many they are. Their `names`, if they have them,
+        go into the results.
     folder: gets results.json after each figure; the same call goes on from there.
     layers: names; None: every learner's block, that is the last layer before the next learner.
-    fractions: of the training labels, above 0, at most 1; repeated ones count once. seeds: selections of labelled
-        images of each fraction below 1; all labels are one selection. how: "published" or "stratified", see
+    fractions: of the labelled training images, above 0, at most 1; repeated ones count once. seeds: selections of
+        labelled images of each fraction below 1; all labels are one selection. how: "published" or "stratified", see
         labelled_subset; but a published selection may lack classes, whose test images then count as wrong.
     readout: see make_readout; fitted to the labelled part alone, its penalty chosen there. No test label decides
         anything.
@@ -66,12 +69,16 @@ def evaluate(
         those of a single layer take more, a ridge readout is fitted to the stream instead, unless the selection fits.
 
     Returns {"settings", "classes", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1",
-    "top5"}], "confusion", "retrieval"}}}, accuracies in percent. confusion counts the test images of each class (row)
-    by the class they are taken for (column); classes are their names, or labels.
+    "top5"}], "confusion", "retrieval"}}, "mistakes", "images", "shared", "digest"}, accuracies in percent. confusion
+    counts the test images of each class (row) by the class they are taken for (column); classes are their names, or
+    labels. mistakes: of each source, the test images that are taken for another class by the largest margin. images:
+    how many of train and test are labelled and unlabelled, and a digest of them. shared: images of test that equal one
+    of train in every pixel, which a warning tells of, see passes.shared_images. digest: of all else.
     Raises ValueError or TypeError, before any feature is computed, for bad arguments, shuffled streams, NaN and
     infinity, streams whose classes differ, test images of classes that train has not, fractions that are too few images
-    to fit the readout to, and a folder that holds another evaluation; BlockingIOError while another process evaluates
-    into the folder.
+    to fit the readout to, and a folder that holds another evaluation or damaged results; later, if earlier figures of
+    the folder are of other images under the same names; BlockingIOError while another process evaluates into the
+    folder.
     Source: the protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
@@ -92,8 +99,12 @@ def evaluate(
     require_stored_order(function, "test", test)
     make_readout(readout)  # an unknown one is refused before any work
     titles = class_names(function, train, test)
-    labels, test_labels = labels_of(function, "train", train), labels_of(function, "test", test)
-    require_learned(function, labels, test_labels, titles)
+    mine, theirs = (
+        LabelledStream(stream, labels_of(function, name, stream), network.site.dtype)
+        for name, stream in (("train", train), ("test", test))
+    )
+    labels = mine.labels[mine.numbers]
+    require_learned(function, labels, theirs.labels[theirs.numbers], titles)
     require_possible(function, labels, shares, seeds, how, readout)
     settings = {
         "weights": checkpoint.digest_of(network), "train": _identity(train), "test": _identity(test),
@@ -103,32 +114,92 @@ def evaluate(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "evaluating into"):
-        book = _Book(folder, settings, classes, [title(label, titles) for label in classes.tolist()])
+        book = Book(folder, settings, [title(label, titles) for label in classes.tolist()])
+        job = _Job(
+            mine, theirs, classes, shares, seeds, readout, how, queries, room, book,
+            progress or (lambda text: None),
+        )  # fmt: skip
+        for name, stream in (("train", mine), ("test", theirs)):
+            for line in unlabelled(name, stream.images, stream.unlabelled):
+                _log.info("evaluate: %s", line)
+                job.tell(line)
+        job.tell_doubts()
         groups = _groups(
-            [Source.of(name, network, name, most, mirror) for name in names], train.images + test.images, room
+            [Source.of(name, network, name, most, mirror) for name in names], mine.images + theirs.images, room
         )
         for name in baselines:
             if not book.complete(name, shares, seeds, queries):
-                other, layer = baseline(name, network, _first_images(train), seed=0)
+                other, layer = baseline(name, network, _first_images(mine), seed=0)
                 groups.append([Source.of(name, other, layer, most, mirror)])
         for group in groups:
-            if all(book.complete(source.name, shares, seeds, queries) for source in group):
-                continue
-            tell = progress or (lambda text: None)
-            tell(f"features of {', '.join(source.name for source in group)}")
-            if len(group) == 1 and _bytes(group, train.images) > room:
-                _log.warning("evaluate: %s is fitted from the stream; retrieval is left out", group[0].name)
-                _from_stream(group[0], train, test, shares, seeds, readout, how, room, book, tell)
-                continue
-            rows, labels = collect(group, train)  # the labels again, since a stream may leave out damaged images
-            test_rows, test_labels = collect(group, test)
-            for source in group:
-                # popped, so that a source's features are gone when it is done
-                _from_arrays(
-                    source, (rows.pop(0), labels, test_rows.pop(0), test_labels), shares, seeds, readout, how, queries,
-                    book, tell,
-                )  # fmt: skip
+            if not all(book.complete(source.name, shares, seeds, queries) for source in group):
+                job.tell(f"features of {', '.join(source.name for source in group)}")
+                _measure(group, job)
+        if "shared" not in book.results:  # of an earlier version, with nothing left to do
+            mine.read()
+            theirs.read()
+            job.note_images()
     return book.results
+
+
+@dataclass
+class _Job:
+    """What is measured of each source, on which images, and where it is noted.
+
+    classes: all there are, (classes,).
+    """
+
+    train: LabelledStream
+    test: LabelledStream
+    classes: Labels
+    shares: list[float]
+    seeds: int
+    readout: Any
+    how: str
+    queries: int
+    room: int
+    book: Book
+    tell: Callable[[str], None]
+    noted: bool = False
+
+    def note_images(self) -> None:
+        """Note, once, what the first pass over the images found."""
+        if self.noted:
+            return
+        self.noted, known = True, "shared" in self.book.results
+        images = {
+            name: {
+                "labelled": len(stream.numbers),
+                "unlabelled": len(stream.labels) - len(stream.numbers),
+                "digest": stream.identity(),
+            }
+            for name, stream in (("train", self.train), ("test", self.test))
+        }
+        self.book.note_images(images, shared_images(self.train, self.test))
+        if not known:
+            self.tell_doubts()
+
+    def tell_doubts(self) -> None:
+        """Say what is known of the images that makes the figures doubtful."""
+        for line in doubts(self.book.results):
+            _log.warning("evaluate: %s", line)
+
+
+def _measure(group: list[Source], job: _Job) -> None:
+    """Measure sources of one network, whose features fit the memory together, or a single one whatever it takes."""
+    if len(group) == 1 and _bytes(group, job.train.images) > job.room:
+        _log.warning("evaluate: %s is fitted from the stream; retrieval is left out", group[0].name)
+        job.train.read()
+        job.test.read()
+        job.note_images()
+        _from_stream(group[0], job)
+        return
+    rows, labels = collect(group, job.train)  # the labels again, since a stream may leave out damaged images
+    test_rows, test_labels = collect(group, job.test)
+    job.note_images()
+    for source in group:
+        # popped, so that a source's features are gone when it is done
+        _from_arrays(source, (rows.pop(0), labels, test_rows.pop(0), test_labels), job)
 
 
 def block_ends(network: Network) -> list[str]:
@@ -151,100 +222,20 @@ def _identity(stream: Any) -> dict[str, Any]:
     return {**state, "images": stream.images}
 
 
-class _Book:
-    """The results so far, in memory and in a file."""
-
-    def __init__(self, folder: Path, settings: dict[str, Any], classes: Labels, titles: list[Any]) -> None:
-        self._path, self.classes = folder / RESULTS, classes
-        settings = json.loads(json.dumps(settings))
-        self.results: dict[str, Any] = {"settings": settings, "classes": titles, "sources": {}}
-        if self._path.exists():
-            before = _read(self._path)
-            different = tables.differences(settings, before["settings"])
-            if different:
-                raise ValueError(
-                    f"evaluate: {folder} holds another evaluation: {'; '.join(different)}; name another folder, or "
-                    "remove it."
-                )
-            self.results = before
-
-    def source(self, source: Source) -> dict[str, Any]:
-        """Return the results of a source, to be changed."""
-        new: dict[str, Any] = {
-            "features": source.size,
-            "cells": source.cells,
-            "runs": [],
-            "confusion": None,
-            "retrieval": None,
-        }
-        entry: dict[str, Any] = self.results["sources"].setdefault(source.name, new)
-        return entry
-
-    def missing(self, name: str, shares: list[float], seeds: int) -> list[tuple[float, int]]:
-        """Return the (fraction, seed) that a source has no figure for."""
-        entry = self.results["sources"].get(name, {"runs": []})
-        done = {(run["labels"], run["seed"]) for run in entry["runs"]}
-        wanted = [(share, seed) for share in shares for seed in range(1 if share == 1 else seeds)]
-        return [key for key in wanted if key not in done]
-
-    def complete(self, name: str, shares: list[float], seeds: int, queries: int) -> bool:
-        """Return True if nothing is left to do for a source."""
-        entry = self.results["sources"].get(name)
-        looked_up = entry is not None and (not queries or entry["retrieval"] is not None)
-        return looked_up and not self.missing(name, shares, seeds)
-
-    def save(self) -> None:
-        """Write the file."""
-        text = json.dumps(self.results, indent=1) + "\n"
-        write_atomically(self._path, lambda temporary: _write(temporary, text))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the results of a file. Raises ValueError if it holds something else."""
-    try:
-        results = json.loads(path.read_text("utf-8"))
-        kinds: list[tuple[Any, Any]] = [(results[key], dict) for key in ("settings", "sources")]
-        kinds.append((results["classes"], list))
-        for entry in results["sources"].values():
-            kinds += [(entry["runs"], list), (entry["confusion"], list | None), (entry["retrieval"], dict | None)]
-        sound = all(isinstance(value, kind) for value, kind in kinds)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise ValueError(
-            f"evaluate: {path} is damaged, or not what this version writes; name another folder, or remove the file."
-        )
-    return dict(results)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
-
-
-def _from_arrays(
-    source: Source,
-    data: tuple[Array, Any, Array, Any],
-    shares: list[float],
-    seeds: int,
-    readout: Any,
-    how: str,
-    queries: int,
-    book: _Book,
-    tell: Callable[[str], None],
-) -> None:
+def _from_arrays(source: Source, data: tuple[Array, Any, Array, Any], job: _Job) -> None:
     """Measure a source whose features are in memory."""
     rows, labels, test_rows, test_labels = data
-    entry = book.source(source)
-    for share, seed in book.missing(source.name, shares, seeds):
-        tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}")
-        chosen = drawn(labels, rows_of(share, len(labels)), seed, how)
-        model = make_readout(readout, seed).fit(rows[chosen], labels[chosen])
+    entry = job.book.source(source)
+    for share, seed in job.book.missing(source.name, job.shares, job.seeds):
+        job.tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}")
+        chosen = drawn(labels, rows_of(share, len(labels)), seed, job.how)
+        model = make_readout(job.readout, seed).fit(rows[chosen], labels[chosen])
         scores = _scores(model, test_rows)
-        _note(entry, share, seed, scores, test_labels, model.classes_, book.classes)
-        book.save()
-    if queries and entry["retrieval"] is None:
-        tell(f"{source.name}: retrieval")
-        asked = np.random.default_rng(0).permutation(len(test_rows))[:queries]
+        _note(source.name, share, seed, scores, test_labels, model.classes_, job)
+        job.book.save()
+    if job.queries and entry["retrieval"] is None:
+        job.tell(f"{source.name}: retrieval")
+        asked = np.random.default_rng(0).permutation(len(test_rows))[: job.queries]
         entry["retrieval"] = {
             metric: {
                 "k": list(found.k),
@@ -254,46 +245,35 @@ def _from_arrays(
             for metric in ("euclidean", "hamming")
             for found in [retrieval_scores(rows, labels, test_rows[asked], test_labels[asked], metric=metric)]
         }
-        book.save()
+        job.book.save()
 
 
-def _from_stream(
-    source: Source,
-    train: Any,
-    test: Any,
-    shares: list[float],
-    seeds: int,
-    readout: Any,
-    how: str,
-    room: int,
-    book: _Book,
-    tell: Callable[[str], None],
-) -> None:
+def _from_stream(source: Source, job: _Job) -> None:
     """Measure a source whose features are made again for each readout."""
-    if readout != "ridge":
+    if job.readout != "ridge":
         raise ValueError(
             f'evaluate: the features of {source.name} do not fit memory, which only readout="ridge" can do without; '
             "raise memory, or lower features."
         )
-    labels = np.concatenate([classes for _, classes in train])
-    entry = book.source(source)
-    for share, seed in book.missing(source.name, shares, seeds):
-        tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}, from the stream")
+    labels = job.train.labels[job.train.numbers]
+    entry = job.book.source(source)
+    for share, seed in job.book.missing(source.name, job.shares, job.seeds):
+        job.tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}, from the stream")
         keep = np.zeros(len(labels), bool)
-        keep[drawn(labels, rows_of(share, len(labels)), seed, how)] = True
-        batches = OneSource(source, train, keep)
+        keep[drawn(labels, rows_of(share, len(labels)), seed, job.how)] = True
+        batches = OneSource(source, job.train, keep)
         model: RidgeReadout = make_readout("ridge", seed)
-        if 2 * _bytes([source], int(keep.sum())) <= room:  # while the batches are joined they are there twice
+        if 2 * _bytes([source], int(keep.sum())) <= job.room:  # while the batches are joined they are there twice
             # of few rows a stream's holdout, which takes every fifth of a class, may be empty
             parts = [(backend.to_device(rows, "cpu"), classes) for rows, classes in batches]
             model.fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
         else:
             model.fit_stream(batches)
-        pairs = [(_scores(model, rows), classes) for rows, classes in OneSource(source, test)]
+        pairs = [(_scores(model, rows), classes) for rows, classes in OneSource(source, job.test)]
         scores, classes = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        _note(entry, share, seed, scores, classes, model.classes_, book.classes)
+        _note(source.name, share, seed, scores, classes, model.classes_, job)
         entry["retrieval"] = {}
-        book.save()
+        job.book.save()
 
 
 def _scores(model: Any, rows: Array) -> Array:
@@ -303,14 +283,36 @@ def _scores(model: Any, rows: Array) -> Array:
     return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
 
 
-def _note(
-    entry: dict[str, Any], share: float, seed: int, scores: Array, labels: Labels, learned: Labels, classes: Labels
-) -> None:
-    """Note the figures of a classifier. learned: the classes (columns,) of scores; classes: all there are."""
+def _note(name: str, share: float, seed: int, scores: Array, labels: Labels, learned: Labels, job: _Job) -> None:
+    """Note the figures of a classifier of a source. learned: the classes (columns,) of scores of labelled images."""
+    entry = job.book.results["sources"][name]
     top1, top5 = (_accuracy(scores, labels, k, learned) for k in (1, 5))
     entry["runs"].append({"labels": share, "seed": seed, "top1": top1, "top5": top5})
     if share == max(other["labels"] for other in entry["runs"]):
-        entry["confusion"] = confusion_matrix(labels, learned[scores.argmax(axis=1)], labels=classes).tolist()
+        entry["confusion"] = confusion_matrix(labels, learned[scores.argmax(axis=1)], labels=job.classes).tolist()
+        job.book.results.setdefault("mistakes", {})[name] = _mistakes(scores, labels, learned, job)
+
+
+def _mistakes(scores: Array, labels: Labels, learned: Labels, job: _Job) -> list[dict[str, Any]]:
+    """Return the test images that are taken for another class by the largest margin over their own, such as the report
+    shows: {"image": number in the stream, "name" where it is known, "true" and "predicted": places in the results'
+    classes, "margin" of the scores}.
+    """
+    taken = scores.argmax(axis=1)
+    places = np.minimum(np.searchsorted(learned, labels), len(learned) - 1)
+    own = np.where(learned[places] == labels, scores[np.arange(len(scores)), places], scores.min(axis=1))
+    margins = np.round(scores.max(axis=1) - own, 2)  # what rounding decides must not decide the order
+    wrong = np.flatnonzero(learned[taken] != labels)
+    worst = wrong[np.argsort(-margins[wrong], kind="stable")][:_MISTAKES]
+    return [
+        {
+            **who(job.test, int(job.test.numbers[row])),
+            "true": int(np.searchsorted(job.classes, labels[row])),
+            "predicted": int(np.searchsorted(job.classes, learned[taken[row]])),
+            "margin": float(margins[row]),
+        }
+        for row in worst
+    ]
 
 
 def _accuracy(scores: Array, labels: Any, k: int, classes: Any) -> float:

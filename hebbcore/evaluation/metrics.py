@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 from sklearn.metrics import confusion_matrix
 
 from hebbcore import backend, checks
-from hebbcore.evaluation.batches import as_features, as_labels
+from hebbcore.evaluation.batches import as_features, as_labels, has_label, tell_left_out
 
 __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
 
@@ -27,10 +27,11 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) ->
     """Return the share of rows whose class is among the k largest scores; of equal scores the lower class comes first.
 
     scores: (n, classes), NumPy or CuPy, as decision_function or predict_proba give them for more than two classes.
-    labels: (n,). classes: (classes,) labels of the columns, as an estimator's classes_; None: 0, 1, ….
+    labels: (n,); rows of numbers below 0 that are no column's label have none and are left out. classes: (classes,)
+        labels of the columns, as an estimator's classes_; None: 0, 1, ….
 
-    Raises ValueError or TypeError for arguments that do not fit each other, or a label without a column. scikit-learn's
-    top_k_accuracy_score differs in ties, where it prefers the higher class, against its own predict.
+    Raises ValueError or TypeError for arguments that do not fit each other, a label without a column, or no label.
+    scikit-learn's top_k_accuracy_score differs in ties, where it prefers the higher class, against its own predict.
     """
     function = "top_k_accuracy"
     array = backend.to_device(as_features(function, "scores", scores), "cpu")
@@ -42,6 +43,11 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) ->
     names = np.arange(columns) if classes is None else np.asarray(classes)
     if names.shape != (columns,):
         raise ValueError(f"{function}: classes must name the {columns} columns of scores, got shape {names.shape}.")
+    labelled = has_label(truth) | np.isin(truth, names)
+    tell_left_out(function, int(labelled.sum()), len(truth), "rows", "name it among the classes")
+    if not labelled.any():
+        raise ValueError(f"{function}: no row has a label: all {len(truth)} are below 0.")
+    array, truth = array[labelled], truth[labelled]
     order = np.argsort(names)
     places = order[np.minimum(np.searchsorted(names, truth, sorter=order), columns - 1)]
     if not np.array_equal(names[places], truth):

@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils import check_random_state
 
 from hebbcore import backend, checks
-from hebbcore.evaluation.batches import ClassCodes, labelled_batches
+from hebbcore.evaluation.batches import CLASS_NUMBERS, ClassCodes, Weights, labelled_batches, names_class
 from hebbcore.evaluation.holdout import validation_rows
 from hebbcore.evaluation.ridge import RidgeReadout
 
@@ -37,7 +37,16 @@ class ValidationSplit:
     def split(
         self, X: Any, y: Any, groups: Any = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        """Yield the indices of rows that train and of rows held out. Raises ValueError if no class has two rows."""
+        """Yield the indices of rows that train and of rows held out.
+
+        Raises ValueError if no class has two rows, and for rows without a label, see batches.names_class.
+        """
+        labelled = names_class(np.asarray(y))
+        if not labelled.all():
+            raise ValueError(
+                f"make_readout: {len(labelled) - labelled.sum()} of {len(labelled)} labels are below 0, which means "
+                f"that there is none; fit to labelled rows alone (y >= 0), or {CLASS_NUMBERS}."
+            )
         codes = np.unique(y, return_inverse=True)[1]
         held = validation_rows(codes, self.fraction, check_random_state(self.seed))
         if not held.any():
@@ -97,9 +106,11 @@ def sgd_stream(
 ) -> Pipeline:
     """Return a linear SVM trained by stochastic gradient descent on a stream that does not fit in memory.
 
-    batches: re-iterable of (features, labels), (n, features) and (n,): read once for the features' means and
-    deviations and for the classes, then once an epoch. Rows should come shuffled: each is one step.
-    alpha: penalty of scikit-learn's SGDClassifier. classes: all labels there are; None: those that come.
+    batches: re-iterable of (features, labels), (n, features) and (n,), or (features, labels, weights): read once for
+    the features' means and deviations and for the classes, then once an epoch. Rows should come shuffled: each is one
+    step.
+    alpha: penalty of scikit-learn's SGDClassifier. classes: all labels there are; None: those that come, but for
+    numbers below 0, which mean that there is no label: such rows are left out, and the log says how many.
 
     Returns a fitted Pipeline of StandardScaler and SGDClassifier.
     Raises ValueError or TypeError for batches that do not fit each other, or that can be read only once.
@@ -114,20 +125,29 @@ def sgd_stream(
         )
     codes, scaler = ClassCodes(function, classes), StandardScaler()
     features = None
-    for rows, labels in labelled_batches(function, batches):
-        scaler.partial_fit(backend.to_device(rows, "cpu"))
+    for rows, labels, weights in labelled_batches(function, batches, classes=classes):
+        with np.errstate(invalid="ignore"):  # of a constant feature, whose weighted variance rounding makes negative
+            scaler.partial_fit(backend.to_device(rows, "cpu"), sample_weight=_unless_ones(weights))
         codes.encode(labels)
         features = rows.shape[1]
     names = codes.ordered()[0]
     if len(names) < 2:
+        listed = ", ".join(map(repr, names.tolist()))
         raise ValueError(
-            f"{function}: labels must have at least 2 classes, got 1 ({names.tolist()[0]!r}); add rows of others."
+            f"{function}: labels must have at least 2 classes, got {len(names)} ({listed}); "
+            "add rows of others. Numbers below 0 mean that there is no label, unless classes lists them."
         )
     model = SGDClassifier(alpha=alpha, random_state=seed)
     for _ in range(epochs):
-        for rows, labels in labelled_batches(function, batches, features):
-            model.partial_fit(scaler.transform(backend.to_device(rows, "cpu")), labels, classes=names)
+        for rows, labels, weights in labelled_batches(function, batches, features, classes):
+            scaled = scaler.transform(backend.to_device(rows, "cpu"))
+            model.partial_fit(scaled, labels, classes=names, sample_weight=_unless_ones(weights))
     return Pipeline([("scaler", scaler), ("classifier", model)])
+
+
+def _unless_ones(weights: Weights) -> Weights | None:
+    """Return weights, None if all are one: scikit-learn's sums without weights are those of earlier versions."""
+    return None if (weights == 1).all() else weights
 
 
 def _seeded_clone(function: str, estimator: Any, seed: int) -> Any:

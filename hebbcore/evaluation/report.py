@@ -5,14 +5,17 @@ import html
 import io
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hebbcore.evaluation.metrics import mean_interval
-from hebbcore.files import write_atomically
+from hebbcore.evaluation.passes import doubts, unlabelled
+from hebbcore.files import write_bytes
+from hebbcore.texts import in_markdown, plain
 
 Table = list[list[str]]  # its first row is the head
+
+_SHOWN = 20  # mistakes
 
 _CAPTIONS = {
     "accuracy.png": "Accuracy against labels; baselines are dashed.",
@@ -34,13 +37,14 @@ def write_report(folder: Path, results: dict[str, Any], title: str, filters: byt
         ("Top-5 accuracy, %", accuracy_table(results, "top5")),
         ("Retrieval", retrieval_table(results)),
         *[
-            (f"Confusion: {name}", _confusion(entry["confusion"], results["classes"]))
+            (f"Confusion: {plain(name)}", _confusion(entry["confusion"], results["classes"]))
             for name, entry in _best(results)
             if entry["confusion"]
         ],
+        *[(f"Most clearly mistaken: {plain(name)}", _mistakes(results, name)) for name, _ in _best(results)],
     ]
     sections = [(name, table) for name, table in sections if len(table) > 1]
-    notes = _notes(results)
+    title, notes = plain(title), _notes(results)
     paths = []
     for name, text in (
         ("report.md", _markdown(title, notes, sections, pictures)),
@@ -48,7 +52,7 @@ def write_report(folder: Path, results: dict[str, Any], title: str, filters: byt
     ):
         pictures[name] = text.encode()
     for name, data in pictures.items():
-        write_atomically(folder / name, partial(_write, data=data))
+        write_bytes(folder / name, data)
         paths.append(folder / name)
     return paths
 
@@ -63,16 +67,12 @@ def require_matplotlib() -> None:
         ) from error
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
 def accuracy_table(results: dict[str, Any], key: str) -> Table:
     """Return a row for each source, and a column for each labelled fraction: mean ± 95 % interval over seeds."""
     shares = _shares(results)
     table = [["features", "number", *[f"{100 * share:g} %" for share in shares]]]
     for name, entry in results["sources"].items():
-        row = [name, str(entry["features"])]
+        row = [plain(name), str(entry["features"])]
         for share in shares:
             values = [run[key] for run in entry["runs"] if run["labels"] == share]
             row.append(_figure(values) if values else "")
@@ -97,7 +97,7 @@ def retrieval_table(results: dict[str, Any]) -> Table:
             if not table:
                 table.append(["features", "distance", *[f"{what}@{k}" for k in found["k"] for what in ("P", "mAP")]])
             pairs = zip(found["precision"], found["map"], strict=True)
-            table.append([name, metric, *[f"{value:.1f}" for pair in pairs for value in pair]])
+            table.append([plain(name), metric, *[f"{value:.1f}" for pair in pairs for value in pair]])
     return table
 
 
@@ -115,9 +115,31 @@ def _confusion(rows: list[list[int]], classes: list[Any]) -> Table:
     if len(rows) > 20:  # too large to read
         return []
     return [
-        ["true \\ predicted", *map(str, classes)],
-        *[[str(name), *map(str, row)] for name, row in zip(classes, rows, strict=True)],
+        ["true \\ predicted", *map(plain, classes)],
+        *[[plain(name), *map(str, row)] for name, row in zip(classes, rows, strict=True)],
     ]
+
+
+def _mistakes(results: dict[str, Any], source: str) -> Table:
+    """Return a row for each test image that a source takes for another class by the largest margin."""
+    classes, found = results.get("classes", []), results.get("mistakes", {}).get(source, [])
+    return [
+        ["test image", "true", "predicted", "margin"],
+        *[
+            [
+                plain(one.get("name", one["image"])), plain(classes[one["true"]]), plain(classes[one["predicted"]]),
+                f"{one['margin']:.2f}",
+            ]
+            for one in found[:_SHOWN]
+        ],
+    ]  # fmt: skip
+
+
+def remarks(results: dict[str, Any]) -> list[str]:
+    """Return what must be known of the images to read the figures, a sentence each: the gravest first."""
+    images = results.get("images", {})
+    counts = [(name, found["labelled"], found["unlabelled"]) for name, found in images.items()]
+    return [*doubts(results), *[line for count in counts for line in unlabelled(*count)]]
 
 
 def _notes(results: dict[str, Any]) -> list[str]:
@@ -125,8 +147,9 @@ def _notes(results: dict[str, Any]) -> list[str]:
 
     settings = results["settings"]
     notes = [
-        f"Readout: {settings['readout']}, fitted to the labelled part of the training images alone; labelled images "
-        f"are selected the {settings['how']} way. Mean ± 95 % interval over the selections; all labels are one.",
+        *remarks(results),
+        f"Readout: {plain(settings['readout'])}, fitted to the labelled part of the training images alone; labelled "
+        f"images are selected the {settings['how']} way. Mean ± 95 % interval over the selections; all labels are one.",
     ]
     if settings["mirror"]:
         notes.append("Features are averaged over each image and its mirror image.")
@@ -143,7 +166,7 @@ def _notes(results: dict[str, Any]) -> list[str]:
             name for name, entry in results["sources"].items() if name not in BASELINES and mean(entry) <= mean(random)
         ]
     if behind:
-        notes.append(f"No better than random filters of the first layer's size: {', '.join(behind)}.")
+        notes.append(f"No better than random filters of the first layer's size: {plain(', '.join(behind))}.")
     return notes
 
 
@@ -163,7 +186,7 @@ def _curves(results: dict[str, Any]) -> bytes:
         found = [mean_interval(run["top1"] for run in entry["runs"] if run["labels"] == share) for share in shares]
         widths = [value.half_width if math.isfinite(value.half_width) else 0 for value in found]
         axis.errorbar(
-            [100 * share for share in shares], [value.mean for value in found], widths, label=name, capsize=2,
+            [100 * share for share in shares], [value.mean for value in found], widths, label=_label(name), capsize=2,
             marker=".", linestyle="--" if name in BASELINES else "-",
         )  # fmt: skip
     axis.set(xlabel="labelled images, %", ylabel="top-1 accuracy, %", xscale="log")
@@ -177,12 +200,20 @@ def _curves(results: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
+def _label(name: str) -> str:
+    return plain(name).replace("$", "\\$")  # between two of them Matplotlib reads formulas
+
+
 def _markdown(title: str, notes: list[str], sections: list[tuple[str, Table]], pictures: dict[str, bytes]) -> str:
-    parts = [f"# {title}", *notes, *[f"![{_CAPTIONS[name]}]({name})" for name in pictures]]
+    parts = [
+        f"# {in_markdown(title)}",
+        *map(in_markdown, notes),
+        *[f"![{_CAPTIONS[name]}]({name})" for name in pictures],
+    ]
     for name, table in sections:
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+        lines = ["| " + " | ".join(map(in_markdown, row)) + " |" for row in table]
         lines.insert(1, "|" + "---|" * len(table[0]))
-        parts += [f"## {name}", "\n".join(lines)]
+        parts += [f"## {in_markdown(name)}", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 

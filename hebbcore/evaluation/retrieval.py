@@ -8,7 +8,15 @@ import numpy.typing as npt
 
 from hebbcore import backend, checks
 from hebbcore.backend import Array
-from hebbcore.evaluation.batches import as_features, as_labels
+from hebbcore.evaluation.batches import (
+    CLASS_NUMBERS,
+    Labels,
+    as_features,
+    as_labels,
+    has_label,
+    names_class,
+    tell_left_out,
+)
 
 METRICS = ("euclidean", "cosine", "hamming")
 _QUERIES = 256  # at a time: enough for a matrix product, few enough for long blocks of the database
@@ -35,7 +43,8 @@ def retrieval_scores(
     """Rank a database by distance to each query, and return precision@k and mAP@k of the shared classes.
 
     database, queries: (n, features) and (m, features), NumPy or CuPy, both on one device; distances are computed in
-        their precision, float32 or float64. database_labels, query_labels: (n,), (m,).
+        their precision, float32 or float64. database_labels, query_labels: (n,), (m,); rows of numbers below 0 have no
+        label and are left out of both, unless the database's numbers from 0 on are fewer than two classes.
     k: one or more numbers of neighbours; None: 100 and the database's rows per class, or all its rows if it has fewer.
     metric: "euclidean"; "cosine"; or "hamming" of the features' signs after the database's mean is subtracted (zero
         counts as negative), taken as a product of ±1, which is exact.
@@ -57,6 +66,7 @@ def retrieval_scores(
         )
     classes = as_labels(function, "database_labels", database_labels, len(base), "database")
     wanted = as_labels(function, "query_labels", query_labels, len(asked), "queries")
+    base, classes, asked, wanted = _labelled(function, base, classes, asked, wanted)
     ks = _neighbours_asked(function, k, classes)
     checks.choice(function, "metric", metric, METRICS)
     search = _Search(function, base, asked, max(ks), metric, checks.byte_size(function, "workspace", workspace))
@@ -69,6 +79,21 @@ def retrieval_scores(
             precision[i] += found[:, count - 1].sum() / count
             average[i] += (gain[:, count - 1] / np.maximum(1, found[:, count - 1])).sum()
     return Retrieval(ks, tuple((precision / len(asked)).tolist()), tuple((average / len(asked)).tolist()))
+
+
+def _labelled(function: str, base: Array, classes: Labels, asked: Array, wanted: Labels) -> tuple[Any, ...]:
+    """Return the rows that have a label, and their labels."""
+    kept = names_class(classes)
+    asks = has_label(wanted) | np.isin(wanted, classes[kept])
+    for labelled, what in ((kept, "rows of the database"), (asks, "queries")):
+        tell_left_out(function, int(labelled.sum()), len(labelled), what, CLASS_NUMBERS)
+    if not asks.any():
+        raise ValueError(f"{function}: no query has a label: all {len(wanted)} are below 0.")
+    if not kept.all():
+        base, classes = base[backend.namespace(base).asarray(kept)], classes[kept]
+    if not asks.all():
+        asked, wanted = asked[backend.namespace(asked).asarray(asks)], wanted[asks]
+    return base, classes, asked, wanted
 
 
 def _neighbours_asked(function: str, k: Any, classes: npt.NDArray[Any]) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Ridge regression onto targets of ±1 a class: from sums over any number of rows, or from fewer rows than features.
 
-Minimises ‖F w + b − y‖² + alpha ‖S w‖² for each class, y = 1 on its rows and −1 elsewhere; S is the deviation of each
-feature if features are standardised, and 1 if not: the same as dividing the features by S. Two classes need one target.
+Minimises Σ v (F w + b − y)² + alpha ‖S w‖² for each class, over rows of weights v, y = 1 on the class's rows and −1
+elsewhere; S is the deviation of each feature if features are standardised, and 1 if not: the same as dividing the
+features by S. Two classes need one target.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from hebbcore import backend
 from hebbcore.backend import Array
-from hebbcore.evaluation.batches import Codes
+from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.linear_system import add_products, solve
 from hebbcore.evaluation.sums import ClassSums
 
@@ -33,14 +34,14 @@ class SumsSystem:
         sums.flush()
         assert sums.shift is not None
         of_class, counts = sums.of_classes(codes)
-        xp, rows = backend.namespace(of_class), int(counts.sum())
+        xp, rows = backend.namespace(of_class), float(counts.sum())
         self._products = sums.products
         total = of_class.sum(axis=0)
         mean = total / rows
         power = sums.products.diagonal() / rows
         self._penalty = _squared_scale(power - mean**2, power, mean + sums.shift, sums.dtype, standardize)
         used = slice(-1, None) if len(codes) == 2 else slice(None)
-        counts = xp.asarray(counts[used].astype(np.float64))[:, None]
+        counts = xp.asarray(counts[used])[:, None]
         if centred:
             self._mean: Array | None = mean + sums.shift
             self._minus: Array | None = mean * rows**0.5
@@ -60,7 +61,7 @@ class SumsSystem:
 class RowsSystem:
     """The same solution from a system rows × rows, which is the smaller one where labels are few.
 
-    features: (n, features). chosen: rows to use, None: all. codes: (rows,) classes 0 … classes − 1.
+    features: (n, features). chosen: rows to use, None: all. codes: (rows,) classes 0 … classes − 1; weights: (rows,).
     """
 
     def __init__(
@@ -68,12 +69,15 @@ class RowsSystem:
         features: Array,
         chosen: npt.NDArray[np.int64] | None,
         codes: Codes,
+        weights: Weights,
         classes: int,
         centred: bool,
         standardize: bool,
     ) -> None:
         xp = backend.namespace(features)
         self._features, self._codes = features, codes
+        weighing = xp.asarray(weights)
+        self._shares, self._roots = weighing / weighing.sum(), weighing[:, None] ** 0.5
         self._chosen = slice(None) if chosen is None else xp.asarray(chosen)
         self._centred, self._standardize = centred, standardize
         self._products = xp.zeros((len(codes), len(codes)))
@@ -82,8 +86,8 @@ class RowsSystem:
             add_products(self._products, scaled.astype(dtype, copy=False))
         used = np.array([1]) if classes == 2 else np.arange(classes)
         targets = xp.asarray(np.where(np.equal.outer(codes, used), 1.0, -1.0))
-        self._target_mean = targets.mean(axis=0) * centred
-        self._targets = targets - self._target_mean
+        self._target_mean = self._shares @ targets * centred
+        self._targets = (targets - self._target_mean) * self._roots
 
     def solve(self, alpha: float) -> tuple[Array, Array]:
         """See System."""
@@ -97,15 +101,17 @@ class RowsSystem:
         return weights, intercept
 
     def _columns(self) -> Iterator[tuple[slice, Array, Array, Array]]:
-        """Yield some columns at a time: where, their centred and scaled values, means and scales, in float64."""
+        """Yield some columns at a time: where, their values centred, scaled and weighted, means and scales, float64."""
         for start in range(0, self._features.shape[1], _COLUMNS):
             columns = slice(start, start + _COLUMNS)
             values = self._features[self._chosen, columns].astype(np.float64)
-            mean, power = values.mean(axis=0), (values**2).mean(axis=0)
-            scale = _squared_scale(values.var(axis=0), power, mean, values.dtype, self._standardize) ** 0.5
+            mean, power = self._shares @ values, self._shares @ values**2
+            variance = self._shares @ (values - mean) ** 2
+            scale = _squared_scale(variance, power, mean, values.dtype, self._standardize) ** 0.5
             mean = mean * self._centred
             values -= mean
             values /= scale
+            values *= self._roots
             yield columns, values, mean, scale
 
 

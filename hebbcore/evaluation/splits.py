@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hebbcore import checks
-from hebbcore.evaluation.batches import Labels, as_labels
+from hebbcore.evaluation.batches import CLASS_NUMBERS, Labels, as_labels, names_class, tell_left_out
 
 FRACTIONS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.25, 1.0)  # of the published protocol (FastHebb, Lagani et al. 2022)
 
@@ -17,7 +17,8 @@ def labelled_subset(
 ) -> npt.NDArray[np.int64]:
     """Return the indices of the rows that may keep their labels, in the order of a seeded shuffle.
 
-    labels: (n,) of the whole training split. size: an int counts rows, a float is a fraction above 0, at most 1.
+    labels: (n,) of the whole training split; rows of numbers below 0 have no label and are never among the chosen, see
+        batches.names_class. size: an int counts rows, a float is a fraction of the labelled ones, above 0, at most 1.
     how: "published" takes the first of the shuffle, whatever their classes: with one seed, smaller subsets are parts of
     larger ones. "stratified" takes the first of each class, as many as its share of the rows asks, at least one.
 
@@ -25,6 +26,9 @@ def labelled_subset(
     """
     function = "labelled_subset"
     names = as_labels(function, "labels", labels, np.size(labels), "labels")
+    labelled = names_class(names)
+    tell_left_out(function, int(labelled.sum()), len(names), "rows", CLASS_NUMBERS)
+    places, names = np.flatnonzero(labelled), names[labelled]
     checks.choice(function, "how", how, ("published", "stratified"))
     count = _count(function, size, len(names))
     classes, codes = np.unique(names, return_inverse=True)
@@ -34,13 +38,13 @@ def labelled_subset(
         )
     chosen = drawn(names, count, seed, how)
     _require_all(function, classes, codes[chosen], count)
-    return chosen
+    return places[chosen]
 
 
 def drawn(labels: Labels, count: int, seed: int | np.random.Generator, how: str) -> npt.NDArray[np.int64]:
     """Return the rows that labelled_subset does, but of the published selection whatever classes it has.
 
-    count: of rows; for "stratified" at least that of the classes.
+    labels: (n,), all of them classes. count: of rows; for "stratified" at least that of the classes.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     if how == "published":

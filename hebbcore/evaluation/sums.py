@@ -6,7 +6,7 @@ import numpy as np
 
 from hebbcore import backend
 from hebbcore.backend import Array
-from hebbcore.evaluation.batches import Codes
+from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.linear_system import add_products
 
 _BLOCK_BYTES = 64 * 2**20
@@ -14,7 +14,7 @@ _BLOCK_ROWS = 1024  # more would let the float32 sums within a block lose digits
 
 
 class ClassSums:
-    """FᵀF and the sum of each class's rows, in float64.
+    """FᵀWF and the weighted sum of each class's rows, in float64; counts are sums of weights.
 
     Rows are gathered into blocks, so that the sums do not depend on how a stream was cut, and multiplied in their own
     precision (float32, or float64 for float64 and wide integers). centred: subtract the mean of the first block from
@@ -26,20 +26,22 @@ class ClassSums:
         self.dtype: np.dtype[Any] = np.result_type(first.dtype, np.float32)
         self.products = xp.zeros((features, features))  # FᵀF, the lower triangle
         self.sums = xp.zeros((1, features))  # of each class
-        self.counts = np.zeros(1, np.int64)
+        self.counts = np.zeros(1)
         self.shift: Array | None = None if centred else xp.zeros(features)
         rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (features * self.dtype.itemsize)))
         self._block, self._codes = xp.empty((rows, features), self.dtype), np.empty(rows, np.int64)
+        self._weights = np.empty(rows)
         self._filled = 0
 
-    def add(self, features: Array, codes: Codes) -> None:
-        """Add rows (n, features) of classes (n,)."""
+    def add(self, features: Array, codes: Codes, weights: Weights) -> None:
+        """Add rows (n, features) of classes (n,) and weights (n,)."""
         start = 0
         while start < len(features):
             taken = min(len(features) - start, len(self._block) - self._filled)
             end = self._filled + taken
             self._block[self._filled : end] = features[start : start + taken]
             self._codes[self._filled : end] = codes[start : start + taken]
+            self._weights[self._filled : end] = weights[start : start + taken]
             self._filled, start = end, start + taken
             if self._filled == len(self._block):
                 self.flush()
@@ -49,18 +51,21 @@ class ClassSums:
         if not self._filled:
             return
         block, codes = self._block[: self._filled], self._codes[: self._filled]
+        weights = self._weights[: self._filled]
         self._filled = 0
         xp = backend.namespace(block)
         if self.shift is None:
             # a number of the rows' own precision, so that subtracting it from equal numbers leaves nothing
             self.shift = block.mean(axis=0, dtype=np.float64).astype(self.dtype).astype(np.float64)
         block -= self.shift.astype(self.dtype)
-        add_products(self.products, block.T)
         present, inverse = np.unique(codes, return_inverse=True)
         self._grow(int(present[-1]) + 1)
-        members = xp.asarray(np.equal.outer(np.arange(len(present)), inverse).astype(self.dtype))
-        self.sums[xp.asarray(present)] += members @ block
-        self.counts[: present[-1] + 1] += np.bincount(codes)
+        members = np.equal.outer(np.arange(len(present)), inverse) * weights
+        self.sums[xp.asarray(present)] += xp.asarray(members.astype(self.dtype)) @ block
+        self.counts[: present[-1] + 1] += np.bincount(codes, weights)
+        if (weights != 1).any():
+            block *= xp.asarray((weights**0.5).astype(self.dtype))[:, None]
+        add_products(self.products, block.T)
 
     def of_classes(self, codes: Codes) -> tuple[Array, Array]:
         """Return the sums (classes, features) and counts (classes,) of chosen classes; zeros for one without rows."""
@@ -74,4 +79,4 @@ class ClassSums:
             missing = max(missing, len(self.counts))  # doubling: few copies while classes turn up one by one
             xp = backend.namespace(self.sums)
             self.sums = xp.concatenate([self.sums, xp.zeros((missing, self.sums.shape[1]))])
-            self.counts = np.concatenate([self.counts, np.zeros(missing, np.int64)])
+            self.counts = np.concatenate([self.counts, np.zeros(missing)])

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from hebbcore.data import first_not_finite
-from hebbcore.evaluation.batches import Labels, as_labels
+from hebbcore.evaluation.batches import Labels, as_labels, has_label
 from hebbcore.evaluation.readouts import why_unfit
 from hebbcore.evaluation.splits import drawn, rows_of
+from hebbcore.texts import plain
 
 
 def class_names(function: str, train: Any, test: Any) -> tuple[str, ...]:
@@ -29,9 +30,10 @@ def class_names(function: str, train: Any, test: Any) -> tuple[str, ...]:
 
 
 def labels_of(function: str, name: str, stream: Any) -> Labels:
-    """Return the labels (n,) of a stream: its `labels`, or what a pass over it yields.
+    """Return the labels (n,) of a stream, those below 0 too: its `labels`, or what a pass over it yields.
 
-    Images of integers need no pass. Raises ValueError for floating ones that hold NaN or infinity.
+    Images of integers need no pass. Raises ValueError for floating ones that hold NaN or infinity, and if no image has
+    a label.
     """
     labels: Any = getattr(stream, "labels", None)
     known, parts, done = np.shape(labels) == (stream.images,), [], 0
@@ -50,14 +52,19 @@ def labels_of(function: str, name: str, stream: Any) -> Labels:
         labels = np.concatenate(parts) if parts else []
     if not len(labels):
         raise ValueError(f"{function}: {name} gave no image; pass a stream that can be iterated again.")
-    return as_labels(function, f"the labels of {name}", labels, len(labels), name)
+    found = as_labels(function, f"the labels of {name}", labels, len(labels), name)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"{function}: the labels of {name} must be numbers of classes, got {found.dtype}.")
+    if not has_label(found).any():
+        raise ValueError(f"{function}: no image of {name} has a label: all {len(found)} are below 0; label some.")
+    return found
 
 
 def require_learned(function: str, labels: Labels, test_labels: Labels, names: tuple[str, ...]) -> None:
     """Raise ValueError if the test images have classes that no training image has; names: see class_names."""
     strange, counts = np.unique(test_labels[~np.isin(test_labels, labels)], return_counts=True)
     if len(strange):
-        listed = ", ".join(str(title(label, names)) for label in strange[:5].tolist())
+        listed = ", ".join(plain(title(label, names)) for label in strange[:5].tolist())
         raise ValueError(
             f"{function}: {counts.sum()} images of test are of classes that no image of train has: {listed}"
             f"{', …' if len(strange) > 5 else ''}; leave them out, or add such images to train."

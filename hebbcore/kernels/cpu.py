@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 
 from hebbcore.kernels import elementary, rows
+from hebbcore.kernels.compiled import kernel
 
 # Sums may be reordered and fused for SIMD; NaN and infinity keep their meaning.
 _FASTMATH = {"contract", "nsz", "arcp", "reassoc"}
@@ -60,64 +60,64 @@ def _compile() -> tuple[Any, ...]:
     norms_, add_scaled_ = program.norms, program.add_scaled
     moments_, standardize_, contrast_ = program.moments, program.standardize, program.contrast
     triangle_, split_, pool_ = program.triangle, program.split, program.pool
-    kernel = njit(nogil=True, cache=True, fastmath=_FASTMATH)
+    fast = kernel(fastmath=_FASTMATH)
 
-    @kernel
+    @fast
     def softmax(scores, sharpness):
         softmax_(0, 1, 0, 0, 1, None, None, scores, sharpness)
 
-    @kernel
+    @fast
     def swta(scores, patch_norms, unit_norms, sharpness, power, mass, decay):
         swta_(0, 1, 0, 0, 1, None, None, scores, patch_norms, unit_norms, sharpness, power, mass, decay)
 
-    @kernel
+    @fast
     def kwta(scores, unit_norms, winners, decay):
         kwta_(0, 1, 0, 0, 1, None, None, scores, unit_norms, winners, decay)
 
-    @kernel
+    @fast
     def soft_hebb(scores, sharpness, anti, decay):
         soft_hebb_(0, 1, 0, 0, 1, None, None, scores, sharpness, anti, decay)
 
-    @kernel
+    @fast
     def ranked(scores, rank, strength, decay):
         ranked_(0, 1, 0, 0, 1, None, None, scores, rank, strength, decay)
 
-    @kernel
+    @fast
     def signed_wta(scores, unit_norms, decay):
         signed_wta_(0, 1, 0, 0, 1, None, None, scores, unit_norms, decay)
 
-    @kernel
+    @fast
     def norms(vectors, out):
         norms_(0, 1, 0, 0, 1, None, None, vectors, out)
 
-    @kernel
+    @fast
     def add_scaled(target, factors, source):
         add_scaled_(0, 1, 0, 0, 1, None, None, target, factors, source)
 
-    @kernel
+    @fast
     def moments(vectors, shift, sums, squares):
         cells = sums.shape[0]
         for cell in range(cells):
             part = vectors[cell * vectors.shape[0] // cells : (cell + 1) * vectors.shape[0] // cells]
             moments_(0, 1, cell, 0, 1, None, None, part, shift, sums, squares)
 
-    @kernel
+    @fast
     def standardize(vectors, shift, factors):
         standardize_(0, 1, 0, 0, 1, None, None, vectors, shift, factors)
 
-    @kernel
+    @fast
     def contrast(vectors, share, floor):
         contrast_(0, 1, 0, 0, 1, None, None, vectors, share, floor)
 
-    @kernel
+    @fast
     def triangle(scores, share, power):
         triangle_(0, 1, 0, 0, 1, None, None, scores, share, power)
 
-    @kernel
+    @fast
     def split(out, scores, threshold):
         split_(0, 1, 0, 0, 1, None, None, out, scores, threshold)
 
-    @kernel
+    @fast
     def pool(out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares):
         pool_(
             0, 1, 0, 0, 1, None, None,
@@ -136,7 +136,7 @@ def _compile() -> tuple[Any, ...]:
 ) = _compile()  # fmt: skip
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def scatter(gate, patches, out):
     """out[k] += Σₙ gate[n, k] · patches[n], skipping zeros: Gᵀ X for a gate with few entries a row."""
     for n in range(gate.shape[0]):

@@ -1,5 +1,7 @@
 """What a layer of a network is."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,7 +44,43 @@ class Layer:
     in_place: ClassVar[bool] = False  # forward overwrites its input
     observes: ClassVar[bool] = False  # it can learn from a pass over the data: forget, observe, then settle
 
+    settable: ClassVar[frozenset[str]] = frozenset()  # parameters that take effect when they are set in a network
+
     name: str
+
+    def join_network(self) -> None:
+        """From now on parameters are checked when they are set, and those are refused that would have no effect."""
+        self.__dict__["_joined"] = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not self.__dict__.get("_joined") or name not in _parameters(type(self)):  # type: ignore[arg-type]
+            object.__setattr__(self, name, value)
+            return
+        if name not in self.settable:
+            settable = f" Settable: {', '.join(sorted(self.settable))}." if self.settable else ""
+            raise AttributeError(
+                f"{self.name}.{name} cannot be set: the layer belongs to a network, whose shapes or statistics depend "
+                f"on it; make a new layer and a new Network.{settable}"
+            )
+        before = dict(self.__dict__)
+        self.__dict__["_joined"] = False
+        try:
+            setattr(self, name, value)
+            self._check()
+        except BaseException:
+            self.__dict__.update(before)
+            raise
+        self.__dict__["_joined"] = True
+        self._changed()
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        """Check and normalise the parameters. Raises ValueError or TypeError for impossible ones."""
+
+    def _changed(self) -> None:
+        """Bring what was made of the parameters up to date with them."""
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output for inputs of this shape. Raises ValueError if they do not fit."""
@@ -50,6 +88,13 @@ class Layer:
 
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Make the layer's arrays for inputs of this shape."""
+
+    def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
+        """Return shape and dtype of what `arrays` must hold for inputs of this shape, before any is made.
+
+        observed: in the middle of a pass of observations. Arrays that are not named are not checked.
+        """
+        return {}
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """out (n, H', W', C') ← the layer's output for x; for layers in place out is x."""
@@ -73,6 +118,11 @@ class Layer:
     def settle(self) -> None:
         """Finish a pass of observations."""
         raise NotImplementedError
+
+
+@functools.cache
+def _parameters(kind: type[Layer]) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(kind) if field.init)  # type: ignore[arg-type]
 
 
 def as_4d(shape: Shape) -> tuple[int, int, int]:

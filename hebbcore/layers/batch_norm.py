@@ -27,13 +27,14 @@ class BatchNorm(Layer):
 
     in_place: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    settable: ClassVar[frozenset[str]] = frozenset({"modified", "momentum", "epsilon"})
 
     modified: bool = False
     momentum: float = 0.1
     epsilon: float = 1e-5
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         checks.boolean("BatchNorm", "modified", self.modified)
         self.epsilon = checks.positive("BatchNorm", "epsilon", self.epsilon)
         self.momentum = checks.positive("BatchNorm", "momentum", self.momentum)
@@ -94,6 +95,12 @@ class BatchNorm(Layer):
             count, mean, squares = self._observed
             arrays |= {"observed_count": np.array([count]), "observed_mean": mean, "observed_squares": squares}
         return arrays
+
+    def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
+        """See Layer."""
+        each = (shape[-1:], np.dtype(np.float64))
+        seen = {"observed_count": ((1,), np.dtype(np.int64)), "observed_mean": each, "observed_squares": each}
+        return {"mean": each, "variance": each, **(seen if observed else {})}
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""

@@ -11,7 +11,7 @@ from hebbcore.competition import vector_norms
 from hebbcore.memory import Memory
 from hebbcore.patches import Chunk, Geometry, PatchReader, as_images
 from hebbcore.plan import share_chunks
-from hebbcore.rules import Rule
+from hebbcore.rules import Rule, as_rule
 
 WORKSPACE = "256 MiB"
 
@@ -23,6 +23,9 @@ class HebbianLayer:
     weights: (units, kernel height, kernel width, channels) or, dense, (units, features); NumPy or CuPy.
     stride, padding: (height, width). padding_mode: "zeros" or "reflect". precision: see train_layer.
     linear: put out the rule's response, of both signs, without its activation (see Rule.response).
+
+    All of them can be set, and take effect with the next output. transform may be called from several threads at once.
+    Raises ValueError or TypeError for impossible ones.
     """
 
     weights: Array
@@ -32,6 +35,27 @@ class HebbianLayer:
     padding_mode: str = "zeros"
     precision: str = "float32"
     linear: bool = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        function = "HebbianLayer"
+        if name == "weights":
+            value = backend.as_array(function, name, value)
+            if value.ndim not in (2, 4) or value.dtype.kind != "f":
+                raise ValueError(
+                    f"{function}: weights must be floating, (units, kernel height, kernel width, channels) or (units, "
+                    f"features), got {value.dtype} of shape {value.shape}."
+                )
+        elif name == "rule":
+            value = as_rule(function, value)
+        elif name in ("stride", "padding"):
+            value = checks.pair(function, name, value, 1 if name == "stride" else 0)
+        elif name == "padding_mode":
+            checks.choice(function, name, value, ("zeros", "reflect"))
+        elif name == "precision":
+            checks.choice(function, name, value, gemm.PRECISIONS)
+        elif name == "linear":
+            checks.boolean(function, name, value)
+        object.__setattr__(self, name, value)
 
     @property
     def units(self) -> int:

@@ -10,11 +10,13 @@ import numpy as np
 
 from hebbcore import backend, checks
 from hebbcore.backend import Array
+from hebbcore.data import require_finite
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
 from hebbcore.patches import Geometry
-from hebbcore.rivalry import Rivalry, check_rivalry
+from hebbcore.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.rules import Rule, as_rule
+from hebbcore.soundness import as_rate
 from hebbcore.starting import STARTS, starting_weights
 from hebbcore.update import BatchedUpdate, add_scaled
 
@@ -25,12 +27,13 @@ class Learner(Layer):
     """Units with weights (units, …) and a rule. See Conv and Dense."""
 
     reads_images: ClassVar[bool] = True
+    settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear"})
 
     _rivalry: Rivalry | None = None  # with conscience or revival
 
     units: int
     rule: Rule | str
-    learning_rate: float | None
+    learning_rate: float | str | None
     linear: bool
     initial_weights: str
     conscience: float
@@ -45,9 +48,22 @@ class Learner(Layer):
         self.rule.check_units(function, self.units)
         checks.boolean(function, "linear", self.linear)
         if self.learning_rate is not None:
-            self.learning_rate = checks.positive(function, "learning_rate", self.learning_rate)
+            self.learning_rate = as_rate(function, "learning_rate", self.learning_rate)
         checks.choice(function, "initial_weights", self.initial_weights, STARTS)
         self.conscience, self.revival = check_rivalry(function, self.rule, self.conscience, self.revival)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weights" and self.__dict__.get("weights") is not None:
+            value = self._as_weights(value)
+        super().__setattr__(name, value)
+
+    def _as_weights(self, value: Any) -> Array:
+        """Return weights to be set, as the layer keeps them: of its dtype, on its device, and its own."""
+        given = backend.as_array(self.name, "weights", value)
+        if given.shape != self.weights.shape:
+            raise ValueError(f"{self.name}: weights must have the shape {self.weights.shape}, got {given.shape}.")
+        require_finite(self.name, "weights", given)
+        return backend.to_device(given, self._site.device).astype(self._site.dtype, order="C", copy=True)
 
     def _geometry(self, shape: Shape) -> Geometry:
         raise NotImplementedError
@@ -58,14 +74,11 @@ class Learner(Layer):
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Draw the weights by the rule."""
         assert isinstance(self.rule, Rule)
-        self._site, self._sizes = site, self._geometry(shape)
+        self.place(site, shape, generator)
         full = self._weights_shape(shape)
         drawn = self.rule.initial_weights(generator, self.units, math.prod(full[1:])).reshape(full)
         self._use(backend.to_device(drawn.astype(site.dtype), site.device))
-        self._seed = int(generator.spawn(1)[0].integers(2**63))  # of the start from patches, and of revivals
         self.started = self.initial_weights == "rule"
-        if self.conscience or self.revival:
-            self._rivalry = Rivalry(self.rule, self._sizes, self._matrix, self.conscience, self.revival, self._seed)
 
     def start(self, function: str, inputs: Callable[[], Generator[Array, None, None]]) -> None:
         """Start from patches, unless done; inputs: returns the layer's inputs of the first batches."""
@@ -75,7 +88,7 @@ class Learner(Layer):
 
         def images() -> Iterator[Array]:
             with closing(inputs()) as source:
-                yield from map(self._input, source)
+                yield from map(self.as_input, source)
 
         drawn = backend.to_device(self._matrix, "cpu")
         weights = starting_weights(
@@ -85,19 +98,39 @@ class Learner(Layer):
         self._matrix[...] = backend.to_device(weights, self._site.device)
         self.started = True
 
+    def place(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
+        """Be made for inputs of this shape, all but the weights, which restore then brings."""
+        self._site, self._sizes = site, self._geometry(shape)
+        self._seed = int(generator.spawn(1)[0].integers(2**63))  # of the start from patches, and of revivals
+
     def _use(self, weights: Array) -> None:
+        self.__dict__["weights"] = weights
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.weights is None:
+            return
         assert isinstance(self.rule, Rule)
-        self.weights = weights
         site = self._site
         self._update = BatchedUpdate(
             self.rule, self._sizes, self.units, site.precision, site.workspace, self.name, self.linear, site.memories
         )
+        if self._rivalry is not None:
+            self._rivalry.rule = self.rule
+        elif self.conscience or self.revival:
+            self._rivalry = Rivalry(self.rule, self._sizes, self._matrix, self.conscience, self.revival, self._seed)
 
     @property
     def _matrix(self) -> Array:
         return self.weights.reshape(self.units, -1)
 
-    def _input(self, x: Array) -> Array:
+    @property
+    def geometry(self) -> Geometry:
+        """Sizes of the convolution, or of a dense layer as one."""
+        return self._sizes
+
+    def as_input(self, x: Array) -> Array:
+        """Return an input of the layer as the images (n, H, W, C) of its geometry."""
         return x.reshape(len(x), *self._sizes.size, self._sizes.channels)
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
@@ -105,7 +138,7 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         site = self._site
         project(
-            self.name, self._input(x), self._matrix, self.rule, self.linear, self._sizes, site.precision,
+            self.name, self.as_input(x), self._matrix, self.rule, self.linear, self._sizes, site.precision,
             site.workspace, rows_of(out),
         )  # fmt: skip
 
@@ -115,7 +148,7 @@ class Learner(Layer):
         Returns ‖change‖ / ‖weights‖ (Frobenius norms) if measure, else None.
         """
         assert isinstance(self.rule, Rule)
-        matrix, images, rivalry = self._matrix, self._input(x), self._rivalry
+        matrix, images, rivalry = self._matrix, self.as_input(x), self._rivalry
         bias = None
         if rivalry is not None:
             bias = rivalry.bias(matrix.dtype)
@@ -138,6 +171,13 @@ class Learner(Layer):
         if self.initial_weights != "rule":
             arrays["started"] = np.array([self.started])
         return arrays if self._rivalry is None else arrays | self._rivalry.arrays()
+
+    def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
+        """See Layer."""
+        arrays: dict[str, tuple[Shape, Any]] = {"weights": (self._weights_shape(shape), site.dtype)}
+        if self.initial_weights != "rule":
+            arrays["started"] = ((1,), np.dtype(np.bool_))
+        return arrays | rivalry_arrays(self.units) if self.conscience or self.revival else arrays
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
@@ -168,7 +208,7 @@ class Conv(Learner):
     """A convolution whose units learn by a rule. Output: the rule's (see Rule.activate), (oh, ow, units).
 
     units: number of kernels. kernel_size, stride, padding: an int or a (height, width) pair. rule: a Rule or its name.
-    padding_mode: "zeros" or "reflect". learning_rate: None takes that of the training.
+    padding_mode: "zeros" or "reflect". learning_rate: None takes that of the training; "auto": see fit.
     linear: put out the rule's response, of both signs, without its activation (see Rule.response): what Split and
     Triangle need of rules that put out relu.
     initial_weights: "rule" (drawn by it), "patches" (different patches of the first data, as the layer sees them) or
@@ -176,7 +216,8 @@ class Conv(Learner):
     conscience: a bias, in units of a cosine, of the competition against units that win more than their share, and for
     those that win less; 0.05 is strong. revival: a unit that won nothing while units won so many places each, on
     average, starts anew from a patch; 10, say. Both are no part of the published rules (see hebbcore.rivalry).
-    weights: after build, (units, kernel height, kernel width, channels).
+    weights: after build, (units, kernel height, kernel width, channels); they can be set to others of that shape.
+    rule, learning_rate and linear can be set too, and take effect with the next step or output.
     Raises ValueError or TypeError for impossible parameters.
     """
 
@@ -186,7 +227,7 @@ class Conv(Learner):
     stride: Any = 1
     padding: Any = 0
     padding_mode: str = "zeros"
-    learning_rate: float | None = None
+    learning_rate: float | str | None = None
     linear: bool = False
     name: str = ""
     initial_weights: str = field(default="rule", metadata=LATER)
@@ -194,8 +235,8 @@ class Conv(Learner):
     revival: float = field(default=0.0, metadata=LATER)
     weights: Array = field(init=False, repr=False, default=None)
 
-    def __post_init__(self) -> None:
-        self._check()
+    def _check(self) -> None:
+        super()._check()
         self.kernel_size = checks.pair("Conv", "kernel_size", self.kernel_size, 1)
         self.stride = checks.pair("Conv", "stride", self.stride, 1)
         self.padding = checks.pair("Conv", "padding", self.padding, 0)
@@ -224,16 +265,13 @@ class Dense(Learner):
 
     units: int
     rule: Rule | str = "hpca"
-    learning_rate: float | None = None
+    learning_rate: float | str | None = None
     linear: bool = False
     name: str = ""
     initial_weights: str = field(default="rule", metadata=LATER)
     conscience: float = field(default=0.0, metadata=LATER)
     revival: float = field(default=0.0, metadata=LATER)
     weights: Array = field(init=False, repr=False, default=None)
-
-    def __post_init__(self) -> None:
-        self._check()
 
     def _geometry(self, shape: Shape) -> Geometry:
         return Geometry.of(self.name, (1, 1, 1, math.prod(shape)), 1, 1, 0, "zeros")

@@ -24,13 +24,15 @@ class Pool(Layer):
     Raises ValueError or TypeError for impossible parameters.
     """
 
+    settable: ClassVar[frozenset[str]] = frozenset({"kind"})
+
     window: Any
     stride: Any = None
     padding: Any = 0
     kind: str = "max"
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         self.window = checks.pair("Pool", "window", self.window, 1)
         self.stride = checks.pair("Pool", "stride", self.window if self.stride is None else self.stride, 1)
         self.padding = checks.pair("Pool", "padding", self.padding, 0)
@@ -75,11 +77,13 @@ class GridPool(Layer):
     Raises ValueError or TypeError for impossible parameters.
     """
 
+    settable: ClassVar[frozenset[str]] = frozenset({"kind"})
+
     cells: Any
     kind: str = "average"
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         self.cells = checks.pair("GridPool", "cells", self.cells, 1)
         checks.choice("GridPool", "kind", self.kind, KINDS)
 
@@ -133,10 +137,12 @@ class Split(Layer):
     Source: Coates & Ng (ICML 2011), soft threshold with polarity splitting.
     """
 
+    settable: ClassVar[frozenset[str]] = frozenset({"threshold"})
+
     threshold: float = 0.0
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         self.threshold = checks.real("Split", "threshold", self.threshold)
         if self.threshold < 0:
             raise ValueError(f"Split: threshold must be at least 0, got {self.threshold}.")
@@ -161,11 +167,12 @@ class Power(Layer):
     """
 
     in_place: ClassVar[bool] = True
+    settable: ClassVar[frozenset[str]] = frozenset({"exponent"})
 
     exponent: float = 0.5
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         self.exponent = checks.positive("Power", "exponent", self.exponent)
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
@@ -206,11 +213,12 @@ class Triangle(Layer):
     """
 
     in_place: ClassVar[bool] = True
+    settable: ClassVar[frozenset[str]] = frozenset({"power"})
 
     power: float = 1.0
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         self.power = checks.positive("Triangle", "power", self.power)
 
     def forward(self, x: Array, out: Array, training: bool) -> None:

@@ -45,7 +45,7 @@ class Whiten(Layer):
     contrast: float | None = 10 / 255**2
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         if self.kernel_size is not None:
             self.kernel_size = checks.pair("Whiten", "kernel_size", self.kernel_size, 1)
         self.stride = checks.pair("Whiten", "stride", self.stride, 1)
@@ -142,6 +142,14 @@ class Whiten(Layer):
             count, total, products = self._observed
             arrays |= {"observed_count": np.array([count]), "observed_sum": total, "observed_products": products}
         return arrays
+
+    def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
+        """See Layer."""
+        size, double = self._geometry(shape).patch_size, np.dtype(np.float64)
+        arrays = {"mean": ((size,), site.dtype), "matrix": ((size, size), site.dtype)}
+        arrays["learned"] = ((1,), np.dtype(np.uint8))
+        seen = {"observed_sum": ((size,), double), "observed_products": ((size, size), double)}
+        return {**arrays, **({"observed_count": ((1,), np.dtype(np.int64)), **seen} if observed else {})}
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""

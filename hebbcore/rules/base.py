@@ -21,6 +21,7 @@ class Rule:
     """
 
     signed: ClassVar[bool] = False  # True: units win by |output|
+    unit_norms: ClassVar[bool] = False  # True: learning holds the norms of weights at 1 or below
     # True: gate gets Norms, response and activate the units' norms; else they get None
     needs_norms: ClassVar[bool] = False
     # True: units compete for patches, so that patches are a start for them, one can win nothing, and a bias can help it
@@ -49,6 +50,13 @@ class Rule:
     def rate(self, weights: Array, learning_rate: float) -> Any:
         """Return the learning rate: a number or (K, 1) from the weights before the step. Default constant."""
         return learning_rate
+
+    def stable_rate(self, eigenvalue: float) -> float | None:
+        """Return the largest learning rate at which the rule is stable, None if the data do not tell. Default None.
+
+        eigenvalue: the largest of XᵀX / N, above 0. learning_rate="auto" takes half of the rate.
+        """
+        return None
 
     def response(self, scores: Array, unit_norms: Array | None) -> Array:
         """Return the output of a linear layer for these scores (n, K); may overwrite scores. Default the scores."""

@@ -1,6 +1,7 @@
 """Hebbian principal component analysis."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hebbcore import checks
 from hebbcore.backend import Array, namespace
@@ -20,6 +21,8 @@ class HPCA(Rule):
     Source: FastHebb (Lagani et al. 2022), as published: divided by N, not by √D as a later version of its program does.
     """
 
+    unit_norms: ClassVar[bool] = True
+
     activation: str = "relu"
 
     def __post_init__(self) -> None:
@@ -27,6 +30,14 @@ class HPCA(Rule):
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         return Gate(self.activate(scores, None))
+
+    def stable_rate(self, eigenvalue: float) -> float | None:
+        """Return 1 / eigenvalue: above it a unit along the first component steps over its fixed point, ‖w‖ = 1.
+
+        There Δw = (1 − ‖w‖²) λ w, so that a step multiplies a deviation of the norm by 1 − 2·rate·λ. Patches that relu
+        silences only make it larger.
+        """
+        return 1 / eigenvalue
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
         xp = namespace(scores)

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hebbcore import checks, competition
-from hebbcore.backend import Array, namespace, row_norms
+from hebbcore.backend import Array, largest_magnitude, namespace, row_norms
 from hebbcore.competition import Gate, Norms
 from hebbcore.rules.base import Rule
-from hebbcore.rules.softhebb import check_exponent, largest_magnitude, signed_power
+from hebbcore.rules.softhebb import check_exponent, signed_power
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hebbcore import checks, competition
-from hebbcore.backend import Array, namespace, row_norms
+from hebbcore.backend import Array, largest_magnitude, namespace, row_norms
 from hebbcore.competition import Gate, Norms
 from hebbcore.rules.base import Rule
 
@@ -109,8 +109,3 @@ def check_exponent(function: str, p: float) -> None:
     """Raise unless p is a number of at least 2."""
     if checks.real(function, "p", p) < 2:
         raise ValueError(f"{function}: p must be at least 2, got {p}.")
-
-
-def largest_magnitude(array: Array) -> Array:
-    """Return max|array|, without an array of magnitudes."""
-    return namespace(array).maximum(array.max(), -array.min())

@@ -1,0 +1,98 @@
+"""`hebbcore verify`: are the files of runs and extractions what was written?"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from hebbcore import checkpoint, diagnostics, features, hdf5
+from hebbcore.data import is_of_an_array
+from hebbcore.files import parse_json
+from hebbcore.fit import METRICS
+from hebbcore.settings import LEARNING_RATE, may_change
+from hebbcore.tables import CONFIG
+from hebbcore.texts import printable
+
+_RESULTS = "results.json"  # of an evaluation
+_NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
+
+
+def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `verify` command to a command line."""
+    verify = commands.add_parser(
+        "verify",
+        description="Read files of hebbcore and compare them with the digests that were written with them: the "
+        "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, files of hebbcore.save "
+        "and of hebbcore extract. Exit status 1 if any is damaged. For shards there is hebbcore shards verify.",
+    )
+    verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a run or of features, or a file")
+    verify.set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    damaged = 0
+    paths = [path for place in options.paths for path in _files(place)]
+    for path in paths:
+        try:
+            text = f"{path}: {_state(path)}"
+        except (OSError, ValueError) as error:
+            damaged += 1
+            text = str(error)
+        print(printable(text))
+    print(f"files: {len(paths)}, damaged: {damaged}")
+    return 1 if damaged else 0
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """Yield what there is to verify. Raises FileNotFoundError if there is nothing."""
+    if path.is_file():
+        yield path
+        return
+    if not path.exists():
+        raise FileNotFoundError(f"verify: {path} does not exist.")
+    texts = [path / name for name in (CONFIG, METRICS, _RESULTS) if (path / name).exists()]
+    found = [*checkpoint.checkpoints(path), *texts, *sorted(path.glob("*.h5"))]
+    if not found:
+        raise FileNotFoundError(
+            f"verify: {path} is no folder of a run, an evaluation or features; hebbcore shards verify is for shards."
+        )
+    yield from found
+
+
+def _state(path: Path) -> str:
+    """Return what can be said of a file. Raises ValueError if it is damaged or none of hebbcore's."""
+    if path.name == CONFIG:
+        return _state_of_config(path)
+    if path.name == METRICS:
+        without = diagnostics.without_checksum(path)
+        return f"sound, but {without} lines have no checksum: an earlier version wrote them" if without else "sound"
+    if path.name == _RESULTS:
+        from hebbcore.evaluation.book import read_results  # not before: it loads scikit-learn
+
+        return "sound" if "digest" in read_results(path) else _NO_DIGEST
+    if hdf5.is_plain(path) or hdf5.seal_of(path, "features") is not None:
+        return "sound" if features.verify(path) else _NO_DIGEST
+    checkpoint.read("verify", path)
+    return "sound"
+
+
+def _state_of_config(path: Path) -> str:
+    """Compare what a configuration says of the training with what the run's latest checkpoint says."""
+    try:
+        table = parse_json(path.read_bytes())
+        training = {"seed": table["seed"], **table["training"]}
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"verify: {path} is damaged or no configuration of a run ({error}).") from None
+    for latest in checkpoint.checkpoints(path.parent)[-1:]:
+        header, _ = checkpoint.read("verify", latest)
+        with checkpoint.naming("verify", latest, "is no checkpoint of a training"):
+            theirs = header["training"]
+            free = may_change(theirs)
+            if not is_of_an_array(header["data"]):
+                free |= {"batch_size", "shuffle", "seed"}  # these are the stream's
+            for settings in (training, theirs):
+                settings["learning_rate"] = settings.get("learning_rate") or LEARNING_RATE  # what None means
+            wrong = [key for key in theirs if key not in free and training.get(key) != theirs[key]]
+        if wrong:
+            raise ValueError(f"verify: {path} is damaged: training.{wrong[0]} is not what {latest} says.")
+        return f"readable, and its training is that of {latest.name}"
+    return "readable"

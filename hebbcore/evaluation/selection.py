@@ -1,0 +1,45 @@
+"""What settings are chosen by: accuracy on held-out training images, so that no test image decides anything."""
+
+from typing import Any
+
+import numpy as np
+
+from hebbcore import backend
+from hebbcore.evaluation.ridge import RidgeReadout
+from hebbcore.evaluation.sources import OneSource, Source
+from hebbcore.evaluation.splits import drawn, rows_of
+from hebbcore.evaluation.survey import labels_of
+from hebbcore.network import Network
+
+_SHARE = 0.2  # of the images of each class that are held out
+_FEATURES = 5_000  # of an image, at most
+_ARRAYS = 2**30  # bytes of features that are kept; more are made batch by batch
+
+
+def held_out_accuracy(network: Network, stream: Any, layer: str | None = None) -> float:
+    """Return the accuracy, in percent, of a ridge readout on a fifth of the images of each class, fitted to the others.
+
+    stream: unshuffled (images, labels); a negative label is none. layer: None: the last; averaged over a grid so that
+    an image has at most 5,000 features. The same images are held out whatever the network.
+    Raises ValueError for too few images of the classes, and for an unknown layer.
+    """
+    labels = labels_of("sweep", "the images", stream)
+    rows = np.flatnonzero(labels >= 0)
+    held, fitted = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+    count, classes = rows_of(_SHARE, len(rows)), len(np.unique(labels[rows]))
+    if classes < 2 or count < classes:
+        raise ValueError(
+            f"sweep: a fifth of {len(rows)} labelled images is held out, which must be at least one of each of two or "
+            f"more classes, got {count} of {classes}; give more labelled images."
+        )
+    held[rows[drawn(labels[rows], count, 0, "stratified")]] = True
+    fitted[rows] = ~held[rows]
+    source = Source.of("features", network, network.names[-1] if layer is None else layer, _FEATURES)
+    model, batches = RidgeReadout(), OneSource(source, stream, fitted)
+    if int(fitted.sum()) * source.size * network.site.dtype.itemsize <= _ARRAYS:
+        parts = [(backend.to_device(features, "cpu"), names) for features, names in batches]
+        model.fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    else:
+        model.fit_stream(batches)
+    right = sum(int((model.predict(features) == names).sum()) for features, names in OneSource(source, stream, held))
+    return 100 * right / count

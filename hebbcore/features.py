@@ -1,0 +1,248 @@
+"""The file of an extraction: while it grows, with a note of how far it got, and when it is done, with a digest."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hebbcore import hdf5
+from hebbcore.files import cannot_write, parse_json, sync, write_text
+
+DTYPES = ("float32", "float16")
+VERSION = 1  # of the format; files from before there was one have no digest
+_PIECE = 2**24  # bytes, or names, that are handled at a time
+_LONGEST_NAME = 4096  # bytes
+
+_log = logging.getLogger("hebbcore")
+
+
+def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
+    """Return whether the file is there, and as it was written; reads all of it.
+
+    Raises FileExistsError if it holds something else, ValueError if it is damaged.
+    """
+    if not path.exists():
+        return False
+    sealed = path.is_file() and hdf5.seal_of(path, "features") is not None
+    if sealed:
+        try:
+            hdf5.check(function, path, "features", VERSION)
+        except ValueError as error:
+            raise ValueError(f"{error} Remove it, and the same call writes it anew.") from None
+    if not (sealed or (path.is_file() and hdf5.is_plain(path))) or _settings_of(path) != settings:
+        raise FileExistsError(f"{function}: {path} exists and holds something else; remove it or name another file.")
+    if not sealed:
+        _log.warning(
+            "%s: %s was written by an earlier version and has no digest, so that damage goes unnoticed; remove it to "
+            "have it written anew", function, path,
+        )  # fmt: skip
+    _note_of(path).unlink(missing_ok=True)  # a kill may have left it
+    return True
+
+
+def verify(path: Path) -> bool:
+    """Return whether a file of features has a digest; an earlier version wrote none. Reads all of it.
+
+    Raises ValueError if it is damaged or is none of hebbcore's.
+    """
+    sealed = not hdf5.is_plain(path)
+    if sealed:
+        hdf5.check("verify", path, "features", VERSION)
+    settings = _settings_of(path)
+    try:
+        count, dtype = settings["images"], DTYPES[DTYPES.index(settings["dtype"])]
+        shape = (count, *settings["shape"])
+    except (TypeError, LookupError, ValueError):
+        raise ValueError(f"verify: {path} is damaged or holds no features of hebbcore.") from None
+    _places(path, path, count, shape, dtype)
+    return sealed
+
+
+def _settings_of(path: Path) -> Any:
+    try:
+        with hdf5.reading(path, f"{path} holds no features") as file:
+            plain = hdf5.is_plain(path)  # of an earlier version
+            return parse_json(str(file.attrs.get("settings")) if plain else hdf5.attribute(file, "settings"))
+    except ValueError:
+        return None
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.progress")
+
+
+class Growing:
+    """Features (count, …) and labels (count,) on their way into a file: first into path.partial, mapped into memory.
+
+    Goes on from what path.progress says is there, if it is of the same settings. names: of the images.
+    done: how many images are there. batch: how many batches.
+
+    Raises ValueError if the files are of another extraction or damaged; OSError, leaving nothing, if they cannot be
+    made.
+    """
+
+    def __init__(self, function: str, path: Path, settings: dict[str, Any], names: Sequence[str] | None) -> None:
+        self._function, self._path, self._settings = function, path, settings
+        self._partial, self._note = path.with_name(f"{path.name}.partial"), _note_of(path)
+        self.batch = self.done = 0
+        count, dtype = settings["images"], settings["dtype"]
+        shape = (count, *settings["shape"])
+        if not (self._partial.exists() and self._note.exists()):
+            self._begin(count, shape, dtype, names)
+        digest = self._read_note(count)
+        features, labels = _places(path, self._partial, count, shape, dtype)
+        self._sealed = not hdf5.is_plain(self._partial)
+        self.features: Any = np.memmap(self._partial, dtype, "r+", features, shape)
+        self.labels: Any = np.memmap(self._partial, np.int64, "r+", labels, (count,))
+        self._end = features + self.features.nbytes
+        self._digest = hdf5.new_digest()
+        if self._sealed:
+            self._feed(hdf5.BLOCK, features + self.features[: self.done].nbytes)
+            if digest not in (None, self._so_far()):
+                raise ValueError(self._damaged("its contents do not match the digest of that note"))
+
+    def _begin(self, count: int, shape: tuple[int, ...], dtype: str, names: Sequence[str] | None) -> None:
+        import h5py
+
+        self._note.unlink(missing_ok=True)  # of another file: it must not speak for this one
+        arrays: dict[str, Any] = {"features": (shape, dtype), "labels": ((count,), np.int64)}
+        if names is not None:  # before the rest, since they are known
+            kind = h5py.string_dtype("utf-8", self._longest(names))
+            arrays = {"names": ((count,), kind), **arrays}
+        try:
+            with self._writing():
+                plan = hdf5.Plan(arrays, {"settings": json.dumps(self._settings)})
+                with self._partial.open("w+b") as file:
+                    # at once: a full disk would kill the process while it writes to the map
+                    os.posix_fallocate(file.fileno(), 0, plan.size)
+                    plan.write(file)
+                    file.seek(plan.offsets.get("names") or 0)
+                    for first in range(0, len(names or ()), _PIECE // _LONGEST_NAME):
+                        assert names is not None
+                        some = names[first : first + _PIECE // _LONGEST_NAME]
+                        file.write(np.array([_encoded(name) for name in some], kind).tobytes())
+            self.save()
+        except BaseException:
+            self.drop()
+            raise
+
+    def _longest(self, names: Sequence[str]) -> int:
+        if len(names) != self._settings["images"]:
+            raise ValueError(
+                f"{self._function}: stream.names must be one for each image, {self._settings['images']} in all, got "
+                f"{len(names)}."
+            )
+        longest = max(len(_encoded(name)) for name in names)
+        if longest > _LONGEST_NAME:
+            raise ValueError(f"{self._function}: a name of {longest} bytes is too long; at most {_LONGEST_NAME}.")
+        return max(1, longest)
+
+    def _read_note(self, count: int) -> str | None:
+        """Take over how far the file got, and return the digest of what is there; None in older notes."""
+        try:
+            before = parse_json(self._note.read_bytes())
+            self.batch, self.done, theirs = int(before["batch"]), int(before["done"]), before["settings"]
+            if not (0 <= self.done <= count and 0 <= self.batch <= count):
+                raise ValueError("numbers out of range")
+        except (ValueError, LookupError, TypeError, OverflowError) as error:
+            raise ValueError(
+                f"{self._function}: {self._note} does not say how far {self._partial} got ({type(error).__name__}: "
+                f"{error}); remove both to begin again."
+            ) from None
+        if theirs != self._settings:
+            raise ValueError(
+                f"{self._function}: {self._partial} is of another extraction; finish that one, or remove it."
+            )
+        digest = before.get("digest")
+        return None if digest is None else str(digest)
+
+    def _damaged(self, reason: str) -> str:
+        return f"{self._function}: {self._partial} is damaged ({reason}); remove it and {self._note} to begin again."
+
+    def add(self, features: Any, labels: Any) -> Any:
+        """Take the features and labels of one more batch; return them as they are kept."""
+        end = self.done + len(features)
+        kept = self.features[self.done : end]
+        with np.errstate(over="ignore"):
+            kept[...] = features
+        self.labels[self.done : end] = labels
+        return kept
+
+    def count(self, images: int) -> None:
+        """Count the images of a batch that was added, and is right."""
+        if self._sealed:
+            self._digest.update(self.features[self.done : self.done + images].data)
+        self.batch, self.done = self.batch + 1, self.done + images
+
+    def save(self) -> None:
+        """Note how far it got."""
+        note = {"settings": self._settings, "batch": self.batch, "done": self.done}
+        if self.done:
+            with self._writing():
+                self.features.flush()
+                self.labels.flush()
+            if self._sealed:
+                note["digest"] = self._so_far()
+        write_text(self._note, json.dumps(note))
+
+    def finish(self) -> None:
+        """Seal the file and give it its name."""
+        with self._writing():
+            self.features.flush()
+            self.labels.flush()
+            if self._sealed:
+                self._feed(self._end, self._partial.stat().st_size)
+                with self._partial.open("r+b") as file:
+                    hdf5.seal(file, "features", VERSION, self._digest.hexdigest())
+            sync(self._partial)
+            os.replace(self._partial, self._path)
+            sync(self._path.parent)
+            self._note.unlink()
+
+    def drop(self) -> None:
+        """Remove what there is."""
+        for path in (self._partial, self._note):
+            with suppress(OSError):
+                path.unlink()
+
+    def _so_far(self) -> str:
+        digest = self._digest.copy()
+        digest.update(self.labels[: self.done].data)
+        return str(digest.hexdigest())
+
+    def _feed(self, start: int, end: int) -> None:
+        """Feed the digest with bytes start…end of the file."""
+        with self._partial.open("rb") as file:
+            file.seek(start)
+            for first in range(start, end, _PIECE):
+                self._digest.update(file.read(min(_PIECE, end - first)))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _places(path: Path, file_path: Path, count: int, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
+    """Return where features and labels begin in a file. Raises ValueError unless they are there, of these shapes."""
+    refusal = f"{file_path} is damaged or holds no features of hebbcore"
+    with hdf5.reading(file_path, refusal, f"; remove it to have {path} written anew.") as file:
+        offsets = []
+        for name, size, kind in (("features", shape, dtype), ("labels", (count,), "int64")):
+            array = hdf5.member(file, name)
+            hdf5.require_within(name, array)
+            if array.shape != size or array.dtype != np.dtype(kind):
+                raise ValueError(f"{name} must be {size} {kind}, got {array.shape} {array.dtype}")
+            offsets.append(int(array.id.get_offset()))
+    return offsets[0], offsets[1]

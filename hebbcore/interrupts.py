@@ -1,0 +1,111 @@
+"""SIGINT and SIGTERM in a process of the `hebbcore` command; in any other process nothing here has an effect.
+
+Imported before everything else, as an early signal meets the slow imports. Until the command begins its work a signal
+ends the process at once: nothing is written yet, and an import must not be torn. From then on it raises
+KeyboardInterrupt("interrupted", number) once, and what was begun is put in order; a thread ends the process where that
+takes too long, such as in a call that never returns. `hebbcore.fit` has handlers of its own while it trains.
+"""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+PATIENCE = 5.0  # seconds from the signal that asks for the end to the end
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_wake = -1  # end of a pipe: what is written there, _watch takes for signals
+_stage = "elsewhere"  # then in a process of the command: "starting", "working", "ending"
+_told: list[str] = ["nothing yet"]  # empty: the line that says why the command ended is written
+
+
+def is_command(arguments: list[str], original: list[str]) -> bool:
+    """Return whether sys.argv and sys.orig_argv are those of `hebbcore …` or, early, of `python -m hebbcore …`."""
+    if arguments[:1] == ["-m"]:  # Python is finding the module that it is to run
+        return original[-len(arguments) :][:1] in (["hebbcore"], ["-mhebbcore"])
+    return os.path.basename("".join(arguments[:1])) == "hebbcore"
+
+
+def start() -> None:
+    """Answer signals from now on, except those that whoever started the process lets it ignore."""
+    global _stage
+    _stage = "starting"
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _answer)
+
+
+def work() -> None:
+    """The command begins its work."""
+    global _stage, _wake
+    if _stage != "starting":
+        return
+    import threading
+
+    read, _wake = os.pipe()
+    os.set_blocking(_wake, False)
+    signal.set_wakeup_fd(_wake, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(read,), daemon=True).start()
+    _stage = "working"
+
+
+def end(interrupt: int | None = None) -> None:
+    """The command has done its work, or was interrupted by a signal; no other one is raised."""
+    global _stage
+    if _stage == "elsewhere":
+        return
+    _stage = "ending"
+    if interrupt is not None:
+        for number in _SIGNALS:  # or Python would let the last ones kill the process, with another status
+            signal.signal(number, signal.SIG_IGN)
+        if _wake >= 0:
+            os.write(_wake, bytes(2 * [interrupt]))
+
+
+def tell(text: str) -> None:
+    """Write why the command ended to standard error, once in a process of the command."""
+    if _stage == "elsewhere" or _first_to_tell():
+        print(f"hebbcore: {text}", file=sys.stderr, flush=True)
+
+
+def _first_to_tell() -> bool:
+    try:
+        _told.pop()
+    except IndexError:
+        return False
+    return True
+
+
+def _answer(number: int, frame: FrameType | None) -> None:
+    if _stage == "starting":
+        _leave(number)
+    # while one interrupt is being answered, another would tear what it puts in order
+    if _stage == "working" and not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+        raise KeyboardInterrupt("interrupted", number)
+
+
+def _leave(number: int) -> None:
+    try:
+        if sys.stderr is not None and _first_to_tell():  # without it, 2 may be the number of a file of the command
+            os.write(2, b"hebbcore: interrupted\n")
+    finally:  # also if nobody reads it
+        os._exit(128 + number)
+
+
+def _watch(numbers: int) -> None:
+    """End the process PATIENCE after a signal that asks for its end; one that fit answers is a request to save."""
+    import select
+    import time
+
+    first, until = 0, None
+    while until is None or select.select([numbers], [], [], max(0.0, until - time.monotonic()))[0]:
+        for number in os.read(numbers, 64):
+            if number in _SIGNALS:
+                if until is None and (first or signal.getsignal(number) is _answer):
+                    until = time.monotonic() + PATIENCE
+                first = first or number
+    _leave(first)
+
+
+if is_command(getattr(sys, "argv", []), sys.orig_argv):
+    start()

@@ -1,0 +1,22 @@
+"""Names that a file or a folder gave, made fit to be shown: they may hold anything."""
+
+import re
+
+
+def plain(text: object) -> str:
+    """Return text on one line, its control and other invisible characters (escape codes, newlines) written out."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in str(text)
+    )
+
+
+def printable(text: str) -> str:
+    """Return text of several lines, each of them plain."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
+def in_markdown(text: object) -> str:
+    """Return text as Markdown shows it, whatever it holds: no HTML, no link, no picture, no other cell of a table."""
+    shown = plain(text).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"[`*|~]|\](?=[(\[])|\\(?! )", r"\\\g<0>", shown)

@@ -1,0 +1,53 @@
+"""Images of 16 bits, which often hold 10, 12 or 14: what value of theirs is white."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+FULL = 65535  # white, in 16 bits
+UNCLEAR = 2**14  # an image of 16 bits that stays below this may well hold fewer
+
+
+def says_its_range(image: Image.Image) -> bool:
+    """Whether Pillow has scaled the values to 16 bits already, from a range that the file states."""
+    if image.format == "JPEG2000":
+        return True
+    stated = next((tile[3] for tile in _tiles(image)), None) if image.format == "PPM" else None
+    return isinstance(stated, tuple) and isinstance(stated[1], int) and stated[1] < FULL
+
+
+def has_wide_colour(image: Image.Image) -> bool:
+    """Whether an image that is not loaded yet is stored as 16 bits a colour."""
+    return image.format != "JPEG" and any(";16" in str(tile[3]) for tile in _tiles(image))
+
+
+def _tiles(image: Image.Image) -> list[Any]:
+    """How the pixels are stored, as long as they are not loaded."""
+    return list(getattr(image, "tile", []))
+
+
+def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
+    """8-bit RGB of 16-bit grey, whose value_range becomes white."""
+    wide = np.asarray(image).astype(np.int64)
+    lowest, highest = int(wide.min()), int(wide.max())
+    if value_range is None and 0 < highest < UNCLEAR:
+        raise ValueError(
+            f"16-bit values up to {highest}, and no other image tells their range; give it, such as --range 4095"
+        )
+    if lowest < 0 or highest > (value_range or FULL):
+        raise ValueError(
+            f"16-bit values from {lowest} to {highest}, but the range is 0 to {value_range or FULL}; give a larger one "
+            "with --range"
+        )
+    return Image.fromarray((wide * 256 // ((value_range or FULL) + 1)).astype(np.uint8)).convert("RGB")
+
+
+def check_colour(image: Image.Image, value_range: int | None) -> None:
+    """Pillow keeps the upper 8 of 16 bits of colours: nearly nothing of a smaller range."""
+    highest = max(high for _, high in image.convert("RGB").getextrema())  # type: ignore[misc]
+    if value_range not in (None, FULL) or (value_range is None and 0 < highest < UNCLEAR >> 8):
+        raise ValueError(
+            f"16-bit colour with values below {(highest + 1) << 8} is read as if 65535 were white; convert it to 8 "
+            "bits, or give --range 65535 if that is right"
+        )

@@ -1,0 +1,174 @@
+"""Folders and tars that are a level off are refused with the right path, and what only looks like that is not."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from loaders_helpers import crop, encoded, make_tar, make_tree
+
+import loaders
+from loaders.layout import split_named, splits_in
+
+PICTURE = encoded(crop(0, 16, 16))
+
+
+def fill(root: Path, *files: str) -> Path:
+    """Images, or texts where the suffix says so, under root."""
+    for name in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PICTURE if path.suffix.lower() in (".jpg", ".jpeg", "") else b"text")
+    return root
+
+
+def kaggle(root: Path) -> Path:
+    """The tree that Kaggle's ImageNet unpacks to."""
+    fill(root, "LOC_synset_mapping.txt", "LOC_val_solution.csv")
+    for wnid in ("n01", "n02"):
+        fill(root / "ILSVRC", f"Data/CLS-LOC/train/{wnid}/{wnid}_1.JPEG", f"Annotations/CLS-LOC/train/{wnid}/1.xml")
+    for number in range(3):
+        fill(root / "ILSVRC", f"Data/CLS-LOC/val/{number}.JPEG", f"Data/CLS-LOC/test/{number}.JPEG")
+        fill(root / "ILSVRC", f"Annotations/CLS-LOC/val/{number}.xml")
+    fill(root / "ILSVRC", "ImageSets/CLS-LOC/train_cls.txt")
+    return root
+
+
+@pytest.mark.parametrize("where", [".", "ILSVRC", "ILSVRC/Data", "ILSVRC/Data/CLS-LOC"])
+def test_kaggles_tree_is_refused_on_every_level_but_the_right_one(tmp_path, where):
+    root = kaggle(tmp_path / "imagenet")
+    right = root / "ILSVRC" / "Data" / "CLS-LOC" / "train"
+    with pytest.raises(ValueError, match=rf"holds splits, not classes.*give {right} or ") as caught:
+        loaders.open_source(root / where)
+    assert not str(caught.value).count("Annotations")
+    assert loaders.open_source(right).class_names == ["n01", "n02"]
+
+
+@pytest.mark.parametrize(
+    ("files", "right"),
+    [
+        (["data/train/a/1.jpg", "data/val/a/1.jpg"], "data/train"),
+        (["train/a/1.jpg", "train/b/1.jpg", "test/1.jpg"], "train"),
+        (["training/a/1.jpg", "validation/a/1.jpg"], "training"),
+        (["train2017/1.jpg", "val2017/1.jpg", "annotations/x.json"], "train2017"),
+        (["train_images/1.jpg", "test_images/1.jpg", "unlabeled_images/1.jpg"], "train_images"),
+        (["images/train/a/1.jpg", "images/val/a/2.jpg", "labels/train/1.txt", "labels/val/2.txt"], "images/train"),
+        (["bottle/train/good/1.jpg", "bottle/test/bad/2.jpg", "cable/train/good/1.jpg"], "bottle/train"),
+        (["train/a/1.jpg", "train/b/1.jpg", "devkit/readme.txt"], "train"),
+        (["archive/cats/1.jpg", "archive/dogs/1.jpg"], "archive"),
+        (["a/b/cats/1.jpg", "a/b/dogs/1.jpg"], "a/b"),
+        (["images/cats/1.jpg", "images/dogs/1.jpg", "readme.txt"], "images"),
+        (["archive/cats/1.jpg", "archive/dogs/1.jpg", "__MACOSX/archive/cats/._1.jpg"], "archive"),
+        (["train/cats/1.jpg", "train/dogs/1.jpg"], "train"),
+        (["tiny-imagenet-200/wnids.txt", "tiny-imagenet-200/train/n01/images/1.JPEG"], "tiny-imagenet-200"),
+        (["data/cifar-10-batches-py/data_batch_1", "data/cifar-10-batches-py/test_batch"], "data/cifar-10-batches-py"),
+        (["cifar-100-python/train", "cifar-100-python/meta", "cifar-100-python/test"], "cifar-100-python"),
+        (["MNIST/raw/train-images-idx3-ubyte", "MNIST/raw/train-labels-idx1-ubyte"], "MNIST/raw"),
+        (["fashion/t10k-images-idx3-ubyte.gz", "other/x.txt"], "fashion"),
+    ],
+)
+def test_a_folder_that_is_a_level_off_is_refused_with_the_right_path(tmp_path, files, right):
+    root = fill(tmp_path / "root", *files)
+    with pytest.raises(ValueError, match=rf"ImageFolder: {root} .*give {root / right}( or |,|$|;)"):
+        loaders.open_source(root)
+
+
+@pytest.mark.parametrize(
+    ("files", "classes"),
+    [
+        (["n01/images/1.jpg", "n01/n01_boxes.txt", "n02/images/2.jpg", "n02/n02_boxes.txt"], ["n01", "n02"]),
+        (["birds/sparrow/1.jpg", "birds/robin/1.jpg", "fish/cod/1.jpg", "fish/eel/1.jpg"], ["birds", "fish"]),
+        (["bus/1.jpg", "car/1.jpg", "train/1.jpg"], ["bus", "car", "train"]),
+        (["bus/a/1.jpg", "bus/b/1.jpg", "train/a/1.jpg", "train/b/1.jpg"], ["bus", "train"]),
+        (["valid/1.jpg", "invalid/1.jpg"], ["invalid", "valid"]),
+        (["only/images/1.jpg"], ["only"]),
+        (["only/1.jpg", "only/deep/1.jpg", "only/deeper/1.jpg"], ["only"]),
+        (["a/1.jpg", ".ipynb_checkpoints/1.jpg", "@eaDir/1.jpg"], ["a"]),
+    ],
+)
+def test_what_only_looks_a_level_off_is_built(tmp_path, files, classes):
+    root = fill(tmp_path / "root", *files)
+    index = loaders.build_shards(root, tmp_path / "shards", workers=1)
+    assert list(index.class_names) == classes
+    hidden = [name for name in files if name.startswith((".", "@"))]
+    assert index.records == len([name for name in files if name.endswith("jpg")]) - len(hidden)
+    assert index.records + index.skipped == len(files)
+
+
+def test_one_class_and_labels_of_outer_folders_are_told(tmp_path, caplog):
+    one = fill(tmp_path / "one", "train/1.jpg", "train/2.jpg")
+    loaders.build_shards(one, tmp_path / "a", workers=1)
+    assert "all images are of one class, train; which is called like a split" in caplog.text
+    caplog.clear()
+    nested = fill(tmp_path / "nested", *[f"{kind}/{name}/1.jpg" for kind in ("birds", "fish") for name in "abc"])
+    loaders.build_shards(nested, tmp_path / "b", workers=1)
+    assert "lie in 6 folders; their labels are the 2 outermost folders" in caplog.text
+    caplog.clear()
+    loaders.build_shards(make_tree(tmp_path / "tree"), tmp_path / "c", workers=1)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_an_empty_class_beside_one_with_images_is_told(tmp_path, caplog):
+    root = fill(tmp_path / "root", "images/1.jpg", "annotations/1.xml")
+    loaders.build_shards(root, tmp_path / "shards", workers=1)
+    assert "all images are of one class, images" in caplog.text
+
+
+def test_splits_in_a_tar_are_refused(tmp_path):
+    for files in (["train/a/1.jpg", "val/b/1.jpg"], ["x/train/1.jpg", "x/test/1.jpg"]):
+        tar = make_tar(tmp_path / "t.tar", dict.fromkeys(files, PICTURE))
+        with pytest.raises(ValueError, match=r"t\.tar holds splits, not classes \((x/test, )?(x/)?train"):
+            loaders.open_source(tar)
+    tar = make_tar(tmp_path / "t.tar", dict.fromkeys(["a/images/1.jpg", "b/images/1.jpg"], PICTURE))
+    with pytest.raises(ValueError, match="give the folder of classes if they have folders in them"):
+        loaders.open_source(tar)
+
+
+def test_a_text_beside_the_classes_of_a_tar_makes_no_class(tmp_path):
+    files = {"set/readme.txt": b"text", "set/a/1.jpg": PICTURE, "set/b/1.jpg": PICTURE, "set/c/notes.txt": b"text"}
+    source = loaders.open_source(make_tar(tmp_path / "t.tar", files))
+    assert source.class_names == ["a", "b", "c"]
+    index = loaders.build_shards(source, tmp_path / "shards", workers=1)
+    assert (index.records, index.skipped) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train", "train"),
+        ("Training_Set", "train"),
+        ("train2017", "train"),
+        ("ILSVRC2012_img_val", "val"),
+        ("test-images", "test"),
+        ("unlabeled", "unlabelled"),
+        ("train_station", None),
+        ("trainer", None),
+        ("images", None),
+        ("train_test", None),
+        ("n01440764", None),
+        ("", None),
+    ],
+)
+def test_names_of_splits(name, split):
+    assert split_named(name) == split
+
+
+def test_two_names_of_one_split_are_no_splits():
+    assert splits_in(["train1", "train2", "x"]) == []
+    assert splits_in(["x", "val", "train"]) == ["train", "val"]
+
+
+def test_a_large_tree_is_looked_at_but_not_walked_twice(tmp_path, monkeypatch):
+    """The check looks at a bounded number of entries, however many files a class has."""
+    tree = fill(tmp_path / "tree", *[f"{c}/{i}.jpg" for c in "ab" for i in range(40)])
+    monkeypatch.setattr(loaders.layout, "ENTRIES", 5)
+    looked = []
+    scandir = os.scandir
+
+    def counting(folder):
+        looked.append(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(loaders.layout.os, "scandir", counting)
+    loaders.layout.check_level(tree, ["a", "b"])
+    assert len(looked) < 30

@@ -1,0 +1,211 @@
+"""Images of 16 bits that hold 12, and files whose name does not say what they are."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loaders_helpers import crop, encoded, make_tar
+from PIL import Image
+
+import loaders
+from hebbcore.cli import main
+from loaders.images import decode
+from loaders.kinds import format_of
+
+
+def grey(number: int, highest: int, height: int = 20, width: int = 24) -> np.ndarray:
+    """A part of a photograph as integers whose largest is `highest`."""
+    values = np.asarray(crop(number, height, width).convert("L")).astype(np.float64)
+    return np.round((values - values.min()) / np.ptp(values) * highest).astype(np.uint16)
+
+
+def pgm(values: np.ndarray, maxval: int) -> bytes:
+    return b"P5 %d %d %d\n" % (*values.shape[::-1], maxval) + values.astype(">u2").tobytes()
+
+
+def written(values: np.ndarray, kind: str) -> bytes:
+    return pgm(values, 65535) if kind == "PGM" else encoded(Image.fromarray(values), kind)
+
+
+def tree_of(root: Path, kind: str, highest: list[int]) -> Path:
+    for number, value in enumerate(highest):
+        folder = root / f"class_{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:02d}.{kind.lower()}").write_bytes(written(grey(number, value), kind))
+    return root
+
+
+def build(source, folder, **options):
+    return loaders.build_shards(source, folder, workers=1, **options)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PGM"])
+@pytest.mark.parametrize(("highest", "bits"), [(3890, 12), (1000, 10), (12_000, 14), (40_000, 16), (200, 8)])
+def test_the_range_of_16_bit_images_is_found_noted_and_used_by_the_stream(tmp_path, kind, highest, bits):
+    tree = tree_of(tmp_path / "tree", kind, [highest // 2, highest, highest // 3, highest // 2])
+    index = build(tree, tmp_path / "shards")
+    assert (index.settings["range"], index.records) == (2**bits - 1, 4)
+    (images, _), *_ = loaders.ShardStream(tmp_path / "shards")
+    expected = grey(2, highest // 3) >> (bits - 8)
+    np.testing.assert_array_equal(images[1][..., 0], expected)
+    pixels = images.reshape(-1, 3) / 255
+    np.testing.assert_allclose(index.mean, pixels.mean(axis=0), rtol=1e-12)
+    (small, _), *_ = loaders.ShardStream(tmp_path / "shards", image_size=8)
+    assert small.max() > 60
+    assert build(tree, tmp_path / "shards") == index
+    assert loaders.verify_shards(tmp_path / "shards") == []
+
+
+def test_a_given_range_is_used_and_images_beyond_it_are_reported(tmp_path):
+    tree = tree_of(tmp_path / "tree", "PNG", [900, 3890, 5000, 1000])
+    index = build(tree, tmp_path / "shards", value_range=4095)
+    assert (index.settings["range"], index.records, index.skipped) == (4095, 3, 1)
+    (entry,) = json.loads((tmp_path / "shards" / "report.json").read_text())["skipped"]
+    assert entry["path"] == "class_0/02.png"
+    assert entry["reason"].startswith("16-bit values from 0 to 5000, but the range is 0 to 4095; give a larger one")
+    with pytest.raises(ValueError, match=r"class_0/02\.png cannot be decoded: 16-bit values from 0 to 5000"):
+        build(tree, tmp_path / "strict", value_range=4095, strict=True)
+    assert build(tree, tmp_path / "odd", value_range=5000).records == 4
+    (images, _), *_ = loaders.ShardStream(tmp_path / "odd")
+    assert images[1].max() == 255
+
+
+def test_an_image_beyond_the_range_of_the_sample_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(loaders.ranges, "IMAGES", 2)
+    tree = tree_of(tmp_path / "tree", "PNG", [3000, 3000, 3000, 3000, 3000, 9000])
+    index = build(tree, tmp_path / "shards")
+    assert (index.settings["range"], index.records, index.skipped) == (4095, 5, 1)
+
+
+def test_one_dark_16_bit_image_among_others_is_not_guessed(tmp_path, monkeypatch):
+    monkeypatch.setattr(loaders.ranges, "IMAGES", 1)
+    tree = tree_of(tmp_path / "tree", "PNG", [1000, 1000, 60_000])
+    (tree / "class_0" / "0.jpg").write_bytes(encoded(crop(0)))  # the first, and all of the sample
+    index = build(tree, tmp_path / "shards")
+    assert (index.settings["range"], index.records) == (None, 2)
+    reasons = [entry["reason"] for entry in json.loads((tmp_path / "shards" / "report.json").read_text())["skipped"]]
+    assert all("16-bit values up to 1000" in reason and "--range 4095" in reason for reason in reasons)
+    assert build(tree, tmp_path / "given", value_range=65535).records == 4
+
+
+def test_a_pgm_that_states_its_range_is_read_by_it(tmp_path):
+    values = grey(1, 4095)
+    for given in (None, 4095, 65535):
+        np.testing.assert_array_equal(
+            np.asarray(decode(pgm(values, 4095), None, given))[..., 0], values * 16.0037 // 256
+        )
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.pgm").write_bytes(pgm(values, 4095))
+    assert build(tmp_path, tmp_path.parent / "stated").settings["range"] is None
+
+
+def test_dark_16_bit_colour_is_reported_not_written_black():
+    from struct import pack
+    from zlib import compress, crc32
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return pack(">I", len(data)) + kind + data + pack(">I", crc32(kind + data))
+
+    def png(highest: int) -> bytes:
+        rows = np.full((4, 4, 3), highest, ">u2")
+        lines = b"".join(b"\0" + row.tobytes() for row in rows)
+        header = chunk(b"IHDR", pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0))
+        return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", compress(lines)) + chunk(b"IEND", b"")
+
+    for given in (None, 4095):
+        with pytest.raises(ValueError, match=r"16-bit colour with values below 4096 .*convert it to 8 bits"):
+            decode(png(4095), None, given)
+    assert np.asarray(decode(png(4095), None, 65535)).max() == 15
+    assert np.asarray(decode(png(60_000), None, None)).max() == 234
+
+
+def test_the_command_says_the_range_it_found_or_was_given(tmp_path, capsys, caplog):
+    tree = str(tree_of(tmp_path / "tree", "TIFF", [3000, 2000, 100]))
+    assert main(["shards", "build", tree, str(tmp_path / "a"), "--workers", "1"]) == 0
+    assert "16-bit images: 4095 is white, by a sample of them (--range sets it)" in capsys.readouterr().out
+    assert "16-bit images: 4095 is white" in caplog.text  # before the work, too
+    assert main(["shards", "build", tree, str(tmp_path / "b"), "--workers", "1", "--range", "3000"]) == 0
+    assert "by a sample" not in capsys.readouterr().out
+    assert main(["shards", "info", str(tmp_path / "b")]) == 0
+    assert "range 3000" in capsys.readouterr().out
+    assert main(["shards", "build", tree, str(tmp_path / "a"), "--workers", "1", "--range", "3000"]) == 1
+    assert "range 4095 there and 3000 here" in capsys.readouterr().err
+
+
+FILES = {
+    "photo.jfif": "JPEG",
+    "photo": "JPEG",
+    "photo.dat": "PNG",
+    "photo.avif": "AVIF",
+    "photo.jp2": "JPEG2000",
+    "photo.JPG": "WEBP",
+    "photo.old": "BMP",
+    "photo.x": "GIF",
+    "photo.y": "TIFF",
+    "photo.z": "PPM",
+}
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_images_are_known_by_their_content(tmp_path, packed):
+    image = crop(3, 32, 40)
+    files = {f"a/{name}": encoded(image, kind) for name, kind in FILES.items()}
+    junk = {
+        "a/Thumbs.db": b"\xd0\xcf\x11\xe0" + bytes(3000),
+        "a/notes.txt": b"BM is a bitmap? P5? no",
+        "a/.DS_Store": b"\0\0\0\1Bud1",
+        "a/empty": b"",
+        "a/data.json": b"{}",
+    }
+    damaged = {"a/broken.jpg": b"junk", "a/none.png": b""}
+    everything = {**files, **junk, **damaged, "b/1.jpg": encoded(image)}
+    if packed:
+        source = make_tar(tmp_path / "a.tar", everything)
+    else:
+        source = tmp_path / "tree"
+        for name, data in everything.items():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(data)
+    index = build(source, tmp_path / "shards")
+    report = json.loads((tmp_path / "shards" / "report.json").read_text())["skipped"]
+    reasons = {entry["path"]: entry["reason"] for entry in report}
+    assert {name for name, reason in reasons.items() if reason == "not an image by its content"} == set(junk)
+    assert set(reasons) == {*junk, *damaged}
+    assert index.records == len(files) + 1
+    (images, _), *_ = loaders.ShardStream(tmp_path / "shards")
+    assert np.abs(images.astype(float) - np.asarray(image, float)).mean() < 12
+
+
+def test_a_large_file_that_is_no_image_is_not_read(tmp_path, monkeypatch):
+    tree = tmp_path / "tree" / "a"
+    tree.mkdir(parents=True)
+    (tree / "1.jpg").write_bytes(encoded(crop(1)))
+    with open(tree / "film.mp4", "wb") as file:
+        file.truncate(2**33)
+    with open(tree / "film.jpg", "wb") as file:
+        file.truncate(2**33)
+    index = build(tree.parent, tmp_path / "shards")
+    reasons = {
+        entry["path"]: entry["reason"] for entry in json.loads((tmp_path / "shards/report.json").read_text())["skipped"]
+    }
+    assert index.records == 1
+    assert reasons["a/film.mp4"] == "not an image by its content"
+    assert reasons["a/film.jpg"] == "the file has 8589934592 bytes, more than the 1073741824 an image may have"
+
+
+@pytest.mark.parametrize("kind", sorted(set(FILES.values())))
+def test_every_format_is_known_by_its_first_bytes(kind):
+    assert format_of(encoded(crop(1, 16, 16), kind)[:32]) == kind
+
+
+def test_a_format_that_pillow_cannot_read_says_so():
+    with pytest.raises(ValueError, match="Pillow as it is installed cannot read HEIC files; convert them to PNG"):
+        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+
+
+@pytest.mark.parametrize("value", [0, 254, 2.5, True, -1])
+def test_a_wrong_range_is_refused(tmp_path, value):
+    tree = tree_of(tmp_path / "tree", "PNG", [900, 900])
+    with pytest.raises(ValueError, match="value_range must be an integer >= 255"):
+        build(tree, tmp_path / "shards", value_range=value)

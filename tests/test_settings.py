@@ -1,0 +1,242 @@
+"""Settings that would change nothing are refused, and what is set on a layer has its effect or is refused."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fit_helpers import arrays, assert_near, assert_same, images, network
+
+import hebbcore
+import loaders
+from hebbcore import checkpoint, tables
+from hebbcore.settings import Training
+
+
+def own_rates():
+    """Return a network whose layers all have rates of their own."""
+    layers = [hebbcore.Conv(3, 3, "softhebb", learning_rate=0.08), hebbcore.Dense(2, "kwta", learning_rate=0.5)]
+    return hebbcore.Network(layers, (7, 7, 2), device="cpu")
+
+
+# Rates
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.01, 1.0, "auto"])
+def test_a_learning_rate_that_no_layer_takes_is_refused(rate):
+    with pytest.raises(ValueError, match=r"no effect, .*\(conv1 0.08, fc2 0.5\); leave it out and .*rate_factor"):
+        hebbcore.fit(own_rates(), images(), learning_rate=rate)
+    with pytest.raises(ValueError, match="no effect"):
+        hebbcore.fit(hebbcore.preset("softhebb-cifar", device="cpu"), np.zeros((2, 32, 32, 3)), learning_rate=rate)
+    mixed = network()  # one layer takes it
+    hebbcore.fit(mixed, images(), learning_rate=0.1)
+
+
+def test_the_factor_multiplies_all_rates():
+    by_hand = own_rates()
+    by_hand["conv1"].learning_rate, by_hand["fc2"].learning_rate = 0.04, 0.25
+    expected = hebbcore.fit(by_hand, images())
+    assert_same(arrays(hebbcore.fit(own_rates(), images(), rate_factor=0.5)), arrays(expected))
+    halved = hebbcore.fit(network(), images(), learning_rate=0.2, rate_factor=0.5)
+    by_hand = network()
+    by_hand["conv1"].learning_rate, by_hand["fc3"].learning_rate = 0.25, 0.025
+    assert_near(arrays(halved), arrays(hebbcore.fit(by_hand, images(), learning_rate=0.1)), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache": "memory"}, "cache='memory' has no effect: it is for mode=\"layerwise\""),
+        ({"keep": 5}, "keep=5 has no effect: no checkpoints are written; give run a folder"),
+        ({"checkpoint_minutes": 1}, "checkpoint_minutes=1 has no effect: no checkpoints"),
+        ({"previous": True}, "previous has no effect: there is no run"),
+        ({"seed": 1, "shuffle": False}, "seed=1 has no effect: it shuffles arrays"),
+        ({"data": [images()], "seed": 1}, "seed=1 has no effect: it shuffles arrays"),
+        ({"data": [images()], "batch_size": 4}, "batch_size=4 has no effect on data that come in batches"),
+        ({"data": [images()], "shuffle": True}, "shuffle=True has no effect on data that come in batches"),
+    ],
+)
+def test_settings_of_fit_without_effect_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"fit: {message}"):
+        hebbcore.fit(network(), **{"data": images(), **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": [images()], "batch_size": 4}, "batch_size=4 has no effect"),
+        ({"data": [images()], "shuffle": True}, "shuffle=True has no effect"),
+        ({"initial_weights": np.ones((2, 3, 3, 2)), "shuffle": False, "seed": 4}, "seed 4 has no effect"),
+        ({"initial_weights": np.ones((2, 3, 3, 2)), "data": [images()], "seed": 4}, "seed 4 has no effect"),
+    ],
+)
+def test_settings_of_train_layer_without_effect_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"train_layer: {message}"):
+        hebbcore.train_layer(**{"data": images(), "units": 2, "kernel_size": 3, **options})
+
+
+def test_settings_that_agree_with_a_stream_are_taken(tmp_path):
+    loaders.write_shards((images(dtype=np.uint8), np.zeros(10, int)), tmp_path)
+    with loaders.ShardStream(tmp_path, batch_size=5, shuffle=True) as stream:
+        hebbcore.fit(network(), stream, batch_size=5, shuffle=True)
+        for options in ({"batch_size": 4}, {"shuffle": False}):
+            with pytest.raises(ValueError, match="has no effect on data that come in batches"):
+                hebbcore.fit(network(), stream, **options)
+
+
+def test_every_setting_of_a_training_has_an_effect_or_is_a_bound(tmp_path):
+    """A new setting must be added here: to what changes the weights, or to what changes something else."""
+    changes = {
+        "epochs": 2, "learning_rate": 0.2, "rate_factor": 0.5, "schedule": "linear", "mode": "layerwise",
+        "batch_size": 3, "shuffle": False, "seed": 1,
+    }  # fmt: skip
+    elsewhere = {
+        "cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite", "statistics_images",
+    }  # fmt: skip
+    assert changes.keys() | elsewhere == {field.name for field in dataclasses.fields(Training)}
+    before = arrays(hebbcore.fit(network(), images(), batch_size=5))
+    for name, value in changes.items():
+        after = arrays(hebbcore.fit(network(), images(), **{"batch_size": 5, name: value}))
+        assert any(not np.array_equal(after[key], array) for key, array in before.items()), name
+
+
+# Parameters of layers
+
+
+def test_a_rule_that_is_set_is_used_as_a_whole(tmp_path):
+    for rule in ("swta", hebbcore.KWTA(2), "softhebb", hebbcore.HPCA("tanh")):
+        layers = [hebbcore.Conv(4, 3, "hpca"), hebbcore.BatchNorm()]
+        changed = hebbcore.Network(layers, (7, 7, 2), device="cpu")
+        changed["conv1"].rule = rule
+        made = hebbcore.Network([hebbcore.Conv(4, 3, rule), hebbcore.BatchNorm()], (7, 7, 2), device="cpu")
+        made["conv1"].weights = changed["conv1"].weights
+        assert changed["conv1"].rule == made["conv1"].rule
+        for net in (changed, made):
+            hebbcore.fit(net, images(), learning_rate=0.05)
+        assert_same(arrays(changed), arrays(made))
+        np.testing.assert_array_equal(changed.transform(images()), made.transform(images()))
+        hebbcore.save(tmp_path / "net.h5", changed)
+        loaded = hebbcore.load(tmp_path / "net.h5", device="cpu")
+        assert loaded["conv1"].rule == made["conv1"].rule
+        np.testing.assert_array_equal(loaded.transform(images()), made.transform(images()))
+
+
+def test_what_can_be_set_takes_effect():
+    net = hebbcore.fit(network(), images(), batch_size=5)
+    conv = net["conv1"]
+    before = net.transform(images(), "conv1")
+    assert (before >= 0).all()
+    conv.linear = True
+    assert (net.transform(images(), "conv1") < 0).any()
+    for name, parameter, value in (
+        ("pool1", "kind", "average"), ("bn1", "epsilon", 0.5), ("bn1", "modified", True), ("triangle2", "power", 2.0),
+    ):  # fmt: skip
+        before = net.transform(images(), name)
+        setattr(net[name], parameter, value)
+        assert not np.array_equal(net.transform(images(), name), before), (name, parameter)
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "value"),
+    [("conv1", "units", 8), ("conv1", "kernel_size", 3), ("conv1", "padding", 1), ("conv1", "stride", 2),
+     ("conv1", "padding_mode", "reflect"), ("conv1", "name", "other"), ("pool1", "window", 3), ("pool1", "stride", 1),
+     ("whiten1", "epsilon", 1.0), ("whiten1", "contrast", None), ("whiten1", "kernel_size", 3), ("fc3", "units", 1)],
+)  # fmt: skip
+def test_what_would_be_half_used_cannot_be_set(layer, name, value):
+    net = network(whiten=True)
+    before = getattr(net[layer], name)
+    with pytest.raises(AttributeError, match=f"{layer}.{name} cannot be set: the layer belongs to a network"):
+        setattr(net[layer], name, value)
+    assert getattr(net[layer], name) == before
+
+
+def test_a_value_that_is_impossible_is_refused_and_the_old_one_stays():
+    net = network()
+    for name, parameter, value, error in (
+        ("conv1", "rule", hebbcore.KWTA(9), ValueError), ("conv1", "rule", "nobody", ValueError),
+        ("conv1", "learning_rate", -1, ValueError), ("conv1", "linear", "yes", TypeError),
+        ("bn1", "momentum", 2, ValueError), ("pool1", "kind", "sum", ValueError), ("triangle2", "power", 0, ValueError),
+    ):  # fmt: skip
+        before = getattr(net[name], parameter)
+        with pytest.raises(error):
+            setattr(net[name], parameter, value)
+        assert getattr(net[name], parameter) is before
+    hebbcore.fit(net, images())  # and it goes on working
+
+
+def test_weights_that_are_set_are_checked_and_copied():
+    net = network(precision="float32")
+    conv = net["conv1"]
+    given = np.random.default_rng(0).normal(size=conv.weights.shape)
+    conv.weights = np.asfortranarray(given)
+    assert conv.weights.dtype == np.float32
+    assert conv.weights.flags.c_contiguous
+    np.testing.assert_array_equal(conv.weights, given.astype(np.float32))
+    kept = given.copy()
+    hebbcore.fit(net, images())
+    np.testing.assert_array_equal(given, kept)
+    for bad, error, message in (
+        (given[:2], ValueError, r"conv1: weights must have the shape \(4, 2, 2, 2\), got \(2, 2, 2, 2\)"),
+        (given * np.nan, ValueError, "conv1: weights must be finite"),
+        (given * 1e30, ValueError, r"conv1: weights must be at most 1e\+12"),
+        ("none", TypeError, "conv1: weights must be an array of numbers"),
+    ):
+        before = conv.weights
+        with pytest.raises(error, match=message):
+            conv.weights = bad
+        assert conv.weights is before
+
+
+def test_layers_of_a_network_stay():
+    net = network()
+    with pytest.raises(TypeError):
+        net.layers[0] = hebbcore.Conv(4, 2)
+    with pytest.raises(AttributeError):
+        net.layers = [hebbcore.Conv(4, 2)]
+
+
+def test_the_rule_of_a_layer_alone_has_its_effect():
+    layer = hebbcore.train_layer(images(dtype=np.float32), 4, 3, rule="hpca")
+    other = dataclasses.replace(layer, rule=hebbcore.SWTA())
+    layer.rule = hebbcore.SWTA()
+    np.testing.assert_array_equal(layer.transform(images()), other.transform(images()))
+    for name, value, error in (("rule", "nobody", ValueError), ("stride", 0, ValueError), ("linear", 3, TypeError)):
+        with pytest.raises(error, match=f"HebbianLayer: {name} must be"):
+            setattr(layer, name, value)
+
+
+# Runs of the version before
+
+
+def test_a_run_whose_header_lacks_the_new_settings_goes_on(tmp_path):
+    def stop(record):
+        if record["step"] == 3:
+            raise RuntimeError("stopped")
+
+    options = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-3, "checkpoint_minutes": 1e-9, "log_seconds": 0}
+    expected = arrays(hebbcore.fit(network(), images(), **{**options, "checkpoint_minutes": 10}))
+    with pytest.raises(RuntimeError, match="stopped"):
+        hebbcore.fit(network(), images(), run=tmp_path / "run", callback=stop, **options)
+    path = checkpoint.checkpoints(tmp_path / "run")[-1]
+    header, kept = checkpoint.read("test", path)
+    del header["rates"], header["training"]["rate_factor"]
+    header["training"]["learning_rate"] = 1e-3  # how an older version wrote the default
+    checkpoint.write(path, header, kept)
+    for name, rate in (("default", {}), ("given", {"learning_rate": 1e-3})):
+        shutil.copytree(tmp_path / "run", tmp_path / name)
+        again = {**{key: value for key, value in options.items() if key != "learning_rate"}, **rate}
+        assert_same(arrays(hebbcore.fit(network(), images(), run=tmp_path / name, **again)), expected)
+    with pytest.raises(ValueError, match=r"training.learning_rate is 0.01 here and 0.001 there"):
+        hebbcore.fit(network(), images(), run=tmp_path / "run", **{**options, "learning_rate": 0.01})
+    with pytest.raises(ValueError, match=r"training.rate_factor is 2.0 here and 1.0 there"):
+        hebbcore.fit(network(), images(), run=tmp_path / "run", rate_factor=2.0, **options)
+
+
+def test_tables_of_layers_keep_what_can_be_set(tmp_path: Path):
+    net = network()
+    net["conv1"].learning_rate = "auto"
+    net["conv1"].rule = "hpca"
+    table = json.loads(json.dumps(tables.layer_table("test", net["conv1"])))
+    assert tables.layer_of(table, "layer").learning_rate == "auto"

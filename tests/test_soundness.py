@@ -1,0 +1,212 @@
+"""Numbers that stay computable: data too large or small, weights that diverge, rates that are measured."""
+
+import logging
+
+import h5py
+import numpy as np
+import pytest
+from conftest import SHARED
+from fit_helpers import arrays, assert_same, images
+
+import hebbcore
+from hebbcore import HPCA, KWTA, RULES, SWTA, SignedWTA, SoftHebb, patches, soundness, train_layer
+from hebbcore.patches import Geometry
+
+VECTORS = np.random.default_rng(3).normal(size=(400, 20)).astype(np.float32) * np.linspace(0.5, 2, 20, dtype=np.float32)
+RATES = {"hpca": 0.01, "swta": 0.5, "kwta": 0.5, "signedwta": 0.5, "softhebb": 0.05, "hardwta": 0.05, "krotov": 0.02}
+
+
+def geometry_of(data, *arguments):
+    return Geometry.of("test", data.shape, *arguments)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_some_rows_of_the_patch_matrix_are_those_of_im2col(generator, mode, dtype):
+    data = generator.integers(0, 256, (3, 7, 6, 2), np.uint8).astype(dtype)
+    for kernel, stride, padding in ((3, 1, 0), ((2, 3), (2, 1), (1, 2)), ((7, 6), 1, 0), (1, 2, 0)):
+        g = geometry_of(data, kernel, stride, padding, mode)
+        whole = hebbcore.im2col(data, kernel, stride, padding, mode)
+        rows = generator.permutation(len(whole))[:11]
+        found = patches.patches_at(data, g, rows, whole.dtype)
+        assert found.dtype == whole.dtype
+        np.testing.assert_array_equal(found, whole[rows])
+
+
+def test_the_largest_stable_rate_is_one_over_the_largest_eigenvalue():
+    data = VECTORS.astype(np.float64)
+    largest = np.linalg.eigvalsh(data.T @ data / len(data))[-1]
+    x = data.reshape(-1, 1, 1, 20)
+    found = soundness.largest_stable_rate(HPCA(), x, geometry_of(x, 1, 1, 0, "zeros"))
+    assert found == pytest.approx(1 / largest, rel=1e-3)
+    for scale in (1e-12, 1e11):
+        scaled = soundness.largest_stable_rate(HPCA(), x * scale, geometry_of(x, 1, 1, 0, "zeros"))
+        assert scaled == pytest.approx(1 / (largest * scale**2), rel=1e-3)
+    assert soundness.largest_stable_rate(SWTA(), x, geometry_of(x, 1, 1, 0, "zeros")) is None
+    assert soundness.largest_stable_rate(HPCA(), x * 0, geometry_of(x, 1, 1, 0, "zeros")) is None
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_rate_that_is_called_stable_is_where_stability_ends():
+    """Oja's rule in its one unit: below the rate the norm tends to 1, at twice the rate nothing is left of it."""
+    x = VECTORS.reshape(-1, 1, 1, 20)
+    stable = soundness.largest_stable_rate(HPCA("identity"), x, geometry_of(x, 1, 1, 0, "zeros"))
+    options = {"rule": HPCA("identity"), "batch_size": len(VECTORS), "epochs": 300, "device": "cpu"}
+    layer = train_layer(VECTORS, 1, learning_rate=0.9 * stable, **options)
+    assert np.linalg.norm(layer.weights) == pytest.approx(1, abs=1e-3)
+    with pytest.raises(FloatingPointError, match="diverge"):
+        train_layer(VECTORS, 1, learning_rate=2.2 * stable, **options)
+
+
+@pytest.mark.parametrize("activation", ["relu", "identity", "tanh"])
+def test_auto_is_half_of_the_largest_stable_rate_on_the_first_batch(activation):
+    options = {"rule": HPCA(activation), "shuffle": False, "batch_size": 100, "device": "cpu"}
+    first = VECTORS[:100].reshape(-1, 1, 1, 20)
+    stable = soundness.largest_stable_rate(HPCA(activation), first, geometry_of(first, 1, 1, 0, "zeros"))
+    expected = train_layer(VECTORS, 8, learning_rate=0.5 * stable, **options)
+    layer = train_layer(VECTORS, 8, learning_rate="auto", **options)
+    np.testing.assert_array_equal(layer.weights, expected.weights)
+    for rule in (SWTA(), "kwta"):
+        with pytest.raises(ValueError, match='learning_rate="auto" is for rules that say what is stable, such as hpca'):
+            train_layer(VECTORS, 8, rule=rule, learning_rate="auto")
+
+
+def networks():
+    layers = [
+        hebbcore.Conv(4, 3, HPCA(), learning_rate="auto"), hebbcore.BatchNorm(),
+        hebbcore.Conv(3, 2, SWTA(0.1), learning_rate=0.5), hebbcore.Dense(3, "hpca"),
+    ]  # fmt: skip
+    return hebbcore.Network(layers, (7, 7, 2), precision="float64", device="cpu")
+
+
+@pytest.mark.parametrize("mode", ["together", "layerwise"])
+def test_measured_rates_survive_an_interruption(mode, tmp_path, caplog):
+    options = {"learning_rate": "auto", "batch_size": 4, "epochs": 2, "mode": mode, "log_seconds": 0}
+    with caplog.at_level(logging.INFO, "hebbcore"):
+        expected = arrays(hebbcore.fit(networks(), images(), **options))
+    said = [record.message for record in caplog.records]
+    assert [text.split(" is ")[0] for text in said] == [f"fit: the learning rate of {n}" for n in ("conv1", "fc3")]
+
+    def stop(record):
+        if record["step"] == at:
+            raise RuntimeError("stopped")
+
+    for at in (1, 3, 4):
+        run = tmp_path / str(at)
+        with pytest.raises(RuntimeError, match="stopped"):
+            hebbcore.fit(networks(), images(), run=run, callback=stop, checkpoint_minutes=1e-9, **options)
+        assert_same(arrays(hebbcore.fit(networks(), images(), run=run, **options)), expected)
+
+
+def test_auto_is_refused_where_a_rule_does_not_know_it():
+    net = hebbcore.Network([hebbcore.Dense(3, "swta", name="first"), hebbcore.Dense(2)], (98,))
+    with pytest.raises(ValueError, match=r'learning_rate="auto" is for rules .* give first \(SWTA\)'):
+        hebbcore.fit(net, images().reshape(10, -1), learning_rate="auto")
+
+
+# Divergence
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("rule", "rate"),
+    [(HPCA(), 30.0), (HPCA("identity"), 3.0), (SWTA(), 8.0), (KWTA(), 8.0), (SignedWTA(), 8.0),
+     (SoftHebb(adaptive_power=1.0), 3.0)],
+)  # fmt: skip
+def test_weights_that_diverge_are_found_while_they_are_finite(rule, rate):
+    options = {"rule": rule, "learning_rate": rate, "batch_size": 4, "epochs": 2, "device": "cpu"}
+    with pytest.raises(FloatingPointError, match=r"weights of the layer (diverge|became NaN).* after step \d+; "):
+        train_layer(VECTORS, 6, **options)
+    unseen = train_layer(VECTORS, 6, check_finite=False, **options)
+    assert not np.abs(unseen.weights).max() < 100  # it did
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_learns_does_not_diverge(rule):
+    rate = RATES[rule]
+    for scale in (1e-3, 1, 1e6):
+        data = VECTORS * np.float32(scale)
+        rate = "auto" if rule == "hpca" else RATES[rule]
+        layer = train_layer(data, 12, rule=rule, learning_rate=rate, batch_size=20, epochs=3, device="cpu")
+        assert np.isfinite(layer.transform(data)).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_message_names_layer_step_and_a_rate_that_works():
+    def net():
+        layers = [hebbcore.Dense(6, HPCA("identity"), name="first"), hebbcore.Dense(3, "kwta", learning_rate=0.1)]
+        return hebbcore.Network(layers, (20,), device="cpu")
+
+    with pytest.raises(FloatingPointError) as caught:
+        hebbcore.fit(net(), VECTORS, learning_rate=5.0, batch_size=50)
+    text = str(caught.value)
+    assert text.startswith("fit: the weights of first diverge: a unit's norm is ")
+    assert "after step " in text
+    advised = float(text.split("start from ")[1].split(",")[0])
+    trained = hebbcore.fit(net(), VECTORS, learning_rate=advised, batch_size=50, epochs=5)
+    assert np.linalg.norm(trained["first"].weights, axis=1).max() < 1.5
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("mode", ["together", "layerwise"])
+def test_no_checkpoint_of_diverging_weights_replaces_a_sound_one(mode, tmp_path):
+    net = hebbcore.Network([hebbcore.Dense(4, KWTA(), learning_rate=3.0)], (20,), device="cpu")
+    with pytest.raises(FloatingPointError, match="the weights of fc1 diverge"):
+        hebbcore.fit(
+            net, VECTORS, batch_size=3, epochs=9, mode=mode, run=tmp_path, checkpoint_minutes=1e-9, keep=1,
+        )  # fmt: skip
+    (last,) = (tmp_path / "checkpoints").glob("*.h5")
+    limit = soundness.GROWTH * np.abs(VECTORS).max() * 20**0.5
+    assert np.linalg.norm(hebbcore.load(last)["fc1"].weights, axis=1).max() <= limit
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("fasthebb-6", "hpca"), ("fasthebb-6", "swta"), ("fasthebb-6", "kwta"), ("softhebb-cifar", None)]
+)
+def test_published_presets_learn_real_images_without_being_stopped(name, rule):
+    path = SHARED / "data" / "cifar10.h5"
+    if not path.exists():
+        pytest.skip(f"needs CIFAR-10 as {path}")
+    with h5py.File(path) as file:
+        data = file["train/images"][:160]
+    net = hebbcore.preset(name, rule=rule, preprocess="normalize", device="cpu")
+    hebbcore.fit(net, data, batch_size=10 if rule is None else 32, epochs=1)
+
+
+# Numbers near the limits
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("exponent", [-44, -30, -18, -14, -8, 8, 11, 13, 18, 25, 37, 38])
+def test_training_that_passes_leaves_features_that_are_numbers(rule, exponent):
+    """Float32 holds 1e-45 … 3e38, and squares of 1e19 are too large already."""
+    with np.errstate(all="ignore"):
+        data = (VECTORS[:60].astype(np.float64) * 10.0**exponent).astype(np.float32)
+        data = np.clip(data, -3.4e38, 3.4e38)
+    options = {"rule": rule, "learning_rate": RATES[rule], "batch_size": 20, "device": "cpu"}
+    if rule == "hpca" and 1 < exponent < 12:
+        options["learning_rate"] = "auto"
+    net = hebbcore.Network([hebbcore.Dense(5, rule, options["learning_rate"]), hebbcore.BatchNorm()], (20,))
+    if exponent in (-14, -8, 8, 11):
+        assert np.isfinite(train_layer(data, 5, **options).transform(data)).all()
+        assert np.isfinite(hebbcore.fit(net, data).transform(data)).all()
+        return
+    for train in (lambda: train_layer(data, 5, **options), lambda: hebbcore.fit(net, data)):
+        with pytest.raises(ValueError, match=r"data .*[Ss]cale the data"):
+            train()
+
+
+def test_numbers_that_only_float64_holds_are_not_made_infinite():
+    data = VECTORS.astype(np.float64) * 1e200
+    with pytest.raises(ValueError, match=r"data must be at most 1e\+12 in magnitude"):
+        train_layer(data, 4, rule="kwta", precision="float32")
+    with pytest.raises(ValueError, match=r"data must be at most 1e\+12 in magnitude"):
+        hebbcore.fit(hebbcore.Network([hebbcore.Dense(3)], (20,)), [data[:10], data[10:20]])
+    with pytest.raises(ValueError, match=r"weights must be at most 1e\+12"):
+        hebbcore.weight_update(VECTORS, np.full((3, 20), 1e30, np.float32), "kwta")
+
+
+def test_layers_that_make_infinity_of_sound_numbers_are_named():
+    net = hebbcore.Network([hebbcore.Dense(6, "kwta", 0.5), hebbcore.Power(40.0), hebbcore.Power(3.0)], (20,))
+    with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="the output of power2 holds NaN or inf"):
+        hebbcore.fit(net, VECTORS * 1e3)

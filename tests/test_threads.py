@@ -1,0 +1,184 @@
+"""What may run side by side gives the same numbers as alone: threads of one process, and forked children."""
+
+import os
+import pickle
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from fit_helpers import arrays, assert_same, images, network
+
+import hebbcore
+from hebbcore import parallel
+from hebbcore.estimators import HebbianTransformer
+
+COUNTS = [1, 2, 4, 8]
+CALLS = 24
+DATA = images(40, np.float32)
+
+
+def whitened():
+    """Return a network whose layers use every kind of work memory; whitening is learned."""
+    net = network(True, "float32")
+    return hebbcore.fit(net, DATA, batch_size=10)
+
+
+def in_threads(count, calls):
+    """Run the calls in so many threads at once, and return their results in order."""
+    with ThreadPoolExecutor(count) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def parts(call):
+    """Return calls for different images, and what each gives alone."""
+    chosen = [np.random.default_rng(i).permutation(len(DATA))[: 5 + i] for i in range(CALLS)]
+    return [lambda rows=rows: call(DATA[rows]) for rows in chosen], [call(DATA[rows]) for rows in chosen]
+
+
+@pytest.mark.parametrize("threads", COUNTS)
+def test_one_network_in_several_threads(threads):
+    net = whitened()
+    layers = ["conv1", "bn1", net.names[-1]]
+    for call in (
+        net.transform,
+        lambda x: net.transform(x, "bn2", mirror=True, workspace="20 KiB"),
+        lambda x: np.concatenate([net.features(x, layers)[name].reshape(len(x), -1) for name in layers], axis=1),
+    ):
+        calls, expected = parts(call)
+        for found, alone in zip(in_threads(threads, calls), expected, strict=True):
+            np.testing.assert_array_equal(found, alone)
+
+
+@pytest.mark.parametrize("threads", COUNTS)
+def test_networks_layers_and_trainings_side_by_side(threads):
+    nets = [whitened() for _ in range(4)]
+    layer = hebbcore.train_layer(DATA, 5, 3, rule="kwta", learning_rate=0.1)
+
+    def train(seed):
+        net = network(seed=seed)
+        return arrays(hebbcore.fit(net, images(), epochs=2, batch_size=4))
+
+    jobs = [lambda net=net: net.transform(DATA) for net in nets for _ in range(3)]
+    jobs += [lambda: layer.transform(DATA), lambda: hebbcore.weight_update(DATA, layer.weights, "swta")] * 3
+    jobs += [lambda seed=seed: hebbcore.train_layer(DATA, 5, 3, seed=seed).weights for seed in range(3)]
+    trainings = [lambda seed=seed: train(seed) for seed in range(3)]
+    alone = [job() for job in jobs], [job() for job in trainings]
+    found = in_threads(threads, [*jobs, *trainings])
+    for one, expected in zip(found[: len(jobs)], alone[0], strict=True):
+        np.testing.assert_array_equal(one, expected)
+    for one, expected in zip(found[len(jobs) :], alone[1], strict=True):
+        assert_same(one, expected)
+
+
+@pytest.mark.parametrize("threads", COUNTS)
+def test_an_estimator_in_several_threads(threads):
+    model = HebbianTransformer(
+        12, 3, rule="kwta", whiten=True, activation="split", pool=2, random_state=0, learning_rate=0.5
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model.fit(DATA)
+    calls, expected = parts(model.transform)
+    for found, alone in zip(in_threads(threads, calls), expected, strict=True):
+        np.testing.assert_array_equal(found, alone)
+
+
+def test_a_network_is_used_and_saved_while_it_is_trained(tmp_path):
+    """What comes out belongs to the weights between two steps: two calls in a row differ by whole steps only."""
+    net, seen, done = network(precision="float64"), [], threading.Event()
+    states = {net["conv1"].weights.tobytes(): net.transform(DATA)}
+
+    def watch():
+        while not done.is_set():
+            seen.append(net.transform(DATA))
+            path = tmp_path / f"{len(seen)}.h5"
+            hebbcore.save(path, net)
+            seen.append(hebbcore.load(path, device="cpu").transform(DATA))
+
+    def note(record):
+        states[net["conv1"].weights.tobytes()] = net.transform(DATA)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        hebbcore.fit(net, DATA, epochs=3, batch_size=5, learning_rate=0.1, log_seconds=0, callback=note)
+    finally:
+        done.set()
+        watcher.join()
+    assert len(seen) > 2
+    possible = {out.tobytes() for out in states.values()}
+    assert all(out.tobytes() in possible for out in seen)
+
+
+def test_two_trainings_of_one_network_at_once_are_refused():
+    net, errors = network(), []
+
+    def again(record):
+        with pytest.raises(RuntimeError, match="fit: the network is being trained already, by thread"):
+            hebbcore.fit(net, images())
+        errors.append(True)
+
+    hebbcore.fit(net, images(), callback=again, log_seconds=0)
+    assert errors
+    hebbcore.fit(net, images())  # the mark went with the training
+    with pytest.raises(ValueError, match="finite"):
+        hebbcore.fit(net, images() * np.nan)
+    hebbcore.fit(net, images())
+
+
+def child_of(work):
+    """Fork, and return True if the child ends well within a minute after work()."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks is what is tested
+        process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            status = 0 if work() else 1
+        finally:
+            os._exit(status)
+    killer = threading.Timer(60, os.kill, (process, 9))
+    killer.start()
+    status = os.waitpid(process, 0)[1]
+    killer.cancel()
+    return status == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_children_forked_during_and_after_use():
+    net = whitened()
+    expected, stop = net.transform(DATA), threading.Event()
+    before = parallel.threads()
+
+    def work():
+        right = np.array_equal(net.transform(DATA), expected) and parallel.threads() == before
+        trained = arrays(hebbcore.fit(network(), images(), batch_size=5))
+        return right and all(np.array_equal(trained[key], array) for key, array in alone.items())
+
+    alone = arrays(hebbcore.fit(network(), images(), batch_size=5))
+    assert child_of(work)
+
+    def use():
+        while not stop.is_set():
+            net.transform(DATA)
+
+    users = [threading.Thread(target=use) for _ in range(3)]
+    for user in users:
+        user.start()
+    try:
+        assert all(child_of(work) for _ in range(8))
+    finally:
+        stop.set()
+        for user in users:
+            user.join()
+    np.testing.assert_array_equal(net.transform(DATA), expected)
+
+
+def test_a_lock_is_copied_free():
+    lock = parallel.ForkedLock()
+    with lock, lock:  # the same thread may take it again
+        copy = pickle.loads(pickle.dumps(lock))
+        taken = in_threads(1, [lambda: copy.__enter__()])
+    assert taken == [None]
