@@ -18,7 +18,7 @@ from hebbcore.layers import Learner
 from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
 from hebbcore.rules import Rule
-from hebbcore.winners import some_rows, wins
+from hebbcore.winners import dead_text, some_rows, wins
 
 _CRC = re.compile(rb'(\{.*), "crc32": "([0-9a-f]{8})"\}\r?')  # of all before it
 
@@ -31,7 +31,8 @@ class Diagnostics:
     Of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step; norm_mean, norm_min, norm_max of the
     units' weights; dead, how many units never won since the record before; entropy of the winners in bits, at most
     log2(units); winners, how many of them were counted. A unit wins a place of an image if its output is the largest
-    there, or |output| if its rule says so; up to 1,024 places a batch are looked at.
+    there, or |output| if its rule says so; up to 1,024 places a batch are looked at. At the end of a pass, of rules
+    whose units compete: pass_dead and pass_winners, as dead and winners of the whole pass, and units.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
@@ -71,13 +72,16 @@ class Diagnostics:
         """Count the images of a step."""
         self._images += images
 
-    def record(self, position: Record, images_left: float | None) -> None:
-        """Tell what happened since the last record, if anything. images_left: in all phases; None: unknown."""
+    def record(self, position: Record, images_left: float | None, end: bool = False) -> None:
+        """Tell what happened since the last record, if anything. images_left: in all phases; None: unknown.
+
+        end: of a pass; of units that compete it is then told how many won nothing in the whole of it.
+        """
         if not self._images:
             return
         now = time.monotonic()
         rate = self._images / max(1e-9, now - self._last)
-        layers = {self._network.names[i]: self._layer(i) for i in sorted(self._wins)}
+        layers = {self._network.names[i]: self._layer(i, end) for i in sorted(self._wins)}
         left = None if images_left is None or not rate else images_left / rate
         self._tell(
             {
@@ -92,9 +96,10 @@ class Diagnostics:
         self._changes.clear()
         self._wins.clear()
 
-    def _layer(self, place: int) -> Record:
+    def _layer(self, place: int, end: bool) -> Record:
         layer = self._network.layers[place]
         assert isinstance(layer, Learner)
+        assert isinstance(layer.rule, Rule)
         norms = backend.row_norms(layer.weights.reshape(layer.units, -1))
         wins = backend.to_device(self._wins[place], "cpu")
         shares = wins[wins > 0] / max(1, wins.sum())
@@ -106,7 +111,12 @@ class Diagnostics:
             "dead": int((wins == 0).sum()),
             "entropy": _rounded(abs(float(-(shares * np.log2(shares)).sum()))),
             "winners": int(wins.sum()),
+            **(self._pass(place) if end and layer.rule.competes else {}),
         }
+
+    def _pass(self, place: int) -> Record:
+        wins = backend.to_device(self.pass_wins[place], "cpu")
+        return {"pass_dead": int((wins == 0).sum()), "pass_winners": int(wins.sum()), "units": len(wins)}
 
 
 def _rounded(value: float | None) -> float | None:
@@ -126,6 +136,15 @@ def lines(path: Path) -> list[Record]:
     Raises ValueError for a line that is something else, or does not match its CRC-32 (an earlier version wrote none).
     """
     return [record for record, _, _ in _lines(path)]
+
+
+def dead_texts(path: Path) -> list[str]:
+    """Return a sentence for each layer of which many units won nothing in the last pass, from a run's metrics."""
+    last: dict[str, Record] = {}
+    for record in lines(path):
+        last.update({name: layer for name, layer in record.get("layers", {}).items() if "pass_dead" in layer})
+    texts = (dead_text(name, *(of[key] for key in ("pass_dead", "units", "pass_winners"))) for name, of in last.items())
+    return [text for text in texts if text is not None]
 
 
 def without_checksum(path: Path) -> int:

@@ -20,8 +20,9 @@ from hebbcore.tables import layer_of, layer_table
 ACTIVATIONS = ("rule", "triangle", "split")
 KROTOV_POWER = 3.0  # of the relu behind the rule of Krotov and Hopfield, who have 4.5 for whole images
 RATES: dict[type[Rule], float] = {  # what learns on standardised and on whitened patches
-    HPCA: 0.01, SWTA: 0.1, KWTA: 0.1, SignedWTA: 0.1, SoftHebb: 0.05, HardWTA: 0.05, Krotov: 0.02,
+    HPCA: 0.03, SWTA: 0.5, KWTA: 0.5, SignedWTA: 0.5, SoftHebb: 0.2, HardWTA: 0.2, Krotov: 0.1,
 }  # fmt: skip
+STEPS, PASSES = 250, 10  # as many passes as make so many steps, but no more than so many
 RATE = 0.01  # of rules of one's own
 EPSILON = 0.1
 
@@ -30,7 +31,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     """What both transformers share: images in, a trained network inside, features out."""
 
     image_shape: Sequence[int] | None
-    epochs: int
+    epochs: int | None
     batch_size: int
     mirror: bool
     random_state: Any
@@ -55,8 +56,14 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """
         images = self._images(X, reset=True)
         self._begin(images)
-        self._train(images, self.epochs, self._seed)
+        self._train(images, self._epochs(images), self._seed)
         return self
+
+    def _epochs(self, images: Array) -> int:
+        if self.epochs is not None:
+            return self.epochs
+        batch_size = checks.integer(type(self).__name__, "batch_size", self.batch_size, 1)
+        return min(PASSES, -(-STEPS * batch_size // len(images)))
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn one pass over a part of the data; see fit. Whitening is learned from the first part."""
@@ -157,8 +164,9 @@ class HebbianTransformer(_NetworkTransformer):
 
     units: number of units. kernel_size: of the patches, an int or a (height, width) pair; None: the image, or vector,
         as a whole. stride: in pixels, for patches.
-    rule: a hebbcore rule or its name. learning_rate: of the rule; None: HPCA 0.01, SWTA, k-WTA and signed WTA 0.1,
-        SoftHebb and hard WTA 0.05, Krotov 0.02, others 0.01. epochs, batch_size: of the training.
+    rule: a hebbcore rule or its name. learning_rate: of the rule; None: HPCA 0.03, SWTA, k-WTA and signed WTA 0.5,
+        SoftHebb and hard WTA 0.2, Krotov 0.1, others 0.01. epochs, batch_size: of the training; epochs None: as many as
+        make 250 steps, at most 10.
     initial_weights: "rule", "patches" or "k-means++" (see Conv); None: patches for rules whose units compete.
         conscience, revival: see Conv.
     whiten: contrast normalise and ZCA whiten the patches first; else they are contrast normalised only, less their
@@ -185,12 +193,12 @@ class HebbianTransformer(_NetworkTransformer):
         stride: Any = 1,
         rule: Rule | str = "kwta",
         learning_rate: float | None = None,
-        epochs: int = 1,
+        epochs: int | None = None,
         batch_size: int = 64,
         initial_weights: str | None = None,
         conscience: float = 0.0,
         revival: float = 0.0,
-        whiten: bool = False,
+        whiten: bool = True,
         epsilon: float = EPSILON,
         activation: str = "rule",
         threshold: float = 0.0,

@@ -384,7 +384,7 @@ class _Fit:
             self._require_sound()
             self.at.epoch, self.at.batch, self.at.pass_images = self.at.epoch + 1, 0, 0
             if learners:
-                self.diagnostics.record(self._where(), self._left())
+                self.diagnostics.record(self._where(), self._left(), end=True)
             if self.at.epoch < phase.epochs:
                 self._save_or_stop(end=True)
         for i in phase.targets if phase.observes else ():

@@ -52,14 +52,20 @@ def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
     return wins(rule, responses(rule, some_patches(images, g, weights.dtype), weights))
 
 
+def dead_text(name: str, dead: int, units: int, places: int) -> str | None:
+    """Return a sentence on the units of a layer that won nothing in a pass; None if it would say little."""
+    if dead <= max(1, _MANY * units) or places < max(_PLACES, _PLACES_A_UNIT * units):
+        return None
+    return f"{dead} of {units} units of {name} won none of the {places:,} patches looked at in the last pass."
+
+
 def tell_dead(function: str, name: str, rule: Rule, counts: Array, stacklevel: int) -> None:
     """Warn if many units that compete won nothing in the last pass; counts: of its wins (K,)."""
     counts = backend.to_device(counts, "cpu")
-    dead, units = int((counts == 0).sum()), len(counts)
-    if rule.competes and dead > max(1, _MANY * units) and counts.sum() >= max(_PLACES, _PLACES_A_UNIT * units):
+    text = dead_text(name, int((counts == 0).sum()), len(counts), int(counts.sum()))
+    if rule.competes and text is not None:
         warnings.warn(
-            f"{function}: {dead} of {units} units of {name} won none of the {int(counts.sum()):,} patches looked at in "
-            'the last pass. Start from initial_weights="patches" or "k-means++", whiten the data, set conscience or '
-            "revival, or make fewer units.",
+            f'{function}: {text} Start from initial_weights="patches" or "k-means++", whiten the data, set conscience '
+            "or revival, or make fewer units.",
             stacklevel=stacklevel + 1,
         )

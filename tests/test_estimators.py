@@ -2,13 +2,15 @@
 
 import pickle
 
+import h5py
 import joblib
 import numpy as np
 import pytest
+from conftest import SHARED
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.linear_model import RidgeClassifierCV
-from sklearn.model_selection import GridSearchCV
+from sklearn.linear_model import RidgeClassifier, RidgeClassifierCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -262,3 +264,95 @@ def test_bad_cupy_arrays_are_refused(generator):
         HebbianTransformer(4).fit(rows.astype(complex))
     with pytest.raises(ValueError, match="give X in the dtype of fit"):
         HebbianTransformer(4).fit(rows).transform(rows.astype(np.uint8))
+
+
+# What the defaults are worth
+
+
+def random_directions(transformer, seed):
+    """Return a copy of a fitted transformer whose units have random directions."""
+    copy = pickle.loads(pickle.dumps(transformer))
+    (learner,) = copy.network_.learners.values()
+    weights = np.random.default_rng(seed).normal(size=learner.weights.shape)
+    weights /= np.linalg.norm(weights.reshape(len(weights), -1), axis=1).reshape(-1, *[1] * (weights.ndim - 1))
+    learner.restore({"weights": weights.astype(learner.weights.dtype)})
+    return copy
+
+
+def right(transformer, layer, images, labels, train, test):
+    """Return which test images a ridge readout of the layer's output gets right."""
+    features = transformer.network_.transform(images, layer).reshape(len(images), -1)
+    readout = make_pipeline(StandardScaler(), RidgeClassifier(100))
+    return readout.fit(features[train], labels[train]).predict(features[test]) == labels[test]
+
+
+def gains(images, labels, folds, rule, whiten, **options):
+    """Return, for pool=2 and no pooling, how many more test images learned units get right than random ones.
+
+    In standard errors of that number under the hypothesis that both are as good (McNemar): the root of the number of
+    images that one of both gets right.
+    """
+    differences = {"pool=2": [], "pool=None": []}
+    for seed, (train, test) in enumerate(folds):
+        transformer = HebbianTransformer(rule=rule, whiten=whiten, pool=2, random_state=seed, device="cpu", **options)
+        transformer.fit(images[train])
+        random = random_directions(transformer, seed)
+        *_, before, last = transformer.network_.names
+        for name, layer in (("pool=2", last), ("pool=None", before)):
+            learned, drawn = (right(kind, layer, images, labels, train, test) for kind in (transformer, random))
+            differences[name] += [*(learned.astype(int) - drawn)]
+    return {name: sum(values) / max(1, np.sum(np.abs(values))) ** 0.5 for name, values in differences.items()}
+
+
+WITHOUT_WHITENING = ("hpca", "softhebb")  # the others are not better than random filters there: docs/results.md
+COMBINATIONS = [(rule, True) for rule in hebbcore.RULES] + [(rule, False) for rule in WITHOUT_WHITENING]
+
+
+@pytest.mark.parametrize(("rule", "whiten"), COMBINATIONS)
+def test_no_default_is_worse_than_random_filters_on_digits(rule, whiten):
+    data = load_digits()
+    images = (data.images / 16).astype(np.float32)[..., None]
+    folds = StratifiedKFold(5, shuffle=True, random_state=0).split(images, data.target)
+    found = gains(images, data.target, folds, rule, whiten, units=24, kernel_size=5)
+    assert min(found.values()) > -2, found
+
+
+@pytest.mark.skipif(not (SHARED / "data/cifar10.h5").exists(), reason="needs CIFAR-10 in ../shared")
+@pytest.mark.parametrize("rule", ["kwta", "signedwta", "softhebb"])
+def test_no_default_is_worse_than_random_filters_on_photographs(rule):
+    with h5py.File(SHARED / "data/cifar10.h5") as file:
+        images, labels = file["train/images"][:2000], file["train/labels"][:2000]
+    folds = [(np.arange(1000), np.arange(1000, 2000))]
+    found = gains(images, labels, folds, rule, True, units=32, kernel_size=6, stride=4)
+    assert min(found.values()) > -2, found
+
+
+@pytest.mark.parametrize("rule", ["softhebb", "hardwta", "krotov", "signedwta"])
+def test_features_are_not_linear_where_the_rules_output_is(rule, digits):
+    rows, _ = digits
+    transformer = HebbianTransformer(**LAYER, rule=rule, pool=2).fit(rows)
+    sums = [transformer.transform(scale * rows[:1] + (1 - scale) * rows[1:2]) for scale in (0, 0.5, 1)]
+    assert transformer.transform(rows).min() >= 0
+    assert abs(sums[1] - (sums[0] + sums[2]) / 2).max() > 1e-3
+
+
+def test_epochs_make_250_steps_of_few_images_and_one_pass_of_many():
+    transformer = HebbianTransformer()
+    passes = {count: transformer._epochs(np.empty((count, 1))) for count in (1, 100, 1600, 10_000, 50_000)}
+    assert passes == {1: 10, 100: 10, 1600: 10, 10_000: 2, 50_000: 1}
+    assert HebbianTransformer(epochs=3)._epochs(np.empty((1, 1))) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 0.1}, 'threshold=0.1 has no effect without activation="split"; leave it out'),
+        ({"threshold": 0.1, "activation": "triangle"}, "threshold=0.1 has no effect"),
+        ({"epsilon": 0.2, "whiten": False}, "epsilon=0.2 has no effect without whiten=True"),
+        ({"stride": 2}, "stride=2 has no effect without kernel_size"),
+        ({"rule": "hpca", "conscience": 0.1}, "conscience is for rules whose units compete"),
+    ],
+)
+def test_settings_without_effect_are_refused(options, message, digits):
+    with pytest.raises(ValueError, match=message):
+        HebbianTransformer(**options).fit(digits[0])

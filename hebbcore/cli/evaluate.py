@@ -7,12 +7,14 @@ from pathlib import Path
 from hebbcore import checkpoint, plots
 from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.cli.options import add_import
+from hebbcore.diagnostics import dead_texts
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.files import locked
+from hebbcore.fit import METRICS
 from hebbcore.texts import plain
 
 _SEEDS = 5
@@ -94,6 +96,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         network_stream(network, path, split, options.batch_size, options.image_size)
         for path, split in ((options.train, "train"), (options.test, "test"))
     )
+    metrics = options.network / METRICS
+    dead = dead_texts(metrics) if metrics.exists() else []
     results = evaluate(
         network, train, test, options.out, layers=options.layers, fractions=options.labels, seeds=options.seeds,
         readout=options.readout, how=options.select, baselines=options.baselines, features=options.features,
@@ -103,10 +107,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     filters = plots.first_filters(network)
     picture = None if filters is None else plots.filters_png(filters)
     with locked(options.out, "evaluating into"):
-        paths = write_report(options.out, results, f"Features of {options.network}", picture)
+        paths = write_report(options.out, results, f"Features of {options.network}", picture, dead)
     for row in accuracy_table(results, "top1"):
         print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
-    for line in remarks(results):
+    for line in (*remarks(results), *map(plain, dead)):
         print(line)
     print("\n".join(map(str, paths)))
     return 0

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
 from hebbcore.data import is_array
-from hebbcore.diagnostics import Record
+from hebbcore.diagnostics import Record, dead_texts
 from hebbcore.files import locked, write_text
-from hebbcore.fit import fit
+from hebbcore.fit import METRICS, fit
 from hebbcore.network import Network
 from hebbcore.record import is_from_python
 from hebbcore.settings import LEARNING_RATE, listed, may_change
 from hebbcore.tables import CONFIG
+from hebbcore.texts import plain
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -44,9 +46,13 @@ def _train(options: argparse.Namespace) -> int:
     config = read_config(options.config, options.changes, options.imports)
     config.check()
     terminal = sys.stderr.isatty()
-    network = train_into(options.out, config, options.previous, terminal, None if terminal else _print)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told below, in a line
+        network = train_into(options.out, config, options.previous, terminal, None if terminal else _print)
     print(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network")
     print(network.summary())
+    for text in dead_texts(options.out / METRICS):
+        print(f'{plain(text)} initial_weights = "patches" of the layer, or network.preprocess = "whiten", may help.')
     return 0
 
 

@@ -23,10 +23,12 @@ _CAPTIONS = {
 }
 
 
-def write_report(folder: Path, results: dict[str, Any], title: str, filters: bytes | None = None) -> list[Path]:
+def write_report(
+    folder: Path, results: dict[str, Any], title: str, filters: bytes | None = None, dead: Sequence[str] = ()
+) -> list[Path]:
     """Write report.md, report.html, accuracy.png (and filters.png) beside results.json, and return their paths.
 
-    results: of evaluate. filters: a PNG of what the first layer learned.
+    results: of evaluate. filters: a PNG of what the first layer learned. dead: sentences on units that win nothing.
     Raises ModuleNotFoundError if Matplotlib, which draws the curves, is missing.
     """
     pictures = {"accuracy.png": _curves(results)}
@@ -44,7 +46,7 @@ def write_report(folder: Path, results: dict[str, Any], title: str, filters: byt
         *[(f"Most clearly mistaken: {plain(name)}", _mistakes(results, name)) for name, _ in _best(results)],
     ]
     sections = [(name, table) for name, table in sections if len(table) > 1]
-    title, notes = plain(title), _notes(results)
+    title, notes = plain(title), [*_notes(results), *map(plain, dead)]
     paths = []
     for name, text in (
         ("report.md", _markdown(title, notes, sections, pictures)),
