@@ -32,7 +32,15 @@ from hebbcore.phases import Phase, factor, phases_of, whitened
 from hebbcore.record import keep_config
 from hebbcore.rules import Rule, as_rule
 from hebbcore.settings import LEARNING_RATE, Training, listed, may_change, require_effect
-from hebbcore.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate, require_finite_output
+from hebbcore.soundness import (
+    AUTO,
+    Divergence,
+    is_due,
+    largest_stable_rate,
+    measured_rate,
+    require_finite_output,
+    tell_thrown_off,
+)
 from hebbcore.winners import tell_dead
 
 METRICS = "metrics.jsonl"  # of a run
@@ -390,7 +398,7 @@ class _Fit:
         for i in phase.targets if phase.observes else ():
             with self.network.lock:
                 self.network.layers[i].settle()
-        self._tell_dead(learners)
+        self._tell_lost(learners)
         self.at.phase += 1
         if self.at.phase < len(self.phases):  # else it stays, for more epochs to follow
             self.at.epoch, self.at.phase_images = 0, 0
@@ -418,11 +426,15 @@ class _Fit:
                 for other, arrays in zip(between, kept, strict=True):  # the running statistics of batch norms
                     other.restore(arrays)
 
-    def _tell_dead(self, learners: list[int]) -> None:
+    def _tell_lost(self, learners: list[int]) -> None:
         for i in learners:
             layer, counts = self.network.layers[i], self.diagnostics.pass_wins.get(i)
-            if isinstance(layer, Learner) and isinstance(layer.rule, Rule) and counts is not None:
-                tell_dead("fit", self.network.names[i], layer.rule, counts, 5)
+            if not isinstance(layer, Learner) or not isinstance(layer.rule, Rule):
+                continue
+            if counts is not None:
+                tell_dead("fit", layer.name, layer.rule, counts, 5)
+            if self._divergence is not None:
+                tell_thrown_off("fit", layer.name, layer.rule, layer.weights, 5)
 
     def _step(self, phase: Phase, first: int, x: Array) -> None:
         network, last = self.network, max(phase.targets)

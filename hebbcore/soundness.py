@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ from hebbcore.rules import Rule
 
 AUTO = "auto"  # a learning rate that is measured on the first batch
 AUTO_SHARE = 0.5  # of the largest stable rate: other batches have larger eigenvalues, and early steps overshoot
-UNIT_GROWTH = 10.0  # of norms that a rule holds at 1, beyond 1 and what they began with: they diverge
+THROWN_OFF = 10.0  # times the norm that a rule holds: a step was too large, though relu may have ended it
+UNIT_GROWTH = 1e4  # of norms that a rule holds at 1, beyond 1 and what they began with: they diverge
 GROWTH = 1e3  # of other norms, beyond those and the longest patch that such data can have
 STEPS = 16  # between looks at the weights, each of which reads them once
 _ROWS = 1024  # patches that an eigenvalue is measured on, evenly spread over a batch
@@ -26,7 +28,7 @@ class Divergence:
     """Looks at the weights of layers now and then, and raises FloatingPointError when they diverge.
 
     function: what trains, for messages. A rule drives its weights to where the patches, or a norm of 1, hold them; a
-    rate that is too large makes them grow in each step instead, or throws them so far off that relu silences them.
+    rate that is too large makes them grow in each step instead.
     """
 
     def __init__(self, function: str) -> None:
@@ -65,6 +67,20 @@ class Divergence:
                 f'{AUTO_SHARE * largest:.2g}, or with learning_rate="auto"'
             )
         raise FloatingPointError(f"{self._function}: the weights of {name} {what} after step {step}; {advice}.")
+
+
+def tell_thrown_off(function: str, name: str, rule: Rule, weights: Array, stacklevel: int) -> None:
+    """Warn if learning ended with norms far above those that the rule holds: what such units do not answer to any more
+    cannot bring them back."""
+    norms = backend.row_norms(weights.reshape(len(weights), -1))
+    thrown = int((norms > THROWN_OFF).sum()) if rule.unit_norms else 0
+    if thrown:
+        warnings.warn(
+            f"{function}: {thrown} of {len(weights)} units of {name} have norms up to {float(norms.max()):.2g}, where "
+            f"{type(rule).__name__} holds 1 or less: steps were too large for them, and they may answer to nothing any "
+            'more. Lower the learning rate, or start with learning_rate="auto".',
+            stacklevel=stacklevel + 1,
+        )
 
 
 def is_due(step: int) -> bool:

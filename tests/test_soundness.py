@@ -148,6 +148,21 @@ def test_the_message_names_layer_step_and_a_rate_that_works():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_units_that_one_step_threw_off_are_told_of():
+    """With relu a step that is too large can leave a unit that answers to no patch any more: finite, and lost."""
+    x = np.abs(VECTORS)
+    with pytest.warns(UserWarning, match=r"train_layer: \d of 6 units of the layer have norms up to .*HPCA holds 1"):
+        layer = train_layer(x, 6, rule="hpca", learning_rate=1.0, batch_size=100, epochs=3, device="cpu")
+    norms = np.linalg.norm(layer.weights, axis=1)
+    assert soundness.THROWN_OFF < norms.max() < soundness.UNIT_GROWTH
+    assert (layer.transform(x)[:, norms > soundness.THROWN_OFF] == 0).all()
+    net = hebbcore.Network([hebbcore.Dense(6)], (20,), device="cpu")
+    with pytest.warns(UserWarning, match=r"fit: \d of 6 units of fc1 have norms up to"):
+        hebbcore.fit(net, x, learning_rate=1.0, batch_size=100, epochs=3)
+    train_layer(x, 6, rule="hpca", learning_rate="auto", batch_size=100, epochs=3, device="cpu")  # without a word
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 def test_no_checkpoint_of_diverging_weights_replaces_a_sound_one(mode, tmp_path):
     net = hebbcore.Network([hebbcore.Dense(4, KWTA(), learning_rate=3.0)], (20,), device="cpu")
@@ -160,6 +175,7 @@ def test_no_checkpoint_of_diverging_weights_replaces_a_sound_one(mode, tmp_path)
     assert np.linalg.norm(hebbcore.load(last)["fc1"].weights, axis=1).max() <= limit
 
 
+@pytest.mark.filterwarnings("ignore:fit. .* won none of the:UserWarning")
 @pytest.mark.parametrize(
     ("name", "rule"), [("fasthebb-6", "hpca"), ("fasthebb-6", "swta"), ("fasthebb-6", "kwta"), ("softhebb-cifar", None)]
 )

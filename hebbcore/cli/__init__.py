@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Timer, main_thread
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(line: list[str], debug: bool) -> int:
     """Run the command line; an interrupt at any moment of it, also while an error is told, is the caller's."""
     try:
-        with _no_interrupt_is_lost():
+        with _no_interrupt_is_lost(), warnings.catch_warnings():
+            warnings.showwarning = _tell
             options = _parser(next((word for word in line if word != "--debug"), "")).parse_args(line)
             interrupts.work()
             status: int = options.run(options)
@@ -98,6 +100,13 @@ def _no_interrupt_is_lost() -> Iterator[None]:
         sys.unraisablehook = before
         for timer in again:
             timer.cancel()
+
+
+def _tell(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """Tell a warning in a line of its own, without the place in the code; called as warnings.showwarning."""
+    print(f"hebbcore: warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _message(error: Exception) -> str:
