@@ -105,6 +105,15 @@ def byte_size(function: str, name: str, value: Any) -> int:
     return integer(function, name, value, 1)
 
 
+def printable(text: str) -> str:
+    """Return text, line by line, with escapes in place of what a terminal would act on, hide, or show elsewhere."""
+
+    def shown(character: str) -> str:
+        return character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
+
+    return text if text.isprintable() else "".join(map(shown, text))
+
+
 def byte_text(size: float) -> str:
     """Write a number of bytes as text that byte_size reads back, rounded up."""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):

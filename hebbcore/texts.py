@@ -2,18 +2,12 @@
 
 import re
 
+from hebbcore.checks import printable
+
 
 def plain(text: object) -> str:
     """Return text on one line, its control and other invisible characters (escape codes, newlines) written out."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in str(text)
-    )
-
-
-def printable(text: str) -> str:
-    """Return text of several lines, each of them plain."""
-    return "\n".join(map(plain, text.split("\n")))
+    return printable(str(text)).replace("\n", "\\n")
 
 
 def in_markdown(text: object) -> str:

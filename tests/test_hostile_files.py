@@ -18,11 +18,11 @@ from loaders_helpers import make_arrays
 import hebbcore
 import loaders
 from hebbcore import checkpoint, diagnostics, features, hdf5
+from hebbcore.checks import printable
 from hebbcore.cli import main
 from hebbcore.cli.sources import read_arrays
 from hebbcore.config import read_config
 from hebbcore.extract import extract_features
-from hebbcore.texts import printable
 
 IMAGES, LABELS = make_arrays(20, seed=1)
 DEEP = "[" * 100_000 + "]" * 100_000

@@ -61,7 +61,7 @@ def test_plot_of_several_runs(two, call):
     Path("r/notes.txt").write_text("notes")
     Path("r/empty").mkdir()
     out, err = call("plot r/a r/b r/notes.txt r/empty --out both")
-    assert out == "both/curves.png\nboth/table.md\n"
+    assert out == f"{Path('both/table.md').read_text()}\nboth/curves.png\nboth/table.md\n"
     assert err == "left out: r/notes.txt has no metrics.jsonl\nleft out: r/empty has no metrics.jsonl\n"
     assert sorted(path.name for path in Path("both").iterdir()) == ["curves.png", "table.md"]
     text = Path("both/table.md").read_text()
@@ -109,7 +109,8 @@ def test_many_runs_and_the_same_folder_name_twice(two, call):
 
 
 def test_errors_of_plots_of_several(two, call, fails):
-    assert fails("plot r/a r/b") == "plot: several runs need --out FOLDER, where their curves and table go."
+    assert call("plot r/a r/b")[0].endswith("\nr/curves.png\nr/table.md\n")  # into the folder of both
+    assert call("plot r/a r/b r/curves.png r/table.md")[1].count("left out: ") == 2
     assert fails("plot r/a gone --out x") == "plot: gone does not exist."
     assert fails("plot run.toml images.h5 --out x") == (
         "plot: none of these is the folder of a run with metrics; train first."

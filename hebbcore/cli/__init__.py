@@ -14,7 +14,7 @@ from threading import Timer, main_thread
 from typing import Any
 
 from hebbcore import interrupts
-from hebbcore.texts import printable
+from hebbcore.checks import printable
 
 COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
     "shards": ("loaders.commands", "sets of images as HDF5 shards"),

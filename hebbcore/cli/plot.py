@@ -1,10 +1,12 @@
 """`hebbcore plot`: pictures of a run."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from hebbcore import plots
+from hebbcore.checks import printable
 from hebbcore.cli.extract import load_network
 from hebbcore.cli.options import add_import
 from hebbcore.files import write_text
@@ -21,7 +23,9 @@ def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "their settings differ in and how they ended.",
     )
     plot.add_argument("folders", type=Path, nargs="+", metavar="run", help="folder of a run, or several")
-    plot.add_argument("--out", type=Path, metavar="FOLDER", help="where it goes (default, of one run: its folder)")
+    plot.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where it goes (default: the run's folder, or the one with all runs)"
+    )
     plot.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
     add_import(plot)
     plot.set_defaults(run=_plot)
@@ -49,8 +53,6 @@ def _plot(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     """Draw several runs; what of the paths is none, such as a file beside them, is left out with a word."""
-    if options.out is None:
-        raise ValueError("plot: several runs need --out FOLDER, where their curves and table go.")
     for name, given in (("--previous", options.previous), ("--import", options.imports)):
         if given:
             raise ValueError(f"plot: {name} is for one run: of several the checkpoints are not read; leave it out.")
@@ -67,9 +69,11 @@ def _compare(options: argparse.Namespace) -> int:
     names = [path.resolve().name for path in found]
     runs = dict(zip(names if len(set(names)) == len(names) else map(str, found), found, strict=True))
     table = markdown("Runs side by side", comparison(runs))
-    options.out.mkdir(parents=True, exist_ok=True)
-    plots.save_comparison(runs, options.out / "curves.png")
-    print(options.out / "curves.png")
-    write_text(options.out / "table.md", table)
-    print(options.out / "table.md")
+    folder: Path = options.out or Path(os.path.commonpath([path.parent for path in found]) or ".")
+    folder.mkdir(parents=True, exist_ok=True)
+    plots.save_comparison(runs, folder / "curves.png")
+    write_text(folder / "table.md", table)
+    print(printable(table))
+    print(folder / "curves.png")
+    print(folder / "table.md")
     return 0

@@ -34,7 +34,9 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "When the same command is run again, finished runs stay, and an interrupted one goes on.",
     )
     sweep.add_argument("config", type=Path, help="TOML file; docs/networks.md tells the keys")
-    sweep.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the runs and the tables go")
+    sweep.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where runs and tables go (default: sweeps/ and the file's name)"
+    )
     sweep.add_argument(
         "--grid", action="append", default=[], metavar="KEY=VALUE,…",
         help="values of a key, such as training.rate_factor=0.5,1,2 or network.rule=hpca,swta; may be repeated",
@@ -54,9 +56,10 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def _sweep(options: argparse.Namespace) -> int:
     runs = _plan(options)
     judge = _judge(options, runs)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with locked(options.out, "sweeping into"):
-        book = _Book(options.out, runs)
+    folder = options.out or Path("sweeps", options.config.stem)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "sweeping into"):
+        book = _Book(folder, runs)
         for run in runs:
             if checkpoint.checkpoints(book.folder(run)):
                 require_same("sweep", book.folder(run), run.config)

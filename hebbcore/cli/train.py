@@ -46,9 +46,7 @@ def _train(options: argparse.Namespace) -> int:
     config = read_config(options.config, options.changes, options.imports)
     config.check()
     terminal = sys.stderr.isatty()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told below, in a line
-        network = train_into(options.out, config, options.previous, terminal, None if terminal else _print)
+    network = train_into(options.out, config, options.previous, terminal, None if terminal else _print)
     print(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network")
     print(network.summary())
     for text in dead_texts(options.out / METRICS):
@@ -70,7 +68,10 @@ def train_into(
         for key in ("batch_size", "shuffle", "seed"):  # the stream has them
             del settings[key]
     try:
-        return fit(network, data, run=run, previous=previous, progress=progress, callback=callback, **settings)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line
+            warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)  # fit says why
+            return fit(network, data, run=run, previous=previous, progress=progress, callback=callback, **settings)
     except ValueError:  # such as other images than the run's
         if before is not None:
             write_text(run / CONFIG, before)

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hebbcore import checkpoint, diagnostics, features, hdf5
+from hebbcore.checks import printable
 from hebbcore.data import is_of_an_array
 from hebbcore.files import parse_json
 from hebbcore.fit import METRICS
 from hebbcore.settings import LEARNING_RATE, may_change
 from hebbcore.tables import CONFIG
-from hebbcore.texts import printable
 
 _RESULTS = "results.json"  # of an evaluation
 _NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
