@@ -68,6 +68,7 @@ def main() -> None:
             for rule in args.rules
             for start in args.starts
             for remedy in args.remedies
+            if remedy != "conscience" or hebbcore.RULES[rule]().takes_bias
         ]
         for bank in banks:
             start = time.perf_counter()

@@ -106,12 +106,6 @@ def _parts(scores: Array, patch_norms: Array) -> list[tuple[Array, Array]]:
     return [(scores[i : i + step], patch_norms[i : i + step, None]) for i in range(0, len(scores), step)]
 
 
-def learn_unbiased(gate: Gate, norms: Norms, bias: Array) -> Gate:
-    """Return the gate of biased scores whose decay Σ G∘u is of the scores u themselves."""
-    assert gate.decay is not None
-    return gate._replace(decay=gate.decay - bias * (gate.values.T @ norms.patches))
-
-
 def biased_signed_gate(scores: Array, norms: Norms, bias: Array) -> Gate:
     """Return signed_gate with |y| + bias_i · ‖x‖ in the place of |y|, where it competes. In place.
 

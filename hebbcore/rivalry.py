@@ -28,6 +28,11 @@ def check_rivalry(function: str, rule: Rule, conscience: Any, revival: Any) -> t
                 f"{function}: {name} is for rules whose units compete, which those of {type(rule).__name__} do not; "
                 f"leave {name} out."
             )
+        if value and name == "conscience" and not rule.takes_bias:
+            raise ValueError(
+                f"{function}: conscience is for rules whose units compete by a cosine (SWTA, k-WTA, signed WTA), and "
+                f"for those that define biased_gate; {type(rule).__name__} does not: leave it out, and use revival."
+            )
         values.append(value)
     return values[0], values[1]
 

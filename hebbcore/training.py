@@ -260,7 +260,7 @@ def _learn(
     if rivalry is not None:
         bias = rivalry.bias(matrix.dtype)
         won = rivalry.count(images, matrix)
-    elif counting and rows > winners.ROWS:
+    elif counting and rows > winners.FEW_ROWS:
         won = winners.count(rule, images, update.geometry, matrix)
     elif counting:
         out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend
+from hebbcore import backend, parallel
 from hebbcore.backend import Array
 from hebbcore.competition import vector_norms
 from hebbcore.patches import Geometry, patches_at
 from hebbcore.rules import Rule
 
 ROWS = 1024  # places of a batch, evenly spread, that are looked at
+FEW_ROWS = 128  # of which all are looked at, at no great cost
 _PLACES, _PLACES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
 _MANY = 0.1  # of the units; a single one is not worth a word
 
@@ -21,15 +22,16 @@ def some_rows(rows: Array) -> Array:
     return rows[:: -(-len(rows) // ROWS)]
 
 
-def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any]) -> Array:
-    """Return the patches of at most ROWS places of a batch, evenly spread."""
+def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any], most: int = ROWS) -> Array:
+    """Return the patches of at most so many places of a batch, evenly spread."""
     count = len(images) * g.positions
-    return patches_at(images, g, np.arange(0, count, -(-count // ROWS)), dtype)
+    return patches_at(images, g, np.arange(0, count, -(-count // most)), dtype)
 
 
 def responses(rule: Rule, patches: Array, weights: Array) -> Array:
     """Return the response (n, K) of units of weights (K, D) to patches (n, D)."""
-    scores = patches @ rule.projection(weights).T
+    with parallel.one_blas_thread():  # more take longer for so few rows, and the number of them changes the rounding
+        scores = patches @ rule.projection(weights).T
     return rule.response(scores, vector_norms(weights) if rule.needs_norms else None)
 
 
@@ -48,8 +50,9 @@ def wins(rule: Rule, rows: Array) -> Array:
 
 
 def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
-    """Return how many of some places of a batch each unit of weights (K, D) wins."""
-    return wins(rule, responses(rule, some_patches(images, g, weights.dtype), weights))
+    """Return how many of some places of a batch, at most an eighth, each unit of weights (K, D) wins."""
+    most = min(ROWS, -(-len(images) * g.positions // 8))
+    return wins(rule, responses(rule, some_patches(images, g, weights.dtype, most), weights))
 
 
 def dead_text(name: str, dead: int, units: int, places: int) -> str | None:

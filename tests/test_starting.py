@@ -162,14 +162,14 @@ def network():
     return hebbcore.Network(
         [
             hebbcore.Conv(6, 3, "kwta", learning_rate=0.2, **options), hebbcore.BatchNorm(), hebbcore.Triangle(),
-            hebbcore.Conv(5, 3, "softhebb", learning_rate=0.1, **options),
+            hebbcore.Conv(5, 3, "softhebb", learning_rate=0.1, **(options | {"conscience": 0.0})),
             hebbcore.Dense(4, "signedwta", learning_rate=0.1, **(options | {"initial_weights": "k-means++"})),
         ],
         (8, 8, 1), device="cpu",
     )  # fmt: skip
 
 
-OPTIONS = {"epochs": 2, "batch_size": 10, "log_seconds": 0, "checkpoint_minutes": 1e-9}
+OPTIONS = {"epochs": 2, "batch_size": 10, "log_seconds": 0}
 
 
 class Stopped(Exception):
@@ -193,9 +193,9 @@ def test_a_training_killed_at_any_time_goes_on_to_the_same_bits(mode, digits, tm
 
         monkeypatch.setattr(_Fit, "_step", killed)
         with pytest.raises(Stopped):
-            hebbcore.fit(network(), data, mode=mode, run=tmp_path / f"{stop}", **OPTIONS)
+            hebbcore.fit(network(), data, mode=mode, run=tmp_path / f"{stop}", checkpoint_minutes=1e-9, **OPTIONS)
         monkeypatch.setattr(_Fit, "_step", step)
-        again = hebbcore.fit(network(), data, mode=mode, run=tmp_path / f"{stop}", **OPTIONS)
+        again = hebbcore.fit(network(), data, mode=mode, run=tmp_path / f"{stop}", checkpoint_minutes=1e-9, **OPTIONS)
         assert_same(arrays(again), expected)
     assert_same(arrays(hebbcore.load(tmp_path / "0", device="cpu")), expected)
 
@@ -230,6 +230,7 @@ def test_files_of_layers_with_the_rules_own_weights_are_as_they_were():
         ({"conscience": -1}, "conscience must be at least 0"),
         ({"revival": float("nan")}, "revival must be finite"),
         ({"rule": "hpca", "conscience": 0.1}, "conscience is for rules whose units compete, .* HPCA do not"),
+        ({"rule": "softhebb", "conscience": 0.1}, "conscience is for rules whose units compete by a cosine"),
         ({"rule": "hpca", "revival": 5}, "revival is for rules whose units compete"),
     ],
 )

@@ -213,9 +213,10 @@ class Conv(Learner):
     Triangle need of rules that put out relu.
     initial_weights: "rule" (drawn by it), "patches" (different patches of the first data, as the layer sees them) or
     "k-means++" (patches far apart); both are taken before the first step of a training, and scaled as the rule expects.
-    conscience: a bias, in units of a cosine, of the competition against units that win more than their share, and for
-    those that win less; 0.05 is strong. revival: a unit that won nothing while units won so many places each, on
-    average, starts anew from a patch; 10, say. Both are no part of the published rules (see hebbcore.rivalry).
+    conscience: a bias, in units of a cosine, of the competition of SWTA, k-WTA and signed WTA against units that win
+    more than their share, and for those that win less; 0.05, say. revival: a unit that won nothing while units won so
+    many places each, on average, starts anew from a patch; 10, say. Both are no part of the published rules (see
+    hebbcore.rivalry).
     weights: after build, (units, kernel height, kernel width, channels); they can be set to others of that shape.
     rule, learning_rate and linear can be set too, and take effect with the next step or output.
     Raises ValueError or TypeError for impossible parameters.

@@ -39,6 +39,14 @@ class Rule:
         """
         raise NotImplementedError(f"{type(self).__name__} has no competition with a bias: it must define biased_gate.")
 
+    @property
+    def takes_bias(self) -> bool:
+        """True if the rule has a competition with a bias. SoftHebb's, hard WTA's and Krotov's have none.
+
+        Their units give way by themselves: those that win shrink, and those that shall shrink must win.
+        """
+        return type(self).biased_gate is not Rule.biased_gate
+
     def projection(self, weights: Array) -> Array:
         """Return the matrix V (K, D) of the scores X Vᵀ: the weights, unless the rule says otherwise."""
         return weights

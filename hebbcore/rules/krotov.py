@@ -39,10 +39,6 @@ class Krotov(Rule):
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         return competition.ranked_gate(scores, self.rank, self.strength)
 
-    def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
-        bias = bias * norms.units.mean()  # of the same length as the scores, long before norms are 1
-        return competition.learn_unbiased(self.gate(competition.biased(scores, norms.patches, bias), None), norms, bias)
-
     def lengths(self, weights: Array) -> Array:
         return row_norms(weights, self.p)
 

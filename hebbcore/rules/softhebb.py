@@ -27,10 +27,6 @@ class _NormSeekingRule(Rule):
         if self.adaptive_power is not None:
             checks.positive(type(self).__name__, "adaptive_power", self.adaptive_power)
 
-    def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
-        bias = bias * norms.units.mean()  # of the same length as the scores, long before norms are 1
-        return competition.learn_unbiased(self.gate(competition.biased(scores, norms.patches, bias), None), norms, bias)
-
     def lengths(self, weights: Array) -> Array:
         return row_norms(weights, self.p)
 
