@@ -152,13 +152,13 @@ def test_units_that_one_step_threw_off_are_told_of():
     """With relu a step that is too large can leave a unit that answers to no patch any more: finite, and lost."""
     x = np.abs(VECTORS)
     with pytest.warns(UserWarning, match=r"train_layer: \d of 6 units of the layer have norms up to .*HPCA holds 1"):
-        layer = train_layer(x, 6, rule="hpca", learning_rate=1.0, batch_size=100, epochs=3, device="cpu")
+        layer = train_layer(x, 6, rule="hpca", learning_rate=0.3, batch_size=100, epochs=3, device="cpu")
     norms = np.linalg.norm(layer.weights, axis=1)
     assert soundness.THROWN_OFF < norms.max() < soundness.UNIT_GROWTH
     assert (layer.transform(x)[:, norms > soundness.THROWN_OFF] == 0).all()
     net = hebbcore.Network([hebbcore.Dense(6)], (20,), device="cpu")
     with pytest.warns(UserWarning, match=r"fit: \d of 6 units of fc1 have norms up to"):
-        hebbcore.fit(net, x, learning_rate=1.0, batch_size=100, epochs=3)
+        hebbcore.fit(net, x, learning_rate=0.3, batch_size=100, epochs=3)
     train_layer(x, 6, rule="hpca", learning_rate="auto", batch_size=100, epochs=3, device="cpu")  # without a word
 
 
