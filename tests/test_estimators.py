@@ -26,7 +26,9 @@ LAYER = {"units": 12, "kernel_size": 3, "image_shape": (8, 8, 1), "random_state"
         HebbianTransformer(units=5),
         HebbianTransformer(units=5, whiten=True, activation="split", threshold=0.1, power=0.5, rule="softhebb"),
         HebbianNetworkTransformer(),
-        HebbianNetworkTransformer([hebbcore.Dense(4), hebbcore.BatchNorm(), hebbcore.Dense(3)], mode="layerwise"),
+        HebbianNetworkTransformer(
+            [hebbcore.BatchNorm(), hebbcore.Dense(4), hebbcore.BatchNorm(), hebbcore.Dense(3)], mode="layerwise"
+        ),
     ]
 )
 @pytest.mark.filterwarnings("ignore:fit. fc1. the data have only")  # two numbers have two contrasts

@@ -662,7 +662,7 @@ def test_bad_parameters_of_rules_are_refused(make, error, message):
         ({"initial_weights": WEIGHTS[..., :2]}, ValueError, "data have 3 channels but the weights 2"),
         ({"initial_weights": DENSE_WEIGHTS, "kernel_size": None}, ValueError, "data have 90 features but the weights"),
         ({"initial_weights": WEIGHTS.astype(int)}, TypeError, "initial_weights must be float32 or float64, got int64"),
-        ({"initial_weights": "random"}, TypeError, "initial_weights must be an array of numbers, got str"),
+        ({"initial_weights": "random"}, ValueError, "initial_weights must be one of 'rule', 'patches', 'k-means"),
     ],
 )  # fmt: skip
 def test_bad_options_of_train_layer_are_refused_before_any_step(options, error, message):

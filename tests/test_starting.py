@@ -212,6 +212,9 @@ def test_what_has_started_does_not_start_again(digits, tmp_path):
     assert not fresh["conv1"].started
     fresh["conv1"].restore({"weights": net["conv1"].weights})  # weights of one's own
     assert fresh["conv1"].started
+    fresh["conv2"].weights = net["conv2"].weights
+    assert fresh["conv2"].started
+    assert not fresh["fc3"].started
 
 
 def test_files_of_layers_with_the_rules_own_weights_are_as_they_were():

@@ -55,6 +55,7 @@ class Learner(Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weights" and self.__dict__.get("weights") is not None:
             value = self._as_weights(value)
+            self.__dict__["started"] = True  # from these
         super().__setattr__(name, value)
 
     def _as_weights(self, value: Any) -> Array:
