@@ -39,7 +39,6 @@ from hebbcore.soundness import (
     largest_stable_rate,
     measured_rate,
     require_finite_output,
-    tell_thrown_off,
 )
 from hebbcore.winners import tell_dead
 
@@ -434,7 +433,7 @@ class _Fit:
             if counts is not None:
                 tell_dead("fit", layer.name, layer.rule, counts, 5)
             if self._divergence is not None:
-                tell_thrown_off("fit", layer.name, layer.rule, layer.weights, 5)
+                self._divergence.tell(layer.name, layer.rule, layer.weights, 5)
 
     def _step(self, phase: Phase, first: int, x: Array) -> None:
         network, last = self.network, max(phase.targets)

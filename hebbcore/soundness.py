@@ -33,13 +33,14 @@ class Divergence:
 
     def __init__(self, function: str) -> None:
         self._function = function
+        self._began: dict[str, float] = {}  # the largest norm, at least 1
         self._limits: dict[str, float] = {}
 
     def begin(self, name: str, rule: Rule, weights: Array, x: Array, geometry: Geometry) -> None:
         """Note what a layer begins with, once: its weights, and its first input x (n, H, W, C), uint8 or floating."""
         if name in self._limits:
             return
-        largest = max(1.0, _largest_norm(weights))
+        largest = self._began[name] = max(1.0, _largest_norm(weights))
         if rule.unit_norms:
             self._limits[name] = UNIT_GROWTH * largest
         else:
@@ -68,17 +69,18 @@ class Divergence:
             )
         raise FloatingPointError(f"{self._function}: the weights of {name} {what} after step {step}; {advice}.")
 
-
-def tell_thrown_off(function: str, name: str, rule: Rule, weights: Array, stacklevel: int) -> None:
-    """Warn if learning ended with norms far above those that the rule holds: what such units do not answer to any more
-    cannot bring them back."""
-    norms = backend.row_norms(weights.reshape(len(weights), -1))
-    thrown = int((norms > THROWN_OFF).sum()) if rule.unit_norms else 0
-    if thrown:
+    def tell(self, name: str, rule: Rule, weights: Array, stacklevel: int) -> None:
+        """Warn if learning ended with norms far above those that the rule holds and those that it began with."""
+        if not rule.unit_norms or name not in self._began:
+            return
+        norms = backend.row_norms(weights.reshape(len(weights), -1))
+        thrown = int((norms > THROWN_OFF * self._began[name]).sum())
+        if not thrown:
+            return
         warnings.warn(
-            f"{function}: {thrown} of {len(weights)} units of {name} have norms up to {float(norms.max()):.2g}, where "
-            f"{type(rule).__name__} holds 1 or less: steps were too large for them, and they may answer to nothing any "
-            'more. Lower the learning rate, or start with learning_rate="auto".',
+            f"{self._function}: {thrown} of {len(weights)} units of {name} have norms up to {float(norms.max()):.2g}, "
+            f"where {type(rule).__name__} holds 1 or less: steps were too large for them, and they may answer to "
+            'nothing any more. Lower the learning rate, or start with learning_rate="auto".',
             stacklevel=stacklevel + 1,
         )
 

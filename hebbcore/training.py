@@ -25,7 +25,6 @@ from hebbcore.soundness import (
     largest_stable_rate,
     measured_rate,
     require_finite_output,
-    tell_thrown_off,
 )
 from hebbcore.starting import STARTS, starting_weights
 from hebbcore.update import BatchedUpdate, add_scaled
@@ -243,9 +242,9 @@ def train_layer(
                     callback(Step(epoch, step - 1, seen, weights))
             if divergence is not None:
                 divergence.require("the layer", matrix, step, rate)
-    if check_finite:
+    if divergence is not None:
+        divergence.tell("the layer", rule, matrix, 2)
         require_finite_output(function, "the layer", layer.transform(first, workspace=size))
-        tell_thrown_off(function, "the layer", rule, matrix, 2)
     if rule.competes:
         tell_dead(function, "the layer", rule, total_wins, 2)
     return layer

@@ -37,6 +37,7 @@ def every_layer():
         hebbcore.Triangle(0.7, name="my-triangle"),
         hebbcore.Pool(2, stride=1, padding=1, kind="average"),
         hebbcore.Split(0.01),
+        hebbcore.Relu(1.5),
         hebbcore.GridPool((2, 1), kind="max"),
         hebbcore.Power(0.75),
         hebbcore.Flatten(),

@@ -15,7 +15,11 @@ pytest_plugins = "cli_helpers"
 
 
 def network(seed=1, units=6):
-    layers = [hebbcore.Conv(units, 3, hebbcore.SWTA(0.5), learning_rate=0.25), hebbcore.Pool(2), hebbcore.BatchNorm()]
+    layers = [
+        hebbcore.Conv(units, 3, hebbcore.SWTA(0.5), learning_rate=0.25, initial_weights="patches"),
+        hebbcore.Pool(2),
+        hebbcore.BatchNorm(),
+    ]
     return hebbcore.Network(layers, seed=seed, device="cpu")
 
 

@@ -190,11 +190,12 @@ class Relu(Layer):
     """
 
     in_place: ClassVar[bool] = True
+    settable: ClassVar[frozenset[str]] = frozenset({"power"})
 
     power: float = 1.0
     name: str = ""
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         self.power = checks.positive("Relu", "power", self.power)
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
