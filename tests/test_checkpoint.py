@@ -185,7 +185,8 @@ def test_a_file_of_an_earlier_version(saved, tmp_path):
 
 
 def test_the_digest_of_a_network_is_that_of_the_first_version():
-    net = hebbcore.Network(every_layer(), IMAGES[1:], seed=7, device="cpu")
+    layers = [layer for layer in every_layer() if not isinstance(layer, hebbcore.Relu)]  # which came later
+    net = hebbcore.Network(layers, IMAGES[1:], seed=7, device="cpu")
     for array in checkpoint.arrays_of(net).values():
         array[...] = 0
     assert checkpoint.digest_of(net) == "7a57ce62a7d1a6bdd924d75562395237"
