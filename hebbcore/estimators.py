@@ -15,12 +15,13 @@ from hebbcore.layers import BatchNorm, Conv, Dense, GridPool, Layer, Power, Relu
 from hebbcore.network import Network
 from hebbcore.presets import preset
 from hebbcore.rules import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb, as_rule
+from hebbcore.soundness import AUTO
 from hebbcore.tables import layer_of, layer_table
 
 ACTIVATIONS = ("rule", "triangle", "split")
 KROTOV_POWER = 3.0  # of the relu behind the rule of Krotov and Hopfield, who have 4.5 for whole images
-RATES: dict[type[Rule], float] = {  # what learns on standardised and on whitened patches
-    HPCA: 0.03, SWTA: 0.5, KWTA: 0.5, SignedWTA: 0.5, SoftHebb: 0.2, HardWTA: 0.2, Krotov: 0.1,
+RATES: dict[type[Rule], float | str] = {  # what learns on standardised and on whitened patches
+    HPCA: AUTO, SWTA: 0.5, KWTA: 0.5, SignedWTA: 0.5, SoftHebb: 0.2, HardWTA: 0.2, Krotov: 0.1,
 }  # fmt: skip
 STEPS, PASSES = 250, 10  # as many passes as make so many steps, but no more than so many
 RATE = 0.01  # of rules of one's own
@@ -164,14 +165,15 @@ class HebbianTransformer(_NetworkTransformer):
 
     units: number of units. kernel_size: of the patches, an int or a (height, width) pair; None: the image, or vector,
         as a whole. stride: in pixels, for patches.
-    rule: a hebbcore rule or its name. learning_rate: of the rule; None: HPCA 0.03, SWTA, k-WTA and signed WTA 0.5,
-        SoftHebb and hard WTA 0.2, Krotov 0.1, others 0.01. epochs, batch_size: of the training; epochs None: as many as
+    rule: a hebbcore rule or its name. learning_rate: of the rule; None: HPCA "auto" (see fit), SWTA, k-WTA and
+        signed WTA 0.5, SoftHebb and hard WTA 0.2, Krotov 0.1, others 0.01. epochs, batch_size: of the training; epochs None: as many as
         make 250 steps, at most 10.
     initial_weights: "rule", "patches" or "k-means++" (see Conv); None: patches for rules whose units compete.
         conscience, revival: see Conv.
     whiten: contrast normalise and ZCA whiten the patches first; else they are contrast normalised only, less their
         mean, and of vectors each number is brought to mean 0 and variance 1: competing units would see little but
-        brightness otherwise. epsilon: added to the variances of the whitening.
+        brightness otherwise. Without whitening most rules that compete are no better than random filters (measured in
+        docs/results.md). epsilon: added to the variances of the whitening.
     activation: "rule": what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb, hard WTA),
         relu³ (Krotov), split (signed WTA), and of rules of one's own what they put out; "triangle": what exceeds the
         units' mean; "split": what exceeds the threshold, and what falls below its negative, apart: twice the units.
@@ -192,7 +194,7 @@ class HebbianTransformer(_NetworkTransformer):
         *,
         stride: Any = 1,
         rule: Rule | str = "kwta",
-        learning_rate: float | None = None,
+        learning_rate: float | str | None = None,
         epochs: int | None = None,
         batch_size: int = 64,
         initial_weights: str | None = None,

@@ -358,3 +358,18 @@ def test_epochs_make_250_steps_of_few_images_and_one_pass_of_many():
 def test_settings_without_effect_are_refused(options, message, digits):
     with pytest.raises(ValueError, match=message):
         HebbianTransformer(**options).fit(digits[0])
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("kernel_size", [None, 12])
+def test_hpca_learns_by_default_whatever_the_size_of_its_patches(whiten, kernel_size, generator):
+    """Large patches have large eigenvalues: a rate that fits small ones would make their weights diverge."""
+    images = generator.integers(0, 256, (200, 1, 1, 3)) * np.ones((1, 16, 16, 1)) + generator.normal(
+        0, 9, (200, 16, 16, 3)
+    )
+    images = np.clip(images, 0, 255).astype(np.uint8)
+    transformer = HebbianTransformer(8, kernel_size, rule="hpca", whiten=whiten, random_state=0, device="cpu").fit(
+        images
+    )
+    (layer,) = transformer.network_.learners.values()
+    assert np.linalg.norm(layer.weights.reshape(8, -1), axis=1).max() < 1.5
