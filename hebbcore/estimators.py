@@ -166,8 +166,8 @@ class HebbianTransformer(_NetworkTransformer):
     units: number of units. kernel_size: of the patches, an int or a (height, width) pair; None: the image, or vector,
         as a whole. stride: in pixels, for patches.
     rule: a hebbcore rule or its name. learning_rate: of the rule; None: HPCA "auto" (see fit), SWTA, k-WTA and
-        signed WTA 0.5, SoftHebb and hard WTA 0.2, Krotov 0.1, others 0.01. epochs, batch_size: of the training; epochs None: as many as
-        make 250 steps, at most 10.
+        signed WTA 0.5, SoftHebb and hard WTA 0.2, Krotov 0.1, others 0.01. epochs, batch_size: of the training;
+        epochs None: as many as make 250 steps, at most 10.
     initial_weights: "rule", "patches" or "k-means++" (see Conv); None: patches for rules whose units compete.
         conscience, revival: see Conv.
     whiten: contrast normalise and ZCA whiten the patches first; else they are contrast normalised only, less their
