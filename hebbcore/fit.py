@@ -231,6 +231,7 @@ class _Fit:
         self._saved_step: int | None = None
         self._rates: dict[str, float] = {}  # those of "auto", once they are measured
         self._divergence = Divergence("fit") if settings.check_finite else None
+        self._phase_step = 0  # steps before this phase, or before it went on
         folder = (run or Path.cwd()) if settings.cache == "disk" else None
         most = checks.byte_size("fit", "cache_bytes", settings.cache_bytes)
         self._source = Inputs(network, batches, self._prepare, most, folder, lambda: self._save_or_stop(end=False))
@@ -376,6 +377,7 @@ class _Fit:
             for i in phase.targets:
                 self.network.layers[i].forget()
         passes_before = sum(p.epochs for p in self.phases[: self.at.phase])
+        self._phase_step = self.at.step
         self._start(learners, phase.together, passes_before)
         while self.at.epoch < phase.epochs:
             start = self.at.batch
@@ -458,7 +460,7 @@ class _Fit:
                 if self._divergence is not None:
                     self._divergence.begin(layer.name, rule, layer.weights, seen, layer.geometry)
                 self.diagnostics.learned(i, layer.learn(before, out, rate, measure), out)
-                if self._divergence is not None and is_due(self.at.step + 1):
+                if self._divergence is not None and is_due(self.at.step + 1 - self._phase_step):
                     stable = partial(largest_stable_rate, rule, seen, layer.geometry)
                     self._divergence.require(layer.name, layer.weights, self.at.step + 1, rate, stable)
 

@@ -189,6 +189,27 @@ def test_weights_that_are_set_are_checked_and_copied():
         assert conv.weights is before
 
 
+def test_what_is_set_before_a_layer_is_in_a_network_is_checked_there():
+    conv = hebbcore.Conv(4, 3)
+    conv.rule, conv.kernel_size = "softhebb", 2
+    hebbcore.Network([conv])  # one without weights may be tried in several
+    net = hebbcore.Network([conv], (7, 7, 2), device="cpu")
+    assert conv.rule == hebbcore.SoftHebb()
+    assert net.transform(images()).shape[1:] == (6, 6, 4)
+    for name, bad in (("padding_mode", "mirror"), ("units", 0), ("rule", "nobody"), ("learning_rate", -1)):
+        conv = hebbcore.Conv(4, 3)
+        setattr(conv, name, bad)
+        with pytest.raises(ValueError, match=f"Conv: {name} must be"):
+            hebbcore.Network([conv])
+
+
+@pytest.mark.parametrize("made", [hebbcore.Conv(4, 3), hebbcore.Network([hebbcore.Conv(4, 3)])["conv1"]])
+def test_weights_cannot_be_set_before_there_are_any(made):
+    with pytest.raises(AttributeError, match=r"onv1?.weights cannot be set before the network is built; build it"):
+        made.weights = np.ones((4, 3, 3, 2))
+    assert made.weights is None
+
+
 def test_layers_of_a_network_stay():
     net = network()
     with pytest.raises(TypeError):

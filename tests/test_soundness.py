@@ -148,6 +148,16 @@ def test_the_message_names_layer_step_and_a_rate_that_works():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_layer_by_layer_each_layer_is_looked_at_from_its_first_step():
+    layers = [hebbcore.Dense(3, "kwta", learning_rate=0.1), hebbcore.Dense(6, HPCA("identity"), learning_rate=1e6)]
+    net = hebbcore.Network(layers, (20,), device="cpu")
+    steps = -(-len(VECTORS) // 8)
+    assert not soundness.is_due(steps + 1)
+    with pytest.raises(FloatingPointError, match=f"of fc2 diverge: .* after step {steps + 1}; .* start from "):
+        hebbcore.fit(net, VECTORS, mode="layerwise", batch_size=8)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_units_that_one_step_threw_off_are_told_of():
     """With relu a step that is too large can leave a unit that answers to no patch any more: finite, and lost."""
     x = np.abs(VECTORS)

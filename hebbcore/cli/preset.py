@@ -90,7 +90,7 @@ def _layer(table: dict[str, Any]) -> list[str]:
     lines = [f"{key} = {_value(table[key])}" for key in ("type", "name")]
     for field in fields:
         default = _default(field)
-        value = table.get(field.name, default)
+        value = table.get(field.name, default)  # layer_table leaves out what came later and is not used
         if field.name == "rule" or (field.name != "name" and value not in (default, [default, default])):
             lines.append(f"{field.name} = {_value(value)}")
     return lines

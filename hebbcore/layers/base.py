@@ -49,7 +49,9 @@ class Layer:
     name: str
 
     def join_network(self) -> None:
-        """From now on parameters are checked when they are set, and those are refused that would have no effect."""
+        """Check parameters, and from now on when they are set; those are then refused that would have no effect."""
+        if not self.__dict__.get("_joined"):
+            self._check()
         self.__dict__["_joined"] = True
 
     def __setattr__(self, name: str, value: Any) -> None:

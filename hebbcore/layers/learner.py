@@ -53,7 +53,12 @@ class Learner(Layer):
         self.conscience, self.revival = check_rivalry(function, self.rule, self.conscience, self.revival)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "weights" and self.__dict__.get("weights") is not None:
+        if name == "weights" and not (value is None and self.weights is None):
+            if self.weights is None:
+                raise AttributeError(
+                    f"{self.name or type(self).__name__}.weights cannot be set before the network is built; build it: "
+                    "network.build(image_shape), or Network(…, image_shape=…)."
+                )
             value = self._as_weights(value)
             self.__dict__["started"] = True  # from these
         super().__setattr__(name, value)
