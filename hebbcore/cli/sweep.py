@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore import checkpoint, checks
+from hebbcore.checks import printable
 from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import labelled_stream
@@ -231,7 +232,7 @@ class _Progress:
 
     def say(self, number: int, text: str) -> None:
         """Print a line about a run."""
-        print(f"run {number} of {self._runs}: {text}", file=sys.stderr, flush=True)
+        print(printable(f"run {number} of {self._runs}: {text}"), file=sys.stderr, flush=True)
 
     def _mean(self, otherwise: float) -> float:
         return sum(self._seconds) / len(self._seconds) if self._seconds else otherwise
@@ -243,8 +244,8 @@ def _tell(book: _Book) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"{book.out / RESULTS}\n{book.out / TABLES}")
+    print(printable(f"{book.out / RESULTS}\n{book.out / TABLES}"))
     for run in book.runs:
         entry = book.entries[run.name]
         if entry["state"] != "done":
-            print(f"{entry['state']}: {run.name}: {entry['error']}", file=sys.stderr)
+            print(printable(f"{entry['state']}: {run.name}: {entry['error']}"), file=sys.stderr)
