@@ -1,6 +1,7 @@
 """`hebbcore sweep`: train every combination of some settings, and tabulate how the runs ended."""
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -122,7 +123,7 @@ class _Book:
 
     def __init__(self, out: Path, runs: list[Planned]) -> None:
         self.out, self.runs = out, runs
-        self.entries: dict[str, dict[str, Any]] = _read(out / RESULTS)
+        self.entries: dict[str, dict[str, Any]] = read_entries(out / RESULTS)
 
     def folder(self, run: Planned) -> Path:
         return self.out / run.name
@@ -147,16 +148,27 @@ class _Book:
 
     def save(self) -> None:
         """Write sweep.json and sweep.md."""
-        write_text(self.out / RESULTS, json.dumps({"runs": self.entries}, indent=1) + "\n")
+        table = {"runs": self.entries, "digest": _digest(self.entries)}
+        write_text(self.out / RESULTS, json.dumps(table, indent=1) + "\n")
         write_text(self.out / TABLES, markdown("Sweep", tables_of(self.runs, self.entries)))
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the entries of sweep.json; none if there is none. Raises ValueError if it holds something else."""
+def _digest(entries: dict[str, dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def read_entries(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of sweep.json; none if there is none.
+
+    Raises ValueError if it holds something else, or not what was written.
+    """
     if not path.exists():
         return {}
     try:
-        entries = parse_json(path.read_text("utf-8"))["runs"]
+        table = parse_json(path.read_text("utf-8"))
+        entries = table["runs"]
+        if table["digest"] != _digest(entries):
+            raise ValueError
         for entry in entries.values():
             sound = entry["state"] in ("done", "diverged", "failed") and isinstance(entry["epochs"], int)
             if entry["state"] == "done":
