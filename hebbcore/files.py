@@ -5,7 +5,6 @@ import errno
 import fcntl
 import json
 import os
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +80,8 @@ def parse_json(text: str | bytes) -> Any:
 
 def parse_toml(text: str) -> dict[str, Any]:
     """Return what TOML says. Raises ValueError as parse_json."""
+    import tomllib  # not before: `import hebbcore` needs none, and its regular expressions take a while
+
     try:
         return tomllib.loads(text)
     except RecursionError:

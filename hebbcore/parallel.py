@@ -35,6 +35,19 @@ def _blas_threads() -> int:
     return max((library.num_threads for library in libraries), default=os.cpu_count() or 1)
 
 
+def _take_control() -> None:
+    """Let this thread set the limit: threadpoolctl 3.8 ignores all but the first that did, without a word."""
+    for library in _controller().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
+
+
+def _restore_limit() -> None:
+    _take_control()
+    _limiter.restore_original_limits()
+    _take_control()  # for whoever sets one next
+
+
 def threads() -> int:
     """Return how many threads to use: as many as BLAS may (OMP_NUM_THREADS, threadpoolctl), at most the cores."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -49,6 +62,7 @@ def one_blas_thread() -> Iterator[None]:
     with _lock:
         if _users == 0:
             _free_threads = _blas_threads()
+            _take_control()
             _limiter = _controller().limit(limits=1)
         _users += 1
     try:
@@ -57,7 +71,7 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0:
-                _limiter.restore_original_limits()
+                _restore_limit()
 
 
 @functools.cache
@@ -72,7 +86,7 @@ def _forget_threads() -> None:
     _lock = threading.Lock()
     if _users:
         _users = 0
-        _limiter.restore_original_limits()
+        _restore_limit()
 
 
 if hasattr(os, "register_at_fork"):
@@ -120,7 +134,9 @@ class ForkedLock:
 
     def __enter__(self) -> None:
         if self._process != os.getpid():
-            self.__init__()  # type: ignore[misc]
+            with _lock:
+                if self._process != os.getpid():  # else another thread of the child was first
+                    self.__init__()  # type: ignore[misc]
         self._lock.acquire()
 
     def __exit__(self, *error: object) -> None:

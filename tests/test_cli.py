@@ -105,6 +105,22 @@ def names(folder):
 # train
 
 
+def test_paths_are_printed_without_what_a_terminal_acts_on(place, call):
+    lines = [
+        "train run.toml --out \x1b[31m/run",
+        "extract \x1b[31m/run images.h5 \x1b[31m/f.h5",
+        "evaluate \x1b[31m/run --train images.h5 --test images.h5 --out \x1b[31m/e --labels 100 --queries 0 "
+        "--baselines none --layers conv1",
+        "plot \x1b[31m/run",
+        "plot \x1b[31m/run \x1b[31m/e \x1b[31m/run",
+        "sweep run.toml --out \x1b[31m/s --grid training.rate_factor=1,1e30",
+    ]
+    for line in lines:
+        out, err = call(line)
+        assert "\\x1b[31m" in out
+        assert "\x1b" not in out + err
+
+
 def test_train_from_arrays(place, call):
     out, err = call("train run.toml --out runs/a --set training.epochs=3")
     assert out.startswith("runs/a: done; runs/a/checkpoints/step-0000000012.h5 holds the network\nlayer ")

@@ -219,7 +219,8 @@ def loaded():
 
 
 @pytest.mark.parametrize(
-    "heavy", ["cupy", "torch", "jax", "sklearn", "loaders", "numba.cuda", "numba_cuda", "PIL", "h5py", "matplotlib"]
+    "heavy",
+    ["cupy", "torch", "jax", "sklearn", "loaders", "numba.cuda", "numba_cuda", "PIL", "h5py", "matplotlib", "tomllib"],
 )
 def test_importing_hebbcore_does_not_load(loaded, heavy):
     assert "hebbcore.training" in loaded

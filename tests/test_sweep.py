@@ -204,6 +204,18 @@ def test_rates_that_no_layer_takes_are_no_grid(place, fails):
     )
 
 
+def test_a_changed_figure_is_found(place, call, fails):
+    call(LINE)
+    assert "s/sweep.json: sound" in call("verify s")[0]
+    path = Path("s/sweep.json")
+    text = path.read_text()
+    changed = re.sub(r'("norm_mean": 0\.)(\d)', lambda found: found[1] + str((int(found[2]) + 1) % 10), text, count=1)
+    assert changed != text
+    path.write_text(changed)
+    assert fails(LINE).startswith("sweep: s/sweep.json is damaged, or not what this version writes; remove it")
+    assert "files: 1, damaged: 1" in call("verify s", status=1)[0]
+
+
 def test_another_configuration_is_refused(place, call, fails, files_of):
     call(LINE)
     before = files_of("s")

@@ -2,12 +2,14 @@
 
 import os
 import pickle
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import threadpoolctl
 from fit_helpers import arrays, assert_same, images, network
 
 import hebbcore
@@ -174,6 +176,52 @@ def test_children_forked_during_and_after_use():
         for user in users:
             user.join()
     np.testing.assert_array_equal(net.transform(DATA), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_threads_of_a_child_share_its_locks():
+    locks = [parallel.ForkedLock() for _ in range(300)]
+
+    def work():
+        inside, both = set(), []
+        start = threading.Barrier(8)
+
+        def take(number):
+            for lock in locks:
+                start.wait(30)
+                with lock:
+                    both.append(bool(inside))
+                    inside.add(number)
+                    inside.remove(number)
+
+        sys.setswitchinterval(1e-6)
+        in_threads(8, [lambda number=number: take(number) for number in range(8)])
+        return len(both) == 8 * len(locks) and not any(both)
+
+    assert child_of(work)
+
+
+def test_blas_is_limited_whichever_thread_asks():
+    """The thread that limits it first is not the only one that may: else sums would be rounded otherwise in others."""
+
+    def counts():
+        return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+
+    def inside():
+        with parallel.one_blas_thread():
+            return counts()
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = counts()
+        assert inside() == {1}
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(inside).result() == {1}
+            first = parallel.one_blas_thread()  # begins in the other thread and ends here, after it
+            pool.submit(first.__enter__).result()
+            with parallel.one_blas_thread():
+                assert counts() == {1}
+            first.__exit__(None, None, None)
+        assert counts() == before
 
 
 def test_a_lock_is_copied_free():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from hebbcore import checkpoint, plots
+from hebbcore.checks import printable
 from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.cli.options import add_import
 from hebbcore.diagnostics import dead_texts
@@ -112,5 +113,5 @@ def _evaluate(options: argparse.Namespace) -> int:
         print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
     for line in (*remarks(results), *map(plain, dead)):
         print(line)
-    print("\n".join(map(str, paths)))
+    print(printable("\n".join(map(str, paths))))
     return 0

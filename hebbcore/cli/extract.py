@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hebbcore import checkpoint
+from hebbcore.checks import printable
 from hebbcore.cli.options import add_import
 from hebbcore.cli.sources import labelled_stream
 from hebbcore.extract import extract_features
@@ -84,5 +85,5 @@ def _extract(options: argparse.Namespace) -> int:
             network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool,
             mirror=options.mirror, progress=show,
         )  # fmt: skip
-    print(f"{path}: features of {stream.images} images")
+    print(printable(f"{path}: features of {stream.images} images"))
     return 0

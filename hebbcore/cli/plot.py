@@ -45,9 +45,9 @@ def _plot(options: argparse.Namespace) -> int:
         print("no filters to draw: the first layer that learns sees no plain images of 1 or 3 channels")
     else:
         plots.save_filters(filters, folder / "filters.png")
-        print(folder / "filters.png")
+        print(printable(str(folder / "filters.png")))
     plots.save_curves(run, folder / "curves.png")
-    print(folder / "curves.png")
+    print(printable(str(folder / "curves.png")))
     return 0
 
 
@@ -61,7 +61,7 @@ def _compare(options: argparse.Namespace) -> int:
         if (path / METRICS).is_file():
             found.append(path)
         elif path.exists():
-            print(f"left out: {path} has no {METRICS}", file=sys.stderr)
+            print(printable(f"left out: {path} has no {METRICS}"), file=sys.stderr)
         else:
             raise FileNotFoundError(f"plot: {path} does not exist.")
     if not found:
@@ -74,6 +74,6 @@ def _compare(options: argparse.Namespace) -> int:
     plots.save_comparison(runs, folder / "curves.png")
     write_text(folder / "table.md", table)
     print(printable(table))
-    print(folder / "curves.png")
-    print(folder / "table.md")
+    print(printable(str(folder / "curves.png")))
+    print(printable(str(folder / "table.md")))
     return 0

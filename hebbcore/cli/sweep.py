@@ -1,6 +1,7 @@
 """`hebbcore sweep`: train every combination of some settings, and tabulate how the runs ended."""
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore import checkpoint, checks
+from hebbcore.checks import printable
 from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import labelled_stream
@@ -121,7 +123,7 @@ class _Book:
 
     def __init__(self, out: Path, runs: list[Planned]) -> None:
         self.out, self.runs = out, runs
-        self.entries: dict[str, dict[str, Any]] = _read(out / RESULTS)
+        self.entries: dict[str, dict[str, Any]] = read_entries(out / RESULTS)
 
     def folder(self, run: Planned) -> Path:
         return self.out / run.name
@@ -146,16 +148,27 @@ class _Book:
 
     def save(self) -> None:
         """Write sweep.json and sweep.md."""
-        write_text(self.out / RESULTS, json.dumps({"runs": self.entries}, indent=1) + "\n")
+        table = {"runs": self.entries, "digest": _digest(self.entries)}
+        write_text(self.out / RESULTS, json.dumps(table, indent=1) + "\n")
         write_text(self.out / TABLES, markdown("Sweep", tables_of(self.runs, self.entries)))
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the entries of sweep.json; none if there is none. Raises ValueError if it holds something else."""
+def _digest(entries: dict[str, dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def read_entries(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of sweep.json; none if there is none.
+
+    Raises ValueError if it holds something else, or not what was written.
+    """
     if not path.exists():
         return {}
     try:
-        entries = parse_json(path.read_text("utf-8"))["runs"]
+        table = parse_json(path.read_text("utf-8"))
+        entries = table["runs"]
+        if table["digest"] != _digest(entries):
+            raise ValueError
         for entry in entries.values():
             sound = entry["state"] in ("done", "diverged", "failed") and isinstance(entry["epochs"], int)
             if entry["state"] == "done":
@@ -231,7 +244,7 @@ class _Progress:
 
     def say(self, number: int, text: str) -> None:
         """Print a line about a run."""
-        print(f"run {number} of {self._runs}: {text}", file=sys.stderr, flush=True)
+        print(printable(f"run {number} of {self._runs}: {text}"), file=sys.stderr, flush=True)
 
     def _mean(self, otherwise: float) -> float:
         return sum(self._seconds) / len(self._seconds) if self._seconds else otherwise
@@ -243,8 +256,8 @@ def _tell(book: _Book) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"{book.out / RESULTS}\n{book.out / TABLES}")
+    print(printable(f"{book.out / RESULTS}\n{book.out / TABLES}"))
     for run in book.runs:
         entry = book.entries[run.name]
         if entry["state"] != "done":
-            print(f"{entry['state']}: {run.name}: {entry['error']}", file=sys.stderr)
+            print(printable(f"{entry['state']}: {run.name}: {entry['error']}"), file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import Any
 
 import loaders
 from hebbcore import checkpoint, tables
+from hebbcore.checks import printable
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.config import Config, read_config
@@ -47,7 +48,7 @@ def _train(options: argparse.Namespace) -> int:
     config.check()
     terminal = sys.stderr.isatty()
     network = train_into(options.out, config, options.previous, terminal, None if terminal else _print)
-    print(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network")
+    print(printable(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network"))
     print(network.summary())
     for text in dead_texts(options.out / METRICS):
         print(f'{plain(text)} initial_weights = "patches" of the layer, or network.preprocess = "whiten", may help.')

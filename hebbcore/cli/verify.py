@@ -13,6 +13,7 @@ from hebbcore.settings import LEARNING_RATE, may_change
 from hebbcore.tables import CONFIG
 
 _RESULTS = "results.json"  # of an evaluation
+_SWEEP = "sweep.json"
 _NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
 
 
@@ -21,8 +22,9 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verify = commands.add_parser(
         "verify",
         description="Read files of hebbcore and compare them with the digests that were written with them: the "
-        "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, files of hebbcore.save "
-        "and of hebbcore extract. Exit status 1 if any is damaged. For shards there is hebbcore shards verify.",
+        "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, sweep.json, files of "
+        "hebbcore.save and of hebbcore extract. Exit status 1 if any is damaged. For shards there is hebbcore shards "
+        "verify.",
     )
     verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a run or of features, or a file")
     verify.set_defaults(run=_verify)
@@ -49,11 +51,12 @@ def _files(path: Path) -> Iterator[Path]:
         return
     if not path.exists():
         raise FileNotFoundError(f"verify: {path} does not exist.")
-    texts = [path / name for name in (CONFIG, METRICS, _RESULTS) if (path / name).exists()]
+    texts = [path / name for name in (CONFIG, METRICS, _RESULTS, _SWEEP) if (path / name).exists()]
     found = [*checkpoint.checkpoints(path), *texts, *sorted(path.glob("*.h5"))]
     if not found:
         raise FileNotFoundError(
-            f"verify: {path} is no folder of a run, an evaluation or features; hebbcore shards verify is for shards."
+            f"verify: {path} is no folder of a run, an evaluation, a sweep or features; hebbcore shards verify is for "
+            "shards."
         )
     yield from found
 
@@ -69,6 +72,11 @@ def _state(path: Path) -> str:
         from hebbcore.evaluation.book import read_results  # not before: it loads scikit-learn
 
         return "sound" if "digest" in read_results(path) else _NO_DIGEST
+    if path.name == _SWEEP:
+        from hebbcore.cli.sweep import read_entries  # likewise
+
+        read_entries(path)
+        return "sound"
     if hdf5.is_plain(path) or hdf5.seal_of(path, "features") is not None:
         return "sound" if features.verify(path) else _NO_DIGEST
     checkpoint.read("verify", path)
