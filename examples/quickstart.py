@@ -119,8 +119,8 @@ def main() -> None:
             seen, unseen = network.transform(train), network.transform(test)
         seen, unseen = seen.reshape(len(seen), -1), unseen.reshape(len(unseen), -1)
         few = mean_interval([accuracy(seen[i], unseen, train_labels[i], test_labels) for i in selections])
-        rows.append(f"{name:<16}{accuracy(seen, unseen, train_labels, test_labels):10.1f}{few!s:>16}")
-    print(f"\n{'test accuracy, %':<16}{'all labels':>10}{'10 a class':>16}", *rows, sep="\n")
+        rows.append(f"{name:<18}{accuracy(seen, unseen, train_labels, test_labels):10.1f}{few!s:>16}")
+    print(f"\n{'test accuracy, %':<18}{'all labels':>10}{'10 a class':>16}", *rows, sep="\n")
 
     filters = conv.weights.reshape(units, kernel, kernel, -1)
     if not args.cifar10:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import os
 import platform
 import signal
@@ -514,9 +515,11 @@ class _Fit:
 
     def require_finite_features(self, images: Array) -> None:
         """Raise FloatingPointError if the trained network makes NaN or infinity of these images."""
+        network = self.network
         if self.settings.check_finite:
-            name = self.network.names[-1]
-            require_finite_output("fit", name, self.network.transform(images))
+            size = math.prod(network.shapes[-1]) * network.site.dtype.itemsize
+            images = backend.as_array("fit", "images", images)
+            require_finite_output("fit", network.names[-1], network.transform, images, size)
 
     # Data
 

@@ -21,6 +21,7 @@ GROWTH = 1e3  # of other norms, beyond those and the longest patch that such dat
 STEPS = 16  # between looks at the weights, each of which reads them once
 _ROWS = 1024  # patches that an eigenvalue is measured on, evenly spread over a batch
 _SAMPLE_BYTES = 32 * 2**20  # of these patches
+_OUTPUT_BYTES = 32 * 2**20  # that are looked at at once: the output for a whole batch may be many times the images
 _ITERATIONS = 50
 
 
@@ -102,13 +103,20 @@ def as_rate(function: str, name: str, value: Any) -> Any:
     return checks.positive(function, name, value)
 
 
-def require_finite_output(function: str, name: str, output: Array) -> None:
-    """Raise FloatingPointError if a layer's output for the first batch holds NaN or infinity after the training."""
-    if not math.isfinite(float(backend.largest_magnitude(output))):
-        raise FloatingPointError(
-            f"{function}: after the training the output of {name} holds NaN or infinity for the first batch; scale "
-            "the data, to deviations of about 1, or put a BatchNorm before the layer."
-        )
+def require_finite_output(
+    function: str, name: str, transform: Callable[[Array], Array], images: Array, image_bytes: int
+) -> None:
+    """Raise FloatingPointError if a layer's output for the first batch holds NaN or infinity after the training.
+
+    transform: returns the output for some of the images (n, …); image_bytes: of the output for one of them.
+    """
+    step = max(1, _OUTPUT_BYTES // image_bytes)
+    for start in range(0, len(images), step):
+        if not math.isfinite(float(backend.largest_magnitude(transform(images[start : start + step])))):
+            raise FloatingPointError(
+                f"{function}: after the training the output of {name} holds NaN or infinity for the first batch; scale "
+                "the data, to deviations of about 1, or put a BatchNorm before the layer."
+            )
 
 
 def measured_rate(function: str, name: str, rule: Rule, x: Array, geometry: Geometry) -> float:

@@ -244,7 +244,8 @@ def train_layer(
                 divergence.require("the layer", matrix, step, rate)
     if divergence is not None:
         divergence.tell("the layer", rule, matrix, 2)
-        require_finite_output(function, "the layer", layer.transform(first, workspace=size))
+        transform = partial(layer.transform, workspace=size)
+        require_finite_output(function, "the layer", transform, first_images, g.positions * units * dtype.itemsize)
     if rule.competes:
         tell_dead(function, "the layer", rule, total_wins, 2)
     return layer

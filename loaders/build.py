@@ -286,9 +286,10 @@ def _finish(
         entries.append(ShardEntry(path.name, len(table.labels), path.stat().st_size))
     write_text(folder / REPORT, figures.report())
     if not figures.records:
+        name, reason = map(printable, figures.skipped[0]) if figures.skipped else ("", "")
         raise ValueError(
             f"build_shards: the source has no image that can be decoded ({len(figures.skipped)} skipped, see "
-            f"{folder / REPORT})"
+            f"{folder / REPORT})" + f"; the first, {name}: {reason}" * bool(figures.skipped)
         )
     mean, std = (stats.mean, stats.std) if stats else figures.mean_std()
     index = Index(

@@ -31,7 +31,9 @@ class ImageFolder:
         self.class_names = [entry.name for entry in _listing(self.root) if entry.is_dir() and is_class(entry.name)]
         if not self.class_names:
             raise ValueError(
-                f"ImageFolder: {printable(self.root)} must have one folder for each class, it has no folders"
+                f"ImageFolder: {printable(self.root)} must have one folder for each class, it has no folders; "
+                "move images without classes into a single one, and give ImageNet's validation set with its ground "
+                "truth and synsets"
             )
         check_level(self.root, self.class_names)
         self._listed = Listed(self.items())

@@ -172,3 +172,9 @@ def test_a_large_tree_is_looked_at_but_not_walked_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(loaders.layout.os, "scandir", counting)
     loaders.layout.check_level(tree, ["a", "b"])
     assert len(looked) < 30
+
+
+def test_images_without_class_folders_are_refused_with_what_to_do(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"it has no folders; move images without classes into a single one, and give"):
+        loaders.open_source(tmp_path)

@@ -1,6 +1,7 @@
 """Numbers that stay computable: data too large or small, weights that diverge, rates that are measured."""
 
 import logging
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -236,3 +237,14 @@ def test_layers_that_make_infinity_of_sound_numbers_are_named():
     net = hebbcore.Network([hebbcore.Dense(6, "kwta", 0.5), hebbcore.Power(40.0), hebbcore.Power(3.0)], (20,))
     with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="the output of power2 holds NaN or inf"):
         hebbcore.fit(net, VECTORS * 1e3)
+
+
+def test_the_look_at_the_output_takes_no_memory_for_a_whole_batch():
+    data = np.random.default_rng(0).integers(0, 256, (512, 24, 24, 1), np.uint8)  # the output would be 63 MB
+    options = {"batch_size": 512, "workspace": "4 MiB", "device": "cpu"}
+    train_layer(data[:9], 64, 3, **options)  # compiles
+    tracemalloc.start()
+    train_layer(data, 64, 3, **options)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 45 * 2**20
