@@ -143,7 +143,8 @@ class Config:
             raise ValueError("config: network.rule changes nothing: network.layers gives every layer its own.")
         idle = without_effect(self.training, network)
         if idle is not None:
-            raise ValueError(f"config: training.{idle}")
+            word = " (on the command line: --set training.learning_rate=none)" * idle.startswith("learning_rate")
+            raise ValueError(f"config: training.{idle}{word}")
 
     def layer_tables(self) -> list[dict[str, Any]]:
         """Return the table of every layer, whole and named."""

@@ -320,8 +320,11 @@ def require_stored_order(function: str, name: str, stream: Any) -> None:
         )
 
 
-def require_finite(function: str, name: str, array: Array) -> None:
-    """Raise ValueError if the array holds NaN or infinity, or numbers whose squares float32 has no room for."""
+def require_finite(function: str, name: str, array: Array, *, optional: bool = True) -> None:
+    """Raise ValueError if the array holds NaN or infinity, or numbers whose squares float32 has no room for.
+
+    optional: the function has an argument check_finite, with which it does not look.
+    """
     if array.dtype.kind != "f":
         return
     largest = 0.0
@@ -340,8 +343,8 @@ def require_finite(function: str, name: str, array: Array) -> None:
     row = first_not_finite(array)
     if row is not None:
         raise ValueError(
-            f"{function}: {name} must be finite, but {name}[{row}] holds NaN or infinity; "
-            "clean the data, or pass check_finite=False if you mean it."
+            f"{function}: {name} must be finite, but {name}[{row}] holds NaN or infinity; clean the data"
+            + (", or pass check_finite=False if you mean it." if optional else ".")
         )
     raise ValueError(
         f"{function}: {name} must be at most {LARGEST:g} in magnitude, since squares and sums of larger numbers leave "

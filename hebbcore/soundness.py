@@ -15,9 +15,8 @@ from hebbcore.rules import Rule
 
 AUTO = "auto"  # a learning rate that is measured on the first batch
 AUTO_SHARE = 0.5  # of the largest stable rate: other batches have larger eigenvalues, and early steps overshoot
-THROWN_OFF = 10.0  # times the norm that a rule holds: a step was too large, though relu may have ended it
-UNIT_GROWTH = 1e4  # of norms that a rule holds at 1, beyond 1 and what they began with: they diverge
-GROWTH = 1e3  # of other norms, beyond those and the longest patch that such data can have
+THROWN_OFF = 10.0  # times the norms that a rule holds: steps were too large
+UNIT_GROWTH, GROWTH = 1e4, 1e3  # times those of rules that hold 1, and of others: they diverge
 STEPS = 16  # between looks at the weights, each of which reads them once
 _ROWS = 1024  # patches that an eigenvalue is measured on, evenly spread over a batch
 _SAMPLE_BYTES = 32 * 2**20  # of these patches
@@ -29,24 +28,24 @@ class Divergence:
     """Looks at the weights of layers now and then, and raises FloatingPointError when they diverge.
 
     function: what trains, for messages. A rule drives its weights to where the patches, or a norm of 1, hold them; a
-    rate that is too large makes them grow in each step instead.
+    rate that is too large makes them grow in each step instead, or, with relu, throws them off until nothing answers.
     """
 
     def __init__(self, function: str) -> None:
         self._function = function
-        self._began: dict[str, float] = {}  # the largest norm, at least 1
+        self._held: dict[str, float] = {}  # by a layer's name, the largest norm to be expected
         self._limits: dict[str, float] = {}
 
     def begin(self, name: str, rule: Rule, weights: Array, x: Array, geometry: Geometry) -> None:
         """Note what a layer begins with, once: its weights, and its first input x (n, H, W, C), uint8 or floating."""
         if name in self._limits:
             return
-        largest = self._began[name] = max(1.0, _largest_norm(weights))
-        if rule.unit_norms:
-            self._limits[name] = UNIT_GROWTH * largest
-        else:
+        held = max(1.0, _largest_norm(weights))
+        if not rule.unit_norms:  # no patch can be longer
             scale = 1.0 if x.dtype.kind != "f" else float(backend.largest_magnitude(x))
-            self._limits[name] = GROWTH * max(largest, scale * geometry.patch_size**0.5)
+            held = max(held, scale * geometry.patch_size**0.5)
+        self._held[name] = held
+        self._limits[name] = held * (UNIT_GROWTH if rule.unit_norms else GROWTH)
 
     def require(
         self, name: str, weights: Array, step: int, rate: float, stable: Callable[[], float | None] | None = None
@@ -71,17 +70,18 @@ class Divergence:
         raise FloatingPointError(f"{self._function}: the weights of {name} {what} after step {step}; {advice}.")
 
     def tell(self, name: str, rule: Rule, weights: Array, stacklevel: int) -> None:
-        """Warn if learning ended with norms far above those that the rule holds and those that it began with."""
-        if not rule.unit_norms or name not in self._began:
-            return
+        """Warn if learning ended with norms far above those to be expected, if not so far as to be an error."""
         norms = backend.row_norms(weights.reshape(len(weights), -1))
-        thrown = int((norms > THROWN_OFF * self._began[name]).sum())
+        thrown = int((norms > THROWN_OFF * self._held.get(name, math.inf)).sum())
         if not thrown:
             return
+        advice = "Lower the learning rate"
+        if type(rule).stable_rate is not Rule.stable_rate:
+            advice += ', or start with learning_rate="auto"'
         warnings.warn(
             f"{self._function}: {thrown} of {len(weights)} units of {name} have norms up to {float(norms.max()):.2g}, "
-            f"where {type(rule).__name__} holds 1 or less: steps were too large for them, and they may answer to "
-            'nothing any more. Lower the learning rate, or start with learning_rate="auto".',
+            f"more than {THROWN_OFF:g} times those that {type(rule).__name__} holds: steps were too large for them, "
+            f"and they may answer to nothing any more, or go on growing. {advice}.",
             stacklevel=stacklevel + 1,
         )
 

@@ -232,8 +232,9 @@ def train_layer(
                 counting = rule.competes and epoch == epochs - 1
                 won = _learn(update, rivalry, x, matrix, rate, counting)
                 step += 1
+                stable = partial(largest_stable_rate, rule, x, g)
                 if divergence is not None and is_due(step):
-                    divergence.require("the layer", matrix, step, rate, partial(largest_stable_rate, rule, x, g))
+                    divergence.require("the layer", matrix, step, rate, stable)
                 if counting:
                     total_wins = total_wins + backend.to_device(won, "cpu")
                 seen += len(images)
@@ -241,7 +242,7 @@ def train_layer(
                 if callback is not None:
                     callback(Step(epoch, step - 1, seen, weights))
             if divergence is not None:
-                divergence.require("the layer", matrix, step, rate)
+                divergence.require("the layer", matrix, step, rate, stable)
     if divergence is not None:
         divergence.tell("the layer", rule, matrix, 2)
         transform = partial(layer.transform, workspace=size)

@@ -162,7 +162,7 @@ def test_layer_by_layer_each_layer_is_looked_at_from_its_first_step():
 def test_units_that_one_step_threw_off_are_told_of():
     """With relu a step that is too large can leave a unit that answers to no patch any more: finite, and lost."""
     x = np.abs(VECTORS)
-    with pytest.warns(UserWarning, match=r"train_layer: \d of 6 units of the layer have norms up to .*HPCA holds 1"):
+    with pytest.warns(UserWarning, match=r"train_layer: \d of 6 units of the layer have norms up.*HPCA holds.*auto"):
         layer = train_layer(x, 6, rule="hpca", learning_rate=0.3, batch_size=100, epochs=3, device="cpu")
     norms = np.linalg.norm(layer.weights, axis=1)
     assert soundness.THROWN_OFF < norms.max() < soundness.UNIT_GROWTH
@@ -171,6 +171,9 @@ def test_units_that_one_step_threw_off_are_told_of():
     with pytest.warns(UserWarning, match=r"fit: \d of 6 units of fc1 have norms up to"):
         hebbcore.fit(net, x, learning_rate=0.3, batch_size=100, epochs=3)
     train_layer(x, 6, rule="hpca", learning_rate="auto", batch_size=100, epochs=3, device="cpu")  # without a word
+    for rule in ("kwta", "signedwta"):  # a few steps of a growth that has not come far yet
+        with pytest.warns(UserWarning, match="of the layer have norms up to .* times those that .* Lower the learning"):
+            train_layer(x, 6, rule=rule, learning_rate=4.0, batch_size=40, initial_weights="patches", device="cpu")
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

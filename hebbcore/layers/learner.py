@@ -27,7 +27,7 @@ class Learner(Layer):
     """Units with weights (units, …) and a rule. See Conv and Dense."""
 
     reads_images: ClassVar[bool] = True
-    settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear"})
+    settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear", "weights"})
 
     _rivalry: Rivalry | None = None  # with conscience or revival
 
@@ -68,7 +68,7 @@ class Learner(Layer):
         given = backend.as_array(self.name, "weights", value)
         if given.shape != self.weights.shape:
             raise ValueError(f"{self.name}: weights must have the shape {self.weights.shape}, got {given.shape}.")
-        require_finite(self.name, "weights", given)
+        require_finite(self.name, "weights", given, optional=False)
         return backend.to_device(given, self._site.device).astype(self._site.dtype, order="C", copy=True)
 
     def _geometry(self, shape: Shape) -> Geometry:
