@@ -528,7 +528,7 @@ def test_a_run_is_verified_whole(tmp_path, capsys, monkeypatch):
     assert main(["verify", "a"]) == 0
     out = capsys.readouterr().out
     assert "a/metrics.jsonl: sound" in out
-    assert "a/config.json: readable, and its training is that of step-0000000001.h5" in out
+    assert "a/config.json: readable, and network and training are those of step-0000000001.h5" in out
     config = Path("a/config.json").read_text()
     Path("a/config.json").write_text(config.replace('"batch_size": 64', '"batch_size": 65'))
     assert main(["verify", "a"]) == 1

@@ -121,9 +121,18 @@ def test_verify_knows_what_a_run_was_trained_with(images, call, fails):
     call("train run.toml --out d")
     call("train run.toml --out e --set data.path=shards/train")
     out, _ = call("verify a b c d e")
-    assert out.count("config.json: readable, and its training is that of step-") == 5
+    assert out.count("config.json: readable, and network and training are those of step-") == 5
     for run in "abcde":
         path = Path(run, "config.json")
-        path.write_text(path.read_text().replace('"rate_factor": 1.0', '"rate_factor": 2.0'))
-        out, _ = call(f"verify {run}", 1)
-        assert f"verify: {run}/config.json is damaged: training.rate_factor is not what {run}/checkpoints/" in out
+        before = path.read_text()
+        units = '"units": 6' if run in "abc" else '"units": 2'
+        for old, new, key in (
+            ('"rate_factor": 1.0', '"rate_factor": 2.0', "training.rate_factor"),
+            (units, '"units": 7', "network.layers[0].units"),
+            ('"kernel_size": ', '"kernel_size_": ', "network"),
+            ('"float32"', '"float64"', "precision"),
+        ):
+            assert old in before
+            path.write_text(before.replace(old, new))
+            out, _ = call(f"verify {run}", 1)
+            assert f"verify: {run}/config.json is damaged: {key} is not what {run}/checkpoints/" in out

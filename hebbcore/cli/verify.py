@@ -1,16 +1,19 @@
 """`hebbcore verify`: are the files of runs and extractions what was written?"""
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hebbcore import checkpoint, diagnostics, features, hdf5
 from hebbcore.checks import printable
+from hebbcore.config import config_of
 from hebbcore.data import is_of_an_array
 from hebbcore.files import parse_json
 from hebbcore.fit import METRICS
 from hebbcore.settings import LEARNING_RATE, may_change
-from hebbcore.tables import CONFIG
+from hebbcore.tables import CONFIG, differences, layer_of, layer_table
 
 _RESULTS = "results.json"  # of an evaluation
 _SWEEP = "sweep.json"
@@ -84,10 +87,11 @@ def _state(path: Path) -> str:
 
 
 def _state_of_config(path: Path) -> str:
-    """Compare what a configuration says of the training with what the run's latest checkpoint says."""
+    """Compare what a configuration says of network and training with what the run's latest checkpoint says."""
     try:
         table = parse_json(path.read_bytes())
         training = {"seed": table["seed"], **table["training"]}
+        dict(table["network"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"verify: {path} is damaged or no configuration of a run ({error}).") from None
     for latest in checkpoint.checkpoints(path.parent)[-1:]:
@@ -99,8 +103,26 @@ def _state_of_config(path: Path) -> str:
                 free |= {"batch_size", "shuffle", "seed"}  # these are the stream's
             for settings in (training, theirs):
                 settings["learning_rate"] = settings.get("learning_rate") or LEARNING_RATE  # what None means
-            wrong = [key for key in theirs if key not in free and training.get(key) != theirs[key]]
+            wrong = [f"training.{key}" for key in theirs if key not in free and training.get(key) != theirs[key]]
+            wrong += _of_the_network(table, header)
         if wrong:
-            raise ValueError(f"verify: {path} is damaged: training.{wrong[0]} is not what {latest} says.")
-        return f"readable, and its training is that of {latest.name}"
+            raise ValueError(f"verify: {path} is damaged: {wrong[0]} is not what {latest} says.")
+        return f"readable, and network and training are those of {latest.name}"
     return "readable"
+
+
+def _of_the_network(table: dict[str, Any], header: dict[str, Any]) -> list[str]:
+    """Return which keys of a configuration are not those of a checkpoint's network."""
+    found = [key for key in ("seed", "precision") if table.get(key) != header[key]]
+    shape = table["network"].get("image_shape")
+    if shape is not None and list(shape) != header["image_shape"]:
+        found.append("network.image_shape")
+    try:
+        config = config_of({"data": {"path": "of no matter here"}, "network": table["network"]})
+        mine = config.layer_tables()
+        theirs = [layer_table("verify", layer_of(layer, "layers")) for layer in header["layers"]]
+    except (TypeError, ValueError):
+        return found if table.get("imports") else [*found, "network"]  # verify imports no rules of the user's own
+    ours, those = (json.loads(checkpoint.as_json(tables)) for tables in (mine, theirs))
+    different = differences(ours, those, "network.layers")
+    return found + [line.split(" is ")[0] for line in different]
