@@ -448,3 +448,19 @@ def test_a_resumed_training_tells_the_time_of_all_its_parts(tmp_path):
     assert [record["step"] for record in records] == [8, 9, 10, 11]
     assert records[0]["seconds"] >= 7 * 0.03
     assert [record["images"] for record in records] == [20 + 30 + 8, 20 + 30 + 16, 20 + 30 + 24, 20 + 60]
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    """As SIGINT is in a shell's background jobs."""
+
+    def interrupt(record):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        net = train(images(30, np.uint8), tmp_path, callback=interrupt)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert_same(arrays(net), arrays(train(images(30, np.uint8))))
