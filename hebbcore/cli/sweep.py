@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import loaders
 from hebbcore import checkpoint, checks
 from hebbcore.checks import printable
 from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.cli.options import add_import, add_set
-from hebbcore.cli.sources import labelled_stream
+from hebbcore.cli.sources import is_shards, labelled_stream
 from hebbcore.cli.train import clock, line_of, require_same, train_into
 from hebbcore.config import Config, parse_change, read_config
 from hebbcore.diagnostics import Record
@@ -109,10 +111,15 @@ class _Judge:
     images: Path
     layer: str | None
 
-    @property
+    @cached_property
     def name(self) -> list[str | None]:
-        """What tells it from others, as JSON types."""
-        return [str(self.images), self.layer]
+        """What tells it from others, as JSON types: the images by their content too."""
+        if is_shards(self.images):
+            content = loaders.read_index(self.images).identity
+        else:
+            with self.images.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        return [str(self.images), content, self.layer]
 
     def accuracy(self, network: Network) -> float:
         return held_out_accuracy(network, network_stream(network, self.images, "train", 256, None), self.layer)
