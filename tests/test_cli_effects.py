@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 pytest_plugins = "cli_helpers"
@@ -71,3 +73,21 @@ def test_an_option_that_changes_nothing_is_refused(run, fails, line, message):
 
 def test_options_that_change_something_are_taken(run, call):
     call(f"{EVALUATE} --labels 50,100 --seeds 1 --select stratified")
+
+
+def test_what_is_wrong_with_the_numbers_of_a_file_names_it(images, call, fails):
+    Path("run.toml").write_text(
+        'device = "cpu"\n[data]\npath = "bad.h5"\n[[network.layers]]\ntype = "conv"\nunits = 2\nkernel_size = 3\n'
+    )
+    with h5py.File("images.h5") as file, h5py.File("bad.h5", "w") as bad:
+        pixels = file["train/images"][...] / np.float32(255)
+        pixels[7, 0, 0, 0] = np.nan
+        bad["train/images"], bad["train/labels"] = pixels, file["train/labels"][...] + 0.5
+    assert fails("train run.toml --out a").endswith("if you mean it. The data are bad.h5.")
+    with h5py.File("bad.h5", "r+") as bad:
+        bad["train/images"][7] = 1e30
+    assert fails("train run.toml --out b").endswith("to deviations of about 1. The data are bad.h5.")
+    call("train run.toml --out a --set data.path=images.h5")
+    assert fails("evaluate a --train bad.h5 --test images.h5 --out r") == (
+        "bad.h5: train/labels must be integers, numbers of classes, got float64."
+    )

@@ -81,4 +81,6 @@ def labelled_stream(
         if unlabelled is None:
             raise ValueError(f"{path} holds {split}/images without {split}/labels, which are needed to evaluate.")
         labels = np.full(len(images), unlabelled)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{path}: {split}/labels must be integers, numbers of classes, got {labels.dtype}.")
     return loaders.ArrayStream(images, labels, batch_size=batch_size)

@@ -73,9 +73,11 @@ def train_into(
             warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line
             warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)  # fit says why
             return fit(network, data, run=run, previous=previous, progress=progress, callback=callback, **settings)
-    except ValueError:  # such as other images than the run's
+    except ValueError as error:  # such as other images than the run's
         if before is not None:
             write_text(run / CONFIG, before)
+        if str(error).startswith(("fit: data ", "fit: the largest magnitude in data ")):
+            raise ValueError(f"{error} The data are {config.data.path}.") from None
         raise
 
 
