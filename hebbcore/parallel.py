@@ -18,7 +18,7 @@ from hebbcore import backend
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _thread = threading.local()  # .busy: it runs a task
 _users = 0  # threads inside one_blas_thread(): the last one out restores the limit
 _limiter: Any = None
@@ -83,14 +83,16 @@ def _forget_threads() -> None:
     """In a forked child: the parent's threads are not there, neither those of pools nor those that hold anything."""
     global _lock, _users
     _pool.cache_clear()
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     if _users:
         _users = 0
         _restore_limit()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
+if hasattr(os, "register_at_fork"):  # no fork while a thread is between the limit of BLAS and its count in _users
+    os.register_at_fork(
+        before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=_forget_threads
+    )
 
 
 def cuts(length: int, parts: int) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -176,6 +177,29 @@ def test_children_forked_during_and_after_use():
         for user in users:
             user.join()
     np.testing.assert_array_equal(net.transform(DATA), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_no_child_keeps_a_limit_of_blas_that_a_thread_was_about_to_lift(monkeypatch):
+    if (before := parallel.threads()) == 1:
+        pytest.skip("one thread anyhow: a kept limit would not show")
+    lift, lifting = parallel._restore_limit, threading.Event()
+
+    def slowly():
+        lifting.set()
+        time.sleep(0.2)
+        lift()
+
+    def use():
+        with parallel.one_blas_thread():
+            pass
+
+    monkeypatch.setattr(parallel, "_restore_limit", slowly)
+    user = threading.Thread(target=use)
+    user.start()
+    assert lifting.wait(30)
+    assert child_of(lambda: parallel.threads() == before)
+    user.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
