@@ -25,10 +25,11 @@ from baselines import gemms, naive_step, numpy_step, patches_of
 from layers import SIX_LAYER, TEN_LAYER, Shape
 
 import hebbcore
-from hebbcore import backend, checks, gemm, parallel
-from hebbcore.patches import Geometry
+from hebbcore import checks
+from hebbcore.engine import backend, gemm, parallel
+from hebbcore.engine.patches import Geometry
+from hebbcore.engine.update import _BLOCK_UNITS, BatchedUpdate, add_scaled
 from hebbcore.rules import as_rule
-from hebbcore.update import _BLOCK_UNITS, BatchedUpdate, add_scaled
 
 LEARNING_RATE = 1e-3
 NAIVE_PATCHES = 2000

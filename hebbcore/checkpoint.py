@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, checks, gemm, hdf5, tables
-from hebbcore.backend import Array
+from hebbcore import checks, hdf5, serialize
+from hebbcore.engine import backend, gemm
+from hebbcore.engine.backend import Array
 from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, HebbianLayer
 from hebbcore.network import Network
@@ -58,7 +59,7 @@ def load(
     file = find("load", Path(path), previous)
     header, arrays = read("load", file)
     with naming("load", file, "does not hold a network or layer of this version"):
-        tables.require_known("load", header, file)
+        serialize.require_known("load", header, file)
         return restore("load", header, arrays, place, workspace)
 
 
@@ -114,7 +115,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
     if isinstance(model, HebbianLayer):
         return {
             "kind": "layer",
-            "rule": tables.rule_table(function, model.rule),
+            "rule": serialize.rule_table(function, model.rule),
             "stride": list(model.stride),
             "padding": list(model.padding),
             "padding_mode": model.padding_mode,
@@ -128,7 +129,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
         "image_shape": list(model.image_shape),
         "seed": model.seed,
         "precision": model.site.precision,
-        "layers": [tables.layer_table(function, layer) for layer in model.layers],
+        "layers": [serialize.layer_table(function, layer) for layer in model.layers],
     }
 
 
@@ -157,7 +158,7 @@ def restore(
     """Return the model of a header and its arrays."""
     if checks.choice(function, "kind", header["kind"], ("layer", "network")) == "layer":
         return _layer(function, header, arrays, device)
-    layers = [tables.layer_of(table, f"layers[{i}]", function) for i, table in enumerate(header["layers"])]
+    layers = [serialize.layer_of(table, f"layers[{i}]", function) for i, table in enumerate(header["layers"])]
     precision = _precision(header["precision"], device)
     network = Network(layers, seed=header["seed"], device=device, precision=precision, workspace=workspace)
     _require_arrays(network, header["image_shape"], arrays)
@@ -172,7 +173,7 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
     gemm.check_precision(function, precision, device)
     if weights.ndim not in (2, 4) or not weights.size or weights.dtype.kind != "f":
         raise ValueError(f"weights are {weights.shape} {weights.dtype}, which no layer has.")
-    rule = tables.rule_of(header["rule"], "rule", function)
+    rule = serialize.rule_of(header["rule"], "rule", function)
     rule.check_units(function, len(weights))
     return HebbianLayer(
         backend.to_device(weights, device),

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, checks, gemm
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend, gemm
+from hebbcore.engine.backend import Array
+from hebbcore.engine.parallel import ForkedLock
+from hebbcore.engine.patches import as_images, convert
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.base import as_4d
-from hebbcore.parallel import ForkedLock
-from hebbcore.patches import as_images, convert
 
 _MOST_NUMBERS = 2**48  # of a layer's output for an image
 _PREFIXES = {"Dense": "fc", "BatchNorm": "bn"}  # else the class in lower case

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.diagnostics import Record
 from hebbcore.files import write_bytes
 from hebbcore.network import Network
-from hebbcore.runs import layers_of, records_of
+from hebbcore.runs.compare import layers_of, records_of
+from hebbcore.training.diagnostics import Record
 
 CURVES = (
     ("change", "‖step‖ / ‖weights‖", "log"),
@@ -50,7 +50,7 @@ def first_filters(network: Network) -> Any:
 
     A first layer on whitened patches is drawn as the patches that its units answer to, before whitening.
     """
-    from hebbcore import backend
+    from hebbcore.engine import backend
     from hebbcore.layers import Conv, Whiten
 
     assert network.image_shape is not None

@@ -18,7 +18,7 @@ if not GPU:
 import numpy as np
 import pytest
 
-from hebbcore import backend, kernels
+from hebbcore.engine import backend, kernels
 
 sys.path.insert(0, str(Path(__file__).parent))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on
@@ -51,7 +51,7 @@ def few_threads(monkeypatch):
     """Make CUDA's blocks and grids small: the simulator starts a Python thread for each CUDA thread."""
     if GPU:
         pytest.skip("the simulator is off: a GPU works")
-    from hebbcore.kernels import cuda
+    from hebbcore.engine.kernels import cuda
 
     monkeypatch.setattr(cuda, "_lanes", lambda columns: 4)
     monkeypatch.setattr(cuda, "MAX_BLOCKS", 3)
@@ -65,8 +65,8 @@ def backend_module(request, monkeypatch):
     if request.param == "simulator":
         request.getfixturevalue("few_threads")
         monkeypatch.setitem(kernels.MODULES, "cpu", "cuda")
-        monkeypatch.setattr("hebbcore.update.scatter_is_cheaper", lambda *sizes: False)
-        monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 10**9)  # CUDA has one lane
+        monkeypatch.setattr("hebbcore.engine.update.scatter_is_cheaper", lambda *sizes: False)
+        monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 10**9)  # CUDA has one lane
     return request.param
 
 

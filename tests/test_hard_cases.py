@@ -14,9 +14,11 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
-from hebbcore import backend, data, parallel, plan, update
-from hebbcore.kernels import cpu
-from hebbcore.patches import Geometry
+from hebbcore.engine import backend, parallel, update
+from hebbcore.engine import chunks as plan
+from hebbcore.engine.kernels import cpu
+from hebbcore.engine.patches import Geometry
+from hebbcore.training import batches as data
 
 
 @pytest.fixture(params=["cpu", "cuda"])

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
-from hebbcore import backend, checks
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import as_features
-from hebbcore.evaluation.sums import ClassSums
+from hebbcore.evaluation.ridge.sums import ClassSums
 
 _KMEANS_BATCH = 4096
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore import backend
-from hebbcore.backend import Array
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
 
 Codes = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]

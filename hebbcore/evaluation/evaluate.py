@@ -9,22 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, checkpoint, checks
-from hebbcore.backend import Array
-from hebbcore.data import require_stored_order
+from hebbcore import checkpoint, checks
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Labels
-from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.metrics import confusion_matrix, top_k_accuracy
 from hebbcore.evaluation.passes import LabelledStream, doubts, shared_images, unlabelled, who
 from hebbcore.evaluation.readouts import make_readout
+from hebbcore.evaluation.results import Book
 from hebbcore.evaluation.retrieval import retrieval_scores
-from hebbcore.evaluation.ridge import RidgeReadout
+from hebbcore.evaluation.ridge.readout import RidgeReadout
 from hebbcore.evaluation.sources import BASELINES, OneSource, Source, baseline, collect
 from hebbcore.evaluation.splits import FRACTIONS, drawn, rows_of
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
 from hebbcore.files import locked
 from hebbcore.layers import Learner
 from hebbcore.network import Network
+from hebbcore.training.batches import require_stored_order
 
 _log = logging.getLogger("hebbcore")
 _BASELINE_IMAGES = 2_000  # that filters of baselines are learned from

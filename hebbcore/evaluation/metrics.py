@@ -7,7 +7,8 @@ import numpy as np
 from scipy.special import stdtrit
 from sklearn.metrics import confusion_matrix
 
-from hebbcore import backend, checks
+from hebbcore import checks
+from hebbcore.engine import backend
 from hebbcore.evaluation.batches import as_features, as_labels, has_label, tell_left_out
 
 __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore import backend
-from hebbcore.backend import Array
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+from hebbcore.engine.patches import convert
 from hebbcore.evaluation.batches import Labels, has_label
-from hebbcore.patches import convert
 from hebbcore.texts import plain
 
 _DIGEST_BYTES = 16

@@ -14,10 +14,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils import check_random_state
 
-from hebbcore import backend, checks
+from hebbcore import checks
+from hebbcore.engine import backend
 from hebbcore.evaluation.batches import CLASS_NUMBERS, ClassCodes, Weights, labelled_batches, names_class
-from hebbcore.evaluation.holdout import validation_rows
-from hebbcore.evaluation.ridge import RidgeReadout
+from hebbcore.evaluation.ridge.holdout import validation_rows
+from hebbcore.evaluation.ridge.readout import RidgeReadout
 
 VALIDATION_FRACTION = 0.2
 _NEIGHBOURS = (1, 5, 20)

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore import backend, checks
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import (
     CLASS_NUMBERS,
     Labels,

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend
-from hebbcore.evaluation.ridge import RidgeReadout
+from hebbcore.engine import backend
+from hebbcore.evaluation.ridge.readout import RidgeReadout
 from hebbcore.evaluation.sources import OneSource, Source
 from hebbcore.evaluation.splits import drawn, rows_of
 from hebbcore.evaluation.survey import labels_of

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend
-from hebbcore.backend import Array
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
 from hebbcore.evaluation.baselines import kmeans_centres, principal_components, random_filters, random_patches
-from hebbcore.extract import pool_to_grid
+from hebbcore.features.extract import pool_to_grid
 from hebbcore.layers import Conv, Flatten, Layer, Triangle, Whiten
 from hebbcore.network import Network
 
@@ -148,7 +148,7 @@ def _kernel_of(network: Network) -> tuple[int, int] | None:
 
 def _patches(network: Network, images: Array, generator: np.random.Generator) -> Array:
     """Return random patches of images, whitened if the network does so: the rows that its convolution sees."""
-    from hebbcore.patches import im2col
+    from hebbcore.engine.patches import im2col
 
     conv = next(iter(network.learners.values()))
     positions = math.prod(network.shapes[network.index_of("evaluate", conv.name)][:2])

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hebbcore import backend, checks, gemm, parallel
-from hebbcore.backend import Array
-from hebbcore.competition import vector_norms
-from hebbcore.memory import Memory
-from hebbcore.patches import Chunk, Geometry, PatchReader, as_images
-from hebbcore.plan import share_chunks
+from hebbcore import checks
+from hebbcore.engine import backend, gemm, parallel
+from hebbcore.engine.backend import Array
+from hebbcore.engine.chunks import share_chunks
+from hebbcore.engine.competition import vector_norms
+from hebbcore.engine.memory import Memory
+from hebbcore.engine.patches import Chunk, Geometry, PatchReader, as_images
 from hebbcore.rules import Rule, as_rule
 
 WORKSPACE = "256 MiB"

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore import backend, checks, gemm, kernels, parallel
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend, gemm, kernels, parallel
+from hebbcore.engine.backend import Array
+from hebbcore.engine.chunks import share_chunks
+from hebbcore.engine.memory import Memory
+from hebbcore.engine.patches import Chunk, Geometry, PatchReader
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
-from hebbcore.memory import Memory
-from hebbcore.patches import Chunk, Geometry, PatchReader
-from hebbcore.plan import share_chunks
 
 _MOST_NUMBERS = 2**14  # in a patch
 
