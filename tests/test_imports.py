@@ -17,6 +17,7 @@ ORDER = [
     "hebbcore.texts",
     "hebbcore.engine",
     "hebbcore.engine.backend",
+    "hebbcore.engine.finite",
     "hebbcore.engine.parallel",
     "hebbcore.engine.kernels",  # picks a kernel module at run time
     "hebbcore.engine.kernels.elementary",
@@ -27,7 +28,6 @@ ORDER = [
     "hebbcore.engine.memory",
     "hebbcore.engine.gemm",
     "hebbcore.engine.patches",
-    "hebbcore.training.batches",
     "hebbcore.engine.competition",
     "hebbcore.engine.rule",
     "hebbcore.rules.hpca",
@@ -50,6 +50,7 @@ ORDER = [
     "hebbcore.layers",
     "hebbcore.network",
     "hebbcore.training",
+    "hebbcore.training.batches",
     "hebbcore.training.layer",
     "hebbcore.files",
     "hebbcore.hdf5",

@@ -15,6 +15,7 @@ from hebbcore import checks
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share their interface, not a type
 
 _NORM_NUMBERS = {"cpu": 2**20, "cuda": 2**24}  # whose powers are in memory at a time
+_PIECE_BYTES = 16 * 2**20
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)  # CPU and pinned memory; CUDA and managed memory
 
 
@@ -64,6 +65,12 @@ def row_norms(matrix: Array, p: float = 2) -> Array:
 def largest_magnitude(array: Array) -> Array:
     """Return max|array| of a floating array, NaN if it holds any; no array of magnitudes is made."""
     return namespace(array).maximum(array.max(), -array.min())
+
+
+def pieces(array: Array) -> Iterator[Array]:
+    """Return views of consecutive rows, each of a bounded number of bytes."""
+    step = max(1, int(_PIECE_BYTES // max(1, array[:1].nbytes)))
+    return (array[first : first + step] for first in range(0, len(array), step))
 
 
 @functools.cache

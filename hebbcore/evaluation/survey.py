@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore.engine.finite import first_not_finite
 from hebbcore.evaluation.batches import Labels, as_labels, has_label
 from hebbcore.evaluation.readouts import why_unfit
 from hebbcore.evaluation.splits import drawn, rows_of
 from hebbcore.texts import plain
-from hebbcore.training.batches import first_not_finite
 
 
 def class_names(function: str, train: Any, test: Any) -> tuple[str, ...]:

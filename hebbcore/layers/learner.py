@@ -11,6 +11,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.engine.soundness import as_rate
@@ -19,7 +20,6 @@ from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
 from hebbcore.rules import Rule, as_rule
-from hebbcore.training.batches import require_finite
 
 LATER = {"later": True}  # a field that came later: it is written only if it is not the default (tables.layer_table)
 

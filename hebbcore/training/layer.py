@@ -13,6 +13,7 @@ from tqdm import tqdm
 from hebbcore import checks
 from hebbcore.engine import backend, gemm, winners
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import Geometry, as_images
 from hebbcore.engine.rivalry import Rivalry, check_rivalry
 from hebbcore.engine.soundness import (
@@ -29,7 +30,7 @@ from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.engine.winners import tell_dead
 from hebbcore.layers import WORKSPACE, HebbianLayer, fit_images, flat
 from hebbcore.rules import Rule, as_rule
-from hebbcore.training.batches import as_batches, batching, require_finite
+from hebbcore.training.batches import as_batches, batching
 
 
 class Step(NamedTuple):

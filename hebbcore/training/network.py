@@ -23,6 +23,7 @@ from tqdm import tqdm
 from hebbcore import checkpoint, checks, serialize
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import as_images
 from hebbcore.engine.soundness import (
     AUTO,
@@ -37,7 +38,7 @@ from hebbcore.files import locked, remove_partial
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.rules import Rule, as_rule
-from hebbcore.training.batches import ArrayBatches, Batches, ahead, as_batches, batching, require_finite
+from hebbcore.training.batches import ArrayBatches, Batches, ahead, as_batches, batching
 from hebbcore.training.cache import Inputs
 from hebbcore.training.diagnostics import Diagnostics, Record, append, cut_after
 from hebbcore.training.phases import Phase, factor, phases_of, whitened
