@@ -2,8 +2,9 @@
 
 from hebbcore import interrupts as interrupts  # first: it answers signals during the other imports
 from hebbcore.checkpoint import load, save
-from hebbcore.engine.backend import Device, devices, namespace, to_device
+from hebbcore.engine.backend import namespace
 from hebbcore.engine.competition import Gate, Norms, argmax_wta, k_wta, softmax_wta
+from hebbcore.engine.devices import Device, devices, to_device
 from hebbcore.engine.patches import im2col
 from hebbcore.layers import (
     LAYERS,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import checks, hdf5, serialize
-from hebbcore.engine import backend, gemm
+from hebbcore.engine import devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, HebbianLayer
@@ -55,7 +55,7 @@ def load(
 
     Raises FileNotFoundError if there is none, ValueError if the file is damaged or was not written by hebbcore.
     """
-    place = backend.resolve("load", device)
+    place = devices.resolve("load", device)
     file = find("load", Path(path), previous)
     header, arrays = read("load", file)
     with naming("load", file, "does not hold a network or layer of this version"):
@@ -176,7 +176,7 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
     rule = serialize.rule_of(header["rule"], "rule", function)
     rule.check_units(function, len(weights))
     return HebbianLayer(
-        backend.to_device(weights, device),
+        devices.to_device(weights, device),
         rule,
         checks.pair(function, "stride", header["stride"], 1),
         checks.pair(function, "padding", header["padding"], 0),
@@ -221,7 +221,7 @@ def restore_arrays(network: Network, arrays: dict[str, Array]) -> None:
     mine = _by_layer(arrays)
     for name, layer in zip(network.names, network.layers, strict=True):
         own = mine.get(name, {})
-        layer.restore({key: backend.to_device(array, network.site.device) for key, array in own.items()})
+        layer.restore({key: devices.to_device(array, network.site.device) for key, array in own.items()})
 
 
 def digest_of(network: Network) -> str:
@@ -232,7 +232,7 @@ def digest_of(network: Network) -> str:
     digest.update(json.dumps(layers).encode())
     arrays = arrays_of(network)
     for key in sorted(arrays):
-        array = np.ascontiguousarray(backend.to_device(arrays[key], "cpu"))
+        array = np.ascontiguousarray(devices.to_device(arrays[key], "cpu"))
         digest.update(f"{key} {array.dtype} {array.shape}".encode())
         digest.update(array.data)
     return str(digest.hexdigest())
@@ -254,7 +254,7 @@ def _as_of_old(thing: Any, table: dict[str, Any]) -> dict[str, Any]:
 def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Write a header (JSON types) and arrays to a file, atomically."""
     host: dict[str, Any] = {"header": np.frombuffer(as_json(header).encode(), np.uint8)}
-    host |= {f"arrays/{key}": backend.to_device(array, "cpu") for key, array in arrays.items()}
+    host |= {f"arrays/{key}": devices.to_device(array, "cpu") for key, array in arrays.items()}
     write_atomically(path, lambda temporary: hdf5.write_sealed(temporary, "checkpoint", VERSION, host))
 
 

@@ -141,7 +141,7 @@ def test_images_on_another_device_are_streamed_chunk_by_chunk(monkeypatch, gener
     expected = layer.transform(images)
     monkeypatch.setattr(backend, "device_of", lambda array: "cuda" if isinstance(array, Elsewhere) else "cpu")
     monkeypatch.setattr(backend, "namespace", lambda array: other if isinstance(array, Elsewhere) else np)
-    monkeypatch.setattr(backend, "to_device", to_device)
+    monkeypatch.setattr(devices, "to_device", to_device)
     out = layer.transform(images.view(Elsewhere), workspace=4000)
     assert isinstance(out, Elsewhere)
     np.testing.assert_allclose(np.asarray(out), expected, rtol=1e-12)
@@ -227,7 +227,7 @@ def test_other_threads_work_on_the_callers_cuda_device_and_stream(monkeypatch):
 
     cuda = SimpleNamespace(Device=partial(Entered, "device"), get_current_stream=partial(Entered, "stream"))
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
-    monkeypatch.setattr(backend, "cuda_status", lambda: (True, ""))
+    monkeypatch.setattr(devices, "cuda_status", lambda: (True, ""))
     expected = ("device 1", "stream 7")
     with Entered("device", expected[0]), Entered("stream", expected[1]):
         assert parallel.run([found, found]) == [expected] * 2

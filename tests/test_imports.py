@@ -18,13 +18,14 @@ ORDER = [
     "hebbcore.engine",
     "hebbcore.engine.backend",
     "hebbcore.engine.finite",
-    "hebbcore.engine.parallel",
-    "hebbcore.engine.kernels",  # picks a kernel module at run time
     "hebbcore.engine.kernels.elementary",
     "hebbcore.engine.kernels.rows",
     "hebbcore.engine.kernels.compiled",
     "hebbcore.engine.kernels.cpu",
     "hebbcore.engine.kernels.cuda",
+    "hebbcore.engine.kernels",
+    "hebbcore.engine.devices",
+    "hebbcore.engine.parallel",
     "hebbcore.engine.memory",
     "hebbcore.engine.gemm",
     "hebbcore.engine.patches",
@@ -101,6 +102,7 @@ ORDER = [
 ]
 KNOWS_ALL = "hebbcore.cli"  # the one package that may know the loaders too
 CUPY_FILES = {
+    "hebbcore.engine.devices",
     "hebbcore.engine.backend",
     "hebbcore.engine.gemm",
     "hebbcore.engine.kernels.cuda",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import threadpoolctl
 
-from hebbcore.engine import backend
+from hebbcore.engine import devices
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     with one_blas_thread():
         if len(tasks) == 1 or getattr(_thread, "busy", False):
             return [task() for task in tasks]
-        place = backend.here()
+        place = devices.here()
         futures = [_pool(len(tasks)).submit(_busy, task, place) for task in tasks]
         wait(futures)
         return [future.result() for future in futures]

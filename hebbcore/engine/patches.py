@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, kernels, parallel
+from hebbcore.engine import backend, devices, kernels, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 
@@ -193,10 +193,10 @@ def patches_at(images: Array, g: Geometry, places: Array, dtype: np.dtype[Any]) 
         lines.append(np.clip(line, 0, size - 1))
     pixels = (places[:, None, None] // (oh * ow) * g.size[0] + lines[0][:, :, None]) * g.size[1] + lines[1][:, None, :]
     device = backend.device_of(images)
-    where = backend.to_device(pixels.reshape(out.shape[:2]), device)
+    where = devices.to_device(pixels.reshape(out.shape[:2]), device)
     convert(images.reshape(-1, g.channels)[where], out)
     if not inside.all():
-        out *= backend.to_device(inside.reshape(*out.shape[:2], 1).astype(dtype), device)
+        out *= devices.to_device(inside.reshape(*out.shape[:2], 1).astype(dtype), device)
     return out.reshape(len(places), g.patch_size)
 
 

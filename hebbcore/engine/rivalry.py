@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.winners import responses, some_patches, wins
@@ -87,12 +87,12 @@ class Rivalry:
         """Give units that won nothing for long a patch of the batch that was counted."""
         if not self._revival:
             return
-        units = np.flatnonzero(backend.to_device(self._idle >= self._revival, "cpu"))
+        units = np.flatnonzero(devices.to_device(self._idle >= self._revival, "cpu"))
         if len(units):
             patches = self._patches[backend.row_norms(self._patches)[:, 0] > 0]
             units = units[: len(patches)]
             chosen = np.random.default_rng((self._seed, self._steps)).choice(len(patches), len(units), replace=False)
-            chosen, places = (backend.to_device(array, backend.device_of(weights)) for array in (chosen, units))
+            chosen, places = (devices.to_device(array, backend.device_of(weights)) for array in (chosen, units))
             weights[places] = self.rule.from_patches(patches[chosen], self.rule.lengths(weights).mean())
             self._idle[places], self._shares[places] = 0, 1 / len(weights)
         self._patches = self._patches[:0]

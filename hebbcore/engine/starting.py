@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import backend, parallel
+from hebbcore.engine import devices, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.rules import Rule
@@ -82,7 +82,7 @@ def _different(
                 count = min(places, len(x) * per_image, 2 * (wanted - len(found)))
                 more |= len(x) * per_image < places
                 chosen = generator.choice(places, count, replace=False)
-                rows = backend.to_device(patches_at(x, g, chosen, dtype), "cpu")
+                rows = devices.to_device(patches_at(x, g, chosen, dtype), "cpu")
                 for row, key in zip(rows, _keys(rule, rows), strict=True):
                     if key is not None and key not in known and len(found) < wanted:
                         known.add(key)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import backend, parallel
+from hebbcore.engine import backend, devices, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.patches import Geometry, patches_at
@@ -64,7 +64,7 @@ def dead_text(name: str, dead: int, units: int, places: int) -> str | None:
 
 def tell_dead(function: str, name: str, rule: Rule, counts: Array, stacklevel: int) -> None:
     """Warn if many units that compete won nothing in the last pass; counts: of its wins (K,)."""
-    counts = backend.to_device(counts, "cpu")
+    counts = devices.to_device(counts, "cpu")
     text = dead_text(name, int((counts == 0).sum()), len(counts), int(counts.sum()))
     if rule.competes and text is not None:
         warnings.warn(

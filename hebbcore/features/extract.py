@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import checkpoint, checks
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.features.storage import DTYPES, Growing, finished
 from hebbcore.files import locked_file
@@ -91,7 +91,7 @@ def extract_features(
                 output = network.transform(images, name, mirror=mirror)
                 if pool is not None:
                     output = pool_to_grid(output, pool)
-                some = backend.to_device(output, "cpu")
+                some = devices.to_device(output, "cpu")
                 if file.done + len(some) > count:
                     raise ValueError(f"{function}: the stream gives more images than the {count} that it says.")
                 finite = np.isfinite(some.reshape(len(some), -1)).all(axis=1)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import Geometry
@@ -70,7 +70,7 @@ class Learner(Layer):
         if given.shape != self.weights.shape:
             raise ValueError(f"{self.name}: weights must have the shape {self.weights.shape}, got {given.shape}.")
         require_finite(self.name, "weights", given, optional=False)
-        return backend.to_device(given, self._site.device).astype(self._site.dtype, order="C", copy=True)
+        return devices.to_device(given, self._site.device).astype(self._site.dtype, order="C", copy=True)
 
     def _geometry(self, shape: Shape) -> Geometry:
         raise NotImplementedError
@@ -84,7 +84,7 @@ class Learner(Layer):
         self.place(site, shape, generator)
         full = self._weights_shape(shape)
         drawn = self.rule.initial_weights(generator, self.units, math.prod(full[1:])).reshape(full)
-        self._use(backend.to_device(drawn.astype(site.dtype), site.device))
+        self._use(devices.to_device(drawn.astype(site.dtype), site.device))
         self.started = self.initial_weights == "rule"
 
     def start(self, function: str, inputs: Callable[[], Generator[Array, None, None]]) -> None:
@@ -97,12 +97,12 @@ class Learner(Layer):
             with closing(inputs()) as source:
                 yield from map(self.as_input, source)
 
-        drawn = backend.to_device(self._matrix, "cpu")
+        drawn = devices.to_device(self._matrix, "cpu")
         weights = starting_weights(
             f"{function}: {self.name}", self.initial_weights, self.rule, drawn, self._sizes, images,
             np.random.default_rng(self._seed),
         )  # fmt: skip
-        self._matrix[...] = backend.to_device(weights, self._site.device)
+        self._matrix[...] = devices.to_device(weights, self._site.device)
         self.started = True
 
     def place(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, gemm, kernels, parallel
+from hebbcore.engine import backend, devices, gemm, kernels, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import share_chunks
 from hebbcore.engine.memory import Memory
@@ -131,10 +131,10 @@ class Whiten(Layer):
         self.mean, self._observed, self.learned = mean.astype(self._site.dtype), None, True
         if self.epsilon is None:
             return
-        covariance = backend.to_device(products / count - mean[:, None] * mean, "cpu")
+        covariance = devices.to_device(products / count - mean[:, None] * mean, "cpu")
         spectrum, vectors = np.linalg.eigh(covariance)
         matrix = (vectors / np.sqrt(np.maximum(spectrum, 0) + self.epsilon)) @ vectors.T
-        self.matrix = backend.to_device(matrix.astype(self._site.dtype), self._site.device)
+        self.matrix = devices.to_device(matrix.astype(self._site.dtype), self._site.device)
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""

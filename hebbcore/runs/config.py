@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore import checks, serialize
-from hebbcore.engine import backend, gemm
+from hebbcore.engine import devices, gemm
 from hebbcore.files import parse_json, parse_toml
 from hebbcore.layers import WORKSPACE, Layer, Learner
 from hebbcore.network import Network
@@ -123,7 +123,7 @@ class Config:
         """Return the network with fresh weights; without an image_shape not built yet. Raises ValueError."""
         given = self.network
         options: dict[str, Any] = {
-            "seed": self.seed, "device": backend.resolve("config", self.device), "precision": self.precision,
+            "seed": self.seed, "device": devices.resolve("config", self.device), "precision": self.precision,
             "workspace": self.workspace,
         }  # fmt: skip
         layers, shape = self._layers()

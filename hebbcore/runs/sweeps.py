@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import backend
+from hebbcore.engine import devices
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.network import Network
 from hebbcore.runs.compare import FIGURES, Table, text_of
@@ -120,7 +120,7 @@ def digest_of(network: Network) -> str:
     """Return a digest of the weights alone."""
     digest = hashlib.blake2b(digest_size=16)
     for layer in network.learners.values():
-        digest.update(np.ascontiguousarray(backend.to_device(layer.weights, "cpu")).data)
+        digest.update(np.ascontiguousarray(devices.to_device(layer.weights, "cpu")).data)
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import as_images
@@ -65,7 +65,7 @@ class ArrayBatches:
                 yield self.array[first : first + self.batch_size]
             else:
                 chosen = order[first : first + self.batch_size]
-                yield self.array[backend.to_device(chosen, backend.device_of(self.array))]
+                yield self.array[devices.to_device(chosen, backend.device_of(self.array))]
 
     def following(self, start: int, count: int) -> int:
         """See Batches."""
@@ -217,7 +217,7 @@ def _images_of(batch: Any) -> Any:
 def _checksum(array: Array, start: int) -> int:
     """Return the CRC-32 of an array's bytes after those that gave `start`; reads it in pieces of bounded size."""
     for piece in backend.pieces(array):
-        start = zlib.crc32(np.ascontiguousarray(backend.to_device(piece, "cpu")).data, start)
+        start = zlib.crc32(np.ascontiguousarray(devices.to_device(piece, "cpu")).data, start)
     return start
 
 
@@ -286,7 +286,7 @@ def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Genera
     The thread works on the caller's CUDA stream: on another, a batch could be used before it is there, and its memory
     used again while it is still read.
     """
-    place = backend.here()
+    place = devices.here()
 
     def fetch() -> Array | None:
         with place():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend
+from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.files import cannot_write
 from hebbcore.layers.base import as_4d
@@ -50,7 +50,7 @@ class CachedBatches:
 
     def fill(self, first: int, outputs: Array) -> None:
         """Take the outputs of images first, first + 1, … of epoch 0."""
-        self._array[self._first_order[first : first + len(outputs)]] = backend.to_device(outputs, "cpu")
+        self._array[self._first_order[first : first + len(outputs)]] = devices.to_device(outputs, "cpu")
 
     def images(self, first: Array) -> int | None:
         """See Batches."""
@@ -137,4 +137,4 @@ class Inputs:
                 self._pause()
         assert cache is not None
         self.batches, self.place = cache, place
-        self.prepare = lambda batch: backend.to_device(batch, network.site.device)
+        self.prepare = lambda batch: devices.to_device(batch, network.site.device)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.winners import dead_text, some_rows, wins
 from hebbcore.files import append_line, parse_json, write_bytes
@@ -101,7 +101,7 @@ class Diagnostics:
         assert isinstance(layer, Learner)
         assert isinstance(layer.rule, Rule)
         norms = backend.row_norms(layer.weights.reshape(layer.units, -1))
-        wins = backend.to_device(self._wins[place], "cpu")
+        wins = devices.to_device(self._wins[place], "cpu")
         shares = wins[wins > 0] / max(1, wins.sum())
         return {
             "change": _rounded(self._changes.get(place)),
@@ -115,7 +115,7 @@ class Diagnostics:
         }
 
     def _pass(self, place: int) -> Record:
-        wins = backend.to_device(self.pass_wins[place], "cpu")
+        wins = devices.to_device(self.pass_wins[place], "cpu")
         return {"pass_dead": int((wins == 0).sum()), "pass_winners": int(wins.sum()), "units": len(wins)}
 
 

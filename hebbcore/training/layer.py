@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hebbcore import checks
-from hebbcore.engine import backend, gemm, winners
+from hebbcore.engine import backend, devices, gemm, winners
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import Geometry, as_images
@@ -152,7 +152,7 @@ def train_layer(
     epochs = checks.integer(function, "epochs", epochs, 1)
     size_of_batches, order = batching(function, data, batch_size, shuffle)
     size = checks.byte_size(function, "workspace", workspace)
-    place = backend.resolve(function, device)
+    place = devices.resolve(function, device)
     dtype = gemm.check_precision(function, precision, place)
     kernel = None if kernel_size is None else checks.pair(function, "kernel_size", kernel_size, 1)
     if kernel is None:
@@ -184,7 +184,7 @@ def train_layer(
             require_finite(function, "initial_weights", weights)
     first_images = fit_images(function, first, weights.shape, "data")
     g = _geometry(function, first_images, weights.shape, stride, padding, padding_mode)
-    weights = backend.to_device(weights, place).astype(dtype, order="C", copy=True)
+    weights = devices.to_device(weights, place).astype(dtype, order="C", copy=True)
     layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
     matrix = weights.reshape(units, -1)
     once = isinstance(data, Iterator)
@@ -200,15 +200,15 @@ def train_layer(
             yield batch
 
     if start in ("patches", "k-means++"):
-        drawn, generator = backend.to_device(matrix, "cpu"), weight_generator.spawn(1)[0]
+        drawn, generator = devices.to_device(matrix, "cpu"), weight_generator.spawn(1)[0]
 
         def inputs() -> Iterator[Array]:
             with closing(first_batches()) as source:
                 for batch in source:
-                    yield backend.to_device(_batch(function, batch, weights.shape, g), place)
+                    yield devices.to_device(_batch(function, batch, weights.shape, g), place)
 
         found = starting_weights(function, start, rule, drawn, g, inputs, generator)
-        matrix[...] = backend.to_device(found, place)
+        matrix[...] = devices.to_device(found, place)
         if not once:
             first_epoch, read = batches.epoch(0), []
     rivalry = None
@@ -217,7 +217,7 @@ def train_layer(
     update = BatchedUpdate(rule, g, units, precision, size, function)
     divergence = Divergence(function) if check_finite else None
     if rate == AUTO:
-        rate = measured_rate(function, "the layer", rule, backend.to_device(first_images, place), g)
+        rate = measured_rate(function, "the layer", rule, devices.to_device(first_images, place), g)
 
     step, seen, total_wins = 0, 0, np.zeros(units, np.uint64)
     total = batches.images(first_images)
@@ -228,7 +228,7 @@ def train_layer(
                 images = _batch(function, batch, weights.shape, g)
                 if epoch == 0 and not batches.checked:
                     require_finite(function, "data", images)
-                x = backend.to_device(images, place)
+                x = devices.to_device(images, place)
                 if divergence is not None:
                     divergence.begin("the layer", rule, matrix, x, g)
                 counting = rule.competes and epoch == epochs - 1
@@ -238,7 +238,7 @@ def train_layer(
                 if divergence is not None and is_due(step):
                     divergence.require("the layer", matrix, step, rate, stable)
                 if counting:
-                    total_wins = total_wins + backend.to_device(won, "cpu")
+                    total_wins = total_wins + devices.to_device(won, "cpu")
                 seen += len(images)
                 bar.update(len(images))
                 if callback is not None:

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hebbcore import checkpoint, checks, serialize
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import as_images
@@ -531,7 +531,7 @@ class _Fit:
         images = self.network.fit_images("fit", batch)
         if not self.batches.checked:
             require_finite("fit", "data", images)
-        return backend.to_device(images, self.network.site.device)
+        return devices.to_device(images, self.network.site.device)
 
     # Telling
 

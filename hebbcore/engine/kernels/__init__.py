@@ -1,12 +1,9 @@
 """Competition, patches and row sums as Numba kernels: a CPU and a CUDA module with the same names and signatures."""
 
-import importlib
 from types import ModuleType
 from typing import Any
 
 from hebbcore.engine import backend
-
-MODULES = {"cpu": "cpu", "cuda": "cuda"}  # which module serves a device
 
 
 def for_array(array: Any) -> ModuleType:
@@ -15,5 +12,11 @@ def for_array(array: Any) -> ModuleType:
 
 
 def for_device(device: str) -> ModuleType:
-    """Return the kernel module for "cpu" or "cuda"."""
-    return importlib.import_module(f"hebbcore.engine.kernels.{MODULES[device]}")
+    """Return the kernel module for "cpu" or "cuda"; each is loaded when it is first asked for."""
+    if device == "cuda":
+        from hebbcore.engine.kernels import cuda
+
+        return cuda
+    from hebbcore.engine.kernels import cpu
+
+    return cpu

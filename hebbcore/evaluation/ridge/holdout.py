@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
 
@@ -33,7 +33,7 @@ def counts_units(features: Array, where: Codes, codes: Codes, weights: Weights) 
     """
     if (weights != 1).any():
         return bool((weights == np.floor(weights)).all())
-    first = backend.to_device(_rows(features[:, 0], where), "cpu")
+    first = devices.to_device(_rows(features[:, 0], where), "cpu")
     alike = np.flatnonzero((first[1:] == first[:-1]) & (codes[1:] == codes[:-1])) + 1
     pieces = (alike[start : start + _PIECE] for start in range(0, len(alike), _PIECE))
     return any(
@@ -50,7 +50,7 @@ def units_held(
     """
     key, digests = random.bytes(16), []
     for start in range(0, len(codes), _PIECE):
-        part = np.ascontiguousarray(backend.to_device(_rows(features, where[start : start + _PIECE]), "cpu"))
+        part = np.ascontiguousarray(devices.to_device(_rows(features, where[start : start + _PIECE]), "cpu"))
         digests += [hashlib.blake2b(row.data, digest_size=16, key=key).digest() for row in part]
     order = np.argsort(np.array(digests, "S16"), kind="stable")
     held = np.zeros(len(codes))

@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from hebbcore import checks
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import (
     CLASS_NUMBERS,
@@ -213,7 +213,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         labels = as_labels(
             function,
             "labels",
-            column_or_1d(backend.to_device(y, "cpu") if backend.on_cuda(y) else y),
+            column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else y),
             len(predicted),
             "features",
         )
@@ -306,7 +306,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def _checked(self, function: str, X: Any, y: Any, reset: bool, least: int) -> tuple[Array, Labels]:
         if y is not None and backend.on_cuda(X):
             features = self._checked_features(function, X, reset)
-            labels = column_or_1d(backend.to_device(y, "cpu") if backend.on_cuda(y) else y, warn=True)
+            labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else y, warn=True)
         else:
             features, labels = validate_data(self, X, y, reset=reset, dtype="numeric", ensure_min_samples=least)
         return features, as_labels(function, "labels", labels, len(features), "features")
@@ -417,4 +417,4 @@ def _winners(scores: Array) -> Any:
     """Return the places (n,), on the host, of the largest of scores (n, classes), or of (n,) and (n, 1): above 0."""
     one = scores.ndim == 1 or scores.shape[1] == 1
     places = (scores.reshape(-1) > 0).astype(np.int64) if one else scores.argmax(axis=1)
-    return backend.to_device(places, "cpu")
+    return devices.to_device(places, "cpu")
