@@ -14,7 +14,7 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
-from hebbcore.engine import backend, parallel, update
+from hebbcore.engine import backend, devices, parallel, update
 from hebbcore.engine import chunks as plan
 from hebbcore.engine.kernels import cpu
 from hebbcore.engine.patches import Geometry
@@ -201,7 +201,7 @@ def in_a_process(code):
 
 def test_tasks_may_run_tasks():
     code = """
-from hebbcore import parallel
+from hebbcore.engine import parallel
 def two(): return parallel.run([lambda: 1, lambda: 2])
 print(*parallel.run([two, two])[1])
 """
@@ -254,7 +254,7 @@ def test_a_users_gate_may_use_the_library():
     code = """
 import numpy as np
 import hebbcore
-from hebbcore import parallel
+from hebbcore.engine import parallel
 parallel.threads = lambda: 2
 x, w = np.ones((1200, 8), np.float32), np.ones((4, 8), np.float32)
 class Inner(hebbcore.Rule):
@@ -271,7 +271,7 @@ def test_blas_gets_its_threads_back(fails):
     # Two threads are asked for first: where BLAS has one already, a limit that is never lifted would not show.
     code = f"""
 import threadpoolctl
-from hebbcore import parallel
+from hebbcore.engine import parallel
 threadpoolctl.threadpool_limits(2, user_api="blas")
 counts = [parallel._blas_threads()]
 def task():
@@ -291,7 +291,7 @@ def test_a_child_forked_while_another_thread_works_gets_its_threads_back_too():
     code = """
 import os, threading, warnings
 import threadpoolctl
-from hebbcore import parallel
+from hebbcore.engine import parallel
 warnings.simplefilter("ignore")
 threadpoolctl.threadpool_limits(2, user_api="blas")
 inside, leave = threading.Event(), threading.Event()
