@@ -24,7 +24,7 @@ def test_the_blocks_run_in_order(tmp_path, monkeypatch, generator):
     loaders.write_shards((large, labels[:4]), "shards/train")
     images = generator.integers(0, 256, (40, 32, 32, 3), np.uint8)
     given = {"images": images, "X_train": images, "y_train": labels, "X_test": images[:8], "y_test": labels[:8]}
-    for page in ("README.md", "docs/networks.md", "docs/evaluation.md"):
+    for page in ("README.md", "docs/howto/networks.md", "docs/howto/evaluate.md"):
         blocks = blocks_of(page)
         assert blocks
         names = dict(given)  # each page imports what it uses
