@@ -29,7 +29,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import loaders
-from loaders.read import ShardSet
+from loaders.shards.read import ShardSet
 
 SIZE = 224
 BATCH = 256

@@ -26,9 +26,10 @@ import numpy as np
 from baselines import gemms
 
 import hebbcore
-from hebbcore import Conv, Network, backend
+from hebbcore import Conv, Network
+from hebbcore.engine import backend
+from hebbcore.engine.update import _BLOCK_UNITS
 from hebbcore.layers import Learner
-from hebbcore.update import _BLOCK_UNITS
 
 ROUNDS = 5
 REST = 0.2  # seconds, in which the threads of the BLAS stop spinning

@@ -25,10 +25,11 @@ from baselines import gemms, naive_step, numpy_step, patches_of
 from layers import SIX_LAYER, TEN_LAYER, Shape
 
 import hebbcore
-from hebbcore import backend, checks, gemm, parallel
-from hebbcore.patches import Geometry
+from hebbcore import checks
+from hebbcore.engine import backend, devices, gemm, parallel
+from hebbcore.engine.patches import Geometry
+from hebbcore.engine.update import _BLOCK_UNITS, BatchedUpdate, add_scaled
 from hebbcore.rules import as_rule
-from hebbcore.update import _BLOCK_UNITS, BatchedUpdate, add_scaled
 
 LEARNING_RATE = 1e-3
 NAIVE_PATCHES = 2000
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="another batch size than the paper's")
     parser.add_argument("--workspace", default="256 MiB")
     args = parser.parse_args()
-    gemm.check_precision("step.py", args.precision, backend.resolve("step.py", args.device))
+    gemm.check_precision("step.py", args.precision, devices.resolve("step.py", args.device))
     shapes = [shape for shape in SIX_LAYER + TEN_LAYER if args.layers in shape.name]
     if not shapes:
         parser.error(f"--layers {args.layers!r} is in no name: {', '.join(s.name for s in SIX_LAYER + TEN_LAYER)}")

@@ -1,10 +1,11 @@
 """Hebbian learning on raw arrays: exact rules, batched updates by matrix products, on the CPU and on CUDA."""
 
 from hebbcore import interrupts as interrupts  # first: it answers signals during the other imports
-from hebbcore.backend import Device, devices, namespace, to_device
 from hebbcore.checkpoint import load, save
-from hebbcore.competition import Gate, Norms, argmax_wta, k_wta, softmax_wta
-from hebbcore.fit import fit
+from hebbcore.engine.backend import namespace
+from hebbcore.engine.competition import Gate, Norms, argmax_wta, k_wta, softmax_wta
+from hebbcore.engine.devices import Device, devices, to_device
+from hebbcore.engine.patches import im2col
 from hebbcore.layers import (
     LAYERS,
     BatchNorm,
@@ -22,10 +23,10 @@ from hebbcore.layers import (
     Whiten,
 )
 from hebbcore.network import Network
-from hebbcore.patches import im2col
 from hebbcore.presets import PRESETS, preset
 from hebbcore.rules import HPCA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb
-from hebbcore.training import Step, train_layer, weight_update
+from hebbcore.training.layer import Step, train_layer, weight_update
+from hebbcore.training.network import fit
 
 __version__ = "0.1.0"
 

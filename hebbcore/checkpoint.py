@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, checks, gemm, hdf5, tables
-from hebbcore.backend import Array
+from hebbcore import checks, hdf5, serialize
+from hebbcore.engine import devices, gemm
+from hebbcore.engine.backend import Array
 from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, HebbianLayer
 from hebbcore.network import Network
@@ -54,11 +55,11 @@ def load(
 
     Raises FileNotFoundError if there is none, ValueError if the file is damaged or was not written by hebbcore.
     """
-    place = backend.resolve("load", device)
+    place = devices.resolve("load", device)
     file = find("load", Path(path), previous)
     header, arrays = read("load", file)
     with naming("load", file, "does not hold a network or layer of this version"):
-        tables.require_known("load", header, file)
+        serialize.require_known("load", header, file)
         return restore("load", header, arrays, place, workspace)
 
 
@@ -114,7 +115,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
     if isinstance(model, HebbianLayer):
         return {
             "kind": "layer",
-            "rule": tables.rule_table(function, model.rule),
+            "rule": serialize.rule_table(function, model.rule),
             "stride": list(model.stride),
             "padding": list(model.padding),
             "padding_mode": model.padding_mode,
@@ -128,7 +129,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
         "image_shape": list(model.image_shape),
         "seed": model.seed,
         "precision": model.site.precision,
-        "layers": [tables.layer_table(function, layer) for layer in model.layers],
+        "layers": [serialize.layer_table(function, layer) for layer in model.layers],
     }
 
 
@@ -157,7 +158,7 @@ def restore(
     """Return the model of a header and its arrays."""
     if checks.choice(function, "kind", header["kind"], ("layer", "network")) == "layer":
         return _layer(function, header, arrays, device)
-    layers = [tables.layer_of(table, f"layers[{i}]", function) for i, table in enumerate(header["layers"])]
+    layers = [serialize.layer_of(table, f"layers[{i}]", function) for i, table in enumerate(header["layers"])]
     precision = _precision(header["precision"], device)
     network = Network(layers, seed=header["seed"], device=device, precision=precision, workspace=workspace)
     _require_arrays(network, header["image_shape"], arrays)
@@ -172,10 +173,10 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
     gemm.check_precision(function, precision, device)
     if weights.ndim not in (2, 4) or not weights.size or weights.dtype.kind != "f":
         raise ValueError(f"weights are {weights.shape} {weights.dtype}, which no layer has.")
-    rule = tables.rule_of(header["rule"], "rule", function)
+    rule = serialize.rule_of(header["rule"], "rule", function)
     rule.check_units(function, len(weights))
     return HebbianLayer(
-        backend.to_device(weights, device),
+        devices.to_device(weights, device),
         rule,
         checks.pair(function, "stride", header["stride"], 1),
         checks.pair(function, "padding", header["padding"], 0),
@@ -220,7 +221,7 @@ def restore_arrays(network: Network, arrays: dict[str, Array]) -> None:
     mine = _by_layer(arrays)
     for name, layer in zip(network.names, network.layers, strict=True):
         own = mine.get(name, {})
-        layer.restore({key: backend.to_device(array, network.site.device) for key, array in own.items()})
+        layer.restore({key: devices.to_device(array, network.site.device) for key, array in own.items()})
 
 
 def digest_of(network: Network) -> str:
@@ -231,7 +232,7 @@ def digest_of(network: Network) -> str:
     digest.update(json.dumps(layers).encode())
     arrays = arrays_of(network)
     for key in sorted(arrays):
-        array = np.ascontiguousarray(backend.to_device(arrays[key], "cpu"))
+        array = np.ascontiguousarray(devices.to_device(arrays[key], "cpu"))
         digest.update(f"{key} {array.dtype} {array.shape}".encode())
         digest.update(array.data)
     return str(digest.hexdigest())
@@ -253,7 +254,7 @@ def _as_of_old(thing: Any, table: dict[str, Any]) -> dict[str, Any]:
 def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Write a header (JSON types) and arrays to a file, atomically."""
     host: dict[str, Any] = {"header": np.frombuffer(as_json(header).encode(), np.uint8)}
-    host |= {f"arrays/{key}": backend.to_device(array, "cpu") for key, array in arrays.items()}
+    host |= {f"arrays/{key}": devices.to_device(array, "cpu") for key, array in arrays.items()}
     write_atomically(path, lambda temporary: hdf5.write_sealed(temporary, "checkpoint", VERSION, host))
 
 

@@ -8,15 +8,16 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
-from hebbcore import backend, checks
-from hebbcore.backend import Array
-from hebbcore.fit import fit
+from hebbcore import checks
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+from hebbcore.engine.soundness import AUTO
 from hebbcore.layers import BatchNorm, Conv, Dense, GridPool, Layer, Power, Relu, Split, Triangle, Whiten
 from hebbcore.network import Network
 from hebbcore.presets import preset
 from hebbcore.rules import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb, as_rule
-from hebbcore.soundness import AUTO
-from hebbcore.tables import layer_of, layer_table
+from hebbcore.serialize import layer_of, layer_table
+from hebbcore.training.network import fit
 
 ACTIVATIONS = ("rule", "triangle", "split")
 KROTOV_POWER = 3.0  # of the relu behind the rule of Krotov and Hopfield, who have 4.5 for whole images

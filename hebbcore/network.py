@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, checks, gemm
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend, devices, gemm
+from hebbcore.engine.backend import Array
+from hebbcore.engine.parallel import ForkedLock
+from hebbcore.engine.patches import as_images, convert
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.base import as_4d
-from hebbcore.parallel import ForkedLock
-from hebbcore.patches import as_images, convert
 
 _MOST_NUMBERS = 2**48  # of a layer's output for an image
 _PREFIXES = {"Dense": "fc", "BatchNorm": "bn"}  # else the class in lower case
@@ -54,7 +55,7 @@ class Network:
         if len({id(layer) for layer in self.layers}) < len(self.layers):
             raise ValueError(f"{function}: a layer appears twice; make a new one for each place.")
         self.seed = checks.integer(function, "seed", seed, 0)
-        place = backend.resolve(function, device)
+        place = devices.resolve(function, device)
         gemm.check_precision(function, precision, place)
         self.site = Site(place, precision, checks.byte_size(function, "workspace", workspace))
         self.names = _name(function, self.layers)
@@ -196,7 +197,7 @@ class Network:
             i: backend.module(device).empty((len(array), *self.shapes[i]), self.site.dtype) for i in wanted
         }  # fmt: skip
         for first in range(0, len(array), step):
-            part = backend.to_device(array[first : first + step], self.site.device)
+            part = devices.to_device(array[first : first + step], self.site.device)
             targets = {i: whole[first : first + step] for i, whole in out.items()}
             with self.lock:
                 self._put(part, targets)
@@ -211,7 +212,7 @@ class Network:
         for i, target in out.items():
             x = self.run(x, done, i + 1)
             done = i + 1
-            found = backend.to_device(x.reshape(target.shape), backend.device_of(target))
+            found = devices.to_device(x.reshape(target.shape), backend.device_of(target))
             if average:
                 target += found
                 target *= 0.5

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.diagnostics import Record
+from hebbcore.engine import devices
 from hebbcore.files import write_bytes
 from hebbcore.network import Network
-from hebbcore.runs import layers_of, records_of
+from hebbcore.runs.compare import layers_of, records_of
+from hebbcore.training.diagnostics import Record
 
 CURVES = (
     ("change", "‖step‖ / ‖weights‖", "log"),
@@ -50,7 +51,6 @@ def first_filters(network: Network) -> Any:
 
     A first layer on whitened patches is drawn as the patches that its units answer to, before whitening.
     """
-    from hebbcore import backend
     from hebbcore.layers import Conv, Whiten
 
     assert network.image_shape is not None
@@ -59,14 +59,14 @@ def first_filters(network: Network) -> Any:
     layer = next(iter(network.learners.values()))
     if not isinstance(layer, Conv):
         return None
-    weights = backend.to_device(layer.weights, "cpu")
+    weights = devices.to_device(layer.weights, "cpu")
     before = network.layers[: network.index_of("plot", layer.name)]
     whiten = next((b for b in before if isinstance(b, Whiten)), None)
     if whiten is None:
         return weights if weights.shape[3] == network.image_shape[2] else None
     if whiten.kernel_size is None or layer.kernel_size != (1, 1):
         return None
-    matrix = backend.to_device(whiten.matrix, "cpu")
+    matrix = devices.to_device(whiten.matrix, "cpu")
     return (weights.reshape(len(weights), -1) @ matrix).reshape(
         len(weights), *whiten.kernel_size, network.image_shape[2]
     )

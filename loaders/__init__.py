@@ -1,19 +1,19 @@
 """Images on disk to batches of arrays: shards, streams and their sources. Never imports hebbcore."""
 
 from loaders.arrays import ArrayStream
-from loaders.build import Progress, build_shards, write_shards
-from loaders.cifar import open_cifar
-from loaders.detect import open_source
 from loaders.download import download_dataset
-from loaders.folder import ImageFolder, TinyImageNet
-from loaders.hdf5_arrays import open_hdf5
-from loaders.imagenet import ClassFolderTar, ImageNetTrain, ImageNetValidation
 from loaders.images import CenterCrop, RandomResizedCrop
-from loaders.index import Index, read_index
-from loaders.mnist import open_mnist
-from loaders.sources import ArraySource, ImageSource, Item, array_source
+from loaders.shards.build import Progress, build_shards, write_shards
+from loaders.shards.index import Index, read_index
+from loaders.shards.verify import Damage, verify_shards
+from loaders.sources.base import ArraySource, ImageSource, Item, array_source
+from loaders.sources.cifar import open_cifar
+from loaders.sources.detect import open_source
+from loaders.sources.folder import ImageFolder, TinyImageNet
+from loaders.sources.hdf5 import open_hdf5
+from loaders.sources.imagenet import ClassFolderTar, ImageNetTrain, ImageNetValidation
+from loaders.sources.mnist import open_mnist
 from loaders.stream import ShardStream
-from loaders.verify import Damage, verify_shards
 
 __all__ = [
     "ArraySource",

@@ -11,13 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from loaders.build import SHARD_BYTES, Progress, build_shards
-from loaders.detect import open_source
 from loaders.download import DATASETS, download_dataset
-from loaders.format import REPORT
-from loaders.index import Index, read_index
+from loaders.shards.build import SHARD_BYTES, Progress, build_shards
+from loaders.shards.format import REPORT
+from loaders.shards.index import Index, read_index
+from loaders.shards.verify import verify_shards
+from loaders.sources.detect import open_source
 from loaders.text import printable
-from loaders.verify import verify_shards
 
 NO_DIGEST = "none, as of all sets written by an earlier version"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}

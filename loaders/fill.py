@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from loaders.format import Bytes, Ints
 from loaders.images import CenterCrop, Floats, RandomResizedCrop, Transform, cropped, decode, resize_box, uniforms
-from loaders.index import Index
-from loaders.read import Block, ShardSet
+from loaders.shards.format import Bytes, Ints
+from loaders.shards.index import Index
+from loaders.shards.read import Block, ShardSet
 from loaders.wide import FULL
 
 Bad = list[tuple[int, str]]

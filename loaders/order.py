@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from loaders.format import Ints
+from loaders.shards.format import Ints
 
 BLOCK_BYTES = 2**19
 BLOCKS = 256

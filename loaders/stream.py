@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.fill import Bad, Filler, Normalization, scaling
-from loaders.format import Ints
 from loaders.images import CenterCrop, RandomResizedCrop, Transform
-from loaders.index import Index
-from loaders.names import Names
 from loaders.order import block_length, choose, epoch_order, part_of
-from loaders.read import WINDOWS, ShardSet, Window, Windows
+from loaders.shards.format import Ints
+from loaders.shards.index import Index
+from loaders.shards.names import Names
+from loaders.shards.read import WINDOWS, ShardSet, Window, Windows
 from loaders.threads import pools
 from loaders.workers import available_cores
 

@@ -121,7 +121,7 @@ def _kill_all() -> None:
 def _context() -> ForkServerContext:
     # forkserver: forking this process would copy its threads' locks in whatever state they are
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["loaders.encode"])
+    context.set_forkserver_preload(["loaders.shards.encode"])
     return context
 
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import boolean, cuda, float32, float64, int64, uint16, uint32
 
-from hebbcore.kernels import cuda as kernels
+from hebbcore.engine.kernels import cuda as kernels
 
 ARCHITECTURES = ((8, 0), (9, 0))
 FLOATS = {"float32": float32, "float64": float64}

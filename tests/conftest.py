@@ -18,14 +18,14 @@ if not GPU:
 import numpy as np
 import pytest
 
-from hebbcore import backend, kernels
+from hebbcore.engine import devices, kernels
 
 sys.path.insert(0, str(Path(__file__).parent))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on
 
-CUDA_STATUS = backend.cuda_status
+CUDA_STATUS = devices.cuda_status
 if GPU:  # the other tests expect NumPy arrays of device="auto"
-    backend.cuda_status = lambda: (False, "only tests marked gpu use the GPU")
+    devices.cuda_status = lambda: (False, "only tests marked gpu use the GPU")
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("HEBBCORE_SHARED", ROOT.parent / "shared"))
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items):
 def gpu_if_marked(request, monkeypatch):
     """Let tests marked gpu use what was found."""
     if "gpu" in request.keywords:
-        monkeypatch.setattr(backend, "cuda_status", CUDA_STATUS)
+        monkeypatch.setattr(devices, "cuda_status", CUDA_STATUS)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def few_threads(monkeypatch):
     """Make CUDA's blocks and grids small: the simulator starts a Python thread for each CUDA thread."""
     if GPU:
         pytest.skip("the simulator is off: a GPU works")
-    from hebbcore.kernels import cuda
+    from hebbcore.engine.kernels import cuda
 
     monkeypatch.setattr(cuda, "_lanes", lambda columns: 4)
     monkeypatch.setattr(cuda, "MAX_BLOCKS", 3)
@@ -63,10 +63,10 @@ def few_threads(monkeypatch):
 def backend_module(request, monkeypatch):
     """Run the whole engine on NumPy arrays with the CPU's kernels, then with CUDA's in the simulator."""
     if request.param == "simulator":
-        request.getfixturevalue("few_threads")
-        monkeypatch.setitem(kernels.MODULES, "cpu", "cuda")
-        monkeypatch.setattr("hebbcore.update.scatter_is_cheaper", lambda *sizes: False)
-        monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 10**9)  # CUDA has one lane
+        cuda = request.getfixturevalue("few_threads")
+        monkeypatch.setattr(kernels, "for_device", lambda device: cuda)
+        monkeypatch.setattr("hebbcore.engine.update.scatter_is_cheaper", lambda *sizes: False)
+        monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 10**9)  # CUDA has one lane
     return request.param
 
 

@@ -70,7 +70,7 @@ def make_arrays(count: int = 40, height: int = 8, width: int = 10, channels: int
 def read_all(folder: Path, **options: object) -> tuple[list[np.ndarray], list[int]]:
     """Every image and label of a set in stored order, one at a time, whatever their sizes."""
     images, labels = [], []
-    shards = loaders.read.ShardSet(folder)
+    shards = loaders.shards.read.ShardSet(folder)
     for record in range(len(shards)):
         data = shards.read(np.array([record]))[0]
         if shards.index.image_shape is None:

@@ -260,7 +260,7 @@ def test_a_folder_in_use_keeps_its_configuration(place, call, fails):
     ],
 )
 def test_errors_of_train(place, fails, changes, message, monkeypatch):
-    monkeypatch.setattr("hebbcore.backend.cuda_status", lambda: (False, "CuPy is not there"))
+    monkeypatch.setattr("hebbcore.engine.devices.cuda_status", lambda: (False, "CuPy is not there"))
     line = "train run.toml --out a" + "".join(f" --set {change}" for change in changes.split())
     assert fails(line).startswith(message)
     assert not list(Path("a").glob("checkpoints/*"))

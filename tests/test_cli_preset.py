@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import hebbcore
-from hebbcore.config import config_of
 from hebbcore.presets import PRESETS
+from hebbcore.runs.config import config_of
 
 pytest_plugins = "cli_helpers"
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import hebbcore
-from hebbcore.kernels import compiled, cpu
+from hebbcore.engine.kernels import compiled, cpu
 
 ROOT = Path(hebbcore.__file__).parents[1]
 # root may write everywhere, unless it gives that up
 PREFIX = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
 SCRIPT = """
 import numpy as np
-from hebbcore.kernels import cpu
+from hebbcore.engine.kernels import cpu
 out = np.zeros((2, 3))
 cpu.scatter(np.eye(2), np.ones((2, 3)), out)
 assert (out == 1).all()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import hebbcore
-from hebbcore import config, tables
-from hebbcore.config import read_config
-from hebbcore.settings import Training
+from hebbcore import serialize
+from hebbcore.runs import config
+from hebbcore.runs.config import read_config
+from hebbcore.training.settings import Training
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
 DATA = '[data]\npath = "x.h5"\n'
@@ -305,29 +306,29 @@ def test_the_effective_configuration_of_a_run_reads_back(read, text):
 def test_differences_name_every_path():
     ours = {"a": 1, "b": {"c": [1, {"d": 2}], "e": "x"}, "f": [1], "only": 1}
     theirs = {"a": 1, "b": {"c": [1, {"d": 3}], "e": "y"}, "f": [1, 2]}
-    assert tables.differences(ours, theirs) == [
+    assert serialize.differences(ours, theirs) == [
         "b.c[1].d is 2 here and 3 there",
         "b.e is 'x' here and 'y' there",
         "f is [1] here and [1, 2] there",
         "only is 1 here and None there",
     ]
-    assert tables.differences(ours, ours) == []
+    assert serialize.differences(ours, ours) == []
 
 
 def test_of_lists_of_tables_the_first_difference_is_named():
     pool, conv, dense = {"type": "pool"}, {"type": "conv", "units": 2}, {"type": "dense", "units": 3}
-    assert tables.differences({"layers": [pool, conv, pool]}, {"layers": [pool, dense]}) == [
+    assert serialize.differences({"layers": [pool, conv, pool]}, {"layers": [pool, dense]}) == [
         "layers is 3 long here and 2 there",
         "layers[1].type is 'conv' here and 'dense' there",
         "layers[1].units is 2 here and 3 there",
     ]
-    assert tables.differences([pool], [pool, conv], "layers") == ["layers is 1 long here and 2 there"]
+    assert serialize.differences([pool], [pool, conv], "layers") == ["layers is 1 long here and 2 there"]
 
 
 @pytest.mark.parametrize("rule", [kind() for kind in hebbcore.RULES.values()], ids=list(hebbcore.RULES))
 def test_rules_survive_their_table(rule):
-    table = json.loads(json.dumps(tables.rule_table("save", rule)))
-    assert tables.rule_of(table, "rule") == rule
+    table = json.loads(json.dumps(serialize.rule_table("save", rule)))
+    assert serialize.rule_of(table, "rule") == rule
 
 
 def test_layers_survive_their_table():
@@ -341,10 +342,10 @@ def test_layers_survive_their_table():
     ]  # fmt: skip
     assert {type(layer) for layer in layers} == set(hebbcore.LAYERS.values())
     for layer in layers:
-        table = json.loads(json.dumps(tables.layer_table("save", layer)))
-        again = tables.layer_of(table, "layer")
+        table = json.loads(json.dumps(serialize.layer_table("save", layer)))
+        again = serialize.layer_of(table, "layer")
         assert type(again) is type(layer)
-        assert tables.layer_table("save", again) == tables.layer_table("save", layer)
+        assert serialize.layer_table("save", again) == serialize.layer_table("save", layer)
 
 
 def test_rules_without_a_name_cannot_be_written_down():
@@ -352,4 +353,4 @@ def test_rules_without_a_name_cannot_be_written_down():
         pass
 
     with pytest.raises(ValueError, match=r'save: Mine has no name .*; give it one: hebbcore.RULES\["myname"\] = Mine'):
-        tables.rule_table("save", Mine())
+        serialize.rule_table("save", Mine())

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import hebbcore
-from hebbcore.config import read_config
+from hebbcore.runs.config import read_config
 
 PRESET = '[data]\npath = "x.h5"\n[network]\npreset = "softhebb-cifar"\n'
 LAYERS = """

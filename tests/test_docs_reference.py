@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import hebbcore
-from hebbcore.config import Architecture, Config, Data
-from hebbcore.settings import Training
+from hebbcore.runs.config import Architecture, Config, Data
+from hebbcore.training.settings import Training
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

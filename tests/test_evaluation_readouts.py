@@ -21,8 +21,8 @@ from hebbcore.evaluation import (
     random_filters,
     random_patches,
     sgd_stream,
-    sums,
 )
+from hebbcore.evaluation.ridge import sums
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from hebbcore.evaluation import RidgeReadout, holdout, linear_system, ridge_rows, sums
+from hebbcore.evaluation import RidgeReadout
+from hebbcore.evaluation.ridge import holdout, linear_system, sums
+from hebbcore.evaluation.ridge import rows as ridge_rows
 
 ALPHAS = (0.01, 1.0, 100.0)
 
@@ -33,7 +35,7 @@ def tiny_pieces(monkeypatch):
     monkeypatch.setattr(linear_system, "_COPIED", 2)
     monkeypatch.setattr(sums, "_BLOCK_ROWS", 7)
     monkeypatch.setattr(ridge_rows, "_BLOCK_BYTES", 8 * 12 * 5)
-    monkeypatch.setattr("hebbcore.evaluation.ridge_systems._COLUMNS", 5)
+    monkeypatch.setattr("hebbcore.evaluation.ridge.systems._COLUMNS", 5)
 
 
 def problem(generator, rows=120, features=12, classes=4, dtype=np.float32, offset=0.0, noise=1.0):

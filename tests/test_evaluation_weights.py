@@ -13,7 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
-from hebbcore.evaluation import RidgeReadout, holdout, linear_system, ridge_rows, sgd_stream, sums
+from hebbcore.evaluation import RidgeReadout, sgd_stream
+from hebbcore.evaluation.ridge import holdout, linear_system, sums
+from hebbcore.evaluation.ridge import rows as ridge_rows
 
 ALPHAS = (0.01, 1.0, 100.0)
 
@@ -26,7 +28,7 @@ def tiny_pieces(monkeypatch):
     monkeypatch.setattr(sums, "_BLOCK_ROWS", 7)
     monkeypatch.setattr(holdout, "_PIECE", 5)
     monkeypatch.setattr(ridge_rows, "_BLOCK_BYTES", 8 * 12 * 5)
-    monkeypatch.setattr("hebbcore.evaluation.ridge_systems._COLUMNS", 5)
+    monkeypatch.setattr("hebbcore.evaluation.ridge.systems._COLUMNS", 5)
 
 
 def problem(generator, rows=120, features=12, classes=4, dtype=np.float64, noise=1.0):

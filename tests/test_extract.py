@@ -12,8 +12,10 @@ from loaders_helpers import make_arrays
 
 import hebbcore
 import loaders
-from hebbcore import extract, features, files
-from hebbcore.extract import extract_features, pool_to_grid
+from hebbcore import files
+from hebbcore.features import extract
+from hebbcore.features import storage as features
+from hebbcore.features.extract import extract_features, pool_to_grid
 from hebbcore.files import locked_file
 
 COUNT = 50

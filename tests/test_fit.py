@@ -12,9 +12,10 @@ from fit_helpers import IMAGES, SlowNetwork, arrays, assert_near, assert_same, i
 
 import hebbcore
 import loaders
-from hebbcore import diagnostics, tables
+from hebbcore import serialize
 from hebbcore.layers import Learner
-from hebbcore.phases import factor
+from hebbcore.training import diagnostics
+from hebbcore.training.phases import factor
 
 BATCHED = {"epochs": 2, "learning_rate": 0.1}  # for data that come in batches
 IN_ORDER = {**BATCHED, "batch_size": 4, "shuffle": False}
@@ -156,7 +157,7 @@ def test_batch_norm_looks_at_no_more_than_statistics_images(limit):
 def test_whitened_images_are_what_the_next_layer_learns_from(mode):
     data, net = images(), network(whiten=True)
     hebbcore.fit(net, data, mode=mode, **IN_ORDER)
-    conv = tables.layer_of(tables.layer_table("test", net.layers[1]), "conv1")
+    conv = serialize.layer_of(serialize.layer_table("test", net.layers[1]), "conv1")
     alone = hebbcore.Network([conv], (6, 6, 8), precision="float64")
     alone.layers[0].restore({"weights": network(whiten=True)["conv1"].weights})
     hebbcore.fit(alone, net.transform(data, "whiten1"), **{**IN_ORDER, "learning_rate": None})
@@ -455,7 +456,7 @@ def test_an_error_while_a_cache_is_filled_leaves_no_file(tmp_path, monkeypatch):
         seen.append(list(tmp_path.iterdir()))
         raise RuntimeError("in the middle")
 
-    monkeypatch.setattr("hebbcore.cache.CachedBatches.fill", fail)
+    monkeypatch.setattr("hebbcore.training.cache.CachedBatches.fill", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         hebbcore.fit(network(), data, mode="layerwise", cache="disk")
     assert seen == [[]]

@@ -17,11 +17,13 @@ from loaders_helpers import make_arrays
 
 import hebbcore
 import loaders
-from hebbcore import checkpoint, diagnostics, features, hdf5
+from hebbcore import checkpoint, hdf5
 from hebbcore.cli import main
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.report import write_report
-from hebbcore.extract import extract_features
+from hebbcore.features import storage
+from hebbcore.features.extract import extract_features
+from hebbcore.training import diagnostics
 
 IMAGES, LABELS = make_arrays(40, seed=1)
 CONFIG = """
@@ -151,12 +153,12 @@ def test_extract_leaves_nothing(disk, network, tmp_path):
 
 
 def test_an_extraction_whose_note_cannot_be_written_goes_on(disk, network, tmp_path, monkeypatch):
-    monkeypatch.setattr("hebbcore.extract._SAVE_SECONDS", 0)
+    monkeypatch.setattr("hebbcore.features.extract._SAVE_SECONDS", 0)
     expected = extract_features(network, stream(), tmp_path / "f.h5").read_bytes()
     path = disk.folder / "f.h5"
 
     def full(done):
-        monkeypatch.setattr(features, "write_text", refuse)
+        monkeypatch.setattr(storage, "write_text", refuse)
 
     def refuse(note, text):
         raise OSError(errno.ENOSPC, "cannot write", str(note))

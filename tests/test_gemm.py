@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hebbcore import gemm
-from hebbcore.memory import Memory
+from hebbcore.engine import gemm
+from hebbcore.engine.memory import Memory
 
 CUDA_TYPES = {0: ctypes.c_float, 1: ctypes.c_double, 14: ctypes.c_uint16}
 

@@ -23,9 +23,9 @@ from hebbcore import (
     Split,
     Triangle,
     Whiten,
-    backend,
 )
-from hebbcore.kernels import cpu
+from hebbcore.engine import backend
+from hebbcore.engine.kernels import cpu
 
 pytestmark = pytest.mark.gpu
 
@@ -104,9 +104,9 @@ def test_reduced_precisions_agree_with_the_oracle_to_their_rounding(cupy, name, 
 @pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize("units", [5, 8, 13])
 def test_hpca_in_gram_and_in_blocked_order(cupy, blocked, units, precision, generator, monkeypatch):
-    monkeypatch.setattr("hebbcore.update.blocked_is_cheaper", lambda *sizes: blocked)
-    monkeypatch.setitem(hebbcore.update._BLOCK_UNITS, "cuda", 4)
-    monkeypatch.setattr("hebbcore.update._GRAM_ROWS", 4)
+    monkeypatch.setattr("hebbcore.engine.update.blocked_is_cheaper", lambda *sizes: blocked)
+    monkeypatch.setitem(hebbcore.engine.update._BLOCK_UNITS, "cuda", 4)
+    monkeypatch.setattr("hebbcore.engine.update._GRAM_ROWS", 4)
     images, weights = arrays(generator, "conv", "float64" if precision == "float64" else "float32", units)
     given = cupy.asarray(images)
     actual = hebbcore.weight_update(given, cupy.asarray(weights), "hpca", precision=precision)
@@ -138,7 +138,7 @@ def test_competitions_agree_with_the_cpus(cupy, shape, dtype, generator):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gates_and_their_sums_agree_with_the_cpus(cupy, shape, generator):
-    from hebbcore.kernels import cuda
+    from hebbcore.engine.kernels import cuda
 
     scores = generator.uniform(-1, 1, shape)
     ones = (np.ones(shape[0]), np.ones(shape[1]))
@@ -166,7 +166,7 @@ def test_gates_and_their_sums_agree_with_the_cpus(cupy, shape, generator):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_programs_around_the_rules_agree_with_the_references(cupy, shape, dtype, generator):
-    from hebbcore.kernels import cuda
+    from hebbcore.engine.kernels import cuda
 
     exact = 1e-5 if dtype == np.float32 else 1e-12
     scores = generator.normal(size=shape).astype(dtype)

@@ -14,9 +14,11 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
-from hebbcore import backend, data, parallel, plan, update
-from hebbcore.kernels import cpu
-from hebbcore.patches import Geometry
+from hebbcore.engine import backend, devices, parallel, update
+from hebbcore.engine import chunks as plan
+from hebbcore.engine.kernels import cpu
+from hebbcore.engine.patches import Geometry
+from hebbcore.training import batches as data
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -139,7 +141,7 @@ def test_images_on_another_device_are_streamed_chunk_by_chunk(monkeypatch, gener
     expected = layer.transform(images)
     monkeypatch.setattr(backend, "device_of", lambda array: "cuda" if isinstance(array, Elsewhere) else "cpu")
     monkeypatch.setattr(backend, "namespace", lambda array: other if isinstance(array, Elsewhere) else np)
-    monkeypatch.setattr(backend, "to_device", to_device)
+    monkeypatch.setattr(devices, "to_device", to_device)
     out = layer.transform(images.view(Elsewhere), workspace=4000)
     assert isinstance(out, Elsewhere)
     np.testing.assert_allclose(np.asarray(out), expected, rtol=1e-12)
@@ -199,7 +201,7 @@ def in_a_process(code):
 
 def test_tasks_may_run_tasks():
     code = """
-from hebbcore import parallel
+from hebbcore.engine import parallel
 def two(): return parallel.run([lambda: 1, lambda: 2])
 print(*parallel.run([two, two])[1])
 """
@@ -225,7 +227,7 @@ def test_other_threads_work_on_the_callers_cuda_device_and_stream(monkeypatch):
 
     cuda = SimpleNamespace(Device=partial(Entered, "device"), get_current_stream=partial(Entered, "stream"))
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
-    monkeypatch.setattr(backend, "cuda_status", lambda: (True, ""))
+    monkeypatch.setattr(devices, "cuda_status", lambda: (True, ""))
     expected = ("device 1", "stream 7")
     with Entered("device", expected[0]), Entered("stream", expected[1]):
         assert parallel.run([found, found]) == [expected] * 2
@@ -252,7 +254,7 @@ def test_a_users_gate_may_use_the_library():
     code = """
 import numpy as np
 import hebbcore
-from hebbcore import parallel
+from hebbcore.engine import parallel
 parallel.threads = lambda: 2
 x, w = np.ones((1200, 8), np.float32), np.ones((4, 8), np.float32)
 class Inner(hebbcore.Rule):
@@ -269,7 +271,7 @@ def test_blas_gets_its_threads_back(fails):
     # Two threads are asked for first: where BLAS has one already, a limit that is never lifted would not show.
     code = f"""
 import threadpoolctl
-from hebbcore import parallel
+from hebbcore.engine import parallel
 threadpoolctl.threadpool_limits(2, user_api="blas")
 counts = [parallel._blas_threads()]
 def task():
@@ -289,7 +291,7 @@ def test_a_child_forked_while_another_thread_works_gets_its_threads_back_too():
     code = """
 import os, threading, warnings
 import threadpoolctl
-from hebbcore import parallel
+from hebbcore.engine import parallel
 warnings.simplefilter("ignore")
 threadpoolctl.threadpool_limits(2, user_api="blas")
 inside, leave = threading.Event(), threading.Event()

@@ -17,12 +17,14 @@ from loaders_helpers import make_arrays
 
 import hebbcore
 import loaders
-from hebbcore import checkpoint, diagnostics, features, hdf5
+from hebbcore import checkpoint, hdf5
 from hebbcore.checks import printable
 from hebbcore.cli import main
 from hebbcore.cli.sources import read_arrays
-from hebbcore.config import read_config
-from hebbcore.extract import extract_features
+from hebbcore.features import storage
+from hebbcore.features.extract import extract_features
+from hebbcore.runs.config import read_config
+from hebbcore.training import diagnostics
 
 IMAGES, LABELS = make_arrays(20, seed=1)
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -322,7 +324,7 @@ def test_a_half_written_file_that_was_damaged_is_not_gone_on_with(tmp_path, monk
         if done == 16:
             raise Stop
 
-    monkeypatch.setattr("hebbcore.extract._SAVE_SECONDS", 0)
+    monkeypatch.setattr("hebbcore.features.extract._SAVE_SECONDS", 0)
     expected = extract_features(network(), stream(), tmp_path / "whole.h5").read_bytes()
     path, partial = tmp_path / "f.h5", tmp_path / "f.h5.partial"
     with pytest.raises(Stop):
@@ -367,7 +369,7 @@ def test_features_that_are_none(tmp_path, change, capsys):
     with changed(path, "features") as file:
         change(file)
     with pytest.raises(ValueError, match=f"{re.escape(str(path))} is damaged or holds no features"):
-        features.verify(path)
+        storage.verify(path)
     assert main(["verify", str(path)]) == 1
 
 
@@ -403,7 +405,7 @@ def test_a_stream_with_a_long_state(tmp_path):
             super().restore({key: value for key, value in state.items() if key != "long"})
 
     path = extract_features(network(), Long(IMAGES, LABELS), tmp_path / "f.h5")
-    assert features.verify(path)
+    assert storage.verify(path)
     assert extract_features(network(), Long(IMAGES, LABELS), path) == path
 
 
@@ -583,7 +585,7 @@ config = {"data": {"path": "x"}, "network": {"layers": [{"type": "conv", "units"
 (folder / "g.h5.partial").write_bytes((folder / "f.h5").read_bytes())
 READERS = {
     "net.h5": lambda path: hebbcore.load(path, device="cpu"),
-    "f.h5": features.verify,
+    "f.h5": storage.verify,
     "images.h5": lambda path: read_arrays(path, "train"),
     "metrics.jsonl": diagnostics.lines,
     "config.json": read_config,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import hebbcore
-from hebbcore import imports
+from hebbcore.runs import imports
 
 pytest_plugins = "cli_helpers"
 

@@ -10,7 +10,7 @@ from conftest import CUDA_STATUS
 
 import hebbcore
 from hebbcore import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SoftHebb, train_layer, weight_update
-from hebbcore.data import is_array
+from hebbcore.training.batches import is_array
 
 IMAGES = np.random.default_rng(1).random((10, 6, 5, 3)).astype(np.float32)
 WEIGHTS = np.random.default_rng(2).normal(size=(4, 3, 2, 3)).astype(np.float32)
@@ -383,7 +383,7 @@ def test_cuda_works_only_if_numba_runs_a_kernel(bits, why, monkeypatch):
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDeviceProperties=lambda device: {"name": b"Some GPU"})
     cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0))
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ones=np.ones, cuda=cuda, __version__="14", ndarray=()))
-    monkeypatch.setattr("hebbcore.kernels.cuda.bfloat16", bfloat16)
+    monkeypatch.setattr("hebbcore.engine.kernels.cuda.bfloat16", bfloat16)
     works, detail = CUDA_STATUS.__wrapped__()
     assert works is (bits == 0x3F80)
     assert why in detail

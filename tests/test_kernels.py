@@ -7,7 +7,7 @@ import pytest
 import reference
 from numba import njit
 
-from hebbcore.kernels import cpu, elementary
+from hebbcore.engine.kernels import cpu, elementary
 
 SHAPES = [(1, 1), (3, 5), (4, 2), (2, 33)]
 DTYPES = [np.float32, np.float64]
@@ -347,7 +347,7 @@ def test_gather(twin, dtype, kernel, stride, generator):
 
 def test_a_whole_warp_shares_a_row_by_default(monkeypatch, few_threads, generator):
     monkeypatch.undo()
-    few_threads = pytest.importorskip("hebbcore.kernels.cuda")
+    few_threads = pytest.importorskip("hebbcore.engine.kernels.cuda")
     assert [few_threads._lanes(k) for k in (1, 128, 129, 512, 1025, 10**5)] == [32, 32, 64, 128, 256, 256]
     scores = generator.normal(size=(2, 70)).astype(np.float32)
     expected = reference.softmax_wta(scores, 1.0)

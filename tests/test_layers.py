@@ -9,7 +9,8 @@ import pytest
 import reference
 
 import hebbcore
-from hebbcore import BatchNorm, Conv, Dense, Flatten, GridPool, Network, Pool, Power, Split, Triangle, Whiten, parallel
+from hebbcore import BatchNorm, Conv, Dense, Flatten, GridPool, Network, Pool, Power, Split, Triangle, Whiten
+from hebbcore.engine import parallel
 from hebbcore.layers import Site
 from hebbcore.layers.batch_norm import column_moments
 
@@ -30,7 +31,7 @@ def three_threads(monkeypatch):
     """Share the rows of every array among threads."""
     monkeypatch.setattr(parallel, "threads", lambda: 3)
     monkeypatch.setattr("hebbcore.layers.base._SPLIT_NUMBERS", 1)
-    monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 4)
+    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 4)
 
 
 def built(layer, shape, dtype=np.float64, workspace=2**24):
@@ -393,8 +394,8 @@ def test_the_output_of_a_step_is_put_together_from_threads_and_pieces(rule, work
 
 
 def test_the_blocked_order_of_hpca_also_gives_the_output(generator, monkeypatch):
-    monkeypatch.setattr("hebbcore.update.blocked_is_cheaper", lambda *sizes: True)
-    monkeypatch.setattr("hebbcore.update._BLOCK_UNITS", {"cpu": 2})
+    monkeypatch.setattr("hebbcore.engine.update.blocked_is_cheaper", lambda *sizes: True)
+    monkeypatch.setattr("hebbcore.engine.update._BLOCK_UNITS", {"cpu": 2})
     for x in (generator.normal(size=(3, 7)), generator.integers(0, 256, (3, 7)).astype(np.uint8)):
         layer, pixels = built(Dense(5), (7,)), x.copy()
         before, out = layer.weights.copy(), np.full((3, 1, 1, 5), np.nan)

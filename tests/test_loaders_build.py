@@ -149,7 +149,7 @@ def test_a_lost_shard_is_made_again(tree, expected, tmp_path):
 
 def test_a_finished_build_returns_without_reading_the_source_again(tree, expected, tmp_path, monkeypatch):
     index = loaders.build_shards(tree, tmp_path, workers=1, **OPTIONS)
-    monkeypatch.setattr(loaders.sources.Item, "read", lambda item: pytest.fail("read again"))
+    monkeypatch.setattr(loaders.sources.base.Item, "read", lambda item: pytest.fail("read again"))
     assert loaders.build_shards(tree, tmp_path, workers=1, **OPTIONS) == index
     assert contents(tmp_path) == expected
 
@@ -158,7 +158,7 @@ def test_arrays_go_on_too(tmp_path, monkeypatch):
     arrays = make_arrays(60)
     loaders.write_shards(arrays, tmp_path / "whole", shard_bytes=1500)
     with monkeypatch.context() as patch:
-        patch.setattr(loaders.write, "shard_name", lambda number: 1 / (number != 5) and f"shard-{number:05d}.h5")
+        patch.setattr(loaders.shards.write, "shard_name", lambda number: 1 / (number != 5) and f"shard-{number:05d}.h5")
         with pytest.raises(ZeroDivisionError):
             loaders.write_shards(arrays, tmp_path / "broken", shard_bytes=1500)
     assert (tmp_path / "broken" / "shard-00004.h5").exists()
@@ -264,7 +264,7 @@ def test_an_unwritable_target_is_named(tree, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="cannot create the folder"):
         loaders.build_shards(tree, tmp_path / "file" / "shards", workers=1)
-    monkeypatch.setattr(loaders.build.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(loaders.shards.build.os, "access", lambda path, mode: False)
     with pytest.raises(PermissionError, match="not writable"):
         loaders.build_shards(tree, tmp_path / "shards", workers=1)
 
@@ -319,7 +319,7 @@ def test_an_archive_that_goes_away_is_an_error_not_a_long_report(tmp_path):
     items = list(source.items())
     (tmp_path / "a.tar").unlink()
     with pytest.raises(FileNotFoundError):
-        loaders.encode.encode_items(items, loaders.encode.Options(None, False, 90))
+        loaders.shards.encode.encode_items(items, loaders.shards.encode.Options(None, False, 90))
 
 
 def test_one_image_larger_than_a_shard_gets_its_own(tree, tmp_path):

@@ -47,7 +47,7 @@ def test_verify_names_the_damage_and_fails(tmp_path, capsys):
     loaders.write_shards(make_arrays(), tmp_path)
     path = tmp_path / "shard-00000.h5"
     data = bytearray(path.read_bytes())
-    data[int(loaders.format.read_table(path).starts[7])] ^= 4
+    data[int(loaders.shards.format.read_table(path).starts[7])] ^= 4
     path.write_bytes(data)
     assert main(["shards", "verify", str(tmp_path)]) == 1
     output = capsys.readouterr().out

@@ -11,7 +11,7 @@ from loaders_helpers import contents, make_arrays, make_tree
 
 import loaders
 from loaders import ShardStream
-from loaders.format import read_table
+from loaders.shards.format import read_table
 
 
 @pytest.fixture(scope="module", params=["raw", "packed"])

@@ -22,8 +22,8 @@ from test_loaders_sources import cifar_binary, cifar_python
 
 import loaders
 from hebbcore.cli import main
-from loaders.imagenet import read_synsets
 from loaders.images import decode
+from loaders.sources.imagenet import read_synsets
 from loaders.text import printable
 
 MEMORY = 48 * 2**20  # bytes; every file here has less than 200 KB
@@ -198,7 +198,7 @@ def rewritten(path: Path, **changes: object) -> None:
     """A JSON file with other values and, where it has a digest, the right one for them."""
     values = {**json.loads(path.read_text()), **changes}
     if "digest" in values:
-        values["digest"] = loaders.index.index_digest(values)
+        values["digest"] = loaders.shards.index.index_digest(values)
     path.write_text(json.dumps(values))
 
 
@@ -278,14 +278,14 @@ def link(name: str, target: object) -> Callable[[h5py.File], None]:
 def test_a_shard_that_claims_or_leads_elsewhere_is_refused(tmp_path, edit, message):
     path = set_of(tmp_path, "raw") / "shard-00000.h5"
     shutil.copy(path, path.parent / "other.h5")
-    columns = list(loaders.format.NUMBERS)
+    columns = list(loaders.shards.format.NUMBERS)
     with h5py.File(path, "r+") as file:
         edit(file)
         small = {name: file[name] for name in columns if name in file}
         if all(isinstance(table, h5py.Dataset) and table.size < 100 for table in small.values()):
             stored = {name: table[:] for name, table in small.items()}
             images = file["images"].shape if file.get("images", getlink=True).__class__ is h5py.HardLink else ()
-            file.attrs["digest"] = loaders.format.table_digest(file.attrs, stored, images)
+            file.attrs["digest"] = loaders.shards.format.table_digest(file.attrs, stored, images)
     shards = json.loads((path.parent / "index.json").read_text())["shards"]
     shards[0]["bytes"] = path.stat().st_size
     rewritten(path.parent / "index.json", shards=shards)
@@ -351,14 +351,14 @@ def test_an_idx_file_that_claims_a_size_is_refused(tmp_path, shape, packed):
 
 
 def test_gzip_bombs_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(loaders.unpack, "FREE", 2**16)
+    monkeypatch.setattr(loaders.sources.unpack, "FREE", 2**16)
     data = struct.pack(">BBBB3I", 0, 0, 8, 3, 30, 1000, 1000) + bytes(3 * 10**7)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(data, 1))
     del data
     idx_of(tmp_path / "train-labels-idx1-ubyte", np.zeros(30, np.uint8), False)
     assert path.stat().st_size < 200_000
-    message = loaders.unpack.most_unpacked(path)
+    message = loaders.sources.unpack.most_unpacked(path)
     with pytest.raises(ValueError, match=f"unpacks to more than {message} bytes; if that is right, unpack it"):
         loaders.open_mnist(tmp_path)
     with tarfile.open(tmp_path / "c.tar.gz", "w:gz", compresslevel=1) as tar:
@@ -458,7 +458,7 @@ def test_escape_codes_of_names_do_not_reach_the_terminal(tmp_path, capsys, caplo
     assert main(["shards", "info", str(shards)]) == 0
     path = shards / "shard-00000.h5"
     data = bytearray(path.read_bytes())
-    data[int(loaders.format.read_table(path).starts[1]) + 9] ^= 4
+    data[int(loaders.shards.format.read_table(path).starts[1]) + 9] ^= 4
     path.write_bytes(data)
     assert main(["shards", "verify", str(shards)]) == 1
     stream = loaders.ShardStream(shards, on_error="skip")

@@ -14,8 +14,8 @@ from loaders_helpers import contents, crop, encoded, make_arrays, make_tar, make
 
 import loaders
 from hebbcore.cli import main
-from loaders.content import Spread
-from loaders.format import read_table
+from loaders.shards.format import read_table
+from loaders.sources.content import Spread
 
 EARLIER = Path(__file__).parent / "golden" / "shards-1"  # written by the version without digests
 
@@ -59,8 +59,8 @@ def test_a_copy_of_a_source_is_the_same_source(tmp_path):
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_change_outside_the_sample_is_met_when_the_file_was_touched(tmp_path, monkeypatch, finished, packed):
     """Of large sources the digest sees a part; a file touched later is compared with the checksum of what was read."""
-    monkeypatch.setattr(loaders.folder, "files_digest", lambda sizes, sample: sizes.hexdigest()[:16])
-    monkeypatch.setattr(loaders.imagenet, "archive_digest", lambda path: "same")
+    monkeypatch.setattr(loaders.sources.folder, "files_digest", lambda sizes, sample: sizes.hexdigest()[:16])
+    monkeypatch.setattr(loaders.sources.imagenet, "archive_digest", lambda path: "same")
     tree = bitmaps(tmp_path / "tree")
     source = make_tar(
         tmp_path / "a.tar", {f"{p.parent.name}/{p.name}": p.read_bytes() for p in sorted(tree.rglob("*.bmp"))}
@@ -162,7 +162,10 @@ def test_an_index_that_is_rewritten_is_compared_with_the_shards(shards, capsys):
     ]:
         changed = {**values, key: value}
         del changed["digest"]
-        for text in (json.dumps(changed), json.dumps({**changed, "digest": loaders.index.index_digest(changed)})):
+        for text in (
+            json.dumps(changed),
+            json.dumps({**changed, "digest": loaders.shards.index.index_digest(changed)}),
+        ):
             path.write_text(text)
             (damage,) = loaders.verify_shards(shards)
             assert (damage.shard, damage.record) == ("index.json", None)

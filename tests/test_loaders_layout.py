@@ -8,7 +8,7 @@ import pytest
 from loaders_helpers import crop, encoded, make_tar, make_tree
 
 import loaders
-from loaders.layout import split_named, splits_in
+from loaders.sources.layout import split_named, splits_in
 
 PICTURE = encoded(crop(0, 16, 16))
 
@@ -161,7 +161,7 @@ def test_two_names_of_one_split_are_no_splits():
 def test_a_large_tree_is_looked_at_but_not_walked_twice(tmp_path, monkeypatch):
     """The check looks at a bounded number of entries, however many files a class has."""
     tree = fill(tmp_path / "tree", *[f"{c}/{i}.jpg" for c in "ab" for i in range(40)])
-    monkeypatch.setattr(loaders.layout, "ENTRIES", 5)
+    monkeypatch.setattr(loaders.sources.layout, "ENTRIES", 5)
     looked = []
     scandir = os.scandir
 
@@ -169,8 +169,8 @@ def test_a_large_tree_is_looked_at_but_not_walked_twice(tmp_path, monkeypatch):
         looked.append(folder)
         return scandir(folder)
 
-    monkeypatch.setattr(loaders.layout.os, "scandir", counting)
-    loaders.layout.check_level(tree, ["a", "b"])
+    monkeypatch.setattr(loaders.sources.layout.os, "scandir", counting)
+    loaders.sources.layout.check_level(tree, ["a", "b"])
     assert len(looked) < 30
 
 

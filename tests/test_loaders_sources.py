@@ -16,8 +16,8 @@ import pytest
 from loaders_helpers import contents, crop, encoded, make_arrays, make_tar, make_tree, read_all, shared_file
 
 import loaders
-from loaders.format import read_names
 from loaders.images import decode
+from loaders.shards.format import read_names
 
 
 def built(source, folder, **options):
@@ -47,7 +47,7 @@ def test_a_folder_tree_keeps_its_files_byte_for_byte(tmp_path):
     assert names_of(tmp_path / "shards") == sorted(
         str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()
     )
-    shards = loaders.read.ShardSet(tmp_path / "shards")
+    shards = loaders.shards.read.ShardSet(tmp_path / "shards")
     for record, name in enumerate(names_of(tmp_path / "shards")):
         assert bytes(shards.read(np.array([record]))[0]) == (tree / name).read_bytes()
         assert index.class_names[shards.labels[record]] == name.split("/")[0]
@@ -444,7 +444,7 @@ def test_real_cifar(tmp_path):
     assert index.class_counts == (1000,) * 10
     with h5py.File(path) as file:
         expected = file["test/images"][::997]
-    shards = loaders.read.ShardSet(tmp_path / "shards")
+    shards = loaders.shards.read.ShardSet(tmp_path / "shards")
     found = shards.read(np.arange(0, 10000, 997)).data.reshape(-1, 32, 32, 3)
     np.testing.assert_array_equal(found, expected)
 

@@ -277,7 +277,7 @@ def test_float_batches_and_normalisation(raw):
 
 def test_images_are_resized_as_decode_does(packed):
     (batch, _), *_ = ShardStream(packed, batch_size=32, image_size=40)
-    shards = loaders.read.ShardSet(packed)
+    shards = loaders.shards.read.ShardSet(packed)
     transform = CenterCrop(40)
     for record in range(32):
         expected = decode(shards.read(np.array([record]))[0], lambda w, h: (transform.box(w, h, None), (40, 40)))
@@ -454,9 +454,9 @@ def test_a_stream_knows_where_its_images_came_from(raw, options):
 
 
 def test_names_are_read_a_few_shards_at_a_time(raw, monkeypatch):
-    read = []
-    original = loaders.names.read_encoded_names
-    monkeypatch.setattr(loaders.names, "read_encoded_names", lambda path: read.append(path.name) or original(path))
+    read, module = [], loaders.shards.names
+    original = module.read_encoded_names
+    monkeypatch.setattr(module, "read_encoded_names", lambda path: read.append(path.name) or original(path))
     stream = ShardStream(raw)
     names = stream.names
     assert not read
@@ -464,7 +464,7 @@ def test_names_are_read_a_few_shards_at_a_time(raw, monkeypatch):
         assert name
     assert read == sorted(set(read))
     assert len(names[:5]) == 5
-    assert len(read) <= 10 + loaders.names.TABLES
+    assert len(read) <= 10 + module.TABLES
 
 
 def test_damaged_names_are_an_error(raw, tmp_path):

@@ -72,14 +72,14 @@ def test_a_given_range_is_used_and_images_beyond_it_are_reported(tmp_path):
 
 
 def test_an_image_beyond_the_range_of_the_sample_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(loaders.ranges, "IMAGES", 2)
+    monkeypatch.setattr(loaders.shards.ranges, "IMAGES", 2)
     tree = tree_of(tmp_path / "tree", "PNG", [3000, 3000, 3000, 3000, 3000, 9000])
     index = build(tree, tmp_path / "shards")
     assert (index.settings["range"], index.records, index.skipped) == (4095, 5, 1)
 
 
 def test_one_dark_16_bit_image_among_others_is_not_guessed(tmp_path, monkeypatch):
-    monkeypatch.setattr(loaders.ranges, "IMAGES", 1)
+    monkeypatch.setattr(loaders.shards.ranges, "IMAGES", 1)
     tree = tree_of(tmp_path / "tree", "PNG", [1000, 1000, 60_000])
     (tree / "class_0" / "0.jpg").write_bytes(encoded(crop(0)))  # the first, and all of the sample
     index = build(tree, tmp_path / "shards")

@@ -8,7 +8,7 @@ import pytest
 
 import hebbcore
 from hebbcore import Conv, Dense, Flatten, Network
-from hebbcore.memory import Memory
+from hebbcore.engine.memory import Memory
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 

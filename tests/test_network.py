@@ -8,21 +8,8 @@ import pytest
 import reference
 
 import hebbcore
-from hebbcore import (
-    HPCA,
-    KWTA,
-    SWTA,
-    BatchNorm,
-    Conv,
-    Dense,
-    Flatten,
-    Network,
-    Pool,
-    SoftHebb,
-    Triangle,
-    Whiten,
-    parallel,
-)
+from hebbcore import HPCA, KWTA, SWTA, BatchNorm, Conv, Dense, Flatten, Network, Pool, SoftHebb, Triangle, Whiten
+from hebbcore.engine import parallel
 
 RATE = 0.05
 
@@ -189,7 +176,7 @@ def test_fit_in_order_makes_the_same_steps(name, precision, generator):
 def test_a_step_in_threads_and_small_pieces(name, generator, monkeypatch):
     monkeypatch.setattr(parallel, "threads", lambda: 3)
     monkeypatch.setattr("hebbcore.layers.base._SPLIT_NUMBERS", 1)
-    monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 16)
+    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 16)
     network, oracle = made(name, workspace="32 KiB")
     images = pixels(generator, np.float64)
     hebbcore.fit(network, images, batch_size=6, shuffle=False, learning_rate=RATE)

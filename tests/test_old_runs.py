@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import hebbcore
-from hebbcore.config import read_config
+from hebbcore.runs.config import read_config
 
 pytest_plugins = "cli_helpers"
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hebbcore
-from hebbcore.memory import Memory
-from hebbcore.patches import Geometry, PatchReader
+from hebbcore.engine.memory import Memory
+from hebbcore.engine.patches import Geometry, PatchReader
 
 
 def random_images(*shape, dtype=np.float64):

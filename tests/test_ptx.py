@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hebbcore.kernels import cuda
+from hebbcore.engine.kernels import cuda
 
 ARCHITECTURES = ["sm_80", "sm_90"]
 LANES_MEET = [  # in shared memory

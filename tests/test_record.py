@@ -9,7 +9,7 @@ import pytest
 
 import hebbcore
 import loaders
-from hebbcore.config import read_config
+from hebbcore.runs.config import read_config
 
 pytest_plugins = "cli_helpers"
 

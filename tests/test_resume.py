@@ -19,8 +19,8 @@ from fit_helpers import arrays, assert_same, images, network
 import hebbcore
 import loaders
 from hebbcore import checkpoint
-from hebbcore.diagnostics import cut_after, lines
-from loaders.format import read_table
+from hebbcore.training.diagnostics import cut_after, lines
+from loaders.shards.format import read_table
 
 MODES = {
     "together": {},
@@ -144,7 +144,7 @@ def test_a_write_that_fails_at_any_time_loses_no_earlier_checkpoint(number, tmp_
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 def test_a_resumed_training_caches_what_an_unstopped_one_has_kept(cache, tmp_path, monkeypatch, fast_disk):
     """The input of conv2 fits, that of fc3 does not: both trainings compute it from conv2's."""
-    data, filled, fill = images(30, np.uint8), [], hebbcore.cache.CachedBatches.fill
+    data, filled, fill = images(30, np.uint8), [], hebbcore.training.cache.CachedBatches.fill
 
     def noted(self, first, outputs):
         filled.append(outputs.shape)
@@ -153,7 +153,7 @@ def test_a_resumed_training_caches_what_an_unstopped_one_has_kept(cache, tmp_pat
     def growing():
         return hebbcore.Network([hebbcore.Conv(2, 3), hebbcore.Conv(40, 1), hebbcore.Dense(3)], (7, 7, 2))
 
-    monkeypatch.setattr("hebbcore.cache.CachedBatches.fill", noted)
+    monkeypatch.setattr("hebbcore.training.cache.CachedBatches.fill", noted)
     options = {"mode": "layerwise", "cache": cache, "cache_bytes": 30 * 25 * 2 * 4, "statistics_images": 10_000}
     expected = arrays(train(data, tmp_path / "whole", net=growing(), **options))
     assert filled == [(8, 5, 5, 2)] * 3 + [(6, 5, 5, 2)]
@@ -216,7 +216,7 @@ def test_a_signal_lets_the_step_finish_and_saves(number, mode, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("mode", ["memory", "disk"])
 def test_a_signal_is_answered_while_a_cache_is_filled(number, mode, tmp_path, monkeypatch, fast_disk):
-    data, fill, calls = images(30, np.uint8), hebbcore.cache.CachedBatches.fill, []
+    data, fill, calls = images(30, np.uint8), hebbcore.training.cache.CachedBatches.fill, []
     expected = arrays(train(data, tmp_path / "whole", mode))
 
     def send(self, first, outputs):
@@ -225,7 +225,7 @@ def test_a_signal_is_answered_while_a_cache_is_filled(number, mode, tmp_path, mo
         if len(calls) == last:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("hebbcore.cache.CachedBatches.fill", send)
+    monkeypatch.setattr("hebbcore.training.cache.CachedBatches.fill", send)
     for last in (1, 6):  # in the first cache, and in the second, which is made from it
         run = tmp_path / str(last)
         calls.clear()

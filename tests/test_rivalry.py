@@ -6,10 +6,10 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
-from hebbcore.competition import Gate
-from hebbcore.patches import Geometry
-from hebbcore.rivalry import Rivalry
-from hebbcore.update import BatchedUpdate
+from hebbcore.engine.competition import Gate
+from hebbcore.engine.patches import Geometry
+from hebbcore.engine.rivalry import Rivalry
+from hebbcore.engine.update import BatchedUpdate
 
 BIASED = [rule for rule in VARIANTS if rule.takes_bias]
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import hebbcore
-from hebbcore import runs
+from hebbcore.runs import compare
 
 pytest_plugins = "cli_helpers"
 
@@ -140,11 +140,11 @@ def test_errors_of_plots_of_several(two, call, fails):
     ],
 )
 def test_dead_units_are_those_of_the_last_epoch(records, dead):
-    assert runs.final_figures(records)["layers"]["a"]["dead"] == dead
+    assert compare.final_figures(records)["layers"]["a"]["dead"] == dead
 
 
 def test_final_figures():
-    found = runs.final_figures([record(1, 0, change=0.5), record(2, 1, norm_mean=3.0)])
+    found = compare.final_figures([record(1, 0, change=0.5), record(2, 1, norm_mean=3.0)])
     assert (found["images"], found["seconds"], found["images_per_second"]) == (20, 4.0, 5.0)
     assert found["layers"]["a"] == {"dead": 0, "change": 0.5, "norm_mean": 3.0, "entropy": 1.0}
 
@@ -156,13 +156,13 @@ def test_settings_that_differ(tmp_path):
     for name, content in (("old", old), ("new", new)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(content))
-        found.append(runs.settings_of(tmp_path / name))
-    assert runs.differing(found) == ["seed"]  # what an older version did not write is as by default
-    assert runs.settings_of(tmp_path) == {}
-    assert runs.differing([{}, {"a": None}, {"b": 1}]) == ["b"]
+        found.append(compare.settings_of(tmp_path / name))
+    assert compare.differing(found) == ["seed"]  # what an older version did not write is as by default
+    assert compare.settings_of(tmp_path) == {}
+    assert compare.differing([{}, {"a": None}, {"b": 1}]) == ["b"]
 
 
 def test_markdown_shows_text_and_nothing_else():
-    text = runs.markdown("A", [("B", [["<b>", "x|y"], ["\x1b[31m\u202e", "a\nb\\"]])])
+    text = compare.markdown("A", [("B", [["<b>", "x|y"], ["\x1b[31m\u202e", "a\nb\\"]])])
     assert "| &lt;b> | x\\|y |" in text
     assert "| \\\\x1b[31m\\\\u202e | a\\\\nb\\\\ |" in text

@@ -11,8 +11,8 @@ from fit_helpers import arrays, assert_near, assert_same, images, network
 
 import hebbcore
 import loaders
-from hebbcore import checkpoint, tables
-from hebbcore.settings import Training
+from hebbcore import checkpoint, serialize
+from hebbcore.training.settings import Training
 
 
 def own_rates():
@@ -259,5 +259,5 @@ def test_tables_of_layers_keep_what_can_be_set(tmp_path: Path):
     net = network()
     net["conv1"].learning_rate = "auto"
     net["conv1"].rule = "hpca"
-    table = json.loads(json.dumps(tables.layer_table("test", net["conv1"])))
-    assert tables.layer_of(table, "layer").learning_rate == "auto"
+    table = json.loads(json.dumps(serialize.layer_table("test", net["conv1"])))
+    assert serialize.layer_of(table, "layer").learning_rate == "auto"

@@ -10,8 +10,9 @@ from conftest import SHARED
 from fit_helpers import arrays, assert_same, images
 
 import hebbcore
-from hebbcore import HPCA, KWTA, RULES, SWTA, SignedWTA, SoftHebb, patches, soundness, train_layer
-from hebbcore.patches import Geometry
+from hebbcore import HPCA, KWTA, RULES, SWTA, SignedWTA, SoftHebb, train_layer
+from hebbcore.engine import patches, soundness
+from hebbcore.engine.patches import Geometry
 
 VECTORS = np.random.default_rng(3).normal(size=(400, 20)).astype(np.float32) * np.linspace(0.5, 2, 20, dtype=np.float32)
 RATES = {"hpca": 0.01, "swta": 0.5, "kwta": 0.5, "signedwta": 0.5, "softhebb": 0.05, "hardwta": 0.05, "krotov": 0.02}

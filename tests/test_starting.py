@@ -8,9 +8,9 @@ from fit_helpers import arrays, assert_same
 from sklearn.datasets import load_digits
 
 import hebbcore
-from hebbcore import checkpoint, tables
-from hebbcore.fit import _Fit
-from hebbcore.patches import Geometry, as_images, patches_at
+from hebbcore import checkpoint, serialize
+from hebbcore.engine.patches import Geometry, as_images, patches_at
+from hebbcore.training.network import _Fit
 
 COMPETING = ["swta", "kwta", "signedwta", "softhebb", "hardwta", "krotov"]
 STILL = 1e-30  # a learning rate that leaves weights as they start
@@ -220,10 +220,10 @@ def test_what_has_started_does_not_start_again(digits, tmp_path):
 def test_files_of_layers_with_the_rules_own_weights_are_as_they_were():
     net = hebbcore.Network([hebbcore.Conv(2, 3, "kwta"), hebbcore.Dense(2)], (5, 5, 1), device="cpu")
     names = {"type", "units", "kernel_size", "rule", "stride", "padding", "padding_mode", "learning_rate", "linear"}
-    table = tables.layer_table("save", net["conv1"])
+    table = serialize.layer_table("save", net["conv1"])
     assert set(table) == names | {"name"}
     assert set(checkpoint.arrays_of(net)) == {"conv1/weights", "fc2/weights"}
-    assert tables.layer_of(table, "layers[0]").initial_weights == "rule"
+    assert serialize.layer_of(table, "layers[0]").initial_weights == "rule"
 
 
 @pytest.mark.parametrize(

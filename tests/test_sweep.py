@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import hebbcore
-from hebbcore import sweeps
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.evaluation.selection import held_out_accuracy
+from hebbcore.runs import sweeps
 
 pytest_plugins = "cli_helpers"
 

@@ -14,7 +14,7 @@ import threadpoolctl
 from fit_helpers import arrays, assert_same, images, network
 
 import hebbcore
-from hebbcore import parallel
+from hebbcore.engine import parallel
 from hebbcore.estimators import HebbianTransformer
 
 COUNTS = [1, 2, 4, 8]

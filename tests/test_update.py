@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hebbcore
-from hebbcore import backend, parallel, update
+from hebbcore.engine import backend, parallel, update
 
 HPCA_ORDERS = [True, False]
 
@@ -72,8 +72,8 @@ def test_scattering_and_multiplying_agree(images, weights, rule, monkeypatch):
 def test_workspace_and_threads_do_not_change_the_result(images, weights, rule, workspace, threads, monkeypatch):
     expected = hebbcore.weight_update(images, weights, rule)
     monkeypatch.setattr(parallel, "threads", lambda: threads)
-    monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 16)
-    monkeypatch.setattr("hebbcore.gemm._SPLIT_PRODUCTS", 1)
+    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 16)
+    monkeypatch.setattr("hebbcore.engine.gemm._SPLIT_PRODUCTS", 1)
     close(hebbcore.weight_update(images, weights, rule, workspace=workspace), expected)
     layer = hebbcore.HebbianLayer(weights, hebbcore.RULES[rule](), precision="float64")
     close(layer.transform(images, workspace=workspace), layer.transform(images))
@@ -172,7 +172,7 @@ def test_a_rule_without_a_gate_says_so(images, weights):
 
 def test_threads_of_the_user_can_train_at_the_same_time(images, weights, monkeypatch):
     monkeypatch.setattr(parallel, "threads", lambda: 2)
-    monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 16)
+    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 16)
     before, results = blas_threads(), {}
     alone = hebbcore.weight_update(images, weights, "swta")
 
@@ -202,7 +202,7 @@ def _in_child(pipe, images, weights):
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_it_works_after_a_fork(images, weights, monkeypatch):
     monkeypatch.setattr(parallel, "threads", lambda: 2)
-    monkeypatch.setattr("hebbcore.plan.LANE_ROWS", 16)
+    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 16)
     expected = hebbcore.weight_update(images, weights, "swta")  # starts threads, which a fork does not copy
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)

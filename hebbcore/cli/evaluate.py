@@ -8,15 +8,15 @@ from hebbcore import checkpoint, plots
 from hebbcore.checks import printable
 from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.cli.options import add_import
-from hebbcore.diagnostics import dead_texts
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.files import locked
-from hebbcore.fit import METRICS
 from hebbcore.texts import plain
+from hebbcore.training.diagnostics import dead_texts
+from hebbcore.training.network import METRICS
 
 _SEEDS = 5
 

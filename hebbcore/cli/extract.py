@@ -12,10 +12,10 @@ from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli.options import add_import
 from hebbcore.cli.sources import labelled_stream
-from hebbcore.extract import extract_features
-from hebbcore.features import DTYPES
-from hebbcore.imports import import_modules
+from hebbcore.features.extract import extract_features
+from hebbcore.features.storage import DTYPES
 from hebbcore.network import Network
+from hebbcore.runs.imports import import_modules
 
 UNLABELLED = -1  # what stands for the labels of images that have none
 

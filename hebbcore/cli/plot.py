@@ -10,8 +10,8 @@ from hebbcore.checks import printable
 from hebbcore.cli.extract import load_network
 from hebbcore.cli.options import add_import
 from hebbcore.files import write_text
-from hebbcore.fit import METRICS
-from hebbcore.runs import comparison, markdown
+from hebbcore.runs.compare import comparison, markdown
+from hebbcore.training.network import METRICS
 
 
 def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

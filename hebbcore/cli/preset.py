@@ -7,11 +7,11 @@ import re
 from typing import Any
 
 from hebbcore.cli.options import add_import, add_set
-from hebbcore.config import Config, changed_config
-from hebbcore.imports import import_modules
 from hebbcore.layers import LAYERS, Learner
 from hebbcore.presets import PRESETS, preset_layers
-from hebbcore.settings import LEARNING_RATE
+from hebbcore.runs.config import Config, changed_config
+from hebbcore.runs.imports import import_modules
+from hebbcore.training.settings import LEARNING_RATE
 
 _PATH = "images.h5"  # in the place of the user's
 

@@ -18,13 +18,13 @@ from hebbcore.cli.extract import load_network, network_stream
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, labelled_stream
 from hebbcore.cli.train import clock, line_of, require_same, train_into
-from hebbcore.config import Config, parse_change, read_config
-from hebbcore.diagnostics import Record
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.files import locked, parse_json, write_text
 from hebbcore.network import Network
-from hebbcore.runs import final_figures, markdown, records_of
-from hebbcore.sweeps import Planned, digest_of, plan, read_grid, tables_of
+from hebbcore.runs.compare import final_figures, markdown, records_of
+from hebbcore.runs.config import Config, parse_change, read_config
+from hebbcore.runs.sweeps import Planned, digest_of, plan, read_grid, tables_of
+from hebbcore.training.diagnostics import Record
 
 RESULTS, TABLES = "sweep.json", "sweep.md"
 

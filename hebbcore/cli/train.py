@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import loaders
-from hebbcore import checkpoint, tables
+from hebbcore import checkpoint, serialize
 from hebbcore.checks import printable
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, read_arrays
-from hebbcore.config import Config, read_config
-from hebbcore.data import is_array
-from hebbcore.diagnostics import Record, dead_texts
 from hebbcore.files import locked, write_text
-from hebbcore.fit import METRICS, fit
 from hebbcore.network import Network
-from hebbcore.record import is_from_python
-from hebbcore.settings import LEARNING_RATE, listed, may_change
-from hebbcore.tables import CONFIG
+from hebbcore.runs.config import Config, read_config
+from hebbcore.serialize import CONFIG
 from hebbcore.texts import plain
+from hebbcore.training.batches import is_array
+from hebbcore.training.diagnostics import Record, dead_texts
+from hebbcore.training.network import METRICS, fit
+from hebbcore.training.record import is_from_python
+from hebbcore.training.settings import LEARNING_RATE, listed, may_change
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -123,7 +123,7 @@ def require_same(function: str, run: Path, config: Config) -> None:
     path = run / CONFIG
     if not path.exists() or is_from_python(path):
         return
-    different = tables.differences(_fixed(config.table()), _fixed(_stored(path).table()))
+    different = serialize.differences(_fixed(config.table()), _fixed(_stored(path).table()))
     if different:
         raise ValueError(
             f"{function}: {run} is a run of another configuration: {listed(different)}; name another --out."

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hebbcore import checkpoint, diagnostics, features, hdf5
+from hebbcore import checkpoint, hdf5
 from hebbcore.checks import printable
-from hebbcore.config import config_of
-from hebbcore.data import is_of_an_array
+from hebbcore.features import storage
 from hebbcore.files import parse_json
-from hebbcore.fit import METRICS
-from hebbcore.settings import LEARNING_RATE, may_change
-from hebbcore.tables import CONFIG, differences, layer_of, layer_table
+from hebbcore.runs.config import config_of
+from hebbcore.serialize import CONFIG, differences, layer_of, layer_table
+from hebbcore.training import diagnostics
+from hebbcore.training.batches import is_of_an_array
+from hebbcore.training.network import METRICS
+from hebbcore.training.settings import LEARNING_RATE, may_change
 
 _RESULTS = "results.json"  # of an evaluation
 _SWEEP = "sweep.json"
@@ -72,7 +74,7 @@ def _state(path: Path) -> str:
         without = diagnostics.without_checksum(path)
         return f"sound, but {without} lines have no checksum: an earlier version wrote them" if without else "sound"
     if path.name == _RESULTS:
-        from hebbcore.evaluation.book import read_results  # not before: it loads scikit-learn
+        from hebbcore.evaluation.results import read_results  # not before: it loads scikit-learn
 
         return "sound" if "digest" in read_results(path) else _NO_DIGEST
     if path.name == _SWEEP:
@@ -81,7 +83,7 @@ def _state(path: Path) -> str:
         read_entries(path)
         return "sound"
     if hdf5.is_plain(path) or hdf5.seal_of(path, "features") is not None:
-        return "sound" if features.verify(path) else _NO_DIGEST
+        return "sound" if storage.verify(path) else _NO_DIGEST
     checkpoint.read("verify", path)
     return "sound"
 

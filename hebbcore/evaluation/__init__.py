@@ -8,7 +8,7 @@ from hebbcore.evaluation.baselines import kmeans_centres, principal_components, 
 from hebbcore.evaluation.metrics import Interval, confusion_matrix, mean_interval, top_k_accuracy
 from hebbcore.evaluation.readouts import READOUTS, ValidationSplit, make_readout, sgd_stream
 from hebbcore.evaluation.retrieval import METRICS, Retrieval, retrieval_scores
-from hebbcore.evaluation.ridge import RidgeReadout
+from hebbcore.evaluation.ridge.readout import RidgeReadout
 from hebbcore.evaluation.splits import FRACTIONS, labelled_subset
 
 __all__ = [

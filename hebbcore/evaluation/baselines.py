@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
-from hebbcore import backend, checks
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import as_features
-from hebbcore.evaluation.sums import ClassSums
+from hebbcore.evaluation.ridge.sums import ClassSums
 
 _KMEANS_BATCH = 4096
 
@@ -32,7 +33,7 @@ def random_patches(patches: Any, units: int, generator: np.random.Generator) -> 
     Source: Thiry et al. 2021, "The unreasonable effectiveness of patches in deep convolutional kernels methods".
     """
     rows = _rows("random_patches", patches)
-    full = np.flatnonzero(backend.to_device((rows != 0).any(axis=1), "cpu"))
+    full = np.flatnonzero(devices.to_device((rows != 0).any(axis=1), "cpu"))
     _enough("random_patches", units, len(full), "patches that are not zero")
     chosen = backend.namespace(rows).asarray(generator.choice(full, units, replace=False))
     return _unit_rows(rows[chosen].astype(np.float64))
@@ -48,7 +49,7 @@ def kmeans_centres(patches: Any, units: int, seed: int) -> Array:
     rows = _rows("kmeans_centres", patches)
     _enough("kmeans_centres", units, len(rows), "patches")
     model = MiniBatchKMeans(units, batch_size=_KMEANS_BATCH, n_init=1, random_state=seed)
-    centres = model.fit(backend.to_device(rows, "cpu")).cluster_centers_
+    centres = model.fit(devices.to_device(rows, "cpu")).cluster_centers_
     return backend.namespace(rows).asarray(centres.astype(np.float32))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore import backend
-from hebbcore.backend import Array
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
 
 Codes = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]
@@ -41,7 +41,7 @@ def as_features(function: str, name: str, value: Any) -> Array:
 
 def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labels:
     """Return class labels (count,) on the host: integers, booleans, text, or floats that are whole."""
-    labels = np.asarray(backend.to_device(value, "cpu") if backend.on_cuda(value) else value)
+    labels = np.asarray(devices.to_device(value, "cpu") if backend.on_cuda(value) else value)
     if labels.shape != (count,):
         raise ValueError(
             f"{function}: {name} must have one label for each of the {count} rows of {of}, got shape {labels.shape}."
@@ -82,7 +82,7 @@ def as_weights(function: str, value: Any, count: int) -> Weights:
     """Return weights (count,) of rows, finite and not below 0: ones for None, a number for all rows."""
     if value is None:
         return np.ones(count)
-    weights = np.asarray(backend.to_device(value, "cpu") if backend.on_cuda(value) else value)
+    weights = np.asarray(devices.to_device(value, "cpu") if backend.on_cuda(value) else value)
     if weights.dtype.kind not in "biuf" or weights.shape not in ((), (count,)):
         raise ValueError(
             f"{function}: sample_weight must be one number for each of the {count} rows, or 1D, got shape "

@@ -9,22 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend, checkpoint, checks
-from hebbcore.backend import Array
-from hebbcore.data import require_stored_order
+from hebbcore import checkpoint, checks
+from hebbcore.engine import devices
+from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Labels
-from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.metrics import confusion_matrix, top_k_accuracy
 from hebbcore.evaluation.passes import LabelledStream, doubts, shared_images, unlabelled, who
 from hebbcore.evaluation.readouts import make_readout
+from hebbcore.evaluation.results import Book
 from hebbcore.evaluation.retrieval import retrieval_scores
-from hebbcore.evaluation.ridge import RidgeReadout
+from hebbcore.evaluation.ridge.readout import RidgeReadout
 from hebbcore.evaluation.sources import BASELINES, OneSource, Source, baseline, collect
 from hebbcore.evaluation.splits import FRACTIONS, drawn, rows_of
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
 from hebbcore.files import locked
 from hebbcore.layers import Learner
 from hebbcore.network import Network
+from hebbcore.training.batches import require_stored_order
 
 _log = logging.getLogger("hebbcore")
 _BASELINE_IMAGES = 2_000  # that filters of baselines are learned from
@@ -265,7 +266,7 @@ def _from_stream(source: Source, job: _Job) -> None:
         model: RidgeReadout = make_readout("ridge", seed)
         if 2 * _bytes([source], int(keep.sum())) <= job.room:  # while the batches are joined they are there twice
             # of few rows a stream's holdout, which takes every fifth of a class, may be empty
-            parts = [(backend.to_device(rows, "cpu"), classes) for rows, classes in batches]
+            parts = [(devices.to_device(rows, "cpu"), classes) for rows, classes in batches]
             model.fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
         else:
             model.fit_stream(batches)
@@ -279,7 +280,7 @@ def _from_stream(source: Source, job: _Job) -> None:
 def _scores(model: Any, rows: Array) -> Array:
     """Return the score of each class (n, classes)."""
     scores = model.decision_function(rows) if hasattr(model, "decision_function") else model.predict_proba(rows)
-    scores = backend.to_device(scores, "cpu")
+    scores = devices.to_device(scores, "cpu")
     return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
 
 

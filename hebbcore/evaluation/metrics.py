@@ -7,7 +7,8 @@ import numpy as np
 from scipy.special import stdtrit
 from sklearn.metrics import confusion_matrix
 
-from hebbcore import backend, checks
+from hebbcore import checks
+from hebbcore.engine import devices
 from hebbcore.evaluation.batches import as_features, as_labels, has_label, tell_left_out
 
 __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
@@ -34,7 +35,7 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) ->
     scikit-learn's top_k_accuracy_score differs in ties, where it prefers the higher class, against its own predict.
     """
     function = "top_k_accuracy"
-    array = backend.to_device(as_features(function, "scores", scores), "cpu")
+    array = devices.to_device(as_features(function, "scores", scores), "cpu")
     truth = as_labels(function, "labels", labels, len(array), "scores")
     columns = array.shape[1]
     k = checks.integer(function, "k", k, 1)

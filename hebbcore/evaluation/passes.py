@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore import backend
-from hebbcore.backend import Array
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+from hebbcore.engine.patches import convert
 from hebbcore.evaluation.batches import Labels, has_label
-from hebbcore.patches import convert
 from hebbcore.texts import plain
 
 _DIGEST_BYTES = 16
@@ -75,7 +75,7 @@ class LabelledStream:
         return whole.hexdigest()
 
     def _digests_of(self, images: Array) -> bytes:
-        given = backend.to_device(images, "cpu")
+        given = devices.to_device(images, "cpu")
         pixels = np.empty(given.shape, self._dtype)
         convert(given, pixels)
         pixels += 0  # minus zero is zero

@@ -14,10 +14,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils import check_random_state
 
-from hebbcore import backend, checks
+from hebbcore import checks
+from hebbcore.engine import devices
 from hebbcore.evaluation.batches import CLASS_NUMBERS, ClassCodes, Weights, labelled_batches, names_class
-from hebbcore.evaluation.holdout import validation_rows
-from hebbcore.evaluation.ridge import RidgeReadout
+from hebbcore.evaluation.ridge.holdout import validation_rows
+from hebbcore.evaluation.ridge.readout import RidgeReadout
 
 VALIDATION_FRACTION = 0.2
 _NEIGHBOURS = (1, 5, 20)
@@ -127,7 +128,7 @@ def sgd_stream(
     features = None
     for rows, labels, weights in labelled_batches(function, batches, classes=classes):
         with np.errstate(invalid="ignore"):  # of a constant feature, whose weighted variance rounding makes negative
-            scaler.partial_fit(backend.to_device(rows, "cpu"), sample_weight=_unless_ones(weights))
+            scaler.partial_fit(devices.to_device(rows, "cpu"), sample_weight=_unless_ones(weights))
         codes.encode(labels)
         features = rows.shape[1]
     names = codes.ordered()[0]
@@ -140,7 +141,7 @@ def sgd_stream(
     model = SGDClassifier(alpha=alpha, random_state=seed)
     for _ in range(epochs):
         for rows, labels, weights in labelled_batches(function, batches, features, classes):
-            scaled = scaler.transform(backend.to_device(rows, "cpu"))
+            scaled = scaler.transform(devices.to_device(rows, "cpu"))
             model.partial_fit(scaled, labels, classes=names, sample_weight=_unless_ones(weights))
     return Pipeline([("scaler", scaler), ("classifier", model)])
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore import backend, checks
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import (
     CLASS_NUMBERS,
     Labels,
@@ -132,7 +133,7 @@ class _Search:
         """Yield some queries and the indices (queries, k) of their neighbours, the nearest first, on the host."""
         for start in range(0, len(self._queries), self._rows):
             rows = slice(start, start + self._rows)
-            yield rows, backend.to_device(self._nearest(self._prepared(self._queries[rows])), "cpu")
+            yield rows, devices.to_device(self._nearest(self._prepared(self._queries[rows])), "cpu")
 
     def _nearest(self, queries: Array) -> Array:
         xp = backend.namespace(queries)

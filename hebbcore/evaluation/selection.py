@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend
-from hebbcore.evaluation.ridge import RidgeReadout
+from hebbcore.engine import devices
+from hebbcore.evaluation.ridge.readout import RidgeReadout
 from hebbcore.evaluation.sources import OneSource, Source
 from hebbcore.evaluation.splits import drawn, rows_of
 from hebbcore.evaluation.survey import labels_of
@@ -37,7 +37,7 @@ def held_out_accuracy(network: Network, stream: Any, layer: str | None = None) -
     source = Source.of("features", network, network.names[-1] if layer is None else layer, _FEATURES)
     model, batches = RidgeReadout(), OneSource(source, stream, fitted)
     if int(fitted.sum()) * source.size * network.site.dtype.itemsize <= _ARRAYS:
-        parts = [(backend.to_device(features, "cpu"), names) for features, names in batches]
+        parts = [(devices.to_device(features, "cpu"), names) for features, names in batches]
         model.fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     else:
         model.fit_stream(batches)

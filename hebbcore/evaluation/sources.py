@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import backend
-from hebbcore.backend import Array
+from hebbcore.engine import devices
+from hebbcore.engine.backend import Array
 from hebbcore.evaluation.baselines import kmeans_centres, principal_components, random_filters, random_patches
-from hebbcore.extract import pool_to_grid
+from hebbcore.features.extract import pool_to_grid
 from hebbcore.layers import Conv, Flatten, Layer, Triangle, Whiten
 from hebbcore.network import Network
 
@@ -82,7 +82,7 @@ def collect(sources: Sequence[Source], stream: Any) -> tuple[list[Array], Any]:
     for outputs, classes in FeatureBatches(sources, stream):
         rows = slice(done, done + len(classes))
         for mine, output in zip(features, outputs, strict=True):
-            mine[rows] = backend.to_device(output, "cpu")
+            mine[rows] = devices.to_device(output, "cpu")
         labels[rows] = classes
         done = rows.stop
     return [mine[:done] for mine in features], labels[:done]
@@ -122,7 +122,7 @@ def baseline(name: str, like: Network, images: Array, seed: int) -> tuple[Networ
         layers = [Conv(units, size, linear=True), Triangle()]
     network = Network(layers, shape, device=device)
     if whiten:
-        network.layers[0].observe(backend.to_device(images, device))
+        network.layers[0].observe(devices.to_device(images, device))
         network.layers[0].settle()
     conv = next(iter(network.learners.values()))
     patches = _patches(network, images, generator) if name != "random filters" else None
@@ -132,7 +132,7 @@ def baseline(name: str, like: Network, images: Array, seed: int) -> tuple[Networ
         "k-means": lambda: kmeans_centres(patches, units, seed),
         "pca": lambda: principal_components([patches], units),
     }[name]()
-    conv.restore({"weights": backend.to_device(filters.reshape(conv.weights.shape), device)})
+    conv.restore({"weights": devices.to_device(filters.reshape(conv.weights.shape), device)})
     return network, network.names[-1]
 
 
@@ -148,7 +148,7 @@ def _kernel_of(network: Network) -> tuple[int, int] | None:
 
 def _patches(network: Network, images: Array, generator: np.random.Generator) -> Array:
     """Return random patches of images, whitened if the network does so: the rows that its convolution sees."""
-    from hebbcore.patches import im2col
+    from hebbcore.engine.patches import im2col
 
     conv = next(iter(network.learners.values()))
     positions = math.prod(network.shapes[network.index_of("evaluate", conv.name)][:2])
@@ -158,5 +158,5 @@ def _patches(network: Network, images: Array, generator: np.random.Generator) ->
         rows = network.transform(chosen, network.names[0]).reshape(-1, conv.weights.shape[3])
     else:
         rows = im2col(chosen, conv.weights.shape[1:3])
-    rows = backend.to_device(rows, "cpu")
+    rows = devices.to_device(rows, "cpu")
     return rows[generator.choice(len(rows), min(len(rows), _PATCHES), replace=False)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.data import first_not_finite
+from hebbcore.engine.finite import first_not_finite
 from hebbcore.evaluation.batches import Labels, as_labels, has_label
 from hebbcore.evaluation.readouts import why_unfit
 from hebbcore.evaluation.splits import drawn, rows_of

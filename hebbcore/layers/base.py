@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore import backend, gemm, parallel
-from hebbcore.backend import Array
-from hebbcore.memory import Memory
+from hebbcore.engine import backend, gemm, parallel
+from hebbcore.engine.backend import Array
+from hebbcore.engine.memory import Memory
 
 Shape = tuple[int, ...]  # of one image: (height, width, channels); of one vector: (features,)
 

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore import backend, checks, kernels, parallel
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend, kernels, parallel
+from hebbcore.engine.backend import Array
 from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of, worth_splitting
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hebbcore import backend, checks, gemm, parallel
-from hebbcore.backend import Array
-from hebbcore.competition import vector_norms
-from hebbcore.memory import Memory
-from hebbcore.patches import Chunk, Geometry, PatchReader, as_images
-from hebbcore.plan import share_chunks
+from hebbcore import checks
+from hebbcore.engine import backend, devices, gemm, parallel
+from hebbcore.engine.backend import Array
+from hebbcore.engine.chunks import share_chunks
+from hebbcore.engine.competition import vector_norms
+from hebbcore.engine.memory import Memory
+from hebbcore.engine.patches import Chunk, Geometry, PatchReader, as_images
 from hebbcore.rules import Rule, as_rule
 
 WORKSPACE = "256 MiB"
@@ -69,7 +70,7 @@ class HebbianLayer:
 
     def to_device(self, device: str) -> "HebbianLayer":
         """Return the layer with its weights on "cpu" or "cuda"."""
-        return dataclasses.replace(self, weights=backend.to_device(self.weights, device))
+        return dataclasses.replace(self, weights=devices.to_device(self.weights, device))
 
     def transform(self, images: Any, *, workspace: int | str = WORKSPACE) -> Array:
         """Return the layer's output for images.
@@ -116,13 +117,13 @@ def project(
             if device == backend.device_of(out):
                 patches, scores = reader.read(images, chunk), target
             else:
-                part = backend.to_device(images[chunk.first : chunk.last], device)
+                part = devices.to_device(images[chunk.first : chunk.last], device)
                 patches = reader.read(part, chunk._replace(first=0, last=len(part)))
                 scores = memory.part("scores", target.shape, reader.dtype)
             product.multiply(product.operand(patches), columns, scores)
             features = activate(scores, unit_norms)
             if features is not target:
-                target[...] = backend.to_device(features, backend.device_of(out))
+                target[...] = devices.to_device(features, backend.device_of(out))
 
     parallel.run([partial(chunks_of_a_lane, chunks) for chunks in shares])
 

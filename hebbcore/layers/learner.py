@@ -8,17 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore import backend, checks
-from hebbcore.backend import Array
-from hebbcore.data import require_finite
+from hebbcore import checks
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import require_finite
+from hebbcore.engine.patches import Geometry
+from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
+from hebbcore.engine.soundness import as_rate
+from hebbcore.engine.starting import STARTS, starting_weights
+from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
-from hebbcore.patches import Geometry
-from hebbcore.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.rules import Rule, as_rule
-from hebbcore.soundness import as_rate
-from hebbcore.starting import STARTS, starting_weights
-from hebbcore.update import BatchedUpdate, add_scaled
 
 LATER = {"later": True}  # a field that came later: it is written only if it is not the default (tables.layer_table)
 
@@ -69,7 +70,7 @@ class Learner(Layer):
         if given.shape != self.weights.shape:
             raise ValueError(f"{self.name}: weights must have the shape {self.weights.shape}, got {given.shape}.")
         require_finite(self.name, "weights", given, optional=False)
-        return backend.to_device(given, self._site.device).astype(self._site.dtype, order="C", copy=True)
+        return devices.to_device(given, self._site.device).astype(self._site.dtype, order="C", copy=True)
 
     def _geometry(self, shape: Shape) -> Geometry:
         raise NotImplementedError
@@ -83,7 +84,7 @@ class Learner(Layer):
         self.place(site, shape, generator)
         full = self._weights_shape(shape)
         drawn = self.rule.initial_weights(generator, self.units, math.prod(full[1:])).reshape(full)
-        self._use(backend.to_device(drawn.astype(site.dtype), site.device))
+        self._use(devices.to_device(drawn.astype(site.dtype), site.device))
         self.started = self.initial_weights == "rule"
 
     def start(self, function: str, inputs: Callable[[], Generator[Array, None, None]]) -> None:
@@ -96,12 +97,12 @@ class Learner(Layer):
             with closing(inputs()) as source:
                 yield from map(self.as_input, source)
 
-        drawn = backend.to_device(self._matrix, "cpu")
+        drawn = devices.to_device(self._matrix, "cpu")
         weights = starting_weights(
             f"{function}: {self.name}", self.initial_weights, self.rule, drawn, self._sizes, images,
             np.random.default_rng(self._seed),
         )  # fmt: skip
-        self._matrix[...] = backend.to_device(weights, self._site.device)
+        self._matrix[...] = devices.to_device(weights, self._site.device)
         self.started = True
 
     def place(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore import backend, checks, kernels, parallel
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend, devices, kernels, parallel
+from hebbcore.engine.backend import Array
 from hebbcore.layers.base import Layer, Shape, Site, by_rows, require_images, rows_of, worth_splitting
 
 KINDS = ("max", "average")
@@ -114,8 +115,8 @@ class _Windows:
     """Rows and columns of the windows of a pool, on the device."""
 
     def __init__(self, site: Site, edges: list[tuple[Any, Any]], shares: list[Any]) -> None:
-        self._edges = [backend.to_device(edge.astype(np.int64), site.device) for pair in edges for edge in pair]
-        self._shares = [backend.to_device(share.astype(site.dtype), site.device) for share in shares]
+        self._edges = [devices.to_device(edge.astype(np.int64), site.device) for pair in edges for edge in pair]
+        self._shares = [devices.to_device(share.astype(site.dtype), site.device) for share in shares]
 
     def pool(self, x: Array, out: Array, kind: str) -> None:
         """out (n, oh, ow, C) ← the windows of x (n, H, W, C)."""

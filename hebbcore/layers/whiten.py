@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore import backend, checks, gemm, kernels, parallel
-from hebbcore.backend import Array
+from hebbcore import checks
+from hebbcore.engine import backend, devices, gemm, kernels, parallel
+from hebbcore.engine.backend import Array
+from hebbcore.engine.chunks import share_chunks
+from hebbcore.engine.memory import Memory
+from hebbcore.engine.patches import Chunk, Geometry, PatchReader
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
-from hebbcore.memory import Memory
-from hebbcore.patches import Chunk, Geometry, PatchReader
-from hebbcore.plan import share_chunks
 
 _MOST_NUMBERS = 2**14  # in a patch
 
@@ -130,10 +131,10 @@ class Whiten(Layer):
         self.mean, self._observed, self.learned = mean.astype(self._site.dtype), None, True
         if self.epsilon is None:
             return
-        covariance = backend.to_device(products / count - mean[:, None] * mean, "cpu")
+        covariance = devices.to_device(products / count - mean[:, None] * mean, "cpu")
         spectrum, vectors = np.linalg.eigh(covariance)
         matrix = (vectors / np.sqrt(np.maximum(spectrum, 0) + self.epsilon)) @ vectors.T
-        self.matrix = backend.to_device(matrix.astype(self._site.dtype), self._site.device)
+        self.matrix = devices.to_device(matrix.astype(self._site.dtype), self._site.device)
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hebbcore import checks
-from hebbcore.rules.base import Rule
+from hebbcore.engine.rule import Rule
 from hebbcore.rules.hpca import HPCA
 from hebbcore.rules.krotov import Krotov
 from hebbcore.rules.softhebb import HardWTA, SoftHebb

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hebbcore import checks
-from hebbcore.backend import Array, namespace
-from hebbcore.competition import Gate, Norms
-from hebbcore.rules.base import Rule
+from hebbcore.engine.backend import Array, namespace
+from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.rule import Rule
 
 ACTIVATIONS = ("relu", "tanh", "identity")
 

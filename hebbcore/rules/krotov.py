@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore import checks, competition
-from hebbcore.backend import Array, largest_magnitude, namespace, row_norms
-from hebbcore.competition import Gate, Norms
-from hebbcore.rules.base import Rule
+from hebbcore import checks
+from hebbcore.engine import competition
+from hebbcore.engine.backend import Array, largest_magnitude, namespace, row_norms
+from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.rule import Rule
 from hebbcore.rules.softhebb import check_exponent, signed_power
 
 

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore import checks, competition
-from hebbcore.backend import Array, largest_magnitude, namespace, row_norms
-from hebbcore.competition import Gate, Norms
-from hebbcore.rules.base import Rule
+from hebbcore import checks
+from hebbcore.engine import competition
+from hebbcore.engine.backend import Array, largest_magnitude, namespace, row_norms
+from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.rule import Rule
 
 INITIAL_RADIUS = 25.0  # expected p-norm of a unit's first weights: learning brings it down to 1
 

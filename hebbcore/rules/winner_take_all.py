@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hebbcore import checks, competition
-from hebbcore.backend import Array, namespace
-from hebbcore.competition import Gate, Norms
-from hebbcore.rules.base import Rule
+from hebbcore import checks
+from hebbcore.engine import competition
+from hebbcore.engine.backend import Array, namespace
+from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.rule import Rule
 
 COMPETITIONS = ("exp", "power")
 

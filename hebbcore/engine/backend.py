@@ -1,0 +1,106 @@
+"""Which library an array belongs to, and what becomes an array of it."""
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray: the two share their interface, not a type
+
+_NORM_NUMBERS = {"cpu": 2**20, "cuda": 2**24}  # whose powers are in memory at a time
+_PIECE_BYTES = 16 * 2**20
+_DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)  # CPU and pinned memory; CUDA and managed memory
+
+
+def on_cuda(array: Any) -> bool:
+    """Return True for CuPy arrays."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(array, cupy.ndarray)
+
+
+def namespace(array: Any) -> ModuleType:
+    """Return the module, numpy or cupy, that the array belongs to."""
+    return sys.modules["cupy"] if on_cuda(array) else np
+
+
+def device_of(array: Any) -> str:
+    """Return "cuda" for CuPy arrays and "cpu" for NumPy arrays."""
+    return "cuda" if on_cuda(array) else "cpu"
+
+
+def module(device: str) -> ModuleType:
+    """Return numpy for "cpu" and cupy for "cuda"."""
+    if device == "cpu":
+        return np
+    import cupy
+
+    return cupy  # type: ignore[no-any-return]
+
+
+def row_norms(matrix: Array, p: float = 2) -> Array:
+    """Return the p-norm of each row (n, 1), some rows at a time: no other array of the matrix's size is made."""
+    xp = namespace(matrix)
+    out = xp.empty((len(matrix), 1), matrix.dtype)
+    step = max(1, _NORM_NUMBERS[device_of(matrix)] // matrix.shape[1])
+    for i in range(0, len(matrix), step):
+        out[i : i + step] = xp.linalg.norm(matrix[i : i + step], ord=p, axis=1, keepdims=True)
+    return out
+
+
+def largest_magnitude(array: Array) -> Array:
+    """Return max|array| of a floating array, NaN if it holds any; no array of magnitudes is made."""
+    return namespace(array).maximum(array.max(), -array.min())
+
+
+def pieces(array: Array) -> Iterator[Array]:
+    """Return views of consecutive rows, each of a bounded number of bytes."""
+    step = max(1, int(_PIECE_BYTES // max(1, array[:1].nbytes)))
+    return (array[first : first + step] for first in range(0, len(array), step))
+
+
+def as_array(function: str, name: str, value: Any) -> Array:
+    """Return value as a NumPy or CuPy array without a copy where its library allows it.
+
+    value: a NumPy or CuPy array, an object with __cuda_array_interface__, DLPack or __array__, or nested sequences of
+    numbers. Raises TypeError for what does not become an array of numbers.
+    """
+    if isinstance(value, np.ndarray) or on_cuda(value):
+        array = value
+    elif hasattr(value, "__cuda_array_interface__"):
+        array = module("cuda").asarray(value)
+    else:
+        try:
+            array = _host_or_dlpack(value)
+        except ValueError as error:  # ragged sequences
+            raise TypeError(
+                f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({error})."
+            ) from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({array.dtype}).")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} must not be masked; {name}.filled(0) puts a number where the mask is.")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _host_or_dlpack(value: Any) -> Array:
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        kind = value.__dlpack_device__()[0]
+        if kind in _DLPACK_CUDA:
+            return module("cuda").from_dlpack(value)
+        if kind in _DLPACK_HOST:
+            try:
+                return np.from_dlpack(value)
+            except (BufferError, TypeError, RuntimeError):
+                pass  # a library that does not export read-only or odd memory: it may still know __array__
+    return np.asarray(value)
+
+
+def same_device(function: str, name: str, array: Any, other_name: str, other: Any) -> None:
+    """Raise TypeError unless both arrays live on one device."""
+    if device_of(array) != device_of(other):
+        raise TypeError(
+            f"{function}: {name} are on {device_of(array)} but {other_name} on {device_of(other)}; "
+            "move one with hebbcore.to_device()."
+        )

@@ -1,0 +1,188 @@
+"""Competition between units: the public functions, and the gates of the rules, which work in place.
+
+The gates return what a batched update needs (`Gate`): G itself, the sums over rows for the decay C, and for rules that
+divide by the units' shares, those sums.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hebbcore import checks
+from hebbcore.engine import backend, kernels
+from hebbcore.engine.backend import Array
+
+_BIAS_NUMBERS = {"cpu": 2**17, "cuda": 2**24}  # entries of scores whose biases are made at a time
+
+
+class Norms(NamedTuple):
+    """Euclidean norms, 0 replaced by 1: of each patch (N,), of each unit's weights (K,)."""
+
+    patches: Array
+    units: Array
+
+
+class Gate(NamedTuple):
+    """A rule's answer to the scores of N patches by K units, for ΔW = scale ∘ (Gᵀ X − C·W).
+
+    values: G (N, K). decay: C as one factor a unit (K,), summed over the rows; None: C is tril(Gᵀ G).
+    mass: (K,), summed over the rows, handed to the rule's scale; None if it does not need one.
+    """
+
+    values: Array
+    decay: Array | None = None
+    mass: Array | None = None
+
+
+def vector_norms(vectors: Array) -> Array:
+    """Return the Euclidean norm of each row (n,), 0 replaced by 1."""
+    out = backend.namespace(vectors).empty(len(vectors), vectors.dtype)
+    kernels.for_array(vectors).norms(vectors, out)
+    return out
+
+
+def _cells(scores: Array) -> Array:
+    return backend.namespace(scores).zeros(
+        (kernels.for_array(scores).cells(*scores.shape), scores.shape[1]), scores.dtype
+    )
+
+
+def _column_sums(cells: Array) -> Array:
+    return cells[0] if len(cells) == 1 else cells.sum(axis=0)
+
+
+def _sharpness(temperature: float, scores: Array) -> Any:
+    """Return 1 / temperature in the scores' dtype, at most its largest number."""
+    return scores.dtype.type(min(1 / temperature, float(np.finfo(scores.dtype).max)))
+
+
+def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> Gate:
+    """Return Z² for Y = ((cos + 1) / 2)² and Z = softmax(Y / T), or Y^(1/T) / Σ if power; mass: ΣZ. In place."""
+    mass, decay = _cells(scores), _cells(scores)
+    sharpness = _sharpness(temperature, scores)
+    kernels.for_array(scores).swta(scores, norms.patches, norms.units, sharpness, power, mass, decay)
+    return Gate(scores, _column_sums(decay), _column_sums(mass))
+
+
+def kwta_gate(scores: Array, unit_norms: Array, k: int) -> Gate:
+    """Return 1 where scores / unit_norms is at least the row's k-th largest, else 0. In place."""
+    decay = _cells(scores)
+    kernels.for_array(scores).kwta(scores, unit_norms, k, decay)
+    sums = _column_sums(decay)
+    return Gate(scores, sums, sums)
+
+
+def soft_hebb_gate(scores: Array, temperature: float, anti_hebbian: bool) -> Gate:
+    """Return softmax(u / temperature), all but each row's largest u's negated if anti_hebbian. In place."""
+    decay = _cells(scores)
+    kernels.for_array(scores).soft_hebb(scores, _sharpness(temperature, scores), anti_hebbian, decay)
+    return Gate(scores, _column_sums(decay))
+
+
+def ranked_gate(scores: Array, rank: int, strength: float) -> Gate:
+    """Return 1 at each row's largest u, -strength at its rank-th largest (rank 1: only the winner). In place."""
+    decay = _cells(scores)
+    kernels.for_array(scores).ranked(scores, rank, scores.dtype.type(strength), decay)
+    return Gate(scores, _column_sums(decay))
+
+
+def signed_gate(scores: Array, unit_norms: Array) -> Gate:
+    """Return y = scores / unit_norms at each row's largest |y|, else 0; decay and mass: Σ y². In place."""
+    decay = _cells(scores)
+    kernels.for_array(scores).signed_wta(scores, unit_norms, decay)
+    sums = _column_sums(decay)
+    return Gate(scores, sums, sums)
+
+
+def biased(scores: Array, patch_norms: Array, bias: Array) -> Array:
+    """Add bias_i · ‖x‖ to the score of each unit i for each patch x. In place; returns the scores."""
+    for part, sizes in _parts(scores, patch_norms):
+        part += sizes * bias
+    return scores
+
+
+def _parts(scores: Array, patch_norms: Array) -> list[tuple[Array, Array]]:
+    """Cut scores (n, K) into views of some rows, each with the norms (rows, 1) of their patches."""
+    step = max(1, _BIAS_NUMBERS[backend.device_of(scores)] // scores.shape[1])
+    return [(scores[i : i + step], patch_norms[i : i + step, None]) for i in range(0, len(scores), step)]
+
+
+def biased_signed_gate(scores: Array, norms: Norms, bias: Array) -> Gate:
+    """Return signed_gate with |y| + bias_i · ‖x‖ in the place of |y|, where it competes. In place.
+
+    Only differences of biases matter: the smallest counts as 0, so that no |y| becomes negative.
+    """
+    xp = backend.namespace(scores)
+    extra = bias - bias.min()
+    parts = _parts(scores, norms.patches)
+    for part, sizes in parts:
+        part += xp.copysign(sizes * (extra * norms.units), part)
+    signed_gate(scores, norms.units)
+    decay = xp.zeros(scores.shape[1], scores.dtype)
+    for part, sizes in parts:
+        part -= xp.copysign(sizes * extra, part) * (part != 0)
+        decay += (part * part).sum(axis=0)
+    return Gate(scores, decay, decay)
+
+
+def _own_scores(function: str, scores: Any) -> Array:
+    """Return a C-contiguous copy of (N, K) float32 or float64 scores."""
+    array = backend.as_array(function, "scores", scores)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{function}: scores must be (patches, units) and not empty, got shape {array.shape}.")
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{function}: scores must be float32 or float64, got {array.dtype}.")
+    if not bool(backend.namespace(array).isfinite(array).all()):
+        raise ValueError(f"{function}: scores must be finite, got NaN or infinity.")
+    return array.copy(order="C")
+
+
+def softmax_wta(scores: Any, temperature: float = 1.0) -> Array:
+    """Share each row's activity among the units by a softmax.
+
+    scores: (N, K) float32 or float64, N patches by K units, NumPy or CuPy or convertible; not changed.
+    temperature: in units of the scores; smaller is sharper; > 0.
+
+    Returns (N, K), same dtype and device; every row sums to 1.
+    Raises ValueError if scores is not 2-D, is empty or not finite, or temperature <= 0; TypeError for other dtypes.
+    Source: FastHebb (Lagani et al. 2022), soft-WTA; the row's maximum is subtracted, which the paper's program omits.
+    """
+    temperature = checks.positive("softmax_wta", "temperature", temperature)
+    out = _own_scores("softmax_wta", scores)
+    kernels.for_array(out).softmax(out, _sharpness(temperature, out))
+    return out
+
+
+def k_wta(scores: Any, k: int) -> Array:
+    """Let each row's k most active units win: 1 where a score is at least the row's k-th largest, else 0.
+
+    scores: (N, K) float32 or float64, NumPy or CuPy or convertible; not changed. k: 1 … K.
+
+    Returns (N, K), same dtype and device. All that tie with the k-th win, so a row can have more than k winners.
+    Raises ValueError if scores is not 2-D, is empty or not finite, or k is out of range; TypeError for other dtypes.
+    Source: FastHebb (Lagani et al. 2022), k-WTA.
+    """
+    k = checks.integer("k_wta", "k", k, 1)
+    out = _own_scores("k_wta", scores)
+    check_k("k_wta", k, out.shape[1])
+    kwta_gate(out, backend.namespace(out).ones(out.shape[1], out.dtype), k)
+    return out
+
+
+def argmax_wta(scores: Any) -> Array:
+    """Let each row's most active unit win: one-hot rows; of equal scores the lowest index wins.
+
+    scores: (N, K) float32 or float64, NumPy or CuPy or convertible; not changed.
+
+    Returns (N, K), same dtype and device.
+    Raises ValueError if scores is not 2-D, is empty or not finite; TypeError for other dtypes.
+    """
+    out = _own_scores("argmax_wta", scores)
+    ranked_gate(out, 1, 0.0)
+    return out
+
+
+def check_k(function: str, k: int, units: int) -> None:
+    """Raise ValueError if more winners are asked for than there are units."""
+    if k > units:
+        raise ValueError(f"{function}: k must be between 1 and the number of units ({units}), got {k}.")

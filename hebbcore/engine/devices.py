@@ -1,0 +1,95 @@
+"""Which devices work here, and moves between host and device. Above the kernels, one of which is tried."""
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hebbcore import checks
+from hebbcore.engine.backend import Array, as_array, device_of, module, namespace
+
+
+class Device(NamedTuple):
+    """A device of hebbcore.devices(): its name for device=, whether it works, and what was found."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+@functools.cache
+def cuda_status() -> tuple[bool, str]:
+    """Return whether CuPy can multiply matrices here and Numba run a kernel, and what was found or why not. Once."""
+    try:
+        import cupy
+    except Exception as error:
+        return False, f'CuPy cannot be imported ({error}); install hebbcore with the extra "cuda12" or "cuda13"'
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+        ones = cupy.ones((8, 8), np.float32)
+        if float((ones @ ones)[0, 0]) != 8.0:
+            return False, "a test matrix product on the GPU gave a wrong result"
+        name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
+    except Exception as error:
+        return False, f"CuPy {cupy.__version__} is installed but no GPU works: {type(error).__name__}: {error}"
+    try:
+        from hebbcore.engine.kernels import cuda  # Numba's CUDA is loaded where it is needed only
+
+        if int(cuda.bfloat16(ones)[0, 0]) != 0x3F80:
+            return False, "a test kernel on the GPU gave a wrong result"
+    except Exception as error:
+        return False, (
+            f"CuPy works, but no kernel of Numba does: {type(error).__name__}: {error}; install hebbcore with the "
+            'extra "cuda12" or "cuda13", and leave NUMBA_ENABLE_CUDASIM unset'
+        )
+    return True, f"{name}, {count} device(s), CuPy {cupy.__version__}"
+
+
+def here() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Return what brings another thread to the CUDA device and stream of this one; CuPy keeps both for each thread."""
+    if "cupy" not in sys.modules or not cuda_status()[0]:
+        return contextlib.nullcontext
+    cuda = module("cuda").cuda
+    device, stream = cuda.Device().id, cuda.get_current_stream()
+
+    @contextlib.contextmanager
+    def enter() -> Iterator[None]:
+        with cuda.Device(device), stream:
+            yield
+
+    return enter
+
+
+def devices() -> list[Device]:
+    """Return the devices that hebbcore knows, whether each works here, and what was found or why not."""
+    works, detail = cuda_status()
+    return [Device("cpu", True, f"NumPy {np.__version__}"), Device("cuda", works, detail)]
+
+
+def resolve(function: str, device: str) -> str:
+    """Return "cpu" or "cuda" for a device= argument; "auto" is CUDA when it works.
+
+    Raises ValueError for an unknown name, RuntimeError if "cuda" is asked for and does not work.
+    """
+    checks.choice(function, "device", device, ("auto", "cpu", "cuda"))
+    if device == "cpu":
+        return "cpu"
+    works, detail = cuda_status()
+    if device == "cuda" and not works:
+        raise RuntimeError(f'{function}: device="cuda" does not work: {detail}. Use device="cpu" or "auto".')
+    return "cuda" if works else "cpu"
+
+
+def to_device(array: Any, device: str) -> Array:
+    """Return the array on "cpu" (NumPy) or "cuda" (CuPy, its current device); no copy if it is there already.
+
+    Raises RuntimeError if "cuda" does not work here.
+    """
+    array = as_array("to_device", "array", array)
+    device = resolve("to_device", device)
+    if device == device_of(array):
+        return array
+    return namespace(array).asnumpy(array) if device == "cpu" else module("cuda").asarray(array)

@@ -1,0 +1,51 @@
+"""Are the numbers of an array finite, and of a magnitude that float32 computes with?"""
+
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+
+LARGEST, SMALLEST = 1e12, 1e-15  # magnitudes: between them no square of a patch, or product with weights, is lost
+
+
+def require_finite(function: str, name: str, array: Array, *, optional: bool = True) -> None:
+    """Raise ValueError if the array holds NaN or infinity, or numbers whose squares float32 has no room for.
+
+    optional: the function has an argument check_finite, with which it does not look.
+    """
+    if array.dtype.kind != "f":
+        return
+    largest = 0.0
+    for piece in backend.pieces(array):
+        here = float(backend.largest_magnitude(piece))
+        if not here <= LARGEST:
+            break
+        largest = max(largest, here)
+    else:
+        if largest >= SMALLEST or not largest:
+            return
+        raise ValueError(
+            f"{function}: the largest magnitude in {name} is {largest:.1e}, so small that squares vanish in float32; "
+            "scale the data, to deviations of about 1."
+        )
+    row = first_not_finite(array)
+    if row is not None:
+        raise ValueError(
+            f"{function}: {name} must be finite, but {name}[{row}] holds NaN or infinity; clean the data"
+            + (", or pass check_finite=False if you mean it." if optional else ".")
+        )
+    raise ValueError(
+        f"{function}: {name} must be at most {LARGEST:g} in magnitude, since squares and sums of larger numbers leave "
+        f"the range of float32; got {here:.1e}. Scale the data, to deviations of about 1."
+    )
+
+
+def first_not_finite(array: Array) -> int | None:
+    """Return the first row with NaN or infinity, None if there is none; reads the array in pieces of bounded size."""
+    if array.dtype.kind != "f":
+        return None
+    xp, start = backend.namespace(array), 0
+    for piece in backend.pieces(array):
+        finite = xp.isfinite(piece)
+        if not bool(finite.all()):
+            return start + int(xp.argmin(finite.reshape(len(finite), -1).all(axis=1)))
+        start += len(piece)
+    return None

@@ -1,0 +1,137 @@
+"""Matrix products in a chosen precision: NumPy's BLAS on the CPU, cuBLAS on CUDA.
+
+cuBLAS is called through gemmEx, the one entry that takes the precision per call (so no global setting of CuPy is
+touched), adds to its output, and multiplies bfloat16 numbers into a float32 result.
+"""
+
+import copy
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hebbcore import checks
+from hebbcore.engine import backend, parallel
+from hebbcore.engine.backend import Array
+from hebbcore.engine.memory import Memory
+
+PRECISIONS = ("float32", "float64", "tf32", "bf16")
+_SCRATCH_BYTES = 4 * 2**20
+_SPLIT_PRODUCTS = 2**22  # multiplications that are worth cutting a product among threads
+
+# cudaDataType and cublasComputeType_t of the CUDA headers
+_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.uint16): 14}
+_COMPUTE = {"float32": 68, "bf16": 68, "tf32": 77, "float64": 70}
+_DEFAULT_ALGORITHM = -1
+
+
+def check_precision(function: str, precision: str, device: str) -> np.dtype[Any]:
+    """Return the dtype in which arrays are kept for a precision. Raises ValueError if the device lacks it."""
+    checks.choice(function, "precision", precision, PRECISIONS)
+    if device == "cpu" and precision in ("tf32", "bf16"):
+        raise ValueError(f'{function}: precision {precision!r} needs CUDA; on the CPU use "float32" or "float64".')
+    return dtype_of(precision)
+
+
+def dtype_of(precision: str) -> np.dtype[Any]:
+    """Return the dtype in which weights, patches and scores are kept for a precision."""
+    return np.dtype(np.float64 if precision == "float64" else np.float32)
+
+
+class Gemm:
+    """Multiplies 2-D arrays of one device in one precision.
+
+    memory: where the CPU keeps scratch arrays, of 4 MiB at most; for one thread at a time.
+    threads: on the CPU a large product is cut among so many threads, whose BLAS must be limited to one thread each
+    (parallel.one_blas_thread); BLAS's own threads would go on spinning after the product, in the way of what follows.
+    """
+
+    def __init__(self, precision: str, memory: Memory, threads: int = 1) -> None:
+        self.precision = precision
+        self._parts = [_Part(memory, thread) for thread in range(threads)]
+
+    def split(self) -> list["Gemm"]:
+        """Return a Gemm of one thread for each of the threads, for products that run side by side."""
+        alone = [copy.copy(self) for _ in self._parts]
+        for one, part in zip(alone, self._parts, strict=True):
+            one._parts = [part]
+        return alone
+
+    def operand(self, array: Array) -> Array:
+        """Return what to pass to multiply for the array: itself, or its bfloat16 bits. Convert once, use often."""
+        if self.precision != "bf16":
+            return array
+        from hebbcore.engine.kernels import cuda
+
+        return cuda.bfloat16(array)
+
+    def multiply(self, a: Array, b: Array, out: Array, add: bool = False) -> None:
+        """out ← a b, or out + a b. a, b, out: one axis of unit stride, on CUDA out's last; out is neither a nor b."""
+        if backend.on_cuda(out):
+            _gemm_ex(_cublas(), a, b, out, add, _COMPUTE[self.precision])
+            return
+        parts = self._parts if out.size * a.shape[1] >= _SPLIT_PRODUCTS else self._parts[:1]
+        by_rows = len(out) >= out.shape[1]
+        cuts = parallel.cuts(max(out.shape), len(parts))
+        parallel.run(
+            [
+                partial(part.multiply, a[i:j], b, out[i:j], add)
+                if by_rows
+                else partial(part.multiply, a, b[:, i:j], out[:, i:j], add)
+                for part, (i, j) in zip(self._parts, cuts, strict=False)
+            ]
+        )
+
+
+class _Part:
+    """One thread's share of the products on the CPU."""
+
+    def __init__(self, memory: Memory, thread: int) -> None:
+        self._memory, self._name = memory, f"scratch {thread}"
+
+    def multiply(self, a: Array, b: Array, out: Array, add: bool) -> None:
+        if not add:
+            np.matmul(a, b, out=out)
+            return
+        # by blocks of rows: NumPy has no product that adds, and a small temporary stays in the cache
+        block = max(1, min(len(out), _SCRATCH_BYTES // (out.shape[1] * out.itemsize)))
+        scratch = self._memory.grown(self._name, (block, out.shape[1]), out.dtype, "cpu")
+        for i in range(0, len(out), block):
+            rows = out[i : i + block]
+            product = scratch[: len(rows)]
+            np.matmul(a[i : i + block], b, out=product)
+            rows += product
+
+
+def _cublas() -> Any:
+    from cupy.cuda import cublas
+
+    return cublas
+
+
+def _handle() -> int:
+    from cupy.cuda import device
+
+    return int(device.get_cublas_handle())
+
+
+def _layout(array: Array) -> tuple[int, int]:
+    """Return (transposed, leading dimension) of a row-major matrix, or of the transpose of one."""
+    rows, columns = array.shape
+    item = array.itemsize
+    if array.strides[1] == item or columns == 1:
+        return 0, max(array.strides[0] // item if rows > 1 else columns, columns)
+    return 1, max(array.strides[1] // item, rows)
+
+
+def _gemm_ex(cublas: Any, a: Array, b: Array, out: Array, add: bool, compute: int) -> None:
+    """Call cuBLAS, which sees row-major matrices as their transposes: outᵀ ← bᵀ aᵀ (+ outᵀ)."""
+    (m, k), n = a.shape, b.shape[1]
+    (a_transposed, lda), (b_transposed, ldb) = _layout(a), _layout(b)
+    scalar = np.float64 if out.dtype == np.float64 else np.float32
+    one, beta = np.array(1, scalar), np.array(1 if add else 0, scalar)
+    cublas.gemmEx(
+        _handle(), b_transposed, a_transposed, n, m, k,
+        one.ctypes.data, b.data.ptr, _TYPES[b.dtype], ldb, a.data.ptr, _TYPES[a.dtype], lda,
+        beta.ctypes.data, out.data.ptr, _TYPES[out.dtype], _layout(out)[1], compute, _DEFAULT_ALGORITHM,
+    )  # fmt: skip

@@ -1,0 +1,148 @@
+"""Threads over rows on the CPU: each runs whole chunks (patches, GEMMs with one BLAS thread, competition).
+
+Rows are the long axis of Hebbian learning, and a chunk fits a core's cache, so this beats BLAS's own threads, and
+needs no barrier between the steps. NumPy, BLAS and the kernels release the GIL.
+"""
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+import threadpoolctl
+
+from hebbcore.engine import devices
+
+T = TypeVar("T")
+
+_lock = threading.RLock()
+_thread = threading.local()  # .busy: it runs a task
+_users = 0  # threads inside one_blas_thread(): the last one out restores the limit
+_limiter: Any = None
+_free_threads = 1  # BLAS threads before the limit
+
+
+@functools.cache
+def _controller() -> Any:
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+def _blas_threads() -> int:
+    libraries = _controller().lib_controllers
+    return max((library.num_threads for library in libraries), default=os.cpu_count() or 1)
+
+
+def _take_control() -> None:
+    """Let this thread set the limit: threadpoolctl 3.8 ignores all but the first that did, without a word."""
+    for library in _controller().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
+
+
+def _restore_limit() -> None:
+    _take_control()
+    _limiter.restore_original_limits()
+    _take_control()  # for whoever sets one next
+
+
+def threads() -> int:
+    """Return how many threads to use: as many as BLAS may (OMP_NUM_THREADS, threadpoolctl), at most the cores."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with _lock:
+        return max(1, min(usable, _free_threads if _users else _blas_threads()))
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS use one thread inside the block. The limit is the process's; the last block to end restores it."""
+    global _users, _limiter, _free_threads
+    with _lock:
+        if _users == 0:
+            _free_threads = _blas_threads()
+            _take_control()
+            _limiter = _controller().limit(limits=1)
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _restore_limit()
+
+
+@functools.cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, thread_name_prefix="hebbcore")
+
+
+def _forget_threads() -> None:
+    """In a forked child: the parent's threads are not there, neither those of pools nor those that hold anything."""
+    global _lock, _users
+    _pool.cache_clear()
+    _lock = threading.RLock()
+    if _users:
+        _users = 0
+        _restore_limit()
+
+
+if hasattr(os, "register_at_fork"):  # no fork while a thread is between the limit of BLAS and its count in _users
+    os.register_at_fork(
+        before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=_forget_threads
+    )
+
+
+def cuts(length: int, parts: int) -> list[tuple[int, int]]:
+    """Cut 0…length into at most so many even, non-empty (start, end) parts."""
+    parts = max(1, min(parts, length))
+    return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
+
+
+def _busy(task: Callable[[], T], place: Callable[[], contextlib.AbstractContextManager[None]]) -> T:
+    _thread.busy = True
+    try:
+        with place():
+            return task()
+    finally:
+        _thread.busy = False
+
+
+def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Run the tasks side by side, with one BLAS thread each, and return their results in order.
+
+    A single task runs in the caller's thread; so do tasks of tasks, one after the other, since waiting for a thread
+    could be waiting for oneself. If tasks fail, the error of the first of them is raised, after all ended.
+    """
+    with one_blas_thread():
+        if len(tasks) == 1 or getattr(_thread, "busy", False):
+            return [task() for task in tasks]
+        place = devices.here()
+        futures = [_pool(len(tasks)).submit(_busy, task, place) for task in tasks]
+        wait(futures)
+        return [future.result() for future in futures]
+
+
+class ForkedLock:
+    """A lock that the thread which holds it may take again, and that is free in a forked child and in a copy.
+
+    The thread that held it in the parent does not run in the child, and would never release it there.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._process = threading.RLock(), os.getpid()
+
+    def __enter__(self) -> None:
+        if self._process != os.getpid():
+            with _lock:
+                if self._process != os.getpid():  # else another thread of the child was first
+                    self.__init__()  # type: ignore[misc]
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type["ForkedLock"], tuple[()]]:
+        return ForkedLock, ()

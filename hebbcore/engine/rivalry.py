@@ -1,0 +1,108 @@
+"""What keeps units alive that compete: a bias against those that win often, and a new start for those that win nothing.
+
+Both know who wins by the responses, without the bias, at up to 1,024 places of each batch.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from hebbcore import checks
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+from hebbcore.engine.patches import Geometry
+from hebbcore.engine.winners import responses, some_patches, wins
+from hebbcore.rules import Rule
+
+_MEMORY = 10  # wins a unit, on average, over which its share of the wins is averaged
+
+
+def check_rivalry(function: str, rule: Rule, conscience: Any, revival: Any) -> tuple[float, float]:
+    """Return conscience and revival as numbers of at least 0. Raises ValueError for rules without a competition."""
+    values = []
+    for name, value in (("conscience", conscience), ("revival", revival)):
+        value = checks.real(function, name, value)
+        if value < 0:
+            raise ValueError(f"{function}: {name} must be at least 0, got {value}.")
+        if value and not rule.competes:
+            raise ValueError(
+                f"{function}: {name} is for rules whose units compete, which those of {type(rule).__name__} do not; "
+                f"leave {name} out."
+            )
+        if value and name == "conscience" and not rule.takes_bias:
+            raise ValueError(
+                f"{function}: conscience is for rules whose units compete by a cosine (SWTA, k-WTA, signed WTA), and "
+                f"for those that define biased_gate; {type(rule).__name__} does not: leave it out, and use revival."
+            )
+        values.append(value)
+    return values[0], values[1]
+
+
+def rivalry_arrays(units: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Return shape and dtype of what Rivalry.arrays holds, by name."""
+    numbers = np.dtype(np.float64)
+    return {
+        "rivalry_shares": ((units,), numbers), "rivalry_idle": ((units,), numbers),
+        "rivalry_steps": ((1,), np.dtype(np.int64)),
+    }  # fmt: skip
+
+
+class Rivalry:
+    """The wins of a layer's units, and what follows from them.
+
+    conscience: unit i, which has the share p_i of the latest wins (a moving average over 10 a unit), competes with its
+    similarity + conscience · max(1 − K p_i, −1) · ‖x‖. revival: a unit that won nothing while the layer's units
+    won so many places each, on average, starts anew from a patch of the batch. 0: off.
+    Source: DeSieno (ICNN 1988), whose bias is C (1/K − p_i): here C = K · conscience, and no bias is below −conscience.
+    """
+
+    def __init__(self, rule: Rule, g: Geometry, weights: Array, conscience: float, revival: float, seed: int) -> None:
+        self.rule, self._sizes = rule, g
+        self._conscience, self._revival, self._seed = conscience, revival, seed
+        xp, units = backend.namespace(weights), len(weights)
+        self._shares, self._idle, self._steps = xp.full(units, 1 / units), xp.zeros(units), 0
+        self._patches: Array = weights[:0]
+
+    def bias(self, dtype: np.dtype[Any]) -> Array | None:
+        """Return the bias of each unit (K,); None without a conscience."""
+        if not self._conscience:
+            return None
+        xp = backend.namespace(self._shares)
+        return (self._conscience * xp.maximum(1 - len(self._shares) * self._shares, -1)).astype(dtype)
+
+    def count(self, images: Array, weights: Array) -> Array:
+        """Count who wins a batch, by weights (K, D) from before its step; return the wins (K,)."""
+        xp, units = backend.namespace(weights), len(weights)
+        self._patches = some_patches(images, self._sizes, weights.dtype)
+        counts = wins(self.rule, responses(self.rule, self._patches, weights))
+        won = counts.astype(np.float64)
+        total = won.sum()
+        pace = 1 - (1 - 1 / (_MEMORY * units)) ** total
+        self._shares += pace * (won / xp.maximum(total, 1) - self._shares)
+        self._idle = xp.where(won > 0, 0, self._idle + total / units)
+        self._steps += 1
+        return counts
+
+    def revive(self, weights: Array) -> None:
+        """Give units that won nothing for long a patch of the batch that was counted."""
+        if not self._revival:
+            return
+        units = np.flatnonzero(devices.to_device(self._idle >= self._revival, "cpu"))
+        if len(units):
+            patches = self._patches[backend.row_norms(self._patches)[:, 0] > 0]
+            units = units[: len(patches)]
+            chosen = np.random.default_rng((self._seed, self._steps)).choice(len(patches), len(units), replace=False)
+            chosen, places = (devices.to_device(array, backend.device_of(weights)) for array in (chosen, units))
+            weights[places] = self.rule.from_patches(patches[chosen], self.rule.lengths(weights).mean())
+            self._idle[places], self._shares[places] = 0, 1 / len(weights)
+        self._patches = self._patches[:0]
+
+    def arrays(self) -> dict[str, Array]:
+        """Return what a checkpoint must hold, by name."""
+        return {"rivalry_shares": self._shares, "rivalry_idle": self._idle, "rivalry_steps": np.array([self._steps])}
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """Take the arrays of a checkpoint; without them the count begins anew."""
+        if "rivalry_steps" in arrays:
+            self._shares, self._idle = arrays["rivalry_shares"], arrays["rivalry_idle"]
+            self._steps = int(arrays["rivalry_steps"][0])

@@ -1,0 +1,162 @@
+"""Numbers that stay computable: how large data may be, weights that diverge, the largest stable learning rate."""
+
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hebbcore import checks
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+from hebbcore.engine.patches import Geometry, patches_at
+from hebbcore.rules import Rule
+
+AUTO = "auto"  # a learning rate that is measured on the first batch
+AUTO_SHARE = 0.5  # of the largest stable rate: other batches have larger eigenvalues, and early steps overshoot
+THROWN_OFF = 10.0  # times the norms that a rule holds: steps were too large
+UNIT_GROWTH, GROWTH = 1e4, 1e3  # times those of rules that hold 1, and of others: they diverge
+STEPS = 16  # between looks at the weights, each of which reads them once
+_ROWS = 1024  # patches that an eigenvalue is measured on, evenly spread over a batch
+_SAMPLE_BYTES = 32 * 2**20  # of these patches
+_OUTPUT_BYTES = 32 * 2**20  # that are looked at at once: the output for a whole batch may be many times the images
+_ITERATIONS = 50
+
+
+class Divergence:
+    """Looks at the weights of layers now and then, and raises FloatingPointError when they diverge.
+
+    function: what trains, for messages. A rule drives its weights to where the patches, or a norm of 1, hold them; a
+    rate that is too large makes them grow in each step instead, or, with relu, throws them off until nothing answers.
+    """
+
+    def __init__(self, function: str) -> None:
+        self._function = function
+        self._held: dict[str, float] = {}  # by a layer's name, the largest norm to be expected
+        self._limits: dict[str, float] = {}
+
+    def begin(self, name: str, rule: Rule, weights: Array, x: Array, geometry: Geometry) -> None:
+        """Note what a layer begins with, once: its weights, and its first input x (n, H, W, C), uint8 or floating."""
+        if name in self._limits:
+            return
+        held = max(1.0, _largest_norm(weights))
+        if not rule.unit_norms:  # no patch can be longer
+            scale = 1.0 if x.dtype.kind != "f" else float(backend.largest_magnitude(x))
+            held = max(held, scale * geometry.patch_size**0.5)
+        self._held[name] = held
+        self._limits[name] = held * (UNIT_GROWTH if rule.unit_norms else GROWTH)
+
+    def require(
+        self, name: str, weights: Array, step: int, rate: float, stable: Callable[[], float | None] | None = None
+    ) -> None:
+        """Raise FloatingPointError if the weights after `step` steps are not finite, or far beyond where they began.
+
+        rate: the learning rate by which they got there. stable: returns the largest stable one, None if nobody knows.
+        """
+        limit, norm = self._limits.get(name, sys.float_info.max), _largest_norm(weights)
+        if norm <= limit:
+            return
+        what = "became NaN or infinite"
+        if math.isfinite(float(backend.largest_magnitude(weights))):
+            what = f"diverge: a unit's norm is {norm:.1e}, beyond {limit:.1e},"
+        advice = f"lower its learning rate, {rate:g}"
+        largest = None if stable is None else stable()
+        if largest is not None:
+            advice += (
+                f"; the largest stable one on this batch is about {largest:.2g}: start from "
+                f'{AUTO_SHARE * largest:.2g}, or with learning_rate="auto"'
+            )
+        raise FloatingPointError(f"{self._function}: the weights of {name} {what} after step {step}; {advice}.")
+
+    def tell(self, name: str, rule: Rule, weights: Array, stacklevel: int) -> None:
+        """Warn if learning ended with norms far above those to be expected, if not so far as to be an error."""
+        norms = backend.row_norms(weights.reshape(len(weights), -1))
+        thrown = int((norms > THROWN_OFF * self._held.get(name, math.inf)).sum())
+        if not thrown:
+            return
+        advice = "Lower the learning rate"
+        if type(rule).stable_rate is not Rule.stable_rate:
+            advice += ', or start with learning_rate="auto"'
+        warnings.warn(
+            f"{self._function}: {thrown} of {len(weights)} units of {name} have norms up to {float(norms.max()):.2g}, "
+            f"more than {THROWN_OFF:g} times those that {type(rule).__name__} holds: steps were too large for them, "
+            f"and they may answer to nothing any more, or go on growing. {advice}.",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def is_due(step: int) -> bool:
+    """Return whether to look at the weights after so many steps: after 1, 2, 4, 8, 16, 32, 48, …."""
+    return step % STEPS == 0 or (step < STEPS and step & (step - 1) == 0)
+
+
+def _largest_norm(weights: Array) -> float:
+    """Return the largest Euclidean norm of a unit's weights (units, …)."""
+    return float(backend.row_norms(weights.reshape(len(weights), -1)).max())
+
+
+def as_rate(function: str, name: str, value: Any) -> Any:
+    """Return a learning rate: a finite float above 0, or "auto"."""
+    if isinstance(value, str) and value == AUTO:
+        return value
+    return checks.positive(function, name, value)
+
+
+def require_finite_output(
+    function: str, name: str, transform: Callable[[Array], Array], images: Array, image_bytes: int
+) -> None:
+    """Raise FloatingPointError if a layer's output for the first batch holds NaN or infinity after the training.
+
+    transform: returns the output for some of the images (n, …); image_bytes: of the output for one of them.
+    """
+    step = max(1, _OUTPUT_BYTES // image_bytes)
+    for start in range(0, len(images), step):
+        if not math.isfinite(float(backend.largest_magnitude(transform(images[start : start + step])))):
+            raise FloatingPointError(
+                f"{function}: after the training the output of {name} holds NaN or infinity for the first batch; scale "
+                "the data, to deviations of about 1, or put a BatchNorm before the layer."
+            )
+
+
+def measured_rate(function: str, name: str, rule: Rule, x: Array, geometry: Geometry) -> float:
+    """Return the rate of learning_rate="auto": half of the largest stable one on a layer's first input x (n, H, W, C).
+
+    Raises ValueError for a rule whose stable rate the data do not tell.
+    """
+    stable = largest_stable_rate(rule, x, geometry)
+    if stable is None:
+        raise ValueError(
+            f'{function}: learning_rate="auto" is for rules that say what is stable, such as hpca, and for data that '
+            f"are not all 0; give {name} ({type(rule).__name__}) a number."
+        )
+    return AUTO_SHARE * stable
+
+
+def largest_stable_rate(rule: Rule, x: Array, geometry: Geometry) -> float | None:
+    """Return the largest rate at which a rule is stable for inputs x (n, H, W, C), None if they do not tell."""
+    if type(rule).stable_rate is Rule.stable_rate:
+        return None
+    size = geometry.patch_size
+    count = min(len(x) * geometry.positions, max(1, min(_ROWS, _SAMPLE_BYTES // (8 * size))))
+    rows = np.arange(count) * (len(x) * geometry.positions) // count
+    eigenvalue = _largest_eigenvalue(patches_at(x, geometry, rows, np.dtype(np.float64)))
+    return rule.stable_rate(eigenvalue) if 0 < eigenvalue < math.inf else None
+
+
+def _largest_eigenvalue(patches: Array) -> float:
+    """Return the largest eigenvalue of XᵀX / N by power iteration; NaN or infinity for patches that hold such."""
+    xp = backend.namespace(patches)
+    peak = float(backend.largest_magnitude(patches))
+    if not 0 < peak < math.inf:
+        return peak
+    patches = patches / peak  # so that no square leaves the range of numbers
+    # from the longest patch: it is never orthogonal to the patches as a whole
+    vector = patches[int((patches * patches).sum(axis=1).argmax())]
+    value = 0.0
+    for _ in range(_ITERATIONS):
+        vector = vector / xp.linalg.norm(vector)
+        vector = (patches @ vector) @ patches / len(patches)
+        value = float(xp.linalg.norm(vector))
+    return value * peak * peak

@@ -1,0 +1,124 @@
+"""Weights that start from patches of the first data."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from hebbcore.engine import devices, parallel
+from hebbcore.engine.backend import Array
+from hebbcore.engine.patches import Geometry, patches_at
+from hebbcore.rules import Rule
+
+STARTS = ("rule", "patches", "k-means++")
+
+_PER_IMAGE = 8  # patches taken of an image, unless there are too few images
+_CANDIDATES = 10  # a unit, of which k-means++ chooses
+_CANDIDATE_BYTES = 64 * 2**20  # unless there are more units
+_STEP = 1 / 16  # directions that differ by less, in each number, relative to the root mean square, are the same
+
+
+def starting_weights(
+    function: str,
+    how: str,
+    rule: Rule,
+    drawn: np.ndarray[Any, Any],
+    g: Geometry,
+    batches: Callable[[], Iterator[Array]],
+    generator: np.random.Generator,
+) -> np.ndarray[Any, Any]:
+    """Return weights (units, D) from patches of the first of the data that differ and are not 0.
+
+    how: "patches", or "k-means++", the seeding of k-means: each patch drawn from about ten times as many with a
+    probability that grows with its squared distance from those drawn before (between directions, for units that
+    compete). drawn: (units, D), weights by the rule, whose lengths the rule may keep (Rule.from_patches), and which
+    stay where there are too few patches, with a warning.
+    batches: returns the inputs (n, H, W, C) of the layer, from the first; at most eight patches an image are
+    taken, unless there are too few images, so that no more are read than needed, and no more patches are held than
+    `drawn`, or 64 MiB, have numbers.
+
+    Source of k-means++: Arthur & Vassilvitskii (SODA 2007), by scikit-learn.
+    """
+    units, size = drawn.shape
+    wanted = units
+    if how == "k-means++":
+        wanted = max(units, min(_CANDIDATES * units, _CANDIDATE_BYTES // (size * drawn.dtype.itemsize)))
+    patches = _different(rule, g, batches, wanted, drawn.dtype, generator)
+    if len(patches) > units:
+        patches = _far_apart(rule, patches, units, generator)
+    if len(patches) < units:
+        warnings.warn(
+            f"{function}: the data have only {len(patches)} different patches that are not 0, fewer than the {units} "
+            "units; the other units start from weights drawn by the rule. Give more data, or make fewer units.",
+            stacklevel=2,
+        )
+    weights = drawn.copy()
+    if len(patches):
+        weights[: len(patches)] = rule.from_patches(patches, rule.lengths(drawn[: len(patches)]))
+    return weights
+
+
+def _different(
+    rule: Rule,
+    g: Geometry,
+    batches: Callable[[], Iterator[Array]],
+    wanted: int,
+    dtype: np.dtype[Any],
+    generator: np.random.Generator,
+) -> np.ndarray[Any, Any]:
+    """Return up to so many patches that differ in direction (up to the sign, for rules of both), in random order."""
+    found: list[np.ndarray[Any, Any]] = []
+    known: set[bytes] = set()
+    per_image = _PER_IMAGE
+    while True:
+        more = False  # could be taken of the images
+        images = 0
+        source = batches()
+        try:
+            for x in source:
+                places = len(x) * g.positions
+                images += len(x)
+                count = min(places, len(x) * per_image, 2 * (wanted - len(found)))
+                more |= len(x) * per_image < places
+                chosen = generator.choice(places, count, replace=False)
+                rows = devices.to_device(patches_at(x, g, chosen, dtype), "cpu")
+                for row, key in zip(rows, _keys(rule, rows), strict=True):
+                    if key is not None and key not in known and len(found) < wanted:
+                        known.add(key)
+                        found.append(row.copy())
+                if len(found) == wanted:
+                    return np.array(found)
+        finally:
+            if hasattr(source, "close"):
+                source.close()
+        if not more:
+            return np.array(found)
+        per_image = max(8 * per_image, -(-2 * wanted // images))
+
+
+def _keys(rule: Rule, rows: np.ndarray[Any, Any]) -> list[bytes | None]:
+    """Return a key for the direction of each row, None for rows without one."""
+    roots = np.sqrt((rows.astype(np.float64) ** 2).mean(axis=1, keepdims=True))
+    sound = np.isfinite(roots) & (roots > 0)
+    steps = np.rint(np.where(sound, rows, 0) / np.where(sound, roots * _STEP, 1)).astype(np.int32)
+    if rule.signed:
+        steps *= np.sign(np.take_along_axis(steps, np.abs(steps).argmax(axis=1)[:, None], axis=1))
+    return [row.tobytes() if good else None for row, good in zip(steps, sound[:, 0], strict=True)]
+
+
+def _far_apart(
+    rule: Rule, patches: np.ndarray[Any, Any], units: int, generator: np.random.Generator
+) -> np.ndarray[Any, Any]:
+    """Return the patches that k-means++ draws."""
+    from sklearn.cluster import kmeans_plusplus
+
+    points = patches
+    if rule.competes:
+        points = patches / np.linalg.norm(patches, axis=1, keepdims=True)
+    if rule.signed:  # one of x and −x
+        points = points * np.sign(points[np.arange(len(points)), np.abs(points).argmax(axis=1)])[:, None]
+    with parallel.one_blas_thread():
+        _, chosen = kmeans_plusplus(points, units, random_state=int(generator.integers(2**32)))
+    found: np.ndarray[Any, Any] = patches[chosen]
+    return found

@@ -1,0 +1,74 @@
+"""Which units win, counted at some places of each batch; and what is said of those that win nothing."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from hebbcore.engine import backend, devices, parallel
+from hebbcore.engine.backend import Array
+from hebbcore.engine.competition import vector_norms
+from hebbcore.engine.patches import Geometry, patches_at
+from hebbcore.rules import Rule
+
+ROWS = 1024  # places of a batch, evenly spread, that are looked at
+FEW_ROWS = 128  # of which all are looked at, at no great cost
+_PLACES, _PLACES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
+_MANY = 0.1  # of the units; a single one is not worth a word
+
+
+def some_rows(rows: Array) -> Array:
+    """Return at most ROWS of the rows, evenly spread."""
+    return rows[:: -(-len(rows) // ROWS)]
+
+
+def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any], most: int = ROWS) -> Array:
+    """Return the patches of at most so many places of a batch, evenly spread."""
+    count = len(images) * g.positions
+    return patches_at(images, g, np.arange(0, count, -(-count // most)), dtype)
+
+
+def responses(rule: Rule, patches: Array, weights: Array) -> Array:
+    """Return the response (n, K) of units of weights (K, D) to patches (n, D)."""
+    with parallel.one_blas_thread():  # more take longer for so few rows, and the number of them changes the rounding
+        scores = patches @ rule.projection(weights).T
+    return rule.response(scores, vector_norms(weights) if rule.needs_norms else None)
+
+
+def wins(rule: Rule, rows: Array) -> Array:
+    """Return how many rows of a layer's output (n, K) each unit wins (K,), uint64.
+
+    It does so by the largest output, or |output| if its rule says so; of a row of equal numbers nobody is the winner.
+    """
+    xp = backend.namespace(rows)
+    if rule.signed:
+        rows = xp.abs(rows)
+    counts = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
+    won = rows.max(axis=1) > rows.min(axis=1)
+    xp.add.at(counts, rows.argmax(axis=1), won.astype(np.uint64))
+    return counts
+
+
+def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
+    """Return how many of some places of a batch, at most an eighth, each unit of weights (K, D) wins."""
+    most = min(ROWS, -(-len(images) * g.positions // 8))
+    return wins(rule, responses(rule, some_patches(images, g, weights.dtype, most), weights))
+
+
+def dead_text(name: str, dead: int, units: int, places: int) -> str | None:
+    """Return a sentence on the units of a layer that won nothing in a pass; None if it would say little."""
+    if dead <= max(1, _MANY * units) or places < max(_PLACES, _PLACES_A_UNIT * units):
+        return None
+    return f"{dead} of {units} units of {name} won none of the {places:,} patches looked at in the last pass."
+
+
+def tell_dead(function: str, name: str, rule: Rule, counts: Array, stacklevel: int) -> None:
+    """Warn if many units that compete won nothing in the last pass; counts: of its wins (K,)."""
+    counts = devices.to_device(counts, "cpu")
+    text = dead_text(name, int((counts == 0).sum()), len(counts), int(counts.sum()))
+    if rule.competes and text is not None:
+        warnings.warn(
+            f'{function}: {text} Start from initial_weights="patches" or "k-means++", whiten the data, set conscience '
+            "or revival, or make fewer units.",
+            stacklevel=stacklevel + 1,
+        )

@@ -1,0 +1,1 @@
+"""An exact ridge classifier for arrays and streams."""

@@ -1,0 +1,58 @@
+"""Probabilities from scores: one factor for all scores, fitted by maximum likelihood to rows that did not train."""
+
+from collections.abc import Callable, Iterable
+
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+from hebbcore.evaluation.batches import Codes, Weights
+
+_LEAST, _STEPS, _PRECISION = 1e-3, 100, 1e-12
+
+Scored = tuple[Array, Codes, Weights]  # scores (n, classes), classes (n,), weights (n,)
+
+
+def probabilities(scores: Array, sharpness: float) -> Array:
+    """Return the softmax (n, classes) of scores times a factor."""
+    xp = backend.namespace(scores)
+    powers = sharpness * (scores - scores.max(axis=1, keepdims=True))
+    xp.exp(powers, out=powers)
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
+
+
+def sharpness(scored: Callable[[], Iterable[Scored]]) -> float:
+    """Return the factor above 0 under whose softmax the rows' classes are most likely.
+
+    scored: gives the rows, in parts, once more each time. One row's weight is spread over all classes alike, as in
+    Platt's method: where every row is right, no finite factor would be the best.
+    Newton's method on a concave function, within the bounds known so far.
+    Source: temperature scaling, Guo et al. 2017, "On calibration of modern neural networks".
+    """
+    factor, low, high = 1.0, 0.0, float("inf")
+    for _ in range(_STEPS):
+        slope, curvature = _derivatives(scored, factor)
+        low, high = (factor, high) if slope > 0 else (low, factor)
+        following = factor + slope / curvature if curvature > 0 else factor
+        if not low < following < high:
+            following = 4 * factor if high == float("inf") else (low + high) / 2
+        done = abs(following - factor) <= _PRECISION * factor or following < _LEAST
+        factor = following
+        if done:
+            break
+    return max(factor, _LEAST)
+
+
+def _derivatives(scored: Callable[[], Iterable[Scored]], factor: float) -> tuple[float, float]:
+    """Return the slope of the log likelihood at a factor, and minus its curvature."""
+    total = own_slope = even_slope = curvature = 0.0
+    for scores, codes, weights in scored():
+        xp = backend.namespace(scores)
+        weighing = xp.asarray(weights)
+        likely = probabilities(scores, factor)
+        mean = (likely * scores).sum(axis=1)
+        own = scores[xp.arange(len(scores)), xp.asarray(codes)]
+        total += float(weights.sum())
+        own_slope += float(weighing @ (own - mean))
+        even_slope += float(weighing @ (scores.mean(axis=1) - mean))
+        curvature += float(weighing @ (likely * (scores - mean[:, None]) ** 2).sum(axis=1))
+    return own_slope + even_slope / total, curvature * (1 + 1 / total)

@@ -1,0 +1,132 @@
+"""Which labelled rows are held out to choose a penalty: of arrays at once, of streams as they pass."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+from hebbcore.evaluation.batches import Codes, Weights
+
+HELD_BYTES = 512 * 2**20
+_PIECE = 512  # rows at a time
+
+
+def validation_rows(codes: Codes, fraction: float, random: np.random.RandomState) -> npt.NDArray[np.bool_]:
+    """Return a mask of rows to hold out: the fraction of each class, at least one row of it, never all of it.
+
+    codes: (n,) class numbers. A class of one row has none to spare, so the mask may be empty.
+    """
+    held = np.zeros(len(codes), np.bool_)
+    for code in np.unique(codes):
+        rows = np.flatnonzero(codes == code)
+        count = min(max(1, round(fraction * len(rows))), len(rows) - 1)
+        held[random.permutation(rows)[:count]] = True
+    return held
+
+
+def counts_units(features: Array, where: Codes, codes: Codes, weights: Weights) -> bool:
+    """Return True if weights (n,) are whole and not all one, or a row equals the one before it, as if repeated for it.
+
+    where: (n,) rows of features; codes: (n,) their classes.
+    """
+    if (weights != 1).any():
+        return bool((weights == np.floor(weights)).all())
+    first = devices.to_device(_rows(features[:, 0], where), "cpu")
+    alike = np.flatnonzero((first[1:] == first[:-1]) & (codes[1:] == codes[:-1])) + 1
+    pieces = (alike[start : start + _PIECE] for start in range(0, len(alike), _PIECE))
+    return any(
+        bool((_rows(features, where[piece]) == _rows(features, where[piece - 1])).all(axis=1).any()) for piece in pieces
+    )
+
+
+def units_held(
+    features: Array, where: Codes, codes: Codes, weights: Weights, fraction: float, random: np.random.RandomState
+) -> Weights:
+    """Return how much of each row's weight (n,) to hold out, of one row a class a part: validation_rows, of units.
+
+    Which rows follows from their content, so that weights and repeated rows, in any order, are one and the same.
+    """
+    key, digests = random.bytes(16), []
+    for start in range(0, len(codes), _PIECE):
+        part = np.ascontiguousarray(devices.to_device(_rows(features, where[start : start + _PIECE]), "cpu"))
+        digests += [hashlib.blake2b(row.data, digest_size=16, key=key).digest() for row in part]
+    order = np.argsort(np.array(digests, "S16"), kind="stable")
+    held = np.zeros(len(codes))
+    for code in np.unique(codes):
+        members = order[codes[order] == code]
+        total = weights[members].sum()
+        count = min(max(1, round(fraction * total)), total - 1)
+        before = np.cumsum(weights[members]) - weights[members]
+        held[members] = np.clip(count - before, 0, weights[members])
+    return held
+
+
+def _rows(features: Array, where: Codes) -> Array:
+    return features[backend.namespace(features).asarray(where)]
+
+
+class StreamHoldout:
+    """Rows of a stream that are held out, and kept: a second pass of a shuffled stream could not find them again.
+
+    Of each class the rows are taken evenly, from a random start after its first row, which always trains. When the kept
+    rows outgrow their limit every second one of a class goes to the training, and from then on half as many are taken.
+    """
+
+    def __init__(self, first: Array, fraction: float, random: np.random.RandomState) -> None:
+        self._fraction, self._random = fraction, random
+        self._limit = max(1, HELD_BYTES // max(1, first[:1].nbytes))
+        self._starts: list[float] = []
+        self._seen: list[int] = []
+        self._every = 1
+        # rows, their classes, weights, and numbers within the class
+        self._parts: list[tuple[Array, Codes, Weights, Codes]] = []
+        self.count = 0
+
+    def split(self, features: Array, codes: Codes, weights: Weights) -> tuple[Array, Codes, Weights]:
+        """Keep some rows of a batch; return those, with older ones given up now, that are for training."""
+        numbers = self._numbers(codes)
+        held = (numbers > 0) & ((numbers - 1) % self._every == 0)
+        if not held.any():
+            return features, codes, weights
+        xp = backend.namespace(features)
+        where, rest = xp.asarray(np.flatnonzero(held)), xp.asarray(np.flatnonzero(~held))
+        self._parts.append((features[where], codes[held], weights[held], numbers[held]))
+        self.count += int(held.sum())
+        train = [(features[rest], codes[~held], weights[~held])]
+        if self.count > self._limit:
+            train += self._thin()
+        rows, train_codes, train_weights = zip(*train, strict=True)
+        return xp.concatenate(rows), np.concatenate(train_codes), np.concatenate(train_weights)
+
+    def rows(self) -> list[tuple[Array, Codes, Weights]]:
+        """Return the kept (rows, classes, weights), in parts."""
+        return [part[:3] for part in self._parts]
+
+    def _numbers(self, codes: Codes) -> Codes:
+        """Return for each row the number 1, 2, … that it would have among its class's held-out rows, or 0."""
+        numbers = np.zeros(len(codes), np.int64)
+        while len(self._seen) <= codes.max():
+            self._seen.append(0)
+            self._starts.append(self._random.uniform(0, 1 - self._fraction))
+        for code in np.unique(codes):
+            rows = np.flatnonzero(codes == code)
+            steps = self._starts[code] + self._fraction * (self._seen[code] + np.arange(len(rows) + 1))
+            reached = np.floor(steps).astype(np.int64)
+            numbers[rows] = np.where(np.diff(reached) > 0, reached[1:], 0)
+            self._seen[code] += len(rows)
+        return numbers
+
+    def _thin(self) -> list[tuple[Array, Codes, Weights]]:
+        """Keep every second row of each class, starting with its first; return the others."""
+        self._every *= 2
+        kept, released = [], []
+        for rows, codes, weights, numbers in self._parts:
+            xp = backend.namespace(rows)
+            stays = (numbers - 1) % self._every == 0
+            released.append((rows[xp.asarray(np.flatnonzero(~stays))], codes[~stays], weights[~stays]))
+            if stays.any():
+                kept.append((rows[xp.asarray(np.flatnonzero(stays))], codes[stays], weights[stays], numbers[stays]))
+        self._parts, self.count = kept, sum(len(part[1]) for part in kept)
+        return released

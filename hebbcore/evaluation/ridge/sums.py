@@ -1,0 +1,82 @@
+"""Sums over rows of features, from which ridge regression and PCA follow: one pass, memory that knows no row count."""
+
+from typing import Any
+
+import numpy as np
+
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+from hebbcore.evaluation.batches import Codes, Weights
+from hebbcore.evaluation.ridge.linear_system import add_products
+
+_BLOCK_BYTES = 64 * 2**20
+_BLOCK_ROWS = 1024  # more would let the float32 sums within a block lose digits
+
+
+class ClassSums:
+    """FᵀWF and the weighted sum of each class's rows, in float64; counts are sums of weights.
+
+    Rows are gathered into blocks, so that the sums do not depend on how a stream was cut, and multiplied in their own
+    precision (float32, or float64 for float64 and wide integers). centred: subtract the mean of the first block from
+    all rows, since a mean that is large beside the deviations would drown them in float32; all sums are of such rows.
+    """
+
+    def __init__(self, first: Array, centred: bool) -> None:
+        xp, features = backend.namespace(first), first.shape[1]
+        self.dtype: np.dtype[Any] = np.result_type(first.dtype, np.float32)
+        self.products = xp.zeros((features, features))  # FᵀF, the lower triangle
+        self.sums = xp.zeros((1, features))  # of each class
+        self.counts = np.zeros(1)
+        self.shift: Array | None = None if centred else xp.zeros(features)
+        rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (features * self.dtype.itemsize)))
+        self._block, self._codes = xp.empty((rows, features), self.dtype), np.empty(rows, np.int64)
+        self._weights = np.empty(rows)
+        self._filled = 0
+
+    def add(self, features: Array, codes: Codes, weights: Weights) -> None:
+        """Add rows (n, features) of classes (n,) and weights (n,)."""
+        start = 0
+        while start < len(features):
+            taken = min(len(features) - start, len(self._block) - self._filled)
+            end = self._filled + taken
+            self._block[self._filled : end] = features[start : start + taken]
+            self._codes[self._filled : end] = codes[start : start + taken]
+            self._weights[self._filled : end] = weights[start : start + taken]
+            self._filled, start = end, start + taken
+            if self._filled == len(self._block):
+                self.flush()
+
+    def flush(self) -> None:
+        """Bring the sums up to date with the rows."""
+        if not self._filled:
+            return
+        block, codes = self._block[: self._filled], self._codes[: self._filled]
+        weights = self._weights[: self._filled]
+        self._filled = 0
+        xp = backend.namespace(block)
+        if self.shift is None:
+            # a number of the rows' own precision, so that subtracting it from equal numbers leaves nothing
+            self.shift = block.mean(axis=0, dtype=np.float64).astype(self.dtype).astype(np.float64)
+        block -= self.shift.astype(self.dtype)
+        present, inverse = np.unique(codes, return_inverse=True)
+        self._grow(int(present[-1]) + 1)
+        members = np.equal.outer(np.arange(len(present)), inverse) * weights
+        self.sums[xp.asarray(present)] += xp.asarray(members.astype(self.dtype)) @ block
+        self.counts[: present[-1] + 1] += np.bincount(codes, weights)
+        if (weights != 1).any():
+            block *= xp.asarray((weights**0.5).astype(self.dtype))[:, None]
+        add_products(self.products, block.T)
+
+    def of_classes(self, codes: Codes) -> tuple[Array, Array]:
+        """Return the sums (classes, features) and counts (classes,) of chosen classes; zeros for one without rows."""
+        self._grow(int(codes.max()) + 1)
+        xp = backend.namespace(self.sums)
+        return self.sums[xp.asarray(codes)], self.counts[codes]
+
+    def _grow(self, classes: int) -> None:
+        missing = classes - len(self.counts)
+        if missing > 0:
+            missing = max(missing, len(self.counts))  # doubling: few copies while classes turn up one by one
+            xp = backend.namespace(self.sums)
+            self.sums = xp.concatenate([self.sums, xp.zeros((missing, self.sums.shape[1]))])
+            self.counts = np.concatenate([self.counts, np.zeros(missing)])

@@ -1,0 +1,1 @@
+"""Runs: their configuration, the user's own modules, comparisons, and sweeps."""

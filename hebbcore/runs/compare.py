@@ -1,0 +1,184 @@
+"""What runs tell about themselves, settings and metrics, and tables of several side by side."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hebbcore.files import parse_json
+from hebbcore.serialize import CONFIG
+from hebbcore.texts import in_markdown
+from hebbcore.training.diagnostics import Record, lines
+from hebbcore.training.network import METRICS
+from hebbcore.training.settings import LEARNING_RATE, Training
+
+Table = list[list[str]]  # rows, the head first
+
+_LAYER = re.compile(r"network\.layers\[\d+\]\.type")
+
+FIGURES = {  # of a layer, and what they are
+    "dead": "units that never won (the fewest of a record in the last epoch)",
+    "change": "‖step‖ / ‖weights‖ of the last step measured",
+    "norm_mean": "mean norm of the units",
+    "entropy": "entropy of the winners, bits",
+}
+
+
+def records_of(function: str, run: Path) -> list[Record]:
+    """Return the metrics of a run. Raises ValueError if there are none, or one is damaged."""
+    records = lines(run / METRICS)
+    if not records:
+        raise ValueError(f"{function}: {run / METRICS} holds no metrics; train first.")
+    for record in records:
+        if not _is_whole(record):
+            raise ValueError(
+                f"{function}: {run / METRICS}: the record of step {record['step']} is damaged; remove its line."
+            )
+    return records
+
+
+def _is_whole(record: Record) -> bool:
+    """Return True for a record that has what pictures and tables show."""
+    layers = record.get("layers")
+    return (
+        all(isinstance(record.get(key), int) for key in ("images", "epoch", "phase"))
+        and isinstance(record.get("seconds"), int | float)
+        and isinstance(layers, dict)
+        and all(isinstance(layer, dict) and all(key in layer for key in FIGURES) for layer in layers.values())
+    )
+
+
+def layers_of(records: Iterable[Record]) -> list[str]:
+    """Return the names of the layers in some records, in their order."""
+    return list(dict.fromkeys(name for record in records for name in record["layers"]))
+
+
+def final_figures(records: Sequence[Record]) -> dict[str, Any]:
+    """Return how a training ended: images, seconds, images_per_second over all of it, and each layer's FIGURES."""
+    last = records[-1]
+    layers = {}
+    for name in layers_of(records):
+        own = [record for record in records if name in record["layers"]]
+        final = own[-1]["layers"][name]
+        changes = [record["layers"][name]["change"] for record in own]
+        layers[name] = {
+            "dead": min(record["layers"][name]["dead"] for record in _last_epoch(own)),
+            "change": next((change for change in reversed(changes) if change is not None), None),
+            "norm_mean": final["norm_mean"],
+            "entropy": final["entropy"],
+        }
+    speed = last["images"] / last["seconds"] if last["seconds"] else None
+    return {"images": last["images"], "seconds": last["seconds"], "images_per_second": speed, "layers": layers}
+
+
+def _last_epoch(records: Sequence[Record]) -> Sequence[Record]:
+    """Return the records of the last epoch; one of its start, which counts few winners, alone would mislead."""
+    last = records[-1]
+    found = [r for r in records if r["phase"] == last["phase"] and r["epoch"] >= last["epoch"] - 1]
+    ends_another = len(found) > 1 and 0 < found[0]["epoch"] < last["epoch"]  # the epoch before it
+    return found[1:] if ends_another else found
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """Return the configuration of a run by the paths of its keys; what an older hebbcore left out is as by default.
+
+    Raises ValueError if it cannot be read.
+    """
+    path = run / CONFIG
+    if not path.exists():
+        return {}
+    try:
+        table = parse_json(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); restore it, or remove it.") from None
+    if not isinstance(table, dict):
+        raise ValueError(f"{path} is no configuration of a run; restore it, or remove it.")
+    training = table.get("training")
+    if isinstance(training, dict):
+        default = {key: value for key, value in vars(Training()).items() if key != "seed"}
+        table["training"] = default | training
+        if table["training"]["learning_rate"] is None:
+            table["training"]["learning_rate"] = LEARNING_RATE
+    return dict(_flat({"imports": [], **table}, ""))
+
+
+def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
+    """Yield the path and the value of everything in a table that is no table or list of tables itself."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+        for i, inner in enumerate(value):
+            yield from _flat(inner, f"{path}[{i}]")
+    else:
+        yield path, value
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys whose values are not the same in all of some settings; None and none are."""
+    keys = dict.fromkeys(key for given in settings for key in given)
+    return [key for key in keys if any(given.get(key) != settings[0].get(key) for given in settings)]
+
+
+def comparison(runs: Mapping[str, Path]) -> list[tuple[str, Table]]:
+    """Return tables, with their titles, of several runs by name: what their settings differ in, how they ended."""
+    settings = _comparable({name: settings_of(run) for name, run in runs.items()})
+    figures = {name: final_figures(records_of("plot", run)) for name, run in runs.items()}
+    keys = differing(list(settings.values()))
+    table = [["run", *keys, "images", "seconds", "images a second", "dead units"]]
+    for name, found in figures.items():
+        dead = sum(layer["dead"] for layer in found["layers"].values())
+        row = [text_of(settings[name].get(key)) for key in keys]
+        table.append([name, *row, *map(text_of, (found["images"], found["seconds"], found["images_per_second"], dead))])
+    return [("Runs", table), *_by_layer(figures)]
+
+
+def _comparable(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return settings in which networks of other layers are told by the kinds of these, not number by number."""
+    kinds = {name: [v for k, v in given.items() if _LAYER.fullmatch(k)] for name, given in settings.items()}
+    if len(set(map(str, kinds.values()))) == 1:
+        return settings
+    return {
+        name: {key: value for key, value in given.items() if not key.startswith("network.layers[")}
+        | {"network.layers": ", ".join(map(text_of, kinds[name])) or None}
+        for name, given in settings.items()
+    }
+
+
+def _by_layer(figures: Mapping[str, dict[str, Any]]) -> list[tuple[str, Table]]:
+    names = list(dict.fromkeys(layer for found in figures.values() for layer in found["layers"]))
+    return [
+        (
+            title[0].upper() + title[1:],
+            [
+                ["run", *names],
+                *(
+                    [run, *(text_of(found["layers"].get(name, {}).get(key)) for name in names)]
+                    for run, found in figures.items()
+                ),
+            ],
+        )
+        for key, title in FIGURES.items()
+    ]
+
+
+def text_of(value: Any) -> str:
+    """Return a value as the text of a cell: numbers to four digits, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def markdown(title: str, sections: Iterable[tuple[str, Table]]) -> str:
+    """Return tables as Markdown, in which what cells say is text and nothing else."""
+    parts = [f"# {in_markdown(title)}", ""]
+    for name, (head, *rows) in sections:
+        parts += [f"## {in_markdown(name)}", "", _row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
+    return "\n".join(parts)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell if cell == "---" else in_markdown(cell) for cell in cells) + " |"

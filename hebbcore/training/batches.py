@@ -1,0 +1,315 @@
+"""Training data as epochs of batches: shuffled slices of an array, or whatever an iterable yields."""
+
+import copy
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from hebbcore import checks
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import require_finite
+from hebbcore.engine.patches import as_images
+
+BATCH_SIZE = 64  # images a step, unless one says otherwise
+
+
+class Batches(Protocol):
+    """Something that gives the batches of any epoch, from any batch on."""
+
+    checked: bool  # the data are known to be finite, or need not be
+
+    def images(self, first: Array) -> int | None:
+        """Return about how many images an epoch has, given its first batch; None if that is unknown."""
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+        """Return the batches of an epoch from batch `start` on, each (n, H, W, C) or (n, features)."""
+
+    def following(self, start: int, count: int) -> int:
+        """Return the `start` of what follows the first `count` batches of the latest epoch(number, start)."""
+
+    def order(self, number: int) -> Array | None:
+        """Return which image of the data is which of an epoch, each exactly once; None if that is unknown."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these data and their order from others, as JSON types."""
+
+    def rewind(self) -> None:
+        """Leave the source as it was before the first epoch."""
+
+
+class ArrayBatches:
+    """Batches of an array, in a new random order each epoch or in order."""
+
+    def __init__(self, array: Array, batch_size: int, generator: np.random.Generator | None) -> None:
+        self.array, self.batch_size = array, batch_size
+        self.checked = True
+        self._start, self._generator, self._next = generator, copy.deepcopy(generator), 0
+        self._order = np.arange(0)
+        self._checksum: int | None = None
+
+    def images(self, first: Array) -> int | None:
+        """See Batches."""
+        return len(self.array)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+        """See Batches."""
+        order = None if self._start is None else self.order(number)
+        for first in range(start * self.batch_size, len(self.array), self.batch_size):
+            if order is None:
+                yield self.array[first : first + self.batch_size]
+            else:
+                chosen = order[first : first + self.batch_size]
+                yield self.array[devices.to_device(chosen, backend.device_of(self.array))]
+
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return start + count
+
+    def order(self, number: int) -> Array:
+        """See Batches."""
+        if self._start is None:
+            return np.arange(len(self.array))
+        if number < self._next - 1:
+            self._generator, self._next = copy.deepcopy(self._start), 0
+        while self._next <= number:
+            assert self._generator is not None
+            self._order = self._generator.permutation(len(self.array))
+            self._next += 1
+        return self._order
+
+    def identity(self) -> dict[str, Any]:
+        """See Batches."""
+        if self._checksum is None:
+            self._checksum = _checksum(self.array, 0)
+        return {
+            "shape": list(self.array.shape),
+            "dtype": str(self.array.dtype),
+            "checksum": self._checksum,
+            "batch_size": self.batch_size,
+            "shuffle": self._start is not None,
+        }
+
+    def rewind(self) -> None:
+        """See Batches."""
+
+
+def is_of_an_array(identity: dict[str, Any]) -> bool:
+    """Return True for what ArrayBatches.identity returned."""
+    return {"shape", "dtype", "checksum"} <= identity.keys()
+
+
+class IterableBatches:
+    """Batches that an iterable yields: arrays, or (images, labels) pairs whose labels are left out."""
+
+    def __init__(self, function: str, source: Iterable[Any], check: bool) -> None:
+        self.function, self.source, self.checked = function, source, not check
+        self._identity: dict[str, Any] | None = None
+
+    def images(self, first: Array) -> int | None:
+        """See Batches."""
+        return len(self.source) * len(first) if isinstance(self.source, Sized) else None
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+        """See Batches."""
+        return self._batches(number, start, start)
+
+    def _batches(self, number: int, start: int, skip: int) -> Generator[Array, None, None]:
+        """Yield the batches of an epoch, which begins at batch `start`, without the first `skip` of the source."""
+        empty = True
+        source = iter(self.source)
+        try:
+            for batch in islice(source, skip, None):
+                empty = False
+                yield _images_of(batch)
+        finally:
+            if hasattr(source, "close"):  # a generator, perhaps with threads to stop
+                source.close()
+        if empty and not start:
+            again = "; it can be iterated once only" if number else ""
+            raise ValueError(f"{self.function}: data gave no batch in epoch {number + 1}{again}.")
+
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return start + count
+
+    def order(self, number: int) -> Array | None:
+        """See Batches."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """See Batches."""
+        if self._identity is None:
+            self._identity = {"batches": len(self.source) if isinstance(self.source, Sized) else None}
+            if isinstance(self.source, Sequence):  # others may give new arrays each time
+                checksum = 0
+                for batch in self.source:
+                    checksum = _checksum(backend.as_array(self.function, "data", _images_of(batch)), checksum)
+                self._identity["checksum"] = checksum
+        return self._identity
+
+    def rewind(self) -> None:
+        """See Batches."""
+
+
+class StreamBatches(IterableBatches):
+    """Batches of a stream that can say where it is and go there: `state()` and `restore(state)`.
+
+    Of the state only "epoch" and "batch" change; epoch 0 begins where the state is. The stream may leave out batches,
+    as a ShardStream does with those that are damaged as a whole, if its state moves on by as many.
+    `order(epoch)`, where the stream has it, is used as Batches' order.
+    """
+
+    def __init__(self, function: str, source: Any, check: bool) -> None:
+        super().__init__(function, source, check)
+        self._state = source.state()
+        self._following: list[int] = []  # after each batch of the latest epoch
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+        """See Batches."""
+        stream: Any = self.source
+        first = self._state["batch"] if number == 0 else 0
+        stream.restore({**self._state, "epoch": self._state["epoch"] + number, "batch": first + start})
+        self._following = []
+        return self._noted(number, first, start)
+
+    def _noted(self, number: int, first: int, start: int) -> Iterator[Array]:
+        """Yield the batches of an epoch that begins at batch `first` of the stream, and note where each one ends."""
+        stream: Any = self.source
+        with closing(self._batches(number, start, 0)) as batches:
+            for batch in batches:
+                state = stream.state()
+                ended = state["epoch"] != self._state["epoch"] + number
+                place = len(stream) if ended and isinstance(stream, Sized) else state["batch"]
+                start = max(start + 1, place - first)  # not every stream says where it is within a loop
+                self._following.append(start)
+                yield batch
+
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return self._following[count - 1]
+
+    def order(self, number: int) -> Array | None:
+        """See Batches."""
+        order = getattr(self.source, "order", None)
+        within = self._state["batch"]  # then epoch 0 lacks images
+        return None if order is None or within else order(self._state["epoch"] + number)
+
+    def identity(self) -> dict[str, Any]:
+        """See Batches."""
+        return dict(self._state)
+
+    def rewind(self) -> None:
+        """See Batches."""
+        source: Any = self.source
+        source.restore(self._state)
+
+
+def _images_of(batch: Any) -> Any:
+    return batch[0] if isinstance(batch, tuple) and batch else batch
+
+
+def _checksum(array: Array, start: int) -> int:
+    """Return the CRC-32 of an array's bytes after those that gave `start`; reads it in pieces of bounded size."""
+    for piece in backend.pieces(array):
+        start = zlib.crc32(np.ascontiguousarray(devices.to_device(piece, "cpu")).data, start)
+    return start
+
+
+def is_array(data: Any) -> bool:
+    """Return True for arrays and objects that convert to one without iterating."""
+    names = ("__array__", "__dlpack__", "__cuda_array_interface__")
+    return isinstance(data, np.ndarray) or any(hasattr(data, name) for name in names)
+
+
+def batching(function: str, data: Any, batch_size: int | None, shuffle: bool | None) -> tuple[int, bool]:
+    """Return the size of batches, and whether arrays are shuffled; None: 64 and True.
+
+    Raises ValueError for what does not agree with data that come in batches of their own.
+    """
+    size = BATCH_SIZE if batch_size is None else checks.integer(function, "batch_size", batch_size, 1)
+    mixed = True if shuffle is None else checks.boolean(function, "shuffle", shuffle)
+    if is_array(data):
+        return size, mixed
+    if not _is_iterable(data):
+        return size, False  # as_batches refuses it
+    theirs = {"batch_size": getattr(data, "batch_size", None), "shuffle": getattr(data, "shuffle", False)}
+    for name, value in (("batch_size", batch_size), ("shuffle", shuffle)):
+        if value is not None and value != theirs[name]:
+            raise ValueError(
+                f"{function}: {name}={value!r} has no effect on data that come in batches; leave it out, and give it "
+                "to the stream, or pass one array."
+            )
+    return size, False
+
+
+def _is_iterable(data: Any) -> bool:
+    return isinstance(data, Iterable) and not isinstance(data, str | bytes | dict)
+
+
+def as_batches(
+    function: str, data: Any, batch_size: int, generator: np.random.Generator | None, epochs: int, check: bool
+) -> Batches:
+    """Return batches for an array, anything convertible to one, or a re-iterable of such batches.
+
+    generator: shuffles arrays; None keeps their order. check: raise ValueError for NaN or infinity in an array.
+    """
+    if is_array(data):
+        array = backend.as_array(function, "data", data)
+        as_images(function, "data", array)  # checks rank, dtype and emptiness
+        if check:
+            require_finite(function, "data", array)
+        return ArrayBatches(array, batch_size, generator)
+    if not _is_iterable(data):
+        raise TypeError(
+            f"{function}: data must be an array (n, height, width, channels) or (n, features), or a re-iterable of "
+            f"such batches; got {type(data).__name__}."
+        )
+    if isinstance(data, Iterator) and epochs > 1:
+        raise ValueError(
+            f"{function}: data is an iterator, which can be read once, but epochs is {epochs}; "
+            "pass something that can be iterated again (a list or a stream), or epochs=1."
+        )
+    if hasattr(data, "state") and hasattr(data, "restore"):
+        return StreamBatches(function, data, check)
+    return IterableBatches(function, data, check)
+
+
+def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Generator[Array, None, None]:
+    """Yield prepare(batch) of each batch, while a thread reads and prepares the next one.
+
+    The thread works on the caller's CUDA stream: on another, a batch could be used before it is there, and its memory
+    used again while it is still read.
+    """
+    place = devices.here()
+
+    def fetch() -> Array | None:
+        with place():
+            batch = next(batches, None)
+            return None if batch is None else prepare(batch)
+
+    with ThreadPoolExecutor(1, "hebbcore-data") as pool:
+        future = pool.submit(fetch)
+        try:
+            while (batch := future.result()) is not None:
+                future = pool.submit(fetch)
+                yield batch
+        finally:
+            future.cancel()
+            future.exception() if not future.cancelled() else None
+            if hasattr(batches, "close"):
+                batches.close()
+
+
+def require_stored_order(function: str, name: str, stream: Any) -> None:
+    """Raise ValueError if the stream says that it shuffles."""
+    if getattr(stream, "shuffle", False) is True:
+        raise ValueError(
+            f"{function}: {name} must be in its stored order, got a stream with shuffle=True; make it "
+            "with shuffle=False."
+        )

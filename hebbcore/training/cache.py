@@ -1,0 +1,140 @@
+"""Outputs of finished layers, kept in memory or in a file, in place of the images."""
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hebbcore import checks
+from hebbcore.engine import devices
+from hebbcore.engine.backend import Array
+from hebbcore.files import cannot_write
+from hebbcore.layers.base import as_4d
+from hebbcore.network import Network
+from hebbcore.training.batches import Batches, ahead
+
+PLACES = ("none", "memory", "disk")
+
+_log = logging.getLogger("hebbcore")
+
+
+class CachedBatches:
+    """Batches of an array that holds what some layers make of each image of other batches, in the same order.
+
+    folder: on whose disk the array lies, in a file without a name, which goes with the process; None: in memory.
+    """
+
+    def __init__(
+        self, source: Batches, batch_size: int, shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | None
+    ) -> None:
+        order = source.order(0)
+        assert order is not None
+        self._source, self._batch_size, self._first_order, self.checked = source, batch_size, order, True
+        full = (len(order), *shape)
+        if folder is None:
+            self._array: Array = np.empty(full, dtype)
+        else:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                # a disk that is full must be an error here, not a SIGBUS in the middle of the training
+                try:
+                    os.posix_fallocate(file.fileno(), 0, math.prod(full) * dtype.itemsize)
+                except OSError as error:
+                    raise cannot_write(folder, error) from error
+                self._array = np.memmap(file, dtype, "r+", shape=full)
+
+    def fill(self, first: int, outputs: Array) -> None:
+        """Take the outputs of images first, first + 1, … of epoch 0."""
+        self._array[self._first_order[first : first + len(outputs)]] = devices.to_device(outputs, "cpu")
+
+    def images(self, first: Array) -> int | None:
+        """See Batches."""
+        return len(self._array)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+        """See Batches."""
+        order = self._source.order(number)
+        assert order is not None
+        for first in range(start * self._batch_size, len(order), self._batch_size):
+            yield np.asarray(self._array[order[first : first + self._batch_size]])
+
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return start + count
+
+    def order(self, number: int) -> Array | None:
+        """See Batches."""
+        return self._source.order(number)
+
+    def identity(self) -> dict[str, Any]:
+        """See Batches."""
+        return self._source.identity()
+
+    def rewind(self) -> None:
+        """See Batches."""
+        self._source.rewind()
+
+
+class Inputs:
+    """Where the batches of a training come from: its images, or what finished layers made of them.
+
+    batches: of inputs of the layer `place`; prepare: brings one to the network's device.
+    most: bytes that a cache may take. folder: see CachedBatches. pause: called after each batch that goes into a cache.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        images: Batches,
+        prepare: Callable[[Array], Array],
+        most: int,
+        folder: Path | None,
+        pause: Callable[[], None],
+    ) -> None:
+        self._network, self._images, self._prepare_images = network, images, prepare
+        self._most, self._folder, self._pause = most, folder, pause
+        self._too_large: set[int] = set()  # layers whose inputs do not fit
+        self.release()
+
+    def release(self) -> None:
+        """Let go of what is cached."""
+        self.batches, self.place, self.prepare = self._images, 0, self._prepare_images
+
+    def advance(self, places: Iterable[int]) -> None:
+        """Cache the input of the first of the places that is not too large; places: of layers, the last first."""
+        place = next((place for place in places if place <= self.place or self._fits(place)), 0)
+        if place > self.place:
+            self._fill(place)
+
+    def _fits(self, place: int) -> bool:
+        network, order = self._network, self._images.order(0)
+        assert order is not None
+        size = len(order) * math.prod(network.shapes[place - 1]) * network.site.dtype.itemsize
+        if size > self._most and place not in self._too_large:
+            self._too_large.add(place)
+            _log.warning(
+                "fit: the inputs of %s take %s, more than cache_bytes (%s); they are computed again in each step",
+                network.names[place], checks.byte_text(size), checks.byte_text(self._most),
+            )  # fmt: skip
+        return size <= self._most
+
+    def _fill(self, place: int) -> None:
+        network, done = self._network, 0
+        cache: CachedBatches | None = None
+        with closing(ahead(self.batches.epoch(0), self.prepare)) as batches:
+            for x in batches:
+                if cache is None:
+                    shape = as_4d(network.shapes[place - 1])
+                    cache = CachedBatches(self._images, len(x), shape, network.site.dtype, self._folder)
+                with network.lock:
+                    cache.fill(done, network.run(x, self.place, place))
+                done += len(x)
+                self._pause()
+        assert cache is not None
+        self.batches, self.place = cache, place
+        self.prepare = lambda batch: devices.to_device(batch, network.site.device)

@@ -1,0 +1,184 @@
+"""What a training tells about itself: speed, and for each layer how much it changes and which units win."""
+
+import json
+import math
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+from hebbcore.engine.winners import dead_text, some_rows, wins
+from hebbcore.files import append_line, parse_json, write_bytes
+from hebbcore.layers import Learner
+from hebbcore.layers.base import rows_of
+from hebbcore.network import Network
+from hebbcore.rules import Rule
+
+_CRC = re.compile(rb'(\{.*), "crc32": "([0-9a-f]{8})"\}\r?')  # of all before it
+
+Record = dict[str, Any]
+
+
+class Diagnostics:
+    """Gathers what happens between two records, and hands a record to `tell` every few seconds.
+
+    Of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step; norm_mean, norm_min, norm_max of the
+    units' weights; dead, how many units never won since the record before; entropy of the winners in bits, at most
+    log2(units); winners, how many of them were counted. A unit wins a place of an image if its output is the largest
+    there, or |output| if its rule says so; up to 1,024 places a batch are looked at. At the end of a pass, of rules
+    whose units compete: pass_dead and pass_winners, as dead and winners of the whole pass, and units.
+    """
+
+    def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
+        self._network, self._seconds, self._tell = network, seconds, tell
+        self._changes: dict[int, float] = {}
+        self._wins: dict[int, Array] = {}
+        self.pass_wins: dict[int, Array] = {}  # by place of the layer, since the pass began
+        self.start(0.0)
+
+    def start(self, elapsed: float) -> None:
+        """Start the clock, which so many seconds have been on."""
+        self._last, self._images = time.monotonic(), 0
+        self._began = self._last - elapsed
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the training began, over all runs."""
+        return time.monotonic() - self._began
+
+    @property
+    def due(self) -> bool:
+        """True if it is time for a record."""
+        return time.monotonic() - self._last >= self._seconds
+
+    def learned(self, place: int, change: float | None, out: Array) -> None:
+        """Take a layer's step into account."""
+        layer = self._network.layers[place]
+        assert isinstance(layer, Learner)
+        assert isinstance(layer.rule, Rule)
+        won = wins(layer.rule, some_rows(rows_of(out)))
+        for counts in (self._wins, self.pass_wins):
+            counts[place] = counts[place] + won if place in counts else won
+        if change is not None:
+            self._changes[place] = change
+
+    def stepped(self, images: int) -> None:
+        """Count the images of a step."""
+        self._images += images
+
+    def record(self, position: Record, images_left: float | None, end: bool = False) -> None:
+        """Tell what happened since the last record, if anything. images_left: in all phases; None: unknown.
+
+        end: of a pass; of units that compete it is then told how many won nothing in the whole of it.
+        """
+        if not self._images:
+            return
+        now = time.monotonic()
+        rate = self._images / max(1e-9, now - self._last)
+        layers = {self._network.names[i]: self._layer(i, end) for i in sorted(self._wins)}
+        left = None if images_left is None or not rate else images_left / rate
+        self._tell(
+            {
+                **position,
+                "seconds": round(self.elapsed, 3),
+                "images_per_second": round(rate, 3),
+                "seconds_left": None if left is None else round(left, 1),
+                "layers": layers,
+            }
+        )
+        self._last, self._images = now, 0
+        self._changes.clear()
+        self._wins.clear()
+
+    def _layer(self, place: int, end: bool) -> Record:
+        layer = self._network.layers[place]
+        assert isinstance(layer, Learner)
+        assert isinstance(layer.rule, Rule)
+        norms = backend.row_norms(layer.weights.reshape(layer.units, -1))
+        wins = devices.to_device(self._wins[place], "cpu")
+        shares = wins[wins > 0] / max(1, wins.sum())
+        return {
+            "change": _rounded(self._changes.get(place)),
+            "norm_mean": _rounded(float(norms.mean())),
+            "norm_min": _rounded(float(norms.min())),
+            "norm_max": _rounded(float(norms.max())),
+            "dead": int((wins == 0).sum()),
+            "entropy": _rounded(abs(float(-(shares * np.log2(shares)).sum()))),
+            "winners": int(wins.sum()),
+            **(self._pass(place) if end and layer.rule.competes else {}),
+        }
+
+    def _pass(self, place: int) -> Record:
+        wins = devices.to_device(self.pass_wins[place], "cpu")
+        return {"pass_dead": int((wins == 0).sum()), "pass_winners": int(wins.sum()), "units": len(wins)}
+
+
+def _rounded(value: float | None) -> float | None:
+    """Return six significant digits; None for what JSON has no number for."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+
+
+def append(path: Path, record: Record) -> None:
+    """Add a line to a file of JSON lines, its CRC-32 as the last entry. An OSError leaves the file as it was."""
+    text = json.dumps(record)[:-1]
+    append_line(path, f'{text}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'.encode())
+
+
+def lines(path: Path) -> list[Record]:
+    """Return the records of a file of JSON lines; none if it is missing. A last line that a kill cut off is left out.
+
+    Raises ValueError for a line that is something else, or does not match its CRC-32 (an earlier version wrote none).
+    """
+    return [record for record, _, _ in _lines(path)]
+
+
+def dead_texts(path: Path) -> list[str]:
+    """Return a sentence for each layer of which many units won nothing in the last pass, from a run's metrics."""
+    last: dict[str, Record] = {}
+    for record in lines(path):
+        last.update({name: layer for name, layer in record.get("layers", {}).items() if "pass_dead" in layer})
+    texts = (dead_text(name, *(of[key] for key in ("pass_dead", "units", "pass_winners"))) for name, of in last.items())
+    return [text for text in texts if text is not None]
+
+
+def without_checksum(path: Path) -> int:
+    """Return how many lines have none; see lines."""
+    return sum(not checked for _, _, checked in _lines(path))
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Leave out the records after a step, which a training that goes on from there writes anew."""
+    kept = [line for record, line, _ in _lines(path) if record["step"] <= step]
+    if path.exists():
+        write_bytes(path, b"".join(line + b"\n" for line in kept))
+
+
+def _lines(path: Path) -> Iterator[tuple[Record, bytes, bool]]:
+    """Yield each record, without its checksum, its line, and whether it had one."""
+    content = path.read_bytes() if path.exists() else b""
+    whole, checked = content.split(b"\n"), False
+    for number, line in enumerate(whole, 1):
+        advice = f"{path}: line {number} is {{}}; remove that line."
+        try:
+            record = parse_json(line)
+        except ValueError:
+            if number == len(whole):  # nothing, or what a kill cut off
+                continue
+            raise ValueError(advice.format("damaged")) from None
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            raise ValueError(advice.format("no record of a training"))
+        found = _CRC.fullmatch(line)
+        if found is None and (checked or "crc32" in record):  # an earlier version's lines come first
+            raise ValueError(advice.format("damaged"))
+        if found is not None:
+            del record["crc32"]
+            if int(found[2], 16) != zlib.crc32(found[1]):
+                raise ValueError(advice.format("damaged: it does not match its CRC-32"))
+            checked = True
+        yield record, line, found is not None

@@ -1,0 +1,126 @@
+"""The settings of a training: what they may be, which have an effect, and which may change when it goes on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hebbcore import checks
+from hebbcore.engine.soundness import AUTO, as_rate
+from hebbcore.network import Network
+from hebbcore.rules import Rule, as_rule
+from hebbcore.training.batches import BATCH_SIZE
+from hebbcore.training.cache import PLACES
+from hebbcore.training.phases import MODES, SCHEDULES, phases_of
+
+LEARNING_RATE = 1e-3  # of layers that have none of their own
+
+FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite"}  # may change in a resume
+
+
+def may_change(training: dict[str, Any]) -> set[str]:
+    """Return which settings may change in a resume: epochs too, unless rates or finished layers depend on them."""
+    return FREE | ({"epochs"} if training["mode"] == "together" and training["schedule"] == "constant" else set())
+
+
+def listed(different: list[str]) -> str:
+    """Return tables.differences of two trainings as one text, which says why epochs may be among them."""
+    why = " (epochs may change in mode together with a constant schedule only: nothing learned depends on them there)"
+    return "; ".join(line + why if line.startswith("training.epochs ") else line for line in different)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The parameters of fit that decide how a network is trained; see fit."""
+
+    epochs: int = 1
+    learning_rate: float | str | None = None
+    rate_factor: float = 1.0
+    schedule: str = "constant"
+    mode: str = "together"
+    batch_size: int = BATCH_SIZE
+    shuffle: bool = True
+    seed: int = 0
+    statistics_images: int = 10_000
+    cache: str = "none"
+    cache_bytes: int | str = "4 GiB"
+    checkpoint_minutes: float = 10.0
+    keep: int = 3
+    log_seconds: float = 5.0
+    check_finite: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("statistics_images", 1), ("keep", 1)):
+            checks.integer("fit", name, getattr(self, name), least)
+        for name in ("rate_factor", "checkpoint_minutes"):
+            checks.positive("fit", name, getattr(self, name))
+        if self.learning_rate is not None:
+            as_rate("fit", "learning_rate", self.learning_rate)
+        if checks.real("fit", "log_seconds", self.log_seconds) < 0:
+            raise ValueError(f"fit: log_seconds must be at least 0, got {self.log_seconds}.")
+        for name in ("shuffle", "check_finite"):
+            checks.boolean("fit", name, getattr(self, name))
+        for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", PLACES)):
+            checks.choice("fit", name, getattr(self, name), known)
+        checks.byte_size("fit", "cache_bytes", self.cache_bytes)
+
+
+def without_effect(settings: Training, network: Network) -> str | None:
+    """Return which setting, if any, changes nothing for this network, and what to do; a default never counts.
+
+    network: with weights or without.
+    """
+    default = Training()
+    learners = network.learners
+    own = {name: layer.learning_rate for name, layer in learners.items() if layer.learning_rate is not None}
+    if settings.learning_rate is not None and learners and len(own) == len(learners):
+        first = next(iter(own))
+        listed = ", ".join(f"{name} {rate}" for name, rate in own.items())
+        return (
+            f"learning_rate={settings.learning_rate!r} has no effect, since every layer has a rate of its own"
+            f" ({listed}); leave it out and multiply all of them by rate_factor, or set that of a layer: "
+            f"network[{first!r}].learning_rate, network.layers.{first}.learning_rate in a configuration."
+        )
+    if settings.cache != "none" and settings.mode == "together":
+        return f'cache={settings.cache!r} has no effect: it is for mode="layerwise"; leave it out, or change mode.'
+    if settings.cache == "none" and settings.cache_bytes != default.cache_bytes:
+        return 'cache_bytes has no effect: it bounds a cache, and cache is "none"; set cache, or leave it out.'
+    if settings.statistics_images != default.statistics_images:
+        phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images, ())
+        if not any(phase.observes for phase in phases):
+            return (
+                "statistics_images has no effect: it is for layers with a pass of their own, Whiten and (layer by "
+                "layer) BatchNorm; this network has none; leave it out."
+            )
+    if settings.schedule == "epochs" and settings.epochs == 1:
+        return (
+            'schedule="epochs" has no effect: it lowers the rates after each epoch, and there is one; take "linear" or '
+            '"cosine", or more epochs.'
+        )
+    return None
+
+
+def require_effect(network: Network, settings: Training, *, shuffled: bool, run: bool) -> None:
+    """Raise ValueError for a setting of fit that was given and changes nothing, or that a rule cannot take.
+
+    shuffled: fit shuffles the data. run: there is a folder for checkpoints.
+    """
+    idle = without_effect(settings, network)
+    if idle is not None:
+        raise ValueError(f"fit: {idle}")
+    for name, layer in network.learners.items():
+        rate = settings.learning_rate if layer.learning_rate is None else layer.learning_rate
+        if rate == AUTO and type(as_rule("fit", layer.rule)).stable_rate is Rule.stable_rate:
+            raise ValueError(
+                f'fit: learning_rate="auto" is for rules that say what is stable, such as hpca; give {name} '
+                f"({type(layer.rule).__name__}) a learning_rate of its own."
+            )
+    default = Training()
+    if settings.seed != default.seed and not shuffled:
+        raise ValueError(
+            f"fit: seed={settings.seed} has no effect: it shuffles arrays; a stream has a seed of its own, and "
+            "Network(seed=…) draws weights."
+        )
+    for name in ("keep", "checkpoint_minutes"):
+        if getattr(settings, name) != getattr(default, name) and not run:
+            raise ValueError(
+                f"fit: {name}={getattr(settings, name)!r} has no effect: no checkpoints are written; give run a folder."
+            )

@@ -1,0 +1,1 @@
+"""Sets of shards: their format, and building, reading and verifying them."""

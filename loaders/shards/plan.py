@@ -1,0 +1,84 @@
+"""What a build is going to write, and whether a folder holds that, something else, or a part of it."""
+
+import json
+import os
+from errno import EACCES
+from pathlib import Path
+from typing import Any
+
+from loaders.files import PARTIAL, write_text
+from loaders.shards.format import INDEX, identity_of
+from loaders.shards.index import Index, read_index
+from loaders.text import printable
+
+PLAN = "build.json"
+
+
+def finished(folder: Path, plan: dict[str, Any]) -> Index | None:
+    """The index, if the folder holds all of this set already."""
+    if not (folder / INDEX).exists():
+        return None
+    index = read_index(folder)
+    wanted = plan if index.digest else _earlier(plan)
+    if index.identity != identity_of(wanted):
+        found = {"source": index.source, "class_names": list(index.class_names), "settings": index.settings}
+        raise _other_set(folder, found, wanted)
+    whole = all(
+        (folder / shard.file).is_file() and (folder / shard.file).stat().st_size == shard.bytes
+        for shard in index.shards
+    )
+    if not whole and not index.digest:
+        raise ValueError(
+            f"build_shards: {folder} is of an earlier version and lacks a shard or a part of one; restore it, or "
+            "delete the folder and build it again"
+        )
+    return index if whole else None
+
+
+def start(folder: Path, plan: dict[str, Any]) -> None:
+    """Note down the plan, or make sure that the build found in the folder has the same one."""
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(EACCES, f"build_shards: the folder {folder} is not writable; choose another one")
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        leftover.unlink()
+    note = folder / PLAN
+    if not note.exists():
+        write_text(note, json.dumps(plan, indent=1) + "\n")
+        return
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+        parts = [found[key] for key in ("source", "settings")]
+        if not all(isinstance(part, dict) for part in parts):
+            raise TypeError("it is not the plan of a build")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else printable(error)
+        raise ValueError(f"build_shards: {note} is damaged ({reason}); delete the folder") from error
+    if found == _earlier(plan):
+        raise ValueError(
+            f"build_shards: {folder} holds a build begun by an earlier version, which did not note what its source "
+            "holds; delete the folder and build it again"
+        )
+    if found != plan:
+        raise _other_set(folder, found, plan)
+
+
+def _earlier(plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan as versions without digests of the content wrote it."""
+    source = {key: value for key, value in plan["source"].items() if key != "content"}
+    settings = {key: value for key, value in plan["settings"].items() if (key, value) != ("range", None)}
+    return {**plan, "source": source, "settings": settings}
+
+
+def _other_set(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> ValueError:
+    def flat(plan: dict[str, Any]) -> dict[str, Any]:
+        return {"class names": plan.get("class_names"), **plan["source"], **plan["settings"]}
+
+    old, new = flat(found), flat(wanted)
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    differences = ", ".join(
+        f"{printable(key)} {printable(old.get(key))[:60]} there and {printable(new.get(key))[:60]} here" for key in keys
+    )
+    how = "from a source whose files have changed since" if keys == ["content"] else "differently"
+    return ValueError(
+        f"build_shards: {folder} holds a set built {how} ({differences}); choose another folder or delete it"
+    )

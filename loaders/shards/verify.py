@@ -1,0 +1,94 @@
+"""Compare every byte of a set of shards with its checksums, and its index and report with its shards."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loaders.shards.figures import Figures
+from loaders.shards.format import INDEX, REPORT, read_names, record_crc
+from loaders.shards.index import Index, read_index
+from loaders.shards.read import checked_table
+from loaders.text import printable
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with one record, or with a file as a whole (record and name None)."""
+
+    shard: str
+    record: int | None
+    name: str | None
+    reason: str
+
+
+def verify_shards(folder: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> list[Damage]:
+    """Read a whole set and return what is damaged, missing or foreign; an empty list means all is well.
+
+    Sets of earlier versions carry no digests (Index.digest is None): damage to their index is found only where it
+    contradicts the shards.
+    progress: called with the number of records looked at so far and of all records.
+    Raises FileNotFoundError or ValueError if the folder has no readable index.
+    """
+    index = read_index(folder)
+    figures = Figures(len(index.class_names))
+    found: list[Damage] = []
+    done = 0
+    for number, shard in enumerate(index.shards):
+        found += _damages(Path(folder), index, number, figures)
+        done += shard.records
+        if progress:
+            progress(done, index.records)
+    if figures.records == index.records:
+        found += _contradictions(Path(folder), index, figures)
+    return found
+
+
+def _damages(folder: Path, index: Index, number: int, figures: Figures) -> Iterator[Damage]:
+    file = index.shards[number].file
+    try:
+        table = checked_table(folder, index, number)
+    except (OSError, ValueError) as error:
+        yield Damage(file, None, None, str(error))
+        return
+    figures.add(table)
+    names: list[str] | None = None
+    try:
+        names = read_names(folder / file)
+    except (OSError, ValueError, KeyError) as error:
+        yield Damage(file, None, None, str(error))
+    with open(folder / file, "rb") as stream:
+        for record, (start, length) in enumerate(zip(table.starts.tolist(), table.lengths.tolist(), strict=True)):
+            stream.seek(start)
+            crc = record_crc(stream.read(length), int(table.labels[record]))
+            if crc != table.crc32[record]:
+                name = names[record] if names else None
+                yield Damage(file, record, name, f"its CRC-32 must be {table.crc32[record]:08x}, got {crc:08x}")
+
+
+def _contradictions(folder: Path, index: Index, figures: Figures) -> Iterator[Damage]:
+    """Where index and report say something else than all the shards do."""
+    wanted: dict[str, tuple[Any, Any]] = {
+        "skipped": (index.skipped, len(figures.skipped)),
+        "class_counts": (index.class_counts, figures.class_counts),
+    }
+    if index.settings.get("stats_from") is None:
+        mean, std = figures.mean_std()
+        for name, stored, found in [("mean", index.mean, mean), ("std", index.std, std)]:
+            same = all(math.isclose(*pair, rel_tol=1e-12) for pair in zip(stored, found, strict=True))
+            wanted[name] = (stored, stored if same else found)
+    for name, (stored, found) in wanted.items():
+        if stored != found:
+            yield Damage(INDEX, None, None, f"its {name} must be {printable(found)}, got {printable(stored)}")
+    try:
+        same = json.loads((folder / REPORT).read_text(encoding="utf-8")) == json.loads(figures.report())
+    except (ValueError, RecursionError):
+        same = False
+    except FileNotFoundError:
+        yield Damage(REPORT, None, None, "it is missing; build the set again")
+        return
+    if not same:
+        yield Damage(REPORT, None, None, "it does not list what the shards say was skipped")
