@@ -17,7 +17,7 @@ pytest.importorskip("setuptools", minversion="77")
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("hebbcore", "loaders")
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "site", "runs", "shared")
+PARTS = (*PACKAGES, "tests", "docs", "examples", "benchmarks")
 CORE = """
 import numpy as np
 from sklearn.datasets import load_digits
@@ -52,7 +52,11 @@ def run(*command, **options):
 def built(tmp_path_factory):
     """Return the sdist and the wheel of a copy of the tree, the wheel built from the sdist."""
     folder = tmp_path_factory.mktemp("package")
-    shutil.copytree(ROOT, folder / "tree", ignore=LEFT_OUT)
+    for part in PARTS:
+        shutil.copytree(ROOT / part, folder / "tree" / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ROOT.iterdir():
+        if file.is_file() and file.name[0] != ".":
+            shutil.copy(file, folder / "tree")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", cwd=folder / "tree")
     (sdist,), (wheel,) = (folder / "dist").glob("*.tar.gz"), (folder / "dist").glob("*.whl")
     return sdist, wheel
@@ -73,7 +77,7 @@ def test_the_wheel_holds_both_packages_whole_and_nothing_else(built):
 def test_the_sdist_holds_what_a_user_works_with(built):
     with tarfile.open(built[0]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert names >= tree(*PACKAGES, "tests", "docs", "examples", "benchmarks")
+    assert names >= tree(*PARTS)
     files = ("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "Makefile", "mkdocs.yml")
     assert names >= {*files, "pyproject.toml"}
 
