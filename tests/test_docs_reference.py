@@ -82,3 +82,10 @@ def test_every_kind_of_layer_and_rule_is_told():
 
 def test_the_citation_is_of_this_version():
     assert f"\nversion: {hebbcore.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+
+
+def test_pages_that_the_code_names_exist():
+    places = ("hebbcore", "loaders", "examples", "benchmarks", "tests")
+    files = [path for place in places for path in (ROOT / place).rglob("*") if path.suffix in (".py", ".toml")]
+    named = {name for file in files for name in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text("utf-8"))}
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
