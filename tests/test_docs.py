@@ -19,9 +19,11 @@ ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 # Their Python runs in this order in one folder: later pages read files that earlier ones write
-WITH_PYTHON = ("README", *(f"docs/howto/{name}" for name in ("train", "networks", "evaluate", "features", "imagenet")),
-               "docs/howto/images", "docs/howto/resume", "docs/howto/gpu", "docs/formats/runs", "docs/formats/features",
-               "docs/extending")  # fmt: skip
+WITH_PYTHON = (
+    "README", "docs/howto/train", "docs/howto/networks", "docs/howto/evaluate", "docs/howto/features",
+    "docs/howto/imagenet", "docs/howto/images", "docs/howto/resume", "docs/howto/gpu", "docs/formats/shards",
+    "docs/formats/runs", "docs/formats/features", "docs/extending",
+)  # fmt: skip
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

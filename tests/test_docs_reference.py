@@ -89,3 +89,16 @@ def test_pages_that_the_code_names_exist():
     files = [path for place in places for path in (ROOT / place).rglob("*") if path.suffix in (".py", ".toml")]
     named = {name for file in files for name in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text("utf-8"))}
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_architecture_shows_every_folder():
+    text = (DOCS / "architecture.md").read_text("utf-8")
+    folders = {path.parent.name for name in ("hebbcore", "loaders") for path in (ROOT / name).rglob("__init__.py")}
+    assert [folder for folder in sorted(folders) if f"{folder}/" not in text] == []
+    shown = re.search(r"```text\n(.*?)```", text, re.DOTALL)[1]
+    names = {
+        name for line in shown.splitlines() for name in re.findall(r"[\w.]+/?", re.split(r"\s{2,}", line.strip())[0])
+    }
+    files = [path for top in ("hebbcore", "loaders", "tests") for path in (ROOT / top).rglob("*")]
+    there = {path.stem if path.is_file() else f"{path.name}/" for path in [*files, *ROOT.iterdir()]}
+    assert [name for name in sorted(names) if name.removesuffix(".py") not in there] == []
