@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import venv
 import zipfile
@@ -87,7 +86,7 @@ def test_the_wheel_works_in_a_clean_environment(built, tmp_path):
     venv.create(place, symlinks=True)
     python, scripts = place / "bin" / "python", place / "bin"
     run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", built[1])
-    here = sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)})
+    here = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     # the libraries of this environment, but not its hebbcore: an editable one is a .pth file, which such a line skips
     Path(here, "libraries.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")) + "\n")
     accuracy, *files = run(python, "-c", CORE, cwd=tmp_path).splitlines()
