@@ -17,6 +17,7 @@ types:
 
 docs:
 	mkdocs build --strict --quiet
+	! grep -rlE --include='*.html' '<(script|link|img)[^>]+https?://' site # nothing is loaded from elsewhere
 
 test:
 	python -m pytest -n 2
