@@ -16,7 +16,7 @@ from loaders.shards.build import SHARD_BYTES, Progress, build_shards
 from loaders.shards.format import REPORT
 from loaders.shards.index import Index, read_index
 from loaders.shards.verify import verify_shards
-from loaders.sources.detect import open_source
+from loaders.sources.open import open_source
 from loaders.text import printable
 
 NO_DIGEST = "none, as of all sets written by an earlier version"

@@ -19,9 +19,10 @@ from loaders.shards.index import Index, ShardEntry, read_index
 from loaders.shards.plan import PLAN, finished, start
 from loaders.shards.ranges import found_range
 from loaders.shards.write import Record, ShardWriter
-from loaders.sources.base import ArraySource, ImageSource, Source, array_source
-from loaders.sources.detect import open_source
+from loaders.sources.arrays import ArraySource, array_source
+from loaders.sources.base import ImageSource, Source, remarks_of
 from loaders.sources.layout import split_named
+from loaders.sources.open import open_source
 from loaders.text import printable
 from loaders.workers import available_cores, map_ordered
 
@@ -116,7 +117,7 @@ def build_shards(
         index = finished(job.folder, plan)
         if index is None:
             start(job.folder, plan)
-            for remark in getattr(source, "remarks", ()):
+            for remark in remarks_of(source):
                 log.warning("%s", remark)
             if found is not None:
                 log.warning("16-bit images: %d is white, by a sample of them; value_range (--range) sets it", found)

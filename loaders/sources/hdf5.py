@@ -9,7 +9,7 @@ import h5py
 
 from loaders.hdf5 import MAX_CHUNK, has_link, stored_dataset
 from loaders.shards.format import decode_name
-from loaders.sources.base import MAX_CLASSES, ArraySource, array_source
+from loaders.sources.arrays import MAX_CLASSES, ArraySource, array_source
 from loaders.text import printable
 
 TEXT = 4096  # bytes of a name

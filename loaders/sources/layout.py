@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from loaders.images.kinds import looks_like_an_image
-from loaders.sources.cifar import is_cifar
-from loaders.sources.mnist import is_mnist
+from loaders.sources.base import name_key
+from loaders.sources.detect import kind_of_folder
 from loaders.text import printable
 
 SPLITS = {
@@ -87,11 +87,11 @@ def _check_wrapper(root: Path, name: str) -> None:
 
 
 def _other_set(folder: Path, levels: int) -> Path | None:
-    """A folder in this one, or in folders without images, that holds Tiny ImageNet, CIFAR or MNIST."""
+    """A folder in this one, or in folders without images, that is recognised as another source, such as MNIST."""
     for name in _look(folder).folders[:FOLDERS]:
         inner = folder / name
         seen = _look(inner)
-        if "wnids.txt" in seen.files or is_cifar(seen.files) or is_mnist(seen.files):
+        if kind_of_folder(seen.files):
             return inner
         if levels > 1 and not seen.has_images and (found := _other_set(inner, levels - 1)):
             return found
@@ -145,3 +145,48 @@ def _look(folder: Path) -> _Seen:
 def is_class(folder: str) -> bool:
     """Whether a folder of this name can be a class: not what systems and programs leave behind."""
     return not folder.startswith((".", "__MACOSX", "@eaDir"))
+
+
+class ClassFolders:
+    """Which folders of an archive are classes: those that hold files directly.
+
+    A folder that holds other folders is a class only if it holds a file that is called like an image.
+
+    where: begins the errors. names: of all the archive's files, as "folder/folder/file".
+    Raises ValueError if there are no class folders, two of one name, or splits where classes should be.
+    """
+
+    def __init__(self, where: str, names: Iterable[str]) -> None:
+        folders: dict[PurePosixPath, bool] = {}  # and whether something in it is called like an image
+        for name in names:
+            folder = PurePosixPath(name).parent
+            folders[folder] = folders.get(folder, False) or looks_like_an_image(name)
+        inside: dict[PurePosixPath, set[str]] = {}
+        for folder in folders:
+            for inner, outer in zip([folder, *folder.parents], folder.parents, strict=False):
+                inside.setdefault(outer, set()).add(inner.name)
+        classes = {folder for folder, images in folders.items() if folder.name and (images or folder not in inside)}
+        self.class_names = sorted({folder.name for folder in classes}, key=name_key)
+        labels = {name: label for label, name in enumerate(self.class_names)}
+        self._labels = {folder: labels[folder.name] for folder in classes}
+        self._check(where, inside)
+
+    def label_of(self, name: str) -> int | None:
+        """The label of a file; None if it lies outside the class folders."""
+        return self._labels.get(PurePosixPath(name).parent)
+
+    def _check(self, where: str, inside: dict[PurePosixPath, set[str]]) -> None:
+        if not self.class_names:
+            raise ValueError(f"{where} must hold one folder for each class, it has none")
+        if len(self.class_names) < len(self._labels):
+            raise ValueError(
+                f"{where} has two folders of one class's name; pack each split by itself, or unpack it and give the "
+                "folder of classes if they have folders in them"
+            )
+        for folder, names in inside.items():
+            if splits := splits_in(names):
+                listed = ", ".join(printable(folder / split) for split in splits)
+                raise ValueError(
+                    f"{where} holds splits, not classes ({listed}); pack each split by itself, or unpack it and give "
+                    "the folder of one"
+                )

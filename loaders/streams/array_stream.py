@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.sources.base import require_channels_last
+from loaders.sources.arrays import require_channels_last
 
 Array = npt.NDArray[Any]
 
