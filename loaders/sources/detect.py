@@ -41,7 +41,7 @@ KINDS = (
     Kind("HDF5 of arrays", open_hdf5, file=h5py.is_hdf5),
     Kind("CIFAR files", open_cifar, folder=is_cifar, file=is_cifar_archive),
     Kind("MNIST files", open_mnist, folder=is_mnist),
-    Kind("ImageNet's tar", ImageNetTrain, file=is_train_tar, splits=False),
+    Kind("ImageNet's tars", ImageNetTrain, file=is_train_tar, splits=False),
 )
 
 
