@@ -1,9 +1,10 @@
 """Images on disk to batches of arrays: shards, streams and their sources. Never imports hebbcore."""
 
 from loaders.download import download_dataset
-from loaders.images.decode import CenterCrop, RandomResizedCrop
-from loaders.shards.build import Progress, build_shards, write_shards
+from loaders.images.transforms import CenterCrop, RandomResizedCrop
+from loaders.shards.build import build_shards, write_shards
 from loaders.shards.index import Index, read_index
+from loaders.shards.job import Progress
 from loaders.shards.verify import Damage, verify_shards
 from loaders.sources.arrays import ArraySource, array_source
 from loaders.sources.base import ImageSource, Item

@@ -12,9 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from loaders.download import DATASETS, download_dataset
-from loaders.shards.build import SHARD_BYTES, Progress, build_shards
+from loaders.shards.build import SHARD_BYTES, build_shards
 from loaders.shards.format import REPORT
 from loaders.shards.index import Index, read_index
+from loaders.shards.job import Progress
 from loaders.shards.verify import verify_shards
 from loaders.sources import detect
 from loaders.sources.open import open_source

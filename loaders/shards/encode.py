@@ -8,17 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from loaders.images.decode import (
-    Box,
-    CenterCrop,
-    ShortestSide,
-    cropped,
-    decode,
-    encode_jpeg,
-    encode_png,
-    is_jpeg_or_png,
-)
-from loaders.images.kinds import NOT_AN_IMAGE, format_of, looks_like_an_image
+from loaders.images.decode import decode, encode_jpeg, encode_png, is_jpeg_or_png
+from loaders.images.formats import NOT_AN_IMAGE, format_of, looks_like_an_image
+from loaders.images.transforms import Box, CenterCrop, ShortestSide, cropped
 from loaders.shards.format import PixelSums, record_crc
 from loaders.shards.write import Record
 from loaders.sources.arrays import ArraySource

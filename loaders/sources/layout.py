@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from loaders.images.kinds import looks_like_an_image
+from loaders.images.formats import looks_like_an_image
 from loaders.sources.base import name_key
 from loaders.sources.detect import kind_of_folder
 from loaders.text import printable
