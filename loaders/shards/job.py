@@ -11,8 +11,8 @@ from pathlib import Path
 from loaders.files import write_text
 from loaders.shards.changes import check_unchanged
 from loaders.shards.encode import Options, array_records, encode_items
-from loaders.shards.figures import Figures, labels_fault
-from loaders.shards.format import INDEX, REPORT, identity_of, read_table, shard_name
+from loaders.shards.figures import Figures
+from loaders.shards.format import INDEX, REPORT, identity_of, labels_fault, read_table, shard_name
 from loaders.shards.index import Index, ShardEntry, read_index
 from loaders.shards.plan import PLAN, Plan, finished, start
 from loaders.shards.write import Record, ShardWriter

@@ -136,7 +136,7 @@ def _unpickle(data: bytes, where: str) -> dict[bytes, Any]:
 
 
 def _check_pickle(data: bytes) -> None:
-    """Raise ValueError if a pickle claims more bytes than it has, or a place in a table longer than itself."""
+    """Raise ValueError if a pickle claims more bytes than it has, or numbers a value higher than it has operations."""
     for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= cast(int, argument) <= count:
             raise ValueError(f"it numbers a value {argument} after {count} operations")

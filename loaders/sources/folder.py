@@ -7,7 +7,7 @@ from typing import Any
 
 from loaders.sources.base import Item
 from loaders.sources.content import ITEMS, Spread
-from loaders.sources.layout import ClassFolders, check_level, is_class
+from loaders.sources.layout import VALIDATION, ClassFolders, check_level, is_class
 from loaders.sources.tar import TarSource
 from loaders.sources.walk import FileSource, Listed, listing, walk
 from loaders.text import printable
@@ -38,8 +38,7 @@ class ImageFolder(FileSource):
         if not self.class_names:
             raise ValueError(
                 f"ImageFolder: {printable(self.root)} must have one folder for each class, it has no folders; "
-                "move images without classes into a single one, and give ImageNet's validation set with its ground "
-                "truth and synsets"
+                f"{VALIDATION}"
             )
         check_level(self.root, self.class_names)
         self._listed = Listed(self.items())

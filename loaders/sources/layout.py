@@ -20,6 +20,11 @@ SPLITS = {
     **dict.fromkeys(("unlabeled", "unlabelled", "extra"), "unlabelled"),
 }
 FILLERS = {"images", "image", "img", "imgs", "set", "data", "dataset", "split", "jpg", "jpeg", "png", "ilsvrc"}
+VALIDATION = (
+    "ImageNet's validation images need the devkit's ground truth and meta.mat as ground_truth and synsets "
+    "(--ground-truth and --synsets; a csv of solutions is neither), and images without classes go into a single folder "
+    "in it"
+)
 LEVELS = 5  # folders in folders that are looked into,
 FOLDERS = 2000  # how many of them on each level,
 ENTRIES = 1500  # and at how many of a folder's entries
@@ -54,13 +59,7 @@ def _check_level(root: Path, classes: Sequence[str]) -> None:
     if other := _other_set(root, LEVELS):
         raise ValueError(f"ImageFolder: {printable(root)} is a level too high; give {printable(other)}")
     if holder := _holder_of_splits(root, LEVELS):
-        splits = splits_in(_look(holder).folders)
-        splits.sort(key=lambda name: split_named(name) != "train")
-        where = "" if holder == root else f"{printable(holder)} "
-        raise ValueError(
-            f"ImageFolder: {printable(root)} holds splits, not classes: {where}has {', '.join(map(printable, splits))}"
-            f"; give {' or '.join(printable(holder / split) for split in splits)}, or rename them if they are classes"
-        )
+        raise ValueError(f"ImageFolder: {printable(root)} holds splits, not classes: {_right_splits(root, holder)}")
     if len(classes) == 1:
         _check_wrapper(root, classes[0])
     for name in classes if len(classes) > 1 else ():
@@ -70,6 +69,20 @@ def _check_level(root: Path, classes: Sequence[str]) -> None:
                 f"ImageFolder: {printable(root)} is a level too high: of its folders only {printable(name)} holds "
                 f"folders; give {printable(root / name)}, or rename it if it is a class"
             )
+
+
+def _right_splits(root: Path, holder: Path) -> str:
+    """Which splits a folder holds, and which to give: those with class folders, unless none has any."""
+    splits = sorted(splits_in(_look(holder).folders), key=lambda name: split_named(name) != "train")
+    classes = [name for name in splits if _look(holder / name).folders]
+    flat = [printable(name) for name in splits if classes and name not in classes]
+    where = "" if holder == root else f"{printable(holder)} "
+    return (
+        f"{where}has {', '.join(map(printable, splits))}; give "
+        f"{' or '.join(printable(holder / name) for name in classes or splits)}, or rename them if they are classes"
+        + f"; {' and '.join(flat)} without class folders cannot be given like this: {VALIDATION}"
+        * bool(flat)
+    )
 
 
 def _check_wrapper(root: Path, name: str) -> None:

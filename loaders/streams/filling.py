@@ -47,18 +47,18 @@ class Filling:
     ) -> Generator[Filled, None, None]:
         """The batches of an epoch's order of records, from the first wanted on; close it to end the threads."""
         pending: deque[_Pending] = deque()
-        with pools(threads, WINDOWS - 1) as (fillers, reader):
+        with pools(threads, WINDOWS - 1) as (filler, reader):
             ahead = self.window and Windows(self.shards, order, self.batch_size, self.window, reader)
             for number in range(first, self.count):
                 window = ahead.of_batch(number, number - len(pending)) if ahead else None
-                pending.append(self._submit(fillers, epoch, order, number, window))
+                pending.append(self._submit(filler, epoch, order, number, window))
                 if len(pending) > prefetch:
                     yield pending.popleft().filled()
             while pending:
                 yield pending.popleft().filled()
 
     def _submit(
-        self, fillers: ThreadPoolExecutor, epoch: int, order: Ints, number: int, window: Window | None
+        self, threads: ThreadPoolExecutor, epoch: int, order: Ints, number: int, window: Window | None
     ) -> "_Pending":
         """Let the threads fill batch `number`."""
         start = number * self.batch_size
@@ -69,7 +69,7 @@ class Filling:
         # a copy is one call for the whole batch; decoding is shared among the threads
         chunk = len(records) if self.filler.copies else CHUNK
         futures = [
-            fillers.submit(
+            threads.submit(
                 self._fill,
                 epoch,
                 records[at : at + chunk],

@@ -326,7 +326,7 @@ class ShardStream:
         if batch.bad:
             for i, reason in batch.bad.items():
                 record = int(records[i])
-                self.skipped[self._shards.place(record)] = f"{self._shards.name_of(record)}: {reason}"
+                self.skipped[self._shards.location(record)] = f"{self._shards.name_of(record)}: {reason}"
             keep = np.setdiff1d(np.arange(len(records)), list(batch.bad))
             images, records = images[keep], records[keep]
         if self._closed:
