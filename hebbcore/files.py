@@ -1,4 +1,7 @@
-"""Writing files so that a kill or a full disk leaves either the old file or the new one; and reading JSON and TOML."""
+"""Writing files so that a kill or a full disk leaves either the old file or the new one; and reading JSON and TOML.
+
+loaders/files.py does the first in a few lines of its own, since neither package may import the other.
+"""
 
 import contextlib
 import errno

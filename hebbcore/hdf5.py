@@ -16,8 +16,6 @@ import numpy as np
 
 BLOCK = 512  # bytes before the HDF5, which leaves them to us
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_FREE_BYTES = 256 * 2**20  # that an array may unpack to whatever it takes on the disk
-_MOST_UNPACKED = 100  # times what it takes on the disk: far more than photographs are compressed to
 _SOFT_LINKS = 16  # followed on the way to one array
 
 # Writing
@@ -255,19 +253,6 @@ def require_within(name: str, dataset: Any) -> int:
     if size and (start is None or start + size > os.path.getsize(dataset.file.filename)):
         raise ValueError(f"{name} is said to take {size} bytes, more than the file has")
     return size
-
-
-def require_bounded(name: str, dataset: Any) -> None:
-    """Raise ValueError unless a dataset, perhaps compressed, unpacks to no more than its bytes on the disk allow."""
-    require_numbers(name, dataset)
-    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
-    size, stored = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
-    stored = min(stored, os.path.getsize(dataset.file.filename))
-    if max(size, chunk) > max(_FREE_BYTES, _MOST_UNPACKED * stored):
-        raise ValueError(
-            f"{name} is said to hold {size} bytes, but takes {stored} on the disk; if that is meant, store it without "
-            "compression (h5repack -f NONE)"
-        )
 
 
 def arrays_in(file: Any, name: str) -> dict[str, Any]:
