@@ -452,8 +452,8 @@ def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
     other, layer = baseline(name, network, images[:100], seed=0)
     source = Source.of(name, other, layer, 200)
     (features,), labels = collect([source], streams(digits)[1])
-    assert features.shape == (120, source.size)
-    assert source.size <= 200
+    assert features.shape == (120, source.features.size)
+    assert source.features.size <= 200
     assert np.isfinite(features).all()
     assert np.array_equal(labels, digits[1][TEST])
     if name == "pixels":
@@ -494,10 +494,10 @@ def test_features_that_do_not_fit_are_streamed(network, digits, tmp_path, caplog
 
 
 def test_the_grid_has_as_many_cells_as_features_allow(network):
-    assert Source.of("a", network, "conv1", 12 * 36).cells is None
-    assert Source.of("a", network, "conv1", 12 * 25 + 11).cells == 5
-    assert Source.of("a", network, "conv1", 3).cells == 1
-    assert Source.of("a", network, "fc2", 3).size == 16
+    assert Source.of("a", network, "conv1", 12 * 36).features.grid is None
+    assert Source.of("a", network, "conv1", 12 * 25 + 11).features.grid == 5
+    assert Source.of("a", network, "conv1", 3).features.grid == 1
+    assert Source.of("a", network, "fc2", 3).features.size == 16
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,7 @@ ORDER = [
     "hebbcore.runs.imports",
     "hebbcore.runs.config",
     "hebbcore.features",
+    "hebbcore.features.choice",
     "hebbcore.features.storage",
     "hebbcore.features.extract",
     "hebbcore.runs.compare",

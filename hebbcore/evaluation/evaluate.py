@@ -331,7 +331,7 @@ def _first_images(train: Any) -> Array:
 
 
 def _bytes(sources: Sequence[Source], images: int) -> int:
-    return sum(source.size * source.network.site.dtype.itemsize * images for source in sources)
+    return sum(source.row_bytes * images for source in sources)
 
 
 def _groups(sources: list[Source], images: int, room: int) -> list[list[Source]]:

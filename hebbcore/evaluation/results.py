@@ -43,8 +43,8 @@ class Book:
     def source(self, source: Source) -> dict[str, Any]:
         """Return the results of a source, to be changed."""
         new: dict[str, Any] = {
-            "features": source.size,
-            "cells": source.cells,
+            "features": source.features.size,
+            "cells": source.features.grid,
             "runs": [],
             "confusion": None,
             "retrieval": None,

@@ -35,7 +35,7 @@ def held_out_accuracy(network: Network, stream: Stream, layer: str | None = None
     fitted[rows] = ~held[rows]
     source = Source.of("features", network, network.names[-1] if layer is None else layer, _FEATURES)
     model, batches = RidgeReadout(), OneSource(source, stream, fitted)
-    if int(fitted.sum()) * source.size * network.site.dtype.itemsize <= _ARRAYS:
+    if int(fitted.sum()) * source.row_bytes <= _ARRAYS:
         parts = [(devices.to_device(features, "cpu"), names) for features, names in batches]
         model.fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     else:
