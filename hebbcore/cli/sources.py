@@ -9,7 +9,7 @@ import numpy as np
 import loaders
 from hebbcore import hdf5
 from hebbcore.streams import Described, Stream
-from loaders.order import choose
+from loaders.streams.order import choose
 
 _PIECE = 2**26  # bytes of images read at a time, of which a subset is taken
 
