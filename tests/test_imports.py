@@ -87,6 +87,8 @@ ORDER = [
     "hebbcore.evaluation.ridge.readout",
     "hebbcore.evaluation.metrics",
     "hebbcore.evaluation.splits",
+    "hebbcore.evaluation.readouts.base",
+    "hebbcore.evaluation.readouts.*",
     "hebbcore.evaluation.readouts",
     "hebbcore.evaluation.retrieval",
     "hebbcore.evaluation.baselines",
