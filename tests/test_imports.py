@@ -84,6 +84,8 @@ ORDER = [
     "hebbcore.evaluation.ridge.calibration",
     "hebbcore.evaluation.ridge.systems",
     "hebbcore.evaluation.ridge.rows",
+    "hebbcore.evaluation.ridge.parameters",
+    "hebbcore.evaluation.ridge.solution",
     "hebbcore.evaluation.ridge.readout",
     "hebbcore.evaluation.metrics",
     "hebbcore.evaluation.splits",
