@@ -17,7 +17,7 @@ _log = logging.getLogger("hebbcore")
 class Book:
     """The results so far: those of a folder's file, if it has one, and what is added to them.
 
-    settings: what tells this evaluation from others; titles: of the classes. Raises ValueError for a file that is
+    settings: what tells this evaluation from others. titles: names of the classes. Raises ValueError for a file that is
     damaged or of another evaluation.
     """
 

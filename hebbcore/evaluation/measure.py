@@ -120,7 +120,7 @@ class Job:
 
 
 def grouped(sources: list[Source], images: int, room: int) -> list[list[Source]]:
-    """Return the sources of one network in groups whose features of so many images fit the memory together."""
+    """Return the sources of one network in groups for whose features of so many images there is room together."""
     groups: list[list[Source]] = []
     for source in sources:
         if groups and _bytes([*groups[-1], source], images) <= room:
@@ -135,7 +135,7 @@ def _bytes(sources: Sequence[Source], images: int) -> int:
 
 
 def measure(group: list[Source], job: Job) -> None:
-    """Measure sources of one network, whose features fit the memory together, or a single one whatever it takes."""
+    """Measure sources of one network for whose features there is room together, or a single one whatever it takes."""
     if len(group) == 1 and _bytes(group, job.train.images) > job.plan.room:
         _log.warning("evaluate: %s is fitted from the stream; retrieval is left out", group[0].name)
         job.read_images()

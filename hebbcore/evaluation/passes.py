@@ -101,9 +101,9 @@ def shared_images(train: LabelledStream, test: LabelledStream) -> Shared:
     assert theirs is not None
     order = np.argsort(mine, kind="stable")
     ordered = mine[order]
-    places = np.minimum(np.searchsorted(ordered, theirs), len(mine) - 1)
-    found = np.flatnonzero(ordered[places] == theirs)
-    pairs = [(test.image(row), train.image(int(order[places[row]]))) for row in found[:_SHOWN].tolist()]
+    nearest = np.minimum(np.searchsorted(ordered, theirs), len(mine) - 1)
+    found = np.flatnonzero(ordered[nearest] == theirs)
+    pairs = [(test.image(row), train.image(int(order[nearest[row]]))) for row in found[:_SHOWN].tolist()]
     return Shared(len(found), pairs, _contradictions(train, order))
 
 

@@ -66,7 +66,7 @@ class Settings:
 class Run:
     """What a classifier reached that was fitted to some of the labels.
 
-    share: part of the labelled training images that it was fitted to, above 0, at most 1. seed: of their selection.
+    share: part of the labelled training images that it was fitted to, above 0, at most 1. seed: selected them.
     top1, top5: test images in percent whose class is the likeliest, or among the five likeliest.
     """
 
@@ -192,7 +192,7 @@ class Image:
 class Mistake:
     """A test image that is taken for another class. true, predicted: numbers of classes in the results' list of them.
 
-    margin: of the score of the class that it is taken for over that of its own.
+    margin: how far the score of the class that it is taken for is above that of its own.
     """
 
     image: Image

@@ -23,7 +23,7 @@ class Features:
     layer : str
         One of `network.names`.
     grid : int or None
-        The output is averaged over an even grid of grid × grid cells; None: it is not.
+        The output is averaged over grid × grid even cells; None: it is not.
     mirror : bool
         The output is averaged with the one for the mirror image, see Network.transform.
     """
@@ -85,7 +85,7 @@ def features_of(choices: Sequence[Features], images: Array) -> list[Array]:
     return [choice.pooled(outputs[choice.layer]) for choice in choices]
 
 
-def pool_to_grid(images: Array, cells: int) -> Array:
-    """Return the averages (n, cells, cells, C) of images (n, H, W, C), float32 or float64, over an even grid."""
+def pool_to_grid(images: Array, grid: int) -> Array:
+    """Return averages (n, grid, grid, C) of images (n, H, W, C), float32 or float64, over grid × grid even cells."""
     device, precision = backend.device_of(images), images.dtype.name
-    return Network([GridPool(cells)], images.shape[1:], device=device, precision=precision).transform(images)
+    return Network([GridPool(grid)], images.shape[1:], device=device, precision=precision).transform(images)

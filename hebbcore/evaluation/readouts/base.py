@@ -24,8 +24,8 @@ class Readout:
     Parameters
     ----------
     make : callable
-        Returns a new scikit-learn classifier for a seed. With a method `fit_stream` it is also fitted to features that
-        do not fit memory.
+        Returns a new scikit-learn classifier for a seed. With a method `fit_stream` it is also fitted to features for
+        which there is no room in memory.
     least : int
         Rows that it needs besides those held out.
     reason : str
@@ -84,7 +84,7 @@ class ValidationSplit:
 def searched(model: Any, seed: int, **values: Sequence[Any] | npt.NDArray[Any]) -> GridSearchCV:
     """Return a classifier of scaled features that chooses a parameter's value on held-out rows.
 
-    model: of scikit-learn; values: of its parameters, to choose from.
+    model: a scikit-learn classifier. values: for each parameter, those to choose from.
     """
     pipeline = Pipeline([("scaler", StandardScaler()), ("classifier", model)])
     choices = {f"classifier__{name}": some for name, some in values.items()}

@@ -19,7 +19,7 @@ SGD = Readout(lambda seed: searched(SGDClassifier(random_state=seed), seed, alph
 def sgd_stream(
     batches: Iterable[Any], *, epochs: int = 1, alpha: float = 1e-4, classes: Any = None, seed: int = 0
 ) -> Pipeline:
-    """Return a linear SVM trained by stochastic gradient descent on a stream that does not fit in memory.
+    """Return a linear SVM trained by stochastic gradient descent on a stream, for which memory has no room.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def sgd_stream(
     Raises
     ------
     ValueError, TypeError
-        For batches that do not fit each other, or that can be read only once.
+        For batches that do not match each other, or that can be read only once.
     """
     function = "sgd_stream"
     epochs = checks.integer(function, "epochs", epochs, 1)

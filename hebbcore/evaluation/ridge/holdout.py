@@ -1,4 +1,4 @@
-"""Which labelled rows are held out to choose a penalty: of arrays at once, of streams as they pass."""
+"""Which labelled rows are held out to choose a penalty: those of arrays at once, those of streams as they pass."""
 
 import hashlib
 

@@ -93,7 +93,7 @@ def scores_of(features: Array, coef: Array, intercept: Array) -> Array:
 
 
 def winners(scores: Array) -> Any:
-    """Return the places (n,), on the host, of the largest of scores (n, classes), or of (n,) and (n, 1): above 0."""
+    """Return the class (n,), on the host, of the largest of scores (n, classes); of (n,), (n, 1): 1 above 0, else 0."""
     one = scores.ndim == 1 or scores.shape[1] == 1
-    places = (scores.reshape(-1) > 0).astype(np.int64) if one else scores.argmax(axis=1)
-    return devices.to_device(places, "cpu")
+    columns = (scores.reshape(-1) > 0).astype(np.int64) if one else scores.argmax(axis=1)
+    return devices.to_device(columns, "cpu")
