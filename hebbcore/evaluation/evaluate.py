@@ -72,8 +72,8 @@ def evaluate(
     baselines : sequence of str
         Names in BASELINES; measured by the same readout on the same rows.
     features : int
-        Of an image, at most: outputs of layers are averaged over a grid of as many cells as make no more. A layer whose
-        channels alone are more keeps them.
+        Most features of an image: outputs of layers are averaged over a grid of as many cells as make no more. A layer
+        whose channels alone are more keeps them.
     mirror : bool
         Average the features, baselines' too, over each image and its mirror image, see Network.transform.
     queries : int

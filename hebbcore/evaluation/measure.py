@@ -31,7 +31,7 @@ class Plan:
     Parameters
     ----------
     shares : list of float
-        Of the labelled training images.
+        Parts of the labelled training images.
     seeds : int
         Selections of each share below 1.
     readout, how : str or classifier, str
@@ -192,7 +192,7 @@ def _from_stream(source: Source, job: Job) -> None:
         batches = OneSource(source, job.train, keep)
         model = make_readout(plan.readout, seed)
         if 2 * _bytes([source], int(keep.sum())) <= plan.room:  # while the batches are joined they are there twice
-            # of few rows a stream's holdout, which takes every fifth of a class, may be empty
+            # a stream's holdout, which takes every fifth row of a class, may be empty where rows are few
             parts = [(devices.to_device(rows, "cpu"), classes) for rows, classes in batches]
             model.fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
         else:

@@ -20,7 +20,7 @@ class Interval(NamedTuple):
     Parameters
     ----------
     mean : float
-        Of the runs.
+        The runs' mean.
     half_width : float
         The interval is mean ± half_width; infinite for one run.
     """

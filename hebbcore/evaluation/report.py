@@ -1,7 +1,5 @@
 """The report of an evaluation: Markdown, a self-contained HTML page, and pictures."""
 
-import base64
-import html
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -9,19 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore.evaluation.metrics import mean_interval
+from hebbcore.evaluation.pages import Table, as_markdown, as_page
 from hebbcore.evaluation.passes import doubts, unlabelled
 from hebbcore.evaluation.results import Results, Run, SourceResults
+from hebbcore.evaluation.sources import BASELINES
 from hebbcore.files import write_bytes
-from hebbcore.texts import in_markdown, plain
-
-Table = list[list[str]]  # its first row is the head
+from hebbcore.texts import plain
 
 _SHOWN = 20  # mistakes
-
-_CAPTIONS = {
-    "accuracy.png": "Accuracy against labels; baselines are dashed.",
-    "filters.png": "Filters of the first layer.",
-}
 
 
 def write_report(
@@ -36,7 +29,7 @@ def write_report(
     results : dict
         What evaluate returns.
     title : str
-        Of the report.
+        The report's heading.
     filters : bytes, optional
         A PNG of what the first layer learned.
     dead : sequence of str
@@ -68,8 +61,8 @@ def write_report(
     title, notes = plain(title), [*_notes(found), *map(plain, dead)]
     paths = []
     for name, text in (
-        ("report.md", _markdown(title, notes, sections, pictures)),
-        ("report.html", _page(title, notes, sections, pictures)),
+        ("report.md", as_markdown(title, notes, sections, pictures)),
+        ("report.html", as_page(title, notes, sections, pictures)),
     ):
         pictures[name] = text.encode()
     for name, data in pictures.items():
@@ -156,8 +149,6 @@ def remarks(results: Results) -> list[str]:
 
 
 def _notes(results: Results) -> list[str]:
-    from hebbcore.evaluation.sources import BASELINES
-
     settings = results.settings
     notes = [
         *remarks(results),
@@ -166,29 +157,30 @@ def _notes(results: Results) -> list[str]:
     ]
     if settings.mirror:
         notes.append("Features are averaged over each image and its mirror image.")
-    behind = []
-    random = results.sources.get("random filters")
-    if random is not None and random.runs:
-        share = random.shares[-1]
-
-        def mean(entry: SourceResults) -> float:
-            values = [run.top1 for run in entry.runs_at(share)]
-            return sum(values) / len(values) if values else math.nan
-
-        behind = [
-            name for name, entry in results.sources.items() if name not in BASELINES and mean(entry) <= mean(random)
-        ]
+    behind = _behind_random(results)
     if behind:
         notes.append(f"No better than random filters of the first layer's size: {plain(', '.join(behind))}.")
     return notes
+
+
+def _behind_random(results: Results) -> list[str]:
+    """Return the layers that do not beat random filters with the most labels that these have."""
+    random = results.sources.get("random filters")
+    if random is None or not random.runs:
+        return []
+    share = random.shares[-1]
+
+    def mean(entry: SourceResults) -> float:
+        values = [run.top1 for run in entry.runs_at(share)]
+        return sum(values) / len(values) if values else math.nan
+
+    return [name for name, entry in results.sources.items() if name not in BASELINES and mean(entry) <= mean(random)]
 
 
 def _curves(results: Results) -> bytes:
     """Return a PNG of accuracy against labels."""
     require_matplotlib()
     from matplotlib.figure import Figure
-
-    from hebbcore.evaluation.sources import BASELINES
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis: Any = figure.subplots()
@@ -215,45 +207,3 @@ def _curves(results: Results) -> bytes:
 
 def _label(name: str) -> str:
     return plain(name).replace("$", "\\$")  # between two of them Matplotlib reads formulas
-
-
-def _markdown(title: str, notes: list[str], sections: list[tuple[str, Table]], pictures: dict[str, bytes]) -> str:
-    parts = [
-        f"# {in_markdown(title)}",
-        *map(in_markdown, notes),
-        *[f"![{_CAPTIONS[name]}]({name})" for name in pictures],
-    ]
-    for name, table in sections:
-        lines = ["| " + " | ".join(map(in_markdown, row)) + " |" for row in table]
-        lines.insert(1, "|" + "---|" * len(table[0]))
-        parts += [f"## {in_markdown(name)}", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
-
-
-_STYLE = (
-    "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
-    "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:right}td:first-child,th:first-child{text-align:left}"
-    "figure{margin:1em 0}img{max-width:100%}"
-)
-
-
-def _page(title: str, notes: list[str], sections: list[tuple[str, Table]], pictures: dict[str, bytes]) -> str:
-    parts = [
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
-        *[f"<p>{html.escape(note)}</p>" for note in notes],
-        *[
-            f'<figure><img alt="" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-            f"<figcaption>{html.escape(_CAPTIONS[name])}</figcaption></figure>"
-            for name, data in pictures.items()
-        ],
-    ]
-    for name, table in sections:
-        head, *rows = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for row, tag in _tagged(table)]
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        parts.append(f"<h2>{html.escape(name)}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-    return "\n".join([*parts, "</body></html>\n"])
-
-
-def _tagged(table: Table) -> list[tuple[list[str], str]]:
-    return [(row, "td" if i else "th") for i, row in enumerate(table)]

@@ -123,7 +123,7 @@ class SourceResults:
     confusion : list of lists of int, or None
         Test images of each class (row) by the class that they are taken for (column), with the most labels.
     retrieval : dict of Neighbours, or None
-        By metric; empty where features were too many to keep. None: not measured.
+        One for each metric; none where features were too many to keep. None: not measured.
     """
 
     features: int
@@ -265,11 +265,11 @@ class Results:
     classes : list of str or int
         A name of each class, or its label.
     sources : dict of SourceResults
-        By the name of the layer or baseline.
+        Keys are names of layers and baselines.
     images : dict of Counted, or None
-        Of "train" and "test"; None before the first pass over them.
+        What "train" and "test" hold; None before the first pass over them.
     shared : Shared or None
-        Likewise.
+        Images that both hold; None before the first pass over them.
     mistakes : dict of lists of Mistake
         For each source the test images that are taken for another class by the largest margin.
     digest : str or None

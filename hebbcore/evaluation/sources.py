@@ -1,7 +1,7 @@
 """What is evaluated: features of a network's layer, or of a baseline, over a labelled stream."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import numpy as np
 from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.baselines import kmeans_centres, principal_components, random_filters, random_patches
+from hebbcore.evaluation.passes import LabelledStream
 from hebbcore.features.choice import Features, features_of
 from hebbcore.layers import Conv, Flatten, Layer, Triangle, Whiten
 from hebbcore.network import Network
+from hebbcore.streams import Stream
 
 BASELINES = ("pixels", "random filters", "random whitened patches", "k-means", "pca")
 _PATCHES = 100_000  # that a baseline's filters are learned from
@@ -40,7 +42,7 @@ class Source:
 class FeatureBatches:
     """Re-iterable (features of each source, labels) of a stream, in its order; rows where keep is not set left out."""
 
-    def __init__(self, sources: Sequence[Source], stream: Iterable[Any], keep: Any = None) -> None:
+    def __init__(self, sources: Sequence[Source], stream: LabelledStream | Stream, keep: Any = None) -> None:
         self._features = [source.features for source in sources]
         self._stream, self._keep = stream, keep
 
@@ -59,7 +61,7 @@ class FeatureBatches:
 class OneSource:
     """Re-iterable (features, labels) of a single source, for classifiers that learn from streams."""
 
-    def __init__(self, source: Source, stream: Iterable[Any], keep: Any = None) -> None:
+    def __init__(self, source: Source, stream: LabelledStream | Stream, keep: Any = None) -> None:
         self._batches = FeatureBatches([source], stream, keep)
 
     def __iter__(self) -> Iterator[tuple[Array, Any]]:
@@ -67,7 +69,7 @@ class OneSource:
             yield features[0], labels
 
 
-def collect(sources: Sequence[Source], stream: Any) -> tuple[list[Array], Any]:
+def collect(sources: Sequence[Source], stream: LabelledStream | Stream) -> tuple[list[Array], Any]:
     """Return all features of each source (n, size), and the labels (n,)."""
     kinds = [source.features for source in sources]
     features = [np.empty((stream.images, some.size), some.network.site.dtype) for some in kinds]

@@ -20,12 +20,12 @@ def labelled_subset(
     Parameters
     ----------
     labels : (n,)
-        Of the whole training split; rows of numbers below 0 have no label and are never among the chosen, see
+        Labels of the whole training split. Rows of numbers below 0 have no label and are never among the chosen, see
         batches.names_class.
     size : int or float
         An int counts rows, a float is a fraction of the labelled ones, above 0, at most 1.
     seed : int or Generator
-        Of the shuffle.
+        Shuffles the rows.
     how : {"published", "stratified"}
         "published" takes the first of the shuffle, whatever their classes: with one seed, smaller subsets are parts of
         larger ones. "stratified" takes the first of each class, as many as its share of the rows asks, at least one.

@@ -52,7 +52,7 @@ def extract_features(
     layer : str, optional
         A name in `network.names`; the last by default.
     dtype : {"float32", "float16"}
-        Of the features in the file.
+        Numbers in the file.
     pool : int, optional
         The output is averaged over a grid of pool × pool cells first.
     mirror : bool

@@ -43,7 +43,7 @@ class ValidationSplit:
     Parameters
     ----------
     fraction : float
-        Of each class's rows.
+        Part of each class's rows.
     seed : int
         Draws them.
     """

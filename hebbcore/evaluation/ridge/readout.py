@@ -84,13 +84,13 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     standardize : bool
         Penalise as if features were divided by their standard deviations.
     validation_fraction : float
-        Of each class's rows, to choose the penalty; the final fit has them too.
+        Part of each class's rows that is held out to choose the penalty; the final fit has them too.
     random_state : int, RandomState or None
         Draws those rows.
     class_weight : dict, "balanced" or None
-        Of each label in a dict, which multiplies the weights of its rows (1 if it is not there). "balanced", not for
-        streams: n / (classes · the class's rows), whatever these weigh. Rows of weight 0 are no rows there either;
-        scikit-learn's RidgeClassifier counts them.
+        A dict gives each label a number that multiplies the weights of its rows (1 if the label is not there).
+        "balanced", not for streams: n / (classes · the class's rows), whatever these weigh. Rows of weight 0 are no
+        rows there either; scikit-learn's RidgeClassifier counts them.
 
     Attributes
     ----------
