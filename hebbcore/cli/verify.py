@@ -74,9 +74,9 @@ def _state(path: Path) -> str:
         without = diagnostics.without_checksum(path)
         return f"sound, but {without} lines have no checksum: an earlier version wrote them" if without else "sound"
     if path.name == _RESULTS:
-        from hebbcore.evaluation.results import read_results  # not before: it loads scikit-learn
+        from hebbcore.evaluation.book import read_results  # not before: it loads scikit-learn
 
-        return "sound" if "digest" in read_results(path) else _NO_DIGEST
+        return "sound" if read_results(path).digest is not None else _NO_DIGEST
     if path.name == _SWEEP:
         from hebbcore.cli.sweep import read_entries  # likewise
 
