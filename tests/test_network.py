@@ -25,7 +25,7 @@ class Oracle:
         """Return the output of every step for a batch; training: change weights and running statistics."""
         outputs, learners = [], iter(range(len(self.weights)))
         for i, (kind, options) in enumerate(self.steps):
-            if kind in reference.DEFAULTS:
+            if kind in reference.RULES:
                 x = self._learn(next(learners), x, kind, dict(options), training)
             elif kind == "norm":
                 mean, variance = self.running.get(i, (np.zeros(x.shape[-1]), np.ones(x.shape[-1])))
@@ -44,7 +44,7 @@ class Oracle:
         if training:
             rate = options.pop("rate", RATE)
             self.weights[number] = reference.step(x, before, rule, rate, **convolution, **options)
-        options = {k: v for k, v in options.items() if k not in ("rate", "adaptive_power")}
+        options = {k: v for k, v in options.items() if k != "rate"}
         pixels = x / 255 if x.dtype == np.uint8 else x
         rows = pixels if before.ndim == 2 else reference.patches(x, before.shape[1:3], **convolution)
         out = reference.output(rows, before.reshape(len(before), -1), rule, **options)
@@ -146,7 +146,7 @@ def test_layers_learn_together_from_one_forward_pass(name, dtype, generator):
         last = network.run(x, 0, len(network), training=True, learn=learn)
         expected = oracle.step(x, training=True)
         close(last.reshape(expected[-1].shape), expected[-1])
-        assert set(outputs) == {i for i, (kind, _) in enumerate(oracle.steps) if kind in reference.DEFAULTS}
+        assert set(outputs) == {i for i, (kind, _) in enumerate(oracle.steps) if kind in reference.RULES}
         for i, out in outputs.items():
             close(out.reshape(expected[i].shape), expected[i])  # by the weights from before the step
         same_state(network, oracle)
