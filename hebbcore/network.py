@@ -185,7 +185,7 @@ class Network:
         function = "transform"
         self._require_built(function)
         wanted = sorted({self.index_of(function, name) for name in layers})
-        array = self.fit_images(function, images)
+        array = self.check_images(function, images)
         if checks.boolean(function, "mirror", mirror):
             self.require_mirror(function)
         device = backend.device_of(array)
@@ -225,7 +225,7 @@ class Network:
         if self.image_shape is not None and len(self.image_shape) != 3:
             raise ValueError(f"{function}: mirror is for images, but the network takes vectors {self.image_shape}.")
 
-    def fit_images(self, function: str, images: Any, advice: str = "") -> Array:
+    def check_images(self, function: str, images: Any, advice: str = "") -> Array:
         """Return images as (n, H, W, C), vectors as (n, 1, 1, features).
 
         Raises ValueError, with advice at its end, unless they fit.

@@ -11,7 +11,8 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import share_chunks
 from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.memory import Memory
-from hebbcore.engine.patches import Chunk, Geometry, PatchReader, as_images
+from hebbcore.engine.patches import Chunk, Geometry, PatchReader
+from hebbcore.layers.arguments import check_images, flat
 from hebbcore.rules import Rule, as_rule
 
 WORKSPACE = "256 MiB"
@@ -83,7 +84,7 @@ class HebbianLayer:
         images. Raises ValueError or TypeError for images that do not fit the weights.
         """
         function = "transform"
-        array = fit_images(function, images, self.weights.shape)
+        array = check_images(function, images, self.weights.shape)
         g = Geometry.of(function, array.shape, self.kernel_size or 1, self.stride, self.padding, self.padding_mode)
         size = checks.byte_size(function, "workspace", workspace)
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
@@ -126,35 +127,3 @@ def project(
                 target[...] = devices.to_device(features, backend.device_of(out))
 
     parallel.run([partial(chunks_of_a_lane, chunks) for chunks in shares])
-
-
-def fit_images(function: str, images: Any, weights_shape: tuple[int, ...], name: str = "images") -> Array:
-    """Return images as (n, H, W, C) for weights of this shape; for dense weights as (n, 1, 1, features).
-
-    Raises ValueError if the features or channels differ.
-    """
-    given = backend.as_array(function, name, images)
-    array = as_images(function, name, given)
-    if len(weights_shape) == 2:
-        array = array.reshape(len(array), 1, 1, -1)
-        if array.shape[3] != weights_shape[1]:
-            raise ValueError(
-                f"{function}: {name} have {array.shape[3]} features but the weights {weights_shape[1]} "
-                f"(shape {weights_shape})."
-            )
-    elif given.ndim == 2:
-        raise ValueError(
-            f"{function}: {name} must be (n, height, width, channels) for a convolution by kernels of "
-            f"{weights_shape[1]}×{weights_shape[2]}, got shape {given.shape}."
-        )
-    elif array.shape[3] != weights_shape[3]:
-        raise ValueError(
-            f"{function}: {name} have {array.shape[3]} channels but the weights {weights_shape[3]} (shape "
-            f"{weights_shape}); images are channels-last: np.moveaxis(images, 1, -1) turns channels-first ones."
-        )
-    return array
-
-
-def flat(weights: Array, dtype: Any) -> Array:
-    """Return weights as a C-contiguous (units, features) array of the dtype, without a copy if they are."""
-    return backend.namespace(weights).ascontiguousarray(weights.reshape(len(weights), -1), dtype)

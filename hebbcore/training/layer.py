@@ -1,4 +1,4 @@
-"""Training one layer, and the weight change of one batch."""
+"""Training one layer."""
 
 import itertools
 import math
@@ -28,7 +28,8 @@ from hebbcore.engine.soundness import (
 from hebbcore.engine.starting import STARTS, starting_weights
 from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.engine.winners import tell_dead
-from hebbcore.layers import WORKSPACE, HebbianLayer, fit_images, flat
+from hebbcore.layers import WORKSPACE, HebbianLayer
+from hebbcore.layers.arguments import as_weights, check_images, check_no_steps, geometry_of
 from hebbcore.rules import Rule, as_rule
 from hebbcore.training.batches import as_batches, batching
 
@@ -43,51 +44,6 @@ class Step(NamedTuple):
     step: int
     images: int
     weights: Array
-
-
-def weight_update(
-    images: Any,
-    weights: Any,
-    rule: Rule | str,
-    *,
-    stride: Any = 1,
-    padding: Any = 0,
-    padding_mode: str = "zeros",
-    precision: str | None = None,
-    workspace: int | str = WORKSPACE,
-    check_finite: bool = True,
-) -> Array:
-    """Return the change ΔW that a rule gives the weights for one batch, before the learning rate.
-
-    images: (n, H, W, C), or (n, features) for dense weights; uint8 (read as 0…1), float16, float32 or float64.
-    weights: (units, kernel height, kernel width, C) or (units, features), float32 or float64, on the images' device.
-    rule: a Rule or its name. stride, padding: an int or a (height, width) pair. padding_mode: "zeros" or "reflect".
-    precision: "float32", "float64", on CUDA also "tf32" and "bf16"; None: the weights' own.
-    workspace: bytes, or text like "256 MiB", of work memory beside ΔW; the result does not depend on it but for
-    rounding. check_finite: look for NaN and infinity in images and weights first.
-
-    Returns ΔW of the shape of the weights, on their device.
-    Raises ValueError or TypeError for arguments that do not fit each other.
-    Source: FastHebb (Lagani et al. 2022), whose merging of update and sum over the batch this generalises to all rules.
-    """
-    function = "weight_update"
-    rule = as_rule(function, rule)
-    weights = _as_weights(function, "weights", weights)
-    array = fit_images(function, images, weights.shape)
-    backend.same_device(function, "images", array, "weights", weights)
-    dtype = gemm.check_precision(function, precision or weights.dtype.name, backend.device_of(weights))
-    if weights.ndim == 2:
-        _no_steps(function, stride, padding)
-    g = _geometry(function, array, weights.shape, stride, padding, padding_mode)
-    rule.check_units(function, len(weights))
-    if check_finite:
-        require_finite(function, "images", array)
-        require_finite(function, "weights", weights)
-    size = checks.byte_size(function, "workspace", workspace)
-    update = BatchedUpdate(rule, g, len(weights), precision or weights.dtype.name, size, function)
-    delta, scale = update.delta(array, flat(weights, dtype))
-    delta *= scale
-    return delta.reshape(weights.shape)
 
 
 def train_layer(
@@ -156,7 +112,7 @@ def train_layer(
     dtype = gemm.check_precision(function, precision, place)
     kernel = None if kernel_size is None else checks.pair(function, "kernel_size", kernel_size, 1)
     if kernel is None:
-        _no_steps(function, stride, padding)
+        check_no_steps(function, stride, padding)
     try:
         weight_generator, order_generator = np.random.default_rng(seed).spawn(2)
     except (TypeError, ValueError) as error:
@@ -178,12 +134,12 @@ def train_layer(
         shape = (units, *kernel, shape[3]) if kernel else (units, shape[1] * shape[2] * shape[3])
         weights = rule.initial_weights(weight_generator, units, math.prod(shape[1:])).reshape(shape)
     else:
-        weights = _as_weights(function, "initial_weights", initial_weights)
+        weights = as_weights(function, "initial_weights", initial_weights)
         _match_initial(function, weights, units, kernel)
         if check_finite:
             require_finite(function, "initial_weights", weights)
-    first_images = fit_images(function, first, weights.shape, "data")
-    g = _geometry(function, first_images, weights.shape, stride, padding, padding_mode)
+    first_images = check_images(function, first, weights.shape, "data")
+    g = geometry_of(function, first_images, weights.shape, stride, padding, padding_mode)
     weights = devices.to_device(weights, place).astype(dtype, order="C", copy=True)
     layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
     matrix = weights.reshape(units, -1)
@@ -276,29 +232,10 @@ def _learn(
 
 def _batch(function: str, batch: Any, weights_shape: tuple[int, ...], g: Geometry) -> Array:
     """Return a batch as (n, H, W, C) images of the geometry. Raises ValueError for others."""
-    images = fit_images(function, batch, weights_shape, "data")
+    images = check_images(function, batch, weights_shape, "data")
     if images.shape[1:3] != g.size:
         raise ValueError(f"{function}: data changed from images of {g.size} to {images.shape[1:3]}.")
     return images
-
-
-def _as_weights(function: str, name: str, value: Any) -> Array:
-    """Return weights (units, kh, kw, C) or (units, features), floating."""
-    array = backend.as_array(function, name, value)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{function}: {name} must be float32 or float64, got {array.dtype}; convert them.")
-    if array.ndim not in (2, 4) or array.size == 0:
-        raise ValueError(
-            f"{function}: {name} must be (units, kernel height, kernel width, channels) or (units, features), "
-            f"got shape {array.shape}."
-        )
-    return array
-
-
-def _no_steps(function: str, stride: Any, padding: Any) -> None:
-    """Raise ValueError if a dense layer is given a stride or padding."""
-    if stride not in (1, (1, 1)) or padding not in (0, (0, 0)):
-        raise ValueError(f"{function}: stride and padding are for convolutions; a dense layer has neither.")
 
 
 def _match_initial(function: str, weights: Array, units: int, kernel: tuple[int, int] | None) -> None:
@@ -306,10 +243,3 @@ def _match_initial(function: str, weights: Array, units: int, kernel: tuple[int,
     if len(weights) != units or weights.ndim != expected or (kernel and weights.shape[1:3] != kernel):
         wanted = f"({units}, {kernel[0]}, {kernel[1]}, channels)" if kernel else f"({units}, features)"
         raise ValueError(f"{function}: initial_weights must be {wanted}, got shape {weights.shape}.")
-
-
-def _geometry(
-    function: str, images: Array, weights_shape: tuple[int, ...], stride: Any, padding: Any, padding_mode: str
-) -> Geometry:
-    kernel = (1, 1) if len(weights_shape) == 2 else weights_shape[1:3]
-    return Geometry.of(function, images.shape, kernel, stride, padding, padding_mode)
