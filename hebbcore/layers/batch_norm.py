@@ -9,7 +9,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, kernels, parallel
 from hebbcore.engine.backend import Array
-from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of, worth_splitting
+from hebbcore.layers.base import Kept, Layer, Shape, Site, by_rows, rows_of, worth_splitting
 
 
 @dataclass(eq=False)
@@ -35,6 +35,8 @@ class BatchNorm(Layer):
     epsilon: float = 1e-5
     name: str = ""
 
+    mean, variance = Kept(), Kept()  # running, (channels,), float64
+
     def _check(self) -> None:
         checks.boolean("BatchNorm", "modified", self.modified)
         self.epsilon = checks.positive("BatchNorm", "epsilon", self.epsilon)
@@ -45,8 +47,11 @@ class BatchNorm(Layer):
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Start with mean 0 and variance 1."""
         xp = backend.module(site.device)
-        self.mean, self.variance = xp.zeros(shape[-1]), xp.ones(shape[-1])
+        self._keep(xp.zeros(shape[-1]), xp.ones(shape[-1]))
         self._observed: tuple[int, Array, Array] | None = None  # rows, their mean, Σ (x − mean)²
+
+    def _keep(self, mean: Array, variance: Array) -> None:
+        self.__dict__.update(mean=mean, variance=variance)
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
@@ -55,8 +60,10 @@ class BatchNorm(Layer):
         if training and len(rows) > 1:
             mean, squares = column_moments(rows)
             variance = squares / len(rows)
-            self.mean = self.mean + self.momentum * (mean - self.mean)
-            self.variance = self.variance + self.momentum * (squares / (len(rows) - 1) - self.variance)
+            self._keep(
+                self.mean + self.momentum * (mean - self.mean),
+                self.variance + self.momentum * (squares / (len(rows) - 1) - self.variance),
+            )
         factors = 1 / (variance + self.epsilon) ** 0.5
         if self.modified:
             factors *= ((self.variance + self.epsilon) / (self.variance.mean() + self.epsilon)) ** 0.5
@@ -85,8 +92,8 @@ class BatchNorm(Layer):
     def settle(self) -> None:
         """See Layer."""
         assert self._observed is not None
-        count, self.mean, squares = self._observed
-        self.variance = squares / max(1, count - 1)
+        count, mean, squares = self._observed
+        self._keep(mean, squares / max(1, count - 1))
         self._observed = None
 
     def arrays(self) -> dict[str, Array]:
@@ -105,7 +112,7 @@ class BatchNorm(Layer):
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
-        self.mean, self.variance = arrays["mean"], arrays["variance"]
+        self._keep(arrays["mean"], arrays["variance"])
         self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_mean"], arrays["observed_squares"])

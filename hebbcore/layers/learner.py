@@ -10,13 +10,12 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.engine.soundness import as_rate
 from hebbcore.engine.starting import STARTS, starting_weights
 from hebbcore.engine.update import BatchedUpdate, add_scaled
-from hebbcore.layers.base import Layer, Shape, Site, rows_of
+from hebbcore.layers.base import Layer, Shape, Site, own_array, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
 from hebbcore.rules import Rule, as_rule
 
@@ -54,22 +53,9 @@ class Learner(Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weights" and not (value is None and self.weights is None):
-            if self.weights is None:
-                raise AttributeError(
-                    f"{self.name or type(self).__name__}.weights cannot be set before the network is built; build it: "
-                    "network.build(image_shape), or Network(…, image_shape=…)."
-                )
-            value = self._as_weights(value)
+            value = own_array(self, name, value)
             self.__dict__["started"] = True  # from these
         super().__setattr__(name, value)
-
-    def _as_weights(self, value: Any) -> Array:
-        """Return weights to be set, as the layer keeps them: of its dtype, on its device, and its own."""
-        given = backend.as_array(self.name, "weights", value)
-        if given.shape != self.weights.shape:
-            raise ValueError(f"{self.name}: weights must have the shape {self.weights.shape}, got {given.shape}.")
-        require_finite(self.name, "weights", given, optional=False)
-        return devices.to_device(given, self._site.device).astype(self._site.dtype, order="C", copy=True)
 
     def _geometry(self, shape: Shape) -> Geometry:
         raise NotImplementedError

@@ -12,7 +12,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import share_chunks
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Chunk, Geometry, PatchReader
-from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
+from hebbcore.layers.base import Kept, Layer, Shape, Site, as_4d, require_images
 
 _MOST_NUMBERS = 2**14  # in a patch
 
@@ -45,6 +45,8 @@ class Whiten(Layer):
     epsilon: float | None = 0.1
     contrast: float | None = 10 / 255**2
     name: str = ""
+
+    mean, matrix = Kept(), Kept()  # (numbers in a patch,) and its square, of the network's dtype
 
     def _check(self) -> None:
         if self.kernel_size is not None:
@@ -82,8 +84,11 @@ class Whiten(Layer):
         self._site, self._sizes = site, self._geometry(shape)
         size = self._sizes.patch_size
         self.learned = False
-        self.mean, self.matrix = xp.zeros(size, site.dtype), xp.eye(size, dtype=site.dtype)
+        self._keep(xp.zeros(size, site.dtype), xp.eye(size, dtype=site.dtype))
         self._observed: tuple[int, Array, Array] | None = None  # patches, Σ x, Σ x xᵀ
+
+    def _keep(self, mean: Array, matrix: Array) -> None:
+        self.__dict__.update(mean=mean, matrix=matrix)
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
@@ -128,13 +133,14 @@ class Whiten(Layer):
         assert self._observed is not None
         count, total, products = self._observed
         mean = total / count
-        self.mean, self._observed, self.learned = mean.astype(self._site.dtype), None, True
+        self._keep(mean.astype(self._site.dtype), self.matrix)
+        self._observed, self.learned = None, True
         if self.epsilon is None:
             return
         covariance = devices.to_device(products / count - mean[:, None] * mean, "cpu")
         spectrum, vectors = np.linalg.eigh(covariance)
         matrix = (vectors / np.sqrt(np.maximum(spectrum, 0) + self.epsilon)) @ vectors.T
-        self.matrix = devices.to_device(matrix.astype(self._site.dtype), self._site.device)
+        self._keep(self.mean, devices.to_device(matrix.astype(self._site.dtype), self._site.device))
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""
@@ -154,7 +160,8 @@ class Whiten(Layer):
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
-        self.mean, self.matrix, self.learned = arrays["mean"], arrays["matrix"], bool(arrays["learned"][0])
+        self._keep(arrays["mean"], arrays["matrix"])
+        self.learned = bool(arrays["learned"][0])
         self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_sum"], arrays["observed_products"])
