@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.parallel import ForkedLock
-from hebbcore.engine.patches import as_images, convert
+from hebbcore.engine.patches import as_images
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.base import as_4d
+from hebbcore.layers.names import name_layers
+from hebbcore.pipeline import Learn, Pipeline
 
 _MOST_NUMBERS = 2**48  # of a layer's output for an image
-_PREFIXES = {"Dense": "fc", "BatchNorm": "bn"}  # else the class in lower case
 
 
 class Network:
@@ -55,16 +56,14 @@ class Network:
         if len({id(layer) for layer in self.layers}) < len(self.layers):
             raise ValueError(f"{function}: a layer appears twice; make a new one for each place.")
         self.seed = checks.integer(function, "seed", seed, 0)
-        place = devices.resolve(function, device)
-        gemm.check_precision(function, precision, place)
-        self.site = Site(place, precision, checks.byte_size(function, "workspace", workspace))
-        self.names = _name(function, self.layers)
+        device = devices.resolve(function, device)
+        gemm.check_precision(function, precision, device)
+        self.site = Site(device, precision, checks.byte_size(function, "workspace", workspace))
+        self.names = name_layers(function, self.layers)
         for layer in self.layers:
             layer.join_network()
         self.image_shape: Shape | None = None
         self.shapes: list[Shape] = []  # of each layer's output
-        self._buffers: list[Array | None] = [None, None]  # outputs of layers, which take turns
-        self._last: tuple[Array | None, int | None] = (None, None)  # what run returned, and in which buffer it lies
         self._lock = ForkedLock()
         self._trained_by: int | None = None  # the thread
         if image_shape is not None:
@@ -90,6 +89,7 @@ class Network:
             else:
                 layer.build(self.site, given, generator)
         self.image_shape, self.shapes = shapes[0], shapes[1:]
+        self._pipeline = Pipeline(self.layers, shapes, self.site)
 
     def shapes_for(self, image_shape: Sequence[int]) -> list[Shape]:
         """Return the shapes of an image and of each layer's output. Raises ValueError if a layer does not fit."""
@@ -104,7 +104,7 @@ class Network:
         return shapes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_buffers": [None, None], "_last": (None, None), "_trained_by": None}
+        return {**vars(self), "_trained_by": None}
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -200,24 +200,11 @@ class Network:
             part = devices.to_device(array[first : first + step], self.site.device)
             targets = {i: whole[first : first + step] for i, whole in out.items()}
             with self.lock:
-                self._put(part, targets)
+                self._pipeline.write(part, targets)
                 if mirror:
                     other = backend.namespace(part).ascontiguousarray(part[:, :, ::-1])
-                    self._put(other, targets, average=True)
+                    self._pipeline.write(other, targets, average=True)
         return {self.names[i]: whole for i, whole in out.items()}
-
-    def _put(self, x: Array, out: dict[int, Array], average: bool = False) -> None:
-        """Write the output of each layer i for x to out[i]; average: write the mean with what is there."""
-        done = 0
-        for i, target in out.items():
-            x = self.run(x, done, i + 1)
-            done = i + 1
-            found = devices.to_device(x.reshape(target.shape), backend.device_of(target))
-            if average:
-                target += found
-                target *= 0.5
-            else:
-                target[...] = found
 
     def require_mirror(self, function: str) -> None:
         """Raise ValueError unless the network takes images, which have a left and a right."""
@@ -242,17 +229,7 @@ class Network:
 
     def image_bytes(self) -> int:
         """Return the bytes that the outputs of layers take for one image, as `run` keeps them."""
-        assert self.image_shape is not None
-        sizes = [0, 0]
-        slot = None
-        for layer, shape in zip(self.layers, [self.image_shape, *self.shapes], strict=False):
-            if slot is None and not layer.reads_images:
-                slot = 0
-                sizes[0] = math.prod(shape)
-            if not layer.in_place:
-                slot = _other(slot)
-                sizes[slot] = max(sizes[slot], math.prod(layer.output_shape(shape)))
-        return max(1, sum(sizes) * self.site.dtype.itemsize)
+        return self._pipeline.image_bytes()
 
     def run(
         self,
@@ -261,7 +238,7 @@ class Network:
         last: int,
         *,
         training: bool = False,
-        learn: Callable[[int, Array, Array], None] | None = None,
+        learn: Learn | None = None,
     ) -> Array:
         """Return the output of layers first…last-1 for x (n, H, W, C) on the device; the next call overwrites it.
 
@@ -270,46 +247,13 @@ class Network:
         forward, with its place, its input and where its output belongs.
         The caller holds `lock` until it is done with the result.
         """
-        slot = self._last[1] if x is self._last[0] else None
-        for i in range(first, last):
-            layer, shape = self.layers[i], (len(x), *as_4d(self.shapes[i]))
-            if slot is None and not layer.reads_images:
-                slot = 0
-                own = self._buffer(slot, x.shape)
-                convert(x, own)
-                x = own
-            if layer.in_place:
-                layer.forward(x, x, training)
-                x = x.reshape(shape)
-                continue
-            slot = _other(slot)
-            out = self._buffer(slot, shape)
-            if learn is not None and isinstance(layer, Learner):
-                learn(i, x, out)
-            else:
-                layer.forward(x, out, training)
-            x = out
-        self._last = (x, slot)
-        return x
-
-    def _buffer(self, slot: int, shape: tuple[int, ...]) -> Array:
-        size = math.prod(shape)
-        buffer = self._buffers[slot]
-        if buffer is None or buffer.size < size:
-            self._buffers[slot] = buffer = None  # before the larger one is made
-            self._buffers[slot] = buffer = backend.module(self.site.device).empty(size, self.site.dtype)
-        return buffer[:size].reshape(shape)
+        return self._pipeline.run(x, first, last, training=training, learn=learn)
 
     def _require_built(self, function: str) -> None:
         if self.image_shape is None:
             raise ValueError(
                 f"{function}: the network has no weights yet; give Network an image_shape, build it, or train it."
             )
-
-
-def _other(slot: int | None) -> int:
-    """Return which of the two buffers takes the output of an input in `slot` (None: in neither)."""
-    return 1 if slot == 0 else 0
 
 
 def _image_shape(function: str, value: Sequence[int]) -> Shape:
@@ -322,25 +266,3 @@ def _image_shape(function: str, value: Sequence[int]) -> Shape:
     if len(shape) not in (1, 3):
         raise ValueError(f"{function}: image_shape must be (height, width, channels) or (features,), got {shape}.")
     return shape
-
-
-def _name(function: str, layers: Sequence[Layer]) -> list[str]:
-    """Give the layers without a name one, and return all names."""
-    taken: set[str] = set()
-    for name in (layer.name for layer in layers if layer.name):
-        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
-            raise ValueError(f"{function}: a layer's name must be letters, digits, - and _, got {name!r}.")
-        if name in taken:
-            raise ValueError(f"{function}: two layers are named {name!r}; names must differ.")
-        taken.add(name)
-    learners, latest = 0, dict[str, int]()
-    for layer in layers:
-        learners += isinstance(layer, Learner)
-        kind = type(layer).__name__
-        prefix = _PREFIXES.get(kind, kind.lower())
-        if not layer.name:
-            number = max(1, learners, latest.get(prefix, 0) + 1)
-            while f"{prefix}{number}" in taken:
-                number += 1
-            layer.name, latest[prefix] = f"{prefix}{number}", number
-    return [layer.name for layer in layers]

@@ -50,6 +50,7 @@ ORDER = [
     "hebbcore.layers.learner",
     "hebbcore.layers.*",
     "hebbcore.layers",
+    "hebbcore.pipeline",
     "hebbcore.network",
     "hebbcore.training",
     "hebbcore.training.batches",

@@ -339,7 +339,9 @@ def test_vectors_have_no_mirror_image(generator):
 def test_image_bytes_are_what_a_run_keeps(name, generator):
     network, _ = made(name)
     network.run(pixels(generator, np.uint8), 0, len(network))
-    assert sum(buffer.nbytes for buffer in network._buffers if buffer is not None) == 11 * network.image_bytes()
+    assert (
+        sum(buffer.nbytes for buffer in network._pipeline._buffers if buffer is not None) == 11 * network.image_bytes()
+    )
 
 
 def test_a_result_is_not_overwritten_by_the_next(generator):
@@ -375,7 +377,7 @@ def test_memory_of_transform_does_not_grow_with_the_images(layers, mirror):
     network = Network(layers(), (16, 16, 3), device="cpu", workspace="2 MiB")
     images = np.ones((3000, 16, 16, 3), np.uint8)  # the outputs of all layers for all of them would be 18 MiB or more
     for part in (images[:50], images):  # the first compiles
-        network._buffers = [None, None]
+        network._pipeline._forget()
         tracemalloc.start()
         out = network.transform(part, workspace="2 MiB", mirror=mirror)
         peak = tracemalloc.get_traced_memory()[1] - out.nbytes

@@ -45,6 +45,7 @@ class Layer:
     in_place: ClassVar[bool] = False  # forward overwrites its input
     observes: ClassVar[bool] = False  # it can learn from a pass over the data: forget, observe, then settle
 
+    prefix: ClassVar[str] = ""  # of the name that a network gives it; "": the class in lower case
     settable: ClassVar[frozenset[str]] = frozenset()  # parameters that take effect when they are set in a network
 
     name: str

@@ -26,6 +26,7 @@ class BatchNorm(Layer):
     Source: Ioffe & Szegedy (2015); modified: FastHebb (Lagani et al. 2022).
     """
 
+    prefix: ClassVar[str] = "bn"
     in_place: ClassVar[bool] = True
     observes: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"modified", "momentum", "epsilon"})

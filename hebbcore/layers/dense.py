@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry
@@ -18,6 +19,8 @@ class Dense(Learner):
     linear, initial_weights, conscience, revival: see Conv. weights: after build, (units, features).
     Raises ValueError or TypeError for impossible parameters.
     """
+
+    prefix: ClassVar[str] = "fc"
 
     units: int
     rule: Rule | str = "hpca"
