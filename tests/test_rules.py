@@ -1,5 +1,8 @@
 """Every rule against its slow oracle, through the public functions, on the CPU and through CUDA's kernels."""
 
+import importlib
+import inspect
+import re
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -43,6 +46,18 @@ def test_every_rule_has_an_oracle_with_the_parameters_and_defaults_of_the_rule(n
     for function in functions:
         found = {key: value for key, value in reference.parameters_of(function).items() if key != "bias"}
         assert found == expected, f"{function.__name__} of tests/oracles/rules/{name}.py"
+
+
+@pytest.mark.parametrize("name", hebbcore.RULES)
+def test_a_rules_docstring_leads_to_paper_kernel_and_oracle(name):
+    text = hebbcore.RULES[name].__doc__
+    assert "References\n" in text
+    assert f"tests/oracles/rules/{name}.py" in text
+    (gate, *_) = re.findall(r"`hebbcore\.engine\.(\w+)(?:\.(\w+))?`", text)
+    module = importlib.import_module(f"hebbcore.engine.{gate[0]}")
+    assert not gate[1] or callable(getattr(module, gate[1]))
+    for kernel in re.findall(r"kernel `(\w+)`", text):
+        assert kernel in inspect.getsource(getattr(module, gate[1]))
 
 
 def test_a_rule_without_an_oracle_says_what_to_write():
