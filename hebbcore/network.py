@@ -13,6 +13,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.parallel import ForkedLock
 from hebbcore.engine.patches import as_images
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
+from hebbcore.layers.arguments import as_image_shape
 from hebbcore.layers.base import as_4d
 from hebbcore.layers.names import name_layers
 from hebbcore.pipeline import Learn, Pipeline
@@ -23,17 +24,44 @@ _MOST_NUMBERS = 2**48  # of a layer's output for an image
 class Network:
     """A stack of layers, each working on the output of the one before.
 
-    layers: Conv, Dense, Pool, BatchNorm, Triangle, Whiten, Flatten; each may have a name. The others are named by kind
-    and place: conv1, pool1, bn1, conv2, …, fc5, bn5, where the number is that of the learner before (at least 1).
-    image_shape: (height, width, channels) or (features,); None: that of the first batch it is trained on.
-    seed: draws the weights; the same seed, shapes and device give the same bits.
-    device, precision, workspace: see train_layer; the workspace is of one layer at a time, and beside it two arrays
-    hold the outputs of layers, which grow with the batch.
+    Layers without a name are named by kind and position: conv1, pool1, bn1, conv2, …, fc5, bn5, where the number is
+    that of the learner before (at least 1).
 
     transform and features may be called from several threads at once, also while fit trains the network or save writes
     it: calls wait for each other, since one of them keeps all cores busy, and the memory is that of one. Networks do
     not wait for each other. Copies and pickles are made while nothing trains the network.
-    Raises ValueError or TypeError for layers that do not fit each other, naming the layer.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Conv, Dense, Pool, BatchNorm, Triangle, Whiten, Flatten, …; each may have a name.
+    image_shape : sequence of int or None
+        (height, width, channels) or (features,); None: that of the first batch it is trained on.
+    seed : int
+        Draws the weights; the same seed, shapes and device give the same bits.
+    device : str
+        "cpu", "cuda", or "auto": CUDA when it works.
+    precision : str
+        See train_layer.
+    workspace : int or str
+        Bytes, or text like "256 MiB", of work memory of one layer at a time; beside it two arrays hold the outputs of
+        layers, which grow with the batch.
+
+    Attributes
+    ----------
+    names : list of str
+        Of the layers, in order.
+    image_shape : tuple of int or None
+        Of an image; None before the network is built.
+    shapes : list of tuple of int
+        Of each layer's output.
+    site : Site
+        Where and how the network computes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For layers that do not fit each other, naming the layer.
     """
 
     def __init__(
@@ -70,12 +98,22 @@ class Network:
             self.build(image_shape)
 
     def build(self, image_shape: Sequence[int], *, draw: bool = True) -> None:
-        """Draw the weights for images of this shape. Raises ValueError if a layer does not fit or has any.
+        """Draw the weights for images of a shape.
 
-        draw: False leaves the learners without weights, which must be restored before any use.
+        Parameters
+        ----------
+        image_shape : sequence of int
+            (height, width, channels) or (features,).
+        draw : bool
+            False leaves the learners without weights, which must be restored before any use.
+
+        Raises
+        ------
+        ValueError
+            If a layer does not fit, or has weights already.
         """
         if draw and self.learners:
-            checks.channels_last("Network", "image_shape", _image_shape("Network", image_shape))
+            checks.channels_last("Network", "image_shape", as_image_shape("Network", image_shape))
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
         for learner in self.learners.values():
@@ -92,8 +130,24 @@ class Network:
         self._pipeline = Pipeline(self.layers, shapes, self.site)
 
     def shapes_for(self, image_shape: Sequence[int]) -> list[Shape]:
-        """Return the shapes of an image and of each layer's output. Raises ValueError if a layer does not fit."""
-        shapes = [_image_shape("Network", image_shape)]
+        """Return the shapes that images of a shape would have on their way.
+
+        Parameters
+        ----------
+        image_shape : sequence of int
+            (height, width, channels) or (features,).
+
+        Returns
+        -------
+        list of tuple of int
+            Of an image and of each layer's output.
+
+        Raises
+        ------
+        ValueError
+            If a layer does not fit.
+        """
+        shapes = [as_image_shape("Network", image_shape)]
         for layer in self.layers:
             try:
                 shapes.append(layer.output_shape(shapes[-1]))
@@ -117,7 +171,13 @@ class Network:
         return self._lock
 
     def begin_training(self, function: str) -> None:
-        """Mark the network as being trained. Raises RuntimeError if it is already."""
+        """Mark the network as being trained.
+
+        Raises
+        ------
+        RuntimeError
+            If it is being trained already.
+        """
         with self.lock:
             if self._trained_by is not None:
                 raise RuntimeError(
@@ -137,7 +197,13 @@ class Network:
         return len(self.layers)
 
     def index_of(self, function: str, name: str) -> int:
-        """Return the place of the layer of this name. Raises ValueError for an unknown one."""
+        """Return the position of the layer of a name, from 0.
+
+        Raises
+        ------
+        ValueError
+            For an unknown name.
+        """
         return self.names.index(checks.choice(function, "layer", name, self.names))
 
     @property
@@ -163,17 +229,30 @@ class Network:
     def transform(
         self, images: Any, layer: str | None = None, *, mirror: bool = False, workspace: int | str = WORKSPACE
     ) -> Array:
-        """Return the output of a layer (default the last), batch statistics left as they are.
+        """Return the output of a layer, batch statistics left as they are.
 
-        images: (n, H, W, C) or (n, features), uint8 (read as 0…1) or floating; NumPy, CuPy or convertible. Images on
-        another device than the network's are streamed to it.
-        layer: a name in `names`. mirror: return the mean of the outputs for each image and for its mirror image, left
-        for right.
-        workspace: bytes, or text, for the outputs of layers of the images processed at a time; beside it the network's
-        own workspace and the result.
+        Parameters
+        ----------
+        images : Array
+            (n, H, W, C) or (n, features), uint8 (read as 0…1) or floating; NumPy, CuPy or convertible. Images on
+            another device than the network's are streamed to it.
+        layer : str or None
+            A name in `names`; None: the last.
+        mirror : bool
+            Return the mean of the outputs for each image and for its mirror image, left for right.
+        workspace : int or str
+            Bytes, or text, for the outputs of layers of the images processed at a time; beside it the network's own
+            workspace and the result.
 
-        Returns (n, height, width, channels) or (n, features), of the network's dtype, in the library of the images.
-        Raises ValueError or TypeError for images that do not fit, and for an unknown layer.
+        Returns
+        -------
+        Array
+            (n, height, width, channels) or (n, features), of the network's dtype, in the library of the images.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For images that do not fit, and for an unknown layer.
         """
         name = self.names[-1] if layer is None else layer
         return self.features(images, [name], mirror=mirror, workspace=workspace)[name]
@@ -181,7 +260,29 @@ class Network:
     def features(
         self, images: Any, layers: Iterable[str], *, mirror: bool = False, workspace: int | str = WORKSPACE
     ) -> dict[str, Array]:
-        """Return the outputs of several layers from one pass, by name; see transform."""
+        """Return the outputs of several layers from one pass.
+
+        Parameters
+        ----------
+        images : Array
+            See transform.
+        layers : iterable of str
+            Names in `names`.
+        mirror : bool
+            See transform.
+        workspace : int or str
+            See transform.
+
+        Returns
+        -------
+        dict of str to Array
+            By name, in the order of the layers; see transform.
+
+        Raises
+        ------
+        ValueError, TypeError
+            See transform.
+        """
         function = "transform"
         self._require_built(function)
         wanted = sorted({self.index_of(function, name) for name in layers})
@@ -207,15 +308,38 @@ class Network:
         return {self.names[i]: whole for i, whole in out.items()}
 
     def require_mirror(self, function: str) -> None:
-        """Raise ValueError unless the network takes images, which have a left and a right."""
+        """Check that the network takes images, which have a left and a right.
+
+        Raises
+        ------
+        ValueError
+            If it takes vectors, or is not built.
+        """
         self._require_built(function)
         if self.image_shape is not None and len(self.image_shape) != 3:
             raise ValueError(f"{function}: mirror is for images, but the network takes vectors {self.image_shape}.")
 
     def check_images(self, function: str, images: Any, advice: str = "") -> Array:
-        """Return images as (n, H, W, C), vectors as (n, 1, 1, features).
+        """Return images as an array, if they fit the network.
 
-        Raises ValueError, with advice at its end, unless they fit.
+        Parameters
+        ----------
+        function : str
+            Who asks, for the message.
+        images : Any
+            (n, H, W, C) or (n, features).
+        advice : str
+            The end of the message.
+
+        Returns
+        -------
+        Array
+            (n, H, W, C); vectors as (n, 1, 1, features).
+
+        Raises
+        ------
+        ValueError
+            Unless they fit.
         """
         assert self.image_shape is not None
         given = backend.as_array(function, "images", images)
@@ -240,12 +364,26 @@ class Network:
         training: bool = False,
         learn: Learn | None = None,
     ) -> Array:
-        """Return the output of layers first…last-1 for x (n, H, W, C) on the device; the next call overwrites it.
+        """Return the output of layers first…last-1; the next call overwrites it.
 
-        x: images that fit the network, or any input of layer `first`.
-        training: layers that normalise do so by this batch. learn(i, x, out): called for each learner instead of its
-        forward, with its place, its input and where its output belongs.
         The caller holds `lock` until it is done with the result.
+
+        Parameters
+        ----------
+        x : Array
+            (n, H, W, C) on the device: images that fit the network, or any input of layer `first`.
+        first, last : int
+            The first layer, and the one behind the last.
+        training : bool
+            Layers that normalise do so by this batch.
+        learn : callable or None
+            learn(i, x, out) is called for each learner instead of its forward, with its position, its input and where
+            its output belongs.
+
+        Returns
+        -------
+        Array
+            (n, H', W', C').
         """
         return self._pipeline.run(x, first, last, training=training, learn=learn)
 
@@ -254,15 +392,3 @@ class Network:
             raise ValueError(
                 f"{function}: the network has no weights yet; give Network an image_shape, build it, or train it."
             )
-
-
-def _image_shape(function: str, value: Sequence[int]) -> Shape:
-    try:
-        shape = tuple(checks.integer(function, "image_shape", side, 1) for side in value)
-    except TypeError as error:
-        raise TypeError(
-            f"{function}: image_shape must be (height, width, channels) or (features,), got {value!r}."
-        ) from error
-    if len(shape) not in (1, 3):
-        raise ValueError(f"{function}: image_shape must be (height, width, channels) or (features,), got {shape}.")
-    return shape

@@ -16,7 +16,14 @@ Learn = Callable[[int, Array, Array], None]  # (place of the layer, its input, w
 class Pipeline:
     """The layers of a built network, and the two arrays in which their outputs lie. See Network.run.
 
-    shapes: of an image and of each layer's output.
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In order.
+    shapes : sequence of tuple of int
+        Of an image and of each layer's output.
+    site : Site
+        Where and how the network computes.
     """
 
     def __init__(self, layers: Sequence[Layer], shapes: Sequence[Shape], site: Site) -> None:

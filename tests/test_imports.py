@@ -46,6 +46,7 @@ ORDER = [
     "hebbcore.layers.arguments",
     "hebbcore.layers.hebbian",
     "hebbcore.layers.base",
+    "hebbcore.layers.kept",
     "hebbcore.layers.windows",
     "hebbcore.layers.learner",
     "hebbcore.layers.*",

@@ -1,18 +1,37 @@
 """What layers, and what trains them, check of images and weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry, as_images
 
 
 def check_images(function: str, images: Any, weights_shape: tuple[int, ...], name: str = "images") -> Array:
-    """Return images as (n, H, W, C) for weights of this shape; for dense weights as (n, 1, 1, features).
+    """Return images as an array, if they fit weights.
 
-    Raises ValueError if the features or channels differ.
+    Parameters
+    ----------
+    function, name : str
+        Who asks, and how it calls the images, for messages.
+    images : Any
+        (n, H, W, C) or (n, features).
+    weights_shape : tuple of int
+        (units, kernel height, kernel width, channels) or (units, features).
+
+    Returns
+    -------
+    Array
+        (n, H, W, C); for dense weights (n, 1, 1, features).
+
+    Raises
+    ------
+    ValueError
+        If the features or channels differ.
     """
     given = backend.as_array(function, name, images)
     array = as_images(function, name, given)
@@ -41,8 +60,30 @@ def flat(weights: Array, dtype: Any) -> Array:
     return backend.namespace(weights).ascontiguousarray(weights.reshape(len(weights), -1), dtype)
 
 
+def as_image_shape(function: str, value: Sequence[int]) -> tuple[int, ...]:
+    """Return an image_shape as a tuple. Raises ValueError or TypeError unless it is one."""
+    try:
+        shape = tuple(checks.integer(function, "image_shape", side, 1) for side in value)
+    except TypeError as error:
+        raise TypeError(
+            f"{function}: image_shape must be (height, width, channels) or (features,), got {value!r}."
+        ) from error
+    if len(shape) not in (1, 3):
+        raise ValueError(f"{function}: image_shape must be (height, width, channels) or (features,), got {shape}.")
+    return shape
+
+
 def as_weights(function: str, name: str, value: Any) -> Array:
-    """Return weights (units, kh, kw, C) or (units, features), floating."""
+    """Return weights (units, kernel height, kernel width, channels) or (units, features) as an array.
+
+
+    Raises
+    ------
+    TypeError
+        Unless they are float32 or float64.
+    ValueError
+        For another number of dimensions.
+    """
     array = backend.as_array(function, name, value)
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{function}: {name} must be float32 or float64, got {array.dtype}; convert them.")
@@ -63,5 +104,6 @@ def check_no_steps(function: str, stride: Any, padding: Any) -> None:
 def geometry_of(
     function: str, images: Array, weights_shape: tuple[int, ...], stride: Any, padding: Any, padding_mode: str
 ) -> Geometry:
+    """Return the sizes of the convolution of images by weights of a shape; a dense layer is one by 1 × 1."""
     kernel = (1, 1) if len(weights_shape) == 2 else weights_shape[1:3]
     return Geometry.of(function, images.shape, kernel, stride, padding, padding_mode)

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore.engine import backend, devices, gemm, parallel
+from hebbcore.engine import backend, gemm, parallel
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import require_finite
 from hebbcore.engine.memory import Memory
 
 Shape = tuple[int, ...]  # of one image: (height, width, channels); of one vector: (features,)
@@ -21,7 +20,19 @@ _SPLIT_NUMBERS = 2**18  # entries of an array that are worth cutting its rows am
 
 @dataclass(frozen=True)
 class Site:
-    """Where and how a network computes: device, precision, bytes of work memory, and the memory, which layers share."""
+    """Where and how a network computes.
+
+    Attributes
+    ----------
+    device : str
+        "cpu" or "cuda".
+    precision : str
+        "float32" or "float64"; on CUDA also "tf32" and "bf16".
+    workspace : int
+        Bytes of work memory of one layer at a time.
+    memories : list of Memory
+        The work memory itself, one for each thread, which the layers share.
+    """
 
     device: str
     precision: str
@@ -39,6 +50,21 @@ class Layer:
 
     Inside a network images are (n, H, W, C) and vectors (n, 1, 1, features), of the network's dtype and on its device;
     only layers that read images (`reads_images`) get those of the user, of any dtype, and never change them.
+
+    Attributes
+    ----------
+    reads_images : bool
+        Of the class. True: the layer takes the user's images as they are.
+    in_place : bool
+        Of the class. True: `forward` overwrites its input.
+    observes : bool
+        Of the class. True: the layer can learn from a pass over the data: `forget`, `observe`, then `settle`.
+    prefix : str
+        Of the class: of the names that a network gives, before a number; "": the class in lower case.
+    settable : frozenset of str
+        Of the class: parameters that take effect when they are set in a network.
+    name : str
+        In its network.
     """
 
     reads_images: ClassVar[bool] = False
@@ -87,21 +113,69 @@ class Layer:
         """Bring what was made of the parameters up to date with them."""
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the shape of one output for inputs of this shape. Raises ValueError if they do not fit."""
+        """Return the shape of one output.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of one input: (height, width, channels), or (features,).
+
+        Returns
+        -------
+        tuple of int
+            Of one output, in the same form.
+
+        Raises
+        ------
+        ValueError
+            If such inputs do not fit the layer.
+        """
         return shape
 
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
-        """Make the layer's arrays for inputs of this shape."""
+        """Make the layer's arrays.
+
+        Parameters
+        ----------
+        site : Site
+            Where and how the network computes.
+        shape : tuple of int
+            Of one input.
+        generator : numpy.random.Generator
+            The layer's own, to draw from.
+        """
 
     def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
-        """Return shape and dtype of what `arrays` must hold for inputs of this shape, before any is made.
+        """Return what `arrays` must hold, before any array is made.
 
-        observed: in the middle of a pass of observations. Arrays that are not named are not checked.
+        Parameters
+        ----------
+        site : Site
+            Where and how the network computes.
+        shape : tuple of int
+            Of one input.
+        observed : bool
+            Whether in the middle of a pass of observations.
+
+        Returns
+        -------
+        dict of str to (tuple of int, numpy.dtype)
+            Shape and dtype by name. Arrays that are not named are not checked.
         """
         return {}
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
-        """out (n, H', W', C') ← the layer's output for x; for layers in place out is x."""
+        """Compute the layer's output.
+
+        Parameters
+        ----------
+        x : Array
+            (n, H, W, C), the input.
+        out : Array
+            (n, H', W', C'), which the output is written to; for layers in place it is x.
+        training : bool
+            Whether the network learns: layers that normalise then do so by this batch.
+        """
         raise NotImplementedError
 
     def arrays(self) -> dict[str, Array]:
@@ -122,54 +196,6 @@ class Layer:
     def settle(self) -> None:
         """Finish a pass of observations."""
         raise NotImplementedError
-
-
-class Kept:
-    """An array that a layer has once it is built. What is set in its place is checked and copied (see own_array).
-
-    The layer itself puts new arrays into its __dict__, unchecked.
-    """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, layer: Any, owner: type) -> Any:
-        if layer is None:
-            return self
-        try:
-            return layer.__dict__[self._name]
-        except KeyError:
-            raise AttributeError(f"{_called(layer)} has no {self._name} before the network is built.") from None
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        layer.__dict__[self._name] = own_array(layer, self._name, value)
-
-
-def own_array(layer: Layer, name: str, value: Any) -> Array:
-    """Return an array to be set in place of `layer.name`, as the layer keeps it: its dtype and device, and its own.
-
-    Raises AttributeError before there is one, TypeError unless it is floating, ValueError for another shape and for NaN
-    or infinity.
-    """
-    kept = layer.__dict__.get(name)
-    if kept is None:
-        raise AttributeError(
-            f"{_called(layer)}.{name} cannot be set before the network is built; build it: "
-            "network.build(image_shape), or Network(…, image_shape=…)."
-        )
-    given = backend.as_array(layer.name, name, value)
-    if given.dtype.kind != "f":
-        raise TypeError(
-            f"{layer.name}: {name} must be floating, such as {kept.dtype}, got {given.dtype}; convert them."
-        )
-    if given.shape != kept.shape:
-        raise ValueError(f"{layer.name}: {name} must have the shape {kept.shape}, got {given.shape}.")
-    require_finite(layer.name, name, given, optional=False)
-    return devices.to_device(given, backend.device_of(kept)).astype(kept.dtype, order="C", copy=True)
-
-
-def _called(layer: Layer) -> str:
-    return layer.name or type(layer).__name__
 
 
 @functools.cache

@@ -9,7 +9,8 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, kernels, parallel
 from hebbcore.engine.backend import Array
-from hebbcore.layers.base import Kept, Layer, Shape, Site, by_rows, rows_of, worth_splitting
+from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of, worth_splitting
+from hebbcore.layers.kept import Kept
 
 
 @dataclass(eq=False)
@@ -19,11 +20,33 @@ class BatchNorm(Layer):
     While training with the other layers, by the batch's own mean and (biased) variance, and the running ones, of
     unbiased variances, move towards them by `momentum`; else by the running ones. After a pass of its own
     (layer by layer) the running ones are those of all that was seen.
-    modified: times √((v_c + epsilon) / (mean of v + epsilon)), v the running variance: keeps the channels' relative
-    variance.
     A batch of one row has no variance: it is normalised by the running ones and does not change them.
-    Raises ValueError or TypeError for impossible parameters.
-    Source: Ioffe & Szegedy (2015); modified: FastHebb (Lagani et al. 2022).
+
+    Parameters
+    ----------
+    modified : bool
+        Multiply by √((v_c + epsilon) / (mean of v + epsilon)), v the running variance: this keeps the channels'
+        relative variance.
+    momentum : float
+        Above 0, at most 1: how far the running statistics move to those of a batch.
+    epsilon : float
+        Above 0, added to variances.
+    name : str
+        In its network; "": the network gives one.
+
+    Attributes
+    ----------
+    mean, variance : Array
+        The running statistics, (channels,), float64, once the network is built. They can be set.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible parameters.
+
+    References
+    ----------
+    Ioffe & Szegedy (2015); modified: FastHebb (Lagani et al. 2022).
     """
 
     prefix: ClassVar[str] = "bn"

@@ -22,12 +22,28 @@ WORKSPACE = "256 MiB"
 class HebbianLayer:
     """A convolutional or dense layer with the weights that a rule learned.
 
-    weights: (units, kernel height, kernel width, channels) or, dense, (units, features); NumPy or CuPy.
-    stride, padding: (height, width). padding_mode: "zeros" or "reflect". precision: see train_layer.
-    linear: put out the rule's response, of both signs, without its activation (see Rule.response).
+    All of its parameters can be set, and take effect with the next output. `transform` may be called from several
+    threads at once.
 
-    All of them can be set, and take effect with the next output. transform may be called from several threads at once.
-    Raises ValueError or TypeError for impossible ones.
+    Parameters
+    ----------
+    weights : Array
+        (units, kernel height, kernel width, channels) or, dense, (units, features), floating; NumPy or CuPy.
+    rule : Rule or str
+        A rule or its name.
+    stride, padding : (int, int)
+        Height and width, in pixels.
+    padding_mode : {"zeros", "reflect"}
+        What lies beyond the image.
+    precision : str
+        "float32" or "float64"; on CUDA also "tf32" and "bf16": see train_layer.
+    linear : bool
+        Put out the rule's response, of both signs, without its activation (see Rule.response).
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible ones.
     """
 
     weights: Array
@@ -70,18 +86,40 @@ class HebbianLayer:
         return None if self.weights.ndim == 2 else self.weights.shape[1:3]
 
     def to_device(self, device: str) -> "HebbianLayer":
-        """Return the layer with its weights on "cpu" or "cuda"."""
+        """Return the layer with its weights on another device.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+            Where they shall be.
+
+        Returns
+        -------
+        HebbianLayer
+            A new one; it shares the weights if they are there already.
+        """
         return dataclasses.replace(self, weights=devices.to_device(self.weights, device))
 
     def transform(self, images: Any, *, workspace: int | str = WORKSPACE) -> Array:
         """Return the layer's output for images.
 
-        images: (n, H, W, C), or (n, features) for a dense layer; uint8 (read as 0…1) or floating; NumPy, CuPy or
-        convertible. Images on another device than the layer's are streamed to it.
-        workspace: bytes, or text like "256 MiB", of work memory beside the output.
+        Parameters
+        ----------
+        images : Array
+            (n, H, W, C), or (n, features) for a dense layer; uint8 (read as 0…1) or floating; NumPy, CuPy or
+            convertible. Images on another device than the layer's are streamed to it.
+        workspace : int or str
+            Bytes, or text like "256 MiB", of work memory beside the output.
 
-        Returns (n, out height, out width, units), or dense (n, units), of the weights' dtype, in the library of the
-        images. Raises ValueError or TypeError for images that do not fit the weights.
+        Returns
+        -------
+        Array
+            (n, out height, out width, units), or dense (n, units), of the weights' dtype, in the library of the images.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For images that do not fit the weights.
         """
         function = "transform"
         array = check_images(function, images, self.weights.shape)
@@ -89,14 +127,17 @@ class HebbianLayer:
         size = checks.byte_size(function, "workspace", workspace)
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
         out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
-        project(function, array, flat(self.weights, dtype), self.rule, self.linear, g, self.precision, size, out)
+        weights = flat(self.weights, dtype)
+        project(
+            function, array, weights, self.rule, self.linear, g, precision=self.precision, workspace=size, out=out
+        )  # fmt: skip
         dense = self.weights.ndim == 2
         return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
 
 
 def project(
-    function: str, images: Array, weights: Array, rule: Rule, linear: bool, g: Geometry, precision: str, workspace: int,
-    out: Array,
+    function: str, images: Array, weights: Array, rule: Rule, linear: bool, g: Geometry, *, precision: str,
+    workspace: int, out: Array,
 ) -> None:  # fmt: skip
     """out (n·oh·ow, K) ← the output of a layer of weights (K, D) for images (n, H, W, C), which may be elsewhere."""
     device, units = backend.device_of(weights), len(weights)

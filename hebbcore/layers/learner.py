@@ -15,8 +15,9 @@ from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.engine.soundness import as_rate
 from hebbcore.engine.starting import STARTS, starting_weights
 from hebbcore.engine.update import BatchedUpdate, add_scaled
-from hebbcore.layers.base import Layer, Shape, Site, own_array, rows_of
+from hebbcore.layers.base import Layer, Shape, Site, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
+from hebbcore.layers.kept import own_array
 from hebbcore.rules import Rule, as_rule
 
 LATER = {"later": True}  # a field that came later: it is written only if it is not the default (tables.layer_table)
@@ -73,7 +74,15 @@ class Learner(Layer):
         self.started = self.initial_weights == "rule"
 
     def start(self, function: str, inputs: Callable[[], Generator[Array, None, None]]) -> None:
-        """Start from patches, unless done; inputs: returns the layer's inputs of the first batches."""
+        """Let the weights start from patches, unless they have started.
+
+        Parameters
+        ----------
+        function : str
+            What trains, for messages.
+        inputs : callable
+            Returns the layer's inputs of the first batches.
+        """
         assert isinstance(self.rule, Rule)
         if self.started:
             return
@@ -130,14 +139,28 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         site = self._site
         project(
-            self.name, self.as_input(x), self._matrix, self.rule, self.linear, self._sizes, site.precision,
-            site.workspace, rows_of(out),
+            self.name, self.as_input(x), self._matrix, self.rule, self.linear, self._sizes,
+            precision=site.precision, workspace=site.workspace, out=rows_of(out),
         )  # fmt: skip
 
     def learn(self, x: Array, out: Array | None, rate: float, measure: bool) -> float | None:
-        """Change the weights by one batch; out ← the output by the weights from before.
+        """Change the weights by one batch.
 
-        Returns ‖change‖ / ‖weights‖ (Frobenius norms) if measure, else None.
+        Parameters
+        ----------
+        x : Array
+            (n, H, W, C), the layer's input.
+        out : Array or None
+            Where the output by the weights from before is written to.
+        rate : float
+            The learning rate.
+        measure : bool
+            Whether to measure the change.
+
+        Returns
+        -------
+        float or None
+            ‖change‖ / ‖weights‖ (Frobenius norms) if measured.
         """
         assert isinstance(self.rule, Rule)
         matrix, images, rivalry = self._matrix, self.as_input(x), self._rivalry

@@ -12,7 +12,8 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import share_chunks
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Chunk, Geometry, PatchReader
-from hebbcore.layers.base import Kept, Layer, Shape, Site, as_4d, require_images
+from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
+from hebbcore.layers.kept import Kept
 
 _MOST_NUMBERS = 2**14  # in a patch
 
@@ -24,15 +25,41 @@ class Whiten(Layer):
     Each patch minus its own mean, over √(its variance + contrast) (contrast None: left out); then minus the mean patch
     and times U diag((s + epsilon)^−½) Uᵀ, where U diag(s) Uᵀ is the covariance of the patches (epsilon None: left out,
     so that only contrast and mean are taken off).
-    Output: (oh, ow, kernel height · kernel width · channels), one whitened patch a place, so that a Conv of
+    Output: (oh, ow, kernel height · kernel width · channels), one whitened patch at each position, so that a Conv of
     kernel_size 1 follows; with kernel_size None the image as a whole is one patch, and keeps its shape.
 
-    kernel_size, stride, padding: None, an int or a (height, width) pair. epsilon: > 0, in units of the variance,
-    or None.
-    contrast: ≥ 0, in units of the pixels' variance (0…1 for uint8 images); 10 / 255² is usual.
-    Raises ValueError or TypeError for impossible parameters.
-    Source: Coates, Ng & Lee (AISTATS 2011); without contrast, of whole images, epsilon 0.01: FastHebb (Lagani et al.
-    2022).
+    Parameters
+    ----------
+    kernel_size : int or (int, int) or None
+        Height and width of a patch, in pixels; None: the image, or vector, as a whole.
+    stride, padding : int or (int, int)
+        Height and width, in pixels, for patches.
+    padding_mode : {"zeros", "reflect"}
+        What lies beyond the image.
+    epsilon : float or None
+        Above 0, in units of the variance.
+    contrast : float or None
+        At least 0, in units of the pixels' variance (0…1 for uint8 images); 10 / 255² is usual.
+    name : str
+        In its network; "": the network gives one.
+
+    Attributes
+    ----------
+    mean : Array
+        The mean patch (numbers in a patch,), of the network's dtype, once the network is built. It can be set.
+    matrix : Array
+        U diag((s + epsilon)^−½) Uᵀ, (numbers in a patch, numbers in a patch). It can be set.
+    learned : bool
+        Whether a pass over the data has been made.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible parameters.
+
+    References
+    ----------
+    Coates, Ng & Lee (AISTATS 2011); without contrast, of whole images, epsilon 0.01: FastHebb (Lagani et al. 2022).
     """
 
     reads_images: ClassVar[bool] = True
