@@ -50,11 +50,11 @@ class Network:
     Attributes
     ----------
     names : list of str
-        Of the layers, in order.
+        The layers' names, in order.
     image_shape : tuple of int or None
-        Of an image; None before the network is built.
+        The shape of an image; None before the network is built.
     shapes : list of tuple of int
-        Of each layer's output.
+        The shape of each layer's output.
     site : Site
         Where and how the network computes.
 
@@ -140,7 +140,7 @@ class Network:
         Returns
         -------
         list of tuple of int
-            Of an image and of each layer's output.
+            The shape of an image, and of each layer's output.
 
         Raises
         ------

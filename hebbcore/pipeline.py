@@ -10,7 +10,7 @@ from hebbcore.engine.patches import convert
 from hebbcore.layers import Layer, Learner, Shape, Site
 from hebbcore.layers.base import as_4d
 
-Learn = Callable[[int, Array, Array], None]  # (place of the layer, its input, where its output belongs)
+Learn = Callable[[int, Array, Array], None]  # (position of the layer, its input, where its output belongs)
 
 
 class Pipeline:
@@ -21,7 +21,7 @@ class Pipeline:
     layers : sequence of Layer
         In order.
     shapes : sequence of tuple of int
-        Of an image and of each layer's output.
+        The shape of an image, and of each layer's output.
     site : Site
         Where and how the network computes.
     """

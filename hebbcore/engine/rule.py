@@ -24,14 +24,14 @@ class Rule:
     Attributes
     ----------
     signed : bool
-        Of the class. True: units win by |output|.
+        Class attribute. True: units win by |output|.
     unit_norms : bool
-        Of the class. True: learning holds the norms of weights at 1 or below.
+        Class attribute. True: learning holds the norms of weights at 1 or below.
     needs_norms : bool
-        Of the class. True: `gate` gets Norms, `response` and `activate` the units' norms; else they get None.
+        Class attribute. True: `gate` gets Norms, `response` and `activate` the units' norms; else they get None.
     competes : bool
-        Of the class. True: units compete for patches, so that patches are a start for them, one can win nothing, and a
-        bias can help it.
+        Class attribute. True: units compete for patches, so that patches are a start for them, one can win nothing,
+        and a bias can help it.
     """
 
     signed: ClassVar[bool] = False  # True: units win by |output|
@@ -49,7 +49,7 @@ class Rule:
         scores : Array
             (n, K), patches by units: X Vᵀ, V the `projection` of the weights. May be overwritten.
         norms : Norms or None
-            Of these patches and of the units, if the rule `needs_norms`.
+            Norms of these patches and of the units, if the rule `needs_norms`.
 
         Returns
         -------
@@ -69,7 +69,7 @@ class Rule:
         scores : Array
             (n, K), as `gate` gets them. May be overwritten.
         norms : Norms
-            Of these patches and of the units.
+            Norms of these patches and of the units.
         bias : Array
             (K,), in units of a cosine.
 

@@ -54,17 +54,17 @@ class Layer:
     Attributes
     ----------
     reads_images : bool
-        Of the class. True: the layer takes the user's images as they are.
+        Class attribute. True: the layer takes the user's images as they are.
     in_place : bool
-        Of the class. True: `forward` overwrites its input.
+        Class attribute. True: `forward` overwrites its input.
     observes : bool
-        Of the class. True: the layer can learn from a pass over the data: `forget`, `observe`, then `settle`.
+        Class attribute. True: the layer can learn from a pass over the data: `forget`, `observe`, then `settle`.
     prefix : str
-        Of the class: of the names that a network gives, before a number; "": the class in lower case.
+        Class attribute: what the names that a network gives begin with; "": the class in lower case.
     settable : frozenset of str
-        Of the class: parameters that take effect when they are set in a network.
+        Class attribute: parameters that take effect when they are set in a network.
     name : str
-        In its network.
+        The layer's name in its network.
     """
 
     reads_images: ClassVar[bool] = False
@@ -118,12 +118,12 @@ class Layer:
         Parameters
         ----------
         shape : tuple of int
-            Of one input: (height, width, channels), or (features,).
+            The shape of one input: (height, width, channels), or (features,).
 
         Returns
         -------
         tuple of int
-            Of one output, in the same form.
+            The shape of one output, in the same form.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Layer:
         site : Site
             Where and how the network computes.
         shape : tuple of int
-            Of one input.
+            The shape of one input.
         generator : numpy.random.Generator
             The layer's own, to draw from.
         """
@@ -153,7 +153,7 @@ class Layer:
         site : Site
             Where and how the network computes.
         shape : tuple of int
-            Of one input.
+            The shape of one input.
         observed : bool
             Whether in the middle of a pass of observations.
 

@@ -32,7 +32,7 @@ class BatchNorm(Layer):
     epsilon : float
         Above 0, added to variances.
     name : str
-        In its network; "": the network gives one.
+        The layer's name in its network; "": the network gives one.
 
     Attributes
     ----------

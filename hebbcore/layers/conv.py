@@ -35,7 +35,7 @@ class Conv(Learner):
         Put out the rule's response, of both signs, without its activation (see Rule.response): what Split and Triangle
         need of rules that put out relu.
     name : str
-        In its network; "": the network gives one.
+        The layer's name in its network; "": the network gives one.
     initial_weights : {"rule", "patches", "k-means++"}
         Drawn by the rule; different patches of the first data, as the layer sees them; or patches far apart. Patches
         are taken before the first step of a training, and scaled as the rule expects.

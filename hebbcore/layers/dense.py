@@ -26,7 +26,7 @@ class Dense(Learner):
     linear : bool
         See Conv.
     name : str
-        In its network; "": the network gives one.
+        The layer's name in its network; "": the network gives one.
     initial_weights : {"rule", "patches", "k-means++"}
         See Conv.
     conscience, revival : float

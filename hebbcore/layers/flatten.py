@@ -15,7 +15,7 @@ class Flatten(Layer):
     Parameters
     ----------
     name : str
-        In its network; "": the network gives one.
+        The layer's name in its network; "": the network gives one.
     """
 
     in_place: ClassVar[bool] = True

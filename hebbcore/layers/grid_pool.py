@@ -22,7 +22,7 @@ class GridPool(Layer):
     kind : {"average", "max"}
         What is taken of a cell. It can be set in a network.
     name : str
-        In its network; "": the network gives one.
+        The layer's name in its network; "": the network gives one.
 
     Raises
     ------

@@ -35,9 +35,9 @@ def own_array(layer: Layer, name: str, value: Any) -> Array:
     Parameters
     ----------
     layer : Layer
-        Whose array it is.
+        The layer that the array belongs to.
     name : str
-        Of the array.
+        The array's name.
     value : Any
         Floating numbers on any device, of the array's shape.
 

@@ -26,7 +26,7 @@ class Pool(Layer):
     kind : {"max", "average"}
         What is taken of a window. It can be set in a network.
     name : str
-        In its network; "": the network gives one.
+        The layer's name in its network; "": the network gives one.
 
     Raises
     ------

@@ -17,7 +17,7 @@ class Relu(Layer):
     power : float
         Above 0. It can be set in a network.
     name : str
-        In its network; "": the network gives one.
+        The layer's name in its network; "": the network gives one.
 
     Raises
     ------

@@ -19,7 +19,7 @@ class Split(Layer):
     threshold : float
         At least 0, in units of the input. It can be set in a network.
     name : str
-        In its network; "": the network gives one.
+        The layer's name in its network; "": the network gives one.
 
     Raises
     ------

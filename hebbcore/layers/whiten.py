@@ -41,7 +41,7 @@ class Whiten(Layer):
     contrast : float or None
         At least 0, in units of the pixels' variance (0…1 for uint8 images); 10 / 255² is usual.
     name : str
-        In its network; "": the network gives one.
+        The layer's name in its network; "": the network gives one.
 
     Attributes
     ----------

@@ -26,16 +26,38 @@ def weight_update(
 ) -> Array:
     """Return the change ΔW that a rule gives the weights for one batch, before the learning rate.
 
-    images: (n, H, W, C), or (n, features) for dense weights; uint8 (read as 0…1), float16, float32 or float64.
-    weights: (units, kernel height, kernel width, C) or (units, features), float32 or float64, on the images' device.
-    rule: a Rule or its name. stride, padding: an int or a (height, width) pair. padding_mode: "zeros" or "reflect".
-    precision: "float32", "float64", on CUDA also "tf32" and "bf16"; None: the weights' own.
-    workspace: bytes, or text like "256 MiB", of work memory beside ΔW; the result does not depend on it but for
-    rounding. check_finite: look for NaN and infinity in images and weights first.
+    Parameters
+    ----------
+    images : Array
+        (n, H, W, C), or (n, features) for dense weights; uint8 (read as 0…1), float16, float32 or float64.
+    weights : Array
+        (units, kernel height, kernel width, C) or (units, features), float32 or float64, on the images' device.
+    rule : Rule or str
+        A rule or its name.
+    stride, padding : int or (int, int)
+        Height and width, in pixels.
+    padding_mode : {"zeros", "reflect"}
+        What lies beyond the image.
+    precision : str or None
+        "float32", "float64", on CUDA also "tf32" and "bf16"; None: the weights' own.
+    workspace : int or str
+        Bytes, or text like "256 MiB", of work memory beside ΔW; the result does not depend on it but for rounding.
+    check_finite : bool
+        Look for NaN and infinity in images and weights first.
 
-    Returns ΔW of the shape of the weights, on their device.
-    Raises ValueError or TypeError for arguments that do not fit each other.
-    Source: FastHebb (Lagani et al. 2022), whose merging of update and sum over the batch this generalises to all rules.
+    Returns
+    -------
+    Array
+        ΔW, of the shape of the weights, on their device.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments that do not fit each other.
+
+    References
+    ----------
+    FastHebb (Lagani et al. 2022), whose merging of update and sum over the batch this generalises to all rules.
     """
     function = "weight_update"
     rule = as_rule(function, rule)

@@ -39,7 +39,14 @@ _FUNCTION, _NAME = "train_layer", "the layer"  # in messages
 class Step(NamedTuple):
     """What train_layer's callback gets after each batch.
 
-    epoch and step count from 0; images: seen so far; weights: the live array (units, …), changed in the next step.
+    Attributes
+    ----------
+    epoch, step : int
+        Both count from 0; step goes on from epoch to epoch.
+    images : int
+        Seen so far.
+    weights : Array
+        The live array (units, …), which the next step changes.
     """
 
     epoch: int
@@ -74,32 +81,74 @@ def train_layer(
 ) -> HebbianLayer:
     """Train a Hebbian layer on images, without labels, and return it.
 
-    data: (n, H, W, C) or (n, features), uint8 (read as 0…1), float16, float32 or float64; NumPy (also memory-mapped),
+    The same seed, data and device (and number of CPU threads) give the same bits. Calls for different layers may run
+    side by side in threads.
+
+    Parameters
+    ----------
+    data : Array or iterable
+        (n, H, W, C) or (n, features), uint8 (read as 0…1), float16, float32 or float64; NumPy (also memory-mapped),
         CuPy, or convertible by DLPack, __cuda_array_interface__ or __array__; or a re-iterable of such batches, or of
         (images, labels) pairs, for data larger than memory.
-    units: number of units. kernel_size: an int or a (height, width) pair; None: a dense layer, images flattened.
-    stride, padding: an int or a pair. padding_mode: "zeros" or "reflect".
-    rule: a Rule, or a name in hebbcore.RULES. learning_rate: W ← W + learning_rate · ΔW (see the rule for exceptions);
-        "auto": half of the largest stable rate on the first batch, for rules that know it (Rule.stable_rate: hpca).
-    epochs: passes over the data. batch_size: images a step; the last batch of an epoch may be smaller; None: 64.
-        shuffle: another order each epoch; None: True. Both are for arrays: an iterable makes its own batches.
-    initial_weights: (units, kernel height, kernel width, C) or (units, features), floating; None
-        or "rule": drawn by the rule; "patches": different patches of the first data, as the layer sees them, scaled as
-        the rule expects; "k-means++": patches far apart.
-    conscience, revival: against units that win nothing; 0: off, as in the published rules (see Conv).
-    seed: the same seed, data and device (and number of CPU threads) give the same bits.
-    device: "cpu", "cuda", or "auto": CUDA when it works (see hebbcore.devices()); batches are moved to it.
-    precision: "float32" or "float64"; on CUDA also "tf32" and "bf16", which only round the factors of the GEMMs.
-    workspace: bytes, or text like "256 MiB", of work memory beside the weights, ΔW, 4 MiB a thread and, for
-        HPCA, an array of units × units a thread; whatever the batch.
-    progress: show a bar with images per second and the time left. callback: called with a Step after each batch.
-    check_finite: refuse data that hold NaN, infinity or numbers beyond 1e12 (arrays: before any work), and look every
-        few steps whether the weights diverge, at the end whether the output for the first batch is finite.
+    units : int
+        Number of units.
+    kernel_size : int or (int, int) or None
+        Height and width of the kernels, in pixels; None: a dense layer, images flattened.
+    stride, padding : int or (int, int)
+        Height and width, in pixels.
+    padding_mode : {"zeros", "reflect"}
+        What lies beyond the image.
+    rule : Rule or str
+        A rule, or a name in hebbcore.RULES.
+    learning_rate : float or "auto"
+        W ← W + learning_rate · ΔW (see the rule for exceptions); "auto": half of the largest stable rate on the first
+        batch, for rules that know it (Rule.stable_rate: hpca).
+    epochs : int
+        Passes over the data.
+    batch_size : int or None
+        Images a step; the last batch of an epoch may be smaller; None: 64. For arrays: an iterable makes its own
+        batches.
+    shuffle : bool or None
+        Another order each epoch; None: True. For arrays.
+    initial_weights : Array or {"rule", "patches", "k-means++"} or None
+        (units, kernel height, kernel width, C) or (units, features), floating; None or "rule": drawn by the rule;
+        "patches": different patches of the first data, as the layer sees them, scaled as the rule expects; "k-means++":
+        patches far apart.
+    conscience, revival : float
+        Help for units that win nothing; 0: off, as in the published rules (see Conv).
+    seed : int or numpy.random.Generator
+        Draws the weights and the order.
+    device : {"auto", "cpu", "cuda"}
+        Where the layer learns; "auto": CUDA when it works (see hebbcore.devices()). Batches are moved to it.
+    precision : {"float32", "float64", "tf32", "bf16"}
+        The last two, on CUDA, only round the factors of the GEMMs.
+    workspace : int or str
+        Bytes, or text like "256 MiB", of work memory beside the weights, ΔW, 4 MiB a thread and, for HPCA, an array of
+        units × units a thread; whatever the batch.
+    progress : bool
+        Show a bar with images per second and the time left.
+    callback : callable or None
+        Called with a Step after each batch.
+    check_finite : bool
+        Refuse data that hold NaN, infinity or numbers beyond 1e12 (arrays: before any work), and look every few steps
+        whether the weights diverge, at the end whether the output for the first batch is finite.
 
-    Returns the layer, its weights on the device.
-    Raises ValueError or TypeError for bad arguments, and for those that would have no effect, before any work;
-    FloatingPointError if the weights diverge. Warns if more than a tenth of units that compete won nothing in the last
-    epoch. Calls for different layers may run side by side in threads.
+    Returns
+    -------
+    HebbianLayer
+        The layer, its weights on the device.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad arguments, and for those that would have no effect, before any work.
+    FloatingPointError
+        If the weights diverge.
+
+    Warns
+    -----
+    UserWarning
+        If more than a tenth of units that compete won nothing in the last epoch.
     """
     rule = as_rule(_FUNCTION, rule)
     units = checks.integer(_FUNCTION, "units", units, 1)

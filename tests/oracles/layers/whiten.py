@@ -13,7 +13,7 @@ EXAMPLES = [
 
 
 def output(x, arrays, epsilon=0.1, **parameters):
-    """(patch − mean) U diag((s + epsilon)^−½) Uᵀ by what was learned, one patch a place, or the image in its shape."""
+    """(patch − mean) U diag((s + epsilon)^−½) Uᵀ by what was learned, a patch a position, or the image in its shape."""
     rows = rows_of(x, **parameters) - arrays["mean"]
     if epsilon is not None:
         rows = rows @ arrays["matrix"]
