@@ -61,8 +61,8 @@ def test_a_rules_docstring_leads_to_paper_kernel_and_oracle(name):
 
 
 def test_a_rule_without_an_oracle_says_what_to_write():
-    with pytest.raises(LookupError, match=r"'oja' has no oracle: write tests/oracles/rules/oja\.py"):
-        reference.oracle("rules", "oja")
+    with pytest.raises(LookupError, match=r"'nobodys' has no oracle: write tests/oracles/rules/nobodys\.py"):
+        reference.oracle("rules", "nobodys")
 
 
 def test_no_oracle_is_left_over():
