@@ -16,6 +16,7 @@ ORDER = [
     "hebbcore.interrupts",  # before any slow import
     "hebbcore.checks",
     "hebbcore.texts",
+    "hebbcore.streams",
     "hebbcore.engine",
     "hebbcore.engine.backend",
     "hebbcore.engine.finite",
