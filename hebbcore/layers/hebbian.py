@@ -127,17 +127,14 @@ class HebbianLayer:
         size = checks.byte_size(function, "workspace", workspace)
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
         out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
-        weights = flat(self.weights, dtype)
-        project(
-            function, array, weights, self.rule, self.linear, g, precision=self.precision, workspace=size, out=out
-        )  # fmt: skip
+        project(function, array, flat(self.weights, dtype), self.rule, self.linear, g, self.precision, size, out)
         dense = self.weights.ndim == 2
         return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
 
 
 def project(
-    function: str, images: Array, weights: Array, rule: Rule, linear: bool, g: Geometry, *, precision: str,
-    workspace: int, out: Array,
+    function: str, images: Array, weights: Array, rule: Rule, linear: bool, g: Geometry, precision: str, workspace: int,
+    out: Array,
 ) -> None:  # fmt: skip
     """out (n·oh·ow, K) ← the output of a layer of weights (K, D) for images (n, H, W, C), which may be elsewhere."""
     device, units = backend.device_of(weights), len(weights)

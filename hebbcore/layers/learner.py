@@ -139,8 +139,8 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         site = self._site
         project(
-            self.name, self.as_input(x), self._matrix, self.rule, self.linear, self._sizes,
-            precision=site.precision, workspace=site.workspace, out=rows_of(out),
+            self.name, self.as_input(x), self._matrix, self.rule, self.linear, self._sizes, site.precision,
+            site.workspace, rows_of(out),
         )  # fmt: skip
 
     def learn(self, x: Array, out: Array | None, rate: float, measure: bool) -> float | None:
