@@ -114,7 +114,7 @@ def accuracy(whiten: hebbcore.Whiten | None, weights: Array, rule: str, given: t
     network = hebbcore.Network([*layers, learner, activation, hebbcore.GridPool(CELLS)], images.shape[1:], device="cpu")
     if whiten is not None:
         network.layers[0].restore(whiten.arrays())
-    learner.restore({"weights": np.ascontiguousarray(weights.reshape(learner.weights.shape), np.float32)})
+    learner.weights = weights.reshape(learner.weights.shape)
     features, tested = (network.transform(part).reshape(len(part), -1) for part in (images, held_out))
     scaler = StandardScaler().fit(features)
     readout = RidgeClassifierCV(PENALTIES).fit(scaler.transform(features), labels)

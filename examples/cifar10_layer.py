@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--kernel", type=int, default=5)
     parser.add_argument("--cells", type=int, default=4)
     parser.add_argument("--epsilon", type=float, default=0.1, help="of the whitening")
-    parser.add_argument("--threshold", type=float, default=0.5, help="in deviations of the filters' responses")
+    parser.add_argument("--threshold", type=float, default=0.5, help="in standard deviations of the filters' responses")
     parser.add_argument("--rate", type=float, help="learning rate (default: the rule's)")
     parser.add_argument("--epochs", type=int, default=1, help="over 400,000 patches")
     parser.add_argument("--mirror", action="store_true", help="average over each image and its mirror image")
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def build(images: np.ndarray, bank: str, args: argparse.Namespace) -> hebbcore.Network:
-    """Return the network: whitening learned, and the filters of a bank, whose responses have deviation 1."""
+    """Return the network: whitening learned, and the filters of a bank, whose responses have standard deviation 1."""
     generator = np.random.default_rng(args.seed)
     network = hebbcore.Network(
         [
@@ -112,7 +112,7 @@ def build(images: np.ndarray, bank: str, args: argparse.Namespace) -> hebbcore.N
         filters = layer.weights
     filters = filters / np.linalg.norm(filters, axis=1, keepdims=True)
     filters /= (patches @ filters.T).std()
-    conv.restore({"weights": filters.reshape(conv.weights.shape).astype(np.float32)})
+    conv.weights = filters.reshape(conv.weights.shape)
     return network
 
 

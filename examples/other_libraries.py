@@ -64,8 +64,8 @@ def logistic(rows: np.ndarray, labels: np.ndarray) -> float:
     import jax.numpy as jnp
 
     x, y = jnp.from_dlpack(rows), jnp.asarray(labels)
-    mean, deviation = x[:TRAIN].mean(axis=0), x[:TRAIN].std(axis=0) + 1e-3
-    x = (x - mean) / deviation
+    mean, std = x[:TRAIN].mean(axis=0), x[:TRAIN].std(axis=0) + 1e-3
+    x = (x - mean) / std
 
     def loss(weights: jax.Array) -> jax.Array:
         scores = jax.nn.log_softmax(x[:TRAIN] @ weights)

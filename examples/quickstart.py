@@ -115,7 +115,7 @@ def main() -> None:
     for name in ("raw pixels", "random filters", "random patches", "k-means", *RATES):
         seen, unseen = train, test
         if name != "raw pixels":
-            conv.restore({"weights": bank(name, patches, units).reshape(conv.weights.shape).astype(np.float32)})
+            conv.weights = bank(name, patches, units).reshape(conv.weights.shape)
             seen, unseen = network.transform(train), network.transform(test)
         seen, unseen = seen.reshape(len(seen), -1), unseen.reshape(len(unseen), -1)
         few = mean_interval([accuracy(seen[i], unseen, train_labels[i], test_labels) for i in selections])

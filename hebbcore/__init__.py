@@ -25,7 +25,8 @@ from hebbcore.layers import (
 from hebbcore.network import Network
 from hebbcore.presets import PRESETS, preset
 from hebbcore.rules import HPCA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb
-from hebbcore.training.layer import Step, train_layer, weight_update
+from hebbcore.training.change import weight_update
+from hebbcore.training.layer import Step, train_layer
 from hebbcore.training.network import fit
 
 __version__ = "0.1.0"

@@ -50,12 +50,24 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from images, without labels.
 
-        X: (n, H, W, C), or (n, features): flattened images if image_shape is given, else vectors. float64, float32, or
-        uint8 (read as 0…1); other numbers, integers too, become float64 as they are. NumPy, or CuPy for device "auto"
-        and "cuda".
-        y: ignored.
+        Parameters
+        ----------
+        X : Array
+            (n, H, W, C), or (n, features): flattened images if image_shape is given, else vectors. float64, float32, or
+            uint8 (read as 0…1); other numbers, integers too, become float64 as they are. NumPy, or CuPy for device
+            "auto" and "cuda".
+        y : Any
+            Ignored.
 
-        Returns self. Raises ValueError or TypeError for bad parameters and data.
+        Returns
+        -------
+        Self
+            The estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad parameters and data.
         """
         images = self._images(X, reset=True)
         self._begin(images)
@@ -69,7 +81,20 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return min(PASSES, -(-STEPS * batch_size // len(images)))
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Learn one pass over a part of the data; see fit. Whitening is learned from the first part."""
+        """Learn one pass over a part of the data. Whitening is learned from the first part.
+
+        Parameters
+        ----------
+        X : Array
+            See fit.
+        y : Any
+            Ignored.
+
+        Returns
+        -------
+        Self
+            The estimator.
+        """
         first = not hasattr(self, "network_")
         images = self._images(X, reset=first)
         if first:
@@ -79,9 +104,18 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self
 
     def transform(self, X: Any) -> Array:
-        """Return the features (n, features out) of images; X as in fit, the result in its library.
+        """Return the features of images.
 
-        float64 if the estimator was fitted to float64 numbers, else float32.
+        Parameters
+        ----------
+        X : Array
+            See fit.
+
+        Returns
+        -------
+        Array
+            (n, features out), in the library of X; float64 if the estimator was fitted to float64 numbers, else
+            float32.
         """
         check_is_fitted(self)
         features = self._features().of(self._images(X, reset=False))
@@ -165,28 +199,65 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 class HebbianTransformer(_NetworkTransformer):
     """One Hebbian layer as a scikit-learn transformer: whitening, units that learn by a rule, activation, pooling.
 
-    units: number of units. kernel_size: of the patches, an int or a (height, width) pair; None: the image, or vector,
-        as a whole. stride: in pixels, for patches.
-    rule: a hebbcore rule or its name. learning_rate: of the rule; None: HPCA "auto" (see fit), SWTA, k-WTA and
-        signed WTA 0.5, SoftHebb and hard WTA 0.2, Krotov 0.1, others 0.01. epochs, batch_size: of the training;
-        epochs None: as many as make 250 steps, at most 10.
-    initial_weights: "rule", "patches" or "k-means++" (see Conv); None: patches for rules whose units compete.
-        conscience, revival: see Conv.
-    whiten: contrast normalise and ZCA whiten the patches first; else they are contrast normalised only, less their
-        mean, and of vectors each number is brought to mean 0 and variance 1: competing units would see little but
-        brightness otherwise. Without whitening most rules that compete are no better than random filters (measured in
-        docs/results.md). epsilon: added to the variances of the whitening.
-    activation: "rule": what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb, hard WTA),
-        relu³ (Krotov), split (signed WTA), and of rules of one's own what they put out; "triangle": what exceeds the
-        units' mean; "split": what exceeds the threshold, and what falls below its negative, apart: twice the units.
-        threshold: of the split.
-    pool: average over pool × pool cells; None: no pooling. power: of the features at the end; 0.5 is a square root.
-    mirror: transform to the mean of the features of each image and of its mirror image.
-    image_shape: (height, width, channels) of flattened images.
-    device: "auto", "cpu" or "cuda". random_state: an int, a RandomState, or None.
+    Parameters
+    ----------
+    units : int
+        Number of units.
+    kernel_size : int or (int, int) or None
+        Height and width of the patches, in pixels; None: the image, or vector, as a whole.
+    stride : int or (int, int)
+        Height and width, in pixels, for patches.
+    rule : Rule or str
+        A hebbcore rule or its name.
+    learning_rate : float or "auto" or None
+        The rule's; None: HPCA "auto" (see fit), SWTA, k-WTA and signed WTA 0.5, SoftHebb and hard WTA 0.2, Krotov 0.1,
+        others 0.01.
+    epochs : int or None
+        Passes over the data; None: as many as make 250 steps, at most 10.
+    batch_size : int
+        Images a step.
+    initial_weights : {"rule", "patches", "k-means++"} or None
+        See Conv; None: patches for rules whose units compete.
+    conscience, revival : float
+        See Conv.
+    whiten : bool
+        Contrast normalise and ZCA whiten the patches first; else they are contrast normalised only, less their mean,
+        and of vectors each number is brought to mean 0 and variance 1: competing units would see little but brightness
+        otherwise. Without whitening most rules that compete are no better than random filters (measured in
+        docs/results.md).
+    epsilon : float
+        Added to the variances of the whitening.
+    activation : {"rule", "triangle", "split"}
+        "rule": what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb, hard WTA), relu³
+        (Krotov), split (signed WTA), and of rules of one's own what they put out; "triangle": what exceeds the units'
+        mean; "split": what exceeds the threshold, and what falls below its negative, apart: twice the units.
+    threshold : float
+        The split's.
+    pool : int or None
+        Average over pool × pool cells; None: no pooling.
+    power : float
+        Power of the features at the end; 0.5 is a square root.
+    mirror : bool
+        Transform to the mean of the features of each image and of its mirror image.
+    image_shape : sequence of int or None
+        (height, width, channels) of flattened images.
+    device : {"auto", "cpu", "cuda"}
+        Where the layer learns and transforms.
+    random_state : int or numpy.random.RandomState or None
+        Draws weights and order.
 
-    Fitted: network_ (hebbcore.Network), n_features_in_, parts_ (calls of partial_fit).
-    Source: the pipeline of Coates, Ng & Lee (AISTATS 2011), with Hebbian rules in the place of k-means.
+    Attributes
+    ----------
+    network_ : Network
+        The trained network.
+    n_features_in_ : int
+        Numbers of an image or vector.
+    parts_ : int
+        Calls of partial_fit.
+
+    References
+    ----------
+    Coates, Ng & Lee (AISTATS 2011): their pipeline, with Hebbian rules in the place of k-means.
     """
 
     def __init__(
@@ -295,15 +366,41 @@ class HebbianTransformer(_NetworkTransformer):
 class HebbianNetworkTransformer(_NetworkTransformer):
     """A network as a scikit-learn transformer.
 
-    network: a preset's name (see hebbcore.preset), or a list of layers, which are copied.
-    rule: of a preset. preprocess: of a preset. layer: whose output the features are; None: the last.
-    mirror: transform to the mean of the features of each image and of its mirror image.
-    mode: "together" or "layerwise". learning_rate: of layers that have none of their own; None: 1e-3. schedule, epochs,
-        batch_size: see hebbcore.fit.
-    image_shape: (height, width, channels) of flattened images; else X must be (n, height, width, channels).
-    device: "auto", "cpu" or "cuda". random_state: an int, a RandomState, or None.
+    Parameters
+    ----------
+    network : str or sequence of Layer or None
+        A preset's name (see hebbcore.preset), or a list of layers, which are copied.
+    rule : Rule or str or None
+        See preset; for presets only.
+    preprocess : str
+        See preset; for presets only.
+    layer : str or None
+        The layer whose output the features are; None: the last.
+    mirror : bool
+        Transform to the mean of the features of each image and of its mirror image.
+    mode : {"together", "layerwise"}
+        See hebbcore.fit.
+    learning_rate : float or "auto" or None
+        The rate of layers that have none of their own; None: 1e-3.
+    schedule : str
+        See hebbcore.fit.
+    epochs, batch_size : int
+        See hebbcore.fit.
+    image_shape : sequence of int or None
+        (height, width, channels) of flattened images; else X must be (n, height, width, channels).
+    device : {"auto", "cpu", "cuda"}
+        Where the network learns and transforms.
+    random_state : int or numpy.random.RandomState or None
+        Draws weights and order.
 
-    Fitted: network_ (hebbcore.Network), n_features_in_, parts_ (calls of partial_fit).
+    Attributes
+    ----------
+    network_ : Network
+        The trained network.
+    n_features_in_ : int
+        Numbers of an image or vector.
+    parts_ : int
+        Calls of partial_fit.
     """
 
     def __init__(

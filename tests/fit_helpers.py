@@ -99,8 +99,6 @@ class SlowNetwork:
     def learn(self, i, x, rate):
         layer, key = self.layers[i], f"{self.names[i]}/weights"
         rule, settings = parameters(layer.rule)
-        if hasattr(layer.rule, "adaptive_power"):
-            settings["adaptive_power"] = layer.rule.adaptive_power
         x = x if self.state[key].ndim == 4 else x.reshape(len(x), -1)
         self.state[key] = reference.step(x, self.state[key], rule, rate, **settings)
 

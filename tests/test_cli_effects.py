@@ -86,7 +86,7 @@ def test_what_is_wrong_with_the_numbers_of_a_file_names_it(images, call, fails):
     assert fails("train run.toml --out a").endswith("if you mean it. The data are bad.h5.")
     with h5py.File("bad.h5", "r+") as bad:
         bad["train/images"][7] = 1e30
-    assert fails("train run.toml --out b").endswith("to deviations of about 1. The data are bad.h5.")
+    assert fails("train run.toml --out b").endswith("to standard deviations of about 1. The data are bad.h5.")
     call("train run.toml --out a --set data.path=images.h5")
     assert fails("evaluate a --train bad.h5 --test images.h5 --out r") == (
         "bad.h5: train/labels must be integers, numbers of classes, got float64."

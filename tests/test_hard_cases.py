@@ -110,8 +110,6 @@ def test_rows_of_nan_end_and_leave_the_other_rows_alone(twin, program):
 @pytest.mark.parametrize("rule", VARIANTS, ids=repr)
 def test_two_steps_of_training_with_both_kernels(rule, dtype, backend_module, generator):
     name, params = parameters(rule)
-    if name == "softhebb":
-        params["adaptive_power"] = rule.adaptive_power
     batches = [batch(generator, (1, 3, 3, 2), dtype) for _ in range(2)]
     weights = batch(generator, (4, 2, 3, 2), dtype)
     options = {"stride": 2, "padding": 1, "padding_mode": "reflect"}

@@ -93,8 +93,8 @@ def forget():
 def test_a_run_with_a_rule_and_a_layer_of_ones_own(place, call, fails, how, module):
     message = fails("train run.toml --out a")
     assert message == (
-        "config: network.layers[0].rule.name is 'oja', which is unknown. Known: hpca, swta, kwta, signedwta, softhebb, "
-        "hardwta, krotov. (One of your own is known once its module is imported: --import MODULE.)"
+        f"config: network.layers[0].rule.name is 'oja', which is unknown. Known: {', '.join(hebbcore.RULES)}. "
+        "(One of your own is known once its module is imported: --import MODULE.)"
     )
     call(f"train run.toml --out a {how}")
     assert json.loads(Path("a/config.json").read_text())["imports"] == [module]

@@ -437,8 +437,7 @@ BAD_PARAMETERS = [
     (lambda: Conv(4, 3, padding_mode="reflct"), ValueError,
      "Conv: padding_mode must be one of 'zeros', 'reflect'; got 'reflct'. Did you mean 'reflect'?"),
     (lambda: Conv(4, 3, "hpka"), ValueError,
-     "Conv: rule must be one of 'hpca', 'swta', 'kwta', 'signedwta', 'softhebb', 'hardwta', 'krotov'; got 'hpka'. "
-     "Did you mean 'hpca'?"),
+     f"Conv: rule must be one of {', '.join(map(repr, hebbcore.RULES))}; got 'hpka'. Did you mean 'hpca'?"),
     (lambda: Conv(4, 3, hebbcore.HPCA), TypeError,
      "Conv: rule must be an instance, got the class HPCA; use HPCA()."),
     (lambda: Conv(4, 3, linear=1), TypeError, "Conv: linear must be true or false, got 1."),

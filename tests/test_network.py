@@ -25,7 +25,7 @@ class Oracle:
         """Return the output of every step for a batch; training: change weights and running statistics."""
         outputs, learners = [], iter(range(len(self.weights)))
         for i, (kind, options) in enumerate(self.steps):
-            if kind in reference.DEFAULTS:
+            if kind in reference.RULES:
                 x = self._learn(next(learners), x, kind, dict(options), training)
             elif kind == "norm":
                 mean, variance = self.running.get(i, (np.zeros(x.shape[-1]), np.ones(x.shape[-1])))
@@ -44,7 +44,7 @@ class Oracle:
         if training:
             rate = options.pop("rate", RATE)
             self.weights[number] = reference.step(x, before, rule, rate, **convolution, **options)
-        options = {k: v for k, v in options.items() if k not in ("rate", "adaptive_power")}
+        options = {k: v for k, v in options.items() if k != "rate"}
         pixels = x / 255 if x.dtype == np.uint8 else x
         rows = pixels if before.ndim == 2 else reference.patches(x, before.shape[1:3], **convolution)
         out = reference.output(rows, before.reshape(len(before), -1), rule, **options)
@@ -146,7 +146,7 @@ def test_layers_learn_together_from_one_forward_pass(name, dtype, generator):
         last = network.run(x, 0, len(network), training=True, learn=learn)
         expected = oracle.step(x, training=True)
         close(last.reshape(expected[-1].shape), expected[-1])
-        assert set(outputs) == {i for i, (kind, _) in enumerate(oracle.steps) if kind in reference.DEFAULTS}
+        assert set(outputs) == {i for i, (kind, _) in enumerate(oracle.steps) if kind in reference.RULES}
         for i, out in outputs.items():
             close(out.reshape(expected[i].shape), expected[i])  # by the weights from before the step
         same_state(network, oracle)
@@ -339,7 +339,9 @@ def test_vectors_have_no_mirror_image(generator):
 def test_image_bytes_are_what_a_run_keeps(name, generator):
     network, _ = made(name)
     network.run(pixels(generator, np.uint8), 0, len(network))
-    assert sum(buffer.nbytes for buffer in network._buffers if buffer is not None) == 11 * network.image_bytes()
+    assert (
+        sum(buffer.nbytes for buffer in network._pipeline._buffers if buffer is not None) == 11 * network.image_bytes()
+    )
 
 
 def test_a_result_is_not_overwritten_by_the_next(generator):
@@ -375,7 +377,7 @@ def test_memory_of_transform_does_not_grow_with_the_images(layers, mirror):
     network = Network(layers(), (16, 16, 3), device="cpu", workspace="2 MiB")
     images = np.ones((3000, 16, 16, 3), np.uint8)  # the outputs of all layers for all of them would be 18 MiB or more
     for part in (images[:50], images):  # the first compiles
-        network._buffers = [None, None]
+        network._pipeline._forget()
         tracemalloc.start()
         out = network.transform(part, workspace="2 MiB", mirror=mirror)
         peak = tracemalloc.get_traced_memory()[1] - out.nbytes

@@ -15,25 +15,9 @@ BIASED = [rule for rule in VARIANTS if rule.takes_bias]
 
 
 def slow_delta(X, W, rule, bias):
-    """ΔW of one batch with a bias a unit, in units of a cosine: plain loops, the winners by what is biased alone."""
+    """ΔW of one batch with a bias a unit, in units of a cosine: the winners by what is biased alone."""
     name, params = parameters(rule)
-    settings = reference.DEFAULTS[name] | params
-    sizes, lengths = (reference._norms_or_1(rows) for rows in (X, W))
-    cosines = X @ W.T / (sizes[:, None] * lengths)
-    if name == "swta":
-        return reference._delta_swta(
-            X, W, ((cosines + bias + 1) / 2) ** 2, settings["temperature"], settings["competition"]
-        )
-    if name == "kwta":
-        return reference._delta_kwta(X, W, cosines + bias, settings["k"])
-    change = np.zeros_like(W)
-    winners = (np.abs(cosines) + bias - bias.min()).argmax(axis=1)
-    for i in range(len(W)):
-        won = winners == i
-        y = X[won] @ W[i] / lengths[i]
-        if (y**2).sum() > 0:
-            change[i] = (y[:, None] * (X[won] - y[:, None] * W[i])).sum(axis=0) / (y**2).sum()
-    return change
+    return reference.delta(X, W, name, bias=bias, **params)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

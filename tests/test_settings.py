@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -187,6 +188,36 @@ def test_weights_that_are_set_are_checked_and_copied():
         with pytest.raises(error, match=message):
             conv.weights = bad
         assert conv.weights is before
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "shape"),
+    [
+        (hebbcore.Conv(4, 3), "weights", (4, 3, 3, 2)), (hebbcore.Dense(4), "weights", (4, 98)),
+        (hebbcore.BatchNorm(), "mean", (2,)), (hebbcore.BatchNorm(), "variance", (2,)),
+        (hebbcore.Whiten(3), "mean", (18,)), (hebbcore.Whiten(3), "matrix", (18, 18)),
+    ],
+)  # fmt: skip
+def test_arrays_of_every_layer_are_checked_when_they_are_set(layer, name, shape):
+    with pytest.raises(AttributeError, match=rf"\w+\.{name} cannot be set before the network is built"):
+        setattr(layer, name, np.ones(shape))
+    net = hebbcore.Network([layer], (7, 7, 2), device="cpu")
+    before, given = getattr(layer, name), np.random.default_rng(0).uniform(0.5, 1, shape)
+    for bad, error, message in (
+        (given[:1], ValueError, re.escape(f"{layer.name}: {name} must have the shape {shape}, got {given[:1].shape}.")),
+        (given.astype(int), TypeError, f"{layer.name}: {name} must be floating, such as float.., got int64."),
+        (given * np.nan, ValueError, f"{layer.name}: {name} must be finite"),
+    ):
+        with pytest.raises(error, match=message):
+            setattr(layer, name, bad)
+        assert getattr(layer, name) is before
+    out = net.transform(images())
+    setattr(layer, name, given.tolist())
+    kept = getattr(layer, name)
+    assert (kept.dtype, kept.shape) == (before.dtype, shape)
+    np.testing.assert_array_equal(kept, given.astype(kept.dtype))
+    assert layer.arrays()[name] is kept
+    assert not np.allclose(net.transform(images()), out)
 
 
 def test_what_is_set_before_a_layer_is_in_a_network_is_checked_there():

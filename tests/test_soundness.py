@@ -10,7 +10,7 @@ from conftest import SHARED
 from fit_helpers import arrays, assert_same, images
 
 import hebbcore
-from hebbcore import HPCA, KWTA, RULES, SWTA, SignedWTA, SoftHebb, train_layer
+from hebbcore import HPCA, KWTA, SWTA, SignedWTA, SoftHebb, train_layer
 from hebbcore.engine import patches, soundness
 from hebbcore.engine.patches import Geometry
 
@@ -123,7 +123,7 @@ def test_weights_that_diverge_are_found_while_they_are_finite(rule, rate):
     assert not np.abs(unseen.weights).max() < 100  # it did
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RATES)
 def test_what_learns_does_not_diverge(rule):
     rate = RATES[rule]
     for scale in (1e-3, 1, 1e6):
@@ -207,7 +207,7 @@ def test_published_presets_learn_real_images_without_being_stopped(name, rule):
 # Numbers near the limits
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RATES)
 @pytest.mark.parametrize("exponent", [-44, -30, -18, -14, -8, 8, 11, 13, 18, 25, 37, 38])
 def test_training_that_passes_leaves_features_that_are_numbers(rule, exponent):
     """Float32 holds 1e-45 … 3e38, and squares of 1e19 are too large already."""

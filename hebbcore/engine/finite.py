@@ -7,9 +7,21 @@ LARGEST, SMALLEST = 1e12, 1e-15  # magnitudes: between them no square of a patch
 
 
 def require_finite(function: str, name: str, array: Array, *, optional: bool = True) -> None:
-    """Raise ValueError if the array holds NaN or infinity, or numbers whose squares float32 has no room for.
+    """Check that an array holds finite numbers whose squares float32 has room for.
 
-    optional: the function has an argument check_finite, with which it does not look.
+    Parameters
+    ----------
+    function, name : str
+        Who asks, and how it calls the array, for messages.
+    array : Array
+        Arrays that are not floating pass.
+    optional : bool
+        Whether the function has an argument check_finite, with which it does not look.
+
+    Raises
+    ------
+    ValueError
+        For NaN, infinity, magnitudes above 1e12, or none of 1e-15 or more in an array that is not 0.
     """
     if array.dtype.kind != "f":
         return
@@ -24,7 +36,7 @@ def require_finite(function: str, name: str, array: Array, *, optional: bool = T
             return
         raise ValueError(
             f"{function}: the largest magnitude in {name} is {largest:.1e}, so small that squares vanish in float32; "
-            "scale the data, to deviations of about 1."
+            "scale the data, to standard deviations of about 1."
         )
     row = first_not_finite(array)
     if row is not None:
@@ -34,7 +46,7 @@ def require_finite(function: str, name: str, array: Array, *, optional: bool = T
         )
     raise ValueError(
         f"{function}: {name} must be at most {LARGEST:g} in magnitude, since squares and sums of larger numbers leave "
-        f"the range of float32; got {here:.1e}. Scale the data, to deviations of about 1."
+        f"the range of float32; got {here:.1e}. Scale the data, to standard deviations of about 1."
     )
 
 

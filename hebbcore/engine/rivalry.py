@@ -18,7 +18,27 @@ _MEMORY = 10  # wins a unit, on average, over which its share of the wins is ave
 
 
 def check_rivalry(function: str, rule: Rule, conscience: Any, revival: Any) -> tuple[float, float]:
-    """Return conscience and revival as numbers of at least 0. Raises ValueError for rules without a competition."""
+    """Return conscience and revival as numbers of at least 0.
+
+    Parameters
+    ----------
+    function : str
+        Who asks, for messages.
+    rule : Rule
+        The rule of the layer.
+    conscience, revival : Any
+        See Rivalry.
+
+    Returns
+    -------
+    float, float
+        Both.
+
+    Raises
+    ------
+    ValueError
+        For numbers below 0, and for rules without a competition, or without one that takes a bias.
+    """
     values = []
     for name, value in (("conscience", conscience), ("revival", revival)):
         value = checks.real(function, name, value)
@@ -50,10 +70,26 @@ def rivalry_arrays(units: int) -> dict[str, tuple[tuple[int, ...], Any]]:
 class Rivalry:
     """The wins of a layer's units, and what follows from them.
 
-    conscience: unit i, which has the share p_i of the latest wins (a moving average over 10 a unit), competes with its
-    similarity + conscience · max(1 − K p_i, −1) · ‖x‖. revival: a unit that won nothing while the layer's units
-    won so many places each, on average, starts anew from a patch of the batch. 0: off.
-    Source: DeSieno (ICNN 1988), whose bias is C (1/K − p_i): here C = K · conscience, and no bias is below −conscience.
+    Unit i, which has the share p_i of the latest wins (a moving average over 10 a unit), competes with its
+    similarity + conscience · max(1 − K p_i, −1) · ‖x‖. A unit that won nothing while the layer's units won `revival`
+    patches each, on average, starts anew from a patch of the batch.
+
+    Parameters
+    ----------
+    rule : Rule
+        The layer's.
+    g : Geometry
+        The layer's sizes.
+    weights : Array
+        (K, D).
+    conscience, revival : float
+        As above; 0: off.
+    seed : int
+        Draws the patches.
+
+    References
+    ----------
+    DeSieno (ICNN 1988), whose bias is C (1/K − p_i): here C = K · conscience, and no bias is below −conscience.
     """
 
     def __init__(self, rule: Rule, g: Geometry, weights: Array, conscience: float, revival: float, seed: int) -> None:

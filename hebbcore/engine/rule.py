@@ -1,4 +1,4 @@
-"""What a learning rule is: a frozen dataclass of its parameters that answers scores with a gate."""
+"""What a learning rule is."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,13 +11,27 @@ from hebbcore.engine.competition import Gate, Norms
 
 @dataclass(frozen=True)
 class Rule:
-    """Base of the learning rules. A batch of N patches X (N, D) changes the weights W (K, D) by
+    """Base of the learning rules: a frozen dataclass of a rule's parameters, which answers scores with a gate.
+
+    A batch of N patches X (N, D) changes the weights W (K, D) by
 
         ΔW = scale ∘ (Gᵀ X − C·W),    W ← W + rate ∘ ΔW
 
     A subclass says what G and C are (`gate`), and may change the other parts. It sees neither convolutions, chunks nor
     devices: arrays are NumPy or CuPy (`hebbcore.namespace(scores)`), and one batch can reach `gate` in several pieces,
     from several threads at once.
+
+    Attributes
+    ----------
+    signed : bool
+        Class attribute. True: units win by |output|.
+    unit_norms : bool
+        Class attribute. True: learning holds the norms of weights at 1 or below.
+    needs_norms : bool
+        Class attribute. True: `gate` gets Norms, `response` and `activate` the units' norms; else they get None.
+    competes : bool
+        Class attribute. True: units compete for patches, so that patches are a start for them, one can win nothing,
+        and a bias can help it.
     """
 
     signed: ClassVar[bool] = False  # True: units win by |output|
@@ -28,54 +42,156 @@ class Rule:
     competes: ClassVar[bool] = False
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
-        """Return G and the sums over rows for these scores (n, K); may overwrite scores."""
+        """Return G and the sums over rows for some scores; every rule must define it.
+
+        Parameters
+        ----------
+        scores : Array
+            (n, K), patches by units: X Vᵀ, V the `projection` of the weights. May be overwritten.
+        norms : Norms or None
+            Norms of these patches and of the units, if the rule `needs_norms`.
+
+        Returns
+        -------
+        Gate
+            G (n, K), its decay and its mass.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define gate(scores, norms).")
 
     def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
-        """Return the gate of a competition with a bias (K,), in units of a cosine; may overwrite scores.
+        """Return the gate of a competition with a bias.
 
         Unit i competes as if the cosine of its weights and the patch were larger by bias_i; what it learns if it wins
         stays the same.
+
+        Parameters
+        ----------
+        scores : Array
+            (n, K), as `gate` gets them. May be overwritten.
+        norms : Norms
+            Norms of these patches and of the units.
+        bias : Array
+            (K,), in units of a cosine.
+
+        Returns
+        -------
+        Gate
+            G (n, K), its decay and its mass.
         """
         raise NotImplementedError(f"{type(self).__name__} has no competition with a bias: it must define biased_gate.")
 
     @property
     def takes_bias(self) -> bool:
-        """True if the rule has a competition with a bias. SoftHebb's, hard WTA's and Krotov's have none.
+        """Whether the rule has a competition with a bias. SoftHebb's, hard WTA's and Krotov's have none.
 
         Their units give way by themselves: those that win shrink, and those that shall shrink must win.
         """
         return type(self).biased_gate is not Rule.biased_gate
 
     def projection(self, weights: Array) -> Array:
-        """Return the matrix V (K, D) of the scores X Vᵀ: the weights, unless the rule says otherwise."""
+        """Return the matrix V (K, D) of the scores X Vᵀ: the weights (K, D), unless the rule says otherwise."""
         return weights
 
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
-        """Return what Gᵀ X − C·W (`delta`, K × D) is multiplied by: a number or (K, 1). Default 1 / N."""
+        """Return what the summed change is multiplied by. Default 1 / rows.
+
+        Parameters
+        ----------
+        delta : Array
+            (K, D): Gᵀ X − C·W.
+        rows : int
+            N, patches of the batch.
+        mass : Array or None
+            (K,), the summed mass of the gates.
+
+        Returns
+        -------
+        float or Array
+            A number, or (K, 1).
+        """
         return 1 / rows
 
     def rate(self, weights: Array, learning_rate: float) -> Any:
-        """Return the learning rate: a number or (K, 1) from the weights before the step. Default constant."""
+        """Return the learning rate of a step. Default: constant.
+
+        Parameters
+        ----------
+        weights : Array
+            (K, D), from before the step.
+        learning_rate : float
+            That of the training.
+
+        Returns
+        -------
+        float or Array
+            A number, or (K, 1).
+        """
         return learning_rate
 
     def stable_rate(self, eigenvalue: float) -> float | None:
-        """Return the largest learning rate at which the rule is stable, None if the data do not tell. Default None.
+        """Return the largest learning rate at which the rule is stable. Default None: the data do not tell.
 
-        eigenvalue: the largest of XᵀX / N, above 0. learning_rate="auto" takes half of the rate.
+        Parameters
+        ----------
+        eigenvalue : float
+            The largest of XᵀX / N, above 0.
+
+        Returns
+        -------
+        float or None
+            The rate, of which learning_rate="auto" takes half.
         """
         return None
 
     def response(self, scores: Array, unit_norms: Array | None) -> Array:
-        """Return the output of a linear layer for these scores (n, K); may overwrite scores. Default the scores."""
+        """Return the output of a linear layer. Default: the scores.
+
+        Parameters
+        ----------
+        scores : Array
+            (n, K). May be overwritten.
+        unit_norms : Array or None
+            (K,), if the rule `needs_norms`.
+
+        Returns
+        -------
+        Array
+            (n, K).
+        """
         return scores
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
-        """Return the layer's output for these scores (n, K); may overwrite scores. Default the response."""
+        """Return the layer's output. Default: the response.
+
+        Parameters
+        ----------
+        scores : Array
+            (n, K). May be overwritten.
+        unit_norms : Array or None
+            (K,), if the rule `needs_norms`.
+
+        Returns
+        -------
+        Array
+            (n, K).
+        """
         return self.response(scores, unit_norms)
 
     def initial_weights(self, generator: np.random.Generator, units: int, size: int) -> np.ndarray[Any, Any]:
-        """Return (units, size) float64 weights to start from. Default U(−1/√size, 1/√size)."""
+        """Return weights to start from. Default U(−1/√size, 1/√size).
+
+        Parameters
+        ----------
+        generator : numpy.random.Generator
+            To draw from.
+        units, size : int
+            K and D.
+
+        Returns
+        -------
+        numpy.ndarray
+            (units, size), float64.
+        """
         bound = 1 / np.sqrt(size)
         return generator.uniform(-bound, bound, (units, size))
 
@@ -84,9 +200,19 @@ class Rule:
         return row_norms(weights)
 
     def from_patches(self, patches: Array, lengths: Any) -> Array:
-        """Return weights (units, size) that start from these patches, none of them 0.
+        """Return weights that start from patches. Default: the patches, made as long as the weights that they replace.
 
-        lengths: (units, 1) or a number, of the weights that they replace. Default: the patches, made so long.
+        Parameters
+        ----------
+        patches : Array
+            (units, size), none of them 0.
+        lengths : Array or float
+            (units, 1) or a number, of the weights that are replaced.
+
+        Returns
+        -------
+        Array
+            (units, size).
         """
         return patches * (lengths / self.lengths(patches))
 

@@ -28,8 +28,13 @@ _ITERATIONS = 50
 class Divergence:
     """Looks at the weights of layers now and then, and raises FloatingPointError when they diverge.
 
-    function: what trains, for messages. A rule drives its weights to where the patches, or a norm of 1, hold them; a
-    rate that is too large makes them grow in each step instead, or, with relu, throws them off until nothing answers.
+    A rule drives its weights to where the patches, or a norm of 1, hold them; a rate that is too large makes them grow
+    in each step instead, or, with relu, throws them off until nothing answers.
+
+    Parameters
+    ----------
+    function : str
+        What trains, for messages.
     """
 
     def __init__(self, function: str) -> None:
@@ -38,7 +43,21 @@ class Divergence:
         self._limits: dict[str, float] = {}
 
     def begin(self, name: str, rule: Rule, weights: Array, x: Array, geometry: Geometry) -> None:
-        """Note what a layer begins with, once: its weights, and its first input x (n, H, W, C), uint8 or floating."""
+        """Note what a layer begins with, once.
+
+        Parameters
+        ----------
+        name : str
+            The layer's.
+        rule : Rule
+            The layer's.
+        weights : Array
+            (units, …), from before the first step.
+        x : Array
+            (n, H, W, C), the first input, uint8 or floating.
+        geometry : Geometry
+            The layer's sizes.
+        """
         if name in self._limits:
             return
         held = max(1.0, _largest_norm(weights))
@@ -51,9 +70,25 @@ class Divergence:
     def require(
         self, name: str, weights: Array, step: int, rate: float, stable: Callable[[], float | None] | None = None
     ) -> None:
-        """Raise FloatingPointError if the weights after `step` steps are not finite, or far beyond where they began.
+        """Check that weights are finite, and not far beyond where they began.
 
-        rate: the learning rate by which they got there. stable: returns the largest stable one, None if nobody knows.
+        Parameters
+        ----------
+        name : str
+            The layer's.
+        weights : Array
+            (units, …), after the step.
+        step : int
+            How many steps were made.
+        rate : float
+            The learning rate by which the weights got there.
+        stable : callable or None
+            Returns the largest stable learning rate, None if nobody knows.
+
+        Raises
+        ------
+        FloatingPointError
+            If they are not.
         """
         limit, norm = self._limits.get(name, sys.float_info.max), _largest_norm(weights)
         if norm <= limit:
@@ -107,23 +142,56 @@ def as_rate(function: str, name: str, value: Any) -> Any:
 def require_finite_output(
     function: str, name: str, transform: Callable[[Array], Array], images: Array, image_bytes: int
 ) -> None:
-    """Raise FloatingPointError if a layer's output for the first batch holds NaN or infinity after the training.
+    """Check that a layer's output for the first batch is finite after the training.
 
-    transform: returns the output for some of the images (n, …); image_bytes: of the output for one of them.
+    Parameters
+    ----------
+    function, name : str
+        What trains, and the layer's name, for messages.
+    transform : callable
+        Returns the output for some of the images (n, …).
+    images : Array
+        The first batch.
+    image_bytes : int
+        Bytes of the output for one image.
+
+    Raises
+    ------
+    FloatingPointError
+        If the output holds NaN or infinity.
     """
     step = max(1, _OUTPUT_BYTES // image_bytes)
     for start in range(0, len(images), step):
         if not math.isfinite(float(backend.largest_magnitude(transform(images[start : start + step])))):
             raise FloatingPointError(
                 f"{function}: after the training the output of {name} holds NaN or infinity for the first batch; scale "
-                "the data, to deviations of about 1, or put a BatchNorm before the layer."
+                "the data, to standard deviations of about 1, or put a BatchNorm before the layer."
             )
 
 
 def measured_rate(function: str, name: str, rule: Rule, x: Array, geometry: Geometry) -> float:
-    """Return the rate of learning_rate="auto": half of the largest stable one on a layer's first input x (n, H, W, C).
+    """Return the rate of learning_rate="auto": half of the largest stable one on a layer's first input.
 
-    Raises ValueError for a rule whose stable rate the data do not tell.
+    Parameters
+    ----------
+    function, name : str
+        What trains, and the layer's name, for messages.
+    rule : Rule
+        The layer's.
+    x : Array
+        (n, H, W, C), the first input.
+    geometry : Geometry
+        The layer's sizes.
+
+    Returns
+    -------
+    float
+        The rate.
+
+    Raises
+    ------
+    ValueError
+        For a rule whose stable rate the data do not tell.
     """
     stable = largest_stable_rate(rule, x, geometry)
     if stable is None:

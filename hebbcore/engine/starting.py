@@ -28,17 +28,36 @@ def starting_weights(
     batches: Callable[[], Iterator[Array]],
     generator: np.random.Generator,
 ) -> np.ndarray[Any, Any]:
-    """Return weights (units, D) from patches of the first of the data that differ and are not 0.
+    """Return weights from patches of the first of the data that differ and are not 0.
 
-    how: "patches", or "k-means++", the seeding of k-means: each patch drawn from about ten times as many with a
-    probability that grows with its squared distance from those drawn before (between directions, for units that
-    compete). drawn: (units, D), weights by the rule, whose lengths the rule may keep (Rule.from_patches), and which
-    stay where there are too few patches, with a warning.
-    batches: returns the inputs (n, H, W, C) of the layer, from the first; at most eight patches an image are
-    taken, unless there are too few images, so that no more are read than needed, and no more patches are held than
-    `drawn`, or 64 MiB, have numbers.
+    Parameters
+    ----------
+    function : str
+        What trains, for messages.
+    how : {"patches", "k-means++"}
+        "k-means++" is the seeding of k-means: each patch is drawn from about ten times as many with a probability that
+        grows with its squared distance from those drawn before (between directions, for units that compete).
+    rule : Rule
+        The layer's, which says how long the weights are (Rule.from_patches).
+    drawn : numpy.ndarray
+        (units, D), weights by the rule. They stay, with a warning, where there are too few patches.
+    g : Geometry
+        The layer's sizes.
+    batches : callable
+        Returns the inputs (n, H, W, C) of the layer, from the first. At most eight patches an image are taken, unless
+        there are too few images, so that no more are read than needed, and no more patches are held than `drawn`, or
+        64 MiB, have numbers.
+    generator : numpy.random.Generator
+        To draw from.
 
-    Source of k-means++: Arthur & Vassilvitskii (SODA 2007), by scikit-learn.
+    Returns
+    -------
+    numpy.ndarray
+        (units, D).
+
+    References
+    ----------
+    k-means++: Arthur & Vassilvitskii (SODA 2007), by scikit-learn.
     """
     units, size = drawn.shape
     wanted = units

@@ -6,7 +6,7 @@ from hebbcore.layers.conv import Conv
 from hebbcore.layers.dense import Dense
 from hebbcore.layers.flatten import Flatten
 from hebbcore.layers.grid_pool import GridPool
-from hebbcore.layers.hebbian import WORKSPACE, HebbianLayer, fit_images, flat
+from hebbcore.layers.hebbian import WORKSPACE, HebbianLayer
 from hebbcore.layers.learner import Learner
 from hebbcore.layers.pool import Pool
 from hebbcore.layers.power import Power
@@ -34,8 +34,6 @@ __all__ = [
     "Split",
     "Triangle",
     "Whiten",
-    "fit_images",
-    "flat",
 ]
 
 LAYERS: dict[str, type[Layer]] = {

@@ -20,7 +20,19 @@ _SPLIT_NUMBERS = 2**18  # entries of an array that are worth cutting its rows am
 
 @dataclass(frozen=True)
 class Site:
-    """Where and how a network computes: device, precision, bytes of work memory, and the memory, which layers share."""
+    """Where and how a network computes.
+
+    Attributes
+    ----------
+    device : str
+        "cpu" or "cuda".
+    precision : str
+        "float32" or "float64"; on CUDA also "tf32" and "bf16".
+    workspace : int
+        Bytes of work memory of one layer at a time.
+    memories : list of Memory
+        The work memory itself, one for each thread, which the layers share.
+    """
 
     device: str
     precision: str
@@ -38,12 +50,28 @@ class Layer:
 
     Inside a network images are (n, H, W, C) and vectors (n, 1, 1, features), of the network's dtype and on its device;
     only layers that read images (`reads_images`) get those of the user, of any dtype, and never change them.
+
+    Attributes
+    ----------
+    reads_images : bool
+        Class attribute. True: the layer takes the user's images as they are.
+    in_place : bool
+        Class attribute. True: `forward` overwrites its input.
+    observes : bool
+        Class attribute. True: the layer can learn from a pass over the data: `forget`, `observe`, then `settle`.
+    prefix : str
+        Class attribute: what the names that a network gives begin with; "": the class in lower case.
+    settable : frozenset of str
+        Class attribute: parameters that take effect when they are set in a network.
+    name : str
+        The layer's name in its network.
     """
 
     reads_images: ClassVar[bool] = False
     in_place: ClassVar[bool] = False  # forward overwrites its input
     observes: ClassVar[bool] = False  # it can learn from a pass over the data: forget, observe, then settle
 
+    prefix: ClassVar[str] = ""  # of the name that a network gives it; "": the class in lower case
     settable: ClassVar[frozenset[str]] = frozenset()  # parameters that take effect when they are set in a network
 
     name: str
@@ -85,21 +113,69 @@ class Layer:
         """Bring what was made of the parameters up to date with them."""
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the shape of one output for inputs of this shape. Raises ValueError if they do not fit."""
+        """Return the shape of one output.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The shape of one input: (height, width, channels), or (features,).
+
+        Returns
+        -------
+        tuple of int
+            The shape of one output, in the same form.
+
+        Raises
+        ------
+        ValueError
+            If such inputs do not fit the layer.
+        """
         return shape
 
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
-        """Make the layer's arrays for inputs of this shape."""
+        """Make the layer's arrays.
+
+        Parameters
+        ----------
+        site : Site
+            Where and how the network computes.
+        shape : tuple of int
+            The shape of one input.
+        generator : numpy.random.Generator
+            The layer's own, to draw from.
+        """
 
     def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
-        """Return shape and dtype of what `arrays` must hold for inputs of this shape, before any is made.
+        """Return what `arrays` must hold, before any array is made.
 
-        observed: in the middle of a pass of observations. Arrays that are not named are not checked.
+        Parameters
+        ----------
+        site : Site
+            Where and how the network computes.
+        shape : tuple of int
+            The shape of one input.
+        observed : bool
+            Whether in the middle of a pass of observations.
+
+        Returns
+        -------
+        dict of str to (tuple of int, numpy.dtype)
+            Shape and dtype by name. Arrays that are not named are not checked.
         """
         return {}
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
-        """out (n, H', W', C') ← the layer's output for x; for layers in place out is x."""
+        """Compute the layer's output.
+
+        Parameters
+        ----------
+        x : Array
+            (n, H, W, C), the input.
+        out : Array
+            (n, H', W', C'), which the output is written to; for layers in place it is x.
+        training : bool
+            Whether the network learns: layers that normalise then do so by this batch.
+        """
         raise NotImplementedError
 
     def arrays(self) -> dict[str, Array]:

@@ -10,6 +10,7 @@ from hebbcore import checks
 from hebbcore.engine import backend, kernels, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of, worth_splitting
+from hebbcore.layers.kept import Kept
 
 
 @dataclass(eq=False)
@@ -19,13 +20,36 @@ class BatchNorm(Layer):
     While training with the other layers, by the batch's own mean and (biased) variance, and the running ones, of
     unbiased variances, move towards them by `momentum`; else by the running ones. After a pass of its own
     (layer by layer) the running ones are those of all that was seen.
-    modified: times √((v_c + epsilon) / (mean of v + epsilon)), v the running variance: keeps the channels' relative
-    variance.
     A batch of one row has no variance: it is normalised by the running ones and does not change them.
-    Raises ValueError or TypeError for impossible parameters.
-    Source: Ioffe & Szegedy (2015); modified: FastHebb (Lagani et al. 2022).
+
+    Parameters
+    ----------
+    modified : bool
+        Multiply by √((v_c + epsilon) / (mean of v + epsilon)), v the running variance: this keeps the channels'
+        relative variance.
+    momentum : float
+        Above 0, at most 1: how far the running statistics move to those of a batch.
+    epsilon : float
+        Above 0, added to variances.
+    name : str
+        The layer's name in its network; "": the network gives one.
+
+    Attributes
+    ----------
+    mean, variance : Array
+        The running statistics, (channels,), float64, once the network is built. They can be set.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible parameters.
+
+    References
+    ----------
+    Ioffe & Szegedy (2015); modified: FastHebb (Lagani et al. 2022).
     """
 
+    prefix: ClassVar[str] = "bn"
     in_place: ClassVar[bool] = True
     observes: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"modified", "momentum", "epsilon"})
@@ -34,6 +58,8 @@ class BatchNorm(Layer):
     momentum: float = 0.1
     epsilon: float = 1e-5
     name: str = ""
+
+    mean, variance = Kept(), Kept()  # running, (channels,), float64
 
     def _check(self) -> None:
         checks.boolean("BatchNorm", "modified", self.modified)
@@ -45,8 +71,11 @@ class BatchNorm(Layer):
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Start with mean 0 and variance 1."""
         xp = backend.module(site.device)
-        self.mean, self.variance = xp.zeros(shape[-1]), xp.ones(shape[-1])
+        self._keep(xp.zeros(shape[-1]), xp.ones(shape[-1]))
         self._observed: tuple[int, Array, Array] | None = None  # rows, their mean, Σ (x − mean)²
+
+    def _keep(self, mean: Array, variance: Array) -> None:
+        self.__dict__.update(mean=mean, variance=variance)
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
@@ -55,8 +84,10 @@ class BatchNorm(Layer):
         if training and len(rows) > 1:
             mean, squares = column_moments(rows)
             variance = squares / len(rows)
-            self.mean = self.mean + self.momentum * (mean - self.mean)
-            self.variance = self.variance + self.momentum * (squares / (len(rows) - 1) - self.variance)
+            self._keep(
+                self.mean + self.momentum * (mean - self.mean),
+                self.variance + self.momentum * (squares / (len(rows) - 1) - self.variance),
+            )
         factors = 1 / (variance + self.epsilon) ** 0.5
         if self.modified:
             factors *= ((self.variance + self.epsilon) / (self.variance.mean() + self.epsilon)) ** 0.5
@@ -85,8 +116,8 @@ class BatchNorm(Layer):
     def settle(self) -> None:
         """See Layer."""
         assert self._observed is not None
-        count, self.mean, squares = self._observed
-        self.variance = squares / max(1, count - 1)
+        count, mean, squares = self._observed
+        self._keep(mean, squares / max(1, count - 1))
         self._observed = None
 
     def arrays(self) -> dict[str, Array]:
@@ -105,7 +136,7 @@ class BatchNorm(Layer):
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
-        self.mean, self.variance = arrays["mean"], arrays["variance"]
+        self._keep(arrays["mean"], arrays["variance"])
         self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_mean"], arrays["observed_squares"])

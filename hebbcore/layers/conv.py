@@ -15,19 +15,47 @@ from hebbcore.rules import Rule
 class Conv(Learner):
     """A convolution whose units learn by a rule. Output: the rule's (see Rule.activate), (oh, ow, units).
 
-    units: number of kernels. kernel_size, stride, padding: an int or a (height, width) pair. rule: a Rule or its name.
-    padding_mode: "zeros" or "reflect". learning_rate: None takes that of the training; "auto": see fit.
-    linear: put out the rule's response, of both signs, without its activation (see Rule.response): what Split and
-    Triangle need of rules that put out relu.
-    initial_weights: "rule" (drawn by it), "patches" (different patches of the first data, as the layer sees them) or
-    "k-means++" (patches far apart); both are taken before the first step of a training, and scaled as the rule expects.
-    conscience: a bias, in units of a cosine, of the competition of SWTA, k-WTA and signed WTA against units that win
-    more than their share, and for those that win less; 0.05, say. revival: a unit that won nothing while units won so
-    many places each, on average, starts anew from a patch; 10, say. Both are no part of the published rules (see
-    hebbcore.rivalry).
-    weights: after build, (units, kernel height, kernel width, channels); they can be set to others of that shape.
-    rule, learning_rate and linear can be set too, and take effect with the next step or output.
-    Raises ValueError or TypeError for impossible parameters.
+    rule, learning_rate, linear and weights can be set in a network, and take effect with the next step or output.
+
+    Parameters
+    ----------
+    units : int
+        Number of kernels.
+    kernel_size : int or (int, int)
+        Height and width, in pixels.
+    rule : Rule or str
+        A rule or its name.
+    stride, padding : int or (int, int)
+        Height and width, in pixels.
+    padding_mode : {"zeros", "reflect"}
+        What lies beyond the image.
+    learning_rate : float or "auto" or None
+        None takes that of the training; "auto": see fit.
+    linear : bool
+        Put out the rule's response, of both signs, without its activation (see Rule.response): what Split and Triangle
+        need of rules that put out relu.
+    name : str
+        The layer's name in its network; "": the network gives one.
+    initial_weights : {"rule", "patches", "k-means++"}
+        Drawn by the rule; different patches of the first data, as the layer sees them; or patches far apart. Patches
+        are taken before the first step of a training, and scaled as the rule expects.
+    conscience : float
+        A bias, in units of a cosine, of the competition of SWTA, k-WTA and signed WTA against units that win more than
+        their share, and for those that win less; 0.05, say. 0: off.
+    revival : float
+        A unit that won nothing while units won so many patches each, on average, starts anew from a patch; 10, say.
+        0: off. Neither conscience nor revival is part of the published rules (see hebbcore.engine.rivalry).
+
+    Attributes
+    ----------
+    weights : Array
+        (units, kernel height, kernel width, channels), of the network's dtype and on its device, once it is built; None
+        before. Others of that shape that are set are checked, copied and brought there.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible parameters.
     """
 
     units: int

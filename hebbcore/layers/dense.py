@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry
@@ -14,10 +15,35 @@ from hebbcore.rules import Rule
 class Dense(Learner):
     """A dense layer whose units learn by a rule; images are flattened. Output: the rule's, (units,).
 
-    units: number of units. rule: a Rule or its name. learning_rate: None takes that of the training.
-    linear, initial_weights, conscience, revival: see Conv. weights: after build, (units, features).
-    Raises ValueError or TypeError for impossible parameters.
+    Parameters
+    ----------
+    units : int
+        Number of units.
+    rule : Rule or str
+        A rule or its name.
+    learning_rate : float or "auto" or None
+        None takes that of the training; "auto": see fit.
+    linear : bool
+        See Conv.
+    name : str
+        The layer's name in its network; "": the network gives one.
+    initial_weights : {"rule", "patches", "k-means++"}
+        See Conv.
+    conscience, revival : float
+        See Conv.
+
+    Attributes
+    ----------
+    weights : Array
+        (units, features), once the network is built; see Conv.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible parameters.
     """
+
+    prefix: ClassVar[str] = "fc"
 
     units: int
     rule: Rule | str = "hpca"

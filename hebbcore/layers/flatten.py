@@ -10,7 +10,13 @@ from hebbcore.layers.base import Layer, Shape
 
 @dataclass(eq=False)
 class Flatten(Layer):
-    """Images as vectors, in the order (height, width, channels)."""
+    """Images as vectors, in the order (height, width, channels).
+
+    Parameters
+    ----------
+    name : str
+        The layer's name in its network; "": the network gives one.
+    """
 
     in_place: ClassVar[bool] = True
 

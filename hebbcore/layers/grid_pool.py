@@ -15,9 +15,19 @@ from hebbcore.layers.windows import KINDS, Windows
 class GridPool(Layer):
     """The average or the maximum of each cell of an even grid over an image, channel by channel.
 
-    cells: an int or a (height, width) pair: so many cells; cell i of a side covers ⌊i · side / cells⌋ … the next.
-    kind: "average" or "max".
-    Raises ValueError or TypeError for impossible parameters.
+    Parameters
+    ----------
+    cells : int or (int, int)
+        How many down and across; cell i of a side covers ⌊i · side / cells⌋ … the next.
+    kind : {"average", "max"}
+        What is taken of a cell. It can be set in a network.
+    name : str
+        The layer's name in its network; "": the network gives one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible parameters.
     """
 
     settable: ClassVar[frozenset[str]] = frozenset({"kind"})

@@ -11,7 +11,8 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import share_chunks
 from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.memory import Memory
-from hebbcore.engine.patches import Chunk, Geometry, PatchReader, as_images
+from hebbcore.engine.patches import Chunk, Geometry, PatchReader
+from hebbcore.layers.arguments import check_images, flat
 from hebbcore.rules import Rule, as_rule
 
 WORKSPACE = "256 MiB"
@@ -21,12 +22,28 @@ WORKSPACE = "256 MiB"
 class HebbianLayer:
     """A convolutional or dense layer with the weights that a rule learned.
 
-    weights: (units, kernel height, kernel width, channels) or, dense, (units, features); NumPy or CuPy.
-    stride, padding: (height, width). padding_mode: "zeros" or "reflect". precision: see train_layer.
-    linear: put out the rule's response, of both signs, without its activation (see Rule.response).
+    All of its parameters can be set, and take effect with the next output. `transform` may be called from several
+    threads at once.
 
-    All of them can be set, and take effect with the next output. transform may be called from several threads at once.
-    Raises ValueError or TypeError for impossible ones.
+    Parameters
+    ----------
+    weights : Array
+        (units, kernel height, kernel width, channels) or, dense, (units, features), floating; NumPy or CuPy.
+    rule : Rule or str
+        A rule or its name.
+    stride, padding : (int, int)
+        Height and width, in pixels.
+    padding_mode : {"zeros", "reflect"}
+        What lies beyond the image.
+    precision : str
+        "float32" or "float64"; on CUDA also "tf32" and "bf16": see train_layer.
+    linear : bool
+        Put out the rule's response, of both signs, without its activation (see Rule.response).
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible ones.
     """
 
     weights: Array
@@ -69,21 +86,43 @@ class HebbianLayer:
         return None if self.weights.ndim == 2 else self.weights.shape[1:3]
 
     def to_device(self, device: str) -> "HebbianLayer":
-        """Return the layer with its weights on "cpu" or "cuda"."""
+        """Return the layer with its weights on another device.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+            Where they shall be.
+
+        Returns
+        -------
+        HebbianLayer
+            A new one; it shares the weights if they are there already.
+        """
         return dataclasses.replace(self, weights=devices.to_device(self.weights, device))
 
     def transform(self, images: Any, *, workspace: int | str = WORKSPACE) -> Array:
         """Return the layer's output for images.
 
-        images: (n, H, W, C), or (n, features) for a dense layer; uint8 (read as 0…1) or floating; NumPy, CuPy or
-        convertible. Images on another device than the layer's are streamed to it.
-        workspace: bytes, or text like "256 MiB", of work memory beside the output.
+        Parameters
+        ----------
+        images : Array
+            (n, H, W, C), or (n, features) for a dense layer; uint8 (read as 0…1) or floating; NumPy, CuPy or
+            convertible. Images on another device than the layer's are streamed to it.
+        workspace : int or str
+            Bytes, or text like "256 MiB", of work memory beside the output.
 
-        Returns (n, out height, out width, units), or dense (n, units), of the weights' dtype, in the library of the
-        images. Raises ValueError or TypeError for images that do not fit the weights.
+        Returns
+        -------
+        Array
+            (n, out height, out width, units), or dense (n, units), of the weights' dtype, in the library of the images.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For images that do not fit the weights.
         """
         function = "transform"
-        array = fit_images(function, images, self.weights.shape)
+        array = check_images(function, images, self.weights.shape)
         g = Geometry.of(function, array.shape, self.kernel_size or 1, self.stride, self.padding, self.padding_mode)
         size = checks.byte_size(function, "workspace", workspace)
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
@@ -126,35 +165,3 @@ def project(
                 target[...] = devices.to_device(features, backend.device_of(out))
 
     parallel.run([partial(chunks_of_a_lane, chunks) for chunks in shares])
-
-
-def fit_images(function: str, images: Any, weights_shape: tuple[int, ...], name: str = "images") -> Array:
-    """Return images as (n, H, W, C) for weights of this shape; for dense weights as (n, 1, 1, features).
-
-    Raises ValueError if the features or channels differ.
-    """
-    given = backend.as_array(function, name, images)
-    array = as_images(function, name, given)
-    if len(weights_shape) == 2:
-        array = array.reshape(len(array), 1, 1, -1)
-        if array.shape[3] != weights_shape[1]:
-            raise ValueError(
-                f"{function}: {name} have {array.shape[3]} features but the weights {weights_shape[1]} "
-                f"(shape {weights_shape})."
-            )
-    elif given.ndim == 2:
-        raise ValueError(
-            f"{function}: {name} must be (n, height, width, channels) for a convolution by kernels of "
-            f"{weights_shape[1]}×{weights_shape[2]}, got shape {given.shape}."
-        )
-    elif array.shape[3] != weights_shape[3]:
-        raise ValueError(
-            f"{function}: {name} have {array.shape[3]} channels but the weights {weights_shape[3]} (shape "
-            f"{weights_shape}); images are channels-last: np.moveaxis(images, 1, -1) turns channels-first ones."
-        )
-    return array
-
-
-def flat(weights: Array, dtype: Any) -> Array:
-    """Return weights as a C-contiguous (units, features) array of the dtype, without a copy if they are."""
-    return backend.namespace(weights).ascontiguousarray(weights.reshape(len(weights), -1), dtype)

@@ -10,7 +10,6 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.engine.soundness import as_rate
@@ -18,6 +17,7 @@ from hebbcore.engine.starting import STARTS, starting_weights
 from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.layers.base import Layer, Shape, Site, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
+from hebbcore.layers.kept import own_array
 from hebbcore.rules import Rule, as_rule
 
 LATER = {"later": True}  # a field that came later: it is written only if it is not the default (tables.layer_table)
@@ -54,22 +54,9 @@ class Learner(Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weights" and not (value is None and self.weights is None):
-            if self.weights is None:
-                raise AttributeError(
-                    f"{self.name or type(self).__name__}.weights cannot be set before the network is built; build it: "
-                    "network.build(image_shape), or Network(…, image_shape=…)."
-                )
-            value = self._as_weights(value)
+            value = own_array(self, name, value)
             self.__dict__["started"] = True  # from these
         super().__setattr__(name, value)
-
-    def _as_weights(self, value: Any) -> Array:
-        """Return weights to be set, as the layer keeps them: of its dtype, on its device, and its own."""
-        given = backend.as_array(self.name, "weights", value)
-        if given.shape != self.weights.shape:
-            raise ValueError(f"{self.name}: weights must have the shape {self.weights.shape}, got {given.shape}.")
-        require_finite(self.name, "weights", given, optional=False)
-        return devices.to_device(given, self._site.device).astype(self._site.dtype, order="C", copy=True)
 
     def _geometry(self, shape: Shape) -> Geometry:
         raise NotImplementedError
@@ -87,7 +74,15 @@ class Learner(Layer):
         self.started = self.initial_weights == "rule"
 
     def start(self, function: str, inputs: Callable[[], Generator[Array, None, None]]) -> None:
-        """Start from patches, unless done; inputs: returns the layer's inputs of the first batches."""
+        """Let the weights start from patches, unless they have started.
+
+        Parameters
+        ----------
+        function : str
+            What trains, for messages.
+        inputs : callable
+            Returns the layer's inputs of the first batches.
+        """
         assert isinstance(self.rule, Rule)
         if self.started:
             return
@@ -149,9 +144,23 @@ class Learner(Layer):
         )  # fmt: skip
 
     def learn(self, x: Array, out: Array | None, rate: float, measure: bool) -> float | None:
-        """Change the weights by one batch; out ← the output by the weights from before.
+        """Change the weights by one batch.
 
-        Returns ‖change‖ / ‖weights‖ (Frobenius norms) if measure, else None.
+        Parameters
+        ----------
+        x : Array
+            (n, H, W, C), the layer's input.
+        out : Array or None
+            Where the output by the weights from before is written to.
+        rate : float
+            The learning rate.
+        measure : bool
+            Whether to measure the change.
+
+        Returns
+        -------
+        float or None
+            ‖change‖ / ‖weights‖ (Frobenius norms) if measured.
         """
         assert isinstance(self.rule, Rule)
         matrix, images, rivalry = self._matrix, self.as_input(x), self._rivalry

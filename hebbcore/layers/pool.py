@@ -15,10 +15,23 @@ from hebbcore.layers.windows import KINDS, Windows
 class Pool(Layer):
     """The maximum or the average of windows of an image, channel by channel.
 
-    window: an int or a (height, width) pair, in pixels. stride: the same; None: the window. padding: at most half the
-    window; the maximum ignores padded pixels, the average counts them as 0.
-    kind: "max" or "average".
-    Raises ValueError or TypeError for impossible parameters.
+    Parameters
+    ----------
+    window : int or (int, int)
+        Height and width, in pixels.
+    stride : int or (int, int) or None
+        Height and width, in pixels; None: the window.
+    padding : int or (int, int)
+        Pixels on both sides, at most half the window; the maximum ignores padded pixels, the average counts them as 0.
+    kind : {"max", "average"}
+        What is taken of a window. It can be set in a network.
+    name : str
+        The layer's name in its network; "": the network gives one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible parameters.
     """
 
     settable: ClassVar[frozenset[str]] = frozenset({"kind"})

@@ -12,7 +12,17 @@ from hebbcore.layers.base import Layer
 class Power(Layer):
     """sign(u) |u|^exponent: a square root lessens the weight of the largest features.
 
-    exponent: > 0. Raises ValueError or TypeError for another.
+    Parameters
+    ----------
+    exponent : float
+        Above 0. It can be set in a network.
+    name : str
+        The layer's name in its network; "": the network gives one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another exponent.
     """
 
     in_place: ClassVar[bool] = True

@@ -12,8 +12,21 @@ from hebbcore.layers.base import Layer
 class Relu(Layer):
     """relu(u)^power.
 
-    power: > 0. Raises ValueError or TypeError for another.
-    Source: of a power, Krotov & Hopfield (PNAS 2019).
+    Parameters
+    ----------
+    power : float
+        Above 0. It can be set in a network.
+    name : str
+        The layer's name in its network; "": the network gives one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another power.
+
+    References
+    ----------
+    Krotov & Hopfield (PNAS 2019), for the power.
     """
 
     in_place: ClassVar[bool] = True

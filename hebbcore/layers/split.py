@@ -14,8 +14,21 @@ from hebbcore.layers.base import Layer, Shape, rows_of, worth_splitting
 class Split(Layer):
     """relu(u − threshold) and relu(−u − threshold): twice the channels, the positive ones first.
 
-    threshold: ≥ 0, in units of the input. Raises ValueError or TypeError for others.
-    Source: Coates & Ng (ICML 2011), soft threshold with polarity splitting.
+    Parameters
+    ----------
+    threshold : float
+        At least 0, in units of the input. It can be set in a network.
+    name : str
+        The layer's name in its network; "": the network gives one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another threshold.
+
+    References
+    ----------
+    Coates & Ng (ICML 2011), soft threshold with polarity splitting.
     """
 
     settable: ClassVar[frozenset[str]] = frozenset({"threshold"})

@@ -11,10 +11,23 @@ from hebbcore.layers.base import Layer, by_rows, rows_of
 
 @dataclass(eq=False)
 class Triangle(Layer):
-    """relu(u − mean of u over the channels)^power, in each place.
+    """relu(u − mean of u over the channels)^power, at each position of an image.
 
-    power: > 0. Raises ValueError or TypeError for another.
-    Source: Coates, Ng & Lee (AISTATS 2011); with a power: SoftHebb (Journé et al., ICLR 2023).
+    Parameters
+    ----------
+    power : float
+        Above 0. It can be set in a network.
+    name : str
+        The layer's name in its network; "": the network gives one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another power.
+
+    References
+    ----------
+    Coates, Ng & Lee (AISTATS 2011); with a power: SoftHebb (Journé et al., ICLR 2023).
     """
 
     in_place: ClassVar[bool] = True

@@ -13,6 +13,7 @@ from hebbcore.engine.chunks import share_chunks
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Chunk, Geometry, PatchReader
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
+from hebbcore.layers.kept import Kept
 
 _MOST_NUMBERS = 2**14  # in a patch
 
@@ -24,15 +25,41 @@ class Whiten(Layer):
     Each patch minus its own mean, over √(its variance + contrast) (contrast None: left out); then minus the mean patch
     and times U diag((s + epsilon)^−½) Uᵀ, where U diag(s) Uᵀ is the covariance of the patches (epsilon None: left out,
     so that only contrast and mean are taken off).
-    Output: (oh, ow, kernel height · kernel width · channels), one whitened patch a place, so that a Conv of
+    Output: (oh, ow, kernel height · kernel width · channels), one whitened patch at each position, so that a Conv of
     kernel_size 1 follows; with kernel_size None the image as a whole is one patch, and keeps its shape.
 
-    kernel_size, stride, padding: None, an int or a (height, width) pair. epsilon: > 0, in units of the variance,
-    or None.
-    contrast: ≥ 0, in units of the pixels' variance (0…1 for uint8 images); 10 / 255² is usual.
-    Raises ValueError or TypeError for impossible parameters.
-    Source: Coates, Ng & Lee (AISTATS 2011); without contrast, of whole images, epsilon 0.01: FastHebb (Lagani et al.
-    2022).
+    Parameters
+    ----------
+    kernel_size : int or (int, int) or None
+        Height and width of a patch, in pixels; None: the image, or vector, as a whole.
+    stride, padding : int or (int, int)
+        Height and width, in pixels, for patches.
+    padding_mode : {"zeros", "reflect"}
+        What lies beyond the image.
+    epsilon : float or None
+        Above 0, in units of the variance.
+    contrast : float or None
+        At least 0, in units of the pixels' variance (0…1 for uint8 images); 10 / 255² is usual.
+    name : str
+        The layer's name in its network; "": the network gives one.
+
+    Attributes
+    ----------
+    mean : Array
+        The mean patch (numbers in a patch,), of the network's dtype, once the network is built. It can be set.
+    matrix : Array
+        U diag((s + epsilon)^−½) Uᵀ, (numbers in a patch, numbers in a patch). It can be set.
+    learned : bool
+        Whether a pass over the data has been made.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible parameters.
+
+    References
+    ----------
+    Coates, Ng & Lee (AISTATS 2011); without contrast, of whole images, epsilon 0.01: FastHebb (Lagani et al. 2022).
     """
 
     reads_images: ClassVar[bool] = True
@@ -45,6 +72,8 @@ class Whiten(Layer):
     epsilon: float | None = 0.1
     contrast: float | None = 10 / 255**2
     name: str = ""
+
+    mean, matrix = Kept(), Kept()  # (numbers in a patch,) and its square, of the network's dtype
 
     def _check(self) -> None:
         if self.kernel_size is not None:
@@ -82,8 +111,11 @@ class Whiten(Layer):
         self._site, self._sizes = site, self._geometry(shape)
         size = self._sizes.patch_size
         self.learned = False
-        self.mean, self.matrix = xp.zeros(size, site.dtype), xp.eye(size, dtype=site.dtype)
+        self._keep(xp.zeros(size, site.dtype), xp.eye(size, dtype=site.dtype))
         self._observed: tuple[int, Array, Array] | None = None  # patches, Σ x, Σ x xᵀ
+
+    def _keep(self, mean: Array, matrix: Array) -> None:
+        self.__dict__.update(mean=mean, matrix=matrix)
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
@@ -128,13 +160,14 @@ class Whiten(Layer):
         assert self._observed is not None
         count, total, products = self._observed
         mean = total / count
-        self.mean, self._observed, self.learned = mean.astype(self._site.dtype), None, True
+        self._keep(mean.astype(self._site.dtype), self.matrix)
+        self._observed, self.learned = None, True
         if self.epsilon is None:
             return
         covariance = devices.to_device(products / count - mean[:, None] * mean, "cpu")
         spectrum, vectors = np.linalg.eigh(covariance)
         matrix = (vectors / np.sqrt(np.maximum(spectrum, 0) + self.epsilon)) @ vectors.T
-        self.matrix = devices.to_device(matrix.astype(self._site.dtype), self._site.device)
+        self._keep(self.mean, devices.to_device(matrix.astype(self._site.dtype), self._site.device))
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""
@@ -154,7 +187,8 @@ class Whiten(Layer):
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """See Layer."""
-        self.mean, self.matrix, self.learned = arrays["mean"], arrays["matrix"], bool(arrays["learned"][0])
+        self._keep(arrays["mean"], arrays["matrix"])
+        self.learned = bool(arrays["learned"][0])
         self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_sum"], arrays["observed_products"])

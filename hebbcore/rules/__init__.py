@@ -26,7 +26,15 @@ RULES: dict[str, type[Rule]] = {
 
 
 def as_rule(function: str, rule: Any) -> Rule:
-    """Return a rule for a Rule or for a name in RULES, with its default parameters."""
+    """Return a rule for a Rule or for a name in RULES, with its default parameters.
+
+    Raises
+    ------
+    TypeError
+        For a class in the place of an instance, and for what is neither Rule nor name.
+    ValueError
+        For a name that is not in RULES.
+    """
     if isinstance(rule, Rule):
         return rule
     if isinstance(rule, type) and issubclass(rule, Rule):

@@ -9,7 +9,7 @@ from hebbcore.engine.rule import Rule
 
 
 class CosineRule(Rule):
-    """Rules whose units compete with the cosine between patch and weights; output relu(x·w / ‖w‖)."""
+    """Base of the rules whose units compete with the cosine between patch and weights; output relu(x·w / ‖w‖)."""
 
     needs_norms: ClassVar[bool] = True
     competes: ClassVar[bool] = True

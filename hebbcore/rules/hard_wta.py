@@ -12,9 +12,25 @@ from hebbcore.rules.norm_seeking import NormSeekingRule
 class HardWTA(NormSeekingRule):
     """Hard winner-take-all of SoftHebb's program: only the unit of the largest u learns.
 
-    As SoftHebb with G one-hot at the row's largest u; of equal u the lowest index wins.
+    ΔW = (Gᵀ X − Σ(G∘u)·W) / max|·|, as SoftHebb with G one-hot at the row's largest u; of equal u the lowest index
+    wins. Output u.
 
-    Source: SoftHebb (Journé et al., ICLR 2023), hard-WTA; its adaptive rate applies.
+    Parameters
+    ----------
+    p : float
+        At least 2; the norm that tends to 1.
+    adaptive_power : float or None
+        As SoftHebb's.
+
+    Notes
+    -----
+    Gate: `hebbcore.engine.competition.ranked_gate` with rank 1, which runs the kernel `ranked` of
+    `hebbcore.engine.kernels`. Oracle: tests/oracles/rules/hardwta.py.
+
+    References
+    ----------
+    SoftHebb (Journé et al., ICLR 2023), hard-WTA: Δw_ik = η · y_k · (x_i − u_k · w_ik), y one-hot; its adaptive rate
+    applies.
     """
 
     p: float = 2

@@ -17,8 +17,19 @@ class HPCA(Rule):
 
     Δw_i = (1/N) Σₙ y_ni (x_n − Σ_{k≤i} y_nk w_k), y = activation(W x); output y.
 
-    activation: "relu", "tanh" or "identity".
-    Source: FastHebb (Lagani et al. 2022), as published: divided by N, not by √D as a later version of its program does.
+    Parameters
+    ----------
+    activation : {"relu", "tanh", "identity"}
+        What the response W x goes through.
+
+    Notes
+    -----
+    The gate is y itself, and its decay C = tril(Yᵀ Y): no kernel, but the matrix products of `hebbcore.engine.update`.
+    Oracle: tests/oracles/rules/hpca.py.
+
+    References
+    ----------
+    FastHebb (Lagani et al. 2022), HPCA, as published: divided by N, not by √D as a later version of its program does.
     """
 
     unit_norms: ClassVar[bool] = True
@@ -34,8 +45,18 @@ class HPCA(Rule):
     def stable_rate(self, eigenvalue: float) -> float | None:
         """Return 1 / eigenvalue: above it a unit along the first component steps over its fixed point, ‖w‖ = 1.
 
-        There Δw = (1 − ‖w‖²) λ w, so that a step multiplies a deviation of the norm by 1 − 2·rate·λ. Patches that relu
+        There Δw = (1 − ‖w‖²) λ w, so that a step multiplies a norm's distance from 1 by 1 − 2·rate·λ. Patches that relu
         silences only make it larger.
+
+        Parameters
+        ----------
+        eigenvalue : float
+            The largest of XᵀX / N, above 0.
+
+        Returns
+        -------
+        float
+            The largest stable learning rate.
         """
         return 1 / eigenvalue
 

@@ -20,9 +20,23 @@ class Krotov(Rule):
     ΔW = (Gᵀ X − Σ(G∘u)·W) / max(max|·|, 1e-30), u = X (sign(W)|W|^(p−1))ᵀ; G is 1 at a row's largest u, −strength at
     its rank-th largest, else 0. Equal u rank by index, the lowest first. Weights start as N(0, 1). Output u.
 
-    p: ≥ 2. rank: ≥ 2, at most the number of units; a single unit has no rival, so nothing is unlearned.
-    strength: ≥ 0, δ of the paper.
-    Source: Krotov & Hopfield (PNAS 2019).
+    Parameters
+    ----------
+    p : float
+        At least 2; the p of the paper.
+    rank : int
+        At least 2, at most the number of units. A single unit has no rival, so nothing is unlearned.
+    strength : float
+        At least 0; δ of the paper.
+
+    Notes
+    -----
+    Gate: `hebbcore.engine.competition.ranked_gate`, which runs the kernel `ranked` of `hebbcore.engine.kernels`.
+    Oracle: tests/oracles/rules/krotov.py.
+
+    References
+    ----------
+    Krotov & Hopfield (PNAS 2019): τ dw/dt = g(Q) (R^p v − ⟨W, v⟩ W), here as in the authors' program, by batches.
     """
 
     competes: ClassVar[bool] = True

@@ -16,8 +16,19 @@ class KWTA(CosineRule):
     Δw_i = mean of the patches that unit i won − w_i, 0 for a unit that won none. All that tie with the k-th win.
     Norms of 0 count as 1; output relu(x·w / ‖w‖).
 
-    k: winners a patch, 1 … units.
-    Source: FastHebb (Lagani et al. 2022).
+    Parameters
+    ----------
+    k : int
+        Winners a patch, 1 … units.
+
+    Notes
+    -----
+    Gate: `hebbcore.engine.competition.kwta_gate`, which runs the kernel `kwta` of `hebbcore.engine.kernels`.
+    Oracle: tests/oracles/rules/kwta.py.
+
+    References
+    ----------
+    FastHebb (Lagani et al. 2022), k-WTA: the step of soft-WTA with z one for each winner, else 0.
     """
 
     k: int = 1

@@ -14,7 +14,7 @@ INITIAL_RADIUS = 25.0  # expected p-norm of a unit's first weights: learning bri
 
 
 class NormSeekingRule(Rule):
-    """Rules with decay Σ G∘u, under which the units' p-norms tend to 1; divided by the layer's largest change."""
+    """Base of the rules with decay Σ G∘u, under which the units' p-norms tend to 1; divided by the largest change."""
 
     competes: ClassVar[bool] = True
 

@@ -14,10 +14,18 @@ class SignedWTA(CosineRule):
     """Winner-take-all among directions: the unit most similar to a patch or to its negative learns by Oja's rule.
 
     Δw_i = Σ y (x − y w_i) / Σ y² over the patches that unit i won by the largest |y|, y = x·w / ‖w‖; 0 for a unit
-    that won none. Of equal |y| the lowest index wins. Norms tend to 1; those of 0 count as 1. Output y, with its sign,
-    of which Split makes features.
-    Source: Oja's rule (1982) for the winner alone. At rate 1 and unit norms the least-squares step of gain-shape
-    vector quantisation (Coates & Ng 2012, "Learning feature representations with k-means").
+    that won none. Of equal |y| the lowest index wins. Norms tend to 1; those of 0 count as 1. The output is y with its
+    sign, which Split makes features from.
+
+    Notes
+    -----
+    Gate: `hebbcore.engine.competition.signed_gate`, which runs the kernel `signed_wta` of `hebbcore.engine.kernels`.
+    Oracle: tests/oracles/rules/signedwta.py.
+
+    References
+    ----------
+    Oja (1982), Δw = y (x − y w), for the winner alone. At rate 1 and unit norms it is the least-squares step of
+    gain-shape vector quantisation (Coates & Ng 2012, "Learning feature representations with k-means").
     """
 
     signed: ClassVar[bool] = True

@@ -15,10 +15,27 @@ class SoftHebb(NormSeekingRule):
 
     ΔW = (Gᵀ X − Σ(G∘u)·W) / max|·|, u = X (sign(W)|W|^(p−1))ᵀ, G = softmax(u / temperature), every entry of a row
     but the largest u's negated if anti_hebbian. Output u (a Triangle usually follows).
-    Rate of unit i: learning_rate · (|‖w_i‖_p − 1| + 1e-10)^adaptive_power; adaptive_power None: constant.
+    Rate of unit i: learning_rate · (|‖w_i‖_p − 1| + 1e-10)^adaptive_power.
 
-    temperature: > 0, in units of u; 1/t of the authors' program. p: ≥ 2.
-    Source: SoftHebb (Journé et al., ICLR 2023).
+    Parameters
+    ----------
+    temperature : float
+        Above 0, in units of u; 1/t of the authors' program.
+    p : float
+        At least 2; the norm that tends to 1.
+    anti_hebbian : bool
+        Whether the losers learn the opposite.
+    adaptive_power : float or None
+        Power of a unit's distance from norm 1 in its rate, above 0; None: the rate is constant.
+
+    Notes
+    -----
+    Gate: `hebbcore.engine.competition.soft_hebb_gate`, which runs the kernel `soft_hebb` of `hebbcore.engine.kernels`.
+    Oracle: tests/oracles/rules/softhebb.py.
+
+    References
+    ----------
+    SoftHebb (Journé et al., ICLR 2023): Δw_ik = η · y_k · (x_i − u_k · w_ik), y the softmax of u, summed over a batch.
     """
 
     temperature: float = 1.0

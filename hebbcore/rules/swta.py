@@ -18,9 +18,24 @@ class SWTA(CosineRule):
     ΔW = (Gᵀ X − ΣG·W) / ΣZ, G = Z², Y = ((cos(x, w) + 1) / 2)²; competition "exp": Z = softmax(Y / temperature),
     "power": Z = Y^(1/temperature) / Σ. Norms of 0 count as 1; output relu(x·w / ‖w‖).
 
-    temperature: > 0, in units of Y, which lies in 0…1. The paper's: 0.02 for exp, 0.05 for power.
-    Source: FastHebb (Lagani et al. 2022). Z is squared because both the step and the mean of the patches carry it.
-    Deviation: the row's maximum is subtracted before exp, without which float32 overflows at low temperatures.
+    Parameters
+    ----------
+    temperature : float
+        Above 0, in units of Y, which lies in 0…1. The paper's: 0.02 for exp, 0.05 for power.
+    competition : {"exp", "power"}
+        How similarities become shares.
+
+    Notes
+    -----
+    Z is squared because both the step and the mean of the patches carry it. The row's maximum is subtracted before exp,
+    which the paper's program omits: float32 overflows at low temperatures without it.
+
+    Gate: `hebbcore.engine.competition.swta_gate`, which runs the kernel `swta` of `hebbcore.engine.kernels`.
+    Oracle: tests/oracles/rules/swta.py.
+
+    References
+    ----------
+    FastHebb (Lagani et al. 2022), soft-WTA: Δw_i = Σₙ (z_ni / Σₘ z_mi) z_ni (x_n − w_i).
     """
 
     temperature: float = 0.02

@@ -138,7 +138,7 @@ def fit(
                 f" For these, make the network or preset with image_shape={shape} (network.image_shape={list(shape)} "
                 "in a configuration), or take another preset."
             )
-        network.fit_images("fit", first, advice)  # before a checkpoint: its folder would refuse the right network
+        network.check_images("fit", first, advice)  # before a checkpoint: its folder would refuse the right network
         folder = None if run is None else Path(run)
         training = _Fit(network, batches, settings, batches.images(first), folder, progress, callback)
         if folder is None:
@@ -528,7 +528,7 @@ class _Fit:
     # Data
 
     def _prepare(self, batch: Array) -> Array:
-        images = self.network.fit_images("fit", batch)
+        images = self.network.check_images("fit", batch)
         if not self.batches.checked:
             require_finite("fit", "data", images)
         return devices.to_device(images, self.network.site.device)

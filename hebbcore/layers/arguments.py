@@ -1,0 +1,109 @@
+"""What layers, and what trains them, check of images and weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hebbcore import checks
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+from hebbcore.engine.patches import Geometry, as_images
+
+
+def check_images(function: str, images: Any, weights_shape: tuple[int, ...], name: str = "images") -> Array:
+    """Return images as an array, if they fit weights.
+
+    Parameters
+    ----------
+    function, name : str
+        Who asks, and how it calls the images, for messages.
+    images : Any
+        (n, H, W, C) or (n, features).
+    weights_shape : tuple of int
+        (units, kernel height, kernel width, channels) or (units, features).
+
+    Returns
+    -------
+    Array
+        (n, H, W, C); for dense weights (n, 1, 1, features).
+
+    Raises
+    ------
+    ValueError
+        If the features or channels differ.
+    """
+    given = backend.as_array(function, name, images)
+    array = as_images(function, name, given)
+    if len(weights_shape) == 2:
+        array = array.reshape(len(array), 1, 1, -1)
+        if array.shape[3] != weights_shape[1]:
+            raise ValueError(
+                f"{function}: {name} have {array.shape[3]} features but the weights {weights_shape[1]} "
+                f"(shape {weights_shape})."
+            )
+    elif given.ndim == 2:
+        raise ValueError(
+            f"{function}: {name} must be (n, height, width, channels) for a convolution by kernels of "
+            f"{weights_shape[1]}×{weights_shape[2]}, got shape {given.shape}."
+        )
+    elif array.shape[3] != weights_shape[3]:
+        raise ValueError(
+            f"{function}: {name} have {array.shape[3]} channels but the weights {weights_shape[3]} (shape "
+            f"{weights_shape}); images are channels-last: np.moveaxis(images, 1, -1) turns channels-first ones."
+        )
+    return array
+
+
+def flat(weights: Array, dtype: Any) -> Array:
+    """Return weights as a C-contiguous (units, features) array of the dtype, without a copy if they are."""
+    return backend.namespace(weights).ascontiguousarray(weights.reshape(len(weights), -1), dtype)
+
+
+def as_image_shape(function: str, value: Sequence[int]) -> tuple[int, ...]:
+    """Return an image_shape as a tuple. Raises ValueError or TypeError unless it is one."""
+    try:
+        shape = tuple(checks.integer(function, "image_shape", side, 1) for side in value)
+    except TypeError as error:
+        raise TypeError(
+            f"{function}: image_shape must be (height, width, channels) or (features,), got {value!r}."
+        ) from error
+    if len(shape) not in (1, 3):
+        raise ValueError(f"{function}: image_shape must be (height, width, channels) or (features,), got {shape}.")
+    return shape
+
+
+def as_weights(function: str, name: str, value: Any) -> Array:
+    """Return weights (units, kernel height, kernel width, channels) or (units, features) as an array.
+
+
+    Raises
+    ------
+    TypeError
+        Unless they are float32 or float64.
+    ValueError
+        For another number of dimensions.
+    """
+    array = backend.as_array(function, name, value)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{function}: {name} must be float32 or float64, got {array.dtype}; convert them.")
+    if array.ndim not in (2, 4) or array.size == 0:
+        raise ValueError(
+            f"{function}: {name} must be (units, kernel height, kernel width, channels) or (units, features), "
+            f"got shape {array.shape}."
+        )
+    return array
+
+
+def check_no_steps(function: str, stride: Any, padding: Any) -> None:
+    """Raise ValueError if a dense layer is given a stride or padding."""
+    if stride not in (1, (1, 1)) or padding not in (0, (0, 0)):
+        raise ValueError(f"{function}: stride and padding are for convolutions; a dense layer has neither.")
+
+
+def geometry_of(
+    function: str, images: Array, weights_shape: tuple[int, ...], stride: Any, padding: Any, padding_mode: str
+) -> Geometry:
+    """Return the sizes of the convolution of images by weights of a shape; a dense layer is one by 1 × 1."""
+    kernel = (1, 1) if len(weights_shape) == 2 else weights_shape[1:3]
+    return Geometry.of(function, images.shape, kernel, stride, padding, padding_mode)

@@ -1,0 +1,27 @@
+"""Names of the layers of a network."""
+
+from collections.abc import Sequence
+
+from hebbcore.layers.base import Layer
+from hebbcore.layers.learner import Learner
+
+
+def name_layers(function: str, layers: Sequence[Layer]) -> list[str]:
+    """Give the layers without a name one, and return all names."""
+    taken: set[str] = set()
+    for name in (layer.name for layer in layers if layer.name):
+        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
+            raise ValueError(f"{function}: a layer's name must be letters, digits, - and _, got {name!r}.")
+        if name in taken:
+            raise ValueError(f"{function}: two layers are named {name!r}; names must differ.")
+        taken.add(name)
+    learners, latest = 0, dict[str, int]()
+    for layer in layers:
+        learners += isinstance(layer, Learner)
+        prefix = layer.prefix or type(layer).__name__.lower()
+        if not layer.name:
+            number = max(1, learners, latest.get(prefix, 0) + 1)
+            while f"{prefix}{number}" in taken:
+                number += 1
+            layer.name, latest[prefix] = f"{prefix}{number}", number
+    return [layer.name for layer in layers]

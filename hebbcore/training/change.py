@@ -1,0 +1,79 @@
+"""The weight change of one batch."""
+
+from typing import Any
+
+from hebbcore import checks
+from hebbcore.engine import backend, gemm
+from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import require_finite
+from hebbcore.engine.update import BatchedUpdate
+from hebbcore.layers import WORKSPACE
+from hebbcore.layers.arguments import as_weights, check_images, check_no_steps, flat, geometry_of
+from hebbcore.rules import Rule, as_rule
+
+
+def weight_update(
+    images: Any,
+    weights: Any,
+    rule: Rule | str,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    padding_mode: str = "zeros",
+    precision: str | None = None,
+    workspace: int | str = WORKSPACE,
+    check_finite: bool = True,
+) -> Array:
+    """Return the change ΔW that a rule gives the weights for one batch, before the learning rate.
+
+    Parameters
+    ----------
+    images : Array
+        (n, H, W, C), or (n, features) for dense weights; uint8 (read as 0…1), float16, float32 or float64.
+    weights : Array
+        (units, kernel height, kernel width, C) or (units, features), float32 or float64, on the images' device.
+    rule : Rule or str
+        A rule or its name.
+    stride, padding : int or (int, int)
+        Height and width, in pixels.
+    padding_mode : {"zeros", "reflect"}
+        What lies beyond the image.
+    precision : str or None
+        "float32", "float64", on CUDA also "tf32" and "bf16"; None: the weights' own.
+    workspace : int or str
+        Bytes, or text like "256 MiB", of work memory beside ΔW; the result does not depend on it but for rounding.
+    check_finite : bool
+        Look for NaN and infinity in images and weights first.
+
+    Returns
+    -------
+    Array
+        ΔW, of the shape of the weights, on their device.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments that do not fit each other.
+
+    References
+    ----------
+    FastHebb (Lagani et al. 2022), whose merging of update and sum over the batch this generalises to all rules.
+    """
+    function = "weight_update"
+    rule = as_rule(function, rule)
+    weights = as_weights(function, "weights", weights)
+    array = check_images(function, images, weights.shape)
+    backend.same_device(function, "images", array, "weights", weights)
+    dtype = gemm.check_precision(function, precision or weights.dtype.name, backend.device_of(weights))
+    if weights.ndim == 2:
+        check_no_steps(function, stride, padding)
+    g = geometry_of(function, array, weights.shape, stride, padding, padding_mode)
+    rule.check_units(function, len(weights))
+    if check_finite:
+        require_finite(function, "images", array)
+        require_finite(function, "weights", weights)
+    size = checks.byte_size(function, "workspace", workspace)
+    update = BatchedUpdate(rule, g, len(weights), precision or weights.dtype.name, size, function)
+    delta, scale = update.delta(array, flat(weights, dtype))
+    delta *= scale
+    return delta.reshape(weights.shape)

@@ -1,0 +1,13 @@
+"""A dense layer by a rule's oracle."""
+
+import reference
+
+EXAMPLES = [
+    ((2, 3, 2), {"units": 3, "rule": "krotov", "learning_rate": 0.5}),
+    ((6,), {"units": 4, "rule": "swta", "initial_weights": "k-means++", "revival": 5.0}),
+]
+
+
+def output(x, arrays, units, rule="hpca", **learning):
+    """What the rule puts out for each image or vector, (n, units)."""
+    return reference.output(x.reshape(len(x), -1), arrays["weights"], rule)

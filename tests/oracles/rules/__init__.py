@@ -1,0 +1,1 @@
+"""One file a rule, by its name in RULES; what it holds is told in oracles."""
