@@ -8,13 +8,11 @@ import reference
 from numba import njit
 
 from hebbcore.engine.kernels import cpu, elementary
+from hebbcore.engine.kernels.rows import PROGRAMS
 
 SHAPES = [(1, 1), (3, 5), (4, 2), (2, 33)]
 DTYPES = [np.float32, np.float64]
-TWINS = (
-    "softmax", "swta", "kwta", "soft_hebb", "ranked", "signed_wta", "norms", "add_scaled", "moments", "standardize",
-    "contrast", "triangle", "split", "pool", "gather", "cells", "moment_cells", "cell_bytes",
-)  # fmt: skip
+TWINS = [*PROGRAMS, "gather", "cells", "moment_cells", "cell_bytes"]
 
 
 @pytest.fixture(params=["cpu", "cuda"])
