@@ -16,6 +16,7 @@ ORDER = [
     "hebbcore.checks",
     "hebbcore.texts",
     "hebbcore.engine",
+    "hebbcore.engine.tuning",
     "hebbcore.engine.backend",
     "hebbcore.engine.finite",
     "hebbcore.engine.kernels.elementary",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hebbcore.engine.kernels import cuda
+from hebbcore.engine import tuning
 from hebbcore.engine.kernels.rows import PROGRAMS
 
 ARCHITECTURES = ["sm_80", "sm_90"]
@@ -18,7 +18,7 @@ MEETINGS = {"highest": 4, "total": 4, "leader": 4 + 8}  # bytes of shared memory
 KERNELS = [(name, dtype) for name in [*PROGRAMS, "gather_kernel"] for dtype in ("float32", "float64")]
 KERNELS += [("bfloat16_kernel", "uint32")]
 
-# 65,536 registers a multiprocessor: four blocks of MAX_LANES threads at 64 registers, three at 80
+# 65,536 registers a multiprocessor: four blocks of most_lanes threads at 64 registers, three at 80
 MOST_REGISTERS = {"float32": 64, "uint32": 64, "float64": 80}
 MOST_SHARED = 48 * 2**10  # more needs dynamic shared memory
 
@@ -77,7 +77,7 @@ class TestEveryKernel:
         assert shared <= MOST_SHARED
         if dtype == "float32" and name in PROGRAMS:
             meet = MEETINGS.keys() & set(PROGRAMS[name].__code__.co_names)
-            assert shared == cuda.MAX_LANES * sum(MEETINGS[word] for word in meet)
+            assert shared == tuning.MEASURED.most_lanes * sum(MEETINGS[word] for word in meet)
 
     def test_in_float32_promotes_nothing_to_float64(self, name, dtype, architecture):
         if dtype != "float64":

@@ -1,14 +1,9 @@
 """How a batch is cut: chunks that fit the workspace, shared among the threads of the CPU."""
 
 from hebbcore import checks
-from hebbcore.engine import kernels, parallel
+from hebbcore.engine import kernels, parallel, tuning
 from hebbcore.engine.gemm import dtype_of
 from hebbcore.engine.patches import Chunk, Geometry
-
-# Measured with benchmarks/step.py on 2 cores of an AMD EPYC.
-LANE_ROWS = 256  # fewest patches that a thread is worth having for
-CACHE_BYTES = 2**21  # patches and scores of a chunk on the CPU: about what a core's caches hold,
-CACHE_ROWS = 512  # but at least so many patches, since adding to K × D sums costs a pass over them
 
 
 def share_chunks(
@@ -42,12 +37,14 @@ def share_chunks(
             f"({width} patches of {g.patch_size} numbers, {units} units); "
             f"use at least {checks.byte_text(workspace - available + line_bytes)}."
         )
-    rows = images * g.positions
+    rows, tuned = images * g.positions, tuning.MEASURED
     lanes = 1
     if device == "cpu":
-        lanes = min(parallel.threads(), rows // LANE_ROWS, available // (line_bytes + sums_bytes))
+        lanes = min(parallel.threads(), rows // tuned.thread_patches, available // (line_bytes + sums_bytes))
     if lanes <= 1:
         return [list(g.chunks(images, available // line_bytes * width))]
     fitting = (available // lanes - sums_bytes) // line_bytes * width
-    chunks = list(g.chunks(images, min(fitting, max(CACHE_ROWS, CACHE_BYTES // patch_bytes), -(-rows // lanes))))
+    chunks = list(
+        g.chunks(images, min(fitting, max(tuned.cache_patches, tuned.cache_bytes // patch_bytes), -(-rows // lanes)))
+    )
     return [chunks[start:end] for start, end in parallel.cuts(len(chunks), lanes)]

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, kernels
+from hebbcore.engine import backend, kernels, tuning
 from hebbcore.engine.backend import Array
-
-_BIAS_NUMBERS = {"cpu": 2**17, "cuda": 2**24}  # entries of scores whose biases are made at a time
 
 
 class Norms(NamedTuple):
@@ -103,7 +101,7 @@ def biased(scores: Array, patch_norms: Array, bias: Array) -> Array:
 
 def _parts(scores: Array, patch_norms: Array) -> list[tuple[Array, Array]]:
     """Cut scores (n, K) into views of some rows, each with the norms (rows, 1) of their patches."""
-    step = max(1, _BIAS_NUMBERS[backend.device_of(scores)] // scores.shape[1])
+    step = max(1, tuning.MEASURED.bias_numbers[backend.device_of(scores)] // scores.shape[1])
     return [(scores[i : i + step], patch_norms[i : i + step, None]) for i in range(0, len(scores), step)]
 
 

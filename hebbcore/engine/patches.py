@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, devices, kernels, parallel
+from hebbcore.engine import backend, devices, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 
@@ -252,7 +252,7 @@ def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, pad
     geometry = Geometry.of("im2col", array.shape, kernel_size, stride, padding, padding_mode)
     reader = PatchReader(geometry, float_dtype("im2col", "images", array), Memory())
     out = backend.namespace(array).empty((len(array) * geometry.positions, geometry.patch_size), reader.dtype)
-    chunks = list(geometry.chunks(len(array), 2**16))
+    chunks = list(geometry.chunks(len(array), tuning.MEASURED.im2col_patches))
     device = backend.device_of(array)
     reader.memory.lay_out(device, reader.sizes(array, chunks, device) | {"patches": 0})  # they go straight to out
     done = 0

@@ -11,17 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import backend, gemm, kernels, parallel
+from hebbcore.engine import backend, gemm, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import share_chunks
 from hebbcore.engine.competition import Gate, Norms, vector_norms
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Chunk, Geometry, PatchReader
 from hebbcore.rules import Rule
-
-# Measured with benchmarks/step.py on 2 cores of an AMD EPYC.
-_BLOCK_UNITS = {"cpu": 64, "cuda": 256}  # units a block in the blocked order
-_GRAM_ROWS = 256  # rows of tril(Gᵀ G) whose product with W is taken together in the Gram order
 
 
 @dataclass
@@ -55,9 +51,10 @@ def blocked_is_cheaper(rows: int, units: int, size: int, block: int) -> bool:
 def scatter_is_cheaper(winners: int, units: int, size: int) -> bool:
     """Return True if adding up patches by winner takes less time on the CPU than the GEMM Gᵀ X.
 
-    Measured for a row: 1.5 ns an entry of G to look at, 0.6 ns a number to add; the GEMM 0.03 ns a multiplication.
+    For a row: entries of G to look at, and numbers of the winners' patches to add, against the GEMM's multiplications.
     """
-    return 1.5 * units + 0.6 * winners * size < 0.03 * units * size
+    t = tuning.MEASURED
+    return t.entry_ns * units + t.scatter_ns * winners * size < t.product_ns * units * size
 
 
 class BatchedUpdate:
@@ -99,7 +96,7 @@ class BatchedUpdate:
         outer = self._memories[0].grown("outer", (self.units, g.patch_size), self.dtype, device)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
         projection = self.rule.projection(weights)
-        blocked = blocked_is_cheaper(rows, self.units, g.patch_size, _BLOCK_UNITS[device])
+        blocked = blocked_is_cheaper(rows, self.units, g.patch_size, tuning.MEASURED.block_units[device])
         lanes = [
             _Lane(self, memory, device, threads if len(shares) == 1 else 1, None if i else outer)
             for i, memory in enumerate(self._memories[: len(shares)])
@@ -225,8 +222,9 @@ def _require_gate(rule: Rule, gate: Any) -> Gate:
 def _subtract_gram_decay(product: gemm.Gemm, gram: Array, weights: Array, outer: Array) -> None:
     """outer ← outer − tril(gram) W, block by block to skip the upper half."""
     xp, right = backend.namespace(weights), product.operand(weights)
-    for i in range(0, len(weights), _GRAM_ROWS):
-        j = min(i + _GRAM_ROWS, len(weights))
+    step = tuning.MEASURED.gram_rows
+    for i in range(0, len(weights), step):
+        j = min(i + step, len(weights))
         left = product.operand(-xp.tril(gram[i:j, :j], i))
         product.multiply(left, right[:j], outer[i:j], add=True)
 
@@ -235,7 +233,7 @@ def _add_blocked(product: gemm.Gemm, values: Array, residual: Array, weights: Ar
     """For each block I of units: outer_I += G_Iᵀ R − tril(G_Iᵀ G_I) W_I; R ← R − G_I W_I, R being X at first."""
     xp, multiply, operand = backend.namespace(values), product.multiply, product.operand
     units = len(weights)
-    block = _BLOCK_UNITS[backend.device_of(values)]
+    block = tuning.MEASURED.block_units[backend.device_of(values)]
     for i in range(0, units, block):
         j = min(i + block, units)
         block_values, block_weights = xp.ascontiguousarray(values[:, i:j]), operand(weights[i:j])
@@ -254,5 +252,5 @@ def add_scaled(target: Array, factors: Any, source: Array) -> None:
     column = xp.empty(len(target), target.dtype)
     column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
     add = kernels.for_array(target).add_scaled
-    lanes = parallel.threads() if xp is np and target.size > 2**18 else 1
+    lanes = parallel.threads() if xp is np and target.size > tuning.MEASURED.split_numbers else 1
     parallel.run([partial(add, target[i:j], column[i:j], source[i:j]) for i, j in parallel.cuts(len(target), lanes)])

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore.engine import tuning
 from hebbcore.engine.kernels import programs  # noqa: F401  (declares them)
 from hebbcore.engine.kernels.compiled import kernel
 from hebbcore.engine.kernels.rows import PROGRAMS
@@ -19,7 +20,7 @@ def cells(rows: int, columns: int) -> int:
 
 def moment_cells(rows: int, columns: int) -> int:
     """Return how many rows the arrays of `moments` must have: few vectors each, so that float32 sums stay exact."""
-    return max(1, rows // 1024)
+    return max(1, rows // tuning.MEASURED.moment_rows)
 
 
 def cell_bytes(columns: int, itemsize: int) -> int:

@@ -14,27 +14,22 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from hebbcore.engine import backend
+from hebbcore.engine import backend, tuning
 from hebbcore.engine.kernels import programs  # noqa: F401  (declares them)
 from hebbcore.engine.kernels.rows import PROGRAMS, kinds
 
-MAX_LANES = 256  # threads a row; a power of two
-MAX_BLOCKS = 4096  # enough to fill any device; the blocks walk over the rows
-CELL_BYTES = 16 * 2**20  # most memory for the partial column sums of one array
-GATHER_THREADS = (32, 8)  # entries of a patch, patches
-
 
 def _lanes(columns: int) -> int:
-    """Return how many threads share a row: at least a warp, a power of two, about four entries each."""
-    lanes = 32
-    while lanes < MAX_LANES and lanes * 4 < columns:
+    """Return how many threads share a row: at least a warp, a power of two, a few entries each."""
+    lanes, most = 32, tuning.MEASURED.most_lanes
+    while lanes < most and lanes * tuning.MEASURED.entries_a_lane < columns:
         lanes *= 2
     return lanes
 
 
 def cells(rows: int, columns: int) -> int:
     """Return how many rows the `mass` and `decay` arrays must have: one a block."""
-    return max(1, min(rows, MAX_BLOCKS, CELL_BYTES // (8 * columns)))
+    return max(1, min(rows, tuning.MEASURED.most_blocks, tuning.MEASURED.cell_bytes // (8 * columns)))
 
 
 def moment_cells(rows: int, columns: int) -> int:
@@ -44,7 +39,7 @@ def moment_cells(rows: int, columns: int) -> int:
 
 def cell_bytes(columns: int, itemsize: int) -> int:
     """Return the most memory that a gate's sums (mass and decay) take beside its result."""
-    return 2 * min(MAX_BLOCKS * columns * itemsize, CELL_BYTES)
+    return 2 * min(tuning.MEASURED.most_blocks * columns * itemsize, tuning.MEASURED.cell_bytes)
 
 
 @cuda.jit(device=True)
@@ -79,7 +74,7 @@ def _larger(a, b):
 
 def _meetings(dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return what combines numbers of this dtype of the lanes of a row, through shared memory."""
-    size = MAX_LANES  # shared memory needs its size and dtype at compile time
+    size = tuning.MEASURED.most_lanes  # shared memory needs its size and dtype at compile time
 
     @cuda.jit(device=True)
     def highest(value):
@@ -201,7 +196,7 @@ def _launcher(name: str) -> Callable[..., None]:
         array, given = arguments[0], list(arguments)
         for i in numbers:
             given[i] = array.dtype.type(given[i])
-        blocks = min(array.shape[0], MAX_BLOCKS) if sums is None else len(given[sums])
+        blocks = min(array.shape[0], tuning.MEASURED.most_blocks) if sums is None else len(given[sums])
         _launch(compiled(array.dtype)[name], blocks, _lanes(array.shape[1]), *given)
 
     launch.__name__ = launch.__qualname__ = name
@@ -227,14 +222,15 @@ def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: A
         xp.arange(kernel[0], dtype=np.int64)[:, None] * (width * channels)
         + xp.arange(kernel[1] * channels, dtype=np.int64)
     ).ravel()
-    blocks = max(1, min(-(-out.shape[0] // GATHER_THREADS[1]), 16 * MAX_BLOCKS))
-    _launch(gather_kernel, blocks, GATHER_THREADS, images.reshape(-1), starts, offsets, out)
+    threads = tuning.MEASURED.gather_threads
+    blocks = max(1, min(-(-out.shape[0] // threads[1]), 16 * tuning.MEASURED.most_blocks))
+    _launch(gather_kernel, blocks, threads, images.reshape(-1), starts, offsets, out)
 
 
 def bfloat16(array: Any) -> Any:
     """Return float32 numbers rounded to bfloat16, as the uint16 of their bits."""
     xp = backend.namespace(array)
     out = xp.empty(array.shape, np.uint16)
-    blocks = max(1, min(-(-array.size // 256), MAX_BLOCKS))
+    blocks = max(1, min(-(-array.size // 256), tuning.MEASURED.most_blocks))
     _launch(bfloat16_kernel, blocks, 256, array.view(np.uint32).reshape(-1), out.reshape(-1))
     return out
