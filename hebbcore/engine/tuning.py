@@ -1,8 +1,8 @@
 """Every measured constant of the engine, and every bound of its memory, in one place.
 
-They were measured with benchmarks/step.py, those of whole networks with benchmarks/network.py: on the CPU 2 cores of an
-AMD EPYC, on CUDA an NVIDIA H100. All but watched_patches change time and memory alone, and at most the rounding of
-results. Modules read `tuning.MEASURED.…` when they compute, so that a test can put other values there.
+A comment names the benchmark that a constant was measured with, on 2 cores of an AMD EPYC; the others bound memory or
+work, for the reason given. All but watched_patches change time and memory alone, and at most the rounding of results.
+Modules read `tuning.MEASURED.…` when they compute, so that a test can put other values there.
 """
 
 from dataclasses import dataclass, field
@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 class Tuning:
     """What the engine's loops are cut by: the names say where it is bytes, nanoseconds or threads."""
 
-    # chunks.py: how a batch is cut
+    # chunks.py: how a batch is cut (benchmarks/step.py)
     thread_patches: int = 256  # fewest patches that a thread is worth having for
     cache_bytes: int = 2**21  # patches and scores of a chunk on the CPU: about what a core's caches hold,
     cache_patches: int = 512  # but at least so many patches, since adding to K × D sums costs a pass over them
-    im2col_patches: int = 2**16  # patches that im2col makes at a time: beyond it only the padded copy grows
 
-    # gemm.py, on the CPU
+    # gemm.py, on the CPU (benchmarks/step.py)
     scratch_bytes: int = 4 * 2**20  # of a product that is to be added: a temporary that stays in the caches
     split_products: int = 2**22  # multiplications that are worth cutting a product among threads
 
-    # update.py: the decay of HPCA
+    # update.py: the decay of HPCA (benchmarks/step.py)
     block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 64, "cuda": 256})  # in the blocked order
     gram_rows: int = 256  # rows of tril(Gᵀ G) whose product with W is taken together in the Gram order
 
-    # update.py: Gᵀ X of a gate with few entries a row, on the CPU; a row
+    # update.py: Gᵀ X of a gate with few entries a row, on the CPU (benchmarks/step.py)
     entry_ns: float = 1.5  # an entry of G to look at
     scatter_ns: float = 0.6  # a number of a patch to add
     product_ns: float = 0.03  # a multiplication of the GEMM instead
@@ -38,8 +37,9 @@ class Tuning:
     bias_numbers: dict[str, int] = field(default_factory=lambda: {"cpu": 2**17, "cuda": 2**24})  # biases of scores
     norm_numbers: dict[str, int] = field(default_factory=lambda: {"cpu": 2**20, "cuda": 2**24})  # powers of weights
     piece_bytes: int = 16 * 2**20  # of an array that is looked at (backend.pieces)
+    im2col_patches: int = 2**16  # patches that im2col makes at a time, so that padded copies stay small
 
-    # winners.py: how much of a batch is looked at to know who wins; measured with benchmarks/network.py
+    # winners.py: how much of a batch is looked at to know who wins, at a few per cent of a step's time
     watched_patches: int = 1024  # evenly spread
     few_patches: int = 128  # of which all are looked at, at no great cost
 
