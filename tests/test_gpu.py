@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import reference
+from kernel_helpers import assert_is_its_oracle
 
 import hebbcore
 from hebbcore import (
@@ -26,6 +27,7 @@ from hebbcore import (
 )
 from hebbcore.engine import backend
 from hebbcore.engine.kernels import cpu
+from hebbcore.engine.kernels.rows import PROGRAMS
 
 pytestmark = pytest.mark.gpu
 
@@ -118,6 +120,15 @@ def test_hpca_in_gram_and_in_blocked_order(cupy, blocked, units, precision, gene
 def test_one_unit_and_more_units_than_a_block_has_threads(cupy, name, units, generator):
     images, weights = arrays(generator, "dense", "float64", units)
     close(update(cupy, images, weights, name), reference.weight_update(images, weights, name), "float64")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 33), (40, 700)])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_row_program_is_its_oracle(cupy, name, shape, dtype, generator):
+    from hebbcore.engine.kernels import cuda
+
+    assert_is_its_oracle(cuda, name, shape, dtype, generator, cupy)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
