@@ -21,7 +21,18 @@ def on_cuda(array: Any) -> bool:
 
 
 def namespace(array: Any) -> ModuleType:
-    """Return the module, numpy or cupy, that the array belongs to."""
+    """Return the module, numpy or cupy, that an array belongs to, so that one code serves both.
+
+    Parameters
+    ----------
+    array : Array
+        NumPy or CuPy.
+
+    Returns
+    -------
+    module
+        cupy for CuPy arrays, else numpy.
+    """
     return sys.modules["cupy"] if on_cuda(array) else np
 
 

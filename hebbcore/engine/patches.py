@@ -237,12 +237,25 @@ def as_images(function: str, name: str, value: Any) -> Array:
 def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, padding_mode: str = "zeros") -> Array:
     """Return every patch of the images as a row.
 
-    images: (n, H, W, C), uint8 (read as 0…1) or floating, NumPy, CuPy or convertible.
-    kernel_size, stride, padding: an int or a (height, width) pair. padding_mode: "zeros" or "reflect".
+    Parameters
+    ----------
+    images : array-like
+        (n, H, W, C), uint8 (read as 0…1) or floating; NumPy, CuPy or convertible.
+    kernel_size, stride, padding : int or (int, int)
+        (height, width), in pixels.
+    padding_mode : str
+        "zeros" or "reflect".
 
-    Returns (n · out_height · out_width, kernel_height · kernel_width · C) on the device of the images, float64 for
-    float64 images, else float32. Rows run over images, then output rows, then output columns.
-    Raises ValueError or TypeError for wrong ranks, dtypes and sizes.
+    Returns
+    -------
+    Array
+        (n · out height · out width, kernel height · kernel width · C) on the device of the images, float64 for float64
+        images, else float32. Rows run over images, then output rows, then output columns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong ranks, dtypes and sizes.
     """
     array = backend.as_array("im2col", "images", images)
     if array.ndim != 4:
