@@ -14,6 +14,8 @@ its lane has to (`own_rows`, `entries`), and combines what the lanes found by `h
 words, and exp, log and larger of elementary.py, are here what they mean on the CPU; cuda.py replaces them by its own.
 So no body takes an index of a row or a lane, or memory through which lanes meet.
 
+The oracle of a program is the function of its name in tests/oracles/kernels.py; the tests find both.
+
 Constants are float32 numbers that float32 holds exactly: they promote float32 to nothing and float64 to float64.
 """
 

@@ -1,4 +1,7 @@
-"""Functions of one place's scores."""
+"""Functions of one place's scores.
+
+Oracles: the functions of the same names in tests/oracles/kernels.py.
+"""
 
 from hebbcore.engine.kernels.elementary import exp, larger, log
 from hebbcore.engine.kernels.rows import ONE, TINY, ZERO, Matrix, Number, entries, own_rows, program, total
@@ -6,7 +9,10 @@ from hebbcore.engine.kernels.rows import ONE, TINY, ZERO, Matrix, Number, entrie
 
 @program
 def triangle(scores: Matrix, share: Number, power: Number):
-    """scores ← relu(scores − the row's mean)^power; share: 1 / length of a row."""
+    """scores ← relu(scores − the row's mean)^power; share: 1 / length of a row.
+
+    Equation: Coates, Ng & Lee (AISTATS 2011); with a power: SoftHebb (Journé et al., ICLR 2023). Oracle: triangle.
+    """
     for n in own_rows(scores.shape[0]):
         row = scores[n]
         mean = ZERO * share
@@ -27,7 +33,10 @@ def triangle(scores: Matrix, share: Number, power: Number):
 
 @program
 def split(out: Matrix, scores: Matrix, threshold: Number):
-    """out (N, 2 K) ← relu(scores − threshold), relu(−scores − threshold)."""
+    """out (N, 2 K) ← relu(scores − threshold), relu(−scores − threshold).
+
+    Equation: Coates & Ng (ICML 2011), soft threshold with polarity splitting. Oracle: split.
+    """
     for n in own_rows(scores.shape[0]):
         row = scores[n]
         half = out[n]

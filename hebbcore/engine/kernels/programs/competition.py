@@ -1,4 +1,7 @@
-"""Competition between the units of a row of scores."""
+"""Competition between the units of a row of scores.
+
+Oracles: the functions of the same names in tests/oracles/kernels.py.
+"""
 
 from hebbcore.engine.kernels.elementary import exp, log
 from hebbcore.engine.kernels.rows import (
@@ -26,7 +29,10 @@ from hebbcore.engine.kernels.rows import (
 
 @program
 def softmax(scores: Matrix, sharpness: Number):
-    """scores ← softmax(sharpness · scores), row by row."""
+    """scores ← softmax(sharpness · scores), row by row.
+
+    Equation: soft-WTA of FastHebb (Lagani et al. 2022). Oracle: softmax.
+    """
     for n in own_rows(scores.shape[0]):
         row = scores[n]
         peak = row[0]
@@ -47,7 +53,10 @@ def softmax(scores: Matrix, sharpness: Number):
 def swta(
     scores: Matrix, patch_norms: PerRow, unit_norms: PerColumn, sharpness: Number, power: Flag, mass: Sums, decay: Sums
 ):
-    """scores ← Z², Z = softmax(sharpness·Y) or Y^sharpness / Σ, Y = ((cos + 1) / 2)²; mass += ΣZ, decay += ΣZ²."""
+    """scores ← Z², Z = softmax(sharpness·Y) or Y^sharpness / Σ, Y = ((cos + 1) / 2)²; mass += ΣZ, decay += ΣZ².
+
+    Equation: soft-WTA of FastHebb (Lagani et al. 2022), exp and power. Oracle: swta.
+    """
     cell_mass = mass[own_cell()]
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
@@ -86,6 +95,8 @@ def swta(
 @program
 def kwta(scores: Matrix, unit_norms: PerColumn, winners: Number, decay: Sums):
     """scores ← 1 where scores / unit_norms is at least the row's winners-th largest, else 0; decay += its sums.
+
+    Equation: k-WTA of FastHebb (Lagani et al. 2022). Oracle: kwta.
 
     The winners-th largest lies in low ≤ · < top. Halving ends it when exactly `winners` scores lie at or above the
     middle; against ties, the bounds move to scores now and then, and top is then tried itself.
@@ -140,7 +151,10 @@ def kwta(scores: Matrix, unit_norms: PerColumn, winners: Number, decay: Sums):
 
 @program
 def soft_hebb(scores: Matrix, sharpness: Number, anti: Flag, decay: Sums):
-    """scores u ← y = softmax(sharpness · u), all but the largest u's negated if anti; decay += Σ y∘u."""
+    """scores u ← y = softmax(sharpness · u), all but the largest u's negated if anti; decay += Σ y∘u.
+
+    Equation: SoftHebb (Journé et al., ICLR 2023). Oracle: soft_hebb.
+    """
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
         row = scores[n]
@@ -168,6 +182,8 @@ def ranked(scores: Matrix, rank: Whole, strength: Number, decay: Sums):
     """scores u ← 1 at the largest u, -strength at the rank-th largest (rank 1: nowhere), else 0; decay += Σ g∘u.
 
     Equal scores rank by their index, the lowest first.
+
+    Equation: Krotov & Hopfield (PNAS 2019); rank 1: hard WTA of SoftHebb's program. Oracle: ranked.
     """
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
@@ -205,6 +221,8 @@ def signed_wta(scores: Matrix, unit_norms: PerColumn, decay: Sums):
     """scores ← y = scores / unit_norms at the row's largest |y|, else 0; decay += Σ y².
 
     Of equal |y| the lowest index wins.
+
+    Equation: Oja (1982) for the winner alone. Oracle: signed_wta.
     """
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):

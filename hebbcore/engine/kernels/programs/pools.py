@@ -1,4 +1,7 @@
-"""Pools of images."""
+"""Pools of images.
+
+Oracles: the functions of the same names in tests/oracles/kernels.py.
+"""
 
 from hebbcore.engine.kernels.elementary import larger
 from hebbcore.engine.kernels.rows import INFINITY, ZERO, Edges, Flag, Images, Matrix, Shares, entries, own_rows, program

@@ -1,4 +1,7 @@
-"""Norms, sums and moments of vectors, and what standardises them."""
+"""Norms, sums and moments of vectors, and what standardises them.
+
+Oracles: the functions of the same names in tests/oracles/kernels.py.
+"""
 
 import math
 
@@ -68,7 +71,10 @@ def standardize(vectors: Matrix, shift: PerColumn, factors: PerColumn):
 
 @program
 def contrast(vectors: Matrix, share: Number, floor: Number):
-    """Each vector ← (vector − its mean) / √(its variance + floor); share: 1 / its length."""
+    """Each vector ← (vector − its mean) / √(its variance + floor); share: 1 / its length.
+
+    Equation: contrast normalisation of Coates, Ng & Lee (AISTATS 2011). Oracle: contrast.
+    """
     for n in own_rows(vectors.shape[0]):
         vector = vectors[n]
         mean = ZERO * share
