@@ -20,6 +20,8 @@ from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
 from hebbcore.rules import Rule
 
+METRICS = "metrics.jsonl"  # of a run
+
 _CRC = re.compile(rb'(\{.*), "crc32": "([0-9a-f]{8})"\}\r?')  # of all before it
 
 Record = dict[str, Any]

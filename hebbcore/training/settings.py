@@ -8,7 +8,7 @@ from hebbcore.engine.soundness import AUTO, as_rate
 from hebbcore.network import Network
 from hebbcore.rules import Rule, as_rule
 from hebbcore.training.batches import BATCH_SIZE
-from hebbcore.training.cache import PLACES
+from hebbcore.training.cache import CACHES
 from hebbcore.training.phases import MODES, SCHEDULES, phases_of
 
 LEARNING_RATE = 1e-3  # of layers that have none of their own
@@ -22,7 +22,7 @@ def may_change(training: dict[str, Any]) -> set[str]:
 
 
 def listed(different: list[str]) -> str:
-    """Return tables.differences of two trainings as one text, which says why epochs may be among them."""
+    """Return the differences of two trainings as one text, which says why epochs may be among them."""
     why = " (epochs may change in mode together with a constant schedule only: nothing learned depends on them there)"
     return "; ".join(line + why if line.startswith("training.epochs ") else line for line in different)
 
@@ -58,7 +58,7 @@ class Training:
             raise ValueError(f"fit: log_seconds must be at least 0, got {self.log_seconds}.")
         for name in ("shuffle", "check_finite"):
             checks.boolean("fit", name, getattr(self, name))
-        for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", PLACES)):
+        for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", CACHES)):
             checks.choice("fit", name, getattr(self, name), known)
         checks.byte_size("fit", "cache_bytes", self.cache_bytes)
 
