@@ -22,7 +22,8 @@ FOLDER = "checkpoints"  # of a run
 _SUFFIX = ".h5"
 _MOST_SIDES = 2**22  # of all images between the layers, in pixels: tables of pooling windows grow with them
 
-# The parameters that layers and rules had from the first, all of which count in digest_of
+# The parameters that hebbcore's layers and rules had from the first, all of which count in digest_of. Later ones count
+# where they are not the default; so do those of a user's own class that have metadata={"later": True}.
 _FIRST_FIELDS = {
     "activation", "adaptive_power", "anti_hebbian", "cells", "competition", "contrast", "epsilon", "exponent", "k",
     "kernel_size", "kind", "learning_rate", "linear", "modified", "momentum", "name", "p", "padding", "padding_mode",
@@ -239,16 +240,17 @@ def digest_of(network: Network) -> str:
 
 
 def _as_of_old(thing: Any, table: dict[str, Any]) -> dict[str, Any]:
-    """Return the table of a layer or rule of ours without newer parameters that are as if they were not there."""
-    if type(thing).__module__.partition(".")[0] != __name__.partition(".")[0]:
-        return table
-    new = {
-        field.name
-        for field in dataclasses.fields(thing)
-        if field.init and field.name not in _FIRST_FIELDS and getattr(thing, field.name) == field.default
-    }
+    """Return the table of a layer or rule without later parameters that are as if they were not there."""
+    fields = [field for field in dataclasses.fields(thing) if field.init and _is_later(thing, field)]
+    absent = {field.name for field in fields if getattr(thing, field.name) == field.default}
     rule = {"rule": _as_of_old(thing.rule, table["rule"])} if "rule" in table else {}
-    return {key: value for key, value in {**table, **rule}.items() if key not in new}
+    return {key: value for key, value in {**table, **rule}.items() if key not in absent}
+
+
+def _is_later(thing: Any, field: "dataclasses.Field[Any]") -> bool:
+    """Return True for a parameter that came after files that digests are kept of."""
+    ours = type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return bool(field.metadata.get("later")) or (ours and field.name not in _FIRST_FIELDS)
 
 
 def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
