@@ -1,4 +1,4 @@
-"""Outputs of finished layers, kept in memory or in a file, in place of the images."""
+"""Outputs of finished layers, kept in memory or in a file, which then stand for the images."""
 
 import logging
 import math
@@ -27,7 +27,16 @@ _log = logging.getLogger("hebbcore")
 class CachedBatches:
     """Batches of an array that holds what some layers make of each image of other batches, in the same order.
 
-    folder: on whose disk the array lies, in a file without a name, which goes with the process; None: in memory.
+    Parameters
+    ----------
+    source : Batches
+        The other batches, which say the order.
+    batch_size : int
+        Images a batch.
+    shape, dtype
+        Of what the layers make of an image.
+    folder : Path or None
+        On whose disk the array lies, in a file without a name, which goes with the process; None: in memory.
     """
 
     def __init__(
@@ -83,8 +92,29 @@ class CachedBatches:
 class Inputs:
     """Where the batches of a training come from: its images, or what finished layers made of them.
 
-    batches: of inputs of the layer `layer`; prepare: brings one to the network's device.
-    most: bytes that a cache may take. folder: see CachedBatches. pause: called after each batch that goes into a cache.
+    Parameters
+    ----------
+    network : Network
+        Whose layers make it.
+    images : Batches
+        The images.
+    prepare : callable
+        Checks a batch of images and brings it to the network's device.
+    most : int
+        Bytes that a cache may take.
+    folder : Path or None
+        See CachedBatches.
+    pause : callable
+        Called after each batch that goes into a cache.
+
+    Attributes
+    ----------
+    layer : int
+        The index of the layer whose inputs the batches are.
+    batches : Batches
+        Those inputs.
+    prepare : callable
+        Brings one of the batches to the network's device.
     """
 
     def __init__(

@@ -52,38 +52,97 @@ def fit(
 ) -> Network:
     """Train a network's layers by their rules, without labels, and return it.
 
-    network: changed in place; built for the data's images if it is not yet.
-    data: as for train_layer: an array, or a re-iterable of batches or (images, labels) pairs such as a ShardStream.
-        The next batch is read while the current one is learned. A stream is left where it was, so that the same call
-        goes on with the training.
-    epochs: passes over the data (layer by layer: for each layer that learns). A training together with the constant
-        schedule goes on with more of them; elsewhere what was learned depends on their number, and it must stay.
-    learning_rate: of the layers that have none of their own; None: 1e-3. "auto" (also of a layer): half of the largest
-        stable rate on the layer's first input, for rules that know it (Rule.stable_rate: hpca).
-    rate_factor: what the rates of all layers are multiplied by, their own ones too.
-    batch_size, shuffle, seed: images a step (None: 64), whether arrays are shuffled (None: True), and in which order;
-        an iterable makes its own batches.
-    schedule: "constant"; "linear" or "cosine" (to 0 at the end); "epochs" (1 − epoch / epochs, once an epoch).
-    mode: "together": all layers learn from one forward pass, each by its weights from before the step. "layerwise":
-        each layer sees what the finished layers before it make; batch norms take the statistics of a pass of their own.
-    statistics_images: how many images Whiten (and layer by layer BatchNorm) looks at, at most; at the start of a pass.
-    cache: "none", "memory" or "disk" (a nameless file in run, else in the working folder): layer by layer, outputs of
-        finished layers are kept if they take at most cache_bytes, else computed again (a warning in the log says so).
-        The next layers' are made from those kept, so there are up to twice cache_bytes until they are complete.
-    run: a folder for checkpoints, metrics.jsonl and config.json. If it holds checkpoints the training goes on from the
-        latest, and gives the bits of one that was never stopped (same device and number of threads). SIGINT and SIGTERM
-        then let the step (or a cache's batch) finish, save, and raise KeyboardInterrupt(message, signal number).
-    checkpoint_minutes: between checkpoints, beside those at the start and the end of each epoch; keep: the latest so
-        many.
-    previous: if the latest checkpoint is damaged, go on from the one before.
-    log_seconds: between records of diagnostics (hebbcore.diagnostics), which go to metrics.jsonl and callback.
-    progress: show a bar. check_finite: refuse images that hold NaN, infinity or numbers beyond 1e12; every few steps,
-        and before each checkpoint, look whether weights diverge, and at the end whether features are finite.
+    Parameters
+    ----------
+    network : Network
+        It is changed, and built for the data's images if it is not yet.
+    data : array or iterable
+        As for train_layer: an array (n, H, W, C) or (n, features), uint8 (read as 0…1) or floating, or a re-iterable of
+        such batches or of (images, labels) pairs, such as a ShardStream. A stream is left where it was, so that the
+        same call goes on with the training.
+    epochs : int
+        Passes over the data; with mode="layerwise" for each layer that learns. See Notes for a run that goes on.
+    learning_rate : float or "auto", optional
+        Of the layers that have none of their own; None: 1e-3. "auto" (also of a layer): half of the largest stable rate
+        on the layer's first input, for rules that know it (Rule.stable_rate: hpca).
+    rate_factor : float
+        The rates of all layers are multiplied by it, their own ones too.
+    schedule : {"constant", "linear", "cosine", "epochs"}
+        What becomes of the rates: "linear" and "cosine" go to 0 at the end, "epochs" is 1 − epoch / epochs, once an
+        epoch.
+    mode : {"together", "layerwise"}
+        "together": all layers learn from one forward pass, each by its weights from before the step. "layerwise": each
+        layer sees what the finished layers before it make; batch norms take the statistics of a pass of their own.
+    batch_size : int, optional
+        Images a step, of an array; None: 64. An iterable makes its own batches.
+    shuffle : bool, optional
+        Whether an array is shuffled in each epoch; None: True.
+    seed : int
+        In which order an array is shuffled.
+    statistics_images : int
+        How many images Whiten (and with mode="layerwise" BatchNorm) looks at, at most: those at the start of a pass.
+    cache : {"none", "memory", "disk"}
+        With mode="layerwise", where outputs of finished layers are kept; "disk": in a nameless file in run, else in the
+        working folder. See Notes.
+    cache_bytes : int or str
+        The most bytes, or text such as "4 GiB", that a cache may take.
+    run : path, optional
+        A folder for checkpoints, metrics.jsonl and config.json. If it holds checkpoints, the training goes on from the
+        latest.
+    checkpoint_minutes : float
+        Between checkpoints, beside those at the start and at the end of each epoch.
+    keep : int
+        The latest so many checkpoints stay.
+    previous : bool
+        If the latest checkpoint is damaged, go on from the one before.
+    log_seconds : float
+        Between records (hebbcore.training.diagnostics), which go to metrics.jsonl and callback.
+    progress : bool
+        Show a bar.
+    callback : callable, optional
+        Called with each record, a dict.
+    check_finite : bool
+        Refuse images that hold NaN, infinity or numbers beyond 1e12; every few steps, and before each checkpoint, look
+        whether weights diverge, and at the end whether features are finite.
 
-    Raises ValueError or TypeError for bad arguments, and for those that would have no effect, before any work, and for
-    a run of other settings or data; FloatingPointError if weights diverge; RuntimeError if another thread trains the
-    network. transform may run beside it in other threads, and sees the weights between two steps.
-    Inputs: FastHebb (Lagani et al. 2022) for learning together.
+    Returns
+    -------
+    Network
+        The same network.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad arguments, and for those that would have no effect, before any work; and for a run of other settings or
+        data.
+    FloatingPointError
+        If weights diverge, or features are not finite at the end.
+    BlockingIOError
+        While another process trains into the run.
+    OSError
+        If the run cannot be written; the latest checkpoint stays.
+    RuntimeError
+        If another thread trains the network.
+    KeyboardInterrupt
+        After SIGINT or SIGTERM to a training with a run: (message, signal number).
+
+    Notes
+    -----
+    A run that goes on gives the bits of one that was never stopped, on the same device with the same number of threads.
+    SIGINT and SIGTERM let the step (or a cache's batch) finish and save; the second one stops it at once. A training
+    with mode="together" and the constant schedule goes on with more epochs; elsewhere what was learned depends on
+    their number, and it must stay.
+
+    The next batch is read while the current one is learned.
+
+    A cache keeps outputs if they take at most cache_bytes; else they are computed again, and a warning in the log says
+    so. The next layers' are made from those kept, so there are up to twice cache_bytes until they are complete.
+
+    `transform` may run beside fit in other threads, and sees the weights between two steps.
+
+    References
+    ----------
+    Inputs, for learning together: FastHebb, Lagani et al. (2022).
     """
     if not isinstance(network, Network):
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")

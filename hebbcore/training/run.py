@@ -92,7 +92,7 @@ class Run:
         return there.state
 
     def _begin_at(self, at: Position, path: Path, whitened: list[int]) -> None:
-        """Go back into the last phase, if it now has more epochs. Raises ValueError for a place that is not there."""
+        """Go back into the last phase, if it now has more epochs. Raises ValueError if it never got there."""
         s = self._settings
         phases = phases_of("fit", self._network, s.mode, s.epochs, s.statistics_images, whitened)
         if at.phase > len(phases):

@@ -29,7 +29,15 @@ def listed(different: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Training:
-    """The parameters of fit that decide how a network is trained; see fit."""
+    """The settings of a training, each as the parameter of fit of the same name.
+
+    A setting that comes later needs a default, by which trainings from before go on.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible values.
+    """
 
     epochs: int = 1
     learning_rate: float | str | None = None
@@ -66,7 +74,7 @@ class Training:
 def without_effect(settings: Training, network: Network) -> str | None:
     """Return which setting, if any, changes nothing for this network, and what to do; a default never counts.
 
-    network: with weights or without.
+    The network needs no weights.
     """
     default = Training()
     learners = network.learners
@@ -101,7 +109,16 @@ def without_effect(settings: Training, network: Network) -> str | None:
 def require_effect(network: Network, settings: Training, *, shuffled: bool, run: bool) -> None:
     """Raise ValueError for a setting of fit that was given and changes nothing, or that a rule cannot take.
 
-    shuffled: fit shuffles the data. run: there is a folder for checkpoints.
+    Parameters
+    ----------
+    network : Network
+        With weights or without.
+    settings : Training
+        What was given.
+    shuffled : bool
+        Whether fit shuffles the data.
+    run : bool
+        Whether there is a folder for checkpoints.
     """
     idle = without_effect(settings, network)
     if idle is not None:
