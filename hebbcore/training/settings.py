@@ -74,7 +74,7 @@ class Training:
 def without_effect(settings: Training, network: Network) -> str | None:
     """Return which setting, if any, changes nothing for this network, and what to do; a default never counts.
 
-    The network needs no weights.
+    network: with weights or without.
     """
     default = Training()
     learners = network.learners
