@@ -39,7 +39,7 @@ def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
     path : path
         The file. One that is there is replaced when the new one is complete.
     model : Network or HebbianLayer
-        What is written: its parameters and arrays; of a network also image_shape, seed and precision.
+        Its parameters and arrays are written; a network's image_shape, seed and precision too.
 
     Raises
     ------

@@ -86,7 +86,7 @@ class Loop:
         self._end_phase(phase)
 
     def _run_epoch(self, phase: Phase, number: int) -> None:
-        """Run what is left of an epoch; number: of the pass over the data."""
+        """Run what is left of an epoch; number: which pass over the data this is, from 0."""
         at, source = self._state.position, self._source
         start = at.batch
         self._progress.diagnostics.pass_wins.clear()
@@ -131,7 +131,7 @@ class Loop:
         self._pause(end=True)
 
     def _pause(self, end: bool = False) -> None:
-        """Save if it is time, and stop if a signal said so; end: of an epoch."""
+        """Save if it is time, and stop if a signal said so; end: an epoch has ended."""
         run, at = self._run, self._state.position
         if run is None:
             return

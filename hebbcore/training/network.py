@@ -142,7 +142,7 @@ def fit(
 
     References
     ----------
-    Inputs, for learning together: FastHebb, Lagani et al. (2022).
+    mode="together" follows FastHebb, Lagani et al. (2022).
     """
     if not isinstance(network, Network):
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")

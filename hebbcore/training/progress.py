@@ -67,7 +67,7 @@ class Progress:
         self._bar.update(images)
 
     def record(self, at: Position, end: bool = False) -> None:
-        """Tell what happened since the last record; end: of a pass, see Diagnostics."""
+        """Tell what happened since the last record; end: a pass has ended, see Diagnostics."""
         where = {"phase": at.phase, "epoch": at.epoch, "step": at.step, "images": at.images}
         left = None if self._total is None else max(0, self._total - at.images)
         self.diagnostics.record(where, left, end)

@@ -10,7 +10,7 @@ from hebbcore.files import parse_json, write_text
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.serialize import CONFIG
-from hebbcore.training.batches import Batches
+from hebbcore.training.batches import Batches, IterableBatches
 from hebbcore.training.settings import Training, may_change
 
 
@@ -58,7 +58,7 @@ def _table(network: Network, batches: Batches, training: Training) -> dict[str, 
     """
     described = checkpoint.describe("fit", network)
     settings = dataclasses.asdict(training)
-    source = getattr(batches, "source", None)
+    source = batches.source if isinstance(batches, IterableBatches) else None
     settings |= streams.batching_of(source)
     if source is not None or settings["seed"] == network.seed:
         del settings["seed"]

@@ -106,7 +106,7 @@ class Run:
             at.phase -= 1
 
     def is_due(self, end: bool) -> bool:
-        """Return whether to save: at the end of an epoch, for a signal, and every few minutes."""
+        """Return whether to save: at the end of an epoch, after a signal, and every few minutes."""
         minutes = (time.monotonic() - self._saved_at) / 60
         return end or self._signals.got is not None or minutes >= self._settings.checkpoint_minutes
 

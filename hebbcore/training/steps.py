@@ -41,10 +41,10 @@ class Steps:
     def __init__(self, network: Network, settings: Training, state: State, progress: Progress) -> None:
         self._network, self._settings, self._state, self._progress = network, settings, state, progress
         self._divergence = Divergence("fit") if settings.check_finite else None
-        self._steps_before = 0  # this phase began, or went on
+        self._steps_before = 0  # how many there were when this phase began, or went on
 
     def begin(self, phase: Phase, source: Inputs, number: int) -> None:
-        """Begin a phase, or go on with it; number: of its first pass.
+        """Begin a phase, or go on with it; number: which pass over the data is its first, from 0.
 
         Layers that start from patches do so, the first first, with the inputs that this pass gives them.
         """
