@@ -16,8 +16,7 @@ from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.files import locked
 from hebbcore.texts import plain
-from hebbcore.training.diagnostics import dead_texts
-from hebbcore.training.network import METRICS
+from hebbcore.training.diagnostics import METRICS, dead_texts
 
 _SEEDS = 5
 
