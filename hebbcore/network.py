@@ -48,12 +48,14 @@ class Network:
         function = "Network"
         self._layers = tuple(layers)
         if not self.layers:
-            raise ValueError(f"{function}: layers must not be empty.")
+            raise checks.wrong(ValueError, function, "layers", "must not be empty.")
         for layer in self.layers:
             if not isinstance(layer, Layer):
-                raise TypeError(f"{function}: layers must be hebbcore layers such as Conv(…), got {layer!r}.")
+                raise checks.wrong(
+                    TypeError, function, "layers", f"must be hebbcore layers such as Conv(…), got {layer!r}."
+                )
         if len({id(layer) for layer in self.layers}) < len(self.layers):
-            raise ValueError(f"{function}: a layer appears twice; make a new one for each place.")
+            raise checks.wrong(ValueError, function, None, "a layer appears twice; make a new one for each place.")
         self.seed = checks.integer(function, "seed", seed, 0)
         place = devices.resolve(function, device)
         gemm.check_precision(function, precision, place)
@@ -98,9 +100,10 @@ class Network:
             try:
                 shapes.append(layer.output_shape(shapes[-1]))
             except ValueError as error:
-                raise ValueError(f"Network: {error}") from None
+                raise checks.wrong(ValueError, "Network", None, str(error)) from None
             if math.prod(shapes[-1]) > _MOST_NUMBERS:
-                raise ValueError(f"Network: {layer.name}'s output is too large for any memory; use less of its units.")
+                problem = f"{layer.name}'s output is too large for any memory; use less of its units."
+                raise checks.wrong(ValueError, "Network", None, problem)
         return shapes
 
     def __getstate__(self) -> dict[str, Any]:
@@ -313,14 +316,13 @@ def _other(slot: int | None) -> int:
 
 
 def _image_shape(function: str, value: Sequence[int]) -> Shape:
+    problem = "must be (height, width, channels) or (features,), got"
     try:
         shape = tuple(checks.integer(function, "image_shape", side, 1) for side in value)
     except TypeError as error:
-        raise TypeError(
-            f"{function}: image_shape must be (height, width, channels) or (features,), got {value!r}."
-        ) from error
+        raise checks.wrong(TypeError, function, "image_shape", f"{problem} {value!r}.") from error
     if len(shape) not in (1, 3):
-        raise ValueError(f"{function}: image_shape must be (height, width, channels) or (features,), got {shape}.")
+        raise checks.wrong(ValueError, function, "image_shape", f"{problem} {shape}.")
     return shape
 
 
@@ -329,9 +331,10 @@ def _name(function: str, layers: Sequence[Layer]) -> list[str]:
     taken: set[str] = set()
     for name in (layer.name for layer in layers if layer.name):
         if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
-            raise ValueError(f"{function}: a layer's name must be letters, digits, - and _, got {name!r}.")
+            problem = f"must be letters, digits, - and _, got {name!r}."
+            raise checks.wrong(ValueError, function, "a layer's name", problem)
         if name in taken:
-            raise ValueError(f"{function}: two layers are named {name!r}; names must differ.")
+            raise checks.wrong(ValueError, function, None, f"two layers are named {name!r}; names must differ.")
         taken.add(name)
     learners, latest = 0, dict[str, int]()
     for layer in layers:

@@ -2,11 +2,11 @@
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hebbcore import checks
 from hebbcore.files import parse_json
 from hebbcore.layers import LAYERS, Layer
 from hebbcore.rules import RULES, Rule
@@ -20,7 +20,8 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
     """Return kind(**table), a dataclass that checks its own fields. path: of the table, such as "network.layers[2]".
 
     Raises ValueError or TypeError that name the path of the key: for tables that are none, keys unknown or missing, and
-    what the dataclass says of its values.
+    what the dataclass says of its values. checks.about tells which key that is; of an error that was not made there,
+    such as that of a user's own rule, the path of the table is named.
     """
     if not isinstance(table, Mapping):
         raise TypeError(f"{where}: {path or 'it'} must be a table, got {table!r}.")
@@ -36,22 +37,17 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
             **{key: None if value == "none" and _optional(fields[key]) else value for key, value in table.items()}
         )
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{where}: {_place(str(error), path, kind, list(fields))}") from None
+        argument, problem, text = checks.about(error)
+        if problem and argument in fields:
+            text = f"{_join(path, argument)} {problem}"
+        elif path:
+            text = f"{path}: {text}"
+        raise checks.again(error, f"{where}: {text}") from None
 
 
 def _optional(field: "dataclasses.Field[Any]") -> bool:
     """Return True for a field that may be None, which TOML has no word for; to others "none" is a word like any."""
     return field.default is None or "None" in str(field.type)
-
-
-def _place(message: str, path: str, kind: type, fields: list[str]) -> str:
-    """Turn "Conv: units must …" into "network.layers[2].units must …"."""
-    found = re.match(r"\w+: (?:(\w+) )?", message)
-    if found is None:
-        return f"{path}: {message}"
-    if found[1] in fields:
-        return f"{_join(path, found[1])} {message[found.end() :]}"
-    return f"{path}: {message[found.end(0) if found[1] is None else message.index(':') + 2 :]}"
 
 
 def _join(path: str, key: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import loaders
-from hebbcore import checkpoint, serialize
+from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.sources import is_shards, read_arrays
@@ -76,7 +76,7 @@ def train_into(
     except ValueError as error:  # such as other images than the run's
         if before is not None:
             write_text(run / CONFIG, before)
-        if str(error).startswith(("fit: data ", "fit: the largest magnitude in data ")):
+        if checks.about(error).argument == "data":
             raise ValueError(f"{error} The data are {config.data.path}.") from None
         raise
 

@@ -21,19 +21,18 @@ def check_rivalry(function: str, rule: Rule, conscience: Any, revival: Any) -> t
     """Return conscience and revival as numbers of at least 0. Raises ValueError for rules without a competition."""
     values = []
     for name, value in (("conscience", conscience), ("revival", revival)):
-        value = checks.real(function, name, value)
-        if value < 0:
-            raise ValueError(f"{function}: {name} must be at least 0, got {value}.")
+        value = checks.real(function, name, value, 0)
         if value and not rule.competes:
-            raise ValueError(
-                f"{function}: {name} is for rules whose units compete, which those of {type(rule).__name__} do not; "
-                f"leave {name} out."
+            problem = (
+                f"is for rules whose units compete, which those of {type(rule).__name__} do not; leave {name} out."
             )
+            raise checks.wrong(ValueError, function, name, problem)
         if value and name == "conscience" and not rule.takes_bias:
-            raise ValueError(
-                f"{function}: conscience is for rules whose units compete by a cosine (SWTA, k-WTA, signed WTA), and "
-                f"for those that define biased_gate; {type(rule).__name__} does not: leave it out, and use revival."
+            problem = (
+                "is for rules whose units compete by a cosine (SWTA, k-WTA, signed WTA), and for those that define "
+                f"biased_gate; {type(rule).__name__} does not: leave it out, and use revival."
             )
+            raise checks.wrong(ValueError, function, name, problem)
         values.append(value)
     return values[0], values[1]
 

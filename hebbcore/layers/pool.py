@@ -39,9 +39,8 @@ class Pool(Layer):
         self.padding = checks.pair("Pool", "padding", self.padding, 0)
         checks.choice("Pool", "kind", self.kind, KINDS)
         if any(2 * pad > side for pad, side in zip(self.padding, self.window, strict=True)):
-            raise ValueError(
-                f"Pool: padding must be at most half the window {self.window}, got {self.padding}; use less padding."
-            )
+            problem = f"must be at most half the window {self.window}, got {self.padding}; use less padding."
+            raise checks.wrong(ValueError, "Pool", "padding", problem)
 
     def output_shape(self, shape: Shape) -> Shape:
         """See Layer."""
@@ -144,9 +143,7 @@ class Split(Layer):
     name: str = ""
 
     def _check(self) -> None:
-        self.threshold = checks.real("Split", "threshold", self.threshold)
-        if self.threshold < 0:
-            raise ValueError(f"Split: threshold must be at least 0, got {self.threshold}.")
+        self.threshold = checks.real("Split", "threshold", self.threshold, 0)
 
     def output_shape(self, shape: Shape) -> Shape:
         """See Layer."""

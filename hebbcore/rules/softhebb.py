@@ -70,6 +70,7 @@ class SoftHebb(_NormSeekingRule):
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.positive("SoftHebb", "temperature", self.temperature)
+        checks.boolean("SoftHebb", "anti_hebbian", self.anti_hebbian)
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         return competition.soft_hebb_gate(scores, self.temperature, self.anti_hebbian)
@@ -104,5 +105,4 @@ def signed_power(weights: Array, p: float) -> Array:
 
 def check_exponent(function: str, p: float) -> None:
     """Raise unless p is a number of at least 2."""
-    if checks.real(function, "p", p) < 2:
-        raise ValueError(f"{function}: p must be at least 2, got {p}.")
+    checks.real(function, "p", p, 2)

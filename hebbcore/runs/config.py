@@ -4,7 +4,8 @@ import dataclasses
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,21 @@ class Data:
 
     def __post_init__(self) -> None:
         if self.path is None:
-            raise ValueError(
-                "Data: path is null: the run was trained from Python, on images whose place is not known; give it, "
-                "--set data.path=…."
-            )
+            raise checks.wrong(
+                ValueError, "Data", "path",
+                "is null: the run was trained from Python, on images whose place is not known; give it, --set "
+                "data.path=….",
+            )  # fmt: skip
         checks.text("Data", "path", self.path)
         checks.text("Data", "split", self.split)
         checks.choice("Data", "crop", self.crop, ("center", "random"))
         if self.image_size is not None:
             checks.integer("Data", "image_size", self.image_size, 1)
         elif self.crop == "random":
-            raise ValueError('Data: crop "random" needs image_size, the size of what is cut.')
+            raise checks.wrong(ValueError, "Data", "crop", '"random" needs image_size, the size of what is cut.')
         if isinstance(self.subset, float) and not 0 < self.subset <= 1:
-            raise ValueError(f"Data: subset must be a number of images, or a fraction in 0…1, got {self.subset}.")
+            problem = f"must be a number of images, or a fraction in 0…1, got {self.subset}."
+            raise checks.wrong(ValueError, "Data", "subset", problem)
         if self.subset is not None and not isinstance(self.subset, float):
             checks.integer("Data", "subset", self.subset, 1)
 
@@ -71,29 +74,29 @@ class Architecture:
     def __post_init__(self) -> None:
         changes = isinstance(self.layers, dict)
         if self.preset is None and changes:
-            raise ValueError(
-                "Architecture: layers by name are changes to those of a preset; give preset, or [[network.layers]]."
-            )
+            raise _wrong("layers", "by name are changes to those of a preset; give preset, or [[network.layers]].")
         if (self.preset is None) == (self.layers is None or changes):
-            raise ValueError("Architecture: give preset or layers, one of the two.")
+            raise _wrong(None, "give preset or layers, one of the two.")
         if self.preset is not None:
             checks.choice("Architecture", "preset", self.preset, PRESETS)
         if self.rule is not None and self.preset is None:
-            raise ValueError("Architecture: rule goes with a preset; layers have rules of their own.")
+            raise _wrong("rule", "goes with a preset; layers have rules of their own.")
         checks.choice("Architecture", "preprocess", self.preprocess, PREPROCESS)
         if self.preprocess != "none" and self.preset is None:
-            raise ValueError(
-                "Architecture: preprocess goes with a preset; put a BatchNorm or Whiten before the layers."
-            )
+            raise _wrong("preprocess", "goes with a preset; put a BatchNorm or Whiten before the layers.")
         if self.layers is not None and not isinstance(self.layers, list | dict):
-            raise TypeError(f"Architecture: layers must be tables, [[network.layers]], got {self.layers!r}.")
+            raise checks.wrong(
+                TypeError, "Architecture", "layers", f"must be tables, [[network.layers]], got {self.layers!r}."
+            )
         if self.image_shape is not None:
             if not isinstance(self.image_shape, list | tuple) or len(self.image_shape) not in (1, 3):
-                raise ValueError(
-                    f"Architecture: image_shape must be [height, width, channels], got {self.image_shape!r}."
-                )
+                raise _wrong("image_shape", f"must be [height, width, channels], got {self.image_shape!r}.")
             for side in self.image_shape:
                 checks.integer("Architecture", "image_shape", side, 1)
+
+
+def _wrong(argument: str | None, problem: str) -> ValueError:
+    return checks.wrong(ValueError, "Architecture", argument, problem)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Config:
         checks.choice("Config", "precision", self.precision, gemm.PRECISIONS)
         checks.byte_size("Config", "workspace", self.workspace)
         if not isinstance(self.imports, list):
-            raise TypeError(f"Config: imports must be a list of modules, got {self.imports!r}.")
+            raise checks.wrong(TypeError, "Config", "imports", f"must be a list of modules, got {self.imports!r}.")
         for name in self.imports:
             checks.text("Config", "imports", name)
 
@@ -127,13 +130,11 @@ class Config:
             "workspace": self.workspace,
         }  # fmt: skip
         layers, shape = self._layers()
-        try:
+        with _named():
             if given.preset is not None:
                 assert shape is not None
                 return network_of(given.preset, layers, shape, given.image_shape, **options)
             return Network(layers, given.image_shape, **options)
-        except (TypeError, ValueError) as error:
-            raise _of_network(error) from None
 
     def check(self) -> None:
         """Raise ValueError or TypeError for layers that cannot be made, and for settings that would change nothing."""
@@ -156,10 +157,9 @@ class Config:
         return list(self._unbuilt().learners.values())
 
     def _unbuilt(self) -> Network:
-        try:
-            return Network(self._layers()[0], device="cpu")
-        except (TypeError, ValueError) as error:
-            raise _of_network(error) from None
+        layers, _ = self._layers()
+        with _named():
+            return Network(layers, device="cpu")
 
     def _layers(self) -> tuple[list[Layer], tuple[int, ...] | None]:
         """Return the layers without weights, and the shape of a preset's images."""
@@ -175,29 +175,29 @@ class Config:
         return table
 
 
-def _of_network(error: Exception) -> Exception:
-    """Return an error of a network or a preset as one of the configuration."""
-    text = str(error)
-    if not text.startswith("config:"):
-        text = f"config: network: {text.removeprefix('Network: ').removeprefix('preset: ')}"
-    return type(error)(text)
+@contextmanager
+def _named() -> Iterator[None]:
+    """Raise what a network or a preset says of its layers as an error of the configuration's network."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise checks.again(error, f"config: network: {checks.about(error).text}") from None
 
 
 def _preset_layers(given: Architecture) -> Built:
     """Return the layers of a preset with the changes to them, and the shape of its images."""
     assert given.preset is not None
     layers, shape = preset_layers(given.preset, None, given.preprocess)
-    try:
-        if given.rule is not None:
-            layers = with_rules(layers, _rules(given.rule, [x.name for x in layers if isinstance(x, Learner)]))
-        names = [layer.name for layer in layers]
-        assert given.layers is None or isinstance(given.layers, dict)
-        for name, change in (given.layers or {}).items():
-            if name not in names:
-                raise ValueError(f"config: network.layers.{name} is unknown.{serialize.hint(name, names)}")
-            layers = _changed(layers, names.index(name), change)
-    except ValueError as error:
-        raise _of_network(error) from None
+    if given.rule is not None:
+        rules = _rules(given.rule, [layer.name for layer in layers if isinstance(layer, Learner)])
+        with _named():
+            layers = with_rules(layers, rules)
+    names = [layer.name for layer in layers]
+    assert given.layers is None or isinstance(given.layers, dict)
+    for name, change in (given.layers or {}).items():
+        if name not in names:
+            raise ValueError(f"config: network.layers.{name} is unknown.{serialize.hint(name, names)}")
+        layers = _changed(layers, names.index(name), change)
     return layers, shape
 
 
@@ -228,7 +228,9 @@ def _changed(layers: list[Layer], place: int, change: Any) -> list[Layer]:
         if isinstance(rule, Mapping) and "name" not in rule:
             assert isinstance(layer.rule, Rule)
             rule = {**serialize.rule_table("config", layer.rule), **rule}
-        layers = with_rules(layers, {layer.name: serialize.rule_of(rule, f"{path}.rule")})
+        rules = {layer.name: serialize.rule_of(rule, f"{path}.rule")}
+        with _named():
+            layers = with_rules(layers, rules)
         layer = layers[place]
     changed = serialize.layer_of({**serialize.layer_table("config", layer), **rest}, path)
     return [*layers[:place], changed, *layers[place + 1 :]]
@@ -344,19 +346,17 @@ def _layer_key(network: dict[str, Any], name: str, path: list[str]) -> int | str
     """Return the key of a layer, named or counted from 0, in network.layers: its place in a list, else its name."""
     layers, preset = network["layers"], network.get("preset")
     listed = isinstance(layers, list)
-    try:
-        if listed and name.isdigit():
-            names = [""] * len(layers)
-        elif listed:
-            names = Network(
-                [serialize.layer_of(t, f"network.layers[{i}]") for i, t in enumerate(layers)], device="cpu"
-            ).names
-        elif name.isdigit() and preset is not None:
+    if listed and name.isdigit():
+        names = [""] * len(layers)
+    elif listed:
+        made = [serialize.layer_of(table, f"network.layers[{i}]") for i, table in enumerate(layers)]
+        with _named():
+            names = Network(made, device="cpu").names
+    elif name.isdigit() and preset is not None:
+        with _named():
             names = [layer.name for layer in preset_layers(preset, None, network.get("preprocess", "none"))[0]]
-        else:
-            return name
-    except ValueError as error:
-        raise _of_network(error) from None
+    else:
+        return name
     if name.isdigit():
         if int(name) >= len(names):
             raise ValueError(f"config: {'.'.join(path)} is unknown: there are {len(names)} layers, counted from 0.")

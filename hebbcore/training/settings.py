@@ -54,8 +54,7 @@ class Training:
             checks.positive("fit", name, getattr(self, name))
         if self.learning_rate is not None:
             as_rate("fit", "learning_rate", self.learning_rate)
-        if checks.real("fit", "log_seconds", self.log_seconds) < 0:
-            raise ValueError(f"fit: log_seconds must be at least 0, got {self.log_seconds}.")
+        checks.real("fit", "log_seconds", self.log_seconds, 0)
         for name in ("shuffle", "check_finite"):
             checks.boolean("fit", name, getattr(self, name))
         for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", PLACES)):
