@@ -10,6 +10,7 @@ import pytest
 import hebbcore
 from hebbcore import serialize
 from hebbcore.runs import config
+from hebbcore.runs.architecture import Architecture
 from hebbcore.runs.config import read_config
 from hebbcore.training.settings import Training
 
@@ -234,7 +235,7 @@ def test_changes_replace_what_the_file_says(read):
 
 def test_defaults(read):
     given = read(f"{DATA}{PRESET}")
-    assert given == config.Config(config.Data("x.h5"), config.Architecture("fasthebb-6"))
+    assert given == config.Config(config.Data("x.h5"), Architecture("fasthebb-6"))
     assert (given.seed, given.device, given.precision) == (0, "auto", "float32")
     assert given.data == config.Data("x.h5", "train", None, "center", None)
     assert given.training == Training()

@@ -8,7 +8,8 @@ import pytest
 
 import hebbcore
 from hebbcore import checks
-from hebbcore.runs.config import Architecture, Config, Data, config_of
+from hebbcore.runs.architecture import Architecture
+from hebbcore.runs.config import Config, Data, config_of
 from hebbcore.training.settings import Training
 
 WRONG = [None, True, -1, 0, 1.5, float("nan"), "", "x", [1, 2, 3, 4], {}]  # no key takes all of them

@@ -66,6 +66,8 @@ ORDER = [
     "hebbcore.presets",
     "hebbcore.runs",
     "hebbcore.runs.imports",
+    "hebbcore.runs.architecture",
+    "hebbcore.runs.changes",
     "hebbcore.runs.config",
     "hebbcore.features",
     "hebbcore.features.storage",

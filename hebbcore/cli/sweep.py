@@ -21,8 +21,9 @@ from hebbcore.cli.train import clock, line_of, require_same, train_into
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.files import locked, parse_json, write_text
 from hebbcore.network import Network
+from hebbcore.runs.changes import parse_change
 from hebbcore.runs.compare import final_figures, markdown, records_of
-from hebbcore.runs.config import Config, parse_change, read_config
+from hebbcore.runs.config import Config, read_config
 from hebbcore.runs.sweeps import Planned, digest_of, plan, read_grid, tables_of
 from hebbcore.training.diagnostics import Record
 

@@ -14,8 +14,9 @@ import numpy as np
 from hebbcore.engine import devices
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.network import Network
+from hebbcore.runs.changes import parse_change, parse_value
 from hebbcore.runs.compare import FIGURES, Table, text_of
-from hebbcore.runs.config import Config, parse_change, parse_value
+from hebbcore.runs.config import Config
 from hebbcore.training.settings import FREE, LEARNING_RATE
 
 _LONG = 40  # characters of a value in the name of a folder
