@@ -99,6 +99,8 @@ ORDER = [
     "hebbcore.evaluation.report",
     "hebbcore.evaluation",
     "hebbcore.runs.sweeps",
+    "hebbcore.runs.sweep_tables",
+    "hebbcore.runs.book",
     "hebbcore.cli",
     "hebbcore.__main__",
 ]

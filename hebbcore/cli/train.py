@@ -13,6 +13,7 @@ import loaders
 from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
 from hebbcore.cli.options import add_import, add_set
+from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.files import locked, write_text
 from hebbcore.network import Network
@@ -152,20 +153,3 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
 
 def _print(record: Record) -> None:
     print(line_of(record, record["seconds_left"]), file=sys.stderr, flush=True)
-
-
-def line_of(record: Record, left: float | None) -> str:
-    """Return a record as a line; left: seconds of all that is to come, if known."""
-    layers = record["layers"].items()
-    changes = ", ".join(f"{name} {layer['change']:.1e}" for name, layer in layers if layer["change"] is not None)
-    return (
-        f"epochs done: {record['epoch']}, {record['images']:,} images, {record['images_per_second']:.0f} img/s"
-        + ("" if left is None else f", {clock(left)} left")
-        + (f"; change {changes}" if changes else "")
-    )
-
-
-def clock(seconds: float) -> str:
-    """Return a time as hours:minutes:seconds."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

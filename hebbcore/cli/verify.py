@@ -78,7 +78,7 @@ def _state(path: Path) -> str:
 
         return "sound" if "digest" in read_results(path) else _NO_DIGEST
     if path.name == _SWEEP:
-        from hebbcore.cli.sweep import read_entries  # likewise
+        from hebbcore.runs.book import read_entries  # likewise
 
         read_entries(path)
         return "sound"
