@@ -98,6 +98,7 @@ ORDER = [
     "hebbcore.evaluation.evaluate",
     "hebbcore.evaluation.report",
     "hebbcore.evaluation",
+    "hebbcore.runs.entries",
     "hebbcore.runs.sweeps",
     "hebbcore.runs.sweep_tables",
     "hebbcore.runs.book",

@@ -140,13 +140,13 @@ def test_errors_of_plots_of_several(two, call, fails):
     ],
 )
 def test_dead_units_are_those_of_the_last_epoch(records, dead):
-    assert compare.final_figures(records)["layers"]["a"]["dead"] == dead
+    assert compare.final_figures(records).layers["a"]["dead"] == dead
 
 
 def test_final_figures():
     found = compare.final_figures([record(1, 0, change=0.5), record(2, 1, norm_mean=3.0)])
-    assert (found["images"], found["seconds"], found["images_per_second"]) == (20, 4.0, 5.0)
-    assert found["layers"]["a"] == {"dead": 0, "change": 0.5, "norm_mean": 3.0, "entropy": 1.0}
+    assert (found.images, found.seconds, found.images_per_second) == (20, 4.0, 5.0)
+    assert found.layers["a"] == {"dead": 0, "change": 0.5, "norm_mean": 3.0, "entropy": 1.0}
 
 
 def test_settings_that_differ(tmp_path):

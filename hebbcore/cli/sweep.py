@@ -19,10 +19,11 @@ from hebbcore.cli.train import require_same, train_into
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.files import locked
 from hebbcore.network import Network
-from hebbcore.runs.book import RESULTS, TABLES, Book
+from hebbcore.runs.book import TABLES, Book
 from hebbcore.runs.changes import parse_change
 from hebbcore.runs.compare import final_figures, records_of
 from hebbcore.runs.config import Config, read_config
+from hebbcore.runs.entries import RESULTS
 from hebbcore.runs.sweep_tables import tables_of
 from hebbcore.runs.sweeps import Planned, digest_of, plan, read_grid
 from hebbcore.training.diagnostics import Record
@@ -69,7 +70,7 @@ def _sweep(options: argparse.Namespace) -> int:
         _train_all(book, judge)
         book.save()
     _tell(book)
-    return 1 if all(book.entries[run.name]["state"] != "done" for run in runs) else 0
+    return 0 if any(book.entries[run.name].done for run in runs) else 1
 
 
 def _plan(options: argparse.Namespace) -> list[Planned]:
@@ -135,10 +136,10 @@ def _train_all(book: Book, judge: _Judge | None) -> None:
         if not book.finished(run):
             network = _train(book, run, progress.of(number, run.name))
         entry = book.entries[run.name]
-        if judge is not None and entry["state"] == "done" and entry.get("judge") != judge.name:
+        if judge is not None and entry.done and entry.judge != judge.name:
             network = network or load_network(book.folder(run), run.config.imports, device=run.config.device)
             progress.say(number, f"{run.name}: features")
-            book.note(run, **{**entry, "accuracy": judge.accuracy(network), "judge": judge.name})
+            book.note_accuracy(run, judge.accuracy(network), judge.name)
 
 
 def _train(book: Book, run: Planned, callback: "Callable[[Record], None] | None") -> Network | None:
@@ -165,5 +166,5 @@ def _tell(book: Book) -> None:
     print(printable(f"{book.out / RESULTS}\n{book.out / TABLES}"))
     for run in book.runs:
         entry = book.entries[run.name]
-        if entry["state"] != "done":
-            print(printable(f"{entry['state']}: {run.name}: {entry['error']}"), file=sys.stderr)
+        if not entry.done:
+            print(printable(f"{entry.state}: {run.name}: {entry.error}"), file=sys.stderr)

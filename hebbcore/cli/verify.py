@@ -10,6 +10,7 @@ from hebbcore import checkpoint, hdf5
 from hebbcore.checks import printable
 from hebbcore.features import storage
 from hebbcore.files import parse_json
+from hebbcore.runs import entries
 from hebbcore.runs.config import config_of
 from hebbcore.serialize import CONFIG, differences, layer_of, layer_table
 from hebbcore.training import diagnostics
@@ -17,8 +18,7 @@ from hebbcore.training.batches import is_of_an_array
 from hebbcore.training.network import METRICS
 from hebbcore.training.settings import LEARNING_RATE, may_change
 
-_RESULTS = "results.json"  # of an evaluation
-_SWEEP = "sweep.json"
+_RESULTS = "results.json"  # of an evaluation: evaluation.results, which says so too, loads scikit-learn
 _NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
 
 
@@ -56,7 +56,7 @@ def _files(path: Path) -> Iterator[Path]:
         return
     if not path.exists():
         raise FileNotFoundError(f"verify: {path} does not exist.")
-    texts = [path / name for name in (CONFIG, METRICS, _RESULTS, _SWEEP) if (path / name).exists()]
+    texts = [path / name for name in (CONFIG, METRICS, _RESULTS, entries.RESULTS) if (path / name).exists()]
     found = [*checkpoint.checkpoints(path), *texts, *sorted(path.glob("*.h5"))]
     if not found:
         raise FileNotFoundError(
@@ -77,10 +77,8 @@ def _state(path: Path) -> str:
         from hebbcore.evaluation.results import read_results  # not before: it loads scikit-learn
 
         return "sound" if "digest" in read_results(path) else _NO_DIGEST
-    if path.name == _SWEEP:
-        from hebbcore.runs.book import read_entries  # likewise
-
-        read_entries(path)
+    if path.name == entries.RESULTS:
+        entries.read_entries(path)
         return "sound"
     if hdf5.is_plain(path) or hdf5.seal_of(path, "features") is not None:
         return "sound" if storage.verify(path) else _NO_DIGEST

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,23 @@ def layers_of(records: Iterable[Record]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record["layers"]))
 
 
-def final_figures(records: Sequence[Record]) -> dict[str, Any]:
-    """Return how a training ended: images, seconds, images_per_second over all of it, and each layer's FIGURES."""
+@dataclass(frozen=True)
+class Figures:
+    """How a training ended; images_per_second is over all of it, and layers holds each layer's FIGURES."""
+
+    images: int
+    seconds: float
+    images_per_second: float | None
+    layers: dict[str, dict[str, Any]]
+
+    @property
+    def dead(self) -> int:
+        """How many units of all layers never won."""
+        return sum(layer["dead"] for layer in self.layers.values())
+
+
+def final_figures(records: Sequence[Record]) -> Figures:
+    """Return how a training ended."""
     last = records[-1]
     layers = {}
     for name in layers_of(records):
@@ -69,7 +85,7 @@ def final_figures(records: Sequence[Record]) -> dict[str, Any]:
             "entropy": final["entropy"],
         }
     speed = last["images"] / last["seconds"] if last["seconds"] else None
-    return {"images": last["images"], "seconds": last["seconds"], "images_per_second": speed, "layers": layers}
+    return Figures(last["images"], last["seconds"], speed, layers)
 
 
 def _last_epoch(records: Sequence[Record]) -> Sequence[Record]:
@@ -128,9 +144,9 @@ def comparison(runs: Mapping[str, Path]) -> list[tuple[str, Table]]:
     keys = differing(list(settings.values()))
     table = [["run", *keys, "images", "seconds", "images a second", "dead units"]]
     for name, found in figures.items():
-        dead = sum(layer["dead"] for layer in found["layers"].values())
         row = [text_of(settings[name].get(key)) for key in keys]
-        table.append([name, *row, *map(text_of, (found["images"], found["seconds"], found["images_per_second"], dead))])
+        ended = (found.images, found.seconds, found.images_per_second, found.dead)
+        table.append([name, *row, *map(text_of, ended)])
     return [("Runs", table), *_by_layer(figures)]
 
 
@@ -146,21 +162,15 @@ def _comparable(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     }
 
 
-def _by_layer(figures: Mapping[str, dict[str, Any]]) -> list[tuple[str, Table]]:
-    names = list(dict.fromkeys(layer for found in figures.values() for layer in found["layers"]))
-    return [
-        (
-            title[0].upper() + title[1:],
-            [
-                ["run", *names],
-                *(
-                    [run, *(text_of(found["layers"].get(name, {}).get(key)) for name in names)]
-                    for run, found in figures.items()
-                ),
-            ],
-        )
-        for key, title in FIGURES.items()
-    ]
+def _by_layer(figures: Mapping[str, Figures]) -> list[tuple[str, Table]]:
+    names = list(dict.fromkeys(layer for found in figures.values() for layer in found.layers))
+    tables = []
+    for key, title in FIGURES.items():
+        table = [["run", *names]]
+        for run, found in figures.items():
+            table.append([run, *(text_of(found.layers.get(name, {}).get(key)) for name in names)])
+        tables.append((title[0].upper() + title[1:], table))
+    return tables
 
 
 def text_of(value: Any) -> str:
