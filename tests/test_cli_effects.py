@@ -5,23 +5,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cli_helpers import CONV, config_text
 
 pytest_plugins = "cli_helpers"
 
-CONFIG = """
-device = "cpu"
-[data]
-path = "images.h5"
-[[network.layers]]
-type = "conv"
-units = 4
-kernel_size = 3
-[[network.layers]]
-type = "dense"
-units = 3
-[training]
-batch_size = 16
-"""
+CONFIG = config_text(CONV, {"type": "dense", "units": 3})
 EVALUATE = "evaluate a --train images.h5 --test images.h5 --out e --queries 0 --baselines none"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cli_helpers import CONV, config_text
 from PIL import Image
 
 import hebbcore
@@ -13,21 +14,7 @@ from hebbcore.runs import compare
 
 pytest_plugins = "cli_helpers"
 
-CONFIG = """
-device = "cpu"
-[data]
-path = "images.h5"
-[[network.layers]]
-type = "conv"
-units = 6
-kernel_size = 3
-[[network.layers]]
-type = "dense"
-units = 5
-[training]
-batch_size = 16
-log_seconds = 0
-"""
+CONFIG = config_text(CONV, {"type": "dense", "units": 5}, log_seconds=0)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cli_helpers import BATCH_NORM, CONV, POOL, config_text
 
 import hebbcore
 from hebbcore.evaluation.metrics import mean_interval
@@ -20,22 +21,7 @@ from hebbcore.runs import sweeps
 
 pytest_plugins = "cli_helpers"
 
-CONFIG = """
-device = "cpu"
-[data]
-path = "images.h5"
-[[network.layers]]
-type = "conv"
-units = 6
-kernel_size = 3
-[[network.layers]]
-type = "pool"
-window = 2
-[[network.layers]]
-type = "batchnorm"
-[training]
-batch_size = 16
-"""
+CONFIG = config_text(CONV, POOL, BATCH_NORM)
 LINE = ["sweep", "run.toml", "--out", "s", "--grid", "training.learning_rate=0.001,0.01", "--seeds", "2"]
 RULES = ["--grid", "network.layers.conv1.rule=hpca,{name = 'swta', temperature = 0.5}"]
 
@@ -238,7 +224,7 @@ def test_another_configuration_is_refused(place, call, fails, files_of):
 
 def test_runs_with_the_same_weights_are_named(place, call):
     """A value that has no effect on these data alone, which nobody can know before."""
-    Path("run.toml").write_text(CONFIG.replace("[training]", '[training]\nmode = "layerwise"'))
+    Path("run.toml").write_text(config_text(CONV, POOL, BATCH_NORM, mode="layerwise"))
     call("sweep run.toml --out s --grid training.statistics_images=100,200")
     text = Path("s/sweep.md").read_text().split("## The same weights to the bit: what differs here had no effect")[1]
     assert "| training.statistics_images=100,seed=0, training.statistics_images=200,seed=0 |" in text
