@@ -14,6 +14,7 @@ from hebbcore.rules import RULES, Rule
 T = TypeVar("T")
 
 CONFIG = "config.json"  # of a run
+OF_ONES_OWN = "(One of your own is known once its module is imported: --import MODULE.)"
 
 
 def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
@@ -69,8 +70,7 @@ def _kind(table: Any, key: str, kinds: dict[str, type[T]], path: str, where: str
     name = table[key]
     if not isinstance(name, str) or name not in kinds:
         raise ValueError(
-            f"{where}: {_join(path, key)} is {name!r}, which is unknown.{hint(str(name), list(kinds))} "
-            "(One of your own is known once its module is imported: --import MODULE.)"
+            f"{where}: {_join(path, key)} is {name!r}, which is unknown.{hint(str(name), list(kinds))} {OF_ONES_OWN}"
         )
     return kinds[name], {k: v for k, v in table.items() if k != key}
 
@@ -151,17 +151,23 @@ def _known(function: str, name: str, kinds: dict[str, Any], thing: Any) -> str:
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
-    """Return "path: ours here, theirs there" of all values in which two tables differ.
+    """Return "path is ours here and theirs there" for all values in which two tables differ; see compared."""
+    return [text for _, text in compared(ours, theirs, path)]
 
-    Of lists of tables, one longer than the other, only the first tables that differ are compared.
+
+def compared(ours: Any, theirs: Any, path: str = "") -> list[tuple[str, str]]:
+    """Return the path of each value in which two tables differ, and a text that says how.
+
+    In lists of tables, one longer than the other, only the first tables that differ are compared.
     """
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         keys = [*ours, *(key for key in theirs if key not in ours)]
-        return [line for key in keys for line in differences(ours.get(key), theirs.get(key), _join(path, key))]
+        return [found for key in keys for found in compared(ours.get(key), theirs.get(key), _join(path, key))]
     if isinstance(ours, list) and isinstance(theirs, list):
-        pairs = [differences(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=False))]
+        pairs = [compared(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=False))]
         if len(ours) == len(theirs):
-            return [line for pair in pairs for line in pair]
+            return [found for pair in pairs for found in pair]
         if any(isinstance(part, Mapping) for part in ours + theirs):
-            return [f"{path} is {len(ours)} long here and {len(theirs)} there", *next(filter(None, pairs), [])]
-    return [] if ours == theirs else [f"{path} is {ours!r} here and {theirs!r} there"]
+            longer = (path, f"{path} is {len(ours)} long here and {len(theirs)} there")
+            return [longer, *next(filter(None, pairs), [])]
+    return [] if ours == theirs else [(path, f"{path} is {ours!r} here and {theirs!r} there")]

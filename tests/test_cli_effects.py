@@ -25,9 +25,9 @@ def run(images, call):
     [
         (
             f"{EVALUATE} --labels 100 --seeds 3",
-            "evaluate: --seeds is of selections of some labels, and with all of them",
+            "evaluate: --seeds has no effect: --labels 100 takes all labels, so that",
         ),
-        (f"{EVALUATE} --labels 100 --select stratified", "evaluate: --select is of selections of some labels"),
+        (f"{EVALUATE} --labels 100 --select stratified", "evaluate: --select has no effect: --labels 100"),
         (f"{EVALUATE} --image-size 8", "--image-size is for shards; images.h5 is a file of arrays."),
         (
             "extract FILE images.h5 f.h5 --previous",

@@ -102,7 +102,9 @@ def test_errors_of_plots_of_several(two, call, fails):
     assert fails("plot run.toml images.h5 --out x") == (
         "plot: none of these is the folder of a run with metrics; train first."
     )
-    assert fails("plot r/a r/b --out x --previous").startswith("plot: --previous is for one run: of several the checkp")
+    assert fails("plot r/a r/b --out x --previous").startswith(
+        "plot: --previous is for one run; the checkpoints of sev"
+    )
     assert fails("plot r/a r/b --out x --import m").startswith("plot: --import is for one run")
     for text, message in (
         ("{", "r/b/config.json is not valid JSON"),

@@ -154,11 +154,11 @@ def test_a_run_that_fails_does_not_stop_the_others(place, call, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "sweep: give --grid KEY=VALUE,VALUE,…, or --seeds of at least 2; a single run is `train`."),
+        ("", "sweep: give --grid KEY=VALUE,VALUE,…, or --seeds of at least 2; `train` does a single run."),
         ("--seeds 1", "sweep: give --grid KEY=VALUE,VALUE"),
         ("--seeds 0", "sweep: --seeds must be at least 1, got 0."),
         ("--grid training.epochs", "config: a change must be key.path=value, got 'training.epochs'."),
-        ("--grid training.epochs=2", "sweep: --grid must be KEY=VALUE,VALUE,…, got 'training.epochs=2'; a value"),
+        ("--grid training.epochs=2", "sweep: --grid must be KEY=VALUE,VALUE,…, got 'training.epochs=2'; --set"),
         ("--grid training.epochs=2,", "sweep: --grid must be KEY=VALUE,VALUE,…, got 'training.epochs=2,'"),
         ("--grid training.epochs=2,3,2", "sweep: --grid training.epochs has 2 twice; leave one out."),
         ("--grid training.epochs=2,3 --grid training.epochs=4,5", "sweep: --grid training.epochs is there twice; give"),
@@ -170,7 +170,7 @@ def test_a_run_that_fails_does_not_stop_the_others(place, call, monkeypatch):
         ("--grid network.layers.conv1.units=6,7 --grid network.layers[0].units=8,9", "sweep: network.layers.0."),
         ("--grid training.learning_rate=none,0.001", "sweep: training.learning_rate=none,seed=0 and"),
         ("--grid training.cache_bytes=1,2", "config: training.cache_bytes has no effect: it"),
-        ("--grid seed=1,2", "sweep: --grid seed is --seeds COUNT"),
+        ("--grid seed=1,2", "sweep: --grid does not take seed; use --seeds COUNT"),
         ("--seeds 2 --set seed=3", "sweep: seed has several values; leave out --set seed."),
         ("--grid training.epochs=2,3 --set training.epochs=4", "sweep: training.epochs has several values; leave out"),
         ("--seeds 2 --layer conv1", "sweep: --layer is for --evaluate IMAGES; give both, or leave it out."),

@@ -20,10 +20,10 @@ def add_preset(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the `preset` command to a command line."""
     command = commands.add_parser(
         "preset",
-        description="Print a published network as a configuration (TOML), layer by layer, to be edited and trained: "
-        "hebbcore preset NAME > net.toml. Without a name: list them.",
+        description="Print a published network as a configuration (TOML), layer by layer, to edit and train: hebbcore "
+        "preset NAME > net.toml. Without a name, list the networks.",
     )
-    command.add_argument("name", nargs="?", help="such as softhebb-cifar")
+    command.add_argument("name", nargs="?", help="name of a network, such as softhebb-cifar")
     add_set(command)
     add_import(command)
     command.set_defaults(run=_preset)

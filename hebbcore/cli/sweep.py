@@ -11,7 +11,7 @@ from pathlib import Path
 import loaders
 from hebbcore import checkpoint, checks
 from hebbcore.checks import printable
-from hebbcore.cli.extract import load_network, network_stream
+from hebbcore.cli.networks import load_network, network_stream
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.progress import Progress
 from hebbcore.cli.sources import is_shards, labelled_stream
@@ -34,24 +34,27 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     sweep = commands.add_parser(
         "sweep",
         description="Train a configuration with every combination of the grid's values and every seed, each into a "
-        "folder of its own, and write sweep.json and sweep.md: how they ended, mean and 95 % interval over the seeds. "
-        "When the same command is run again, finished runs stay, and an interrupted one goes on.",
+        "folder of its own, and write sweep.json and sweep.md, which tell how the runs ended, with mean and 95 % "
+        "interval over the seeds. When the same command is run again, finished runs stay, and an interrupted one goes "
+        "on.",
     )
     sweep.add_argument("config", type=Path, help="TOML file; docs/networks.md tells the keys")
     sweep.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where runs and tables go (default: sweeps/ and the file's name)"
+        "--out", type=Path, metavar="FOLDER", help="folder for runs and tables (default: sweeps/ and the file's name)"
     )
     sweep.add_argument(
         "--grid", action="append", default=[], metavar="KEY=VALUE,…",
-        help="values of a key, such as training.rate_factor=0.5,1,2 or network.rule=hpca,swta; may be repeated",
+        help="values that a key takes, such as training.rate_factor=0.5,1,2 or network.rule=hpca,swta; may be repeated",
     )  # fmt: skip
-    sweep.add_argument("--seeds", type=int, metavar="COUNT", help="seeds 0, 1, … (default: the file's alone)")
+    sweep.add_argument(
+        "--seeds", type=int, metavar="COUNT", help="train with the seeds 0 … COUNT - 1 (default: the file's alone)"
+    )
     sweep.add_argument(
         "--evaluate", type=Path, metavar="IMAGES",
-        help="labelled training images (shards, or an HDF5 file, its split train): a fifth of each class is held out, "
-        "and a ridge readout fitted to the features of the others",
+        help="labelled training images (shards, or an HDF5 file with the split train) to judge each run by: a fifth of "
+        "each class is held out, and a ridge readout is fitted to the features of the others",
     )  # fmt: skip
-    sweep.add_argument("--layer", help="whose features are judged (default: the last)")
+    sweep.add_argument("--layer", help="layer whose features are judged (default: the last)")
     add_set(sweep)
     add_import(sweep)
     sweep.set_defaults(run=_sweep)
@@ -79,7 +82,7 @@ def _plan(options: argparse.Namespace) -> list[Planned]:
     if options.seeds is not None and options.seeds < 1:
         raise ValueError(f"sweep: --seeds must be at least 1, got {options.seeds}.")
     if not grid and (options.seeds or 1) < 2:
-        raise ValueError("sweep: give --grid KEY=VALUE,VALUE,…, or --seeds of at least 2; a single run is `train`.")
+        raise ValueError("sweep: give --grid KEY=VALUE,VALUE,…, or --seeds of at least 2; `train` does a single run.")
     for key in [*grid, *(["seed"] if options.seeds is not None else [])]:
         if any(".".join(parse_change(change)[0]) == key for change in options.changes):
             raise ValueError(f"sweep: {key} has several values; leave out --set {key}.")

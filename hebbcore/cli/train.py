@@ -35,7 +35,7 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "same command is run again. The folder gets checkpoints/, metrics.jsonl and config.json.",
     )
     train.add_argument("config", type=Path, help="TOML file; docs/networks.md tells the keys")
-    train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the run goes")
+    train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
     add_set(train)
     add_import(train)
     train.add_argument(

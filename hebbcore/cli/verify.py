@@ -12,7 +12,7 @@ from hebbcore.features import storage
 from hebbcore.files import parse_json
 from hebbcore.runs import entries
 from hebbcore.runs.config import config_of
-from hebbcore.serialize import CONFIG, differences, layer_of, layer_table
+from hebbcore.serialize import CONFIG, compared, layer_of, layer_table
 from hebbcore.training import diagnostics
 from hebbcore.training.batches import is_of_an_array
 from hebbcore.training.network import METRICS
@@ -28,8 +28,8 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "verify",
         description="Read files of hebbcore and compare them with the digests that were written with them: the "
         "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, sweep.json, files of "
-        "hebbcore.save and of hebbcore extract. Exit status 1 if any is damaged. For shards there is hebbcore shards "
-        "verify.",
+        "hebbcore.save and of hebbcore extract. The exit status is 1 if any is damaged. For shards, use hebbcore "
+        "shards verify.",
     )
     verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a run or of features, or a file")
     verify.set_defaults(run=_verify)
@@ -124,5 +124,4 @@ def _of_the_network(table: dict[str, Any], header: dict[str, Any]) -> list[str]:
     except (TypeError, ValueError):
         return found if table.get("imports") else [*found, "network"]  # verify imports no rules of the user's own
     ours, those = (json.loads(checkpoint.as_json(tables)) for tables in (mine, theirs))
-    different = differences(ours, those, "network.layers")
-    return found + [line.split(" is ")[0] for line in different]
+    return found + [path for path, _ in compared(ours, those, "network.layers")]

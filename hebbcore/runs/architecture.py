@@ -32,7 +32,7 @@ class Architecture:
         if (self.preset is None) == (self.layers is None or changes):
             raise _wrong(None, "give preset or layers, one of the two.")
         if self.preset is not None:
-            checks.choice("Architecture", "preset", self.preset, PRESETS)
+            _check_preset(self.preset)
         if self.rule is not None and self.preset is None:
             raise _wrong("rule", "goes with a preset; layers have rules of their own.")
         checks.choice("Architecture", "preprocess", self.preprocess, PREPROCESS)
@@ -54,6 +54,13 @@ class Architecture:
             return _preset_layers(self)
         assert isinstance(self.layers, list)
         return [serialize.layer_of(table, f"network.layers[{i}]") for i, table in enumerate(self.layers)], None
+
+
+def _check_preset(name: Any) -> None:
+    try:
+        checks.choice("Architecture", "preset", name, PRESETS)
+    except ValueError as error:
+        raise _wrong("preset", f"{checks.about(error).problem} {serialize.OF_ONES_OWN}") from None
 
 
 def _wrong(argument: str | None, problem: str) -> ValueError:

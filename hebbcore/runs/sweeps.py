@@ -37,12 +37,12 @@ def read_grid(options: Iterable[str]) -> dict[str, list[str]]:
         key = ".".join(parse_change(option)[0])
         values = _split(text)
         if key == "seed":
-            raise ValueError("sweep: --grid seed is --seeds COUNT, which takes the seeds 0, 1, ….")
+            raise ValueError("sweep: --grid does not take seed; use --seeds COUNT, which takes the seeds 0, 1, ….")
         if key in grid:
             raise ValueError(f"sweep: --grid {key} is there twice; give all its values in one.")
         if len(values) < 2 or not all(values):
             raise ValueError(
-                f"sweep: --grid must be KEY=VALUE,VALUE,…, got {option!r}; a value for all runs is --set {key}=VALUE."
+                f"sweep: --grid must be KEY=VALUE,VALUE,…, got {option!r}; --set {key}=VALUE is for one of all runs."
             )
         parsed = [json.dumps(parse_value(value), default=str) for value in values]
         for i, value in enumerate(parsed):
@@ -90,7 +90,7 @@ def plan(
             learned = _learned(config)
             if learned in seen:
                 raise ValueError(
-                    f"sweep: {seen[learned]} and {name} are the same training; leave values out that change nothing of "
+                    f"sweep: {seen[learned]} and {name} are the same training; leave out values that change nothing of "
                     "what is learned."
                 )
             seen[learned] = name
