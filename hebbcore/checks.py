@@ -16,8 +16,14 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "m
 class About(NamedTuple):
     """What an error is about, kept beside its text so that nobody has to read it out of there.
 
-    argument: the name of what is wrong; None if it is more than one thing. problem: the text that follows the name;
-    empty if the text does not begin with the name. text: the message without the function.
+    Parameters
+    ----------
+    argument : str or None
+        The name of what is wrong; None if it is more than one thing.
+    problem : str
+        What the text says after the name; empty if it does not begin with the name.
+    text : str
+        The message without the function.
     """
 
     argument: str | None
@@ -28,7 +34,19 @@ class About(NamedTuple):
 def wrong(kind: type[E], function: str, argument: str | None, problem: str = "", *, text: str | None = None) -> E:
     """Return an error "function: argument problem" that knows what it is about; see about.
 
-    text: what follows the function, where that is not the argument and its problem.
+    Parameters
+    ----------
+    kind : type
+        The built-in type of the error.
+    function, argument, problem : str, str or None, str
+        The parts of the message; a problem of several arguments has none.
+    text : str, optional
+        What follows the function, where that is not the argument and its problem.
+
+    Returns
+    -------
+    Exception
+        The error, to be raised.
     """
     if text is None:
         text = problem if argument is None else f"{argument} {problem}"
@@ -38,7 +56,7 @@ def wrong(kind: type[E], function: str, argument: str | None, problem: str = "",
 
 
 def about(error: Exception) -> About:
-    """Return what an error is about; of one that was not made by `wrong` only the text is known."""
+    """Return what an error is about; if it was not made by `wrong`, only its text is known."""
     found = vars(error).get("about")
     return found if isinstance(found, About) else About(None, str(error), str(error))
 

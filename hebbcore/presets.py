@@ -26,19 +26,41 @@ def preset(
 ) -> Network:
     """Return a network of the papers, with fresh weights.
 
-    name: "fasthebb-6" (32×32×3), "fasthebb-10" (210×210×3), "vgg11", "vgg13", "vgg16", "vgg19" (224×224×3),
-        "softhebb-cifar" (32×32×3), "softhebb-stl" (96×96×3), "softhebb-imagenet" (160×160×3).
-    rule: of all layers that learn, or {"conv1": rule, …} of some; None: HPCA, and SoftHebb in the SoftHebb networks. A
-        rule of another kind than the preset's does not get the rates that the preset has for its own: it learns by the
-        rate of the training. Where a Triangle follows, it puts out responses of both signs (see Conv's linear).
-    preprocess: "none"; "normalize": a batch norm of the images' channels comes first; "whiten": ZCA whitening of the
-        images as a whole, as FastHebb has it for SWTA and k-WTA (epsilon 0.01).
-    image_shape: default as above. options: seed, device, precision, workspace of Network.
-
     The layers are named conv1, pool1, bn1, …; the classifier of the papers is left to scikit-learn.
-    Raises ValueError or TypeError for unknown names and rules, and images too small for the layers.
-    Source: FastHebb (Lagani et al. 2022), rates and rules there as arguments of the training; SoftHebb (Journé et al.,
-    ICLR 2023), with its rates. VGG: batch norm comes before the pool.
+
+    Parameters
+    ----------
+    name : str
+        "fasthebb-6" (32×32×3), "fasthebb-10" (210×210×3), "vgg11", "vgg13", "vgg16", "vgg19" (224×224×3),
+        "softhebb-cifar" (32×32×3), "softhebb-stl" (96×96×3), "softhebb-imagenet" (160×160×3), or a key of one's own in
+        PRESETS.
+    rule : Rule, str, mapping or None
+        The rule of all layers that learn, or {"conv1": rule, …} for some of them; None takes HPCA, and SoftHebb in the
+        SoftHebb networks. A rule of another kind than the preset's learns by the rate of the training, not by the rates
+        that the preset has for its own rule. Where a Triangle follows, it puts out responses of both signs (see Conv's
+        linear).
+    preprocess : str
+        "none"; "normalize" puts a batch norm of the images' channels first; "whiten" puts ZCA whitening of the images
+        as a whole first, as FastHebb has it for SWTA and k-WTA (epsilon 0.01).
+    image_shape : sequence of int, optional
+        (height, width, channels) in pixels; default as above.
+    **options
+        seed, device, precision and workspace of Network.
+
+    Returns
+    -------
+    Network
+        The network, built.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The name or a rule is unknown, or the images are too small for the layers.
+
+    References
+    ----------
+    FastHebb (Lagani et al. 2022), whose rates and rules are arguments of the training; SoftHebb (Journé et al., ICLR
+    2023), with its rates. In the VGG networks batch norm comes before the pool.
     """
     layers, shape = preset_layers(name, rule, preprocess)
     return network_of(name, layers, shape, image_shape, **options)

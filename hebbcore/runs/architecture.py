@@ -13,10 +13,25 @@ from hebbcore.rules import Rule
 
 @dataclass(frozen=True)
 class Architecture:
-    """A preset, perhaps with rule and preprocess (see hebbcore.preset) and changes to its layers, or layers.
+    """A preset, perhaps with changes to its layers, or layers.
 
-    rule: of all layers, or rules by layer name. layers: tables, one a layer; or with a preset, tables of what is to be
-    changed, by layer name. image_shape: None is the preset's, or that of the data.
+    Parameters
+    ----------
+    preset : str or None
+        Name of a preset; see hebbcore.preset.
+    rule : str, dict or None
+        With a preset: the rule of all its layers, or rules by the names of layers.
+    preprocess : str
+        With a preset: see hebbcore.preset.
+    layers : list, dict or None
+        A table for each layer; with a preset, tables of what is to be changed, by the names of layers.
+    image_shape : list of int or None
+        [height, width, channels] or [features]; None takes that of the preset, or of the data.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A value is impossible, or values do not go together.
     """
 
     preset: str | None = None

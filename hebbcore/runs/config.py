@@ -23,9 +23,23 @@ from hebbcore.training.settings import LEARNING_RATE, Training, without_effect
 class Data:
     """Where the images are and how they are cut.
 
-    path: a folder of shards, or an HDF5 file with <split>/images. image_size: pixels, cut from the
-    centre; crop: "center" or "random" (resized and mirrored at random); both for shards. subset: the first n of a
-    shuffle, or a fraction of each class.
+    Parameters
+    ----------
+    path : str
+        A folder of shards, or an HDF5 file with SPLIT/images.
+    split : str
+        The split of an HDF5 file.
+    image_size : int or None
+        Side of the images in pixels, cut from shards; None takes them as they are.
+    crop : str
+        "center", or "random": resized and mirrored at random. For shards.
+    subset : int, float or None
+        The first n images of a shuffle, or a fraction of each class; None takes all.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A value is impossible.
     """
 
     path: str
@@ -57,7 +71,24 @@ class Data:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run: data, network, training, and where it computes. imports: see import_modules."""
+    """A whole run: data, network, training, and where it computes.
+
+    Parameters
+    ----------
+    data, network, training : Data, Architecture, Training
+        The parts of the configuration.
+    seed : int
+        Draws the weights and the order of the images.
+    device, precision, workspace : str, str, int or str
+        See Network.
+    imports : list of str
+        Modules with rules, layers or presets of one's own; see import_modules.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A value is impossible.
+    """
 
     data: Data
     network: Architecture
@@ -101,8 +132,9 @@ class Config:
             raise ValueError("config: network.rule changes nothing: network.layers gives every layer its own.")
         idle = without_effect(self.training, network)
         if idle is not None:
-            word = " (on the command line: --set training.learning_rate=none)" * idle.startswith("learning_rate")
-            raise ValueError(f"config: training.{idle}{word}")
+            key, text = idle
+            way = " (on the command line: --set training.learning_rate=none)" if key == "learning_rate" else ""
+            raise ValueError(f"config: training.{text}{way}")
 
     def layer_tables(self) -> list[dict[str, Any]]:
         """Return the table of every layer, whole and named."""
@@ -127,10 +159,24 @@ class Config:
 def read_config(path: Path, changes: Sequence[str] = (), imports: Sequence[str] = ()) -> Config:
     """Return the configuration of a TOML file, or of a JSON file such as a run's config.json.
 
-    changes: "key.path=value", the value written as in TOML, to be used in place of the file's; a layer is named, or
-    counted from 0. imports: added to the file's. The modules are imported.
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    changes : sequence of str
+        Texts "key.path=value", which replace values of the file. The value is written as in TOML; a layer is named, or
+        counted from 0.
+    imports : sequence of str
+        Modules to import beside those that the file names.
 
-    Raises ValueError or TypeError naming the file or the key's path, OSError if the file cannot be read, ImportError.
+    Raises
+    ------
+    ValueError, TypeError
+        The file or a value is wrong; the message names the file or the path of the key.
+    OSError
+        The file cannot be read.
+    ImportError
+        A module cannot be imported.
     """
     try:
         text = path.read_text("utf-8")

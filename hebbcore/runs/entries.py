@@ -21,17 +21,17 @@ class Entry:
 
     Parameters
     ----------
-    state
+    state : str
         One of STATES.
-    settings
+    settings : dict
         The values of the sweep's keys in this run, and its seed.
-    epochs
+    epochs : int
         How many it was to be trained.
-    figures, weights
+    figures, weights : Figures and str, or None
         How the training ended, and a digest of the weights; of a run that is done.
-    error
+    error : str or None
         Why it is not done.
-    accuracy, judge
+    accuracy, judge : float and list, or None
         Accuracy on held-out images, in %, and what tells the images and the layer from others.
     """
 
