@@ -104,7 +104,7 @@ def _open(config: Config) -> Any:
 
 
 def _keep(run: Path, config: Config) -> str | None:
-    """Store the effective configuration with the run, and return the one before of a run that goes on.
+    """Store the effective configuration with the run; return the one before if the run goes on.
 
     Raises ValueError if the run has another.
     """
@@ -117,9 +117,10 @@ def _keep(run: Path, config: Config) -> str | None:
 
 
 def require_same(function: str, run: Path, config: Config) -> None:
-    """Raise ValueError if a run has another configuration, but for what may change when a training goes on.
+    """Raise ValueError if a run has another configuration, apart from what may change when a training goes on.
 
-    That of a training from Python says no preset, and is not compared: fit compares layers, settings and images itself.
+    The configuration of a training from Python names no preset and is not compared here: fit itself compares layers,
+    settings and images.
     """
     path = run / CONFIG
     if not path.exists() or is_from_python(path):
@@ -141,7 +142,7 @@ def _stored(path: Path) -> Config:
 
 
 def _fixed(table: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a configuration may not change when a training goes on. Images may move: fit compares them."""
+    """Return the part of a configuration that must stay when a training goes on. Images may move: fit compares them."""
     free = may_change(table["training"])
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}

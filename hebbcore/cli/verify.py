@@ -67,7 +67,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _state(path: Path) -> str:
-    """Return what can be said of a file. Raises ValueError if it is damaged or none of hebbcore's."""
+    """Return the state of a file in words. Raises ValueError if it is damaged or none of hebbcore's."""
     if path.name == CONFIG:
         return _state_of_config(path)
     if path.name == METRICS:
@@ -87,7 +87,7 @@ def _state(path: Path) -> str:
 
 
 def _state_of_config(path: Path) -> str:
-    """Compare what a configuration says of network and training with what the run's latest checkpoint says."""
+    """Compare network and training of a configuration with those of the run's latest checkpoint."""
     try:
         table = parse_json(path.read_bytes())
         training = {"seed": table["seed"], **table["training"]}

@@ -109,7 +109,7 @@ def _preset_layers(given: Architecture) -> Built:
 
 
 def _rules(rule: Any, learners: list[str]) -> Rules:
-    """Return a rule, or rules by layer name, of what a configuration says."""
+    """Return the rule, or the rules by layer name, that a configuration describes."""
     if not isinstance(rule, Mapping) or "name" in rule:
         return serialize.rule_of(rule, "network.rule")
     for key in rule:
@@ -122,7 +122,7 @@ def _rules(rule: Any, learners: list[str]) -> Rules:
 
 
 def _changed(layers: list[Layer], place: int, change: Any) -> list[Layer]:
-    """Return a preset's layers with changes to one of them. A rule without a name is of new parameters only."""
+    """Return a preset's layers with changes to one of them. A rule without a name changes parameters only."""
     layer, path = layers[place], f"network.layers.{layers[place].name}"
     if not isinstance(change, Mapping):
         raise TypeError(f"config: {path} must be a table of what is to be changed, got {change!r}.")

@@ -1,4 +1,4 @@
-"""What runs tell about themselves, settings and metrics, and tables of several side by side."""
+"""The settings and the metrics of runs, and tables of several runs side by side."""
 
 import json
 import re
@@ -89,7 +89,7 @@ def final_figures(records: Sequence[Record]) -> Figures:
 
 
 def _last_epoch(records: Sequence[Record]) -> Sequence[Record]:
-    """Return the records of the last epoch; one of its start, which counts few winners, alone would mislead."""
+    """Return the records of the last epoch, and those before it if it has just begun and counts few winners yet."""
     last = records[-1]
     found = [r for r in records if r["phase"] == last["phase"] and r["epoch"] >= last["epoch"] - 1]
     ends_another = len(found) > 1 and 0 < found[0]["epoch"] < last["epoch"]  # the epoch before it
@@ -97,7 +97,7 @@ def _last_epoch(records: Sequence[Record]) -> Sequence[Record]:
 
 
 def settings_of(run: Path) -> dict[str, Any]:
-    """Return the configuration of a run by the paths of its keys; what an older hebbcore left out is as by default.
+    """Return the configuration of a run by the paths of its keys; keys that an older hebbcore left out have defaults.
 
     Raises ValueError if it cannot be read.
     """
@@ -120,7 +120,7 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
-    """Yield the path and the value of everything in a table that is no table or list of tables itself."""
+    """Yield the path of each value in a table, and the value; tables and lists of tables are looked into."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
@@ -132,13 +132,13 @@ def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys whose values are not the same in all of some settings; None and none are."""
+    """Return the keys whose values are not the same in all settings; a missing key counts as None."""
     keys = dict.fromkeys(key for given in settings for key in given)
     return [key for key in keys if any(given.get(key) != settings[0].get(key) for given in settings)]
 
 
 def comparison(runs: Mapping[str, Path]) -> list[tuple[str, Table]]:
-    """Return tables, with their titles, of several runs by name: what their settings differ in, how they ended."""
+    """Return tables, with their titles, that tell how the settings of several runs differ and how the runs ended."""
     settings = _comparable({name: settings_of(run) for name, run in runs.items()})
     figures = {name: final_figures(records_of("plot", run)) for name, run in runs.items()}
     keys = differing(list(settings.values()))
@@ -151,7 +151,7 @@ def comparison(runs: Mapping[str, Path]) -> list[tuple[str, Table]]:
 
 
 def _comparable(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return settings in which networks of other layers are told by the kinds of these, not number by number."""
+    """Return settings that name only the kinds of layers if the runs differ in them; their numbers do not compare."""
     kinds = {name: [v for k, v in given.items() if _LAYER.fullmatch(k)] for name, given in settings.items()}
     if len(set(map(str, kinds.values()))) == 1:
         return settings
@@ -183,7 +183,7 @@ def text_of(value: Any) -> str:
 
 
 def markdown(title: str, sections: Iterable[tuple[str, Table]]) -> str:
-    """Return tables as Markdown, in which what cells say is text and nothing else."""
+    """Return tables as Markdown that shows the text of each cell as it is."""
     parts = [f"# {in_markdown(title)}", ""]
     for name, (head, *rows) in sections:
         parts += [f"## {in_markdown(name)}", "", _row(head), _row(["---"] * len(head)), *map(_row, rows), ""]

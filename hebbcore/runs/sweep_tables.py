@@ -26,7 +26,7 @@ class _Setting:
 
 
 def tables_of(runs: Sequence[Planned], entries: Mapping[str, Entry]) -> list[tuple[str, Table]]:
-    """Return tables, with their titles: of each setting, mean ± 95 % interval over its seeds, and of each run.
+    """Return tables, with their titles, of each setting (mean ± 95 % interval over its seeds) and of each run.
 
     entries: what is known of the runs, by name.
     """

@@ -100,7 +100,7 @@ def plan(
 
 
 def _learned(config: Config) -> str:
-    """Return what of a configuration decides what is learned, and how fast."""
+    """Return the part of a configuration that decides what is learned, and how fast."""
     table = config.table()
     table["training"] = {key: value for key, value in table["training"].items() if key not in FREE}
     table["training"]["learning_rate"] = table["training"]["learning_rate"] or LEARNING_RATE  # what None means
@@ -109,7 +109,7 @@ def _learned(config: Config) -> str:
 
 
 def _name_of(value: str) -> str:
-    """Return a value as a part of a folder's name; what is left out of it stands in a digest."""
+    """Return a value as a part of a folder's name, with a digest if characters had to be left out."""
     name = re.sub(r"[^\w.+-]+", "-", value).strip("-")[:_LONG]
     return name if name == value else f"{name}-{hashlib.blake2b(value.encode(), digest_size=3).hexdigest()}"
 
