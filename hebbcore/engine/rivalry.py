@@ -11,8 +11,8 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry
+from hebbcore.engine.rule import Rule
 from hebbcore.engine.winners import responses, some_patches, wins
-from hebbcore.rules import Rule
 
 _MEMORY = 10  # wins a unit, on average, over which its share of the wins is averaged
 

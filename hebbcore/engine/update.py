@@ -17,7 +17,7 @@ from hebbcore.engine.chunks import share_chunks
 from hebbcore.engine.competition import Gate, Norms, vector_norms
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Chunk, Geometry, PatchReader
-from hebbcore.rules import Rule
+from hebbcore.engine.rule import Rule
 
 # Measured with benchmarks/step.py on 2 cores of an AMD EPYC.
 _BLOCK_UNITS = {"cpu": 64, "cuda": 256}  # units a block in the blocked order

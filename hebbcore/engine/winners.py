@@ -9,7 +9,7 @@ from hebbcore.engine import backend, devices, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.patches import Geometry, patches_at
-from hebbcore.rules import Rule
+from hebbcore.engine.rule import Rule
 
 ROWS = 1024  # places of a batch, evenly spread, that are looked at
 FEW_ROWS = 128  # of which all are looked at, at no great cost
