@@ -1,8 +1,7 @@
 """Images on disk to batches of arrays: shards, streams and their sources. Never imports hebbcore."""
 
-from loaders.arrays import ArrayStream
 from loaders.download import download_dataset
-from loaders.images import CenterCrop, RandomResizedCrop
+from loaders.images.decode import CenterCrop, RandomResizedCrop
 from loaders.shards.build import Progress, build_shards, write_shards
 from loaders.shards.index import Index, read_index
 from loaders.shards.verify import Damage, verify_shards
@@ -13,7 +12,8 @@ from loaders.sources.folder import ImageFolder, TinyImageNet
 from loaders.sources.hdf5 import open_hdf5
 from loaders.sources.imagenet import ClassFolderTar, ImageNetTrain, ImageNetValidation
 from loaders.sources.mnist import open_mnist
-from loaders.stream import ShardStream
+from loaders.streams.array_stream import ArrayStream
+from loaders.streams.shard_stream import ShardStream
 
 __all__ = [
     "ArraySource",

@@ -74,7 +74,7 @@ def read_all(folder: Path, **options: object) -> tuple[list[np.ndarray], list[in
     for record in range(len(shards)):
         data = shards.read(np.array([record]))[0]
         if shards.index.image_shape is None:
-            images.append(np.asarray(loaders.images.decode(data)))
+            images.append(np.asarray(loaders.images.decode.decode(data)))
         else:
             images.append(np.frombuffer(data, np.uint8).reshape(shards.index.image_shape))
         labels.append(int(shards.labels[record]))

@@ -17,6 +17,7 @@ ROOMS = [
     "interrupts",  # before any slow import
     "checks",
     "texts",
+    "streams",
     "files",
     "hdf5",
     "engine",

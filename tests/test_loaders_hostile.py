@@ -22,7 +22,7 @@ from test_loaders_sources import cifar_binary, cifar_python
 
 import loaders
 from hebbcore.cli import main
-from loaders.images import decode
+from loaders.images.decode import decode
 from loaders.sources.imagenet import read_synsets
 from loaders.text import printable
 

@@ -10,7 +10,7 @@ from loaders_helpers import crop, encoded, photographs, shared_file
 from PIL import Image
 
 from loaders import CenterCrop, RandomResizedCrop
-from loaders.images import ShortestSide, cropped, decode, uniforms
+from loaders.images.decode import ShortestSide, cropped, decode, uniforms
 
 
 def test_a_jpeg_and_a_png_decode_to_their_pixels():

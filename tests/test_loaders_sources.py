@@ -16,7 +16,7 @@ import pytest
 from loaders_helpers import contents, crop, encoded, make_arrays, make_tar, make_tree, read_all, shared_file
 
 import loaders
-from loaders.images import decode
+from loaders.images.decode import decode
 from loaders.shards.format import read_names
 
 

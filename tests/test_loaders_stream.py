@@ -14,7 +14,7 @@ from loaders_helpers import contents, make_arrays, make_tree, read_all
 
 import loaders
 from loaders import CenterCrop, RandomResizedCrop, ShardStream
-from loaders.images import decode
+from loaders.images.decode import decode
 
 COUNT = 103
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 import loaders
 from hebbcore.cli import main
-from loaders.images import decode
-from loaders.kinds import format_of
+from loaders.images.decode import decode
+from loaders.images.kinds import format_of
 
 
 def grey(number: int, highest: int, height: int = 20, width: int = 24) -> np.ndarray:

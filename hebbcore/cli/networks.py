@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hebbcore import checkpoint
 from hebbcore.cli.sources import labelled_stream
 from hebbcore.network import Network
 from hebbcore.runs.imports import import_modules
+from hebbcore.streams import Stream
 
 
 def load_network(path: Path, imports: Sequence[str], previous: bool = False, device: str = "auto") -> Network:
@@ -26,7 +26,7 @@ def load_network(path: Path, imports: Sequence[str], previous: bool = False, dev
 
 def network_stream(
     network: Network, path: Path, split: str, batch_size: int, image_size: int | None, unlabelled: int | None = None
-) -> Any:
+) -> Stream:
     """Return labelled images of the size that the network takes, unless a size is given; see labelled_stream."""
     assert network.image_shape is not None
     if image_size is None and path.is_dir() and len(network.image_shape) == 3:

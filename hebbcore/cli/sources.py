@@ -8,7 +8,8 @@ import numpy as np
 
 import loaders
 from hebbcore import hdf5
-from loaders.order import choose
+from hebbcore.streams import Described, Stream
+from loaders.streams.order import choose
 
 _PIECE = 2**26  # bytes of images read at a time, of which a subset is taken
 
@@ -67,13 +68,14 @@ def _chosen(path: Path, images: Any, labels: Any, subset: int | float | None) ->
 
 def labelled_stream(
     path: Path, split: str, batch_size: int, image_size: int | None, unlabelled: int | None = None
-) -> Any:
-    """Return batches of (images, labels) in order, with state() and restore(), of shards or an HDF5 file.
+) -> Stream:
+    """Return batches of (images, labels) in order, of shards or an HDF5 file.
 
     unlabelled: the label of all images of a file without labels. Raises ValueError for such a file if it is None.
     """
     if is_shards(path):
-        return loaders.ShardStream(path, batch_size=batch_size, image_size=image_size)
+        stream: Described = loaders.ShardStream(path, batch_size=batch_size, image_size=image_size)
+        return stream
     if image_size is not None:
         raise ValueError(f"--image-size is for shards; {path} is a file of arrays.")
     images, labels = read_arrays(path, split)

@@ -38,7 +38,7 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "interval over the seeds. When the same command is run again, finished runs stay, and an interrupted one goes "
         "on.",
     )
-    sweep.add_argument("config", type=Path, help="TOML file; docs/networks.md tells the keys")
+    sweep.add_argument("config", type=Path, help="TOML file; docs/reference/configuration.md tells the keys")
     sweep.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder for runs and tables (default: sweeps/ and the file's name)"
     )

@@ -8,8 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from loaders import images
-from loaders.kinds import NOT_AN_IMAGE, format_of, looks_like_an_image
+from loaders.images.decode import (
+    Box,
+    CenterCrop,
+    ShortestSide,
+    cropped,
+    decode,
+    encode_jpeg,
+    encode_png,
+    is_jpeg_or_png,
+)
+from loaders.images.kinds import NOT_AN_IMAGE, format_of, looks_like_an_image
 from loaders.shards.format import PixelSums, record_crc
 from loaders.shards.write import Record
 from loaders.sources.base import ArraySource, Item
@@ -55,20 +64,20 @@ def _store(data: bytes, options: Options) -> tuple[bytes, Image.Image]:
     """The bytes to store and the pixels they show. Every image is decoded, so a damaged one is found now."""
     if options.raw:
         assert options.size is not None
-        image = images.decode(data, images.cropped(images.CenterCrop(options.size), np.zeros(1)), options.value_range)
+        image = decode(data, cropped(CenterCrop(options.size), np.zeros(1)), options.value_range)
         return image.tobytes(), image
     shrunk = False
 
-    def fit(width: int, height: int) -> tuple[images.Box, tuple[int, int]] | None:
+    def fit(width: int, height: int) -> tuple[Box, tuple[int, int]] | None:
         nonlocal shrunk
-        plan = images.ShortestSide(options.size).fit(width, height) if options.size else None
+        plan = ShortestSide(options.size).fit(width, height) if options.size else None
         shrunk = plan is not None
         return plan
 
-    image = images.decode(data, fit, options.value_range)
+    image = decode(data, fit, options.value_range)
     if shrunk:
-        return images.encode_jpeg(image, options.quality), image
-    return data if images.is_jpeg_or_png(data) else images.encode_png(image), image
+        return encode_jpeg(image, options.quality), image
+    return data if is_jpeg_or_png(data) else encode_png(image), image
 
 
 def pixel_sums(image: Image.Image) -> PixelSums:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from loaders.images import highest_value
-from loaders.kinds import format_of
+from loaders.images.decode import highest_value
+from loaders.images.kinds import format_of
 from loaders.sources.base import ImageSource, Item, sample_of
 
 IMAGES = 64

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
-from loaders.kinds import looks_like_an_image
+from loaders.images.kinds import looks_like_an_image
 from loaders.sources.base import Item, name_key
 from loaders.sources.content import ITEMS, Spread, archive_digest
 from loaders.sources.folder import Listed, folder_items

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 
-from loaders.kinds import looks_like_an_image
+from loaders.images.kinds import looks_like_an_image
 from loaders.sources.cifar import is_cifar
 from loaders.sources.mnist import is_mnist
 from loaders.text import printable

@@ -7,11 +7,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from loaders.images import CenterCrop, Floats, RandomResizedCrop, Transform, cropped, decode, resize_box, uniforms
+from loaders.images.decode import (
+    CenterCrop,
+    Floats,
+    RandomResizedCrop,
+    Transform,
+    cropped,
+    decode,
+    resize_box,
+    uniforms,
+)
+from loaders.images.wide import FULL
 from loaders.shards.format import Bytes, Ints
 from loaders.shards.index import Index
 from loaders.shards.read import Block, ShardSet
-from loaders.wide import FULL
 
 Bad = list[tuple[int, str]]
 Normalization = Literal["stored"] | tuple[Sequence[float], Sequence[float]]

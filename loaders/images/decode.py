@@ -12,8 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from loaders.kinds import format_of
-from loaders.wide import FULL, check_colour, has_wide_colour, narrowed, says_its_range
+from loaders.images.kinds import format_of
+from loaders.images.wide import FULL, check_colour, has_wide_colour, narrowed, says_its_range
 
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]

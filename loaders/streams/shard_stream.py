@@ -17,14 +17,14 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from loaders.fill import Bad, Filler, Normalization, scaling
-from loaders.images import CenterCrop, RandomResizedCrop, Transform
-from loaders.order import block_length, choose, epoch_order, part_of
+from loaders.images.decode import CenterCrop, RandomResizedCrop, Transform
 from loaders.shards.format import Ints
 from loaders.shards.index import Index
 from loaders.shards.names import Names
 from loaders.shards.read import WINDOWS, ShardSet, Window, Windows
-from loaders.threads import pools
+from loaders.streams.fill import Bad, Filler, Normalization, scaling
+from loaders.streams.order import block_length, choose, epoch_order, part_of
+from loaders.streams.threads import pools
 from loaders.workers import available_cores
 
 Array = npt.NDArray[Any]
