@@ -89,7 +89,7 @@ def final_figures(records: Sequence[Record]) -> Figures:
 
 
 def _last_epoch(records: Sequence[Record]) -> Sequence[Record]:
-    """Return the records of the last epoch, and those before it if it has just begun and counts few winners yet."""
+    """Return the records of the last epoch; its first record alone would count few winners, and mislead."""
     last = records[-1]
     found = [r for r in records if r["phase"] == last["phase"] and r["epoch"] >= last["epoch"] - 1]
     ends_another = len(found) > 1 and 0 < found[0]["epoch"] < last["epoch"]  # the epoch before it
