@@ -5,20 +5,75 @@ import math
 import numbers
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
+
+E = TypeVar("E", bound=Exception)
 
 _MOST = 2**128  # seeds may be that long
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
+class About(NamedTuple):
+    """What an error is about, kept beside its text so that nobody has to read it out of there.
+
+    Parameters
+    ----------
+    argument : str or None
+        The name of what is wrong; None if it is more than one thing.
+    problem : str
+        What the text says after the name; empty if it does not begin with the name.
+    text : str
+        The message without the function.
+    """
+
+    argument: str | None
+    problem: str
+    text: str
+
+
+def wrong(kind: type[E], function: str, argument: str | None, problem: str = "", *, text: str | None = None) -> E:
+    """Return an error "function: argument problem" that knows what it is about; see about.
+
+    Parameters
+    ----------
+    kind : type
+        The built-in type of the error.
+    function, argument, problem : str, str or None, str
+        The parts of the message; a problem of several arguments has none.
+    text : str, optional
+        What follows the function, where that is not the argument and its problem.
+
+    Returns
+    -------
+    Exception
+        The error, to be raised.
+    """
+    if text is None:
+        text = problem if argument is None else f"{argument} {problem}"
+    error = kind(f"{function}: {text}")
+    vars(error)["about"] = About(argument, problem, text)
+    return error
+
+
+def about(error: Exception) -> About:
+    """Return what an error is about; if it was not made by `wrong`, only its text is known."""
+    found = vars(error).get("about")
+    return found if isinstance(found, About) else About(None, str(error), str(error))
+
+
+def again(error: Exception, text: str) -> TypeError | ValueError:
+    """Return an error of the same built-in kind with another text."""
+    return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
+
+
 def integer(function: str, name: str, value: Any, minimum: int) -> int:
     """Return value as an int of at least minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{function}: {name} must be an integer, got {value!r}.")
+        raise wrong(TypeError, function, name, f"must be an integer, got {value!r}.")
     if int(value) > _MOST:
-        raise ValueError(f"{function}: {name} must be at most 2**128, got more.")
+        raise wrong(ValueError, function, name, "must be at most 2**128, got more.")
     if value < minimum:
-        raise ValueError(f"{function}: {name} must be at least {minimum}, got {value}.")
+        raise wrong(ValueError, function, name, f"must be at least {minimum}, got {value}.")
     return int(value)
 
 
@@ -26,36 +81,38 @@ def positive(function: str, name: str, value: Any) -> float:
     """Return value as a finite float above zero."""
     number = real(function, name, value)
     if number <= 0:
-        raise ValueError(f"{function}: {name} must be above 0, got {value}.")
+        raise wrong(ValueError, function, name, f"must be above 0, got {value}.")
     return number
 
 
-def real(function: str, name: str, value: Any) -> float:
-    """Return value as a finite float."""
+def real(function: str, name: str, value: Any, minimum: float = -math.inf) -> float:
+    """Return value as a finite float of at least minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{function}: {name} must be a number, got {value!r}.")
+        raise wrong(TypeError, function, name, f"must be a number, got {value!r}.")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{function}: {name} must be finite, got {number}.")
+        raise wrong(ValueError, function, name, f"must be finite, got {number}.")
+    if number < minimum:
+        raise wrong(ValueError, function, name, f"must be at least {minimum}, got {value}.")
     return number
 
 
 def boolean(function: str, name: str, value: Any) -> bool:
     """Return value if it is True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"{function}: {name} must be true or false, got {value!r}.")
+        raise wrong(TypeError, function, name, f"must be true or false, got {value!r}.")
     return value
 
 
 def text(function: str, name: str, value: Any) -> str:
     """Return value if it is a string with something in it."""
     if not isinstance(value, str):
-        raise TypeError(f"{function}: {name} must be text, got {value!r}.")
+        raise wrong(TypeError, function, name, f"must be text, got {value!r}.")
     if not value:
-        raise ValueError(f"{function}: {name} must not be empty.")
+        raise wrong(ValueError, function, name, "must not be empty.")
     return value
 
 
@@ -63,7 +120,7 @@ def pair(function: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
     """Return an int or a (height, width) pair as a pair of ints of at least minimum."""
     values = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
-        raise ValueError(f"{function}: {name} must be one integer or a (height, width) pair, got {value!r}.")
+        raise wrong(ValueError, function, name, f"must be one integer or a (height, width) pair, got {value!r}.")
     return integer(function, name, values[0], minimum), integer(function, name, values[1], minimum)
 
 
@@ -78,11 +135,12 @@ def channels_last(function: str, name: str, shape: Sequence[int]) -> None:
     low, high = sorted((height, width))
     alike = low == high if channels == 1 else high <= 4 * low
     if channels in (1, 3) and width not in (1, 3, 4) and low > 4 and alike:
-        raise ValueError(
-            f"{function}: {name} {tuple(shape)} looks like channels first; images are (n, height, width, channels), "
-            f"and np.moveaxis(images, 1, -1) turns them. Images that really are {channels} pixels high with {width} "
+        problem = (
+            f"{tuple(shape)} looks like channels first; images are (n, height, width, channels), and "
+            f"np.moveaxis(images, 1, -1) turns them. Images that really are {channels} pixels high with {width} "
             "channels can be laid on their side: np.swapaxes(images, 1, 2)."
         )
+        raise wrong(ValueError, function, name, problem)
 
 
 def choice(function: str, name: str, value: Any, known: Iterable[str]) -> str:
@@ -92,7 +150,7 @@ def choice(function: str, name: str, value: Any, known: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{function}: {name} must be one of {', '.join(map(repr, known))}; got {value!r}.{hint}")
+    raise wrong(ValueError, function, name, f"must be one of {', '.join(map(repr, known))}; got {value!r}.{hint}")
 
 
 def byte_size(function: str, name: str, value: Any) -> int:
@@ -100,7 +158,7 @@ def byte_size(function: str, name: str, value: Any) -> int:
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
         if match is None or match[2].lower() not in _UNITS:
-            raise ValueError(f'{function}: {name} must be bytes or text like "256 MiB" or "2 GB", got {value!r}.')
+            raise wrong(ValueError, function, name, f'must be bytes or text like "256 MiB" or "2 GB", got {value!r}.')
         value = round(float(match[1]) * _UNITS[match[2].lower()])
     return integer(function, name, value, 1)
 

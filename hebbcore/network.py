@@ -77,12 +77,14 @@ class Network:
         function = "Network"
         self._layers = tuple(layers)
         if not self.layers:
-            raise ValueError(f"{function}: layers must not be empty.")
+            raise checks.wrong(ValueError, function, "layers", "must not be empty.")
         for layer in self.layers:
             if not isinstance(layer, Layer):
-                raise TypeError(f"{function}: layers must be hebbcore layers such as Conv(…), got {layer!r}.")
+                raise checks.wrong(
+                    TypeError, function, "layers", f"must be hebbcore layers such as Conv(…), got {layer!r}."
+                )
         if len({id(layer) for layer in self.layers}) < len(self.layers):
-            raise ValueError(f"{function}: a layer appears twice; make a new one for each place.")
+            raise checks.wrong(ValueError, function, None, "a layer appears twice; make a new one for each place.")
         self.seed = checks.integer(function, "seed", seed, 0)
         device = devices.resolve(function, device)
         gemm.check_precision(function, precision, device)
@@ -152,9 +154,10 @@ class Network:
             try:
                 shapes.append(layer.output_shape(shapes[-1]))
             except ValueError as error:
-                raise ValueError(f"Network: {error}") from None
+                raise checks.wrong(ValueError, "Network", None, str(error)) from None
             if math.prod(shapes[-1]) > _MOST_NUMBERS:
-                raise ValueError(f"Network: {layer.name}'s output is too large for any memory; use less of its units.")
+                problem = f"{layer.name}'s output is too large for any memory; use less of its units."
+                raise checks.wrong(ValueError, "Network", None, problem)
         return shapes
 
     def __getstate__(self) -> dict[str, Any]:

@@ -24,12 +24,40 @@ _LEGEND = 160  # letters in a row
 
 
 def save_filters(weights: Any, path: Path) -> None:
-    """Draw filters (units, height, width, 1 or 3) as a grid of images, each stretched to its own range."""
+    """Draw filters as a grid of images, each stretched to its own range.
+
+    Parameters
+    ----------
+    weights : numpy.ndarray
+        Filters, (units, height, width, 1 or 3), such as first_filters returns.
+    path : pathlib.Path
+        File to write, a PNG.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
     write_bytes(path, filters_png(weights))
 
 
 def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
-    """Return the picture of save_filters as the bytes of a PNG."""
+    """Return the picture of save_filters.
+
+    Parameters
+    ----------
+    weights : numpy.ndarray
+        Filters, (units, height, width, 1 or 3).
+    columns : int
+        How many filters stand in a row.
+    scale : int
+        Pixels of the picture for a pixel of a filter, in each direction.
+
+    Returns
+    -------
+    bytes
+        The bytes of a PNG.
+    """
     from PIL import Image
 
     low, high = weights.min(axis=(1, 2, 3), keepdims=True), weights.max(axis=(1, 2, 3), keepdims=True)
@@ -47,9 +75,19 @@ def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
 
 
 def first_filters(network: Network) -> Any:
-    """Return the first learner's weights as filters on images (units, height, width, 1 or 3); None if they are none.
+    """Return the first learner's weights as filters on images.
 
-    A first layer on whitened patches is drawn as the patches that its units answer to, before whitening.
+    The units of a layer that sees whitened patches are returned as the patches, before whitening, that they answer to.
+
+    Parameters
+    ----------
+    network : hebbcore.Network
+        A network with weights.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Filters, (units, height, width, 1 or 3); None if the weights are no filters on images of 1 or 3 channels.
     """
     from hebbcore.layers import Conv, Whiten
 
@@ -75,7 +113,19 @@ def first_filters(network: Network) -> Any:
 def save_curves(run: Path, path: Path) -> None:
     """Draw what a run's metrics tell about each layer, against the images seen.
 
-    Raises ModuleNotFoundError if Matplotlib is missing, ValueError if there are no metrics.
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder of the run.
+    path : pathlib.Path
+        File to write, a PNG.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Matplotlib is missing.
+    ValueError
+        The run has no metrics, or a damaged record.
     """
     figure = _figure((12, 8))
     records = records_of("plot", run)
@@ -92,7 +142,22 @@ def save_curves(run: Path, path: Path) -> None:
 
 
 def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
-    """Draw the curves of several runs, by name, over each other: a row of pictures for each layer; see save_curves."""
+    """Draw the curves of several runs over each other, in a row of pictures for each layer; see save_curves.
+
+    Parameters
+    ----------
+    runs : mapping of str to pathlib.Path
+        Folders of the runs, by the names that the legend shows.
+    path : pathlib.Path
+        File to write, a PNG.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Matplotlib is missing.
+    ValueError
+        A run has no metrics, or a damaged record.
+    """
     all_records = {name: records_of("plot", run) for name, run in runs.items()}
     layers = layers_of(record for records in all_records.values() for record in records)
     columns = max(1, _LEGEND // max(map(len, runs)))

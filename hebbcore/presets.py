@@ -131,7 +131,8 @@ def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:
             try:
                 layer = dataclasses.replace(layer, **changes)  # type: ignore[type-var]
             except ValueError as error:
-                raise ValueError(f"preset: {layer.name}: {str(error).partition(': ')[2]}") from None
+                problem = f"{layer.name}: {checks.about(error).text}"
+                raise checks.wrong(ValueError, "preset", None, problem) from None
         changed.append(layer)
     return changed
 
@@ -168,9 +169,9 @@ def network_of(
     try:
         network.build(shape if image_shape is None else image_shape)
     except ValueError as error:
-        raise ValueError(
-            f"{error} ({name} is made for images of {shape}: make larger ones, or a Network of fewer layers.)"
-        ) from None
+        advice = f"({name} is made for images of {shape}: make larger ones, or a Network of fewer layers.)"
+        problem = f"{checks.about(error).text} {advice}"
+        raise checks.wrong(ValueError, "Network", None, problem) from None
     return network
 
 

@@ -2,11 +2,11 @@
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hebbcore import checks
 from hebbcore.files import parse_json
 from hebbcore.layers import LAYERS, Layer
 from hebbcore.rules import RULES, Rule
@@ -14,13 +14,15 @@ from hebbcore.rules import RULES, Rule
 T = TypeVar("T")
 
 CONFIG = "config.json"  # of a run
+OF_ONES_OWN = "(One of your own is known once its module is imported: --import MODULE.)"
 
 
 def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
     """Return kind(**table), a dataclass that checks its own fields. path: of the table, such as "network.layers[2]".
 
     Raises ValueError or TypeError that name the path of the key: for tables that are none, keys unknown or missing, and
-    what the dataclass says of its values.
+    what the dataclass says of its values. checks.about tells which key that is; of an error that was not made there,
+    such as that of a user's own rule, the path of the table is named.
     """
     if not isinstance(table, Mapping):
         raise TypeError(f"{where}: {path or 'it'} must be a table, got {table!r}.")
@@ -36,22 +38,17 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
             **{key: None if value == "none" and _optional(fields[key]) else value for key, value in table.items()}
         )
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{where}: {_place(str(error), path, kind, list(fields))}") from None
+        argument, problem, text = checks.about(error)
+        if problem and argument in fields:
+            text = f"{_join(path, argument)} {problem}"
+        elif path:
+            text = f"{path}: {text}"
+        raise checks.again(error, f"{where}: {text}") from None
 
 
 def _optional(field: "dataclasses.Field[Any]") -> bool:
     """Return True for a field that may be None, which TOML has no word for; to others "none" is a word like any."""
     return field.default is None or "None" in str(field.type)
-
-
-def _place(message: str, path: str, kind: type, fields: list[str]) -> str:
-    """Turn "Conv: units must …" into "network.layers[2].units must …"."""
-    found = re.match(r"\w+: (?:(\w+) )?", message)
-    if found is None:
-        return f"{path}: {message}"
-    if found[1] in fields:
-        return f"{_join(path, found[1])} {message[found.end() :]}"
-    return f"{path}: {message[found.end(0) if found[1] is None else message.index(':') + 2 :]}"
 
 
 def _join(path: str, key: Any) -> str:
@@ -73,8 +70,7 @@ def _kind(table: Any, key: str, kinds: dict[str, type[T]], path: str, where: str
     name = table[key]
     if not isinstance(name, str) or name not in kinds:
         raise ValueError(
-            f"{where}: {_join(path, key)} is {name!r}, which is unknown.{hint(str(name), list(kinds))} "
-            "(One of your own is known once its module is imported: --import MODULE.)"
+            f"{where}: {_join(path, key)} is {name!r}, which is unknown.{hint(str(name), list(kinds))} {OF_ONES_OWN}"
         )
     return kinds[name], {k: v for k, v in table.items() if k != key}
 
@@ -155,17 +151,23 @@ def _known(function: str, name: str, kinds: dict[str, Any], thing: Any) -> str:
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
-    """Return "path: ours here, theirs there" of all values in which two tables differ.
+    """Return "path is ours here and theirs there" for all values in which two tables differ; see compared."""
+    return [text for _, text in compared(ours, theirs, path)]
 
-    Of lists of tables, one longer than the other, only the first tables that differ are compared.
+
+def compared(ours: Any, theirs: Any, path: str = "") -> list[tuple[str, str]]:
+    """Return the path of each value in which two tables differ, and a text that says how.
+
+    In lists of tables, one longer than the other, only the first tables that differ are compared.
     """
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         keys = [*ours, *(key for key in theirs if key not in ours)]
-        return [line for key in keys for line in differences(ours.get(key), theirs.get(key), _join(path, key))]
+        return [found for key in keys for found in compared(ours.get(key), theirs.get(key), _join(path, key))]
     if isinstance(ours, list) and isinstance(theirs, list):
-        pairs = [differences(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=False))]
+        pairs = [compared(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=False))]
         if len(ours) == len(theirs):
-            return [line for pair in pairs for line in pair]
+            return [found for pair in pairs for found in pair]
         if any(isinstance(part, Mapping) for part in ours + theirs):
-            return [f"{path} is {len(ours)} long here and {len(theirs)} there", *next(filter(None, pairs), [])]
-    return [] if ours == theirs else [f"{path} is {ours!r} here and {theirs!r} there"]
+            longer = (path, f"{path} is {len(ours)} long here and {len(theirs)} there")
+            return [longer, *next(filter(None, pairs), [])]
+    return [] if ours == theirs else [(path, f"{path} is {ours!r} here and {theirs!r} there")]

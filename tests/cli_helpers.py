@@ -1,5 +1,6 @@
-"""A working folder, and command lines in it, for the tests of commands."""
+"""A working folder, a configuration, and command lines, for the tests of commands."""
 
+import json
 from pathlib import Path
 
 import h5py
@@ -8,6 +9,24 @@ import pytest
 
 import loaders
 from hebbcore.cli import main
+
+CONV = {"type": "conv", "units": 6, "kernel_size": 3}
+POOL = {"type": "pool", "window": 2}
+BATCH_NORM = {"type": "batchnorm"}
+
+
+def config_text(*layers, seed=0, **training):
+    """Return a configuration (TOML) that trains a network of these layers on images.h5, on the CPU."""
+    lines = [f"seed = {seed}", 'device = "cpu"', "[data]", 'path = "images.h5"']
+    for layer in layers:
+        lines += ["[[network.layers]]", *map(_line, layer.items())]
+    return "\n".join([*lines, "[training]", *map(_line, {"batch_size": 16, **training}.items())]) + "\n"
+
+
+def _line(item):
+    key, value = item
+    inner = ", ".join(map(_line, value.items())) if isinstance(value, dict) else None
+    return f"{key} = {json.dumps(value) if inner is None else '{' + inner + '}'}"
 
 
 @pytest.fixture
@@ -44,7 +63,8 @@ def fails(call):
     def fails(line):
         out, err = call(line, 1)
         assert out == ""
-        last = err.splitlines()[-1]
+        *before, last = err.splitlines()
+        assert all(line.startswith("left out: ") for line in before)
         assert last.startswith("hebbcore: ")
         return last.removeprefix("hebbcore: ")
 

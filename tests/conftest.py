@@ -22,6 +22,7 @@ import pytest
 from hebbcore.engine import devices, kernels, tuning
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("cli_helpers")  # before a test file imports it and names it among its plugins
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on
 
 CUDA_STATUS = devices.cuda_status

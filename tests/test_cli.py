@@ -14,84 +14,31 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cli_helpers import BATCH_NORM, CONV, POOL, config_text
 from PIL import Image
 
 import hebbcore
-import loaders
 from hebbcore import checkpoint, cli, plots
 from hebbcore.cli import main
 from hebbcore.files import locked
 
+pytest_plugins = "cli_helpers"
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(hebbcore.__file__).parents[1])}
-CONFIG = """
-seed = 1
-device = "cpu"
-
-[data]
-path = "images.h5"
-
-[[network.layers]]
-type = "conv"
-units = 6
-kernel_size = 3
-
-[[network.layers]]
-type = "pool"
-window = 2
-
-[[network.layers]]
-type = "batchnorm"
-
-[training]
-batch_size = 16
-"""
+CONFIG = config_text(CONV, POOL, BATCH_NORM, seed=1)
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working folder with run.toml, images.h5 and a folder of shards of the same images."""
-    random = np.random.default_rng(0)
-    with h5py.File(tmp_path / "images.h5", "w") as file:
-        for split, count in (("train", 60), ("test", 20)):
-            images, labels = random.integers(0, 256, (count, 8, 8, 3), np.uint8), random.integers(0, 5, count)
-            file[f"{split}/images"], file[f"{split}/labels"] = images, labels
-            loaders.write_shards((images, labels), tmp_path / "shards" / split)
+def place(images):
+    """The working folder with run.toml too, and splits of images.h5 that lack something."""
+    random = np.random.default_rng(1)
+    with h5py.File("images.h5", "r+") as file:
         file["alone"] = [1, 2]
         for split in ("half", "short", "grouped"):
             file[f"{split}/images"] = random.integers(0, 256, (2, 8, 8, 3), np.uint8)
         file["short/labels"], file["grouped/labels/fine"] = [1], [1, 2]
-    (tmp_path / "run.toml").write_text(CONFIG)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def call(capsys):
-    """Run a command line that must end with a status; returns what it printed on (stdout, stderr)."""
-
-    def call(line, status=0):
-        capsys.readouterr()
-        assert main(line.split()) == status, capsys.readouterr()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        if status == 1:
-            assert err.splitlines()[-1].startswith("hebbcore: ")
-        return out, err
-
-    return call
-
-
-@pytest.fixture
-def fails(call):
-    """Run a command line that must fail; returns its one line of error."""
-
-    def fails(line):
-        out, err = call(line, status=1)
-        assert out == ""
-        assert len(err.splitlines()) == 1
-        return err.removeprefix("hebbcore: ").rstrip("\n")
-
-    return fails
+    Path("run.toml").write_text(CONFIG)
+    return images
 
 
 def weights(run, layer="conv1"):
@@ -138,12 +85,12 @@ def test_train_from_arrays(place, call):
     np.testing.assert_array_equal(weights("runs/a"), network["conv1"].weights)
 
 
-def test_the_same_command_again_changes_nothing(place, call):
+def test_the_same_command_again_changes_nothing(place, call, files_of):
     first, _ = call("train run.toml --out a")
-    before = {path: path.read_bytes() for path in Path("a").rglob("*") if path.is_file()}
+    before = files_of("a")
     again, err = call("train run.toml --out a")
     assert (again, err) == (first, "")
-    assert {path: path.read_bytes() for path in Path("a").rglob("*") if path.is_file()} == before
+    assert files_of("a") == before
 
 
 def test_train_from_shards_and_again_from_config_json(place, call):
@@ -585,11 +532,7 @@ def test_plot_without_matplotlib(place, call, monkeypatch):
 
 
 def test_plot_of_layers_that_see_no_images(place, call):
-    Path("run.toml").write_text(
-        CONFIG.replace('type = "conv"\nunits = 6\nkernel_size = 3', 'type = "dense"\nunits = 6').replace(
-            '[[network.layers]]\ntype = "pool"\nwindow = 2\n', ""
-        )
-    )
+    Path("run.toml").write_text(config_text({"type": "dense", "units": 6}, BATCH_NORM, seed=1))
     call("train run.toml --out a")
     out, _ = call("plot a")
     assert out.startswith("no filters to draw: the first layer that learns sees no plain images of 1 or 3 channels\n")

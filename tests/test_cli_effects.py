@@ -5,23 +5,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cli_helpers import CONV, config_text
 
 pytest_plugins = "cli_helpers"
 
-CONFIG = """
-device = "cpu"
-[data]
-path = "images.h5"
-[[network.layers]]
-type = "conv"
-units = 4
-kernel_size = 3
-[[network.layers]]
-type = "dense"
-units = 3
-[training]
-batch_size = 16
-"""
+CONFIG = config_text(CONV, {"type": "dense", "units": 3})
 EVALUATE = "evaluate a --train images.h5 --test images.h5 --out e --queries 0 --baselines none"
 
 
@@ -37,9 +25,9 @@ def run(images, call):
     [
         (
             f"{EVALUATE} --labels 100 --seeds 3",
-            "evaluate: --seeds is of selections of some labels, and with all of them",
+            "evaluate: --seeds has no effect: --labels 100 takes all labels, so that",
         ),
-        (f"{EVALUATE} --labels 100 --select stratified", "evaluate: --select is of selections of some labels"),
+        (f"{EVALUATE} --labels 100 --select stratified", "evaluate: --select has no effect: --labels 100"),
         (f"{EVALUATE} --image-size 8", "--image-size is for shards; images.h5 is a file of arrays."),
         (
             "extract FILE images.h5 f.h5 --previous",

@@ -85,3 +85,9 @@ def test_values_that_toml_writes_in_its_own_way(call):
 )
 def test_errors_of_preset(fails, line, message):
     assert fails(line).startswith(message)
+
+
+def test_an_unknown_preset_may_be_one_of_ones_own(fails):
+    message = fails("preset mine")
+    assert message.startswith("config: network.preset must be one of 'fasthebb-6', ")
+    assert message.endswith("got 'mine'. (One of your own is known once its module is imported: --import MODULE.)")

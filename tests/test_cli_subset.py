@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cli_helpers import CONV, config_text
 
 import hebbcore
 import loaders
@@ -12,18 +13,7 @@ from hebbcore.cli import sources
 
 pytest_plugins = "cli_helpers"
 
-CONFIG = """
-device = "cpu"
-[data]
-path = "images.h5"
-[[network.layers]]
-type = "conv"
-units = 4
-kernel_size = 3
-[training]
-batch_size = 16
-shuffle = false
-"""
+CONFIG = config_text(CONV, shuffle=False)
 
 
 @pytest.mark.parametrize("subset", [1, 7, 60, 0.1, 0.5, 1.0])

@@ -10,6 +10,7 @@ import pytest
 import hebbcore
 from hebbcore import serialize
 from hebbcore.runs import config
+from hebbcore.runs.architecture import Architecture
 from hebbcore.runs.config import read_config
 from hebbcore.training.settings import Training
 
@@ -75,7 +76,7 @@ WRONG = {  # text of the file: the whole message
     f"{DATA}{PRESET}layers = []": "network: give preset or layers, one of the two.",
     f'{DATA}[network]\npreset = "vgg12"': (
         "network.preset must be one of 'fasthebb-6', 'fasthebb-10', 'vgg11', 'vgg13', 'vgg16', 'vgg19', "
-        "'softhebb-cifar', 'softhebb-stl', 'softhebb-imagenet'; got 'vgg12'. Did you mean 'vgg19'?"
+        "'softhebb-cifar', 'softhebb-stl', 'softhebb-imagenet'; got 'vgg12'. Did you mean 'vgg19'?" + OWN
     ),
     f'{DATA}{PRESET}preprocess = "norm"': (
         "network.preprocess must be one of 'none', 'normalize', 'whiten'; got 'norm'. Did you mean 'normalize'?"
@@ -233,7 +234,7 @@ def test_changes_replace_what_the_file_says(read):
 
 def test_defaults(read):
     given = read(f"{DATA}{PRESET}")
-    assert given == config.Config(config.Data("x.h5"), config.Architecture("fasthebb-6"))
+    assert given == config.Config(config.Data("x.h5"), Architecture("fasthebb-6"))
     assert (given.seed, given.device, given.precision) == (0, "auto", "float32")
     assert given.data == config.Data("x.h5", "train", None, "center", None)
     assert given.training == Training()

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cli_helpers import CONV, config_text
 
 import hebbcore
 from hebbcore.runs import imports
@@ -42,20 +43,7 @@ class Double(hebbcore.Layer):
 hebbcore.RULES["oja"] = Oja
 hebbcore.LAYERS["double"] = Double
 """
-CONFIG = """
-device = "cpu"
-[data]
-path = "images.h5"
-[[network.layers]]
-type = "conv"
-units = 4
-kernel_size = 3
-rule = {name = "oja", factor = 0.5}
-[[network.layers]]
-type = "double"
-[training]
-batch_size = 16
-"""
+CONFIG = config_text({**CONV, "units": 4, "rule": {"name": "oja", "factor": 0.5}}, {"type": "double"})
 
 
 @pytest.fixture

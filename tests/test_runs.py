@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cli_helpers import CONV, config_text
 from PIL import Image
 
 import hebbcore
@@ -13,21 +14,7 @@ from hebbcore.runs import compare
 
 pytest_plugins = "cli_helpers"
 
-CONFIG = """
-device = "cpu"
-[data]
-path = "images.h5"
-[[network.layers]]
-type = "conv"
-units = 6
-kernel_size = 3
-[[network.layers]]
-type = "dense"
-units = 5
-[training]
-batch_size = 16
-log_seconds = 0
-"""
+CONFIG = config_text(CONV, {"type": "dense", "units": 5}, log_seconds=0)
 
 
 @pytest.fixture
@@ -115,7 +102,9 @@ def test_errors_of_plots_of_several(two, call, fails):
     assert fails("plot run.toml images.h5 --out x") == (
         "plot: none of these is the folder of a run with metrics; train first."
     )
-    assert fails("plot r/a r/b --out x --previous").startswith("plot: --previous is for one run: of several the checkp")
+    assert fails("plot r/a r/b --out x --previous").startswith(
+        "plot: --previous is for one run; the checkpoints of sev"
+    )
     assert fails("plot r/a r/b --out x --import m").startswith("plot: --import is for one run")
     for text, message in (
         ("{", "r/b/config.json is not valid JSON"),
@@ -140,13 +129,13 @@ def test_errors_of_plots_of_several(two, call, fails):
     ],
 )
 def test_dead_units_are_those_of_the_last_epoch(records, dead):
-    assert compare.final_figures(records)["layers"]["a"]["dead"] == dead
+    assert compare.final_figures(records).layers["a"]["dead"] == dead
 
 
 def test_final_figures():
     found = compare.final_figures([record(1, 0, change=0.5), record(2, 1, norm_mean=3.0)])
-    assert (found["images"], found["seconds"], found["images_per_second"]) == (20, 4.0, 5.0)
-    assert found["layers"]["a"] == {"dead": 0, "change": 0.5, "norm_mean": 3.0, "entropy": 1.0}
+    assert (found.images, found.seconds, found.images_per_second) == (20, 4.0, 5.0)
+    assert found.layers["a"] == {"dead": 0, "change": 0.5, "norm_mean": 3.0, "entropy": 1.0}
 
 
 def test_settings_that_differ(tmp_path):

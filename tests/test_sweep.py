@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cli_helpers import BATCH_NORM, CONV, POOL, config_text
 
 import hebbcore
 from hebbcore.evaluation.metrics import mean_interval
@@ -20,22 +21,7 @@ from hebbcore.runs import sweeps
 
 pytest_plugins = "cli_helpers"
 
-CONFIG = """
-device = "cpu"
-[data]
-path = "images.h5"
-[[network.layers]]
-type = "conv"
-units = 6
-kernel_size = 3
-[[network.layers]]
-type = "pool"
-window = 2
-[[network.layers]]
-type = "batchnorm"
-[training]
-batch_size = 16
-"""
+CONFIG = config_text(CONV, POOL, BATCH_NORM)
 LINE = ["sweep", "run.toml", "--out", "s", "--grid", "training.learning_rate=0.001,0.01", "--seeds", "2"]
 RULES = ["--grid", "network.layers.conv1.rule=hpca,{name = 'swta', temperature = 0.5}"]
 
@@ -168,11 +154,11 @@ def test_a_run_that_fails_does_not_stop_the_others(place, call, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "sweep: give --grid KEY=VALUE,VALUE,…, or --seeds of at least 2; a single run is `train`."),
+        ("", "sweep: give --grid KEY=VALUE,VALUE,…, or --seeds of at least 2; `train` does a single run."),
         ("--seeds 1", "sweep: give --grid KEY=VALUE,VALUE"),
         ("--seeds 0", "sweep: --seeds must be at least 1, got 0."),
         ("--grid training.epochs", "config: a change must be key.path=value, got 'training.epochs'."),
-        ("--grid training.epochs=2", "sweep: --grid must be KEY=VALUE,VALUE,…, got 'training.epochs=2'; a value"),
+        ("--grid training.epochs=2", "sweep: --grid must be KEY=VALUE,VALUE,…, got 'training.epochs=2'; --set"),
         ("--grid training.epochs=2,", "sweep: --grid must be KEY=VALUE,VALUE,…, got 'training.epochs=2,'"),
         ("--grid training.epochs=2,3,2", "sweep: --grid training.epochs has 2 twice; leave one out."),
         ("--grid training.epochs=2,3 --grid training.epochs=4,5", "sweep: --grid training.epochs is there twice; give"),
@@ -184,7 +170,7 @@ def test_a_run_that_fails_does_not_stop_the_others(place, call, monkeypatch):
         ("--grid network.layers.conv1.units=6,7 --grid network.layers[0].units=8,9", "sweep: network.layers.0."),
         ("--grid training.learning_rate=none,0.001", "sweep: training.learning_rate=none,seed=0 and"),
         ("--grid training.cache_bytes=1,2", "config: training.cache_bytes has no effect: it"),
-        ("--grid seed=1,2", "sweep: --grid seed is --seeds COUNT"),
+        ("--grid seed=1,2", "sweep: --grid does not take seed; use --seeds COUNT"),
         ("--seeds 2 --set seed=3", "sweep: seed has several values; leave out --set seed."),
         ("--grid training.epochs=2,3 --set training.epochs=4", "sweep: training.epochs has several values; leave out"),
         ("--seeds 2 --layer conv1", "sweep: --layer is for --evaluate IMAGES; give both, or leave it out."),
@@ -238,7 +224,7 @@ def test_another_configuration_is_refused(place, call, fails, files_of):
 
 def test_runs_with_the_same_weights_are_named(place, call):
     """A value that has no effect on these data alone, which nobody can know before."""
-    Path("run.toml").write_text(CONFIG.replace("[training]", '[training]\nmode = "layerwise"'))
+    Path("run.toml").write_text(config_text(CONV, POOL, BATCH_NORM, mode="layerwise"))
     call("sweep run.toml --out s --grid training.statistics_images=100,200")
     text = Path("s/sweep.md").read_text().split("## The same weights to the bit: what differs here had no effect")[1]
     assert "| training.statistics_images=100,seed=0, training.statistics_images=200,seed=0 |" in text

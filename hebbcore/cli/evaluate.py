@@ -6,8 +6,8 @@ from pathlib import Path
 
 from hebbcore import checkpoint, plots
 from hebbcore.checks import printable
-from hebbcore.cli.extract import load_network, network_stream
-from hebbcore.cli.options import add_import
+from hebbcore.cli.networks import load_network, network_stream
+from hebbcore.cli.options import add_batches, add_image_size, add_import, add_mirror, add_network, add_previous
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
@@ -18,7 +18,7 @@ from hebbcore.files import locked
 from hebbcore.texts import plain
 from hebbcore.training.diagnostics import METRICS, dead_texts
 
-_SEEDS = 5
+_SEEDS, _SELECT = 5, "published"  # by default
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,46 +26,56 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = commands.add_parser(
         "evaluate",
         description="Fit a classifier to the features of each layer, and of baselines, with some of the labels; write "
-        "a report (Markdown, HTML, JSON). Images whose label is below 0 have none and are left out. An interrupted "
-        "evaluation goes on when the same command is run again.",
+        "a report (Markdown, HTML, JSON). An image with a label below 0 counts as unlabelled and is left out. An "
+        "interrupted evaluation goes on when the same command is run again.",
     )
-    command.add_argument("network", type=Path, metavar="run", help="folder of a run, or a file of hebbcore.save")
-    command.add_argument("--train", type=Path, required=True, help="shards, or an HDF5 file (its split train)")
-    command.add_argument("--test", type=Path, required=True, help="shards, or an HDF5 file (its split test)")
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the report goes")
+    add_network(command)
+    command.add_argument(
+        "--train", type=Path, required=True, help="training images: shards, or an HDF5 file with the split train"
+    )
+    command.add_argument(
+        "--test", type=Path, required=True, help="test images: shards, or an HDF5 file with the split test"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the report")
     command.add_argument(
         "--labels", type=_percentages, default=FRACTIONS, metavar="PERCENT,…",
-        help="parts of the training labels (default: 1,2,3,4,5,10,25,100)",
+        help="percentages of the training labels to use (default: 1,2,3,4,5,10,25,100)",
     )  # fmt: skip
-    command.add_argument("--seeds", type=int, default=_SEEDS, help="selections of labelled images (default: 5)")
-    command.add_argument("--layers", type=_names, metavar="NAME,…", help="default: the end of each learner's block")
-    command.add_argument("--readout", choices=READOUTS, default="ridge")
-    command.add_argument("--select", choices=("published", "stratified"), default="published", help="labelled images")
+    command.add_argument(
+        "--seeds", type=int, default=_SEEDS, help=f"number of selections of labelled images (default: {_SEEDS})"
+    )
+    command.add_argument(
+        "--layers", type=_names, metavar="NAME,…", help="layers to judge (default: the end of each learner's block)"
+    )
+    command.add_argument("--readout", choices=READOUTS, default="ridge", help="classifier (default: ridge)")
+    command.add_argument(
+        "--select", choices=("published", "stratified"), default=_SELECT,
+        help=f"how labelled images are selected (default: {_SELECT})",
+    )  # fmt: skip
     command.add_argument(
         "--baselines", type=_names, default=list(BASELINES), metavar="NAME,…",
-        help=f'default: {",".join(BASELINES)}; "none": none of them',
+        help=f'baselines to compare with (default: {",".join(BASELINES)}; "none": none of them)',
     )  # fmt: skip
-    command.add_argument("--features", type=int, default=5000, help="of an image, at most (default: 5000)")
-    command.add_argument("--mirror", action="store_true", help="average over each image and its mirror image")
-    command.add_argument("--queries", type=int, default=1000, help="test images for retrieval (default: 1000; 0: none)")
-    command.add_argument("--memory", default="4 GiB", help='for features (default: "4 GiB")')
+    command.add_argument("--features", type=int, default=5000, help="most features of an image (default: 5000)")
+    add_mirror(command)
     command.add_argument(
-        "--image-size", type=int, help="cut this many central pixels (default: what the network takes)"
+        "--queries", type=int, default=1000, help="number of test images for retrieval (default: 1000; 0: no retrieval)"
     )
-    command.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    command.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
+    command.add_argument("--memory", default="4 GiB", help='memory for features (default: "4 GiB")')
+    add_image_size(command)
+    add_batches(command, 256)
+    add_previous(command)
     add_import(command)
     command.set_defaults(run=_evaluate)
 
 
 def _require_effect(options: argparse.Namespace) -> None:
     """Raise ValueError for options that would change nothing."""
-    given = {"--seeds": options.seeds != _SEEDS, "--select": options.select != "published"}
+    given = {"--seeds": options.seeds != _SEEDS, "--select": options.select != _SELECT}
     for name, is_given in given.items():
         if is_given and all(share == 1 for share in options.labels):
             raise ValueError(
-                f"evaluate: {name} is of selections of some labels, and with all of them (--labels 100) there is one; "
+                f"evaluate: {name} has no effect: --labels 100 takes all labels, so that there is one selection only; "
                 "leave it out, or add percentages."
             )
 

@@ -1,13 +1,44 @@
 """Options that several commands have."""
 
 import argparse
+from pathlib import Path
+
+
+def add_network(command: argparse.ArgumentParser) -> None:
+    """Add the network that a command uses."""
+    command.add_argument("network", type=Path, metavar="run", help="folder of a run, or a file of hebbcore.save")
+
+
+def add_mirror(command: argparse.ArgumentParser) -> None:
+    """Add --mirror to a command that computes features."""
+    command.add_argument("--mirror", action="store_true", help="average over each image and its mirror image")
+
+
+def add_image_size(command: argparse.ArgumentParser) -> None:
+    """Add --image-size to a command that reads images for a network."""
+    command.add_argument(
+        "--image-size", type=int, help="cut this many central pixels (default: what the network takes)"
+    )
+
+
+def add_batches(command: argparse.ArgumentParser, size: int) -> None:
+    """Add --batch-size, with its default, and --device to a command that computes features."""
+    command.add_argument("--batch-size", type=int, default=size, help=f"images at a time (default: {size})")
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: CUDA if it works)"
+    )
+
+
+def add_previous(command: argparse.ArgumentParser) -> None:
+    """Add --previous to a command that reads the checkpoints of a run."""
+    command.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
 
 
 def add_import(command: argparse.ArgumentParser) -> None:
     """Add --import to a command."""
     command.add_argument(
         "--import", action="append", default=[], metavar="MODULE", dest="imports",
-        help="a module, or a .py file, with rules or layers of your own; may be repeated",
+        help="a module, or a .py file, with rules, layers or presets of your own; may be repeated",
     )  # fmt: skip
 
 
@@ -15,6 +46,6 @@ def add_set(command: argparse.ArgumentParser) -> None:
     """Add --set to a command that reads a configuration."""
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="a value in place of the file's, such as training.epochs=2 or network.layers.conv1.units=64; may be "
+        help="a value that replaces the file's, such as training.epochs=2 or network.layers.conv1.units=64; may be "
         "repeated",
     )  # fmt: skip

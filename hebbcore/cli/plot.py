@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hebbcore import plots
 from hebbcore.checks import printable
-from hebbcore.cli.extract import load_network
-from hebbcore.cli.options import add_import
+from hebbcore.cli.networks import load_network
+from hebbcore.cli.options import add_import, add_previous
 from hebbcore.files import write_text
 from hebbcore.runs.compare import comparison, markdown
 from hebbcore.training.diagnostics import METRICS
@@ -18,15 +18,15 @@ def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add the `plot` command to a command line."""
     plot = commands.add_parser(
         "plot",
-        description="Draw filters.png, what the first layer learned, and curves.png, how the training went (needs the "
-        'extra "plot"), into the folder of the run. Of several runs: curves.png over each other, and table.md, what '
-        "their settings differ in and how they ended.",
+        description="Draw filters.png, which shows what the first layer learned, and curves.png, which shows how the "
+        'training went, into the folder of the run (this needs the extra "plot"). For several runs, draw their curves '
+        "into one curves.png, and write table.md, which tells how their settings differ and how they ended.",
     )
     plot.add_argument("folders", type=Path, nargs="+", metavar="run", help="folder of a run, or several")
     plot.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where it goes (default: the run's folder, or the one with all runs)"
+        "--out", type=Path, metavar="FOLDER", help="folder to write to (default: the run's, or the one with all runs)"
     )
-    plot.add_argument("--previous", action="store_true", help="take the checkpoint before a damaged one")
+    add_previous(plot)
     add_import(plot)
     plot.set_defaults(run=_plot)
 
@@ -52,10 +52,12 @@ def _plot(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    """Draw several runs; what of the paths is none, such as a file beside them, is left out with a word."""
+    """Draw several runs. A path that is no run, such as a file beside them, is left out with a word."""
     for name, given in (("--previous", options.previous), ("--import", options.imports)):
         if given:
-            raise ValueError(f"plot: {name} is for one run: of several the checkpoints are not read; leave it out.")
+            raise ValueError(
+                f"plot: {name} is for one run; the checkpoints of several runs are not read, so leave it out."
+            )
     found = []
     for path in dict.fromkeys(options.folders):
         if (path / METRICS).is_file():

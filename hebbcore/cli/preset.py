@@ -13,17 +13,17 @@ from hebbcore.runs.config import Config, changed_config
 from hebbcore.runs.imports import import_modules
 from hebbcore.training.settings import LEARNING_RATE
 
-_PATH = "images.h5"  # in the place of the user's
+_PATH = "images.h5"  # the user puts another one in its place
 
 
 def add_preset(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `preset` command to a command line."""
     command = commands.add_parser(
         "preset",
-        description="Print a published network as a configuration (TOML), layer by layer, to be edited and trained: "
-        "hebbcore preset NAME > net.toml. Without a name: list them.",
+        description="Print a published network as a configuration (TOML), layer by layer, to edit and train: hebbcore "
+        "preset NAME > net.toml. Without a name, list the networks.",
     )
-    command.add_argument("name", nargs="?", help="such as softhebb-cifar")
+    command.add_argument("name", nargs="?", help="name of a network, such as softhebb-cifar")
     add_set(command)
     add_import(command)
     command.set_defaults(run=_preset)
@@ -75,7 +75,7 @@ def _toml(config: Config) -> str:
 
 
 def _fields(part: Any, always: list[str], never: list[str]) -> list[str]:
-    """Return the lines of a dataclass: fields that are not as by default, and some always."""
+    """Return the lines of a dataclass: fields that do not have their default, and those that always stand there."""
     values = {field.name: (getattr(part, field.name), _default(field)) for field in dataclasses.fields(part)}
     return [
         f"{name} = {_value(value)}"
@@ -85,7 +85,7 @@ def _fields(part: Any, always: list[str], never: list[str]) -> list[str]:
 
 
 def _layer(table: dict[str, Any]) -> list[str]:
-    """Return the lines of a layer: parameters that are not as by default, and its name and rule always."""
+    """Return the lines of a layer: its name, its rule, and parameters that do not have their default."""
     fields = [field for field in dataclasses.fields(LAYERS[table["type"]]) if field.init]  # type: ignore[arg-type]
     lines = [f"{key} = {_value(table[key])}" for key in ("type", "name")]
     for field in fields:

@@ -2,31 +2,31 @@
 
 import argparse
 import hashlib
-import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import loaders
 from hebbcore import checkpoint, checks
 from hebbcore.checks import printable
-from hebbcore.cli.extract import load_network, network_stream
+from hebbcore.cli.networks import load_network, network_stream
 from hebbcore.cli.options import add_import, add_set
+from hebbcore.cli.progress import Progress
 from hebbcore.cli.sources import is_shards, labelled_stream
-from hebbcore.cli.train import clock, line_of, require_same, train_into
+from hebbcore.cli.train import require_same, train_into
 from hebbcore.evaluation.selection import held_out_accuracy
-from hebbcore.files import locked, parse_json, write_text
+from hebbcore.files import locked
 from hebbcore.network import Network
-from hebbcore.runs.compare import final_figures, markdown, records_of
-from hebbcore.runs.config import Config, parse_change, read_config
-from hebbcore.runs.sweeps import Planned, digest_of, plan, read_grid, tables_of
+from hebbcore.runs.book import TABLES, Book
+from hebbcore.runs.changes import parse_change
+from hebbcore.runs.compare import final_figures, records_of
+from hebbcore.runs.config import Config, read_config
+from hebbcore.runs.entries import RESULTS
+from hebbcore.runs.sweep_tables import tables_of
+from hebbcore.runs.sweeps import Planned, digest_of, plan, read_grid
 from hebbcore.training.diagnostics import Record
-
-RESULTS, TABLES = "sweep.json", "sweep.md"
 
 
 def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,24 +34,27 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     sweep = commands.add_parser(
         "sweep",
         description="Train a configuration with every combination of the grid's values and every seed, each into a "
-        "folder of its own, and write sweep.json and sweep.md: how they ended, mean and 95 % interval over the seeds. "
-        "When the same command is run again, finished runs stay, and an interrupted one goes on.",
+        "folder of its own, and write sweep.json and sweep.md, which tell how the runs ended, with mean and 95 % "
+        "interval over the seeds. When the same command is run again, finished runs stay, and an interrupted one goes "
+        "on.",
     )
     sweep.add_argument("config", type=Path, help="TOML file; docs/reference/configuration.md tells the keys")
     sweep.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where runs and tables go (default: sweeps/ and the file's name)"
+        "--out", type=Path, metavar="FOLDER", help="folder for runs and tables (default: sweeps/ and the file's name)"
     )
     sweep.add_argument(
         "--grid", action="append", default=[], metavar="KEY=VALUE,…",
-        help="values of a key, such as training.rate_factor=0.5,1,2 or network.rule=hpca,swta; may be repeated",
+        help="values that a key takes, such as training.rate_factor=0.5,1,2 or network.rule=hpca,swta; may be repeated",
     )  # fmt: skip
-    sweep.add_argument("--seeds", type=int, metavar="COUNT", help="seeds 0, 1, … (default: the file's alone)")
+    sweep.add_argument(
+        "--seeds", type=int, metavar="COUNT", help="train with the seeds 0 … COUNT - 1 (default: the file's alone)"
+    )
     sweep.add_argument(
         "--evaluate", type=Path, metavar="IMAGES",
-        help="labelled training images (shards, or an HDF5 file, its split train): a fifth of each class is held out, "
-        "and a ridge readout fitted to the features of the others",
+        help="labelled training images (shards, or an HDF5 file with the split train) to judge each run by: a fifth of "
+        "each class is held out, and a ridge readout is fitted to the features of the others",
     )  # fmt: skip
-    sweep.add_argument("--layer", help="whose features are judged (default: the last)")
+    sweep.add_argument("--layer", help="layer whose features are judged (default: the last)")
     add_set(sweep)
     add_import(sweep)
     sweep.set_defaults(run=_sweep)
@@ -63,14 +66,14 @@ def _sweep(options: argparse.Namespace) -> int:
     folder = options.out or Path("sweeps", options.config.stem)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "sweeping into"):
-        book = _Book(folder, runs)
+        book = Book(folder, runs)
         for run in runs:
             if checkpoint.checkpoints(book.folder(run)):
                 require_same("sweep", book.folder(run), run.config)
         _train_all(book, judge)
         book.save()
     _tell(book)
-    return 1 if all(book.entries[run.name]["state"] != "done" for run in runs) else 0
+    return 0 if any(book.entries[run.name].done for run in runs) else 1
 
 
 def _plan(options: argparse.Namespace) -> list[Planned]:
@@ -79,7 +82,7 @@ def _plan(options: argparse.Namespace) -> list[Planned]:
     if options.seeds is not None and options.seeds < 1:
         raise ValueError(f"sweep: --seeds must be at least 1, got {options.seeds}.")
     if not grid and (options.seeds or 1) < 2:
-        raise ValueError("sweep: give --grid KEY=VALUE,VALUE,…, or --seeds of at least 2; a single run is `train`.")
+        raise ValueError("sweep: give --grid KEY=VALUE,VALUE,…, or --seeds of at least 2; `train` does a single run.")
     for key in [*grid, *(["seed"] if options.seeds is not None else [])]:
         if any(".".join(parse_change(change)[0]) == key for change in options.changes):
             raise ValueError(f"sweep: {key} has several values; leave out --set {key}.")
@@ -125,90 +128,24 @@ class _Judge:
         return held_out_accuracy(network, network_stream(network, self.images, "train", 256, None), self.layer)
 
 
-class _Book:
-    """What is known of the runs of a sweep, in memory and in its folder."""
-
-    def __init__(self, out: Path, runs: list[Planned]) -> None:
-        self.out, self.runs = out, runs
-        self.entries: dict[str, dict[str, Any]] = read_entries(out / RESULTS)
-
-    def folder(self, run: Planned) -> Path:
-        return self.out / run.name
-
-    def finished(self, run: Planned) -> bool:
-        """Return True if a run need not be trained: it is done, or diverged, which it would do again."""
-        entry = self.entries.get(run.name, {})
-        same = entry.get("epochs") == run.config.training.epochs and checkpoint.checkpoints(self.folder(run))
-        return bool(same and entry["state"] in ("done", "diverged"))
-
-    def note(self, run: Planned, state: str, **figures: Any) -> None:
-        """Keep what came of a run."""
-        settings = {"settings": run.values, "epochs": run.config.training.epochs}
-        self.entries[run.name] = {"state": state, **settings, **figures}
-        self.save()
-
-    def forget_accuracies_but(self, judge: list[str | None]) -> None:
-        """Leave out what another judge said: figures of two kinds must not meet in a table."""
-        for entry in self.entries.values():
-            if entry.get("judge") != judge:
-                entry.pop("accuracy", None)
-
-    def save(self) -> None:
-        """Write sweep.json and sweep.md."""
-        table = {"runs": self.entries, "digest": _digest(self.entries)}
-        write_text(self.out / RESULTS, json.dumps(table, indent=1) + "\n")
-        write_text(self.out / TABLES, markdown("Sweep", tables_of(self.runs, self.entries)))
-
-
-def _digest(entries: dict[str, dict[str, Any]]) -> str:
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
-
-
-def read_entries(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the entries of sweep.json; none if there is none.
-
-    Raises ValueError if it holds something else, or not what was written.
-    """
-    if not path.exists():
-        return {}
-    try:
-        table = parse_json(path.read_text("utf-8"))
-        entries = table["runs"]
-        if table["digest"] != _digest(entries):
-            raise ValueError
-        for entry in entries.values():
-            sound = entry["state"] in ("done", "diverged", "failed") and isinstance(entry["epochs"], int)
-            if entry["state"] == "done":
-                sound = sound and isinstance(entry["figures"]["layers"], dict) and isinstance(entry["weights"], str)
-            elif sound:
-                sound = isinstance(entry["error"], str)
-            if not sound:
-                raise ValueError
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError(
-            f"sweep: {path} is damaged, or not what this version writes; remove it, and all runs are looked through."
-        ) from None
-    return dict(entries)
-
-
-def _train_all(book: _Book, judge: _Judge | None) -> None:
+def _train_all(book: Book, judge: _Judge | None) -> None:
     """Train what is not finished, and judge what is not judged."""
     runs = book.runs
     if judge is not None:
         book.forget_accuracies_but(judge.name)
-    progress = _Progress(len(runs), sum(not book.finished(run) for run in runs))
+    progress = Progress(len(runs), sum(not book.finished(run) for run in runs))
     for number, run in enumerate(runs, 1):
         network = None
         if not book.finished(run):
             network = _train(book, run, progress.of(number, run.name))
         entry = book.entries[run.name]
-        if judge is not None and entry["state"] == "done" and entry.get("judge") != judge.name:
+        if judge is not None and entry.done and entry.judge != judge.name:
             network = network or load_network(book.folder(run), run.config.imports, device=run.config.device)
             progress.say(number, f"{run.name}: features")
-            book.note(run, **{**entry, "accuracy": judge.accuracy(network), "judge": judge.name})
+            book.note_accuracy(run, judge.accuracy(network), judge.name)
 
 
-def _train(book: _Book, run: Planned, callback: "Callable[[Record], None] | None") -> Network | None:
+def _train(book: Book, run: Planned, callback: "Callable[[Record], None] | None") -> Network | None:
     """Train a run, or go on with it, and keep what came of it; None if it failed."""
     try:
         network = train_into(book.folder(run), run.config, False, callback is None, callback)
@@ -223,41 +160,7 @@ def _train(book: _Book, run: Planned, callback: "Callable[[Record], None] | None
     return None
 
 
-class _Progress:
-    """Says which run of how many is trained, and how long all will take if the others take as long."""
-
-    def __init__(self, runs: int, left: int) -> None:
-        self._runs, self._left = runs, left
-        self._seconds: list[float] = []  # of the runs so far
-        self._began: float | None = None
-
-    def of(self, number: int, name: str) -> "Callable[[Record], None] | None":
-        """Announce a run; returns what prints its records, None where a bar shows them."""
-        now = time.monotonic()
-        if self._began is not None:
-            self._seconds.append(now - self._began)
-        self._began, self._left = now, self._left - 1
-        left = f", {clock(self._mean(0) * (self._left + 1))} left" if self._seconds else ""
-        self.say(number, name + left)
-        if sys.stderr.isatty():
-            return None
-
-        def tell(record: Record) -> None:
-            own = record["seconds_left"]
-            left = None if own is None else own + self._mean(record["seconds"] + own) * self._left
-            self.say(number, line_of(record, left))
-
-        return tell
-
-    def say(self, number: int, text: str) -> None:
-        """Print a line about a run."""
-        print(printable(f"run {number} of {self._runs}: {text}"), file=sys.stderr, flush=True)
-
-    def _mean(self, otherwise: float) -> float:
-        return sum(self._seconds) / len(self._seconds) if self._seconds else otherwise
-
-
-def _tell(book: _Book) -> None:
+def _tell(book: Book) -> None:
     """Print the table of settings, and where the rest is."""
     rows = tables_of(book.runs, book.entries)[0][1]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -266,5 +169,5 @@ def _tell(book: _Book) -> None:
     print(printable(f"{book.out / RESULTS}\n{book.out / TABLES}"))
     for run in book.runs:
         entry = book.entries[run.name]
-        if entry["state"] != "done":
-            print(printable(f"{entry['state']}: {run.name}: {entry['error']}"), file=sys.stderr)
+        if not entry.done:
+            print(printable(f"{entry.state}: {run.name}: {entry.error}"), file=sys.stderr)

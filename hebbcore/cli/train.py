@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import loaders
-from hebbcore import checkpoint, serialize
+from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
 from hebbcore.cli.options import add_import, add_set
+from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.files import locked, write_text
 from hebbcore.network import Network
@@ -34,7 +35,7 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "same command is run again. The folder gets checkpoints/, metrics.jsonl and config.json.",
     )
     train.add_argument("config", type=Path, help="TOML file; docs/reference/configuration.md tells the keys")
-    train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the run goes")
+    train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run")
     add_set(train)
     add_import(train)
     train.add_argument(
@@ -76,7 +77,7 @@ def train_into(
     except ValueError as error:  # such as other images than the run's
         if before is not None:
             write_text(run / CONFIG, before)
-        if str(error).startswith(("fit: data ", "fit: the largest magnitude in data ")):
+        if checks.about(error).argument == "data":
             raise ValueError(f"{error} The data are {config.data.path}.") from None
         raise
 
@@ -103,7 +104,7 @@ def _open(config: Config) -> Any:
 
 
 def _keep(run: Path, config: Config) -> str | None:
-    """Store the effective configuration with the run, and return the one before of a run that goes on.
+    """Store the effective configuration with the run; return the one before if the run goes on.
 
     Raises ValueError if the run has another.
     """
@@ -116,9 +117,10 @@ def _keep(run: Path, config: Config) -> str | None:
 
 
 def require_same(function: str, run: Path, config: Config) -> None:
-    """Raise ValueError if a run has another configuration, but for what may change when a training goes on.
+    """Raise ValueError if a run has another configuration, apart from what may change when a training goes on.
 
-    That of a training from Python says no preset, and is not compared: fit compares layers, settings and images itself.
+    The configuration of a training from Python names no preset and is not compared here: fit itself compares layers,
+    settings and images.
     """
     path = run / CONFIG
     if not path.exists() or is_from_python(path):
@@ -140,7 +142,7 @@ def _stored(path: Path) -> Config:
 
 
 def _fixed(table: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a configuration may not change when a training goes on. Images may move: fit compares them."""
+    """Return the part of a configuration that must stay when a training goes on. Images may move: fit compares them."""
     free = may_change(table["training"])
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}
@@ -152,20 +154,3 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
 
 def _print(record: Record) -> None:
     print(line_of(record, record["seconds_left"]), file=sys.stderr, flush=True)
-
-
-def line_of(record: Record, left: float | None) -> str:
-    """Return a record as a line; left: seconds of all that is to come, if known."""
-    layers = record["layers"].items()
-    changes = ", ".join(f"{name} {layer['change']:.1e}" for name, layer in layers if layer["change"] is not None)
-    return (
-        f"epochs done: {record['epoch']}, {record['images']:,} images, {record['images_per_second']:.0f} img/s"
-        + ("" if left is None else f", {clock(left)} left")
-        + (f"; change {changes}" if changes else "")
-    )
-
-
-def clock(seconds: float) -> str:
-    """Return a time as hours:minutes:seconds."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -10,15 +10,15 @@ from hebbcore import checkpoint, hdf5
 from hebbcore.checks import printable
 from hebbcore.features import storage
 from hebbcore.files import parse_json
+from hebbcore.runs import entries
 from hebbcore.runs.config import config_of
-from hebbcore.serialize import CONFIG, differences, layer_of, layer_table
+from hebbcore.serialize import CONFIG, compared, layer_of, layer_table
 from hebbcore.training import diagnostics
 from hebbcore.training.batches import is_of_an_array
 from hebbcore.training.diagnostics import METRICS
 from hebbcore.training.settings import LEARNING_RATE, may_change
 
-_RESULTS = "results.json"  # of an evaluation
-_SWEEP = "sweep.json"
+_RESULTS = "results.json"  # of an evaluation: evaluation.results, which says so too, loads scikit-learn
 _NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
 
 
@@ -28,8 +28,8 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "verify",
         description="Read files of hebbcore and compare them with the digests that were written with them: the "
         "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, sweep.json, files of "
-        "hebbcore.save and of hebbcore extract. Exit status 1 if any is damaged. For shards there is hebbcore shards "
-        "verify.",
+        "hebbcore.save and of hebbcore extract. The exit status is 1 if any is damaged. For shards, use hebbcore "
+        "shards verify.",
     )
     verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a run or of features, or a file")
     verify.set_defaults(run=_verify)
@@ -56,7 +56,7 @@ def _files(path: Path) -> Iterator[Path]:
         return
     if not path.exists():
         raise FileNotFoundError(f"verify: {path} does not exist.")
-    texts = [path / name for name in (CONFIG, METRICS, _RESULTS, _SWEEP) if (path / name).exists()]
+    texts = [path / name for name in (CONFIG, METRICS, _RESULTS, entries.RESULTS) if (path / name).exists()]
     found = [*checkpoint.checkpoints(path), *texts, *sorted(path.glob("*.h5"))]
     if not found:
         raise FileNotFoundError(
@@ -67,7 +67,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _state(path: Path) -> str:
-    """Return what can be said of a file. Raises ValueError if it is damaged or none of hebbcore's."""
+    """Return the state of a file in words. Raises ValueError if it is damaged or none of hebbcore's."""
     if path.name == CONFIG:
         return _state_of_config(path)
     if path.name == METRICS:
@@ -77,10 +77,8 @@ def _state(path: Path) -> str:
         from hebbcore.evaluation.book import read_results  # not before: it loads scikit-learn
 
         return "sound" if read_results(path).digest is not None else _NO_DIGEST
-    if path.name == _SWEEP:
-        from hebbcore.cli.sweep import read_entries  # likewise
-
-        read_entries(path)
+    if path.name == entries.RESULTS:
+        entries.read_entries(path)
         return "sound"
     if hdf5.is_plain(path) or hdf5.seal_of(path, "features") is not None:
         return "sound" if storage.verify(path) else _NO_DIGEST
@@ -89,7 +87,7 @@ def _state(path: Path) -> str:
 
 
 def _state_of_config(path: Path) -> str:
-    """Compare what a configuration says of network and training with what the run's latest checkpoint says."""
+    """Compare network and training of a configuration with those of the run's latest checkpoint."""
     try:
         table = parse_json(path.read_bytes())
         training = {"seed": table["seed"], **table["training"]}
@@ -126,5 +124,4 @@ def _of_the_network(table: dict[str, Any], header: dict[str, Any]) -> list[str]:
     except (TypeError, ValueError):
         return found if table.get("imports") else [*found, "network"]  # verify imports no rules of the user's own
     ours, those = (json.loads(checkpoint.as_json(tables)) for tables in (mine, theirs))
-    different = differences(ours, those, "network.layers")
-    return found + [line.split(" is ")[0] for line in different]
+    return found + [path for path, _ in compared(ours, those, "network.layers")]

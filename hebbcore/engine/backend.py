@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore import checks
 from hebbcore.engine import tuning
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share their interface, not a type
@@ -85,13 +86,14 @@ def as_array(function: str, name: str, value: Any) -> Array:
         try:
             array = _host_or_dlpack(value)
         except ValueError as error:  # ragged sequences
-            raise TypeError(
-                f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({error})."
-            ) from error
+            problem = f"must be an array of numbers, got {type(value).__name__} ({error})."
+            raise checks.wrong(TypeError, function, name, problem) from error
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{function}: {name} must be an array of numbers, got {type(value).__name__} ({array.dtype}).")
+        problem = f"must be an array of numbers, got {type(value).__name__} ({array.dtype})."
+        raise checks.wrong(TypeError, function, name, problem)
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{function}: {name} must not be masked; {name}.filled(0) puts a number where the mask is.")
+        problem = f"must not be masked; {name}.filled(0) puts a number where the mask is."
+        raise checks.wrong(TypeError, function, name, problem)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

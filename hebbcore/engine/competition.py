@@ -264,4 +264,4 @@ def argmax_wta(scores: Any) -> Array:
 def check_k(function: str, k: int, units: int) -> None:
     """Raise ValueError if more winners are asked for than there are units."""
     if k > units:
-        raise ValueError(f"{function}: k must be between 1 and the number of units ({units}), got {k}.")
+        raise checks.wrong(ValueError, function, "k", f"must be between 1 and the number of units ({units}), got {k}.")

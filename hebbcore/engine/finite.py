@@ -1,5 +1,6 @@
 """Are the numbers of an array finite, and of a magnitude that float32 computes with?"""
 
+from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 
@@ -34,20 +35,21 @@ def require_finite(function: str, name: str, array: Array, *, optional: bool = T
     else:
         if largest >= SMALLEST or not largest:
             return
-        raise ValueError(
-            f"{function}: the largest magnitude in {name} is {largest:.1e}, so small that squares vanish in float32; "
-            "scale the data, to standard deviations of about 1."
+        text = (
+            f"the largest magnitude in {name} is {largest:.1e}, so small that squares vanish in float32; scale the "
+            "data, to standard deviations of about 1."
         )
+        raise checks.wrong(ValueError, function, name, text=text)
     row = first_not_finite(array)
     if row is not None:
-        raise ValueError(
-            f"{function}: {name} must be finite, but {name}[{row}] holds NaN or infinity; clean the data"
-            + (", or pass check_finite=False if you mean it." if optional else ".")
-        )
-    raise ValueError(
-        f"{function}: {name} must be at most {LARGEST:g} in magnitude, since squares and sums of larger numbers leave "
-        f"the range of float32; got {here:.1e}. Scale the data, to standard deviations of about 1."
+        advice = ", or pass check_finite=False if you mean it." if optional else "."
+        problem = f"must be finite, but {name}[{row}] holds NaN or infinity; clean the data{advice}"
+        raise checks.wrong(ValueError, function, name, problem)
+    problem = (
+        f"must be at most {LARGEST:g} in magnitude, since squares and sums of larger numbers leave the range of "
+        f"float32; got {here:.1e}. Scale the data, to standard deviations of about 1."
     )
+    raise checks.wrong(ValueError, function, name, problem)
 
 
 def first_not_finite(array: Array) -> int | None:

@@ -27,7 +27,8 @@ def check_precision(function: str, precision: str, device: str) -> np.dtype[Any]
     """Return the dtype in which arrays are kept for a precision. Raises ValueError if the device lacks it."""
     checks.choice(function, "precision", precision, PRECISIONS)
     if device == "cpu" and precision in ("tf32", "bf16"):
-        raise ValueError(f'{function}: precision {precision!r} needs CUDA; on the CPU use "float32" or "float64".')
+        problem = f'{precision!r} needs CUDA; on the CPU use "float32" or "float64".'
+        raise checks.wrong(ValueError, function, "precision", problem)
     return dtype_of(precision)
 
 

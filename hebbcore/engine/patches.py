@@ -214,10 +214,11 @@ def float_dtype(function: str, name: str, array: Array) -> np.dtype[Any]:
         return np.dtype(np.float64)
     if array.dtype in (np.float32, np.float16, np.uint8):
         return np.dtype(np.float32)
-    raise TypeError(
-        f"{function}: {name} must be uint8 (read as 0…1), float16, float32 or float64, got {array.dtype}; "
-        "convert them, and scale them as you mean it."
+    problem = (
+        f"must be uint8 (read as 0…1), float16, float32 or float64, got {array.dtype}; convert them, and scale them as "
+        "you mean it."
     )
+    raise checks.wrong(TypeError, function, name, problem)
 
 
 def as_images(function: str, name: str, value: Any) -> Array:
@@ -225,12 +226,11 @@ def as_images(function: str, name: str, value: Any) -> Array:
     array = backend.as_array(function, name, value)
     if array.ndim not in (2, 4):
         hint = " Stack images into one array; a single image is images[None]." if array.ndim == 3 else ""
-        raise ValueError(
-            f"{function}: {name} must be (n, height, width, channels) or (n, features), got shape {array.shape}.{hint}"
-        )
+        problem = f"must be (n, height, width, channels) or (n, features), got shape {array.shape}.{hint}"
+        raise checks.wrong(ValueError, function, name, problem)
     float_dtype(function, name, array)
     if array.size == 0:
-        raise ValueError(f"{function}: {name} must not be empty, got shape {array.shape}.")
+        raise checks.wrong(ValueError, function, name, f"must not be empty, got shape {array.shape}.")
     return array.reshape(len(array), 1, 1, -1) if array.ndim == 2 else array
 
 

@@ -11,8 +11,8 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry
+from hebbcore.engine.rule import Rule
 from hebbcore.engine.winners import responses, some_patches, wins
-from hebbcore.rules import Rule
 
 _MEMORY = 10  # wins a unit, on average, over which its share of the wins is averaged
 
@@ -41,19 +41,18 @@ def check_rivalry(function: str, rule: Rule, conscience: Any, revival: Any) -> t
     """
     values = []
     for name, value in (("conscience", conscience), ("revival", revival)):
-        value = checks.real(function, name, value)
-        if value < 0:
-            raise ValueError(f"{function}: {name} must be at least 0, got {value}.")
+        value = checks.real(function, name, value, 0)
         if value and not rule.competes:
-            raise ValueError(
-                f"{function}: {name} is for rules whose units compete, which those of {type(rule).__name__} do not; "
-                f"leave {name} out."
+            problem = (
+                f"is for rules whose units compete, which those of {type(rule).__name__} do not; leave {name} out."
             )
+            raise checks.wrong(ValueError, function, name, problem)
         if value and name == "conscience" and not rule.takes_bias:
-            raise ValueError(
-                f"{function}: conscience is for rules whose units compete by a cosine (SWTA, k-WTA, signed WTA), and "
-                f"for those that define biased_gate; {type(rule).__name__} does not: leave it out, and use revival."
+            problem = (
+                "is for rules whose units compete by a cosine (SWTA, k-WTA, signed WTA), and for those that define "
+                f"biased_gate; {type(rule).__name__} does not: leave it out, and use revival."
             )
+            raise checks.wrong(ValueError, function, name, problem)
         values.append(value)
     return values[0], values[1]
 

@@ -12,7 +12,7 @@ from hebbcore import checks
 from hebbcore.engine import backend, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry, patches_at
-from hebbcore.rules import Rule
+from hebbcore.engine.rule import Rule
 
 AUTO = "auto"  # a learning rate that is measured on the first batch
 AUTO_SHARE = 0.5  # of the largest stable rate: other batches have larger eigenvalues, and early steps overshoot

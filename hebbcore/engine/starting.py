@@ -9,7 +9,7 @@ import numpy as np
 from hebbcore.engine import devices, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry, patches_at
-from hebbcore.rules import Rule
+from hebbcore.engine.rule import Rule
 
 STARTS = ("rule", "patches", "k-means++")
 

@@ -18,7 +18,7 @@ from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import Gate, Norms, vector_norms
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Geometry
-from hebbcore.rules import Rule
+from hebbcore.engine.rule import Rule
 
 
 @dataclass

@@ -9,7 +9,7 @@ from hebbcore.engine import backend, devices, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.patches import Geometry, patches_at
-from hebbcore.rules import Rule
+from hebbcore.engine.rule import Rule
 
 _PLACES, _PLACES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
 _MANY = 0.1  # of the units; a single one is not worth a word

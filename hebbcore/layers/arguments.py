@@ -62,14 +62,13 @@ def flat(weights: Array, dtype: Any) -> Array:
 
 def as_image_shape(function: str, value: Sequence[int]) -> tuple[int, ...]:
     """Return an image_shape as a tuple. Raises ValueError or TypeError unless it is one."""
+    problem = "must be (height, width, channels) or (features,), got"
     try:
         shape = tuple(checks.integer(function, "image_shape", side, 1) for side in value)
     except TypeError as error:
-        raise TypeError(
-            f"{function}: image_shape must be (height, width, channels) or (features,), got {value!r}."
-        ) from error
+        raise checks.wrong(TypeError, function, "image_shape", f"{problem} {value!r}.") from error
     if len(shape) not in (1, 3):
-        raise ValueError(f"{function}: image_shape must be (height, width, channels) or (features,), got {shape}.")
+        raise checks.wrong(ValueError, function, "image_shape", f"{problem} {shape}.")
     return shape
 
 

@@ -66,7 +66,8 @@ class BatchNorm(Layer):
         self.epsilon = checks.positive("BatchNorm", "epsilon", self.epsilon)
         self.momentum = checks.positive("BatchNorm", "momentum", self.momentum)
         if self.momentum > 1:
-            raise ValueError(f"BatchNorm: momentum must be above 0 and at most 1, got {self.momentum}.")
+            problem = f"must be above 0 and at most 1, got {self.momentum}."
+            raise checks.wrong(ValueError, "BatchNorm", "momentum", problem)
 
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Start with mean 0 and variance 1."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from hebbcore import checks
 from hebbcore.layers.base import Layer
 from hebbcore.layers.learner import Learner
 
@@ -11,9 +12,10 @@ def name_layers(function: str, layers: Sequence[Layer]) -> list[str]:
     taken: set[str] = set()
     for name in (layer.name for layer in layers if layer.name):
         if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
-            raise ValueError(f"{function}: a layer's name must be letters, digits, - and _, got {name!r}.")
+            problem = f"must be letters, digits, - and _, got {name!r}."
+            raise checks.wrong(ValueError, function, "a layer's name", problem)
         if name in taken:
-            raise ValueError(f"{function}: two layers are named {name!r}; names must differ.")
+            raise checks.wrong(ValueError, function, None, f"two layers are named {name!r}; names must differ.")
         taken.add(name)
     learners, latest = 0, dict[str, int]()
     for layer in layers:

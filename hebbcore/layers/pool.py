@@ -48,9 +48,8 @@ class Pool(Layer):
         self.padding = checks.pair("Pool", "padding", self.padding, 0)
         checks.choice("Pool", "kind", self.kind, KINDS)
         if any(2 * pad > side for pad, side in zip(self.padding, self.window, strict=True)):
-            raise ValueError(
-                f"Pool: padding must be at most half the window {self.window}, got {self.padding}; use less padding."
-            )
+            problem = f"must be at most half the window {self.window}, got {self.padding}; use less padding."
+            raise checks.wrong(ValueError, "Pool", "padding", problem)
 
     def output_shape(self, shape: Shape) -> Shape:
         """See Layer."""

@@ -37,9 +37,7 @@ class Split(Layer):
     name: str = ""
 
     def _check(self) -> None:
-        self.threshold = checks.real("Split", "threshold", self.threshold)
-        if self.threshold < 0:
-            raise ValueError(f"Split: threshold must be at least 0, got {self.threshold}.")
+        self.threshold = checks.real("Split", "threshold", self.threshold, 0)
 
     def output_shape(self, shape: Shape) -> Shape:
         """See Layer."""

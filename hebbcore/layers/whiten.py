@@ -81,11 +81,12 @@ class Whiten(Layer):
         self.padding = checks.pair("Whiten", "padding", self.padding, 0)
         checks.choice("Whiten", "padding_mode", self.padding_mode, ("zeros", "reflect"))
         if self.kernel_size is None and (self.stride != (1, 1) or self.padding != (0, 0)):
-            raise ValueError("Whiten: stride and padding are for patches; give kernel_size, or leave them out.")
+            problem = "and padding are for patches; give kernel_size, or leave them out."
+            raise checks.wrong(ValueError, "Whiten", "stride", problem)
         if self.epsilon is not None:
             self.epsilon = checks.positive("Whiten", "epsilon", self.epsilon)
-        if self.contrast is not None and checks.real("Whiten", "contrast", self.contrast) < 0:
-            raise ValueError(f"Whiten: contrast must be at least 0, got {self.contrast}.")
+        if self.contrast is not None:
+            checks.real("Whiten", "contrast", self.contrast, 0)
 
     def _geometry(self, shape: Shape) -> Geometry:
         if self.kernel_size is None:

@@ -38,7 +38,9 @@ def as_rule(function: str, rule: Any) -> Rule:
     if isinstance(rule, Rule):
         return rule
     if isinstance(rule, type) and issubclass(rule, Rule):
-        raise TypeError(f"{function}: rule must be an instance, got the class {rule.__name__}; use {rule.__name__}().")
+        problem = f"must be an instance, got the class {rule.__name__}; use {rule.__name__}()."
+        raise checks.wrong(TypeError, function, "rule", problem)
     if not isinstance(rule, str):
-        raise TypeError(f"{function}: rule must be a Rule or one of {', '.join(map(repr, RULES))}; got {rule!r}.")
+        problem = f"must be a Rule or one of {', '.join(map(repr, RULES))}; got {rule!r}."
+        raise checks.wrong(TypeError, function, "rule", problem)
     return RULES[checks.choice(function, "rule", rule, RULES)]()

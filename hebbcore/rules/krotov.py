@@ -48,8 +48,7 @@ class Krotov(Rule):
     def __post_init__(self) -> None:
         check_exponent("Krotov", self.p)
         checks.integer("Krotov", "rank", self.rank, 2)
-        if checks.real("Krotov", "strength", self.strength) < 0:
-            raise ValueError(f"Krotov: strength must be at least 0, got {self.strength}.")
+        checks.real("Krotov", "strength", self.strength, 0)
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         return competition.ranked_gate(scores, self.rank, self.strength)
@@ -71,6 +70,5 @@ class Krotov(Rule):
 
     def check_units(self, function: str, units: int) -> None:
         if self.rank > units > 1:
-            raise ValueError(
-                f"{function}: Krotov's rank must be at most the number of units ({units}), got {self.rank}."
-            )
+            problem = f"must be at most the number of units ({units}), got {self.rank}."
+            raise checks.wrong(ValueError, function, "Krotov's rank", problem)

@@ -14,5 +14,4 @@ def signed_power(weights: Array, p: float) -> Array:
 
 def check_exponent(function: str, p: float) -> None:
     """Raise unless p is a number of at least 2."""
-    if checks.real(function, "p", p) < 2:
-        raise ValueError(f"{function}: p must be at least 2, got {p}.")
+    checks.real(function, "p", p, 2)

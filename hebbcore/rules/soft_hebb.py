@@ -46,6 +46,7 @@ class SoftHebb(NormSeekingRule):
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.positive("SoftHebb", "temperature", self.temperature)
+        checks.boolean("SoftHebb", "anti_hebbian", self.anti_hebbian)
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         return competition.soft_hebb_gate(scores, self.temperature, self.anti_hebbian)

@@ -1,8 +1,9 @@
-"""What runs tell about themselves, settings and metrics, and tables of several side by side."""
+"""The settings and the metrics of runs, and tables of several runs side by side."""
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,23 @@ def layers_of(records: Iterable[Record]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record["layers"]))
 
 
-def final_figures(records: Sequence[Record]) -> dict[str, Any]:
-    """Return how a training ended: images, seconds, images_per_second over all of it, and each layer's FIGURES."""
+@dataclass(frozen=True)
+class Figures:
+    """How a training ended; images_per_second is over all of it, and layers holds each layer's FIGURES."""
+
+    images: int
+    seconds: float
+    images_per_second: float | None
+    layers: dict[str, dict[str, Any]]
+
+    @property
+    def dead(self) -> int:
+        """How many units of all layers never won."""
+        return sum(layer["dead"] for layer in self.layers.values())
+
+
+def final_figures(records: Sequence[Record]) -> Figures:
+    """Return how a training ended."""
     last = records[-1]
     layers = {}
     for name in layers_of(records):
@@ -68,11 +84,11 @@ def final_figures(records: Sequence[Record]) -> dict[str, Any]:
             "entropy": final["entropy"],
         }
     speed = last["images"] / last["seconds"] if last["seconds"] else None
-    return {"images": last["images"], "seconds": last["seconds"], "images_per_second": speed, "layers": layers}
+    return Figures(last["images"], last["seconds"], speed, layers)
 
 
 def _last_epoch(records: Sequence[Record]) -> Sequence[Record]:
-    """Return the records of the last epoch; one of its start, which counts few winners, alone would mislead."""
+    """Return the records of the last epoch; its first record alone would count few winners, and mislead."""
     last = records[-1]
     found = [r for r in records if r["phase"] == last["phase"] and r["epoch"] >= last["epoch"] - 1]
     ends_another = len(found) > 1 and 0 < found[0]["epoch"] < last["epoch"]  # the epoch before it
@@ -80,7 +96,7 @@ def _last_epoch(records: Sequence[Record]) -> Sequence[Record]:
 
 
 def settings_of(run: Path) -> dict[str, Any]:
-    """Return the configuration of a run by the paths of its keys; what an older hebbcore left out is as by default.
+    """Return the configuration of a run by the paths of its keys; keys that an older hebbcore left out have defaults.
 
     Raises ValueError if it cannot be read.
     """
@@ -103,7 +119,7 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
-    """Yield the path and the value of everything in a table that is no table or list of tables itself."""
+    """Yield the path of each value in a table, and the value; tables and lists of tables are looked into."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
@@ -115,26 +131,26 @@ def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys whose values are not the same in all of some settings; None and none are."""
+    """Return the keys whose values are not the same in all settings; a missing key counts as None."""
     keys = dict.fromkeys(key for given in settings for key in given)
     return [key for key in keys if any(given.get(key) != settings[0].get(key) for given in settings)]
 
 
 def comparison(runs: Mapping[str, Path]) -> list[tuple[str, Table]]:
-    """Return tables, with their titles, of several runs by name: what their settings differ in, how they ended."""
+    """Return tables, with their titles, that tell how the settings of several runs differ and how the runs ended."""
     settings = _comparable({name: settings_of(run) for name, run in runs.items()})
     figures = {name: final_figures(records_of("plot", run)) for name, run in runs.items()}
     keys = differing(list(settings.values()))
     table = [["run", *keys, "images", "seconds", "images a second", "dead units"]]
     for name, found in figures.items():
-        dead = sum(layer["dead"] for layer in found["layers"].values())
         row = [text_of(settings[name].get(key)) for key in keys]
-        table.append([name, *row, *map(text_of, (found["images"], found["seconds"], found["images_per_second"], dead))])
+        ended = (found.images, found.seconds, found.images_per_second, found.dead)
+        table.append([name, *row, *map(text_of, ended)])
     return [("Runs", table), *_by_layer(figures)]
 
 
 def _comparable(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return settings in which networks of other layers are told by the kinds of these, not number by number."""
+    """Return settings that name only the kinds of layers if the runs differ in them; their numbers do not compare."""
     kinds = {name: [v for k, v in given.items() if _LAYER.fullmatch(k)] for name, given in settings.items()}
     if len(set(map(str, kinds.values()))) == 1:
         return settings
@@ -145,21 +161,15 @@ def _comparable(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     }
 
 
-def _by_layer(figures: Mapping[str, dict[str, Any]]) -> list[tuple[str, Table]]:
-    names = list(dict.fromkeys(layer for found in figures.values() for layer in found["layers"]))
-    return [
-        (
-            title[0].upper() + title[1:],
-            [
-                ["run", *names],
-                *(
-                    [run, *(text_of(found["layers"].get(name, {}).get(key)) for name in names)]
-                    for run, found in figures.items()
-                ),
-            ],
-        )
-        for key, title in FIGURES.items()
-    ]
+def _by_layer(figures: Mapping[str, Figures]) -> list[tuple[str, Table]]:
+    names = list(dict.fromkeys(layer for found in figures.values() for layer in found.layers))
+    tables = []
+    for key, title in FIGURES.items():
+        table = [["run", *names]]
+        for run, found in figures.items():
+            table.append([run, *(text_of(found.layers.get(name, {}).get(key)) for name in names)])
+        tables.append((title[0].upper() + title[1:], table))
+    return tables
 
 
 def text_of(value: Any) -> str:
@@ -172,7 +182,7 @@ def text_of(value: Any) -> str:
 
 
 def markdown(title: str, sections: Iterable[tuple[str, Table]]) -> str:
-    """Return tables as Markdown, in which what cells say is text and nothing else."""
+    """Return tables as Markdown that shows the text of each cell as it is."""
     parts = [f"# {in_markdown(title)}", ""]
     for name, (head, *rows) in sections:
         parts += [f"## {in_markdown(name)}", "", _row(head), _row(["---"] * len(head)), *map(_row, rows), ""]

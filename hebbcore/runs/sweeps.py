@@ -1,9 +1,8 @@
-"""Grids of configurations: which runs there are, and tables of how they ended."""
+"""Grids of configurations: which runs there are."""
 
 import hashlib
 import itertools
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from hebbcore.engine import devices
-from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.network import Network
-from hebbcore.runs.compare import FIGURES, Table, text_of
-from hebbcore.runs.config import Config, parse_change, parse_value
+from hebbcore.runs.changes import parse_change, parse_value
+from hebbcore.runs.config import Config
 from hebbcore.training.settings import FREE, LEARNING_RATE
 
 _LONG = 40  # characters of a value in the name of a folder
@@ -39,12 +37,12 @@ def read_grid(options: Iterable[str]) -> dict[str, list[str]]:
         key = ".".join(parse_change(option)[0])
         values = _split(text)
         if key == "seed":
-            raise ValueError("sweep: --grid seed is --seeds COUNT, which takes the seeds 0, 1, ….")
+            raise ValueError("sweep: --grid does not take seed; use --seeds COUNT, which takes the seeds 0, 1, ….")
         if key in grid:
             raise ValueError(f"sweep: --grid {key} is there twice; give all its values in one.")
         if len(values) < 2 or not all(values):
             raise ValueError(
-                f"sweep: --grid must be KEY=VALUE,VALUE,…, got {option!r}; a value for all runs is --set {key}=VALUE."
+                f"sweep: --grid must be KEY=VALUE,VALUE,…, got {option!r}; --set {key}=VALUE is for one of all runs."
             )
         parsed = [json.dumps(parse_value(value), default=str) for value in values]
         for i, value in enumerate(parsed):
@@ -92,7 +90,7 @@ def plan(
             learned = _learned(config)
             if learned in seen:
                 raise ValueError(
-                    f"sweep: {seen[learned]} and {name} are the same training; leave values out that change nothing of "
+                    f"sweep: {seen[learned]} and {name} are the same training; leave out values that change nothing of "
                     "what is learned."
                 )
             seen[learned] = name
@@ -102,7 +100,7 @@ def plan(
 
 
 def _learned(config: Config) -> str:
-    """Return what of a configuration decides what is learned, and how fast."""
+    """Return the part of a configuration that decides what is learned, and how fast."""
     table = config.table()
     table["training"] = {key: value for key, value in table["training"].items() if key not in FREE}
     table["training"]["learning_rate"] = table["training"]["learning_rate"] or LEARNING_RATE  # what None means
@@ -111,7 +109,7 @@ def _learned(config: Config) -> str:
 
 
 def _name_of(value: str) -> str:
-    """Return a value as a part of a folder's name; what is left out of it stands in a digest."""
+    """Return a value as a part of a folder's name, with a digest if characters had to be left out."""
     name = re.sub(r"[^\w.+-]+", "-", value).strip("-")[:_LONG]
     return name if name == value else f"{name}-{hashlib.blake2b(value.encode(), digest_size=3).hexdigest()}"
 
@@ -122,100 +120,3 @@ def digest_of(network: Network) -> str:
     for layer in network.learners.values():
         digest.update(np.ascontiguousarray(devices.to_device(layer.weights, "cpu")).data)
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """Runs that differ in their seeds alone: the cells that tell their values, and what is known of those done."""
-
-    cells: list[str]
-    runs: int
-    done: list[dict[str, Any]]
-
-
-def tables_of(runs: Sequence[Planned], entries: Mapping[str, dict[str, Any]]) -> list[tuple[str, Table]]:
-    """Return tables, with their titles: of each setting, mean ± 95 % interval over its seeds, and of each run.
-
-    entries: by name of the run, as the command `sweep` keeps them.
-    """
-    keys = [key for key in runs[0].values if key != "seed"]
-    settings = []
-    for group in dict.fromkeys(run.group for run in runs):
-        members = [run for run in runs if run.group == group]
-        cells = [text_of(members[0].values[key]) for key in keys] or ["all"]
-        settings.append(_Setting(cells, len(members), [entries[run.name] for run in members if _is_done(entries, run)]))
-    head = keys or ["settings"]
-    columns = [x for x in _COLUMNS if any(_figure(entry, x) is not None for entry in entries.values())]
-    table = [[*head, "runs", *(_COLUMNS[column] for column in columns)]]
-    for setting in settings:
-        figures = [mean_text(_figure(entry, column) for entry in setting.done) for column in columns]
-        table.append([*setting.cells, f"{len(setting.done)} of {setting.runs}", *figures])
-    return [
-        ("Settings", table),
-        *_by_layer(head, settings),
-        ("Runs", _by_run(runs, entries, columns)),
-        *_equal(runs, entries),
-    ]
-
-
-_COLUMNS = {
-    "accuracy": "accuracy on held-out images, %",
-    "dead": "dead units",
-    "images_per_second": "images a second",
-    "seconds": "seconds",
-}
-
-
-def _is_done(entries: Mapping[str, dict[str, Any]], run: Planned) -> bool:
-    return entries.get(run.name, {}).get("state") == "done"
-
-
-def _figure(entry: Mapping[str, Any], column: str) -> float | None:
-    """Return a figure of a run, None if it has none."""
-    figures = entry.get("figures")
-    if figures is None:
-        return None
-    found: float | None = figures.get(column, entry.get(column))
-    return sum(layer["dead"] for layer in figures["layers"].values()) if column == "dead" else found
-
-
-def _by_layer(head: list[str], settings: Sequence[_Setting]) -> list[tuple[str, Table]]:
-    done = [entry["figures"]["layers"] for setting in settings for entry in setting.done]
-    layers = list(dict.fromkeys(layer for figures in done for layer in figures))
-    tables = []
-    for key, title in FIGURES.items():
-        table = [[*head, *layers]]
-        for setting in settings:
-            of_seeds = [entry["figures"]["layers"] for entry in setting.done]
-            means = [mean_text(figures.get(layer, {}).get(key) for figures in of_seeds) for layer in layers]
-            table.append([*setting.cells, *means])
-        tables.append((title[0].upper() + title[1:], table))
-    return tables
-
-
-def mean_text(values: Iterable[float | None]) -> str:
-    """Return the mean and its 95 % interval of the figures there are, as text."""
-    found = [value for value in values if value is not None]
-    if not found:
-        return ""
-    mean, half = mean_interval(found)
-    return f"{mean:.4g} ± {half:.2g}" if math.isfinite(half) else f"{mean:.4g}"
-
-
-def _by_run(runs: Sequence[Planned], entries: Mapping[str, dict[str, Any]], columns: list[str]) -> Table:
-    table = [["run", "state", *(_COLUMNS[column] for column in columns)]]
-    for run in runs:
-        entry = entries.get(run.name, {"state": "not trained yet"})
-        state = ": ".join(filter(None, [entry["state"], entry.get("error")]))
-        table.append([run.name, state, *(text_of(_figure(entry, column)) for column in columns)])
-    return table
-
-
-def _equal(runs: Sequence[Planned], entries: Mapping[str, dict[str, Any]]) -> list[tuple[str, Table]]:
-    """Return a table of runs that ended with the same weights though their settings differ, if there are any."""
-    same: dict[str, list[str]] = {}
-    for run in runs:
-        if _is_done(entries, run):
-            same.setdefault(entries[run.name]["weights"], []).append(run.name)
-    rows = [[", ".join(names)] for names in same.values() if len(names) > 1]
-    return [("The same weights to the bit: what differs here had no effect", [["runs"], *rows])] if rows else []

@@ -133,7 +133,7 @@ class IterableBatches:
                 source.close()
         if empty and not start:
             again = "; it can be iterated once only" if number else ""
-            raise ValueError(f"{self.function}: data gave no batch in epoch {number + 1}{again}.")
+            raise checks.wrong(ValueError, self.function, "data", f"gave no batch in epoch {number + 1}{again}.")
 
     def following(self, start: int, count: int) -> int:
         """See Batches."""

@@ -62,8 +62,7 @@ class Training:
             checks.positive("fit", name, getattr(self, name))
         if self.learning_rate is not None:
             as_rate("fit", "learning_rate", self.learning_rate)
-        if checks.real("fit", "log_seconds", self.log_seconds) < 0:
-            raise ValueError(f"fit: log_seconds must be at least 0, got {self.log_seconds}.")
+        checks.real("fit", "log_seconds", self.log_seconds, 0)
         for name in ("shuffle", "check_finite"):
             checks.boolean("fit", name, getattr(self, name))
         for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", CACHES)):
@@ -71,8 +70,9 @@ class Training:
         checks.byte_size("fit", "cache_bytes", self.cache_bytes)
 
 
-def without_effect(settings: Training, network: Network) -> str | None:
-    """Return which setting, if any, changes nothing for this network, and what to do; a default never counts.
+def without_effect(settings: Training, network: Network) -> tuple[str, str] | None:
+    """Return which setting, if any, changes nothing for this network, and a text that begins with it and says what to
+    do; a default never counts.
 
     network: with weights or without.
     """
@@ -82,24 +82,26 @@ def without_effect(settings: Training, network: Network) -> str | None:
     if settings.learning_rate is not None and learners and len(own) == len(learners):
         first = next(iter(own))
         listed = ", ".join(f"{name} {rate}" for name, rate in own.items())
-        return (
+        return "learning_rate", (
             f"learning_rate={settings.learning_rate!r} has no effect, since every layer has a rate of its own"
             f" ({listed}); leave it out and multiply all of them by rate_factor, or set that of a layer: "
             f"network[{first!r}].learning_rate, network.layers.{first}.learning_rate in a configuration."
         )
     if settings.cache != "none" and settings.mode == "together":
-        return f'cache={settings.cache!r} has no effect: it is for mode="layerwise"; leave it out, or change mode.'
+        text = f'cache={settings.cache!r} has no effect: it is for mode="layerwise"; leave it out, or change mode.'
+        return "cache", text
     if settings.cache == "none" and settings.cache_bytes != default.cache_bytes:
-        return 'cache_bytes has no effect: it bounds a cache, and cache is "none"; set cache, or leave it out.'
+        text = 'cache_bytes has no effect: it bounds a cache, and cache is "none"; set cache, or leave it out.'
+        return "cache_bytes", text
     if settings.statistics_images != default.statistics_images:
         phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images, ())
         if not any(phase.observes for phase in phases):
-            return (
+            return "statistics_images", (
                 "statistics_images has no effect: it is for layers with a pass of their own, Whiten and (layer by "
                 "layer) BatchNorm; this network has none; leave it out."
             )
     if settings.schedule == "epochs" and settings.epochs == 1:
-        return (
+        return "schedule", (
             'schedule="epochs" has no effect: it lowers the rates after each epoch, and there is one; take "linear" or '
             '"cosine", or more epochs.'
         )
@@ -122,7 +124,7 @@ def require_effect(network: Network, settings: Training, *, shuffled: bool, run:
     """
     idle = without_effect(settings, network)
     if idle is not None:
-        raise ValueError(f"fit: {idle}")
+        raise ValueError(f"fit: {idle[1]}")
     for name, layer in network.learners.items():
         rate = settings.learning_rate if layer.learning_rate is None else layer.learning_rate
         if rate == AUTO and type(as_rule("fit", layer.rule)).stable_rate is Rule.stable_rate:

@@ -1,0 +1,54 @@
+"""What is known of the runs of a sweep, in memory and in the files sweep.json and sweep.md."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from hebbcore import checkpoint
+from hebbcore.files import write_text
+from hebbcore.runs.compare import markdown
+from hebbcore.runs.entries import RESULTS, Entry, read_entries, write_entries
+from hebbcore.runs.sweep_tables import tables_of
+from hebbcore.runs.sweeps import Planned
+
+TABLES = "sweep.md"
+
+
+class Book:
+    """What is known of the runs of a sweep, in memory and in its folder."""
+
+    def __init__(self, out: Path, runs: list[Planned]) -> None:
+        self.out, self.runs = out, runs
+        self.entries = read_entries(out / RESULTS)
+
+    def folder(self, run: Planned) -> Path:
+        """Return the folder of a run."""
+        return self.out / run.name
+
+    def finished(self, run: Planned) -> bool:
+        """Return True if a run need not be trained: it is done, or diverged, which it would do again."""
+        entry = self.entries.get(run.name)
+        if entry is None or entry.state == "failed" or entry.epochs != run.config.training.epochs:
+            return False
+        return bool(checkpoint.checkpoints(self.folder(run)))
+
+    def note(self, run: Planned, state: str, **known: Any) -> None:
+        """Keep what came of a run. known: fields of its Entry."""
+        self.entries[run.name] = Entry(state, run.values, run.config.training.epochs, **known)
+        self.save()
+
+    def note_accuracy(self, run: Planned, accuracy: float, judge: list[str | None]) -> None:
+        """Keep what a judge said of a run that is done."""
+        self.entries[run.name] = dataclasses.replace(self.entries[run.name], accuracy=accuracy, judge=judge)
+        self.save()
+
+    def forget_accuracies_but(self, judge: list[str | None]) -> None:
+        """Leave out what another judge said: figures of two kinds must not meet in a table."""
+        for name, entry in self.entries.items():
+            if entry.judge != judge:
+                self.entries[name] = dataclasses.replace(entry, accuracy=None)
+
+    def save(self) -> None:
+        """Write sweep.json and sweep.md."""
+        write_entries(self.out / RESULTS, self.entries)
+        write_text(self.out / TABLES, markdown("Sweep", tables_of(self.runs, self.entries)))

@@ -1,0 +1,75 @@
+"""Changes of a configuration from the command line: "key.path=value"."""
+
+import re
+import tomllib
+from typing import Any
+
+from hebbcore import serialize
+from hebbcore.files import parse_toml
+from hebbcore.network import Network
+from hebbcore.presets import preset_layers
+from hebbcore.runs.architecture import naming_network
+
+
+def parse_change(change: str) -> tuple[list[str], Any]:
+    """Return the parts of the key and the value of "key.path=value". Raises ValueError if it is none."""
+    key, equals, value = change.partition("=")
+    names = re.sub(r"\[(\d+)\]", r".\1", key.strip()).split(".")
+    if not equals or not all(names):
+        raise ValueError(f"config: a change must be key.path=value, got {change!r}.")
+    return names, parse_value(value)
+
+
+def parse_value(text: str) -> Any:
+    """Return a value written as in TOML; a word needs no quotes."""
+    try:
+        return parse_toml(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def is_of_a_layer(names: list[str]) -> bool:
+    """Return True for the parts of a key in the table of a layer, whose name may be known after imports only."""
+    return names[:2] == ["network", "layers"] and len(names) > 2
+
+
+def apply_change(table: dict[str, Any], names: list[str], value: Any) -> None:
+    """Set the value of a key, whose parts are names, in the table."""
+    at: Any = table
+    for i, name in enumerate(names):
+        key: Any = _layer_key(table["network"], name, names) if i == 2 and is_of_a_layer(names) else name
+        if i == len(names) - 1:
+            at[key] = value
+            return
+        if isinstance(at, dict) and at.get(key) is None:
+            at[key] = {}
+        inner = at[key]
+        if (key == "rule" or names[:i] == ["network", "rule"]) and isinstance(inner, str):
+            inner = at[key] = {"name": inner}
+        if not isinstance(inner, dict) and not (isinstance(inner, list) and is_of_a_layer(names) and i == 1):
+            raise ValueError(f"config: {'.'.join(names)} cannot be set: {name} is no table.")
+        at = inner
+
+
+def _layer_key(network: dict[str, Any], name: str, path: list[str]) -> int | str:
+    """Return the key of a layer, named or counted from 0, in network.layers: its place in a list, else its name."""
+    layers, preset = network["layers"], network.get("preset")
+    listed = isinstance(layers, list)
+    if listed and name.isdigit():
+        names = [""] * len(layers)
+    elif listed:
+        made = [serialize.layer_of(table, f"network.layers[{i}]") for i, table in enumerate(layers)]
+        with naming_network():
+            names = Network(made, device="cpu").names
+    elif name.isdigit() and preset is not None:
+        with naming_network():
+            names = [layer.name for layer in preset_layers(preset, None, network.get("preprocess", "none"))[0]]
+    else:
+        return name
+    if name.isdigit():
+        if int(name) >= len(names):
+            raise ValueError(f"config: {'.'.join(path)} is unknown: there are {len(names)} layers, counted from 0.")
+        return int(name) if listed else names[int(name)]
+    if name not in names:
+        raise ValueError(f"config: {'.'.join(path)} is unknown.{serialize.hint(name, names)}")
+    return names.index(name)
