@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from hebbcore.engine import devices
+
 
 def add_network(command: argparse.ArgumentParser) -> None:
     """Add the network that a command uses."""
@@ -25,7 +27,7 @@ def add_batches(command: argparse.ArgumentParser, size: int) -> None:
     """Add --batch-size, with its default, and --device to a command that computes features."""
     command.add_argument("--batch-size", type=int, default=size, help=f"images at a time (default: {size})")
     command.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: CUDA if it works)"
+        "--device", choices=devices.CHOICES, default="auto", help="where to compute (default: CUDA if it works)"
     )
 
 

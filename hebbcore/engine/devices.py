@@ -11,6 +11,8 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine.backend import Array, as_array, device_of, module, namespace
 
+CHOICES = ("auto", "cpu", "cuda")  # of device=
+
 
 class Device(NamedTuple):
     """A device of hebbcore.devices().
@@ -90,7 +92,7 @@ def resolve(function: str, device: str) -> str:
 
     Raises ValueError for an unknown name, RuntimeError if "cuda" is asked for and does not work.
     """
-    checks.choice(function, "device", device, ("auto", "cpu", "cuda"))
+    checks.choice(function, "device", device, CHOICES)
     if device == "cpu":
         return "cpu"
     works, detail = cuda_status()

@@ -101,7 +101,7 @@ class Config:
 
     def __post_init__(self) -> None:
         checks.integer("Config", "seed", self.seed, 0)
-        checks.choice("Config", "device", self.device, ("auto", "cpu", "cuda"))
+        checks.choice("Config", "device", self.device, devices.CHOICES)
         checks.choice("Config", "precision", self.precision, gemm.PRECISIONS)
         checks.byte_size("Config", "workspace", self.workspace)
         if not isinstance(self.imports, list):
