@@ -14,6 +14,7 @@ import pytest
 import hebbcore
 import loaders
 from hebbcore.cli import _parser, main
+from hebbcore.engine.kernels.rows import PROGRAMS
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -59,7 +60,7 @@ def test_python_runs_in_order(tmp_path, monkeypatch, generator):
     loaders.write_shards((large, labels[:4]), "shards/train")
     images = generator.integers(0, 256, (40, 32, 32, 3), np.uint8)
     given = {"images": images, "X_train": images, "y_train": labels, "X_test": images[:8], "y_test": labels[:8]}
-    with patch.dict(hebbcore.RULES), patch.dict(hebbcore.LAYERS):  # pages add to them
+    with patch.dict(hebbcore.RULES), patch.dict(hebbcore.LAYERS), patch.dict(PROGRAMS):  # pages add to them
         found = {page: run_blocks(ROOT / f"{page}.md", {**given, "__name__": "__main__"}) for page in WITH_PYTHON}
     assert found["docs/howto/networks"]["features"].shape == (40, 12, 12, 128)
     assert found["docs/howto/features"]["pipe"].n_features_in_ == 32 * 32 * 3
