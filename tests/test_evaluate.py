@@ -490,6 +490,9 @@ def test_features_that_do_not_fit_are_streamed(network, digits, tmp_path, caplog
     assert "fitted from the stream" in caplog.text
     accuracies = [found["sources"]["bn2"]["runs"][0]["top1"] for found in (streamed, held)]
     assert abs(accuracies[0] - accuracies[1]) < 5  # other rows are held out to choose the penalty
+    own = make_readout("ridge")
+    again = evaluate(network, *streams(digits), tmp_path / "own", memory="1 KiB", readout=own, **options)
+    assert again["sources"] == streamed["sources"]
     with pytest.raises(ValueError, match='which only readout="ridge" can do without'):
         evaluate(network, *streams(digits), tmp_path / "c", memory="1 KiB", readout="knn", **options)
 
