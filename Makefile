@@ -1,6 +1,8 @@
-.PHONY: check format lint types test
+export NO_MKDOCS_2_WARNING = 1
 
-check: lint types test
+.PHONY: check format lint types docs test
+
+check: lint types docs test
 
 lint:
 	ruff check .
@@ -12,6 +14,10 @@ format:
 
 types:
 	mypy
+
+docs:
+	mkdocs build --strict --quiet
+	! grep -rlE --include='*.html' '<(script|link|img)[^>]+https?://' site # nothing is loaded from elsewhere
 
 test:
 	python -m pytest -n 2

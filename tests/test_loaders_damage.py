@@ -188,7 +188,7 @@ def test_an_unfinished_set_is_not_read(copy):
 
 
 def test_the_page_is_enough_for_plain_h5py(shards):
-    """What docs/shards.md says, with h5py, json and zlib only."""
+    """What docs/formats/shards.md says, with h5py, json and zlib only."""
     import zlib
 
     index = json.loads((shards / "index.json").read_text())

@@ -257,7 +257,7 @@ def test_the_checksums_of_the_source_are_of_its_files(tmp_path):
 
 @pytest.mark.parametrize("layout", ["raw", "packed"])
 def test_the_page_is_enough_to_compute_the_digests(tmp_path, layout):
-    """As docs/shards.md has them."""
+    """As docs/formats/shards.md has them."""
     if layout == "raw":
         loaders.write_shards(make_arrays(9), tmp_path / "set")
     else:

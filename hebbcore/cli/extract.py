@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -16,6 +15,7 @@ from hebbcore.features.extract import extract_features
 from hebbcore.features.storage import DTYPES
 from hebbcore.network import Network
 from hebbcore.runs.imports import import_modules
+from hebbcore.streams import Stream
 
 UNLABELLED = -1  # what stands for the labels of images that have none
 
@@ -61,7 +61,7 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def network_stream(
     network: Network, path: Path, split: str, batch_size: int, image_size: int | None, unlabelled: int | None = None
-) -> Any:
+) -> Stream:
     """Return labelled images of the size that the network takes, unless a size is given; see labelled_stream."""
     assert network.image_shape is not None
     if image_size is None and path.is_dir() and len(network.image_shape) == 3:

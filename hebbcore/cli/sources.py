@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import loaders
+from hebbcore.streams import Described, Stream
 from loaders.sources.hdf5 import hdf5_arrays
 from loaders.streams.order import choose
 
@@ -52,13 +53,14 @@ def _chosen(path: Path, images: Any, labels: Any, subset: int | float | None) ->
 
 def labelled_stream(
     path: Path, split: str, batch_size: int, image_size: int | None, unlabelled: int | None = None
-) -> Any:
-    """Return batches of (images, labels) in order, with state() and restore(), of shards or an HDF5 file.
+) -> Stream:
+    """Return batches of (images, labels) in order, of shards or an HDF5 file.
 
     unlabelled: the label of all images of a file without labels. Raises ValueError for such a file if it is None.
     """
     if is_shards(path):
-        return loaders.ShardStream(path, batch_size=batch_size, image_size=image_size)
+        stream: Described = loaders.ShardStream(path, batch_size=batch_size, image_size=image_size)
+        return stream
     if image_size is not None:
         raise ValueError(f"--image-size is for shards; {path} is a file of arrays.")
     images, labels = read_arrays(path, split)

@@ -37,7 +37,7 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "folder of its own, and write sweep.json and sweep.md: how they ended, mean and 95 % interval over the seeds. "
         "When the same command is run again, finished runs stay, and an interrupted one goes on.",
     )
-    sweep.add_argument("config", type=Path, help="TOML file; docs/networks.md tells the keys")
+    sweep.add_argument("config", type=Path, help="TOML file; docs/reference/configuration.md tells the keys")
     sweep.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where runs and tables go (default: sweeps/ and the file's name)"
     )

@@ -33,7 +33,7 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         description="Train the network of a configuration file into a folder. An interrupted training goes on when the "
         "same command is run again. The folder gets checkpoints/, metrics.jsonl and config.json.",
     )
-    train.add_argument("config", type=Path, help="TOML file; docs/networks.md tells the keys")
+    train.add_argument("config", type=Path, help="TOML file; docs/reference/configuration.md tells the keys")
     train.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the run goes")
     add_set(train)
     add_import(train)

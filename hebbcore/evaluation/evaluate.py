@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import checkpoint, checks
+from hebbcore import checkpoint, checks, streams
 from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Labels
@@ -25,7 +25,7 @@ from hebbcore.evaluation.survey import class_names, labels_of, require_learned, 
 from hebbcore.files import locked
 from hebbcore.layers import Learner
 from hebbcore.network import Network
-from hebbcore.training.batches import require_stored_order
+from hebbcore.streams import Stream
 
 _log = logging.getLogger("hebbcore")
 _BASELINE_IMAGES = 2_000  # that filters of baselines are learned from
@@ -34,8 +34,8 @@ _MISTAKES = 50  # that results list of each source
 
 def evaluate(
     network: Network,
-    train: Any,
-    test: Any,
+    train: Stream,
+    test: Stream,
     folder: str | os.PathLike[str],
     *,
     layers: Sequence[str] | None = None,
@@ -96,8 +96,8 @@ def evaluate(
         network.index_of(function, name)
     for name in baselines:
         checks.choice(function, "baselines", name, BASELINES)
-    require_stored_order(function, "train", train)
-    require_stored_order(function, "test", test)
+    streams.require_stream(function, "train", train, ("images", "state"))
+    streams.require_stream(function, "test", test, ("images", "state"))
     make_readout(readout)  # an unknown one is refused before any work
     titles = class_names(function, train, test)
     mine, theirs = (
@@ -108,7 +108,8 @@ def evaluate(
     require_learned(function, labels, theirs.labels[theirs.numbers], titles)
     require_possible(function, labels, shares, seeds, how, readout)
     settings = {
-        "weights": checkpoint.digest_of(network), "train": _identity(train), "test": _identity(test),
+        "weights": checkpoint.digest_of(network),
+        "train": streams.identity_of(train), "test": streams.identity_of(test),
         "readout": str(readout), "how": how, "features": most, "mirror": mirror, "queries": queries,
     }  # fmt: skip
     classes = np.unique(labels)
@@ -215,12 +216,6 @@ def _fraction(function: str, share: float) -> float:
     if checks.positive(function, "fractions", share) > 1:
         raise ValueError(f"{function}: fractions must be above 0 and at most 1, got {share}; 0.01 is 1 %.")
     return float(share)
-
-
-def _identity(stream: Any) -> dict[str, Any]:
-    """Return what tells a stream's images from others, whatever its batches and the place where it is."""
-    state = {key: value for key, value in stream.state().items() if key not in ("epoch", "batch", "batch_size")}
-    return {**state, "images": stream.images}
 
 
 def _from_arrays(source: Source, data: tuple[Array, Any, Array, Any], job: _Job) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hebbcore import streams
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import convert
 from hebbcore.evaluation.batches import Labels, has_label
+from hebbcore.streams import Stream
 from hebbcore.texts import plain
 
 _DIGEST_BYTES = 16
@@ -27,7 +29,7 @@ class LabelledStream:
     The first pass that is read to its end leaves the digest of each image, 16 bytes, and its label.
     """
 
-    def __init__(self, stream: Any, labels: Labels, dtype: np.dtype[Any]) -> None:
+    def __init__(self, stream: Stream, labels: Labels, dtype: np.dtype[Any]) -> None:
         self.stream, self._dtype = stream, dtype
         self.images = int(has_label(labels).sum())
         self.unlabelled = len(labels) - self.images
@@ -63,7 +65,7 @@ class LabelledStream:
     @cached_property
     def names(self) -> Sequence[str] | None:
         """Names of the images of the whole stream, of one that was read, if it knows them and left none out."""
-        names = getattr(self.stream, "names", None)  # once: the stream may read them from its files
+        names = streams.names_of(self.stream)
         return names if names is not None and len(names) == len(self.labels) else None
 
     def identity(self) -> str:

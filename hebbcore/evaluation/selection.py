@@ -1,7 +1,5 @@
 """What settings are chosen by: accuracy on held-out training images, so that no test image decides anything."""
 
-from typing import Any
-
 import numpy as np
 
 from hebbcore.engine import devices
@@ -10,13 +8,14 @@ from hebbcore.evaluation.sources import OneSource, Source
 from hebbcore.evaluation.splits import drawn, rows_of
 from hebbcore.evaluation.survey import labels_of
 from hebbcore.network import Network
+from hebbcore.streams import Stream
 
 _SHARE = 0.2  # of the images of each class that are held out
 _FEATURES = 5_000  # of an image, at most
 _ARRAYS = 2**30  # bytes of features that are kept; more are made batch by batch
 
 
-def held_out_accuracy(network: Network, stream: Any, layer: str | None = None) -> float:
+def held_out_accuracy(network: Network, stream: Stream, layer: str | None = None) -> float:
     """Return the accuracy, in percent, of a ridge readout on a fifth of the images of each class, fitted to the others.
 
     stream: unshuffled (images, labels); a negative label is none. layer: None: the last; averaged over a grid so that

@@ -6,19 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore import streams
 from hebbcore.engine.finite import first_not_finite
 from hebbcore.evaluation.batches import Labels, as_labels, has_label
 from hebbcore.evaluation.readouts import why_unfit
 from hebbcore.evaluation.splits import drawn, rows_of
+from hebbcore.streams import Stream
 from hebbcore.texts import plain
 
 
-def class_names(function: str, train: Any, test: Any) -> tuple[str, ...]:
+def class_names(function: str, train: Stream, test: Stream) -> tuple[str, ...]:
     """Return the names of the classes 0, 1, … as far as the streams' `class_names` know them.
 
     Raises ValueError if they give one number to different classes. One of them may know more classes than the other.
     """
-    mine, theirs = (tuple(getattr(stream, "class_names", ())) for stream in (train, test))
+    mine, theirs = (streams.class_names_of(stream) for stream in (train, test))
     for label, (here, there) in enumerate(zip(mine, theirs, strict=False)):
         if here != there:
             raise ValueError(
@@ -29,16 +31,15 @@ def class_names(function: str, train: Any, test: Any) -> tuple[str, ...]:
     return max(mine, theirs, key=len)
 
 
-def labels_of(function: str, name: str, stream: Any) -> Labels:
+def labels_of(function: str, name: str, stream: Stream) -> Labels:
     """Return the labels (n,) of a stream, those below 0 too: its `labels`, or what a pass over it yields.
 
     Images of integers need no pass. Raises ValueError for floating ones that hold NaN or infinity, and if no image has
     a label.
     """
-    labels: Any = getattr(stream, "labels", None)
-    known, parts, done = np.shape(labels) == (stream.images,), [], 0
+    labels, parts, done = streams.labels_of(stream), [], 0
     for images, classes in stream:
-        if known and images.dtype.kind != "f":
+        if labels is not None and images.dtype.kind != "f":
             break
         row = first_not_finite(images)
         if row is not None:
@@ -48,8 +49,8 @@ def labels_of(function: str, name: str, stream: Any) -> Labels:
             )
         parts.append(classes)
         done += len(classes)
-    if not known:
-        labels = np.concatenate(parts) if parts else []
+    if labels is None:
+        labels = np.concatenate(parts) if parts else np.empty(0, np.int64)
     if not len(labels):
         raise ValueError(f"{function}: {name} gave no image; pass a stream that can be iterated again.")
     found = as_labels(function, f"the labels of {name}", labels, len(labels), name)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import checkpoint, checks
+from hebbcore import checkpoint, checks, streams
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.features.storage import DTYPES, Growing, finished
 from hebbcore.files import locked_file
 from hebbcore.layers import GridPool
 from hebbcore.network import Network
-from hebbcore.training.batches import require_stored_order
+from hebbcore.streams import Stream
 
 _MOST_STATE = 50_000  # characters
 _SAVE_SECONDS = 10.0  # between notes of how far it got
@@ -25,7 +25,7 @@ _SAVE_SECONDS = 10.0  # between notes of how far it got
 
 def extract_features(
     network: Network,
-    stream: Any,
+    stream: Stream,
     path: str | os.PathLike[str],
     *,
     layer: str | None = None,
@@ -63,7 +63,7 @@ def extract_features(
         if len(shape) != 3 or pool > min(shape[:2]):
             raise ValueError(f"{function}: pool must be at most the sides of {name}'s output {shape}, got {pool}.")
         shape = (pool, pool, shape[2])
-    require_stored_order(function, "stream", stream)
+    streams.require_stream(function, "stream", stream, ("images", "image_shape", "state", "restore"))
     if tuple(stream.image_shape) != network.image_shape:
         raise ValueError(
             f"{function}: images must be {network.image_shape}, as the network was made for, got "
@@ -71,7 +71,7 @@ def extract_features(
         )
     path = Path(path)
     count = int(stream.images)
-    start = {**stream.state(), "epoch": 0, "batch": 0}
+    start = streams.at(stream.state(), 0, 0)
     settings = {
         "layer": name, "dtype": dtype, "pool": pool, "mirror": mirror, "images": count, "shape": list(shape),
         "weights": checkpoint.digest_of(network), "data": _short(start),
@@ -83,10 +83,10 @@ def extract_features(
     with locked_file(path, "extracting into"):
         if finished(function, path, settings):  # by the process that held it until now
             return path
-        file = Growing(function, path, settings, getattr(stream, "names", None))
+        file = Growing(function, path, settings, streams.names_of(stream))
         saved = time.monotonic()
         try:
-            stream.restore({**start, "batch": file.batch})
+            stream.restore(streams.at(start, 0, file.batch))
             for images, classes in stream:
                 output = network.transform(images, name, mirror=mirror)
                 if pool is not None:

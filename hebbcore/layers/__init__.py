@@ -2,9 +2,17 @@
 
 from hebbcore.layers.base import Layer, Shape, Site
 from hebbcore.layers.batch_norm import BatchNorm
+from hebbcore.layers.conv import Conv
+from hebbcore.layers.dense import Dense
+from hebbcore.layers.flatten import Flatten
+from hebbcore.layers.grid_pool import GridPool
 from hebbcore.layers.hebbian import WORKSPACE, HebbianLayer, fit_images, flat
-from hebbcore.layers.learner import Conv, Dense, Learner
-from hebbcore.layers.pool import Flatten, GridPool, Pool, Power, Relu, Split, Triangle
+from hebbcore.layers.learner import Learner
+from hebbcore.layers.pool import Pool
+from hebbcore.layers.power import Power
+from hebbcore.layers.relu import Relu
+from hebbcore.layers.split import Split
+from hebbcore.layers.triangle import Triangle
 from hebbcore.layers.whiten import Whiten
 
 __all__ = [

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.engine.soundness import as_rate
 from hebbcore.engine.starting import STARTS, starting_weights
 from hebbcore.engine.update import BatchedUpdate, add_scaled
-from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images, rows_of
+from hebbcore.layers.base import Layer, Shape, Site, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
 from hebbcore.rules import Rule, as_rule
 
@@ -208,85 +207,3 @@ class Learner(Layer):
         return HebbianLayer(
             self.weights, self.rule, g.stride, g.padding, g.padding_mode, self._site.precision, self.linear
         )
-
-
-@dataclass(eq=False)
-class Conv(Learner):
-    """A convolution whose units learn by a rule. Output: the rule's (see Rule.activate), (oh, ow, units).
-
-    units: number of kernels. kernel_size, stride, padding: an int or a (height, width) pair. rule: a Rule or its name.
-    padding_mode: "zeros" or "reflect". learning_rate: None takes that of the training; "auto": see fit.
-    linear: put out the rule's response, of both signs, without its activation (see Rule.response): what Split and
-    Triangle need of rules that put out relu.
-    initial_weights: "rule" (drawn by it), "patches" (different patches of the first data, as the layer sees them) or
-    "k-means++" (patches far apart); both are taken before the first step of a training, and scaled as the rule expects.
-    conscience: a bias, in units of a cosine, of the competition of SWTA, k-WTA and signed WTA against units that win
-    more than their share, and for those that win less; 0.05, say. revival: a unit that won nothing while units won so
-    many places each, on average, starts anew from a patch; 10, say. Both are no part of the published rules (see
-    hebbcore.rivalry).
-    weights: after build, (units, kernel height, kernel width, channels); they can be set to others of that shape.
-    rule, learning_rate and linear can be set too, and take effect with the next step or output.
-    Raises ValueError or TypeError for impossible parameters.
-    """
-
-    units: int
-    kernel_size: Any
-    rule: Rule | str = "hpca"
-    stride: Any = 1
-    padding: Any = 0
-    padding_mode: str = "zeros"
-    learning_rate: float | str | None = None
-    linear: bool = False
-    name: str = ""
-    initial_weights: str = field(default="rule", metadata=LATER)
-    conscience: float = field(default=0.0, metadata=LATER)
-    revival: float = field(default=0.0, metadata=LATER)
-    weights: Array = field(init=False, repr=False, default=None)
-
-    def _check(self) -> None:
-        super()._check()
-        self.kernel_size = checks.pair("Conv", "kernel_size", self.kernel_size, 1)
-        self.stride = checks.pair("Conv", "stride", self.stride, 1)
-        self.padding = checks.pair("Conv", "padding", self.padding, 0)
-        checks.choice("Conv", "padding_mode", self.padding_mode, ("zeros", "reflect"))
-
-    def _geometry(self, shape: Shape) -> Geometry:
-        require_images(self.name, shape)
-        return Geometry.of(self.name, (1, *shape), self.kernel_size, self.stride, self.padding, self.padding_mode)
-
-    def _weights_shape(self, shape: Shape) -> tuple[int, ...]:
-        return (self.units, *self.kernel_size, shape[2])
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
-        return (*self._geometry(shape).output, self.units)
-
-
-@dataclass(eq=False)
-class Dense(Learner):
-    """A dense layer whose units learn by a rule; images are flattened. Output: the rule's, (units,).
-
-    units: number of units. rule: a Rule or its name. learning_rate: None takes that of the training.
-    linear, initial_weights, conscience, revival: see Conv. weights: after build, (units, features).
-    Raises ValueError or TypeError for impossible parameters.
-    """
-
-    units: int
-    rule: Rule | str = "hpca"
-    learning_rate: float | str | None = None
-    linear: bool = False
-    name: str = ""
-    initial_weights: str = field(default="rule", metadata=LATER)
-    conscience: float = field(default=0.0, metadata=LATER)
-    revival: float = field(default=0.0, metadata=LATER)
-    weights: Array = field(init=False, repr=False, default=None)
-
-    def _geometry(self, shape: Shape) -> Geometry:
-        return Geometry.of(self.name, (1, 1, 1, math.prod(shape)), 1, 1, 0, "zeros")
-
-    def _weights_shape(self, shape: Shape) -> tuple[int, ...]:
-        return (self.units, math.prod(as_4d(shape)))
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """See Layer."""
-        return (self.units,)

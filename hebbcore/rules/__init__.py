@@ -4,10 +4,13 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine.rule import Rule
+from hebbcore.rules.hard_wta import HardWTA
 from hebbcore.rules.hpca import HPCA
 from hebbcore.rules.krotov import Krotov
-from hebbcore.rules.softhebb import HardWTA, SoftHebb
-from hebbcore.rules.winner_take_all import KWTA, SWTA, SignedWTA
+from hebbcore.rules.kwta import KWTA
+from hebbcore.rules.signed_wta import SignedWTA
+from hebbcore.rules.soft_hebb import SoftHebb
+from hebbcore.rules.swta import SWTA
 
 __all__ = ["HPCA", "KWTA", "RULES", "SWTA", "HardWTA", "Krotov", "Rule", "SignedWTA", "SoftHebb", "as_rule"]
 

@@ -10,7 +10,7 @@ from hebbcore.engine import competition
 from hebbcore.engine.backend import Array, largest_magnitude, namespace, row_norms
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.rule import Rule
-from hebbcore.rules.softhebb import check_exponent, signed_power
+from hebbcore.rules.p_norm import check_exponent, signed_power
 
 
 @dataclass(frozen=True)

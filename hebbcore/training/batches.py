@@ -2,7 +2,7 @@
 
 import copy
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hebbcore import checks
+from hebbcore import checks, streams
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
@@ -113,7 +113,8 @@ class IterableBatches:
 
     def images(self, first: Array) -> int | None:
         """See Batches."""
-        return len(self.source) * len(first) if isinstance(self.source, Sized) else None
+        batches = streams.batches_of(self.source)
+        return None if batches is None else batches * len(first)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
         """See Batches."""
@@ -126,7 +127,7 @@ class IterableBatches:
         try:
             for batch in islice(source, skip, None):
                 empty = False
-                yield _images_of(batch)
+                yield streams.images_of(batch)
         finally:
             if hasattr(source, "close"):  # a generator, perhaps with threads to stop
                 source.close()
@@ -145,11 +146,11 @@ class IterableBatches:
     def identity(self) -> dict[str, Any]:
         """See Batches."""
         if self._identity is None:
-            self._identity = {"batches": len(self.source) if isinstance(self.source, Sized) else None}
+            self._identity = {"batches": streams.batches_of(self.source)}
             if isinstance(self.source, Sequence):  # others may give new arrays each time
                 checksum = 0
                 for batch in self.source:
-                    checksum = _checksum(backend.as_array(self.function, "data", _images_of(batch)), checksum)
+                    checksum = _checksum(backend.as_array(self.function, "data", streams.images_of(batch)), checksum)
                 self._identity["checksum"] = checksum
         return self._identity
 
@@ -158,35 +159,32 @@ class IterableBatches:
 
 
 class StreamBatches(IterableBatches):
-    """Batches of a stream that can say where it is and go there: `state()` and `restore(state)`.
+    """Batches of a stream that can say where it is and go there, see streams.Resumable.
 
-    Of the state only "epoch" and "batch" change; epoch 0 begins where the state is. The stream may leave out batches,
-    as a ShardStream does with those that are damaged as a whole, if its state moves on by as many.
-    `order(epoch)`, where the stream has it, is used as Batches' order.
+    Epoch 0 begins where the stream is. The stream may leave out batches, as a ShardStream does with those that are
+    damaged as a whole, if its state moves on by as many.
     """
 
-    def __init__(self, function: str, source: Any, check: bool) -> None:
+    def __init__(self, function: str, source: streams.Resumable, check: bool) -> None:
         super().__init__(function, source, check)
-        self._state = source.state()
+        self._stream, self._state = source, source.state()
         self._following: list[int] = []  # after each batch of the latest epoch
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
         """See Batches."""
-        stream: Any = self.source
         first = self._state["batch"] if number == 0 else 0
-        stream.restore({**self._state, "epoch": self._state["epoch"] + number, "batch": first + start})
+        self._stream.restore(streams.at(self._state, self._state["epoch"] + number, first + start))
         self._following = []
         return self._noted(number, first, start)
 
     def _noted(self, number: int, first: int, start: int) -> Iterator[Array]:
         """Yield the batches of an epoch that begins at batch `first` of the stream, and note where each one ends."""
-        stream: Any = self.source
         with closing(self._batches(number, start, 0)) as batches:
             for batch in batches:
-                state = stream.state()
+                state, end = self._stream.state(), streams.batches_of(self._stream)
                 ended = state["epoch"] != self._state["epoch"] + number
-                place = len(stream) if ended and isinstance(stream, Sized) else state["batch"]
-                start = max(start + 1, place - first)  # not every stream says where it is within a loop
+                reached = end if ended and end is not None else state["batch"]
+                start = max(start + 1, reached - first)  # not every stream says where it is within a loop
                 self._following.append(start)
                 yield batch
 
@@ -196,9 +194,8 @@ class StreamBatches(IterableBatches):
 
     def order(self, number: int) -> Array | None:
         """See Batches."""
-        order = getattr(self.source, "order", None)
         within = self._state["batch"]  # then epoch 0 lacks images
-        return None if order is None or within else order(self._state["epoch"] + number)
+        return None if within else streams.order_of(self._stream, self._state["epoch"] + number)
 
     def identity(self) -> dict[str, Any]:
         """See Batches."""
@@ -206,12 +203,7 @@ class StreamBatches(IterableBatches):
 
     def rewind(self) -> None:
         """See Batches."""
-        source: Any = self.source
-        source.restore(self._state)
-
-
-def _images_of(batch: Any) -> Any:
-    return batch[0] if isinstance(batch, tuple) and batch else batch
+        self._stream.restore(self._state)
 
 
 def _checksum(array: Array, start: int) -> int:
@@ -238,7 +230,7 @@ def batching(function: str, data: Any, batch_size: int | None, shuffle: bool | N
         return size, mixed
     if not _is_iterable(data):
         return size, False  # as_batches refuses it
-    theirs = {"batch_size": getattr(data, "batch_size", None), "shuffle": getattr(data, "shuffle", False)}
+    theirs = {"batch_size": None, "shuffle": False, **streams.batching_of(data)}
     for name, value in (("batch_size", batch_size), ("shuffle", shuffle)):
         if value is not None and value != theirs[name]:
             raise ValueError(
@@ -275,7 +267,7 @@ def as_batches(
             f"{function}: data is an iterator, which can be read once, but epochs is {epochs}; "
             "pass something that can be iterated again (a list or a stream), or epochs=1."
         )
-    if hasattr(data, "state") and hasattr(data, "restore"):
+    if streams.is_resumable(data):
         return StreamBatches(function, data, check)
     return IterableBatches(function, data, check)
 
@@ -304,12 +296,3 @@ def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Genera
             future.exception() if not future.cancelled() else None
             if hasattr(batches, "close"):
                 batches.close()
-
-
-def require_stored_order(function: str, name: str, stream: Any) -> None:
-    """Raise ValueError if the stream says that it shuffles."""
-    if getattr(stream, "shuffle", False) is True:
-        raise ValueError(
-            f"{function}: {name} must be in its stored order, got a stream with shuffle=True; make it "
-            "with shuffle=False."
-        )

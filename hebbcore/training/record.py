@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hebbcore import checkpoint
+from hebbcore import checkpoint, streams
 from hebbcore.files import parse_json, write_text
 from hebbcore.layers import Learner
 from hebbcore.network import Network
@@ -58,7 +58,7 @@ def _table(network: Network, batches: Batches, training: Any) -> dict[str, Any]:
     described = checkpoint.describe("fit", network)
     settings = dataclasses.asdict(training)
     source = getattr(batches, "source", None)
-    settings |= {key: getattr(source, key) for key in ("batch_size", "shuffle") if hasattr(source, key)}
+    settings |= streams.batching_of(source)
     if source is not None or settings["seed"] == network.seed:
         del settings["seed"]
     site = network.site

@@ -1,4 +1,4 @@
-"""The shard format: what is in a shard file. The index is in index.py; docs/shards.md is the same on one page."""
+"""The shard format: what is in a shard file. The index is in index.py; docs/formats/shards.md tells of both."""
 
 import hashlib
 import json

@@ -1,0 +1,36 @@
+"""What the rules share whose units compete by cosines."""
+
+from typing import Any, ClassVar
+
+from hebbcore.engine import competition
+from hebbcore.engine.backend import Array, namespace
+from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.rule import Rule
+
+
+class CosineRule(Rule):
+    """Rules whose units compete with the cosine between patch and weights; output relu(x·w / ‖w‖)."""
+
+    needs_norms: ClassVar[bool] = True
+    competes: ClassVar[bool] = True
+
+    def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
+        return self.gate(competition.biased(scores, norms.patches, bias * norms.units), norms)
+
+    def from_patches(self, patches: Array, lengths: Any) -> Array:
+        """Return the patches: what units move towards."""
+        return patches
+
+    def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
+        """Return 1 / mass, and 0 for units without a share, or one too small to divide by: they do not change."""
+        assert mass is not None
+        xp = namespace(mass)
+        shares = mass >= xp.finfo(mass.dtype).tiny
+        return xp.where(shares, 1 / xp.where(shares, mass, 1), 0)[:, None]
+
+    def response(self, scores: Array, unit_norms: Array | None) -> Array:
+        scores /= unit_norms
+        return scores
+
+    def activate(self, scores: Array, unit_norms: Array | None) -> Array:
+        return namespace(scores).maximum(self.response(scores, unit_norms), 0, out=scores)

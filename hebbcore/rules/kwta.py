@@ -1,0 +1,36 @@
+"""k-winners-take-all on cosine similarities."""
+
+from dataclasses import dataclass
+
+from hebbcore import checks
+from hebbcore.engine import competition
+from hebbcore.engine.backend import Array
+from hebbcore.engine.competition import Gate, Norms
+from hebbcore.rules.cosine import CosineRule
+
+
+@dataclass(frozen=True)
+class KWTA(CosineRule):
+    """k-winners-take-all: the k units most similar to a patch move towards it.
+
+    Δw_i = mean of the patches that unit i won − w_i, 0 for a unit that won none. All that tie with the k-th win.
+    Norms of 0 count as 1; output relu(x·w / ‖w‖).
+
+    k: winners a patch, 1 … units.
+    Source: FastHebb (Lagani et al. 2022).
+    """
+
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        checks.integer("KWTA", "k", self.k, 1)
+
+    def gate(self, scores: Array, norms: Norms | None) -> Gate:
+        assert norms is not None
+        return competition.kwta_gate(scores, norms.units, self.k)
+
+    def expected_winners(self) -> int:
+        return self.k
+
+    def check_units(self, function: str, units: int) -> None:
+        competition.check_k(function, self.k, units)

@@ -1,0 +1,18 @@
+"""What the rules share whose scores and lengths are measured by a p-norm."""
+
+from hebbcore import checks
+from hebbcore.engine.backend import Array, namespace
+
+
+def signed_power(weights: Array, p: float) -> Array:
+    """Return sign(W) |W|^(p−1): the weights of the scores under a general p."""
+    if p == 2:
+        return weights
+    xp = namespace(weights)
+    return xp.sign(weights) * xp.abs(weights) ** (p - 1)
+
+
+def check_exponent(function: str, p: float) -> None:
+    """Raise unless p is a number of at least 2."""
+    if checks.real(function, "p", p) < 2:
+        raise ValueError(f"{function}: p must be at least 2, got {p}.")

@@ -1,0 +1,203 @@
+"""What is asked of a stream of images, and the functions that ask: nothing else looks into a stream.
+
+A stream is an object of its own that gives batches, epoch after epoch, such as a loaders.ShardStream or a
+loaders.ArrayStream. `Stream` says what it must have, `Described` what it may say besides. Who asks for what:
+
+    member             fit, train_layer    extract    evaluate
+    for batch in …     needed              needed     needed     arrays of images, or pairs (images, labels)
+    state()            asked               needed     needed     where the next batch is, and what the images are
+    restore(state)     asked               needed                go there
+    images                                 needed     needed     how many there are
+    image_shape                            needed                (H, W, C)
+    batch_size         asked                                     images a batch
+    shuffle            asked               asked      asked      True: in another order each epoch
+    len(stream)        asked                                     batches an epoch
+    order(epoch)       asked                                     which image comes when
+    labels                                            asked      of all images
+    class_names                                       asked      what the labels mean
+    names                                  asked      asked      whose images they are
+
+"Asked" means that a stream without it works too, with less: fit, for one, cannot go on within an epoch of a stream
+without `state` and `restore`. extract and evaluate read pairs, in the stored order.
+
+A stream of one's own, which all of them take:
+
+    class Ramps:
+        images, image_shape = 40, (8, 8, 1)
+
+        def __init__(self):
+            self.epoch, self.batch = 0, 0
+
+        def __iter__(self):
+            first, self.batch = self.batch, 0
+            for batch in range(first, 5):
+                labels = np.arange(8 * batch, 8 * batch + 8) % 4
+                yield np.add.outer(10 * labels, np.arange(64)).reshape(8, 8, 8, 1).astype(np.uint8), labels
+            self.epoch += 1
+
+        def state(self):
+            return {"ramps": 1, "epoch": self.epoch, "batch": self.batch}
+
+        def restore(self, state):
+            self.epoch, self.batch = state["epoch"], state["batch"]
+"""
+
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+State = dict[str, Any]
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """Batches of images, or of (images, labels), that can say where they are and go there."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return the batches of an epoch, from the position on; each loop is the next epoch."""
+
+    def state(self) -> State:
+        """Return the position and what tells these batches from others, as JSON types.
+
+        Returns
+        -------
+        dict
+            "epoch" and "batch": which comes next, counted from 0. All else stays the same and says which images these
+            are, in which order and of which pixels, such as a checksum of a file; two streams that say the same there
+            are taken for the same.
+        """
+
+    def restore(self, state: State) -> None:
+        """Let the next loop begin where `state` says. Should raise ValueError for the state of another stream."""
+
+
+@runtime_checkable
+class Stream(Resumable, Protocol):
+    """All that fit, extract and evaluate need of a stream."""
+
+    @property
+    def images(self) -> int:
+        """Number of images of an epoch."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape (H, W, C) of each image."""
+
+
+class Described(Stream, Protocol):
+    """All that a stream may be asked; each of these is left out by a stream that does not know it."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images a batch; the last of an epoch may have fewer."""
+
+    @property
+    def shuffle(self) -> bool:
+        """True if each epoch has another order."""
+
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """Labels (n,) of the first epoch's images in its order; those below 0 are none."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes that the labels 0, 1, … mean."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """A name of each image of the first epoch in its order, such as its file."""
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+
+    def order(self, epoch: int) -> npt.NDArray[Any] | None:
+        """Return which image (n,) comes when in an epoch, each exactly once; None if two epochs' images differ."""
+
+
+def require_stream(function: str, name: str, stream: Any, needed: Sequence[str]) -> None:
+    """Raise unless a stream has what is needed of it, and is in its stored order.
+
+    Parameters
+    ----------
+    function, name : str
+        Who asks, and for which of its arguments, for the messages.
+    stream : Stream
+        What is looked at.
+    needed : sequence of str
+        Members that it must have.
+
+    Raises
+    ------
+    TypeError
+        If a member is missing.
+    ValueError
+        If the stream says that it shuffles.
+    """
+    missing = [member for member in needed if not hasattr(stream, member)]
+    if missing:
+        raise TypeError(
+            f"{function}: {name} must be a stream of (images, labels) such as a loaders.ShardStream, but "
+            f"{type(stream).__name__} has no {', '.join(missing)}; wrap arrays as loaders.ArrayStream(images, labels), "
+            "or add what is missing (see hebbcore.streams)."
+        )
+    if batching_of(stream).get("shuffle") is True:
+        raise ValueError(
+            f"{function}: {name} must be in its stored order, got a stream with shuffle=True; make it "
+            "with shuffle=False."
+        )
+
+
+def is_resumable(stream: Any) -> TypeGuard[Resumable]:
+    """Return True if a stream can say where it is and go there."""
+    return hasattr(stream, "state") and hasattr(stream, "restore")
+
+
+def images_of(batch: Any) -> Any:
+    """Return the images of a batch: itself, or the first of a pair (images, labels)."""
+    return batch[0] if isinstance(batch, tuple) and batch else batch
+
+
+def batching_of(stream: Any) -> dict[str, Any]:
+    """Return what a stream says of its batches: {"batch_size", "shuffle"}, those that it says."""
+    return {name: getattr(stream, name) for name in ("batch_size", "shuffle") if hasattr(stream, name)}
+
+
+def batches_of(stream: Any) -> int | None:
+    """Return the number of batches of an epoch; None if it is not known."""
+    return len(stream) if isinstance(stream, Sized) else None
+
+
+def order_of(stream: Any, epoch: int) -> npt.NDArray[Any] | None:
+    """Return which image (n,) comes when in an epoch; None if it is not known."""
+    order: npt.NDArray[Any] | None = stream.order(epoch) if hasattr(stream, "order") else None
+    return order
+
+
+def at(state: State, epoch: int, batch: int) -> State:
+    """Return the state of the same stream at another position."""
+    return {**state, "epoch": epoch, "batch": batch}
+
+
+def identity_of(stream: Stream) -> State:
+    """Return what tells a stream's images from others, whatever its batches and its position."""
+    state = {key: value for key, value in stream.state().items() if key not in ("epoch", "batch", "batch_size")}
+    return {**state, "images": stream.images}
+
+
+def labels_of(stream: Stream) -> npt.NDArray[Any] | None:
+    """Return the labels (n,) that a stream knows without a pass over it; None if it does not, or not for each image."""
+    labels: Any = getattr(stream, "labels", None)
+    return labels if np.shape(labels) == (stream.images,) else None
+
+
+def names_of(stream: Stream) -> Sequence[str] | None:
+    """Return the names of the images; None if it does not know them. A stream may read them anew at each call."""
+    names: Sequence[str] | None = getattr(stream, "names", None)
+    return names
+
+
+def class_names_of(stream: Stream) -> tuple[str, ...]:
+    """Return the names of the classes 0, 1, …, none if it does not know them."""
+    return tuple(getattr(stream, "class_names", ()))
