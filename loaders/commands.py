@@ -40,29 +40,37 @@ def add_shards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     build.add_argument("folder", help="where the shards go")
     build.add_argument("--size", type=int, help="shrink images to this shorter side, in pixels (default: as they are)")
     build.add_argument("--raw", action="store_true", help="store the central SIZE x SIZE pixels, not encoded")
-    build.add_argument("--quality", type=int, help="of the JPEGs written after a resize (default: 90)")
     build.add_argument(
-        "--range", type=int, metavar="WHITE", help="what is white in 16-bit images, such as 4095 (default: found)"
+        "--quality", type=int, help="quality of the JPEGs written after a resize, 1 to 100 (default: 90)"
     )
-    build.add_argument("--shard-size", type=_bytes, default=SHARD_BYTES, metavar="BYTES", help="such as 256M (default)")
+    build.add_argument(
+        "--range", type=int, metavar="WHITE", help="value that is white in 16-bit images, such as 4095 (default: found)"
+    )
+    build.add_argument(
+        "--shard-size",
+        type=_bytes,
+        default=SHARD_BYTES,
+        metavar="BYTES",
+        help="image bytes a shard holds at most, such as 256M (default)",
+    )
     build.add_argument("--split", help="train, test or val, for sources that hold several (default: train)")
     build.add_argument("--ground-truth", metavar="FILE", help="class ids of ImageNet's validation images")
-    build.add_argument("--synsets", metavar="FILE", help="what the ids mean: meta.mat, or one wnid a line")
+    build.add_argument("--synsets", metavar="FILE", help="what these ids mean: meta.mat, or one wnid a line")
     build.add_argument("--stats-from", metavar="FOLDER", help="take mean and std from these shards (the training set)")
     build.add_argument("--workers", type=int, help="decoding processes (default: one for each core)")
     build.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
     build.set_defaults(run=_build)
 
     verify = actions.add_parser("verify", help="compare every byte with its checksum; exit status 1 if any differs")
-    verify.add_argument("folder")
+    verify.add_argument("folder", help="where the shards are")
     verify.set_defaults(run=_verify)
 
-    info = actions.add_parser("info", help="what a set of shards holds")
-    info.add_argument("folder")
+    info = actions.add_parser("info", help="say what a set of shards holds")
+    info.add_argument("folder", help="where the shards are")
     info.set_defaults(run=_info)
 
     fetch = actions.add_parser("download", help="fetch CIFAR or MNIST from their official addresses")
-    fetch.add_argument("name", choices=sorted(DATASETS))
+    fetch.add_argument("name", choices=sorted(DATASETS), help="which data set")
     fetch.add_argument("folder", help="the files go to FOLDER/NAME")
     fetch.add_argument("--mirror", metavar="URL", help="another address that has the same files")
     fetch.set_defaults(run=_download)

@@ -296,7 +296,7 @@ def test_what_arrays_have_no_use_for_is_refused(tmp_path):
         ({"size": 8}, "arrays keep their own size"),
         ({"workers": 2}, "arrays need no decoding; leave workers out"),
         ({"value_range": 4095}, "arrays are uint8 already"),
-        ({"quality": 90}, "quality is of the JPEGs"),
+        ({"quality": 90}, "quality is for JPEGs"),
     ]:
         with pytest.raises(ValueError, match=message):
             loaders.build_shards(source, tmp_path / "x", **options)

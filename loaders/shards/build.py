@@ -58,7 +58,7 @@ def build_shards(
     layout : str
         "packed": encoded images of any size; "raw": pixels, all of one size.
     quality : int, optional
-        Of the JPEGs that are written after a resize, 1 to 100; None: 90.
+        Quality of the JPEGs that are written after a resize, 1 to 100; None: 90.
     shard_bytes : int
         Image bytes that a shard holds at most (one larger image still gets its own shard).
     workers : int, optional
@@ -205,7 +205,7 @@ def _check(
         raise ValueError('build_shards: layout "raw" needs size, the side of the square crop in pixels')
     if quality is not None and (size is None or layout == "raw"):
         raise ValueError(
-            f"build_shards: quality is of the JPEGs written after a resize, and nothing is resized into one here; give "
+            f"build_shards: quality is for JPEGs written after a resize, and nothing is resized into one here; give "
             f'size with layout "packed", or leave quality out (got {quality})'
         )
 

@@ -18,7 +18,7 @@ FILES = 500  # at least, and twice as many at most, are read again
 def check_unchanged(source: ImageSource, shards: Iterable[Path], tables: Iterable[ShardTable]) -> None:
     """Compare source files that changed after the shard that holds them was written with the checksum taken then.
 
-    A copy of a source has new times throughout: of so many files a sample is read. Sources that do not know their
+    All files of a copy have new times: a sample of so many is read. Sources that do not know their
     files' times (no attribute `changed`) and shards without checksums of the source are left alone.
     Raises ValueError that names the first file that differs.
     """

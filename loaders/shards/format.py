@@ -79,7 +79,7 @@ class ShardTable:
     starts: (n,) byte positions of the images in the file; lengths: (n,) bytes; labels: (n,); crc32: (n,).
     items: first and one past the last source item the shard covers, written or skipped.
     source_crc32: (n,) of the files images came from; None for arrays, and in a set of an earlier version.
-    digest: of the tables and attributes; None in a set of an earlier version.
+    digest: SHA-256 of the tables and attributes; None in a set of an earlier version.
     """
 
     identity: str
@@ -195,7 +195,7 @@ def _column(file: h5py.File, name: str, kinds: str) -> npt.NDArray[Any]:
 
 
 def table_digest(attributes: Mapping[str, Any], tables: Mapping[str, npt.NDArray[Any]], images: tuple[int, ...]) -> str:
-    """SHA-256 of a shard's attributes, of its tables of numbers and of the shape of its images.
+    """SHA-256 of a shard's attributes, its tables of numbers and the shape of its images.
 
     The texts have a checksum of their own among the attributes, and each image has one in the tables.
     """

@@ -33,7 +33,7 @@ class Index:
     layout : str
         "packed" or "raw".
     image_shape : (H, W, C), optional
-        Of raw images; None for packed ones.
+        Height, width and channels of raw images; None for packed ones.
     records, skipped : int
         Images written, and items of the source left out.
     class_names : tuple of str
@@ -47,7 +47,7 @@ class Index:
     shards : tuple of ShardEntry
         Name, number of records and bytes of each file.
     digest : str, optional
-        Of all the rest; None for a set of an earlier version, whose index has none.
+        Digest of all the rest; None for a set of an earlier version, whose index has none.
     """
 
     identity: str
@@ -139,7 +139,7 @@ def _index(values: dict[str, Any]) -> Index:
 
 
 def _fault(index: Index) -> str | None:
-    """What of an index cannot be, whoever wrote it."""
+    """What cannot be in an index, whoever wrote it; None if all can."""
     entries = index.shards
     counts = [
         index.records,

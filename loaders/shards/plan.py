@@ -42,8 +42,8 @@ def finished(folder: Path, plan: Plan) -> Index | None:
     )
     if not whole and not index.digest:
         raise ValueError(
-            f"build_shards: {folder} is of an earlier version and lacks a shard or a part of one; restore it, or "
-            "delete the folder and build it again"
+            f"build_shards: {folder} was written by an earlier version and lacks a shard or a part of one; "
+            "restore it, or delete the folder and build it again"
         )
     return index if whole else None
 

@@ -54,7 +54,7 @@ class ArraySource:
         """Return what the index says about the source, in JSON types.
 
         It is the description, the shape, a checksum of the labels and of 64 images spread over the set, and the
-        content: a digest of the names and of all images up to 1 GiB, of blocks spread over more.
+        content: a digest of the names and images (blocks spread over them, if they have more than 1 GiB).
         """
         crc = zlib.crc32(np.ascontiguousarray(self.labels).data)
         for i in np.linspace(0, self.total - 1, min(self.total, 64)).astype(int):

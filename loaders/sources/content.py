@@ -49,7 +49,7 @@ def files_digest(listing: "hashlib._Hash", sample: Iterable[str]) -> str:
 
 
 def archive_digest(path: str) -> str:
-    """A digest of one file: of all of it up to 64 MiB, of 1,024 blocks spread over a larger one."""
+    """A digest of one file; a file larger than 64 MiB is read in 1,024 blocks spread over it."""
     size = os.path.getsize(path)
     digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:
@@ -62,7 +62,7 @@ def archive_digest(path: str) -> str:
 
 
 def arrays_digest(images: Any, names: Sequence[str] | None) -> str:
-    """A digest of names and images: of all of them up to 1 GiB, of blocks spread over more."""
+    """A digest of names and images; images of more than 1 GiB are read in blocks spread over them."""
     crc = zlib.crc32("\0".join(names or []).encode("utf-8", "surrogateescape"))
     total, image_bytes = len(images), int(np.prod(images.shape[1:]))
     length = max(1, 2**20 // image_bytes)

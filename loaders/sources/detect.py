@@ -23,9 +23,9 @@ from loaders.sources.walk import listing
 class Kind:
     """A kind of source: what it is called, how it is opened, and how it is recognised.
 
-    name: for the help of the command line. open: from a path, and a split if the kind has `splits`, to the source.
-    folder: whether a folder that holds files of these names is of the kind. file: whether a file is, never raises
-    for what it holds. None: no folder is, or no file.
+    name: how the command line's help calls it. open: opens a path, with a split if the kind has `splits`.
+    folder: tells from the names of a folder's files whether the folder is of this kind; None: no folder is.
+    file: tells whether a file is, and raises nothing for what the file holds; None: no file is.
     """
 
     name: str

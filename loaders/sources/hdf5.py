@@ -79,7 +79,7 @@ def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource
 
 
 def hdf5_arrays(path: str | os.PathLike[str], split: str) -> "tuple[StoredImages, npt.NDArray[Any] | None]":
-    """The images, of any numbers, and labels of a split of an HDF5 file; None: it has no labels.
+    """Images and labels of a split of an HDF5 file, as they are; labels are None if it has none.
 
     Reading all images at once takes no more memory than their bytes on the disk allow.
     Raises ValueError, without a function's name, if the file holds something else, damage, or links out of it.

@@ -66,8 +66,8 @@ def _check_level(root: Path, classes: Sequence[str]) -> None:
         inner = _look(root / name).folders if split_named(name) else []
         if len(inner) > 1 and not any(_look(root / other).folders for other in classes if other != name):
             raise ValueError(
-                f"ImageFolder: {printable(root)} is a level too high: of its folders only {printable(name)} holds "
-                f"folders; give {printable(root / name)}, or rename it if it is a class"
+                f"ImageFolder: {printable(root)} is a level too high: only {printable(name)} of its folders "
+                f"holds folders; give {printable(root / name)}, or rename it if it is a class"
             )
 
 
@@ -112,7 +112,7 @@ def _other_set(folder: Path, levels: int) -> Path | None:
 
 
 def _holder_of_splits(root: Path, levels: int) -> Path | None:
-    """The folder, this one or one in it, whose folders are splits; of several one whose splits hold images."""
+    """This folder or one in it whose folders are splits; one whose splits hold images, if there are several."""
     found: list[Path] = []
     level = [root]
     for _ in range(levels):
@@ -165,7 +165,7 @@ class ClassFolders:
 
     A folder that holds other folders is a class only if it holds a file that is called like an image.
 
-    where: begins the errors. names: of all the archive's files, as "folder/folder/file".
+    where: how errors begin. names: all files of the archive, as "folder/folder/file".
     Raises ValueError if there are no class folders, two of one name, or splits where classes should be.
     """
 

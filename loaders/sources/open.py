@@ -26,9 +26,9 @@ def open_source(
         ImageNet's train or val tar, a tar or a tree of class folders, Tiny ImageNet's folder, CIFAR-10/100 (python or
         binary, tar.gz or unpacked), MNIST's idx folder, or an HDF5 file with train/images, train/labels and so on.
     split : str, optional
-        Of sources that hold several: "train" (None means this), "test", or "val" for Tiny ImageNet.
+        Which part of a source that holds several: "train" (None means this), "test", or "val" for Tiny ImageNet.
     ground_truth, synsets : str or path, optional
-        Of ImageNet's val tar or the folder it unpacks to; see ImageNetValidation.
+        The devkit's files for ImageNet's val tar or the folder it unpacks to; see ImageNetValidation.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def open_source(
     FileNotFoundError
         If there is nothing at the path.
     ValueError
-        If it is none of these, or an argument is given that it has no use for.
+        If it is none of these, or has no use for an argument that is given.
     """
     root = Path(path)
     if not root.exists():
@@ -48,7 +48,9 @@ def open_source(
         raise ValueError("open_source: ground_truth and synsets go together, got only one of them")
     if ground_truth is not None and synsets is not None:
         if split is not None:
-            raise ValueError("open_source: ground_truth is of the validation set, which is one split; leave split out")
+            raise ValueError(
+                "open_source: ground_truth belongs to the validation set, which is one split; leave split out"
+            )
         return ImageNetValidation(root, ground_truth, synsets)
     kind = kind_of(root)
     if kind is not None and kind.splits:

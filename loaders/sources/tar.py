@@ -88,7 +88,7 @@ def first_members(path: str | os.PathLike[str], count: int) -> list[Member]:
 
 
 def tar_files(caller: str, path: str | os.PathLike[str], wanted: Collection[str]) -> dict[str, bytes]:
-    """What the files of these names hold, in whichever folders, of a tar archive that may be compressed by gzip.
+    """What the files of these names hold in a tar archive, in whichever folders; it may be compressed by gzip.
 
     Raises ValueError if the archive is damaged, cut short or unpacks to too much.
     """

@@ -90,7 +90,7 @@ class ArrayStream:
         Raises
         ------
         ValueError
-            If it is of other arrays.
+            If it belongs to other arrays.
         """
         different = [key for key, value in self._settings.items() if state.get(key) != value]
         if different:

@@ -35,7 +35,7 @@ class Filler:
         self._range = int(shards.index.settings.get("range") or FULL)
         stored = shards.index.image_shape
         self.shape = self._batch_shape(stored)
-        # raw images that already have the wanted size are copied, nothing else
+        # raw images that have the wanted size already are only copied
         self.copies = stored is not None and stored == self.shape and _keeps_size(transform)
         if stored is not None and not self.copies and stored[2] not in (1, 3):
             raise ValueError(f"ShardStream: only images of 1 or 3 channels can be resized or cropped, got {stored[2]}")

@@ -34,7 +34,7 @@ def choose(labels: Ints, subset: int | float | None, seed: int) -> Ints:
 
 
 def part_of(count: int, rank: int, world: int) -> slice:
-    """Rank's share of count things: parts differ by one at most, do not overlap, and leave nothing out."""
+    """The share of a rank in count things: shares differ by one at most, do not overlap, and leave nothing out."""
     return slice(count * rank // world, count * (rank + 1) // world)
 
 

@@ -52,10 +52,10 @@ class ShardStream:
     shuffle's memory. Leaving a loop early stops its threads, at the latest when the iterator is collected; `with` or
     close() do it now.
 
-    Threads may use one stream side by side: each of their loops is an epoch of its own, and state() is of the loop
-    that began last; one loop is for one thread at a time. After a fork both processes may begin loops, but only the
-    parent goes on with those under way. A stream pickles: the copy's next loop is the stream's, or goes on where the
-    stream is if it is in a loop.
+    Threads may use one stream side by side: each of their loops is an epoch of its own, and state() tells where the
+    loop is that began last; one loop is for one thread at a time. After a fork both processes may begin loops, but only
+    the parent goes on with those under way. A stream pickles: the copy's next loop is the stream's, or goes on where
+    the stream is if it is in a loop.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class ShardStream:
         Another order each epoch, the same for the same seed and epoch. Blocks of half a megabyte are read in a random
         order over the whole set, and records are shuffled within shuffle_buffer bytes.
     seed : int
-        Of the order and of the transform's random numbers.
+        Seed of the order and of the transform's random numbers.
     drop_last : bool
         Leave out the last batch of an epoch if it is smaller than the others.
     subset : int or float, optional
@@ -271,7 +271,7 @@ class ShardStream:
         TypeError
             If it is not a state.
         ValueError
-            If it is of another set of shards or other settings.
+            If it belongs to another set of shards or other settings.
         """
         if not isinstance(state, dict):
             raise TypeError(f"ShardStream.restore: state must be a dict from state(), got {type(state).__name__}")
