@@ -27,8 +27,7 @@ from baselines import gemms
 
 import hebbcore
 from hebbcore import Conv, Network
-from hebbcore.engine import backend
-from hebbcore.engine.update import _BLOCK_UNITS
+from hebbcore.engine import backend, tuning
 from hebbcore.layers import Learner
 
 ROUNDS = 5
@@ -77,7 +76,7 @@ def gemms_of(network: Network, batch: int, xp: Any, args: argparse.Namespace) ->
         # arrays are made when called, so that only one layer's are in memory
         found.append(
             (name, lambda n=batch * places, d=size, k=layer.units, r=rule: gemms(
-                xp, n, d, k, r, args.precision, _BLOCK_UNITS[args.device]
+                xp, n, d, k, r, args.precision, tuning.MEASURED.block_units[args.device]
             ))
         )  # fmt: skip
     return found

@@ -26,9 +26,9 @@ from layers import SIX_LAYER, TEN_LAYER, Shape
 
 import hebbcore
 from hebbcore import checks
-from hebbcore.engine import backend, devices, gemm, parallel
+from hebbcore.engine import backend, devices, gemm, parallel, tuning
 from hebbcore.engine.patches import Geometry
-from hebbcore.engine.update import _BLOCK_UNITS, BatchedUpdate, add_scaled
+from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.rules import as_rule
 
 LEARNING_RATE = 1e-3
@@ -105,7 +105,7 @@ def measure(shape: Shape, rule: str, args: argparse.Namespace) -> dict[str, Any]
     xp = backend.module(args.device)
     stepper_of = partial(Stepper, shape, rule, xp, args.precision, args.workspace)
     stepper = stepper_of()
-    block = _BLOCK_UNITS[args.device]
+    block = tuning.MEASURED.block_units[args.device]
     functions = {
         "step": stepper.step,
         "gemms": gemms(xp, shape.patches, shape.patch_size, shape.units, rule, args.precision, block),

@@ -22,7 +22,8 @@ FOLDER = "checkpoints"  # of a run
 _SUFFIX = ".h5"
 _MOST_SIDES = 2**22  # of all images between the layers, in pixels: tables of pooling windows grow with them
 
-# The parameters that layers and rules had from the first, all of which count in digest_of
+# The parameters that hebbcore's layers and rules had from the first, all of which count in digest_of. Later ones count
+# where they are not the default; so do those of a user's own class that have metadata={"later": True}.
 _FIRST_FIELDS = {
     "activation", "adaptive_power", "anti_hebbian", "cells", "competition", "contrast", "epsilon", "exponent", "k",
     "kernel_size", "kind", "learning_rate", "linear", "modified", "momentum", "name", "p", "padding", "padding_mode",
@@ -33,7 +34,21 @@ _FIRST_FIELDS = {
 def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
     """Write a network or a layer to a file, which load reads.
 
-    Raises TypeError for other things, ValueError for rules without a name in RULES, OSError if it cannot be written.
+    Parameters
+    ----------
+    path : path
+        The file. One that is there is replaced when the new one is complete.
+    model : Network or HebbianLayer
+        Its parameters and arrays are written; a network's image_shape, seed and precision too.
+
+    Raises
+    ------
+    TypeError
+        If model is something else.
+    ValueError
+        If the network has no weights yet, or a rule no name in RULES, or a layer none in LAYERS.
+    OSError
+        If the file cannot be written; what was there stays.
     """
     if not isinstance(model, Network | HebbianLayer):
         raise TypeError(f"save: model must be a Network or a HebbianLayer, got {type(model).__name__}.")
@@ -50,17 +65,36 @@ def load(
 ) -> Network | HebbianLayer:
     """Return the network or layer of a file that save wrote, or the latest network of a run's folder.
 
-    device: "auto", "cpu" or "cuda". workspace: the network's. previous: of a run, if the latest checkpoint is damaged,
-    take the one before it.
+    Parameters
+    ----------
+    path : path
+        The file, or the folder of a run.
+    device : {"auto", "cpu", "cuda"}
+        Where its arrays go. A precision of CUDA alone ("tf32", "bf16") becomes "float32" on the CPU.
+    workspace : int or str
+        The network's: bytes, or text such as "256 MiB".
+    previous : bool
+        If the latest checkpoint of a run is damaged, take the one before it.
 
-    Raises FileNotFoundError if there is none, ValueError if the file is damaged or was not written by hebbcore.
+    Returns
+    -------
+    Network or HebbianLayer
+        With the arrays of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or no checkpoint in the folder.
+    ValueError
+        If the file is damaged, was not written by hebbcore, or needs a rule or layer that no imported module has
+        registered.
     """
-    place = devices.resolve("load", device)
+    device = devices.resolve("load", device)
     file = find("load", Path(path), previous)
     header, arrays = read("load", file)
     with naming("load", file, "does not hold a network or layer of this version"):
         serialize.require_known("load", header, file)
-        return restore("load", header, arrays, place, workspace)
+        return restore("load", header, arrays, device, workspace)
 
 
 @contextlib.contextmanager
@@ -78,9 +112,14 @@ def naming(function: str, path: Path, what: str) -> Iterator[None]:
 
 
 def find(function: str, path: Path, previous: bool = False) -> Path:
-    """Return the path if it is a file, the latest sound checkpoint of a run if it is a folder.
+    """Return the path if it is a file, the latest checkpoint of a run if it is a folder.
 
-    Raises FileNotFoundError if there is none, ValueError if the latest is damaged and previous is not set.
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If the latest is damaged; with previous, if all are.
     """
     if not path.is_dir():
         if not path.exists():
@@ -211,7 +250,7 @@ def _by_layer(arrays: dict[str, Array]) -> dict[str, dict[str, Array]]:
 
 
 def _precision(precision: str, device: str) -> str:
-    """Return the precision, or what the CPU has in the place of one that only rounds on CUDA."""
+    """Return the precision, or what the CPU has instead of one that only rounds on CUDA."""
     return "float32" if device == "cpu" and precision in ("tf32", "bf16") else precision
 
 
@@ -239,16 +278,17 @@ def digest_of(network: Network) -> str:
 
 
 def _as_of_old(thing: Any, table: dict[str, Any]) -> dict[str, Any]:
-    """Return the table of a layer or rule of ours without newer parameters that are as if they were not there."""
-    if type(thing).__module__.partition(".")[0] != __name__.partition(".")[0]:
-        return table
-    new = {
-        field.name
-        for field in dataclasses.fields(thing)
-        if field.init and field.name not in _FIRST_FIELDS and getattr(thing, field.name) == field.default
-    }
+    """Return the table of a layer or rule without later parameters that are as if they were not there."""
+    fields = [field for field in dataclasses.fields(thing) if field.init and _is_later(thing, field)]
+    absent = {field.name for field in fields if getattr(thing, field.name) == field.default}
     rule = {"rule": _as_of_old(thing.rule, table["rule"])} if "rule" in table else {}
-    return {key: value for key, value in {**table, **rule}.items() if key not in new}
+    return {key: value for key, value in {**table, **rule}.items() if key not in absent}
+
+
+def _is_later(thing: Any, field: "dataclasses.Field[Any]") -> bool:
+    """Return True for a parameter that came after files that digests are kept of."""
+    ours = type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return bool(field.metadata.get("later")) or (ours and field.name not in _FIRST_FIELDS)
 
 
 def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
@@ -259,9 +299,9 @@ def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:
 
 
 def read(function: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the header and arrays of a file. Raises ValueError if it is damaged or not of this format.
+    """Return the header and arrays of a file, which take no more memory than the file does.
 
-    Neither takes more memory than the file does.
+    Raises ValueError if it is damaged or not of this format.
     """
     refusal = f"{function}: {path} is damaged or no checkpoint of hebbcore"
     hdf5.check(function, path, "checkpoint", VERSION)

@@ -12,6 +12,7 @@ from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.soundness import AUTO
+from hebbcore.features.choice import Features
 from hebbcore.layers import BatchNorm, Conv, Dense, GridPool, Layer, Power, Relu, Split, Triangle, Whiten
 from hebbcore.network import Network
 from hebbcore.presets import preset
@@ -117,11 +118,14 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             float32.
         """
         check_is_fitted(self)
-        features = self.network_.transform(self._images(X, reset=False), self._layer(), mirror=self.mirror)
+        features = self._features().of(self._images(X, reset=False))
         return features.reshape(len(features), -1)
 
     def _layer(self) -> str | None:
         return None
+
+    def _features(self) -> Features:
+        return Features.checked(type(self).__name__, self.network_, self._layer(), None, self.mirror)
 
     def _begin(self, images: Array) -> None:
         self._seed = int(check_random_state(self.random_state).randint(2**31))
@@ -130,10 +134,7 @@ class _NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.network_ = self._network(images.shape[1:], self._seed, precision)
         if self.network_.image_shape is None:
             self.network_.build(images.shape[1:])
-        if checks.boolean(type(self).__name__, "mirror", self.mirror):
-            self.network_.require_mirror(type(self).__name__)
-        place = self.network_.index_of(type(self).__name__, self._layer() or self.network_.names[-1])
-        self._n_features_out = math.prod(self.network_.shapes[place])
+        self._n_features_out = self._features().size
 
     def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""

@@ -1,4 +1,7 @@
-"""Writing files so that a kill or a full disk leaves either the old file or the new one; and reading JSON and TOML."""
+"""Writing files so that a kill or a full disk leaves either the old file or the new one; and reading JSON and TOML.
+
+loaders/files.py does the first in a few lines of its own, since neither package may import the other.
+"""
 
 import contextlib
 import errno
@@ -16,7 +19,18 @@ _MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let write fill a temporary file beside path, sync it, and rename it to path.
 
-    On failure the temporary file is removed; an OSError names path, and says what to do where the disk is full.
+    Parameters
+    ----------
+    path : Path
+        The file. What is there stays until the new file is complete.
+    write : callable
+        Gets the path of the temporary file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; it names path, and says what to do where the disk is full. After this and any other
+        error the temporary file is gone.
     """
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -129,7 +143,11 @@ def locked_file(path: Path, what: str) -> Iterator[None]:
     """Hold a file, which need not exist yet, for one process; others of its folder stay free.
 
     The lock is a hidden file beside it, and removed at the end; one that a kill has left holds nothing.
-    Raises BlockingIOError if another process holds the file.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds the file.
     """
     lock = path.with_name(f".{path.name}.lock")
     while True:

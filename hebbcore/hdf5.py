@@ -16,8 +16,6 @@ import numpy as np
 
 BLOCK = 512  # bytes before the HDF5, which leaves them to us
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_FREE_BYTES = 256 * 2**20  # that an array may unpack to whatever it takes on the disk
-_MOST_UNPACKED = 100  # times what it takes on the disk: far more than photographs are compressed to
 _SOFT_LINKS = 16  # followed on the way to one array
 
 # Writing
@@ -29,8 +27,19 @@ class Plan:
     HDF5 ends the process, or the interpreter, if it cannot write. So it lays the file out in memory, and plain writes,
     whose errors are Python's, bring that and the numbers to the disk.
 
-    arrays: shape and dtype by name, in the order in which they are to lie. attributes: texts, 60,000 bytes in all.
-    offsets: where each begins, None for those without a number. size: of the file, in bytes.
+    Parameters
+    ----------
+    arrays : mapping of str to (shape, dtype)
+        In the order in which they are to lie.
+    attributes : mapping of str to str, optional
+        Texts, 60,000 bytes in all.
+
+    Attributes
+    ----------
+    offsets : dict of str to int or None
+        Where each array begins, in bytes; None for an array without a number.
+    size : int
+        Of the file, in bytes.
     """
 
     def __init__(
@@ -178,9 +187,10 @@ def check(function: str, path: Path, what: str, version: int) -> None:
 
 @contextmanager
 def reading(path: Path, refusal: str, advice: str = "") -> Iterator[Any]:
-    """Open a file to read; what HDF5 and the functions below find wrong is ValueError("refusal (the reason)advice").
+    """Open a file to read.
 
-    ValueErrors that begin with the path, or with "config:", are about something else and go through as they are.
+    What HDF5 and the functions below find wrong is raised as ValueError("refusal (the reason)advice"). ValueErrors that
+    begin with the path, or with "config:", are about something else and go through as they are.
     """
     import h5py
 
@@ -257,19 +267,6 @@ def require_within(name: str, dataset: Any) -> int:
     return size
 
 
-def require_bounded(name: str, dataset: Any) -> None:
-    """Raise ValueError unless a dataset, perhaps compressed, unpacks to no more than its bytes on the disk allow."""
-    require_numbers(name, dataset)
-    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
-    size, stored = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
-    stored = min(stored, os.path.getsize(dataset.file.filename))
-    if max(size, chunk) > max(_FREE_BYTES, _MOST_UNPACKED * stored):
-        raise ValueError(
-            f"{name} is said to hold {size} bytes, but takes {stored} on the disk; if that is meant, store it without "
-            "compression (h5repack -f NONE)"
-        )
-
-
 def arrays_in(file: Any, name: str) -> dict[str, Any]:
     """Return the arrays of a group, and of its groups as "group/array".
 
@@ -284,19 +281,19 @@ def arrays_in(file: Any, name: str) -> dict[str, Any]:
     def take(group: Any, prefix: str, deeper: bool) -> None:
         nonlocal taken
         for key in group:
-            place = f"{prefix}{key}"
+            full = f"{prefix}{key}"
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise ValueError(f"{place} is a link")
+                raise ValueError(f"{full} is a link")
             item = group[key]
             if isinstance(item, h5py.Dataset):
-                taken += 100 + require_within(place, item)  # with less than its description takes
+                taken += 100 + require_within(full, item)  # with less than its description takes
                 if taken > whole:
                     raise ValueError("its arrays are said to take more than the file has")
-                found[place] = item[...]
+                found[full] = item[...]
             elif deeper and isinstance(item, h5py.Group):
-                take(item, f"{place}/", False)
+                take(item, f"{full}/", False)
             else:
-                raise ValueError(f"{place} is no array")
+                raise ValueError(f"{full} is no array")
 
     group = member(file, name)
     if isinstance(group, h5py.Group):

@@ -1,17 +1,20 @@
 """Images on disk to batches of arrays: shards, streams and their sources. Never imports hebbcore."""
 
 from loaders.download import download_dataset
-from loaders.images.decode import CenterCrop, RandomResizedCrop
-from loaders.shards.build import Progress, build_shards, write_shards
+from loaders.images.transforms import CenterCrop, RandomResizedCrop
+from loaders.shards.build import build_shards, write_shards
 from loaders.shards.index import Index, read_index
+from loaders.shards.job import Progress
 from loaders.shards.verify import Damage, verify_shards
-from loaders.sources.base import ArraySource, ImageSource, Item, array_source
+from loaders.sources.arrays import ArraySource, array_source
+from loaders.sources.base import ImageSource, Item
 from loaders.sources.cifar import open_cifar
-from loaders.sources.detect import open_source
-from loaders.sources.folder import ImageFolder, TinyImageNet
+from loaders.sources.folder import ClassFolderTar, ImageFolder
 from loaders.sources.hdf5 import open_hdf5
-from loaders.sources.imagenet import ClassFolderTar, ImageNetTrain, ImageNetValidation
+from loaders.sources.imagenet import ImageNetTrain, ImageNetValidation
 from loaders.sources.mnist import open_mnist
+from loaders.sources.open import open_source
+from loaders.sources.tiny_imagenet import TinyImageNet
 from loaders.streams.array_stream import ArrayStream
 from loaders.streams.shard_stream import ShardStream
 

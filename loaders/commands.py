@@ -12,11 +12,13 @@ from typing import Any
 from tqdm import tqdm
 
 from loaders.download import DATASETS, download_dataset
-from loaders.shards.build import SHARD_BYTES, Progress, build_shards
+from loaders.shards.build import SHARD_BYTES, build_shards
 from loaders.shards.format import REPORT
 from loaders.shards.index import Index, read_index
+from loaders.shards.job import Progress
 from loaders.shards.verify import verify_shards
-from loaders.sources.detect import open_source
+from loaders.sources import detect
+from loaders.sources.open import open_source
 from loaders.text import printable
 
 NO_DIGEST = "none, as of all sets written by an earlier version"
@@ -33,7 +35,8 @@ def add_shards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="write a source of images as shards",
         description="Write a source of images as shards. An interrupted build goes on when it is run again.",
     )
-    build.add_argument("source", help="ImageNet tar, folder of class folders, CIFAR or MNIST files, HDF5 of arrays")
+    kinds = ", ".join(["a folder or a tar of class folders", *(kind.name for kind in detect.KINDS)])
+    build.add_argument("source", help=f"where the images are: {kinds}")
     build.add_argument("folder", help="where the shards go")
     build.add_argument("--size", type=int, help="shrink images to this shorter side, in pixels (default: as they are)")
     build.add_argument("--raw", action="store_true", help="store the central SIZE x SIZE pixels, not encoded")

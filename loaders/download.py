@@ -1,17 +1,14 @@
 """Fetch CIFAR and MNIST from their official addresses: resumed after a broken connection, checked by checksum."""
 
-import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EACCES, EAGAIN
 from functools import partial
 from pathlib import Path
 
-from loaders.files import PARTIAL, make_folder, sync
+from loaders.files import PARTIAL, locked, make_folder, sync
 from loaders.transfer import complete
 
 _TORONTO = ("https://www.cs.toronto.edu/~kriz/",)
@@ -95,12 +92,33 @@ def download_dataset(
 ) -> Path:
     """Fetch a data set into folder/name and return the path to build shards from.
 
-    name: "cifar10", "cifar100", "mnist" or "fashion-mnist". Files already there with the right checksum are kept, half
-    ones are completed. mirror: another address with the same files. progress: called with the file's name, the bytes
-    so far and all bytes. While another process downloads into the folder this one waits, and says so in the log.
+    Files that are there with the right checksum are kept, half ones are completed. While another process downloads
+    into the folder this one waits, and says so in the log.
 
-    Raises ValueError for an unknown name or a file whose checksum is wrong (it is deleted), ConnectionError if no
-    address delivers a whole file, OSError if it cannot be written.
+    Parameters
+    ----------
+    name : str
+        "cifar10", "cifar100", "mnist" or "fashion-mnist".
+    folder : str or path
+        Where the folder `name` goes; both are made if they are not there.
+    mirror : str, optional
+        Another address that has the same files.
+    progress : callable, optional
+        Called with a file's name, its bytes so far and all its bytes.
+
+    Returns
+    -------
+    Path
+        The file, or the folder that holds the files.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a file whose checksum is wrong (it is deleted).
+    ConnectionError
+        If no address delivers a whole file.
+    OSError
+        If a file cannot be written.
     """
     if name not in DATASETS:
         raise ValueError(f"download_dataset: name must be one of {', '.join(DATASETS)}, got {name!r}")
@@ -108,7 +126,7 @@ def download_dataset(
     target = Path(folder) / name
     make_folder(target)
     addresses = (mirror.rstrip("/") + "/",) if mirror else dataset.addresses
-    with _alone(target):
+    with locked(target, partial(log.warning, "another process is downloading into %s; waiting for it", target)):
         for file, wanted in dataset.files.items():
             urls = tuple(address + file for address in addresses)
             fetch(urls, target / file, wanted, partial(progress, file) if progress else None)
@@ -144,22 +162,6 @@ def fetch(
     raise wrong or ConnectionError(
         f"download_dataset: {path.name} could not be fetched ({'; '.join(reasons)}); try again to go on"
     )
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold folder for one download; others wait. The lock goes with the process, so a kill leaves nothing to clean."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (EAGAIN, EACCES):  # else a network file system that cannot lock a folder
-                log.warning("another process is downloading into %s; waiting for it", folder)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _digest(path: Path, wanted: File) -> str:

@@ -1,4 +1,7 @@
-"""Writing files so that a killed program or a full disk leaves either the old file or the new one."""
+"""Writing files so that a killed program or a full disk leaves either the old file or the new one.
+
+hebbcore/files.py does the same in a few lines of its own, since neither package may import the other.
+"""
 
 import fcntl
 import os
@@ -58,8 +61,11 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold folder for one writer. The lock goes with the process, so a kill leaves nothing to clean."""
+def locked(folder: Path, wait: Callable[[], object] | None = None) -> Iterator[None]:
+    """Hold folder for one writer. The lock goes with the process, so a kill leaves nothing to clean.
+
+    wait: called before this process waits for another that holds it; None: that is a BlockingIOError.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -67,7 +73,12 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             # some network file systems cannot lock a folder; one writer at a time is then up to the user
             if error.errno in (EAGAIN, EACCES):
-                raise BlockingIOError(EAGAIN, f"another build is writing to {folder}; wait for it or stop it") from None
+                if wait is None:
+                    raise BlockingIOError(
+                        EAGAIN, f"another build is writing to {folder}; wait for it or stop it"
+                    ) from None
+                wait()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

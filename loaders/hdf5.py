@@ -2,44 +2,83 @@
 
 import math
 import os
+from collections import deque
 
 import h5py
 
 MAX_CHUNK = 2**28
 HEAP = b"GCOL\1\0\0\0"
 MAX_RATIO = 1032  # of deflate, HDF5's usual compression
+FREE = 2**28  # bytes that what is read at once may unpack to whatever it takes on the disk,
+FACTOR = 100  # and how many times that: far more than photographs are compressed to
+
+
+def find(file: h5py.File, name: str, soft_links: int = 0) -> h5py.Group | h5py.Dataset | None:
+    """What `name` ("a/b" for one of a group) leads to in this very file; None if there is nothing.
+
+    soft_links: how many of them are followed on the way. Raises ValueError for one more, and for one out of the file.
+    """
+    found, rest = file["/"], deque(name.split("/"))
+    while rest:
+        part = rest.popleft()
+        if part in ("", "."):
+            continue
+        link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
+        if link is None:
+            return None
+        if isinstance(link, h5py.SoftLink) and soft_links:
+            soft_links -= 1
+            rest.extendleft(reversed(link.path.split("/")))
+            found = file["/"] if link.path.startswith("/") else found
+        elif isinstance(link, h5py.HardLink):
+            found = found[part]
+        else:
+            raise ValueError(f"its {name} is a link; copy what it points to into the file")
+    return found
 
 
 def stored_dataset(file: h5py.File, name: str, kinds: str, contiguous: bool = False) -> h5py.Dataset:
-    """The dataset `name` ("a/b" for one of a group), if its numbers are stored in this very file.
+    """The dataset `name`, if its numbers are stored in this very file.
 
     kinds: the dtype kinds it may have ("iu" integers, "S" text of a fixed length, "O" of any). contiguous: only in one
     piece. Raises ValueError, without the file's name, if it is missing, somewhere else, larger than what is stored, or
     of another kind. Reading all of it takes no more memory than the file has bytes, or, in compressed chunks, than
     they unpack to.
     """
-    place = file["/"]
-    for part in name.split("/"):
-        if not isinstance(place, h5py.Group) or not has_link(place, part):
-            raise ValueError(f"it has no {name}")
-        if place.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
-            raise ValueError(f"its {name} is a link; copy what it points to into the file")
-        place = place[part]
-    if not isinstance(place, h5py.Dataset) or place.shape is None:
-        raise ValueError(f"its {name} must be a dataset")
-    if place.dtype.kind not in kinds:
-        raise ValueError(f"its {name} must not be of dtype {place.dtype}")
-    if place.is_virtual or place.external:
-        raise ValueError(f"its {name} is stored in other files; copy it into this one")
-    claimed, size = place.size * place.dtype.itemsize, os.fstat(_descriptor(file)).st_size
-    if place.chunks is None:
-        position = place.id.get_offset()
+    dataset = find(file, name)
+    if dataset is None:
+        raise ValueError(f"it has no {name}")
+    _check_kind(dataset, name, kinds)
+    claimed, size = dataset.size * dataset.dtype.itemsize, os.fstat(_descriptor(file)).st_size
+    if dataset.chunks is None:
+        position = dataset.id.get_offset()
         inside = position is None or position + claimed <= size
-        if place.id.get_storage_size() < claimed or not inside:
+        if dataset.id.get_storage_size() < claimed or not inside:
             raise ValueError(f"its {name} claims {claimed} bytes that are not there")
     else:
-        _check_chunks(place, name, claimed, size, contiguous)
-    return place
+        _check_chunks(dataset, name, claimed, size, contiguous)
+    return dataset
+
+
+def check_unpacked(dataset: h5py.Dataset, name: str, kinds: str) -> None:
+    """Raise ValueError unless a dataset, read at once, takes no more memory than its bytes on the disk allow."""
+    _check_kind(dataset, name, kinds)
+    claimed, chunk = (math.prod(shape) * dataset.dtype.itemsize for shape in (dataset.shape, dataset.chunks or ()))
+    stored = min(dataset.id.get_storage_size(), os.fstat(_descriptor(dataset.file)).st_size)
+    if max(claimed, chunk) > max(FREE, FACTOR * stored):
+        raise ValueError(
+            f"its {name} claims {claimed} bytes, but takes {stored} on the disk; if that is right, store it without "
+            "compression (h5repack -f NONE)"
+        )
+
+
+def _check_kind(dataset: h5py.Group | h5py.Dataset, name: str, kinds: str) -> None:
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        raise ValueError(f"its {name} must be a dataset")
+    if dataset.dtype.kind not in kinds:
+        raise ValueError(f"its {name} must not be of dtype {dataset.dtype}")
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"its {name} is stored in other files; copy it into this one")
 
 
 def check_heaps(file: h5py.File, images: tuple[int, int]) -> None:
@@ -50,28 +89,23 @@ def check_heaps(file: h5py.File, images: tuple[int, int]) -> None:
     descriptor = _descriptor(file)
     for start, stop in ((0, images[0]), (images[1], os.fstat(descriptor).st_size)):
         data = os.pread(descriptor, max(0, stop - start), start)
-        place = data.find(HEAP)
-        while place >= 0:
-            place = data.find(HEAP, place + _checked_heap(memoryview(data)[place:]))
+        at = data.find(HEAP)
+        while at >= 0:
+            at = data.find(HEAP, at + _checked_heap(memoryview(data)[at:]))
 
 
 def _checked_heap(data: memoryview) -> int:
     """The length of the heap that data starts with, whose objects fill it."""
     length = int.from_bytes(data[8:16], "little")
-    place = 16
-    while place + 16 <= length <= len(data):
-        number = int.from_bytes(data[place : place + 2], "little")
-        claimed = int.from_bytes(data[place + 8 : place + 16], "little")
+    at = 16
+    while at + 16 <= length <= len(data):
+        number = int.from_bytes(data[at : at + 2], "little")
+        claimed = int.from_bytes(data[at + 8 : at + 16], "little")
         need = 16 + -(-claimed // 8) * 8 if number else claimed  # number 0 is the free rest, header and all
-        place = place + need if need >= 16 else length + 1
-    if not 16 <= place <= length <= len(data):
+        at = at + need if need >= 16 else length + 1
+    if not 16 <= at <= length <= len(data):
         raise ValueError("its heap of texts claims bytes that are not there")
     return length
-
-
-def has_link(group: h5py.Group, name: str) -> bool:
-    """Whether a group has an entry, without a look at what it leads to."""
-    return bool(group.id.links.exists(name.encode()))
 
 
 def _check_chunks(dataset: h5py.Dataset, name: str, claimed: int, size: int, contiguous: bool) -> None:

@@ -16,38 +16,27 @@ import numpy as np
 from numba import boolean, cuda, float32, float64, int64, uint16, uint32
 
 from hebbcore.engine.kernels import cuda as kernels
+from hebbcore.engine.kernels.rows import kinds
 
 ARCHITECTURES = ((8, 0), (9, 0))
 FLOATS = {"float32": float32, "float64": float64}
 
 
-def signatures(number):
-    """Return the argument types of the row programs' launches: C-contiguous arrays and scalars of the scores' dtype."""
-    vector, matrix, images, edges = number[::1], number[:, ::1], number[:, :, :, ::1], int64[::1]
-    return {
-        "softmax": (matrix, number),
-        "swta": (matrix, vector, vector, number, boolean, matrix, matrix),
-        "kwta": (matrix, vector, number, matrix),
-        "soft_hebb": (matrix, number, boolean, matrix),
-        "ranked": (matrix, int64, number, matrix),
-        "signed_wta": (matrix, vector, matrix),
-        "norms": (matrix, vector),
-        "add_scaled": (matrix, vector, matrix),
-        "moments": (matrix, vector, matrix, matrix),
-        "standardize": (matrix, vector, vector),
-        "contrast": (matrix, number, number),
-        "triangle": (matrix, number, number),
-        "split": (matrix, matrix, number),
-        "pool": (matrix, images, edges, edges, edges, edges, boolean, vector, vector),
-    }
+def signature(name, number):
+    """Return the argument types of a row program's launch: C-contiguous arrays and scalars of the rows' dtype."""
+    vector, matrix, edges = number[::1], number[:, ::1], int64[::1]
+    types = {
+        "matrix": matrix, "sums": matrix, "per row": vector, "per column": vector, "shares": vector, "edges": edges,
+        "images": number[:, :, :, ::1], "number": number, "whole": int64, "flag": boolean,
+    }  # fmt: skip
+    return tuple(types[kind] for kind in kinds(name).values())
 
 
 def kernels_and_types():
     """Yield (name, dtype, kernel, argument types) of every kernel; the types are None where none are known here."""
     for dtype, number in FLOATS.items():
-        types = signatures(number)
-        for name, kernel in vars(kernels.compiled(np.dtype(dtype))).items():
-            yield name, dtype, kernel, types.get(name)
+        for name, kernel in kernels.compiled(np.dtype(dtype)).items():
+            yield name, dtype, kernel, signature(name, number)
     others = {
         "gather_kernel": [(d, (n[::1], int64[::1], int64[::1], n[:, ::1])) for d, n in FLOATS.items()],
         "bfloat16_kernel": [("uint32", (uint32[::1], uint16[::1]))],

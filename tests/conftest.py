@@ -1,5 +1,6 @@
 """Without a GPU the CUDA kernels run in Numba's simulator, which must be chosen before Numba is first imported."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ if not GPU:
 import numpy as np
 import pytest
 
-from hebbcore.engine import devices, kernels
+from hebbcore.engine import devices, kernels, tuning
 
 sys.path.insert(0, str(Path(__file__).parent))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on
@@ -47,26 +48,35 @@ def gpu_if_marked(request, monkeypatch):
 
 
 @pytest.fixture
-def few_threads(monkeypatch):
+def tune(monkeypatch):
+    """Return a function that puts other values in the place of measured constants, for the test."""
+
+    def put(**values):
+        monkeypatch.setattr(tuning, "MEASURED", dataclasses.replace(tuning.MEASURED, **values))
+
+    return put
+
+
+@pytest.fixture
+def few_threads(monkeypatch, tune):
     """Make CUDA's blocks and grids small: the simulator starts a Python thread for each CUDA thread."""
     if GPU:
         pytest.skip("the simulator is off: a GPU works")
     from hebbcore.engine.kernels import cuda
 
     monkeypatch.setattr(cuda, "_lanes", lambda columns: 4)
-    monkeypatch.setattr(cuda, "MAX_BLOCKS", 3)
-    monkeypatch.setattr(cuda, "GATHER_THREADS", (2, 2))
+    tune(most_blocks=3, gather_threads=(2, 2))
     return cuda
 
 
 @pytest.fixture(params=["cpu", "simulator"])
-def backend_module(request, monkeypatch):
+def backend_module(request, monkeypatch, tune):
     """Run the whole engine on NumPy arrays with the CPU's kernels, then with CUDA's in the simulator."""
     if request.param == "simulator":
         cuda = request.getfixturevalue("few_threads")
         monkeypatch.setattr(kernels, "for_device", lambda device: cuda)
         monkeypatch.setattr("hebbcore.engine.update.scatter_is_cheaper", lambda *sizes: False)
-        monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 10**9)  # CUDA has one lane
+        tune(thread_patches=10**9)  # CUDA has one thread
     return request.param
 
 

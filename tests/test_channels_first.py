@@ -10,7 +10,7 @@ from hebbcore import checks
 from hebbcore.cli import main
 from hebbcore.estimators import HebbianNetworkTransformer, HebbianTransformer
 from hebbcore.features.extract import pool_to_grid
-from loaders.sources.base import require_channels_last
+from loaders.sources.arrays import require_channels_last
 
 FIRST = [(4, 3, 32, 32), (4, 1, 28, 28), (4, 3, 48, 64), (4, 3, 8, 8)]
 LAST = [

@@ -15,7 +15,6 @@ from test_rules import VARIANTS
 
 import hebbcore
 from hebbcore import checkpoint, hdf5
-from hebbcore.engine import backend
 from hebbcore.files import write_atomically
 
 
@@ -368,8 +367,8 @@ def test_a_run_goes_on_with_its_own_settings_only(change, named, tmp_path):
 
 
 @pytest.mark.parametrize("as_list", [False, True])
-def test_one_other_pixel_makes_other_data(as_list, tmp_path, monkeypatch):
-    monkeypatch.setattr(backend, "_PIECE_BYTES", 1000)  # several pieces
+def test_one_other_pixel_makes_other_data(as_list, tmp_path, tune):
+    tune(piece_bytes=1000)  # several pieces
     first = images()
     second = first.copy()
     second[3, 1, 1, 0] += 1e-9

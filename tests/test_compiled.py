@@ -12,6 +12,7 @@ import pytest
 
 import hebbcore
 from hebbcore.engine.kernels import compiled, cpu
+from hebbcore.engine.kernels.rows import PROGRAMS
 
 ROOT = Path(hebbcore.__file__).parents[1]
 # root may write everywhere, unless it gives that up
@@ -176,7 +177,38 @@ def test_processes_that_compile_at_once(tmp_path):
         assert out.startswith(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("programs/vectors.py", "vector[d] = (vector[d] - shift[d])", "vector[d] = (vector[d] + shift[d])"),
+        ("rows.py", "return range(size)", "return range(size - 1)"),  # inlined into the body
+    ],
+)
+def test_a_change_in_another_file_than_the_kernels_is_not_hidden_by_the_cache(file, old, new, tmp_path):
+    shutil.copytree(ROOT / "hebbcore", tmp_path / "hebbcore", ignore=shutil.ignore_patterns("__pycache__"))
+    script = """
+import numpy as np
+from hebbcore.engine.kernels import cpu
+vectors = np.ones((1, 2))
+cpu.standardize(vectors, np.ones(2), np.ones(2))
+print(vectors.tolist(), sum(cpu.standardize.stats.cache_hits.values()))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def result():
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert [result(), result()] == ["[[0.0, 0.0]] 0\n", "[[0.0, 0.0]] 1\n"]
+    path = tmp_path / "hebbcore" / "engine" / "kernels" / file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    changed = "[[2.0, 2.0]]" if file == "programs/vectors.py" else "[[0.0, 1.0]]"
+    assert [result(), result()] == [f"{changed} 0\n", f"{changed} 1\n"]
+
+
 def test_every_kernel_is_kept():
     kernels = [value for value in vars(cpu).values() if hasattr(value, "stats")]
-    assert len(kernels) == 15
+    assert len(kernels) == len(PROGRAMS) + 1  # and scatter
     assert {type(kernel._cache) for kernel in kernels} == {compiled._Cache}

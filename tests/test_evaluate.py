@@ -13,9 +13,10 @@ import hebbcore
 import loaders
 from hebbcore.cli import main
 from hebbcore.evaluation import evaluate as module
-from hebbcore.evaluation import make_readout
+from hebbcore.evaluation import make_readout, measure
 from hebbcore.evaluation.evaluate import block_ends, evaluate
 from hebbcore.evaluation.report import accuracy_table, write_report
+from hebbcore.evaluation.results import Results
 from hebbcore.evaluation.sources import BASELINES, Source, baseline, collect
 from hebbcore.evaluation.splits import labelled_subset
 from hebbcore.files import locked
@@ -106,7 +107,7 @@ def test_no_test_label_and_no_unlabelled_label_decides_anything(network, digits,
         model.fit = noting
         return model
 
-    monkeypatch.setattr(module, "make_readout", spy)
+    monkeypatch.setattr(measure, "make_readout", spy)
     chosen = labelled_subset(labels[TRAIN], 0.3, 0)
     hidden = np.setdiff1d(np.arange(len(labels)), chosen)  # the test images' and those of unlabelled training images
     secret = labels.copy()
@@ -135,7 +136,7 @@ def test_an_interrupted_evaluation_goes_on(network, digits, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return make_readout(*arguments)
 
-    monkeypatch.setattr(module, "make_readout", stops)
+    monkeypatch.setattr(measure, "make_readout", stops)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             evaluate(network, *streams(digits), tmp_path / "part", **options)
@@ -452,8 +453,8 @@ def test_baselines_are_networks_in_the_same_pipeline(name, network, digits):
     other, layer = baseline(name, network, images[:100], seed=0)
     source = Source.of(name, other, layer, 200)
     (features,), labels = collect([source], streams(digits)[1])
-    assert features.shape == (120, source.size)
-    assert source.size <= 200
+    assert features.shape == (120, source.features.size)
+    assert source.features.size <= 200
     assert np.isfinite(features).all()
     assert np.array_equal(labels, digits[1][TEST])
     if name == "pixels":
@@ -494,10 +495,10 @@ def test_features_that_do_not_fit_are_streamed(network, digits, tmp_path, caplog
 
 
 def test_the_grid_has_as_many_cells_as_features_allow(network):
-    assert Source.of("a", network, "conv1", 12 * 36).cells is None
-    assert Source.of("a", network, "conv1", 12 * 25 + 11).cells == 5
-    assert Source.of("a", network, "conv1", 3).cells == 1
-    assert Source.of("a", network, "fc2", 3).size == 16
+    assert Source.of("a", network, "conv1", 12 * 36).features.grid is None
+    assert Source.of("a", network, "conv1", 12 * 25 + 11).features.grid == 5
+    assert Source.of("a", network, "conv1", 3).features.grid == 1
+    assert Source.of("a", network, "fc2", 3).features.size == 16
 
 
 @pytest.fixture(scope="module")
@@ -532,7 +533,7 @@ def test_the_command_writes_a_complete_and_self_contained_report(files, tmp_path
         assert name in printed.out
         assert f"| {name} |" in text
         assert f"<td>{name}</td>" in page
-    for row in accuracy_table(results, "top1")[1:]:
+    for row in accuracy_table(Results.from_json(results), lambda run: run.top1)[1:]:
         assert all(figure in page for figure in row)
         assert re.fullmatch(r"\d+\.\d ± \d+\.\d", row[2])
         assert re.fullmatch(r"\d+\.\d", row[3])  # all labels: one selection
@@ -558,9 +559,13 @@ def test_what_does_not_beat_random_filters_is_shown_as_such(tmp_path):
 
     pytest.importorskip("matplotlib")
     results = {
-        "settings": {"readout": "ridge", "how": "published", "mirror": False},
+        "settings": {
+            "weights": "", "train": {}, "test": {}, "readout": "ridge", "how": "published", "features": 10,
+            "mirror": False, "queries": 0,
+        },
+        "classes": [],
         "sources": {"bn1": entry(40.0), "bn2": entry(60.0), "random filters": entry(50.0), "pixels": entry(30.0)},
-    }
+    }  # fmt: skip
     write_report(tmp_path, results, "title")
     assert "No better than random filters of the first layer's size: bn1." in (tmp_path / "report.md").read_text()
 

@@ -6,6 +6,7 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.datasets import make_blobs
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -55,7 +56,7 @@ def test_labels_outside_the_labelled_rows_change_nothing(name, blobs, generator)
     np.testing.assert_array_equal(model.predict(features), expected)
 
 
-@pytest.mark.parametrize("name", [name for name in READOUTS if name != "ridge"])
+@pytest.mark.parametrize("name", [name for name in READOUTS if isinstance(make_readout(name), GridSearchCV)])
 def test_the_grid_is_searched_on_one_split_of_the_labelled_rows(name, blobs):
     features, labels = blobs
     search = make_readout(name, seed=2).fit(features, labels)

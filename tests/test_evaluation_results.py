@@ -15,6 +15,7 @@ from hebbcore import checkpoint
 from hebbcore.cli import main
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.report import write_report
+from hebbcore.evaluation.results import Results
 
 OPTIONS = {"layers": [], "baselines": ["pixels"], "fractions": [0.5, 1], "seeds": 1, "queries": 20}
 OLD = Path(__file__).parent / "results_without_digest.json"
@@ -284,3 +285,31 @@ def test_mistaken_images_are_named(network, digits, tmp_path):
     row = f"| {first['name']} | {first['true']} | {first['predicted']} | {first['margin']:.2f} |"
     assert row in (tmp_path / "report.md").read_text()
     assert f"<td>{first['name']}</td>" in (tmp_path / "report.html").read_text()
+
+
+# In memory
+
+
+def test_results_are_read_and_written_again_byte_for_byte(finished):
+    results = Results.from_json(json.loads(finished[1]))
+    assert json.dumps(results.as_json(), indent=1) + "\n" == finished[1]
+    assert results.sources["pixels"].grid is None
+    assert results.shares == [0.5, 1.0]
+    old = json.loads(OLD.read_text())
+    again = Results.from_json(old).as_json()
+    assert again.pop("digest")
+    assert again == old
+
+
+def test_a_setting_that_a_file_does_not_say_has_its_default(network, finished, tmp_path):
+    data, text = finished
+    table = json.loads(text)
+    del table["digest"], table["settings"]["mirror"]
+    (tmp_path / "results.json").write_text(json.dumps(table))
+    assert evaluate(network, *data, tmp_path, **OPTIONS)["sources"] == table["sources"]
+    with pytest.raises(ValueError, match="mirror is True here and False there"):
+        evaluate(network, *data, tmp_path, **OPTIONS, mirror=True)
+    table["settings"]["unknown"] = 1  # of a later version: it may change the figures
+    (tmp_path / "results.json").write_text(json.dumps(table))
+    with pytest.raises(ValueError, match=r"results.json is damaged, or not what this version writes"):
+        evaluate(network, *data, tmp_path, **OPTIONS)

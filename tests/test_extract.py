@@ -15,7 +15,8 @@ import loaders
 from hebbcore import files
 from hebbcore.features import extract
 from hebbcore.features import storage as features
-from hebbcore.features.extract import extract_features, pool_to_grid
+from hebbcore.features.choice import pool_to_grid
+from hebbcore.features.extract import extract_features
 from hebbcore.files import locked_file
 
 COUNT = 50

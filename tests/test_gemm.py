@@ -158,9 +158,8 @@ def test_bfloat16_rounds_to_nearest_even(few_threads, generator):
 @pytest.mark.parametrize("shape", [(5, 3, 4), (3, 70, 2), (300, 20, 500)])
 @pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_products_on_the_cpu(shape, add, threads, generator, monkeypatch):
-    monkeypatch.setattr(gemm, "_SPLIT_PRODUCTS", 1)
-    monkeypatch.setattr(gemm, "_SCRATCH_BYTES", 4000)
+def test_products_on_the_cpu(shape, add, threads, generator, tune):
+    tune(split_products=1, scratch_bytes=4000)
     m, k, n = shape
     a, b, out = (generator.integers(-5, 6, size).astype(float) for size in ((k, m), (k, n), (m, n)))
     expected = a.T @ b + (out if add else 0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import reference
+from kernel_helpers import assert_is_its_oracle
 
 import hebbcore
 from hebbcore import (
@@ -25,6 +26,7 @@ from hebbcore import (
 )
 from hebbcore.engine import backend
 from hebbcore.engine.kernels import cpu
+from hebbcore.engine.kernels.rows import PROGRAMS
 
 pytestmark = pytest.mark.gpu
 
@@ -93,10 +95,9 @@ def test_reduced_precisions_agree_with_the_oracle_to_their_rounding(cupy, name, 
 @pytest.mark.parametrize("precision", ["float32", "float64", "tf32", "bf16"])
 @pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize("units", [5, 8, 13])
-def test_hpca_in_gram_and_in_blocked_order(cupy, blocked, units, precision, generator, monkeypatch):
+def test_hpca_in_gram_and_in_blocked_order(cupy, blocked, units, precision, generator, monkeypatch, tune):
     monkeypatch.setattr("hebbcore.engine.update.blocked_is_cheaper", lambda *sizes: blocked)
-    monkeypatch.setitem(hebbcore.engine.update._BLOCK_UNITS, "cuda", 4)
-    monkeypatch.setattr("hebbcore.engine.update._GRAM_ROWS", 4)
+    tune(block_units={"cuda": 4}, gram_rows=4)
     images, weights = arrays(generator, "conv", "float64" if precision == "float64" else "float32", units)
     given = cupy.asarray(images)
     actual = hebbcore.weight_update(given, cupy.asarray(weights), "hpca", precision=precision)
@@ -109,6 +110,15 @@ def test_hpca_in_gram_and_in_blocked_order(cupy, blocked, units, precision, gene
 def test_one_unit_and_more_units_than_a_block_has_threads(cupy, name, units, generator):
     images, weights = arrays(generator, "dense", "float64", units)
     close(update(cupy, images, weights, name), reference.weight_update(images, weights, name), "float64")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 33), (40, 700)])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_row_program_is_its_oracle(cupy, name, shape, dtype, generator):
+    from hebbcore.engine.kernels import cuda
+
+    assert_is_its_oracle(cuda, name, shape, dtype, generator, cupy)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -364,9 +374,9 @@ def test_mirrored_features_on_cuda_are_those_on_the_cpu(cupy, layers, generator)
 
 
 @pytest.mark.parametrize("p", [2, 3])
-def test_norms_of_rows(cupy, p, generator, monkeypatch):
+def test_norms_of_rows(cupy, p, generator, tune):
     matrix = generator.normal(size=(40, 33))
-    monkeypatch.setitem(backend._NORM_NUMBERS, "cuda", 100)
+    tune(norm_numbers={"cpu": 100, "cuda": 100})
     found = backend.row_norms(cupy.asarray(matrix), p)
     assert_near(found.get(), backend.row_norms(matrix, p), 1e-12)
 

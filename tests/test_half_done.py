@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
@@ -10,7 +11,12 @@ from fit_helpers import assert_near
 from half_done_helpers import FOLDER, RUNS, STOP_AT, measure, train, write_features
 
 import hebbcore
+from hebbcore import checkpoint
+from hebbcore.training import header, run, settings
+from hebbcore.training import network as training
 from hebbcore.training.diagnostics import lines
+from hebbcore.training.header import Position, RunHeader
+from hebbcore.training.settings import Training
 
 
 @pytest.fixture
@@ -25,20 +31,20 @@ def expected(name):
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_run_goes_on(kind, tmp_path):
-    run = shutil.copytree(FOLDER / kind, tmp_path / "run")
-    assert_near(train(kind, run), expected(kind), 1e-5)  # the first half may be of another machine
-    steps = [record["step"] for record in lines(run / "metrics.jsonl")]
+    folder = shutil.copytree(FOLDER / kind, tmp_path / "run")
+    assert_near(train(kind, folder), expected(kind), 1e-5)  # the first half may be of another machine
+    steps = [record["step"] for record in lines(folder / "metrics.jsonl")]
     assert steps == list(range(steps[0], steps[-1] + 1))
     assert steps[0] < STOP_AT[kind] < steps[-1]
 
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_run_of_other_settings_does_not(kind, tmp_path):
-    run = shutil.copytree(FOLDER / kind, tmp_path / "run")
-    before = {path: path.read_bytes() for path in run.rglob("*.h5")}
+    folder = shutil.copytree(FOLDER / kind, tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.rglob("*.h5")}
     with pytest.raises(ValueError, match=r"holds another training: training.rate_factor is 2.0 here and (1.0|0.5) the"):
-        train(kind, run, rate_factor=2.0)
-    assert {path: path.read_bytes() for path in run.rglob("*.h5")} == before
+        train(kind, folder, rate_factor=2.0)
+    assert {path: path.read_bytes() for path in folder.rglob("*.h5")} == before
 
 
 def test_an_evaluation_goes_on(network, tmp_path):
@@ -67,3 +73,120 @@ def test_an_extraction_goes_on(network, tmp_path):
         np.testing.assert_array_equal(file["labels"], wanted["labels"])
         np.testing.assert_allclose(file["features"], wanted["features"], rtol=1e-5, atol=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["features.h5"]
+
+
+# A later version
+
+
+@dataclass(frozen=True)
+class LaterTraining(Training):
+    """A training with a setting more."""
+
+    floor: float = 0.0
+
+
+@dataclass
+class LaterPosition(Position):
+    """A position that counts something more."""
+
+    pauses: int = 0
+
+
+@dataclass(frozen=True)
+class LaterHeader(RunHeader):
+    """A header that says something more."""
+
+    author: str = ""
+
+
+@dataclass(frozen=True)
+class LaterRule(hebbcore.HPCA):
+    """A rule with a parameter more."""
+
+    slope: float = 1.0
+
+
+@dataclass(eq=False)
+class LaterConv(hebbcore.Conv):
+    """A layer with a parameter more."""
+
+    dilation: tuple[int, int] = (1, 1)
+
+
+LaterConv.__name__ = "Conv"  # by which layers are named
+LaterConv.__module__ = LaterRule.__module__ = "hebbcore.later"  # not a user's
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Let everything that is written down have a field more, as a later version may."""
+    monkeypatch.setitem(hebbcore.LAYERS, "conv", LaterConv)
+    monkeypatch.setitem(hebbcore.RULES, "hpca", LaterRule)
+    monkeypatch.setattr(hebbcore, "Conv", LaterConv)
+    monkeypatch.setattr(hebbcore, "HPCA", LaterRule)
+    for module in (header, settings, training):
+        monkeypatch.setattr(module, "Training", LaterTraining)
+    for name, kind in (("Position", LaterPosition), ("RunHeader", LaterHeader)):
+        monkeypatch.setattr(header, name, kind)
+    monkeypatch.setattr(run, "RunHeader", LaterHeader)
+
+
+@pytest.mark.usefixtures("later")
+class TestLater:
+    """With a field more in settings, header, position, layers and rules all of the above is as it was."""
+
+    test_a_run = staticmethod(test_a_run_goes_on)
+    test_other_settings = staticmethod(test_a_run_of_other_settings_does_not)
+    test_an_evaluation = staticmethod(test_an_evaluation_goes_on)
+    test_an_extraction = staticmethod(test_an_extraction_goes_on)
+
+    def test_the_field_is_written_and_compared(self, tmp_path):
+        folder = shutil.copytree(FOLDER / "together", tmp_path / "run")
+        before, _ = checkpoint.read("test", checkpoint.checkpoints(folder)[-1])
+        train("together", folder)
+        after, _ = checkpoint.read("test", checkpoint.checkpoints(folder)[-1])
+        for table, key, value in (
+            (after, "author", ""),
+            (after["training"], "floor", 0.0),
+            (after["position"], "pauses", 0),
+            (after["layers"][1], "dilation", [1, 1]),
+            (after["layers"][4]["rule"], "slope", 1.0),
+        ):
+            assert table[key] == value
+        here, there = (LaterHeader.from_table(table) for table in (after, before))
+        assert header.differences(here, there) == []
+        after["training"]["floor"], after["layers"][1]["dilation"] = 0.5, [1, 2]
+        assert header.differences(LaterHeader.from_table(after), there) == [
+            "layers[1].dilation[1] is 2 here and 1 there",
+            "training.floor is 0.5 here and 0.0 there",
+        ]
+
+
+def test_a_header_of_a_later_format_is_refused(tmp_path):
+    folder = shutil.copytree(FOLDER / "together", tmp_path / "run")
+    path = checkpoint.checkpoints(folder)[-1]
+    table, arrays = checkpoint.read("test", path)
+    assert "header" not in table["versions"]
+    table["versions"]["header"] = header.FORMAT + 1
+    checkpoint.write(path, table, arrays)
+    with pytest.raises(ValueError, match=r"fit: \S+ does not hold a training of this version: .*a later hebbcore"):
+        train("together", folder)
+
+
+def test_a_later_parameter_of_ones_own_counts_where_it_is_used(monkeypatch):
+    @dataclass(frozen=True)
+    class Own(hebbcore.HPCA):
+        """A rule of a user's own."""
+
+    @dataclass(frozen=True)
+    class LaterOwn(hebbcore.HPCA):
+        """The same, with a parameter more."""
+
+        slope: float = field(default=1.0, metadata={"later": True})
+
+    def digest(rule):
+        monkeypatch.setitem(hebbcore.RULES, "own", type(rule))
+        return checkpoint.digest_of(hebbcore.Network([hebbcore.Dense(3, rule)], (4,), device="cpu"))
+
+    assert digest(LaterOwn()) == digest(Own())
+    assert digest(LaterOwn(slope=2.0)) != digest(Own())

@@ -14,8 +14,8 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
-from hebbcore.engine import backend, devices, parallel, update
-from hebbcore.engine import chunks as plan
+from hebbcore.engine import backend, devices, parallel, tuning, update
+from hebbcore.engine.chunks import Plan
 from hebbcore.engine.kernels import cpu
 from hebbcore.engine.patches import Geometry
 from hebbcore.training import batches as data
@@ -161,20 +161,20 @@ def test_rules_that_divide_by_the_largest_change_do_so_however_small_it_is(name,
 @pytest.mark.parametrize(("device", "precision"), [("cpu", "float32"), ("cpu", "float64"), ("cuda", "bf16")])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("kibibytes", [600, 2000, 9000])
-def test_chunks_and_sums_of_all_lanes_fit_the_workspace(
-    device, precision, threads, kibibytes, few_threads, monkeypatch
+def test_chunks_and_sums_of_all_threads_fit_the_workspace(
+    device, precision, threads, kibibytes, few_threads, monkeypatch, tune
 ):
     monkeypatch.setattr(parallel, "threads", lambda: threads)
-    monkeypatch.setattr(plan, "CACHE_ROWS", 10**9)  # the workspace alone bounds a chunk
+    tune(cache_patches=10**9)  # the workspace alone bounds a chunk
     units, size, workspace = 40, 500, kibibytes * 1024
     item = 8 if precision == "float64" else 4
     g = Geometry.of("test", (1, 1, 1, size), 1, 1, 0, "zeros")
     sums = units * size * item
-    lanes = plan.share_chunks("test", g, 100_000, units, precision, workspace, device, sums_bytes=sums)
-    rows = sum(max(map(g.rows, chunks)) for chunks in lanes)
+    shares = Plan("test", g, units, precision, workspace, device).chunks(100_000, sums)
+    rows = sum(max(map(g.rows, chunks)) for chunks in shares)
     bits = 2 * (size + units) if precision == "bf16" else 0  # the factors of the products, rounded
-    cells = 2 * few_threads.MAX_BLOCKS * units * item if device == "cuda" else 0  # mass and decay
-    needed = rows * ((size + units) * item + bits) + (len(lanes) - 1) * sums + cells
+    cells = 2 * tuning.MEASURED.most_blocks * units * item if device == "cuda" else 0  # mass and decay
+    needed = rows * ((size + units) * item + bits) + (len(shares) - 1) * sums + cells
     assert workspace / 3 < needed <= workspace
 
 

@@ -5,16 +5,15 @@ import inspect
 import numpy as np
 import pytest
 import reference
+from kernel_helpers import assert_is_its_oracle
 from numba import njit
 
 from hebbcore.engine.kernels import cpu, elementary
+from hebbcore.engine.kernels.rows import PROGRAMS
 
 SHAPES = [(1, 1), (3, 5), (4, 2), (2, 33)]
 DTYPES = [np.float32, np.float64]
-TWINS = (
-    "softmax", "swta", "kwta", "soft_hebb", "ranked", "signed_wta", "norms", "add_scaled", "moments", "standardize",
-    "contrast", "triangle", "split", "pool", "gather", "cells", "moment_cells", "cell_bytes",
-)  # fmt: skip
+TWINS = [*PROGRAMS, "gather", "cells", "moment_cells", "cell_bytes"]
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -35,6 +34,13 @@ def test_twins_have_the_same_names_and_parameters(few_threads):
     for name in TWINS:
         ours, theirs = (inspect.signature(getattr(m, name)) for m in (cpu, few_threads))
         assert list(ours.parameters) == list(theirs.parameters), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7)])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_is_its_oracle(twin, name, shape, dtype, generator):
+    assert_is_its_oracle(twin, name, shape, dtype, generator)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

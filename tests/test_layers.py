@@ -27,11 +27,10 @@ POOLS = [  # window, stride, padding
 
 
 @pytest.fixture
-def three_threads(monkeypatch):
+def three_threads(monkeypatch, tune):
     """Share the rows of every array among threads."""
     monkeypatch.setattr(parallel, "threads", lambda: 3)
-    monkeypatch.setattr("hebbcore.layers.base._SPLIT_NUMBERS", 1)
-    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 4)
+    tune(split_numbers=1, thread_patches=4)
 
 
 def built(layer, shape, dtype=np.float64, workspace=2**24):
@@ -393,9 +392,9 @@ def test_the_output_of_a_step_is_put_together_from_threads_and_pieces(rule, work
     close(layer.weights, reference.step(images, before, rule, 0.05))
 
 
-def test_the_blocked_order_of_hpca_also_gives_the_output(generator, monkeypatch):
+def test_the_blocked_order_of_hpca_also_gives_the_output(generator, monkeypatch, tune):
     monkeypatch.setattr("hebbcore.engine.update.blocked_is_cheaper", lambda *sizes: True)
-    monkeypatch.setattr("hebbcore.engine.update._BLOCK_UNITS", {"cpu": 2})
+    tune(block_units={"cpu": 2})
     for x in (generator.normal(size=(3, 7)), generator.integers(0, 256, (3, 7)).astype(np.uint8)):
         layer, pixels = built(Dense(5), (7,)), x.copy()
         before, out = layer.weights.copy(), np.full((3, 1, 1, 5), np.nan)

@@ -59,8 +59,8 @@ def test_a_copy_of_a_source_is_the_same_source(tmp_path):
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_change_outside_the_sample_is_met_when_the_file_was_touched(tmp_path, monkeypatch, finished, packed):
     """Of large sources the digest sees a part; a file touched later is compared with the checksum of what was read."""
-    monkeypatch.setattr(loaders.sources.folder, "files_digest", lambda sizes, sample: sizes.hexdigest()[:16])
-    monkeypatch.setattr(loaders.sources.imagenet, "archive_digest", lambda path: "same")
+    monkeypatch.setattr(loaders.sources.walk, "files_digest", lambda sizes, sample: sizes.hexdigest()[:16])
+    monkeypatch.setattr(loaders.sources.tar, "archive_digest", lambda path: "same")
     tree = bitmaps(tmp_path / "tree")
     source = make_tar(
         tmp_path / "a.tar", {f"{p.parent.name}/{p.name}": p.read_bytes() for p in sorted(tree.rglob("*.bmp"))}

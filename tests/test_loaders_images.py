@@ -10,7 +10,8 @@ from loaders_helpers import crop, encoded, photographs, shared_file
 from PIL import Image
 
 from loaders import CenterCrop, RandomResizedCrop
-from loaders.images.decode import ShortestSide, cropped, decode, uniforms
+from loaders.images.decode import decode
+from loaders.images.transforms import ShortestSide, cropped, uniforms
 
 
 def test_a_jpeg_and_a_png_decode_to_their_pixels():

@@ -38,10 +38,21 @@ def kaggle(root: Path) -> Path:
 def test_kaggles_tree_is_refused_on_every_level_but_the_right_one(tmp_path, where):
     root = kaggle(tmp_path / "imagenet")
     right = root / "ILSVRC" / "Data" / "CLS-LOC" / "train"
-    with pytest.raises(ValueError, match=rf"holds splits, not classes.*give {right} or ") as caught:
+    with pytest.raises(ValueError, match=rf"holds splits, not classes.*give {right}, or rename") as caught:
         loaders.open_source(root / where)
-    assert not str(caught.value).count("Annotations")
+    message = str(caught.value)
+    assert not message.count("Annotations")
     assert loaders.open_source(right).class_names == ["n01", "n02"]
+    # val and test are flat: they would be refused in turn, but the devkit tells the labels of val
+    assert not any(f"{right.parent / split}" in message for split in ("val", "test"))
+    assert "test and val without class folders" in message
+    with pytest.raises(ValueError, match="no folders; ImageNet's validation images need the devkit's ground truth"):
+        loaders.open_source(right.parent / "val")
+    fill(right.parent, "val/ILSVRC2012_val_00000001.JPEG")
+    (root / "truth.txt").write_text("2\n")
+    (root / "synsets.txt").write_text("n01\nn02\n")
+    val = loaders.open_source(right.parent / "val", ground_truth=root / "truth.txt", synsets=root / "synsets.txt")
+    assert [item.label for item in val.items() if item.name.startswith("ILSVRC")] == [1]
 
 
 @pytest.mark.parametrize(
@@ -176,5 +187,5 @@ def test_a_large_tree_is_looked_at_but_not_walked_twice(tmp_path, monkeypatch):
 
 def test_images_without_class_folders_are_refused_with_what_to_do(tmp_path):
     (tmp_path / "1.jpg").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"it has no folders; move images without classes into a single one, and give"):
+    with pytest.raises(ValueError, match=r"it has no folders; .* and images without classes go into a single folder"):
         loaders.open_source(tmp_path)

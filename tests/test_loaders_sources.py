@@ -149,6 +149,13 @@ def test_a_damaged_or_cut_tar_is_an_error_not_fewer_images(tmp_path):
             list(loaders.ImageNetTrain(tmp_path / "flipped.tar").items())
 
 
+def test_the_one_image_of_a_class_tar_without_an_end_is_kept(tmp_path):
+    inner = make_tar(tmp_path / "class.tar", {"a.JPEG": picture(1)}).read_bytes()
+    inner = inner[: 512 + -(-len(picture(1)) // 512) * 512]  # nothing after the image
+    tar = make_tar(tmp_path / "train.tar", {"n01.tar": inner, "n02.tar": inner})
+    assert [item.name for item in loaders.ImageNetTrain(tar).items()] == ["n01/a.JPEG", "n02/a.JPEG"]
+
+
 def test_duplicate_names_in_a_tar_are_all_kept(tmp_path):
     with tarfile.open(tmp_path / "twice.tar", "w") as tar:
         for number in (1, 2):

@@ -11,7 +11,7 @@ from PIL import Image
 import loaders
 from hebbcore.cli import main
 from loaders.images.decode import decode
-from loaders.images.kinds import format_of
+from loaders.images.formats import format_of
 
 
 def grey(number: int, highest: int, height: int = 20, width: int = 24) -> np.ndarray:

@@ -173,10 +173,9 @@ def test_fit_in_order_makes_the_same_steps(name, precision, generator):
 
 
 @pytest.mark.parametrize("name", ["swta", "softhebb"])
-def test_a_step_in_threads_and_small_pieces(name, generator, monkeypatch):
+def test_a_step_in_threads_and_small_pieces(name, generator, monkeypatch, tune):
     monkeypatch.setattr(parallel, "threads", lambda: 3)
-    monkeypatch.setattr("hebbcore.layers.base._SPLIT_NUMBERS", 1)
-    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 16)
+    tune(split_numbers=1, thread_patches=16)
     network, oracle = made(name, workspace="32 KiB")
     images = pixels(generator, np.float64)
     hebbcore.fit(network, images, batch_size=6, shuffle=False, learning_rate=RATE)

@@ -10,17 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from hebbcore.engine.kernels import cuda
+from hebbcore.engine import tuning
+from hebbcore.engine.kernels.rows import PROGRAMS
 
 ARCHITECTURES = ["sm_80", "sm_90"]
-LANES_MEET = [  # in shared memory
-    "softmax", "swta", "kwta", "soft_hebb", "ranked", "signed_wta", "norms", "contrast", "triangle",
-]  # fmt: skip
-ROW_PROGRAMS = [*LANES_MEET, "add_scaled", "moments", "standardize", "split", "pool"]
-KERNELS = [(name, dtype) for name in [*ROW_PROGRAMS, "gather_kernel"] for dtype in ("float32", "float64")]
+MEETINGS = {"highest": 4, "total": 4, "leader": 4 + 8}  # bytes of shared memory a lane, in float32
+KERNELS = [(name, dtype) for name in [*PROGRAMS, "gather_kernel"] for dtype in ("float32", "float64")]
 KERNELS += [("bfloat16_kernel", "uint32")]
 
-# 65,536 registers a multiprocessor: four blocks of MAX_LANES threads at 64 registers, three at 80
+# 65,536 registers a multiprocessor: four blocks of most_lanes threads at 64 registers, three at 80
 MOST_REGISTERS = {"float32": 64, "uint32": 64, "float64": 80}
 MOST_SHARED = 48 * 2**10  # more needs dynamic shared memory
 
@@ -77,9 +75,9 @@ class TestEveryKernel:
     def test_needs_only_static_shared_memory(self, name, dtype, architecture):
         shared = _report(name, dtype, architecture)["shared"]
         assert shared <= MOST_SHARED
-        if dtype == "float32" and name in ROW_PROGRAMS:
-            places = 8 if name in ("soft_hebb", "ranked", "signed_wta") else 0
-            assert shared == (cuda.MAX_LANES * (4 + places) if name in LANES_MEET else 0)
+        if dtype == "float32" and name in PROGRAMS:
+            meet = MEETINGS.keys() & set(PROGRAMS[name].__code__.co_names)
+            assert shared == tuning.MEASURED.most_lanes * sum(MEETINGS[word] for word in meet)
 
     def test_in_float32_promotes_nothing_to_float64(self, name, dtype, architecture):
         if dtype != "float64":

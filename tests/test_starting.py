@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 import hebbcore
 from hebbcore import checkpoint, serialize
 from hebbcore.engine.patches import Geometry, as_images, patches_at
-from hebbcore.training.network import _Fit
+from hebbcore.training.loop import Loop
 
 COMPETING = ["swta", "kwta", "signedwta", "softhebb", "hardwta", "krotov"]
 STILL = 1e-30  # a learning rate that leaves weights as they start
@@ -183,18 +183,18 @@ def test_a_training_killed_at_any_time_goes_on_to_the_same_bits(mode, digits, tm
     records = []
     expected = arrays(hebbcore.fit(network(), data, mode=mode, callback=records.append, **OPTIONS))
     assert expected["conv1/rivalry_steps"].tolist() == [6]
-    step = _Fit._step
+    step = Loop._step
     for stop in range(len({record["step"] for record in records})):
 
         def killed(self, *arguments, stop=stop):
-            if self.at.step == stop:
+            if self._state.position.step == stop:
                 raise Stopped
             step(self, *arguments)
 
-        monkeypatch.setattr(_Fit, "_step", killed)
+        monkeypatch.setattr(Loop, "_step", killed)
         with pytest.raises(Stopped):
             hebbcore.fit(network(), data, mode=mode, run=tmp_path / f"{stop}", checkpoint_minutes=1e-9, **OPTIONS)
-        monkeypatch.setattr(_Fit, "_step", step)
+        monkeypatch.setattr(Loop, "_step", step)
         again = hebbcore.fit(network(), data, mode=mode, run=tmp_path / f"{stop}", checkpoint_minutes=1e-9, **OPTIONS)
         assert_same(arrays(again), expected)
     assert_same(arrays(hebbcore.load(tmp_path / "0", device="cpu")), expected)

@@ -38,11 +38,10 @@ def close(actual, expected, relative=1e-12):
 @pytest.mark.parametrize("blocked", HPCA_ORDERS)
 @pytest.mark.parametrize("block", [1, 7, 64])
 @pytest.mark.parametrize("rule", ["relu", "tanh"])
-def test_gram_and_blocked_orders_agree(images, weights, blocked, block, rule, monkeypatch):
+def test_gram_and_blocked_orders_agree(images, weights, blocked, block, rule, monkeypatch, tune):
     expected = reference.weight_update(images[:3], weights, "hpca", activation=rule)
     monkeypatch.setattr(update, "blocked_is_cheaper", lambda *sizes: blocked)
-    monkeypatch.setattr(update, "_BLOCK_UNITS", {"cpu": block})
-    monkeypatch.setattr(update, "_GRAM_ROWS", block)
+    tune(block_units={"cpu": block}, gram_rows=block)
     before = images.copy()
     close(hebbcore.weight_update(images[:3], weights, hebbcore.HPCA(rule)), expected)
     dense = reference.weight_update(images[:, 0, 0], weights[:, 0, 0], "hpca", activation=rule)
@@ -69,11 +68,10 @@ def test_scattering_and_multiplying_agree(images, weights, rule, monkeypatch):
 @pytest.mark.parametrize("workspace", ["60 KiB", "200 KiB", "1 MiB", "64 MiB"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("rule", hebbcore.RULES)
-def test_workspace_and_threads_do_not_change_the_result(images, weights, rule, workspace, threads, monkeypatch):
+def test_workspace_and_threads_do_not_change_the_result(images, weights, rule, workspace, threads, monkeypatch, tune):
     expected = hebbcore.weight_update(images, weights, rule)
     monkeypatch.setattr(parallel, "threads", lambda: threads)
-    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 16)
-    monkeypatch.setattr("hebbcore.engine.gemm._SPLIT_PRODUCTS", 1)
+    tune(thread_patches=16, split_products=1)
     close(hebbcore.weight_update(images, weights, rule, workspace=workspace), expected)
     layer = hebbcore.HebbianLayer(weights, hebbcore.RULES[rule](), precision="float64")
     close(layer.transform(images, workspace=workspace), layer.transform(images))
@@ -170,9 +168,9 @@ def test_a_rule_without_a_gate_says_so(images, weights):
         hebbcore.weight_update(images, weights, hebbcore.Rule())
 
 
-def test_threads_of_the_user_can_train_at_the_same_time(images, weights, monkeypatch):
+def test_threads_of_the_user_can_train_at_the_same_time(images, weights, monkeypatch, tune):
     monkeypatch.setattr(parallel, "threads", lambda: 2)
-    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 16)
+    tune(thread_patches=16)
     before, results = blas_threads(), {}
     alone = hebbcore.weight_update(images, weights, "swta")
 
@@ -200,9 +198,9 @@ def _in_child(pipe, images, weights):
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_it_works_after_a_fork(images, weights, monkeypatch):
+def test_it_works_after_a_fork(images, weights, monkeypatch, tune):
     monkeypatch.setattr(parallel, "threads", lambda: 2)
-    monkeypatch.setattr("hebbcore.engine.chunks.LANE_ROWS", 16)
+    tune(thread_patches=16)
     expected = hebbcore.weight_update(images, weights, "swta")  # starts threads, which a fork does not copy
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -228,8 +226,8 @@ def test_cuts_cover_all_without_empty_parts(length, parts):
 
 
 @pytest.mark.parametrize("p", [2, 2.5, 3])
-def test_norms_of_many_rows_are_those_of_each(p, generator, monkeypatch):
+def test_norms_of_many_rows_are_those_of_each(p, generator, tune):
     matrix = generator.normal(size=(11, 7))
-    monkeypatch.setattr(backend, "_NORM_NUMBERS", {"cpu": 15})  # two rows at a time
+    tune(norm_numbers={"cpu": 15})  # two rows at a time
     expected = (np.abs(matrix) ** p).sum(axis=1, keepdims=True) ** (1 / p)
     np.testing.assert_allclose(backend.row_norms(matrix, p), expected, rtol=1e-14)

@@ -11,12 +11,12 @@ from hebbcore.cli.options import add_import
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
+from hebbcore.evaluation.results import Results
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.files import locked
 from hebbcore.texts import plain
-from hebbcore.training.diagnostics import dead_texts
-from hebbcore.training.network import METRICS
+from hebbcore.training.diagnostics import METRICS, dead_texts
 
 _SEEDS = 5
 
@@ -99,7 +99,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     metrics = options.network / METRICS
     dead = dead_texts(metrics) if metrics.exists() else []
-    results = evaluate(
+    table = evaluate(
         network, train, test, options.out, layers=options.layers, fractions=options.labels, seeds=options.seeds,
         readout=options.readout, how=options.select, baselines=options.baselines, features=options.features,
         mirror=options.mirror, queries=options.queries, memory=options.memory,
@@ -108,8 +108,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     filters = plots.first_filters(network)
     picture = None if filters is None else plots.filters_png(filters)
     with locked(options.out, "evaluating into"):
-        paths = write_report(options.out, results, f"Features of {options.network}", picture, dead)
-    for row in accuracy_table(results, "top1"):
+        paths = write_report(options.out, table, f"Features of {options.network}", picture, dead)
+    results = Results.from_json(table)
+    for row in accuracy_table(results, lambda run: run.top1):
         print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
     for line in (*remarks(results), *map(plain, dead)):
         print(line)

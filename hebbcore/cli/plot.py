@@ -11,7 +11,7 @@ from hebbcore.cli.extract import load_network
 from hebbcore.cli.options import add_import
 from hebbcore.files import write_text
 from hebbcore.runs.compare import comparison, markdown
-from hebbcore.training.network import METRICS
+from hebbcore.training.diagnostics import METRICS
 
 
 def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,14 +1,13 @@
 """Images for the commands: shards, or an HDF5 file of arrays."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import loaders
-from hebbcore import hdf5
 from hebbcore.streams import Described, Stream
+from loaders.sources.hdf5 import hdf5_arrays
 from loaders.streams.order import choose
 
 _PIECE = 2**26  # bytes of images read at a time, of which a subset is taken
@@ -27,27 +26,13 @@ def read_arrays(path: Path, split: str, subset: int | float | None = None) -> tu
     """Return images and labels of <split> of an HDF5 file; None for labels that it does not have.
 
     subset: as a ShardStream's, the very images; a fraction of images without labels is of them all.
-    They take no more memory than their bytes on the disk allow, see hdf5.require_bounded.
+    They take no more memory than their bytes on the disk allow.
     """
-    import h5py
-
-    advice = "; give an HDF5 file, or a folder of shards (hebbcore shards)."
-    with hdf5.reading(path, f"{path} cannot be read as HDF5", advice) as file:
-        images, labels = (hdf5.member(file, f"{split}/{name}") for name in ("images", "labels"))
-        if not isinstance(images, h5py.Dataset) or not images.shape:
-            names = [*islice(file, 10), *["…"] * (len(file) > 10)]
-            raise ValueError(f"{path} must hold {split}/images; it holds {', '.join(names) or 'nothing'}.")
-        hdf5.require_bounded(f"{split}/images", images)
-        if labels is None:
-            return _chosen(path, images, np.zeros(len(images), np.int64), subset), None
-        if not isinstance(labels, h5py.Dataset) or labels.shape != images.shape[:1]:
-            raise ValueError(
-                f"{path}: {split}/labels must hold {images.shape[0]} labels, one for each of {split}/images, or be "
-                f"left out; got {getattr(labels, 'shape', 'a group')}."
-            )
-        hdf5.require_bounded(f"{split}/labels", labels)
-        names = labels[...]
-        return _chosen(path, images, names, subset), names if subset is None else names[choose(names, subset, 0)]
+    images, labels = hdf5_arrays(path, split)
+    if labels is None:
+        return _chosen(path, images, np.zeros(len(images), np.int64), subset), None
+    chosen = _chosen(path, images, labels, subset)
+    return chosen, labels if subset is None else labels[choose(labels, subset, 0)]
 
 
 def _chosen(path: Path, images: Any, labels: Any, subset: int | float | None) -> Any:

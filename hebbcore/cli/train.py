@@ -20,8 +20,8 @@ from hebbcore.runs.config import Config, read_config
 from hebbcore.serialize import CONFIG
 from hebbcore.texts import plain
 from hebbcore.training.batches import is_array
-from hebbcore.training.diagnostics import Record, dead_texts
-from hebbcore.training.network import METRICS, fit
+from hebbcore.training.diagnostics import METRICS, Record, dead_texts
+from hebbcore.training.network import fit
 from hebbcore.training.record import is_from_python
 from hebbcore.training.settings import LEARNING_RATE, listed, may_change
 

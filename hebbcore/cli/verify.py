@@ -14,7 +14,7 @@ from hebbcore.runs.config import config_of
 from hebbcore.serialize import CONFIG, differences, layer_of, layer_table
 from hebbcore.training import diagnostics
 from hebbcore.training.batches import is_of_an_array
-from hebbcore.training.network import METRICS
+from hebbcore.training.diagnostics import METRICS
 from hebbcore.training.settings import LEARNING_RATE, may_change
 
 _RESULTS = "results.json"  # of an evaluation
@@ -74,9 +74,9 @@ def _state(path: Path) -> str:
         without = diagnostics.without_checksum(path)
         return f"sound, but {without} lines have no checksum: an earlier version wrote them" if without else "sound"
     if path.name == _RESULTS:
-        from hebbcore.evaluation.results import read_results  # not before: it loads scikit-learn
+        from hebbcore.evaluation.book import read_results  # not before: it loads scikit-learn
 
-        return "sound" if "digest" in read_results(path) else _NO_DIGEST
+        return "sound" if read_results(path).digest is not None else _NO_DIGEST
     if path.name == _SWEEP:
         from hebbcore.cli.sweep import read_entries  # likewise
 

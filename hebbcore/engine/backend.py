@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore.engine import tuning
+
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share their interface, not a type
 
-_NORM_NUMBERS = {"cpu": 2**20, "cuda": 2**24}  # whose powers are in memory at a time
-_PIECE_BYTES = 16 * 2**20
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)  # CPU and pinned memory; CUDA and managed memory
 
 
@@ -21,7 +21,18 @@ def on_cuda(array: Any) -> bool:
 
 
 def namespace(array: Any) -> ModuleType:
-    """Return the module, numpy or cupy, that the array belongs to."""
+    """Return the module, numpy or cupy, that an array belongs to, so that one code serves both.
+
+    Parameters
+    ----------
+    array : Array
+        NumPy or CuPy.
+
+    Returns
+    -------
+    module
+        cupy for CuPy arrays, else numpy.
+    """
     return sys.modules["cupy"] if on_cuda(array) else np
 
 
@@ -43,7 +54,7 @@ def row_norms(matrix: Array, p: float = 2) -> Array:
     """Return the p-norm of each row (n, 1), some rows at a time: no other array of the matrix's size is made."""
     xp = namespace(matrix)
     out = xp.empty((len(matrix), 1), matrix.dtype)
-    step = max(1, _NORM_NUMBERS[device_of(matrix)] // matrix.shape[1])
+    step = max(1, tuning.MEASURED.norm_numbers[device_of(matrix)] // matrix.shape[1])
     for i in range(0, len(matrix), step):
         out[i : i + step] = xp.linalg.norm(matrix[i : i + step], ord=p, axis=1, keepdims=True)
     return out
@@ -56,7 +67,7 @@ def largest_magnitude(array: Array) -> Array:
 
 def pieces(array: Array) -> Iterator[Array]:
     """Return views of consecutive rows, each of a bounded number of bytes."""
-    step = max(1, int(_PIECE_BYTES // max(1, array[:1].nbytes)))
+    step = max(1, int(tuning.MEASURED.piece_bytes // max(1, array[:1].nbytes)))
     return (array[first : first + step] for first in range(0, len(array), step))
 
 

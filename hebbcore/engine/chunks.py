@@ -1,53 +1,146 @@
-"""How a batch is cut: chunks that fit the workspace, shared among the threads of the CPU."""
+"""How a batch is cut: chunks that fit the workspace, shared among the threads of the CPU; and the loop over them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import kernels, parallel
-from hebbcore.engine.gemm import dtype_of
-from hebbcore.engine.patches import Chunk, Geometry
-
-# Measured with benchmarks/step.py on 2 cores of an AMD EPYC.
-LANE_ROWS = 256  # fewest patches that a thread is worth having for
-CACHE_BYTES = 2**21  # patches and scores of a chunk on the CPU: about what a core's caches hold,
-CACHE_ROWS = 512  # but at least so many patches, since adding to K × D sums costs a pass over them
+from hebbcore.engine import backend, devices, kernels, parallel, tuning
+from hebbcore.engine.backend import Array
+from hebbcore.engine.gemm import Gemm, dtype_of
+from hebbcore.engine.memory import Memory
+from hebbcore.engine.patches import Chunk, Geometry, PatchReader
 
 
-def share_chunks(
-    function: str,
-    geometry: Geometry,
-    images: int,
-    units: int,
-    precision: str,
-    workspace: int,
-    device: str,
-    sums_bytes: int = 0,
-) -> list[list[Chunk]]:
-    """Return the chunks of each lane (thread), in order; CUDA has one lane.
+@dataclass(frozen=True)
+class Plan:
+    """How a layer of so many units works on its batches.
 
-    workspace: bytes for the patches, padded images, scores and sums of all lanes. sums_bytes: what each lane beyond the
-    first needs besides. Raises ValueError, saying the least that works, if one row of an image's output does not fit.
+    function: who asks, for messages. workspace: bytes for the patches, padded images, scores and sums of all threads.
     """
-    g, item = geometry, dtype_of(precision).itemsize
-    width = g.output[1]
-    patch_bytes = (g.patch_size + units + 1) * item
-    if device == "cuda":  # the starts of patches, and the blocked order's copies of its block of G
-        patch_bytes += 16 + 2 * min(units, 256) * item
-    if precision == "bf16":
-        patch_bytes += 2 * (2 * g.patch_size + units)
-    padded_bytes = max(g.stride[0], g.kernel[0]) * (g.size[1] + 2 * g.padding[1]) * g.channels * item
-    line_bytes = width * patch_bytes + padded_bytes  # one row of an image's output
-    available = workspace - kernels.for_device(device).cell_bytes(units, item)
-    if available < line_bytes:
-        raise ValueError(
-            f"{function}: workspace of {checks.byte_text(workspace)} is too small for one row of an image's output "
-            f"({width} patches of {g.patch_size} numbers, {units} units); "
-            f"use at least {checks.byte_text(workspace - available + line_bytes)}."
-        )
-    rows = images * g.positions
-    lanes = 1
-    if device == "cpu":
-        lanes = min(parallel.threads(), rows // LANE_ROWS, available // (line_bytes + sums_bytes))
-    if lanes <= 1:
-        return [list(g.chunks(images, available // line_bytes * width))]
-    fitting = (available // lanes - sums_bytes) // line_bytes * width
-    chunks = list(g.chunks(images, min(fitting, max(CACHE_ROWS, CACHE_BYTES // patch_bytes), -(-rows // lanes))))
-    return [chunks[start:end] for start, end in parallel.cuts(len(chunks), lanes)]
+
+    function: str
+    geometry: Geometry
+    units: int
+    precision: str
+    workspace: int
+    device: str
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of patches and scores."""
+        return dtype_of(self.precision)
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are to share the work: on CUDA one."""
+        return parallel.threads() if self.device == "cpu" else 1
+
+    def shares(self, images: int, memories: list[Memory], sums_bytes: int = 0) -> list["Share"]:
+        """Return each thread's share of a batch of so many images.
+
+        memories: one for each thread; missing ones are added to the list. sums_bytes: see chunks.
+        """
+        chunks = self.chunks(images, sums_bytes)
+        memories += [Memory() for _ in range(len(chunks) - len(memories))]
+        threads = self.threads if len(chunks) == 1 else 1
+        return [Share(self, *of_a_thread, threads) for of_a_thread in zip(chunks, memories, strict=False)]
+
+    def chunks(self, images: int, sums_bytes: int = 0) -> list[list[Chunk]]:
+        """Return the chunks of each thread, in order; CUDA has one thread.
+
+        sums_bytes: what each thread beyond the first needs besides. Raises ValueError, saying the least that works, if
+        one row of an image's output does not fit.
+        """
+        g, line_bytes = self.geometry, self._line_bytes()
+        width = g.output[1]
+        available = self.workspace - kernels.for_device(self.device).cell_bytes(self.units, self.dtype.itemsize)
+        if available < line_bytes:
+            raise ValueError(
+                f"{self.function}: workspace of {checks.byte_text(self.workspace)} is too small for one row of an "
+                f"image's output ({width} patches of {g.patch_size} numbers, {self.units} units); "
+                f"use at least {checks.byte_text(self.workspace - available + line_bytes)}."
+            )
+        rows, tuned, threads = images * g.positions, tuning.MEASURED, 1
+        if self.device == "cpu":
+            threads = min(self.threads, rows // tuned.thread_patches, available // (line_bytes + sums_bytes))
+        if threads <= 1:
+            return [list(g.chunks(images, available // line_bytes * width))]
+        fitting = (available // threads - sums_bytes) // line_bytes * width
+        in_cache = max(tuned.cache_patches, tuned.cache_bytes // self._patch_bytes())
+        chunks = list(g.chunks(images, min(fitting, in_cache, -(-rows // threads))))
+        return [chunks[start:end] for start, end in parallel.cuts(len(chunks), threads)]
+
+    def _patch_bytes(self) -> int:
+        """Return the bytes that a patch and its scores take."""
+        g, item = self.geometry, self.dtype.itemsize
+        size = (g.patch_size + self.units + 1) * item
+        if self.device == "cuda":  # the starts of patches, and the blocked order's copies of its block of G
+            size += 16 + 2 * min(self.units, tuning.MEASURED.block_units["cuda"]) * item
+        if self.precision == "bf16":
+            size += 2 * (2 * g.patch_size + self.units)
+        return size
+
+    def _line_bytes(self) -> int:
+        """Return the bytes that one row of an image's output takes."""
+        g = self.geometry
+        padded = max(g.stride[0], g.kernel[0]) * (g.size[1] + 2 * g.padding[1]) * g.channels * self.dtype.itemsize
+        return g.output[1] * self._patch_bytes() + padded
+
+
+class Piece(NamedTuple):
+    """A chunk's patches (rows, D), and which rows of the batch's output (n·oh·ow, …) they are."""
+
+    chunk: Chunk
+    patches: Array
+    rows: slice
+
+
+class Share:
+    """One thread's chunks of a batch, its memory, and the matrix products on it."""
+
+    def __init__(self, plan: Plan, chunks: list[Chunk], memory: Memory, threads: int) -> None:
+        self.plan, self.chunks, self.memory = plan, chunks, memory
+        self.gemm = Gemm(plan.precision, memory, threads)
+        self._reader = PatchReader(plan.geometry, plan.dtype, memory)
+
+    @property
+    def most_rows(self) -> int:
+        """Patches of the largest chunk."""
+        return max(map(self.plan.geometry.rows, self.chunks))
+
+    def lay_out(self, images: Array, parts: dict[str, int], copy: bool = False) -> None:
+        """Set the memory aside that pieces of these images need, and further parts of so many bytes.
+
+        copy: also where patches could be a view of the images, for pieces that are `owned`.
+        """
+        self.memory.lay_out(self.plan.device, self._reader.sizes(images, self.chunks, self.plan.device, copy) | parts)
+
+    def pieces(self, images: Array, own: bool = False) -> Iterator[Piece]:
+        """Yield the chunks of the images, which may be on another device. The next one overwrites the patches.
+
+        own: the patches may be overwritten, and are never a view of the images (lay_out with copy=True).
+        """
+        g, device = self.plan.geometry, self.plan.device
+        is_here = backend.device_of(images) == device
+        for chunk in self.chunks:
+            source, where = images, chunk
+            if not is_here:
+                source = devices.to_device(images[chunk.first : chunk.last], device)
+                where = chunk._replace(first=0, last=len(source))
+            patches = self._reader.read(source, where, self._space(chunk) if own else None)
+            start = chunk.first * g.positions + chunk.top * g.output[1]
+            yield Piece(chunk, patches, slice(start, start + len(patches)))
+
+    def owned(self, images: Array, piece: Piece) -> Array:
+        """Return the patches of a piece in memory that may be overwritten; images: on the device."""
+        if self.plan.geometry.is_reshape:  # perhaps a view of the user's images
+            return self._reader.read(images, piece.chunk, self._space(piece.chunk))
+        return piece.patches
+
+    def _space(self, chunk: Chunk) -> Array:
+        """Return the memory of a chunk's patches."""
+        g = self.plan.geometry
+        return self.memory.part("patches", (g.rows(chunk), g.patch_size), self.plan.dtype)

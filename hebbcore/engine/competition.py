@@ -1,7 +1,8 @@
 """Competition between units: the public functions, and the gates of the rules, which work in place.
 
 The gates return what a batched update needs (`Gate`): G itself, the sums over rows for the decay C, and for rules that
-divide by the units' shares, those sums.
+divide by the units' shares, those sums. Each runs one kernel of hebbcore.engine.kernels.programs.competition; the
+kernel's oracle is the function of its name in tests/oracles/kernels.py.
 """
 
 from typing import Any, NamedTuple
@@ -9,14 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, kernels
+from hebbcore.engine import backend, kernels, tuning
 from hebbcore.engine.backend import Array
-
-_BIAS_NUMBERS = {"cpu": 2**17, "cuda": 2**24}  # entries of scores whose biases are made at a time
 
 
 class Norms(NamedTuple):
-    """Euclidean norms, 0 replaced by 1: of each patch (N,), of each unit's weights (K,)."""
+    """Euclidean norms, 0 replaced by 1.
+
+    Attributes
+    ----------
+    patches : Array
+        (N,), of each patch.
+    units : Array
+        (K,), of each unit's weights.
+    """
 
     patches: Array
     units: Array
@@ -25,8 +32,14 @@ class Norms(NamedTuple):
 class Gate(NamedTuple):
     """A rule's answer to the scores of N patches by K units, for ΔW = scale ∘ (Gᵀ X − C·W).
 
-    values: G (N, K). decay: C as one factor a unit (K,), summed over the rows; None: C is tril(Gᵀ G).
-    mass: (K,), summed over the rows, handed to the rule's scale; None if it does not need one.
+    Attributes
+    ----------
+    values : Array
+        G (N, K).
+    decay : Array or None
+        (K,): C as one factor a unit, summed over the rows; None: C is tril(Gᵀ G).
+    mass : Array or None
+        (K,), summed over the rows, handed to the rule's scale; None if it does not need one.
     """
 
     values: Array
@@ -57,7 +70,10 @@ def _sharpness(temperature: float, scores: Array) -> Any:
 
 
 def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> Gate:
-    """Return Z² for Y = ((cos + 1) / 2)² and Z = softmax(Y / T), or Y^(1/T) / Σ if power; mass: ΣZ. In place."""
+    """Return Z² for Y = ((cos + 1) / 2)² and Z = softmax(Y / T), or Y^(1/T) / Σ if power; mass: ΣZ. In place.
+
+    Equation: FastHebb (Lagani et al. 2022), soft-WTA. Kernel and oracle: swta.
+    """
     mass, decay = _cells(scores), _cells(scores)
     sharpness = _sharpness(temperature, scores)
     kernels.for_array(scores).swta(scores, norms.patches, norms.units, sharpness, power, mass, decay)
@@ -65,7 +81,10 @@ def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> G
 
 
 def kwta_gate(scores: Array, unit_norms: Array, k: int) -> Gate:
-    """Return 1 where scores / unit_norms is at least the row's k-th largest, else 0. In place."""
+    """Return 1 where scores / unit_norms is at least the row's k-th largest, else 0. In place.
+
+    Equation: FastHebb (Lagani et al. 2022), k-WTA. Kernel and oracle: kwta.
+    """
     decay = _cells(scores)
     kernels.for_array(scores).kwta(scores, unit_norms, k, decay)
     sums = _column_sums(decay)
@@ -73,21 +92,30 @@ def kwta_gate(scores: Array, unit_norms: Array, k: int) -> Gate:
 
 
 def soft_hebb_gate(scores: Array, temperature: float, anti_hebbian: bool) -> Gate:
-    """Return softmax(u / temperature), all but each row's largest u's negated if anti_hebbian. In place."""
+    """Return softmax(u / temperature), all but each row's largest u's negated if anti_hebbian. In place.
+
+    Equation: SoftHebb (Journé et al., ICLR 2023). Kernel and oracle: soft_hebb.
+    """
     decay = _cells(scores)
     kernels.for_array(scores).soft_hebb(scores, _sharpness(temperature, scores), anti_hebbian, decay)
     return Gate(scores, _column_sums(decay))
 
 
 def ranked_gate(scores: Array, rank: int, strength: float) -> Gate:
-    """Return 1 at each row's largest u, -strength at its rank-th largest (rank 1: only the winner). In place."""
+    """Return 1 at each row's largest u, -strength at its rank-th largest (rank 1: only the winner). In place.
+
+    Equation: Krotov & Hopfield (PNAS 2019); rank 1: the hard WTA of SoftHebb's program. Kernel and oracle: ranked.
+    """
     decay = _cells(scores)
     kernels.for_array(scores).ranked(scores, rank, scores.dtype.type(strength), decay)
     return Gate(scores, _column_sums(decay))
 
 
 def signed_gate(scores: Array, unit_norms: Array) -> Gate:
-    """Return y = scores / unit_norms at each row's largest |y|, else 0; decay and mass: Σ y². In place."""
+    """Return y = scores / unit_norms at each row's largest |y|, else 0; decay and mass: Σ y². In place.
+
+    Equation: Oja (1982) for the winner alone. Kernel and oracle: signed_wta.
+    """
     decay = _cells(scores)
     kernels.for_array(scores).signed_wta(scores, unit_norms, decay)
     sums = _column_sums(decay)
@@ -103,7 +131,7 @@ def biased(scores: Array, patch_norms: Array, bias: Array) -> Array:
 
 def _parts(scores: Array, patch_norms: Array) -> list[tuple[Array, Array]]:
     """Cut scores (n, K) into views of some rows, each with the norms (rows, 1) of their patches."""
-    step = max(1, _BIAS_NUMBERS[backend.device_of(scores)] // scores.shape[1])
+    step = max(1, tuning.MEASURED.bias_numbers[backend.device_of(scores)] // scores.shape[1])
     return [(scores[i : i + step], patch_norms[i : i + step, None]) for i in range(0, len(scores), step)]
 
 
@@ -138,14 +166,32 @@ def _own_scores(function: str, scores: Any) -> Array:
 
 
 def softmax_wta(scores: Any, temperature: float = 1.0) -> Array:
-    """Share each row's activity among the units by a softmax.
+    """Share each row's activity among the units by a softmax: softmax(scores / temperature).
 
-    scores: (N, K) float32 or float64, N patches by K units, NumPy or CuPy or convertible; not changed.
-    temperature: in units of the scores; smaller is sharper; > 0.
+    Kernel and oracle: softmax.
 
-    Returns (N, K), same dtype and device; every row sums to 1.
-    Raises ValueError if scores is not 2-D, is empty or not finite, or temperature <= 0; TypeError for other dtypes.
-    Source: FastHebb (Lagani et al. 2022), soft-WTA; the row's maximum is subtracted, which the paper's program omits.
+    Parameters
+    ----------
+    scores : array-like
+        (N, K), N patches by K units, float32 or float64; NumPy, CuPy or convertible. It is not changed.
+    temperature : float
+        Above 0, in units of the scores; smaller is sharper.
+
+    Returns
+    -------
+    Array
+        (N, K), of the same dtype and device; every row sums to 1.
+
+    Raises
+    ------
+    ValueError
+        If scores is not 2-D, is empty or not finite, or temperature is not above 0.
+    TypeError
+        For other dtypes.
+
+    References
+    ----------
+    FastHebb (Lagani et al. 2022), soft-WTA. The row's maximum is subtracted, which the paper's program omits.
     """
     temperature = checks.positive("softmax_wta", "temperature", temperature)
     out = _own_scores("softmax_wta", scores)
@@ -156,11 +202,30 @@ def softmax_wta(scores: Any, temperature: float = 1.0) -> Array:
 def k_wta(scores: Any, k: int) -> Array:
     """Let each row's k most active units win: 1 where a score is at least the row's k-th largest, else 0.
 
-    scores: (N, K) float32 or float64, NumPy or CuPy or convertible; not changed. k: 1 … K.
+    All that tie with the k-th win, so that a row can have more than k winners. Kernel and oracle: kwta.
 
-    Returns (N, K), same dtype and device. All that tie with the k-th win, so a row can have more than k winners.
-    Raises ValueError if scores is not 2-D, is empty or not finite, or k is out of range; TypeError for other dtypes.
-    Source: FastHebb (Lagani et al. 2022), k-WTA.
+    Parameters
+    ----------
+    scores : array-like
+        (N, K), N patches by K units, float32 or float64; NumPy, CuPy or convertible. It is not changed.
+    k : int
+        1 … K.
+
+    Returns
+    -------
+    Array
+        (N, K), of the same dtype and device; 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If scores is not 2-D, is empty or not finite, or k is out of range.
+    TypeError
+        For other dtypes.
+
+    References
+    ----------
+    FastHebb (Lagani et al. 2022), k-WTA.
     """
     k = checks.integer("k_wta", "k", k, 1)
     out = _own_scores("k_wta", scores)
@@ -172,10 +237,24 @@ def k_wta(scores: Any, k: int) -> Array:
 def argmax_wta(scores: Any) -> Array:
     """Let each row's most active unit win: one-hot rows; of equal scores the lowest index wins.
 
-    scores: (N, K) float32 or float64, NumPy or CuPy or convertible; not changed.
+    Kernel and oracle: ranked, with rank 1.
 
-    Returns (N, K), same dtype and device.
-    Raises ValueError if scores is not 2-D, is empty or not finite; TypeError for other dtypes.
+    Parameters
+    ----------
+    scores : array-like
+        (N, K), N patches by K units, float32 or float64; NumPy, CuPy or convertible. It is not changed.
+
+    Returns
+    -------
+    Array
+        (N, K), of the same dtype and device; 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If scores is not 2-D, is empty or not finite.
+    TypeError
+        For other dtypes.
     """
     out = _own_scores("argmax_wta", scores)
     ranked_gate(out, 1, 0.0)

@@ -13,7 +13,17 @@ from hebbcore.engine.backend import Array, as_array, device_of, module, namespac
 
 
 class Device(NamedTuple):
-    """A device of hebbcore.devices(): its name for device=, whether it works, and what was found."""
+    """A device of hebbcore.devices().
+
+    Attributes
+    ----------
+    name : str
+        For `device=`: "cpu" or "cuda".
+    works : bool
+        Whether it works here.
+    detail : str
+        What was found, or why it does not work.
+    """
 
     name: str
     works: bool
@@ -64,7 +74,13 @@ def here() -> Callable[[], contextlib.AbstractContextManager[None]]:
 
 
 def devices() -> list[Device]:
-    """Return the devices that hebbcore knows, whether each works here, and what was found or why not."""
+    """Return the devices that hebbcore knows, whether each works here, and what was found or why not.
+
+    Returns
+    -------
+    list of Device
+        "cpu" first, then "cuda".
+    """
     works, detail = cuda_status()
     return [Device("cpu", True, f"NumPy {np.__version__}"), Device("cuda", works, detail)]
 
@@ -84,9 +100,24 @@ def resolve(function: str, device: str) -> str:
 
 
 def to_device(array: Any, device: str) -> Array:
-    """Return the array on "cpu" (NumPy) or "cuda" (CuPy, its current device); no copy if it is there already.
+    """Return an array on a device, without a copy if it is there already.
 
-    Raises RuntimeError if "cuda" does not work here.
+    Parameters
+    ----------
+    array : array-like
+        NumPy, CuPy or convertible.
+    device : str
+        "cpu" (NumPy), "cuda" (CuPy, its current device) or "auto" (CUDA if it works).
+
+    Returns
+    -------
+    Array
+        The same numbers, dtype and shape.
+
+    Raises
+    ------
+    RuntimeError
+        If "cuda" does not work here.
     """
     array = as_array("to_device", "array", array)
     device = resolve("to_device", device)

@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, parallel
+from hebbcore.engine import backend, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 
 PRECISIONS = ("float32", "float64", "tf32", "bf16")
-_SCRATCH_BYTES = 4 * 2**20
-_SPLIT_PRODUCTS = 2**22  # multiplications that are worth cutting a product among threads
 
 # cudaDataType and cublasComputeType_t of the CUDA headers
 _TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.uint16): 14}
@@ -41,7 +39,7 @@ def dtype_of(precision: str) -> np.dtype[Any]:
 class Gemm:
     """Multiplies 2-D arrays of one device in one precision.
 
-    memory: where the CPU keeps scratch arrays, of 4 MiB at most; for one thread at a time.
+    memory: where the CPU keeps scratch arrays, of a few MiB (tuning.scratch_bytes); for one thread at a time.
     threads: on the CPU a large product is cut among so many threads, whose BLAS must be limited to one thread each
     (parallel.one_blas_thread); BLAS's own threads would go on spinning after the product, in the way of what follows.
     """
@@ -70,7 +68,7 @@ class Gemm:
         if backend.on_cuda(out):
             _gemm_ex(_cublas(), a, b, out, add, _COMPUTE[self.precision])
             return
-        parts = self._parts if out.size * a.shape[1] >= _SPLIT_PRODUCTS else self._parts[:1]
+        parts = self._parts if out.size * a.shape[1] >= tuning.MEASURED.split_products else self._parts[:1]
         by_rows = len(out) >= out.shape[1]
         cuts = parallel.cuts(max(out.shape), len(parts))
         parallel.run(
@@ -94,7 +92,7 @@ class _Part:
             np.matmul(a, b, out=out)
             return
         # by blocks of rows: NumPy has no product that adds, and a small temporary stays in the cache
-        block = max(1, min(len(out), _SCRATCH_BYTES // (out.shape[1] * out.itemsize)))
+        block = max(1, min(len(out), tuning.MEASURED.scratch_bytes // (out.shape[1] * out.itemsize)))
         scratch = self._memory.grown(self._name, (block, out.shape[1]), out.dtype, "cpu")
         for i in range(0, len(out), block):
             rows = out[i : i + block]

@@ -12,7 +12,7 @@ _ALIGNMENT = 512  # bytes; what CuPy's own arrays have
 
 
 class Memory:
-    """The work memory of one thread ("lane"): parts of one block, and a few arrays beside it that only grow."""
+    """The work memory of one thread: parts of one block, and a few arrays beside it that only grow."""
 
     def __init__(self) -> None:
         self._block: Array | None = None

@@ -101,10 +101,10 @@ def cuts(length: int, parts: int) -> list[tuple[int, int]]:
     return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
 
 
-def _busy(task: Callable[[], T], place: Callable[[], contextlib.AbstractContextManager[None]]) -> T:
+def _busy(task: Callable[[], T], on_device: Callable[[], contextlib.AbstractContextManager[None]]) -> T:
     _thread.busy = True
     try:
-        with place():
+        with on_device():
             return task()
     finally:
         _thread.busy = False
@@ -119,8 +119,8 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     with one_blas_thread():
         if len(tasks) == 1 or getattr(_thread, "busy", False):
             return [task() for task in tasks]
-        place = devices.here()
-        futures = [_pool(len(tasks)).submit(_busy, task, place) for task in tasks]
+        on_device = devices.here()
+        futures = [_pool(len(tasks)).submit(_busy, task, on_device) for task in tasks]
         wait(futures)
         return [future.result() for future in futures]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, devices, kernels, parallel
+from hebbcore.engine import backend, devices, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 
@@ -237,12 +237,25 @@ def as_images(function: str, name: str, value: Any) -> Array:
 def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, padding_mode: str = "zeros") -> Array:
     """Return every patch of the images as a row.
 
-    images: (n, H, W, C), uint8 (read as 0…1) or floating, NumPy, CuPy or convertible.
-    kernel_size, stride, padding: an int or a (height, width) pair. padding_mode: "zeros" or "reflect".
+    Parameters
+    ----------
+    images : array-like
+        (n, H, W, C), uint8 (read as 0…1) or floating; NumPy, CuPy or convertible.
+    kernel_size, stride, padding : int or (int, int)
+        (height, width), in pixels.
+    padding_mode : str
+        "zeros" or "reflect".
 
-    Returns (n · out_height · out_width, kernel_height · kernel_width · C) on the device of the images, float64 for
-    float64 images, else float32. Rows run over images, then output rows, then output columns.
-    Raises ValueError or TypeError for wrong ranks, dtypes and sizes.
+    Returns
+    -------
+    Array
+        (n · out height · out width, kernel height · kernel width · C) on the device of the images, float64 for float64
+        images, else float32. Rows run over images, then output rows, then output columns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong ranks, dtypes and sizes.
     """
     array = backend.as_array("im2col", "images", images)
     if array.ndim != 4:
@@ -252,7 +265,7 @@ def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, pad
     geometry = Geometry.of("im2col", array.shape, kernel_size, stride, padding, padding_mode)
     reader = PatchReader(geometry, float_dtype("im2col", "images", array), Memory())
     out = backend.namespace(array).empty((len(array) * geometry.positions, geometry.patch_size), reader.dtype)
-    chunks = list(geometry.chunks(len(array), 2**16))
+    chunks = list(geometry.chunks(len(array), tuning.MEASURED.im2col_patches))
     device = backend.device_of(array)
     reader.memory.lay_out(device, reader.sizes(array, chunks, device) | {"patches": 0})  # they go straight to out
     done = 0

@@ -128,9 +128,9 @@ class Rivalry:
             patches = self._patches[backend.row_norms(self._patches)[:, 0] > 0]
             units = units[: len(patches)]
             chosen = np.random.default_rng((self._seed, self._steps)).choice(len(patches), len(units), replace=False)
-            chosen, places = (devices.to_device(array, backend.device_of(weights)) for array in (chosen, units))
-            weights[places] = self.rule.from_patches(patches[chosen], self.rule.lengths(weights).mean())
-            self._idle[places], self._shares[places] = 0, 1 / len(weights)
+            chosen, units = (devices.to_device(array, backend.device_of(weights)) for array in (chosen, units))
+            weights[units] = self.rule.from_patches(patches[chosen], self.rule.lengths(weights).mean())
+            self._idle[units], self._shares[units] = 0, 1 / len(weights)
         self._patches = self._patches[:0]
 
     def arrays(self) -> dict[str, Array]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend
+from hebbcore.engine import backend, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.rules import Rule
@@ -20,8 +20,6 @@ THROWN_OFF = 10.0  # times the norms that a rule holds: steps were too large
 UNIT_GROWTH, GROWTH = 1e4, 1e3  # times those of rules that hold 1, and of others: they diverge
 STEPS = 16  # between looks at the weights, each of which reads them once
 _ROWS = 1024  # patches that an eigenvalue is measured on, evenly spread over a batch
-_SAMPLE_BYTES = 32 * 2**20  # of these patches
-_OUTPUT_BYTES = 32 * 2**20  # that are looked at at once: the output for a whole batch may be many times the images
 _ITERATIONS = 50
 
 
@@ -160,7 +158,7 @@ def require_finite_output(
     FloatingPointError
         If the output holds NaN or infinity.
     """
-    step = max(1, _OUTPUT_BYTES // image_bytes)
+    step = max(1, tuning.MEASURED.output_bytes // image_bytes)
     for start in range(0, len(images), step):
         if not math.isfinite(float(backend.largest_magnitude(transform(images[start : start + step])))):
             raise FloatingPointError(
@@ -207,7 +205,7 @@ def largest_stable_rate(rule: Rule, x: Array, geometry: Geometry) -> float | Non
     if type(rule).stable_rate is Rule.stable_rate:
         return None
     size = geometry.patch_size
-    count = min(len(x) * geometry.positions, max(1, min(_ROWS, _SAMPLE_BYTES // (8 * size))))
+    count = min(len(x) * geometry.positions, max(1, min(_ROWS, tuning.MEASURED.eigenvalue_bytes // (8 * size))))
     rows = np.arange(count) * (len(x) * geometry.positions) // count
     eigenvalue = _largest_eigenvalue(patches_at(x, geometry, rows, np.dtype(np.float64)))
     return rule.stable_rate(eigenvalue) if 0 < eigenvalue < math.inf else None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import devices, parallel
+from hebbcore.engine import devices, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.rules import Rule
@@ -15,7 +15,6 @@ STARTS = ("rule", "patches", "k-means++")
 
 _PER_IMAGE = 8  # patches taken of an image, unless there are too few images
 _CANDIDATES = 10  # a unit, of which k-means++ chooses
-_CANDIDATE_BYTES = 64 * 2**20  # unless there are more units
 _STEP = 1 / 16  # directions that differ by less, in each number, relative to the root mean square, are the same
 
 
@@ -62,7 +61,7 @@ def starting_weights(
     units, size = drawn.shape
     wanted = units
     if how == "k-means++":
-        wanted = max(units, min(_CANDIDATES * units, _CANDIDATE_BYTES // (size * drawn.dtype.itemsize)))
+        wanted = max(units, min(_CANDIDATES * units, tuning.MEASURED.candidate_bytes // (size * drawn.dtype.itemsize)))
     patches = _different(rule, g, batches, wanted, drawn.dtype, generator)
     if len(patches) > units:
         patches = _far_apart(rule, patches, units, generator)

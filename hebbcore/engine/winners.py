@@ -5,25 +5,24 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import backend, devices, parallel
+from hebbcore.engine import backend, devices, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.rules import Rule
 
-ROWS = 1024  # places of a batch, evenly spread, that are looked at
-FEW_ROWS = 128  # of which all are looked at, at no great cost
 _PLACES, _PLACES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
 _MANY = 0.1  # of the units; a single one is not worth a word
 
 
 def some_rows(rows: Array) -> Array:
-    """Return at most ROWS of the rows, evenly spread."""
-    return rows[:: -(-len(rows) // ROWS)]
+    """Return some of the rows, evenly spread: as many as tell who wins."""
+    return rows[:: -(-len(rows) // tuning.MEASURED.watched_patches)]
 
 
-def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any], most: int = ROWS) -> Array:
-    """Return the patches of at most so many places of a batch, evenly spread."""
+def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any], most: int | None = None) -> Array:
+    """Return at most so many patches of a batch, evenly spread; None: as many as tell who wins."""
+    most = tuning.MEASURED.watched_patches if most is None else most
     count = len(images) * g.positions
     return patches_at(images, g, np.arange(0, count, -(-count // most)), dtype)
 
@@ -51,7 +50,7 @@ def wins(rule: Rule, rows: Array) -> Array:
 
 def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
     """Return how many of some places of a batch, at most an eighth, each unit of weights (K, D) wins."""
-    most = min(ROWS, -(-len(images) * g.positions // 8))
+    most = min(tuning.MEASURED.watched_patches, -(-len(images) * g.positions // 8))
     return wins(rule, responses(rule, some_patches(images, g, weights.dtype, most), weights))
 
 

@@ -20,17 +20,55 @@ _KMEANS_BATCH = 4096
 
 
 def random_filters(units: int, size: int, generator: np.random.Generator) -> Array:
-    """Return filters of random directions, all equally likely."""
+    """Return filters of random directions, all equally likely.
+
+    Parameters
+    ----------
+    units, size : int
+        Number of filters, and of the numbers in each.
+    generator : numpy.random.Generator
+        Draws them.
+
+    Returns
+    -------
+    (units, size) float32
+        Rows of length 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For numbers below 1.
+    """
     units = checks.integer("random_filters", "units", units, 1)
     size = checks.integer("random_filters", "size", size, 1)
     return _unit_rows(generator.standard_normal((units, size)))
 
 
 def random_patches(patches: Any, units: int, generator: np.random.Generator) -> Array:
-    """Return different rows of patches (n, size), chosen at random among those that are not zero; whiten them before.
+    """Return different rows of patches, chosen at random among those that are not zero; whiten them before.
 
-    Raises ValueError if fewer than units are not zero.
-    Source: Thiry et al. 2021, "The unreasonable effectiveness of patches in deep convolutional kernels methods".
+    Parameters
+    ----------
+    patches : (n, size)
+        NumPy or CuPy.
+    units : int
+        Number of filters.
+    generator : numpy.random.Generator
+        Chooses.
+
+    Returns
+    -------
+    (units, size) float32
+        Rows of length 1, on the patches' device.
+
+    Raises
+    ------
+    ValueError
+        If fewer than units are not zero.
+
+    References
+    ----------
+    Thiry et al. 2021, "The unreasonable effectiveness of patches in deep convolutional kernels methods".
     """
     rows = _rows("random_patches", patches)
     full = np.flatnonzero(devices.to_device((rows != 0).any(axis=1), "cpu"))
@@ -40,11 +78,32 @@ def random_patches(patches: Any, units: int, generator: np.random.Generator) -> 
 
 
 def kmeans_centres(patches: Any, units: int, seed: int) -> Array:
-    """Return the centres of clusters of patches (n, size), by scikit-learn's MiniBatchKMeans; whiten them before.
+    """Return the centres of clusters of patches, by scikit-learn's MiniBatchKMeans; whiten them before.
 
-    The patches are visited on the CPU, several times, in random order; the centres come on their device.
-    Raises ValueError if there are fewer patches than units.
-    Source: Coates, Ng & Lee 2011, "An analysis of single-layer networks in unsupervised feature learning".
+    The patches are visited on the CPU, several times, in random order.
+
+    Parameters
+    ----------
+    patches : (n, size)
+        NumPy or CuPy.
+    units : int
+        Number of centres.
+    seed : int
+        random_state of MiniBatchKMeans.
+
+    Returns
+    -------
+    (units, size) float32
+        On the patches' device.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer patches than units.
+
+    References
+    ----------
+    Coates, Ng & Lee 2011, "An analysis of single-layer networks in unsupervised feature learning".
     """
     rows = _rows("kmeans_centres", patches)
     _enough("kmeans_centres", units, len(rows), "patches")
@@ -54,12 +113,27 @@ def kmeans_centres(patches: Any, units: int, seed: int) -> Array:
 
 
 def principal_components(patch_batches: Iterable[Any], units: int) -> Array:
-    """Return the directions of largest variance of all patches, the largest first, in one pass over batches (n, size).
+    """Return the directions of largest variance of all patches, the largest first, in one pass over batches.
 
     Exact, from the sums of products: for the size of patches that is both less work and memory than scikit-learn's
-    IncrementalPCA, which forgets a little with each batch. The largest number of each direction is positive.
+    IncrementalPCA, which forgets a little with each batch.
 
-    Raises ValueError or TypeError for batches that do not fit each other, or units above size or the patches less one.
+    Parameters
+    ----------
+    patch_batches : iterable of (n, size)
+        NumPy or CuPy.
+    units : int
+        Number of directions.
+
+    Returns
+    -------
+    (units, size) float32
+        Rows of length 1, the largest number of each positive, on the patches' device.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For batches that do not match each other, or units above size or the patches less one.
     """
     function = "principal_components"
     if backend.on_cuda(patch_batches) or not isinstance(patch_batches, Iterable):

@@ -63,7 +63,7 @@ def has_label(labels: Labels) -> npt.NDArray[np.bool_]:
 def names_class(labels: Labels) -> npt.NDArray[np.bool_]:
     """Return which of all labels (n,) of an array are classes.
 
-    Numbers below 0 are none, see has_label, unless those from 0 on are fewer than two classes: of −1 and 1 both are.
+    Numbers below 0 are none, see has_label, unless those from 0 on are fewer than two classes: −1 and 1 both are.
     """
     labelled = has_label(labels)
     return labelled if len(np.unique(labels[labelled])) > 1 else np.ones(len(labels), np.bool_)
@@ -170,14 +170,14 @@ class ClassCodes:
         """Return the codes of labels (n,). Raises ValueError for one that is not among the classes given."""
         unique, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
         names = unique.tolist()
-        for place in np.argsort(first):  # in order of appearance: codes must not depend on how a stream is cut
-            if names[place] not in self._codes:
+        for i in np.argsort(first):  # in order of appearance: codes must not depend on how a stream is cut
+            if names[i] not in self._codes:
                 if self._fixed:
                     raise ValueError(
-                        f"{self._function}: label {names[place]!r} is not among the {len(self)} classes given "
+                        f"{self._function}: label {names[i]!r} is not among the {len(self)} classes given "
                         "as classes=; list all of them, or leave classes out."
                     )
-                self._codes[names[place]] = len(self._codes)
+                self._codes[names[i]] = len(self._codes)
         return np.array([self._codes[name] for name in names], np.int64)[inverse]
 
     def ordered(self) -> tuple[Labels, Codes]:

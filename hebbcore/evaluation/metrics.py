@@ -15,7 +15,15 @@ __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
 
 
 class Interval(NamedTuple):
-    """A mean and the half width of its confidence interval; prints as "76.1 ± 0.4"."""
+    """A mean and its confidence interval; prints as "76.1 ± 0.4".
+
+    Parameters
+    ----------
+    mean : float
+        The runs' mean.
+    half_width : float
+        The interval is mean ± half_width; infinite for one run.
+    """
 
     mean: float
     half_width: float
@@ -27,12 +35,28 @@ class Interval(NamedTuple):
 def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) -> float:
     """Return the share of rows whose class is among the k largest scores; of equal scores the lower class comes first.
 
-    scores: (n, classes), NumPy or CuPy, as decision_function or predict_proba give them for more than two classes.
-    labels: (n,); rows of numbers below 0 that are no column's label have none and are left out. classes: (classes,)
-        labels of the columns, as an estimator's classes_; None: 0, 1, ….
-
-    Raises ValueError or TypeError for arguments that do not fit each other, a label without a column, or no label.
     scikit-learn's top_k_accuracy_score differs in ties, where it prefers the higher class, against its own predict.
+
+    Parameters
+    ----------
+    scores : (n, classes)
+        NumPy or CuPy, as decision_function or predict_proba give them for more than two classes.
+    labels : (n,)
+        Rows of numbers below 0 that are no column's label have none and are left out.
+    k : int
+        At most the number of classes.
+    classes : (classes,), optional
+        Labels of the columns, as an estimator's classes_; None: 0, 1, ….
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments that do not match each other, a label without a column, or no label.
     """
     function = "top_k_accuracy"
     array = devices.to_device(as_features(function, "scores", scores), "cpu")
@@ -50,15 +74,15 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) ->
         raise ValueError(f"{function}: no row has a label: all {len(truth)} are below 0.")
     array, truth = array[labelled], truth[labelled]
     order = np.argsort(names)
-    places = order[np.minimum(np.searchsorted(names, truth, sorter=order), columns - 1)]
-    if not np.array_equal(names[places], truth):
-        missing = truth[names[places] != truth][:1]
+    own_columns = order[np.minimum(np.searchsorted(names, truth, sorter=order), columns - 1)]
+    if not np.array_equal(names[own_columns], truth):
+        missing = truth[names[own_columns] != truth][:1]
         raise ValueError(
             f"{function}: label {missing.item()!r} has no column of scores; pass the estimator's classes_ as classes=, "
             "and score labels that it was fitted to."
         )
-    own = array[np.arange(len(array)), places][:, None]
-    lower = np.arange(columns) < places[:, None]
+    own = array[np.arange(len(array)), own_columns][:, None]
+    lower = np.arange(columns) < own_columns[:, None]
     before = ((array > own) | ((array == own) & lower)).sum(axis=1)
     return float((before < k).mean())
 
@@ -66,9 +90,22 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) ->
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
     """Return the mean of independent runs and the half width of Student's t interval around it.
 
-    values: one figure for each seed. A single one says nothing of the spread: its half width is infinite.
-    confidence: probability that such an interval holds the true mean, if the figures are normally distributed.
-    Raises ValueError or TypeError for no values, or any that is no finite number.
+    Parameters
+    ----------
+    values : iterable of float
+        One figure for each seed. A single one says nothing of the spread: its half width is infinite.
+    confidence : float
+        Probability that such an interval holds the true mean, if the figures are normally distributed.
+
+    Returns
+    -------
+    Interval
+        Mean and half width, in the unit of the values.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For no values, or any that is no finite number.
     """
     function = "mean_interval"
     figures = np.array([checks.real(function, "values", value) for value in values])

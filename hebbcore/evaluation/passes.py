@@ -13,6 +13,7 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import convert
 from hebbcore.evaluation.batches import Labels, has_label
+from hebbcore.evaluation.results import Counted, Image, Results, Shared
 from hebbcore.streams import Stream
 from hebbcore.texts import plain
 
@@ -68,6 +69,14 @@ class LabelledStream:
         names = streams.names_of(self.stream)
         return names if names is not None and len(names) == len(self.labels) else None
 
+    def image(self, number: int) -> Image:
+        """Return the image of this number in the whole stream, of one that was read."""
+        return Image(number, None if self.names is None else str(self.names[number]))
+
+    def counted(self) -> Counted:
+        """Return how many images of a stream that was read have a label, and what they are."""
+        return Counted(len(self.numbers), len(self.labels) - len(self.numbers), self.identity())
+
     def identity(self) -> str:
         """Return a digest of all images and labels, of a stream that was read."""
         assert self.digests is not None
@@ -85,27 +94,17 @@ class LabelledStream:
         return b"".join(hashlib.blake2b(row.data, digest_size=_DIGEST_BYTES).digest() for row in rows)
 
 
-def shared_images(train: LabelledStream, test: LabelledStream) -> dict[str, Any]:
-    """Return which images of test are images of train too, pixel for pixel, of streams that were read.
-
-    {"images": how many of test, "pairs": the first ones, each the number, and the name where it is known, of both;
-    "contradictions": images of train that equal another one of another label}.
-    """
+def shared_images(train: LabelledStream, test: LabelledStream) -> Shared:
+    """Return which images of test are images of train too, pixel for pixel, of streams that were read."""
     mine, theirs = train.digests, test.digests
     assert mine is not None
     assert theirs is not None
     order = np.argsort(mine, kind="stable")
     ordered = mine[order]
-    places = np.minimum(np.searchsorted(ordered, theirs), len(mine) - 1)
-    found = np.flatnonzero(ordered[places] == theirs)
-    pairs = [{"test": who(test, row), "train": who(train, int(order[places[row]]))} for row in found[:_SHOWN].tolist()]
-    return {"images": len(found), "pairs": pairs, "contradictions": _contradictions(train, order)}
-
-
-def who(stream: LabelledStream, number: int) -> dict[str, Any]:
-    """Return {"image": its number in the whole stream, "name": if it is known}."""
-    names = stream.names
-    return {"image": number} if names is None else {"image": number, "name": str(names[number])}
+    nearest = np.minimum(np.searchsorted(ordered, theirs), len(mine) - 1)
+    found = np.flatnonzero(ordered[nearest] == theirs)
+    pairs = [(test.image(row), train.image(int(order[nearest[row]]))) for row in found[:_SHOWN].tolist()]
+    return Shared(len(found), pairs, _contradictions(train, order))
 
 
 def _contradictions(stream: LabelledStream, order: npt.NDArray[np.int64]) -> int:
@@ -126,19 +125,19 @@ def unlabelled(name: str, labelled: int, missing: int) -> list[str]:
     return [f"{missing} of {labelled + missing} images of {name} have no label and are left out."] if missing else []
 
 
-def doubts(results: dict[str, Any]) -> list[str]:
-    """Return what the images of an evaluation's results give reason to doubt, a sentence each."""
-    shared, lines = results.get("shared") or {"images": 0, "contradictions": 0}, []
-    if shared["images"]:
-        tested = sum(results["images"]["test"][kind] for kind in ("labelled", "unlabelled"))
-        listed = ", ".join(
-            " = ".join(f"{split} {pair[split].get('name', pair[split]['image'])}" for split in ("test", "train"))
-            for pair in shared["pairs"]
-        )
+def doubts(results: Results) -> list[str]:
+    """Return what the images of an evaluation give reason to doubt, a sentence each."""
+    shared, images = results.shared, results.images
+    lines: list[str] = []
+    if shared is None or images is None:
+        return lines
+    if shared.count:
+        tested = images["test"].labelled + images["test"].unlabelled
+        listed = ", ".join(f"test {mine.title} = train {theirs.title}" for mine, theirs in shared.pairs)
         lines.append(
-            f"{shared['images']} of {tested} images of test are images of train too, pixel for pixel, so that the "
-            f"figures do not tell of new images: {plain(listed)}{', …' * (shared['images'] > len(shared['pairs']))}."
+            f"{shared.count} of {tested} images of test are images of train too, pixel for pixel, so that the "
+            f"figures do not tell of new images: {plain(listed)}{', …' * (shared.count > len(shared.pairs))}."
         )
-    if shared["contradictions"]:
-        lines.append(f"{shared['contradictions']} images of train equal another one of another label, pixel for pixel.")
+    if shared.contradictions:
+        lines.append(f"{shared.contradictions} images of train equal another one of another label, pixel for pixel.")
     return lines

@@ -1,190 +1,333 @@
-"""The results of an evaluation, in memory and in a file that is checked before it is believed."""
+"""The results of an evaluation in memory, and as the JSON that results.json holds and `evaluate` returns.
+
+`from_json` takes what it is given apart and raises ValueError, LookupError, TypeError or OverflowError unless every
+value is of the kind and in the range that readers of the results rely on; `as_json` writes the same names in the same
+order again.
+"""
 
 import hashlib
 import json
-import logging
-import math
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
-from hebbcore import serialize
-from hebbcore.evaluation.sources import Source
-from hebbcore.files import parse_json, write_text
+from hebbcore.evaluation.json_values import as_count, as_list, as_number, as_percent, as_text, as_title, require
 
-RESULTS = "results.json"
+Json = dict[str, Any]
 
-_log = logging.getLogger("hebbcore")
+SPLITS = ("train", "test")
 
 
-class Book:
-    """The results so far: those of a folder's file, if it has one, and what is added to them.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What tells an evaluation from others.
 
-    settings: what tells this evaluation from others; titles: of the classes. Raises ValueError for a file that is
-    damaged or of another evaluation.
+    Parameters
+    ----------
+    weights : str
+        Digest of the network.
+    train, test : dict
+        What the streams say of their images.
+    readout, how : str
+        Classifier, and the way in which labelled images are selected.
+    features : int
+        Most features of an image.
+    mirror : bool
+        Features are averaged over mirror images. A file that does not say it was written before there was a choice.
+    queries : int
+        Test images that are looked up.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], titles: list[Any]) -> None:
-        self._path = folder / RESULTS
-        settings = json.loads(json.dumps(settings))
-        self.results: dict[str, Any] = {"settings": settings, "classes": titles, "sources": {}}
-        if self._path.exists():
-            before = read_results(self._path)
-            different = serialize.differences(settings, before["settings"])
-            different = different or serialize.differences(titles, before["classes"], "classes")
-            if different:
-                raise ValueError(
-                    f"evaluate: {folder} holds another evaluation: {'; '.join(different)}; name another folder, or "
-                    "remove it."
-                )
-            self.results = before
+    weights: str
+    train: Json
+    test: Json
+    readout: str
+    how: str
+    features: int
+    mirror: bool = False
+    queries: int
 
-    def source(self, source: Source) -> dict[str, Any]:
-        """Return the results of a source, to be changed."""
-        new: dict[str, Any] = {
-            "features": source.size,
-            "cells": source.cells,
-            "runs": [],
-            "confusion": None,
-            "retrieval": None,
+    @classmethod
+    def from_json(cls, table: Any) -> Self:
+        """Return settings; those that this version does not know are refused."""
+        found = cls(**table)
+        as_list(as_text, [found.weights, found.readout, found.how])
+        as_list(as_count, [found.features, found.queries])
+        require(isinstance(found.mirror, bool), "true or false", found.mirror)
+        for images in (found.train, found.test):
+            require(isinstance(images, dict), "a table", images)
+        return found
+
+    def as_json(self) -> Json:
+        """Return {"weights", "train", …}."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a classifier reached that was fitted to some of the labels.
+
+    share: part of the labelled training images that it was fitted to, above 0, at most 1. seed: selected them.
+    top1, top5: test images in percent whose class is the likeliest, or among the five likeliest.
+    """
+
+    share: float
+    seed: int
+    top1: float
+    top5: float
+
+    @classmethod
+    def from_json(cls, table: Json) -> Self:
+        """Take {"labels", "seed", "top1", "top5"}; "labels" is the share."""
+        share = as_number(table["labels"])
+        require(0 < share <= 1, "above 0 and at most 1", share)
+        return cls(share, as_count(table["seed"]), as_percent(table["top1"]), as_percent(table["top5"]))
+
+    def as_json(self) -> Json:
+        """Return what from_json takes."""
+        return {"labels": self.share, "seed": self.seed, "top1": self.top1, "top5": self.top5}
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """How many of the k nearest training images share a test image's class, in percent, a figure for each k."""
+
+    k: list[int]
+    precision: list[float]
+    mean_average_precision: list[float]
+
+    @classmethod
+    def from_json(cls, table: Json) -> Self:
+        """Take {"k", "precision", "map"}."""
+        k, figures = as_list(as_count, table["k"]), [as_list(as_percent, table[name]) for name in ("precision", "map")]
+        for values in figures:
+            require(len(values) == len(k), f"{len(k)} figures", values)
+        return cls(k, *figures)
+
+    def as_json(self) -> Json:
+        """Return what from_json takes."""
+        return {"k": self.k, "precision": self.precision, "map": self.mean_average_precision}
+
+
+@dataclass
+class SourceResults:
+    """What was measured of the features of one layer or baseline.
+
+    Parameters
+    ----------
+    features : int
+        Number of features of an image.
+    grid : int or None
+        They are averages over grid × grid cells; None: over none.
+    runs : list of Run
+        In the order in which they were made.
+    confusion : list of lists of int, or None
+        Test images of each class (row) by the class that they are taken for (column), with the most labels.
+    retrieval : dict of Neighbours, or None
+        One for each metric; none where features were too many to keep. None: not measured.
+    """
+
+    features: int
+    grid: int | None
+    runs: list[Run] = field(default_factory=list)
+    confusion: list[list[int]] | None = None
+    retrieval: dict[str, Neighbours] | None = None
+
+    @property
+    def shares(self) -> list[float]:
+        """The shares of the labels that there are runs of, each once, ascending."""
+        return sorted({run.share for run in self.runs})
+
+    def runs_at(self, share: float) -> list[Run]:
+        """Return the runs with this share of the labels."""
+        return [run for run in self.runs if run.share == share]
+
+    @classmethod
+    def from_json(cls, table: Json, classes: int) -> Self:
+        """Take {"features", "cells", "runs", "confusion", "retrieval"}; "cells" is the grid."""
+        confusion, retrieval = table["confusion"], table["retrieval"]
+        if confusion is not None:
+            confusion = as_list(lambda row: as_list(as_count, row), confusion)
+            require({len(confusion), *map(len, confusion)} == {classes}, f"{classes} × {classes}", confusion)
+        if retrieval is not None:
+            retrieval = {metric: Neighbours.from_json(found) for metric, found in retrieval.items()}
+        grid = table["cells"]
+        runs = as_list(Run.from_json, table["runs"])
+        return cls(as_count(table["features"]), None if grid is None else as_count(grid), runs, confusion, retrieval)
+
+    def as_json(self) -> Json:
+        """Return what from_json takes."""
+        found = self.retrieval
+        return {
+            "features": self.features,
+            "cells": self.grid,
+            "runs": [run.as_json() for run in self.runs],
+            "confusion": self.confusion,
+            "retrieval": None if found is None else {metric: one.as_json() for metric, one in found.items()},
         }
-        entry: dict[str, Any] = self.results["sources"].setdefault(source.name, new)
-        return entry
-
-    def missing(self, name: str, shares: list[float], seeds: int) -> list[tuple[float, int]]:
-        """Return the (fraction, seed) that a source has no figure for."""
-        entry = self.results["sources"].get(name, {"runs": []})
-        done = {(run["labels"], run["seed"]) for run in entry["runs"]}
-        wanted = [(share, seed) for share in shares for seed in range(1 if share == 1 else seeds)]
-        return [key for key in wanted if key not in done]
-
-    def complete(self, name: str, shares: list[float], seeds: int, queries: int) -> bool:
-        """Return True if nothing is left to do for a source."""
-        entry = self.results["sources"].get(name)
-        looked_up = entry is not None and (not queries or entry["retrieval"] is not None)
-        return looked_up and not self.missing(name, shares, seeds)
-
-    def note_images(self, images: dict[str, Any], shared: dict[str, Any]) -> None:
-        """Note what the first pass over the images found. Raises ValueError if earlier figures are of other images."""
-        for name, found in self.results.get("images", {}).items():
-            if found != images[name]:
-                raise ValueError(
-                    f"evaluate: {self._path} holds figures of other images of {name}, under the same names and "
-                    "settings; name another folder, or remove the file."
-                )
-        self.results |= {"images": images, "shared": shared}
-        self.save()
-
-    def save(self) -> None:
-        """Write the file."""
-        self.results.pop("digest", None)
-        self.results["digest"] = _digest(self.results)
-        text = json.dumps(self.results, indent=1) + "\n"
-        write_text(self._path, text)
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """Return the results of a file. Raises ValueError if it holds something else, or not what was written."""
-    try:
-        results = parse_json(path.read_bytes())
-        sound = _is_sound(results)
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-        sound = False
-    if not sound:
-        raise ValueError(
-            f"evaluate: {path} is damaged, or not what this version writes; name another folder, or remove the file."
-        )
-    if "digest" not in results:
-        _log.info("evaluate: %s has no digest of itself, as earlier versions wrote it; damage would not show", path)
-    elif results["digest"] != _digest({key: value for key, value in results.items() if key != "digest"}):
-        raise ValueError(
-            f"evaluate: {path} is damaged: its figures are not those whose digest it holds; name another folder, or "
-            "remove the file."
-        )
-    return dict(results)
+@dataclass(frozen=True)
+class Image:
+    """Which image of a stream: its number, counted from 0, and its name where that is known."""
+
+    number: int
+    name: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name, or its number."""
+        return str(self.number) if self.name is None else self.name
+
+    @classmethod
+    def from_json(cls, table: Json) -> Self:
+        """Take {"image", "name"}, the latter only where it is known."""
+        return cls(as_count(table["image"]), as_text(table["name"]) if "name" in table else None)
+
+    def as_json(self) -> Json:
+        """Return what from_json takes."""
+        return {"image": self.number} if self.name is None else {"image": self.number, "name": self.name}
 
 
-def _digest(results: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that is taken for another class. true, predicted: numbers of classes in the results' list of them.
 
-
-def _is_sound(results: Any) -> bool:
-    """Return whether every value is of the kind and in the range that readers of the results rely on.
-
-    May raise what a missing key or a value of another kind raises.
+    margin: how far the score of the class that it is taken for is above that of its own.
     """
-    classes, images, shared = results["classes"], results.get("images", {}), results.get("shared")
-    mistakes = results.get("mistakes", {}).values()
-    return (
-        isinstance(results["settings"], dict)
-        and _are(_is_name, classes)
-        and all(_is_entry(entry, len(classes)) for entry in results["sources"].values())
-        and all(_are(partial(_is_mistake, classes=len(classes)), some) for some in mistakes)
-        and (not images or (set(images) == {"train", "test"} and all(map(_is_part, images.values()))))
-        and (shared is None or (bool(images) and _is_shared(shared)))
-    )
+
+    image: Image
+    true: int
+    predicted: int
+    margin: float
+
+    @classmethod
+    def from_json(cls, table: Json, classes: int) -> Self:
+        """Take an image's table with "true", "predicted" and "margin"."""
+        true, predicted = as_count(table["true"]), as_count(table["predicted"])
+        require(max(true, predicted) < classes, f"below {classes}", max(true, predicted))
+        return cls(Image.from_json(table), true, predicted, as_number(table["margin"]))
+
+    def as_json(self) -> Json:
+        """Return what from_json takes."""
+        return {**self.image.as_json(), "true": self.true, "predicted": self.predicted, "margin": self.margin}
 
 
-def _are(is_one: Callable[[Any], bool], values: Any) -> bool:
-    """Return whether values are a list of such."""
-    return isinstance(values, list) and all(map(is_one, values))
+@dataclass(frozen=True)
+class Counted:
+    """How many images of a split have a label and how many have none, and a digest of all of them."""
+
+    labelled: int
+    unlabelled: int
+    digest: str
+
+    @classmethod
+    def from_json(cls, table: Json) -> Self:
+        """Take {"labelled", "unlabelled", "digest"}."""
+        return cls(as_count(table["labelled"]), as_count(table["unlabelled"]), as_text(table["digest"]))
+
+    def as_json(self) -> Json:
+        """Return what from_json takes."""
+        return asdict(self)
 
 
-def _is_entry(entry: Any, classes: int) -> bool:
-    confusion, retrieval = entry["confusion"], entry["retrieval"]
-    return (
-        _is_count(entry["features"])
-        and (entry["cells"] is None or _is_count(entry["cells"]))
-        and _are(_is_run, entry["runs"])
-        and (confusion is None or _is_matrix(confusion, classes))
-        and (retrieval is None or all(_is_retrieval(found) for found in retrieval.values()))
-    )
+@dataclass(frozen=True)
+class Shared:
+    """Images that are in both splits, pixel for pixel.
+
+    count: how many of test are in train. pairs: the first of them, each with one of train that it equals.
+    contradictions: how many images of train equal another one of another label.
+    """
+
+    count: int
+    pairs: list[tuple[Image, Image]]
+    contradictions: int
+
+    @classmethod
+    def from_json(cls, table: Json) -> Self:
+        """Take {"images", "pairs": [{"test", "train"}], "contradictions"}."""
+        pairs = as_list(lambda pair: (Image.from_json(pair["test"]), Image.from_json(pair["train"])), table["pairs"])
+        return cls(as_count(table["images"]), pairs, as_count(table["contradictions"]))
+
+    def as_json(self) -> Json:
+        """Return what from_json takes."""
+        pairs = [{"test": test.as_json(), "train": train.as_json()} for test, train in self.pairs]
+        return {"images": self.count, "pairs": pairs, "contradictions": self.contradictions}
 
 
-def _is_run(run: Any) -> bool:
-    figures = _is_figure(run["top1"]) and _is_figure(run["top5"])
-    return figures and _is_number(run["labels"]) and 0 < run["labels"] <= 1 and _is_count(run["seed"])
+@dataclass
+class Results:
+    """All that an evaluation found.
+
+    Parameters
+    ----------
+    settings : Settings
+        What tells it from others.
+    classes : list of str or int
+        A name of each class, or its label.
+    sources : dict of SourceResults
+        Keys are names of layers and baselines.
+    images : dict of Counted, or None
+        What "train" and "test" hold; None before the first pass over them.
+    shared : Shared or None
+        Images that both hold; None before the first pass over them.
+    mistakes : dict of lists of Mistake
+        For each source the test images that are taken for another class by the largest margin.
+    digest : str or None
+        What a file says of itself; None where it does not.
+    """
+
+    settings: Settings
+    classes: list[str | int]
+    sources: dict[str, SourceResults] = field(default_factory=dict)
+    images: dict[str, Counted] | None = None
+    shared: Shared | None = None
+    mistakes: dict[str, list[Mistake]] = field(default_factory=dict)
+    digest: str | None = None
+
+    @property
+    def shares(self) -> list[float]:
+        """The shares of the labels that any source has runs of, ascending."""
+        return sorted({run.share for source in self.sources.values() for run in source.runs})
+
+    @classmethod
+    def from_json(cls, table: Json) -> Self:
+        """Take what `evaluate` returns or results.json holds; earlier versions wrote no digest, images and mistakes."""
+        classes, images, shared = (
+            as_list(as_title, table["classes"]),
+            table.get("images"),
+            table.get("shared"),
+        )
+        require(not images or set(images) == set(SPLITS), "of train and test", images)
+        require(shared is None or bool(images), "left out without images", shared)
+        return cls(
+            Settings.from_json(table["settings"]),
+            classes,
+            {name: SourceResults.from_json(entry, len(classes)) for name, entry in table["sources"].items()},
+            {split: Counted.from_json(images[split]) for split in images} if images else None,
+            None if shared is None else Shared.from_json(shared),
+            {
+                name: as_list(lambda one: Mistake.from_json(one, len(classes)), some)
+                for name, some in table.get("mistakes", {}).items()
+            },
+            table.get("digest"),
+        )
+
+    def as_json(self) -> Json:
+        """Return what from_json takes, with a digest of all else."""
+        table: Json = {
+            "settings": self.settings.as_json(),
+            "classes": self.classes,
+            "sources": {name: entry.as_json() for name, entry in self.sources.items()},
+        }
+        if self.images is not None:
+            table["images"] = {split: found.as_json() for split, found in self.images.items()}
+        if self.shared is not None:
+            table["shared"] = self.shared.as_json()
+        if self.mistakes:
+            table["mistakes"] = {name: [one.as_json() for one in some] for name, some in self.mistakes.items()}
+        return {**table, "digest": digest_of(table)}
 
 
-def _is_matrix(rows: Any, size: int) -> bool:
-    return _are(lambda row: _are(_is_count, row) and len(row) == size, rows) and len(rows) == size
-
-
-def _is_retrieval(found: Any) -> bool:
-    k, figures = found["k"], [found["precision"], found["map"]]
-    return _are(_is_count, k) and all(_are(_is_figure, values) and len(values) == len(k) for values in figures)
-
-
-def _is_mistake(mistake: Any, classes: int) -> bool:
-    places = [mistake["true"], mistake["predicted"]]
-    return _is_who(mistake) and _are(_is_count, places) and max(places) < classes and _is_number(mistake["margin"])
-
-
-def _is_part(part: Any) -> bool:
-    return _are(_is_count, [part["labelled"], part["unlabelled"]]) and isinstance(part["digest"], str)
-
-
-def _is_shared(shared: Any) -> bool:
-    pairs = _are(lambda pair: _is_who(pair["test"]) and _is_who(pair["train"]), shared["pairs"])
-    return pairs and _is_count(shared["images"]) and _is_count(shared["contradictions"])
-
-
-def _is_who(who: Any) -> bool:
-    return _is_count(who["image"]) and isinstance(who.get("name", ""), str)
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_figure(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 100
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def digest_of(table: Json) -> str:
+    """Return the digest of results as JSON that do not hold one."""
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()

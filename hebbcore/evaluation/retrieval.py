@@ -24,7 +24,15 @@ _QUERIES = 256  # at a time: enough for a matrix product, few enough for long bl
 
 
 class Retrieval(NamedTuple):
-    """Precision and mean average precision for each k, averages over the queries."""
+    """Averages over the queries, between 0 and 1.
+
+    Parameters
+    ----------
+    k : tuple of int
+        Numbers of neighbours.
+    precision, mean_average_precision : tuple of float
+        precision@k and mAP@k, one for each k.
+    """
 
     k: tuple[int, ...]
     precision: tuple[float, ...]
@@ -43,19 +51,37 @@ def retrieval_scores(
 ) -> Retrieval:
     """Rank a database by distance to each query, and return precision@k and mAP@k of the shared classes.
 
-    database, queries: (n, features) and (m, features), NumPy or CuPy, both on one device; distances are computed in
-        their precision, float32 or float64. database_labels, query_labels: (n,), (m,); rows of numbers below 0 have no
-        label and are left out of both, unless the database's numbers from 0 on are fewer than two classes.
-    k: one or more numbers of neighbours; None: 100 and the database's rows per class, or all its rows if it has fewer.
-    metric: "euclidean"; "cosine"; or "hamming" of the features' signs after the database's mean is subtracted (zero
-        counts as negative), taken as a product of ±1, which is exact.
-    workspace: bytes, or text like "256 MiB", of work memory; the result does not depend on it but for rounding.
-
     Neighbours are exact; of equal computed distances the lower index comes first. A query's average precision is
     Σ precision@i · relevant_i / max(1, relevant ones among the k).
 
-    Raises ValueError or TypeError for arguments that do not fit each other, or a workspace too small for one query.
-    Source: the evaluation of FastHebb (Lagani et al. 2022): database = training split, queries = test split.
+    Parameters
+    ----------
+    database, queries : (n, features), (m, features)
+        NumPy or CuPy, both on one device; distances are computed in their precision, float32 or float64.
+    database_labels, query_labels : (n,), (m,)
+        Rows of numbers below 0 have no label and are left out of both, unless the database's numbers from 0 on are
+        fewer than two classes.
+    k : int or iterable of int, optional
+        Numbers of neighbours; None: 100 and the database's rows per class, or all its rows if it has fewer.
+    metric : {"euclidean", "cosine", "hamming"}
+        "hamming" compares the features' signs after the database's mean is subtracted (zero counts as negative), taken
+        as a product of ±1, which is exact.
+    workspace : int or str
+        Bytes, or text like "256 MiB", of work memory; the result does not depend on it but for rounding.
+
+    Returns
+    -------
+    Retrieval
+        Averages over the queries, between 0 and 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments that do not match each other, or a workspace too small for one query.
+
+    References
+    ----------
+    The evaluation of FastHebb (Lagani et al. 2022): database = training split, queries = test split.
     """
     function = "retrieval_scores"
     base, asked = as_features(function, "database", database), as_features(function, "queries", queries)
@@ -115,15 +141,15 @@ class _Search:
         item = self._dtype.itemsize
         self._mean = np.zeros(0) if metric == "cosine" else base.mean(axis=0, dtype=np.float64).astype(self._dtype)
         row = base.shape[1] * item * 2  # a prepared row and what preparing it takes
-        cell = 3 * item + 24  # a distance, its copies, its index and what chooses among them
+        entry = 3 * item + 24  # a distance, its copies, its index and what chooses among them
         self._rows, self._length = min(_QUERIES, len(queries)), 0
         while self._rows:
-            fixed = self._rows * (row + 2 * k * cell)
-            self._length = min(len(base), (workspace - fixed) // (row + self._rows * cell))
+            fixed = self._rows * (row + 2 * k * entry)
+            self._length = min(len(base), (workspace - fixed) // (row + self._rows * entry))
             if self._length >= min(len(base), max(1, self._rows)):
                 return
             self._rows //= 2
-        least = row + 2 * k * cell + row + cell
+        least = row + 2 * k * entry + row + entry
         raise ValueError(
             f'{function}: workspace must be at least "{checks.byte_text(least)}" for one query with k = {k}, '
             f'got "{checks.byte_text(workspace)}".'

@@ -16,11 +16,28 @@ _ARRAYS = 2**30  # bytes of features that are kept; more are made batch by batch
 
 
 def held_out_accuracy(network: Network, stream: Stream, layer: str | None = None) -> float:
-    """Return the accuracy, in percent, of a ridge readout on a fifth of the images of each class, fitted to the others.
+    """Return the accuracy of a ridge readout on a fifth of the images of each class, fitted to the others.
 
-    stream: unshuffled (images, labels); a negative label is none. layer: None: the last; averaged over a grid so that
-    an image has at most 5,000 features. The same images are held out whatever the network.
-    Raises ValueError for too few images of the classes, and for an unknown layer.
+    The same images are held out whatever the network.
+
+    Parameters
+    ----------
+    network : Network
+        Computes the features.
+    stream : Stream
+        Unshuffled (images, labels); a negative label is none.
+    layer : str, optional
+        Its output is averaged over a grid so that an image has at most 5,000 features; None: the last layer.
+
+    Returns
+    -------
+    float
+        Percent.
+
+    Raises
+    ------
+    ValueError
+        For too few images of the classes, and for an unknown layer.
     """
     labels = labels_of("sweep", "the images", stream)
     rows = np.flatnonzero(labels >= 0)
@@ -35,7 +52,7 @@ def held_out_accuracy(network: Network, stream: Stream, layer: str | None = None
     fitted[rows] = ~held[rows]
     source = Source.of("features", network, network.names[-1] if layer is None else layer, _FEATURES)
     model, batches = RidgeReadout(), OneSource(source, stream, fitted)
-    if int(fitted.sum()) * source.size * network.site.dtype.itemsize <= _ARRAYS:
+    if int(fitted.sum()) * source.row_bytes <= _ARRAYS:
         parts = [(devices.to_device(features, "cpu"), names) for features, names in batches]
         model.fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     else:

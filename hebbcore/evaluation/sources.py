@@ -1,7 +1,7 @@
 """What is evaluated: features of a network's layer, or of a baseline, over a labelled stream."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import numpy as np
 from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.baselines import kmeans_centres, principal_components, random_filters, random_patches
-from hebbcore.features.extract import pool_to_grid
+from hebbcore.evaluation.passes import LabelledStream
+from hebbcore.features.choice import Features, features_of
 from hebbcore.layers import Conv, Flatten, Layer, Triangle, Whiten
 from hebbcore.network import Network
+from hebbcore.streams import Stream
 
 BASELINES = ("pixels", "random filters", "random whitened patches", "k-means", "pca")
 _PATCHES = 100_000  # that a baseline's filters are learned from
@@ -21,37 +23,30 @@ _CONTRAST, _EPSILON = 10 / 255**2, 0.1
 
 @dataclass(frozen=True)
 class Source:
-    """Features to evaluate: the output of a layer, averaged over cells × cells where cells is not None.
-
-    mirror: averaged with the output for the mirror image, see Network.transform.
-    """
+    """Features to evaluate, and the name that results give them."""
 
     name: str
-    network: Network
-    layer: str
-    cells: int | None
-    size: int  # features of an image
-    mirror: bool
+    features: Features
 
     @classmethod
     def of(cls, name: str, network: Network, layer: str, most: int, mirror: bool = False) -> "Source":
-        """Return the source whose grid has as many cells as make at most `most` features."""
-        shape = network.shapes[network.index_of("evaluate", layer)]
-        if len(shape) == 1 or math.prod(shape) <= most:
-            return cls(name, network, layer, None, math.prod(shape), mirror)
-        cells = max(1, min(*shape[:2], math.isqrt(most // shape[2])))
-        return cls(name, network, layer, cells, cells * cells * shape[2], mirror)
+        """Return the source of a layer's output, averaged over a grid so that it makes at most `most` features."""
+        return cls(name, Features.at_most("evaluate", network, layer, most, mirror))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of an image's features."""
+        return self.features.size * self.features.network.site.dtype.itemsize
 
 
 class FeatureBatches:
     """Re-iterable (features of each source, labels) of a stream, in its order; rows where keep is not set left out."""
 
-    def __init__(self, sources: Sequence[Source], stream: Iterable[Any], keep: Any = None) -> None:
-        self._sources, self._stream, self._keep = sources, stream, keep
+    def __init__(self, sources: Sequence[Source], stream: LabelledStream | Stream, keep: Any = None) -> None:
+        self._features = [source.features for source in sources]
+        self._stream, self._keep = stream, keep
 
     def __iter__(self) -> Iterator[tuple[list[Array], Any]]:
-        network, mirror = self._sources[0].network, self._sources[0].mirror
-        layers = [source.layer for source in self._sources]
         done = 0
         for images, labels in self._stream:
             kept = slice(None)
@@ -59,14 +54,14 @@ class FeatureBatches:
                 kept = self._keep[done : done + len(labels)]
             done += len(labels)
             if len(labels[kept]):
-                outputs = network.features(images[kept], layers, mirror=mirror)
-                yield [_flat(outputs[source.layer], source.cells) for source in self._sources], labels[kept]
+                found = features_of(self._features, images[kept])
+                yield [some.reshape(len(some), -1) for some in found], labels[kept]
 
 
 class OneSource:
     """Re-iterable (features, labels) of a single source, for classifiers that learn from streams."""
 
-    def __init__(self, source: Source, stream: Iterable[Any], keep: Any = None) -> None:
+    def __init__(self, source: Source, stream: LabelledStream | Stream, keep: Any = None) -> None:
         self._batches = FeatureBatches([source], stream, keep)
 
     def __iter__(self) -> Iterator[tuple[Array, Any]]:
@@ -74,9 +69,10 @@ class OneSource:
             yield features[0], labels
 
 
-def collect(sources: Sequence[Source], stream: Any) -> tuple[list[Array], Any]:
+def collect(sources: Sequence[Source], stream: LabelledStream | Stream) -> tuple[list[Array], Any]:
     """Return all features of each source (n, size), and the labels (n,)."""
-    features = [np.empty((stream.images, source.size), source.network.site.dtype) for source in sources]
+    kinds = [source.features for source in sources]
+    features = [np.empty((stream.images, some.size), some.network.site.dtype) for some in kinds]
     labels = np.empty(stream.images, np.int64)
     done = 0
     for outputs, classes in FeatureBatches(sources, stream):
@@ -86,11 +82,6 @@ def collect(sources: Sequence[Source], stream: Any) -> tuple[list[Array], Any]:
         labels[rows] = classes
         done = rows.stop
     return [mine[:done] for mine in features], labels[:done]
-
-
-def _flat(output: Array, cells: int | None) -> Array:
-    pooled = output if cells is None else pool_to_grid(output, cells)
-    return pooled.reshape(len(pooled), -1)
 
 
 def baseline(name: str, like: Network, images: Array, seed: int) -> tuple[Network, str]:

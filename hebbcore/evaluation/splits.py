@@ -17,18 +17,38 @@ def labelled_subset(
 ) -> npt.NDArray[np.int64]:
     """Return the indices of the rows that may keep their labels, in the order of a seeded shuffle.
 
-    labels: (n,) of the whole training split; rows of numbers below 0 have no label and are never among the chosen, see
-        batches.names_class. size: an int counts rows, a float is a fraction of the labelled ones, above 0, at most 1.
-    how: "published" takes the first of the shuffle, whatever their classes: with one seed, smaller subsets are parts of
-    larger ones. "stratified" takes the first of each class, as many as its share of the rows asks, at least one.
+    Parameters
+    ----------
+    labels : (n,)
+        Labels of the whole training split. Rows of numbers below 0 have no label and are never among the chosen, see
+        batches.names_class.
+    size : int or float
+        An int counts rows, a float is a fraction of the labelled ones, above 0, at most 1.
+    seed : int or Generator
+        Shuffles the rows.
+    how : {"published", "stratified"}
+        "published" takes the first of the shuffle, whatever their classes: with one seed, smaller subsets are parts of
+        larger ones. "stratified" takes the first of each class, as many as its share of the rows asks, at least one.
 
-    Raises ValueError if a class would be left without a row, or for a size that the rows do not have.
+    Returns
+    -------
+    (rows,) int64
+        Indices.
+
+    Raises
+    ------
+    ValueError
+        If a class would be left without a row, or for a size that the rows do not have.
+
+    References
+    ----------
+    "published": the protocol of FastHebb (Lagani et al. 2022), whose fractions FRACTIONS are.
     """
     function = "labelled_subset"
     names = as_labels(function, "labels", labels, np.size(labels), "labels")
     labelled = names_class(names)
     tell_left_out(function, int(labelled.sum()), len(names), "rows", CLASS_NUMBERS)
-    places, names = np.flatnonzero(labelled), names[labelled]
+    indices, names = np.flatnonzero(labelled), names[labelled]
     checks.choice(function, "how", how, ("published", "stratified"))
     count = _count(function, size, len(names))
     classes, codes = np.unique(names, return_inverse=True)
@@ -38,13 +58,13 @@ def labelled_subset(
         )
     chosen = drawn(names, count, seed, how)
     _require_all(function, classes, codes[chosen], count)
-    return places[chosen]
+    return indices[chosen]
 
 
 def drawn(labels: Labels, count: int, seed: int | np.random.Generator, how: str) -> npt.NDArray[np.int64]:
     """Return the rows that labelled_subset does, but of the published selection whatever classes it has.
 
-    labels: (n,), all of them classes. count: of rows; for "stratified" at least that of the classes.
+    labels: (n,), all of them classes. count: how many rows; for "stratified" at least as many as classes.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     if how == "published":

@@ -59,7 +59,7 @@ def verify(path: Path) -> bool:
         shape = (count, *settings["shape"])
     except (TypeError, LookupError, ValueError):
         raise ValueError(f"verify: {path} is damaged or holds no features of hebbcore.") from None
-    _places(path, path, count, shape, dtype)
+    _offsets(path, path, count, shape, dtype)
     return sealed
 
 
@@ -79,7 +79,7 @@ def _note_of(path: Path) -> Path:
 class Growing:
     """Features (count, …) and labels (count,) on their way into a file: first into path.partial, mapped into memory.
 
-    Goes on from what path.progress says is there, if it is of the same settings. names: of the images.
+    Goes on from what path.progress says is there, if its settings are the same. names: a name of each image, or None.
     done: how many images are there. batch: how many batches.
 
     Raises ValueError if the files are of another extraction or damaged; OSError, leaving nothing, if they cannot be
@@ -95,7 +95,7 @@ class Growing:
         if not (self._partial.exists() and self._note.exists()):
             self._begin(count, shape, dtype, names)
         digest = self._read_note(count)
-        features, labels = _places(path, self._partial, count, shape, dtype)
+        features, labels = _offsets(path, self._partial, count, shape, dtype)
         self._sealed = not hdf5.is_plain(self._partial)
         self.features: Any = np.memmap(self._partial, dtype, "r+", features, shape)
         self.labels: Any = np.memmap(self._partial, np.int64, "r+", labels, (count,))
@@ -234,7 +234,7 @@ def _encoded(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _places(path: Path, file_path: Path, count: int, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
+def _offsets(path: Path, file_path: Path, count: int, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
     """Return where features and labels begin in a file. Raises ValueError unless they are there, of these shapes."""
     refusal = f"{file_path} is damaged or holds no features of hebbcore"
     with hdf5.reading(file_path, refusal, f"; remove it to have {path} written anew.") as file:

@@ -9,13 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore.engine import backend, gemm, parallel
+from hebbcore.engine import backend, gemm, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 
 Shape = tuple[int, ...]  # of one image: (height, width, channels); of one vector: (features,)
-
-_SPLIT_NUMBERS = 2**18  # entries of an array that are worth cutting its rows among threads
 
 
 @dataclass(frozen=True)
@@ -221,7 +219,7 @@ def rows_of(x: Array) -> Array:
 
 def worth_splitting(array: Array) -> bool:
     """Return True for arrays on the CPU whose rows are worth sharing among threads."""
-    return not backend.on_cuda(array) and array.size > _SPLIT_NUMBERS
+    return not backend.on_cuda(array) and array.size > tuning.MEASURED.split_numbers
 
 
 def by_rows(kernel: Callable[..., None], array: Array, *arguments: Any) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, parallel
 from hebbcore.engine.backend import Array
-from hebbcore.engine.chunks import share_chunks
+from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import vector_norms
-from hebbcore.engine.memory import Memory
-from hebbcore.engine.patches import Chunk, Geometry, PatchReader
+from hebbcore.engine.patches import Geometry
 from hebbcore.layers.arguments import check_images, flat
 from hebbcore.rules import Rule, as_rule
 
@@ -127,41 +126,28 @@ class HebbianLayer:
         size = checks.byte_size(function, "workspace", workspace)
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
         out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
-        project(function, array, flat(self.weights, dtype), self.rule, self.linear, g, self.precision, size, out)
+        plan = Plan(function, g, self.units, self.precision, size, backend.device_of(self.weights))
+        project(plan, array, flat(self.weights, dtype), self.rule, self.linear, out)
         dense = self.weights.ndim == 2
         return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
 
 
-def project(
-    function: str, images: Array, weights: Array, rule: Rule, linear: bool, g: Geometry, precision: str, workspace: int,
-    out: Array,
-) -> None:  # fmt: skip
+def project(plan: Plan, images: Array, weights: Array, rule: Rule, linear: bool, out: Array) -> None:
     """out (n·oh·ow, K) ← the output of a layer of weights (K, D) for images (n, H, W, C), which may be elsewhere."""
-    device, units = backend.device_of(weights), len(weights)
-    shares = share_chunks(function, g, len(images), units, precision, workspace, device)
     unit_norms = vector_norms(weights) if rule.needs_norms else None
     projection = rule.projection(weights)
     activate = rule.response if linear else rule.activate
-    threads = parallel.threads() if device == "cpu" and len(shares) == 1 else 1
+    is_here = backend.device_of(out) == plan.device
 
-    def chunks_of_a_lane(chunks: list[Chunk]) -> None:
-        memory = Memory()
-        reader, product = PatchReader(g, projection.dtype, memory), gemm.Gemm(precision, memory, threads)
-        columns = product.operand(projection).T
-        scores_bytes = 0 if device == backend.device_of(out) else max(map(g.rows, chunks)) * projection[:, 0].nbytes
-        memory.lay_out(device, reader.sizes(images, chunks, device) | {"scores": scores_bytes})
-        for chunk in chunks:
-            start = chunk.first * g.positions + chunk.top * g.output[1]
-            target = out[start : start + g.rows(chunk)]
-            if device == backend.device_of(out):
-                patches, scores = reader.read(images, chunk), target
-            else:
-                part = devices.to_device(images[chunk.first : chunk.last], device)
-                patches = reader.read(part, chunk._replace(first=0, last=len(part)))
-                scores = memory.part("scores", target.shape, reader.dtype)
-            product.multiply(product.operand(patches), columns, scores)
+    def of_a_thread(share: Share) -> None:
+        columns = share.gemm.operand(projection).T
+        share.lay_out(images, {"scores": 0 if is_here else share.most_rows * projection[:, 0].nbytes})
+        for piece in share.pieces(images):
+            target = out[piece.rows]
+            scores = target if is_here else share.memory.part("scores", target.shape, plan.dtype)
+            share.gemm.multiply(share.gemm.operand(piece.patches), columns, scores)
             features = activate(scores, unit_norms)
             if features is not target:
                 target[...] = devices.to_device(features, backend.device_of(out))
 
-    parallel.run([partial(chunks_of_a_lane, chunks) for chunks in shares])
+    parallel.run([partial(of_a_thread, share) for share in plan.shares(len(images), [])])

@@ -10,6 +10,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.chunks import Plan
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.engine.soundness import as_rate
@@ -114,8 +115,9 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         site = self._site
         self._update = BatchedUpdate(
-            self.rule, self._sizes, self.units, site.precision, site.workspace, self.name, self.linear, site.memories
-        )
+            self.rule, self._sizes, self.units, site.precision, site.workspace, self.name,
+            linear=self.linear, memories=site.memories,
+        )  # fmt: skip
         if self._rivalry is not None:
             self._rivalry.rule = self.rule
         elif self.conscience or self.revival:
@@ -138,10 +140,8 @@ class Learner(Layer):
         """See Layer."""
         assert isinstance(self.rule, Rule)
         site = self._site
-        project(
-            self.name, self.as_input(x), self._matrix, self.rule, self.linear, self._sizes, site.precision,
-            site.workspace, rows_of(out),
-        )  # fmt: skip
+        plan = Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device)
+        project(plan, self.as_input(x), self._matrix, self.rule, self.linear, rows_of(out))
 
     def learn(self, x: Array, out: Array | None, rate: float, measure: bool) -> float | None:
         """Change the weights by one batch.

@@ -9,9 +9,8 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, kernels, parallel
 from hebbcore.engine.backend import Array
-from hebbcore.engine.chunks import share_chunks
-from hebbcore.engine.memory import Memory
-from hebbcore.engine.patches import Chunk, Geometry, PatchReader
+from hebbcore.engine.chunks import Plan, Share
+from hebbcore.engine.patches import Geometry
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
 from hebbcore.layers.kept import Kept
 
@@ -122,9 +121,8 @@ class Whiten(Layer):
         target = out.reshape(-1, self._sizes.patch_size)
         offset = self.mean if self.epsilon is None else self.mean @ self.matrix
 
-        def whiten(patches: Array, product: gemm.Gemm, chunk: Chunk) -> None:
-            start = chunk.first * self._sizes.positions + chunk.top * self._sizes.output[1]
-            some = target[start : start + len(patches)]
+        def whiten(patches: Array, product: gemm.Gemm, rows: slice) -> None:
+            some = target[rows]
             if self.epsilon is None:
                 some[...] = patches
             else:
@@ -141,7 +139,7 @@ class Whiten(Layer):
         """See Layer."""
         xp, size = backend.namespace(self.matrix), self._sizes.patch_size
 
-        def add(patches: Array, product: gemm.Gemm, chunk: Chunk) -> tuple[Array, Array]:
+        def add(patches: Array, product: gemm.Gemm, rows: slice) -> tuple[Array, Array]:
             gram = xp.empty((size, size), patches.dtype)
             operand = product.operand(patches)
             product.multiply(operand.T, operand, gram)
@@ -194,24 +192,21 @@ class Whiten(Layer):
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_sum"], arrays["observed_products"])
 
     def _each_chunk(self, x: Array, use: Any) -> Any:
-        """Call use(patches, product, chunk) for every chunk of x, contrast normalised; return the sums of its pairs."""
+        """Call use(patches, product, rows) for every chunk of x, contrast normalised; return the sums of its pairs."""
         g, site = self._sizes, self._site
         x = x.reshape(len(x), *g.size, g.channels)
         sums = 8 * g.patch_size**2 + site.dtype.itemsize * g.patch_size**2  # what adding pairs takes
-        lanes = share_chunks(self.name, g, len(x), g.patch_size, site.precision, site.workspace, site.device, sums)
+        plan = Plan(self.name, g, g.patch_size, site.precision, site.workspace, site.device)
 
-        def of_a_lane(chunks: list[Chunk]) -> Any:
-            memory = Memory()
-            reader, product = PatchReader(g, site.dtype, memory), gemm.Gemm(site.precision, memory)
-            memory.lay_out(site.device, reader.sizes(x, chunks, site.device, copy=True))
+        def of_a_thread(share: Share) -> Any:
+            product, *_ = share.gemm.split()
+            share.lay_out(x, {}, copy=True)
             total: Any = None
-            for chunk in chunks:
-                patches = memory.part("patches", (g.rows(chunk), g.patch_size), site.dtype)
-                reader.read(x, chunk, patches)
+            for _, patches, rows in share.pieces(x, own=True):
                 if self.contrast is not None:
                     number = site.dtype.type
                     kernels.for_array(x).contrast(patches, number(1 / g.patch_size), number(self.contrast))
-                pair = use(patches, product, chunk)
+                pair = use(patches, product, rows)
                 if pair is not None and total is None:
                     total = tuple(array.astype(np.float64) for array in pair)
                 elif pair is not None:
@@ -219,5 +214,5 @@ class Whiten(Layer):
                         mine += more
             return total
 
-        totals = parallel.run([partial(of_a_lane, chunks) for chunks in lanes])
+        totals = parallel.run([partial(of_a_thread, share) for share in plan.shares(len(x), [], sums)])
         return None if totals[0] is None else tuple(sum(arrays) for arrays in zip(*totals, strict=True))

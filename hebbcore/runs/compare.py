@@ -9,8 +9,7 @@ from typing import Any
 from hebbcore.files import parse_json
 from hebbcore.serialize import CONFIG
 from hebbcore.texts import in_markdown
-from hebbcore.training.diagnostics import Record, lines
-from hebbcore.training.network import METRICS
+from hebbcore.training.diagnostics import METRICS, Record, lines
 from hebbcore.training.settings import LEARNING_RATE, Training
 
 Table = list[list[str]]  # rows, the head first

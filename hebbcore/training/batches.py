@@ -278,10 +278,10 @@ def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Genera
     The thread works on the caller's CUDA stream: on another, a batch could be used before it is there, and its memory
     used again while it is still read.
     """
-    place = devices.here()
+    same_stream = devices.here()
 
     def fetch() -> Array | None:
-        with place():
+        with same_stream():
             batch = next(batches, None)
             return None if batch is None else prepare(batch)
 

@@ -1,4 +1,4 @@
-"""Outputs of finished layers, kept in memory or in a file, in place of the images."""
+"""Outputs of finished layers, kept in memory or in a file, which then stand for the images."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ from hebbcore.layers.base import as_4d
 from hebbcore.network import Network
 from hebbcore.training.batches import Batches, ahead
 
-PLACES = ("none", "memory", "disk")
+CACHES = ("none", "memory", "disk")
 
 _log = logging.getLogger("hebbcore")
 
@@ -27,7 +27,16 @@ _log = logging.getLogger("hebbcore")
 class CachedBatches:
     """Batches of an array that holds what some layers make of each image of other batches, in the same order.
 
-    folder: on whose disk the array lies, in a file without a name, which goes with the process; None: in memory.
+    Parameters
+    ----------
+    source : Batches
+        The other batches, which say the order.
+    batch_size : int
+        Images a batch.
+    shape, dtype
+        Of what the layers make of an image.
+    folder : Path or None
+        On whose disk the array lies, in a file without a name, which goes with the process; None: in memory.
     """
 
     def __init__(
@@ -83,8 +92,29 @@ class CachedBatches:
 class Inputs:
     """Where the batches of a training come from: its images, or what finished layers made of them.
 
-    batches: of inputs of the layer `place`; prepare: brings one to the network's device.
-    most: bytes that a cache may take. folder: see CachedBatches. pause: called after each batch that goes into a cache.
+    Parameters
+    ----------
+    network : Network
+        Whose layers make it.
+    images : Batches
+        The images.
+    prepare : callable
+        Checks a batch of images and brings it to the network's device.
+    most : int
+        Bytes that a cache may take.
+    folder : Path or None
+        See CachedBatches.
+    pause : callable
+        Called after each batch that goes into a cache.
+
+    Attributes
+    ----------
+    layer : int
+        The index of the layer whose inputs the batches are.
+    batches : Batches
+        Those inputs.
+    prepare : callable
+        Brings one of the batches to the network's device.
     """
 
     def __init__(
@@ -103,38 +133,38 @@ class Inputs:
 
     def release(self) -> None:
         """Let go of what is cached."""
-        self.batches, self.place, self.prepare = self._images, 0, self._prepare_images
+        self.batches, self.layer, self.prepare = self._images, 0, self._prepare_images
 
-    def advance(self, places: Iterable[int]) -> None:
-        """Cache the input of the first of the places that is not too large; places: of layers, the last first."""
-        place = next((place for place in places if place <= self.place or self._fits(place)), 0)
-        if place > self.place:
-            self._fill(place)
+    def advance(self, layers: Iterable[int]) -> None:
+        """Cache the input of the first of these layers that is not too large; by index, the last layer first."""
+        layer = next((layer for layer in layers if layer <= self.layer or self._fits(layer)), 0)
+        if layer > self.layer:
+            self._fill(layer)
 
-    def _fits(self, place: int) -> bool:
+    def _fits(self, layer: int) -> bool:
         network, order = self._network, self._images.order(0)
         assert order is not None
-        size = len(order) * math.prod(network.shapes[place - 1]) * network.site.dtype.itemsize
-        if size > self._most and place not in self._too_large:
-            self._too_large.add(place)
+        size = len(order) * math.prod(network.shapes[layer - 1]) * network.site.dtype.itemsize
+        if size > self._most and layer not in self._too_large:
+            self._too_large.add(layer)
             _log.warning(
                 "fit: the inputs of %s take %s, more than cache_bytes (%s); they are computed again in each step",
-                network.names[place], checks.byte_text(size), checks.byte_text(self._most),
+                network.names[layer], checks.byte_text(size), checks.byte_text(self._most),
             )  # fmt: skip
         return size <= self._most
 
-    def _fill(self, place: int) -> None:
+    def _fill(self, layer: int) -> None:
         network, done = self._network, 0
         cache: CachedBatches | None = None
         with closing(ahead(self.batches.epoch(0), self.prepare)) as batches:
             for x in batches:
                 if cache is None:
-                    shape = as_4d(network.shapes[place - 1])
+                    shape = as_4d(network.shapes[layer - 1])
                     cache = CachedBatches(self._images, len(x), shape, network.site.dtype, self._folder)
                 with network.lock:
-                    cache.fill(done, network.run(x, self.place, place))
+                    cache.fill(done, network.run(x, self.layer, layer))
                 done += len(x)
                 self._pause()
         assert cache is not None
-        self.batches, self.place = cache, place
+        self.batches, self.layer = cache, layer
         self.prepare = lambda batch: devices.to_device(batch, network.site.device)

@@ -20,6 +20,8 @@ from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
 from hebbcore.rules import Rule
 
+METRICS = "metrics.jsonl"  # of a run
+
 _CRC = re.compile(rb'(\{.*), "crc32": "([0-9a-f]{8})"\}\r?')  # of all before it
 
 Record = dict[str, Any]
@@ -28,18 +30,30 @@ Record = dict[str, Any]
 class Diagnostics:
     """Gathers what happens between two records, and hands a record to `tell` every few seconds.
 
-    Of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step; norm_mean, norm_min, norm_max of the
-    units' weights; dead, how many units never won since the record before; entropy of the winners in bits, at most
-    log2(units); winners, how many of them were counted. A unit wins a place of an image if its output is the largest
-    there, or |output| if its rule says so; up to 1,024 places a batch are looked at. At the end of a pass, of rules
-    whose units compete: pass_dead and pass_winners, as dead and winners of the whole pass, and units.
+    Parameters
+    ----------
+    network : Network
+        What is trained.
+    seconds : float
+        Between two records.
+    tell : callable
+        Gets each record.
+
+    Notes
+    -----
+    A record says of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step; norm_mean, norm_min and
+    norm_max of the units' weights; dead, how many units never won since the record before; entropy of the winners in
+    bits, at most log2(units); winners, how many of them were counted. A unit wins a position of an image if its output
+    is the largest there, or |output| if its rule says so; up to 1,024 positions a batch are looked at. At the end of a
+    pass a record says of layers whose units compete also: pass_dead and pass_winners, as dead and winners of the whole
+    pass, and units.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
         self._network, self._seconds, self._tell = network, seconds, tell
         self._changes: dict[int, float] = {}
         self._wins: dict[int, Array] = {}
-        self.pass_wins: dict[int, Array] = {}  # by place of the layer, since the pass began
+        self.pass_wins: dict[int, Array] = {}  # by index of the layer, since the pass began
         self.start(0.0)
 
     def start(self, elapsed: float) -> None:
@@ -57,25 +71,32 @@ class Diagnostics:
         """True if it is time for a record."""
         return time.monotonic() - self._last >= self._seconds
 
-    def learned(self, place: int, change: float | None, out: Array) -> None:
+    def learned(self, index: int, change: float | None, out: Array) -> None:
         """Take a layer's step into account."""
-        layer = self._network.layers[place]
+        layer = self._network.layers[index]
         assert isinstance(layer, Learner)
         assert isinstance(layer.rule, Rule)
         won = wins(layer.rule, some_rows(rows_of(out)))
         for counts in (self._wins, self.pass_wins):
-            counts[place] = counts[place] + won if place in counts else won
+            counts[index] = counts[index] + won if index in counts else won
         if change is not None:
-            self._changes[place] = change
+            self._changes[index] = change
 
     def stepped(self, images: int) -> None:
         """Count the images of a step."""
         self._images += images
 
     def record(self, position: Record, images_left: float | None, end: bool = False) -> None:
-        """Tell what happened since the last record, if anything. images_left: in all phases; None: unknown.
+        """Tell what happened since the last record, if anything.
 
-        end: of a pass; of units that compete it is then told how many won nothing in the whole of it.
+        Parameters
+        ----------
+        position : dict
+            Where the training is; the record begins with it.
+        images_left : float or None
+            In all phases; None if unknown.
+        end : bool
+            Of a pass: how many of the units that compete won nothing in the whole of it is then told too.
         """
         if not self._images:
             return
@@ -96,26 +117,26 @@ class Diagnostics:
         self._changes.clear()
         self._wins.clear()
 
-    def _layer(self, place: int, end: bool) -> Record:
-        layer = self._network.layers[place]
+    def _layer(self, index: int, end: bool) -> Record:
+        layer = self._network.layers[index]
         assert isinstance(layer, Learner)
         assert isinstance(layer.rule, Rule)
         norms = backend.row_norms(layer.weights.reshape(layer.units, -1))
-        wins = devices.to_device(self._wins[place], "cpu")
+        wins = devices.to_device(self._wins[index], "cpu")
         shares = wins[wins > 0] / max(1, wins.sum())
         return {
-            "change": _rounded(self._changes.get(place)),
+            "change": _rounded(self._changes.get(index)),
             "norm_mean": _rounded(float(norms.mean())),
             "norm_min": _rounded(float(norms.min())),
             "norm_max": _rounded(float(norms.max())),
             "dead": int((wins == 0).sum()),
             "entropy": _rounded(abs(float(-(shares * np.log2(shares)).sum()))),
             "winners": int(wins.sum()),
-            **(self._pass(place) if end and layer.rule.competes else {}),
+            **(self._pass(index) if end and layer.rule.competes else {}),
         }
 
-    def _pass(self, place: int) -> Record:
-        wins = devices.to_device(self.pass_wins[place], "cpu")
+    def _pass(self, index: int) -> Record:
+        wins = devices.to_device(self.pass_wins[index], "cpu")
         return {"pass_dead": int((wins == 0).sum()), "pass_winners": int(wins.sum()), "units": len(wins)}
 
 

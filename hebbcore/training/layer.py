@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hebbcore import checks
-from hebbcore.engine import backend, devices, gemm, winners
+from hebbcore.engine import backend, devices, gemm, tuning, winners
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import Geometry, as_images
@@ -334,7 +334,7 @@ class _Training:
         if rivalry is not None:
             bias = rivalry.bias(matrix.dtype)
             won = rivalry.count(images, matrix)
-        elif counting and rows > winners.FEW_ROWS:
+        elif counting and rows > tuning.MEASURED.few_patches:
             won = winners.count(rule, images, self._g, matrix)
         elif counting:
             out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)

@@ -13,9 +13,20 @@ SCHEDULES = ("constant", "linear", "cosine", "epochs")
 
 @dataclass(frozen=True)
 class Phase:
-    """Passes over the data in which the layers `targets` (by place) learn, or one of them observes.
+    """Passes over the data in which some layers learn, or one of them observes.
 
-    epochs: passes. images: the most of a pass that is looked at; None: all.
+    Attributes
+    ----------
+    targets : tuple of int
+        Those layers, by index.
+    observes : bool
+        Whether the one layer observes.
+    epochs : int
+        Passes.
+    images : int or None
+        The most of a pass that is looked at; None: all.
+    together : bool
+        Whether all layers learn from one forward pass.
     """
 
     targets: tuple[int, ...]
@@ -26,16 +37,30 @@ class Phase:
 
 
 def whitened(network: Network) -> list[int]:
-    """Return the places of the layers that have learned to whiten: for weights that know them so, they stay."""
+    """Return the layers, by index, that have learned to whiten: later weights know them so, and they stay."""
     return [i for i, layer in enumerate(network.layers) if getattr(layer, "learned", False)]
 
 
 def phases_of(
     function: str, network: Network, mode: str, epochs: int, statistics_images: int, done: Collection[int]
 ) -> list[Phase]:
-    """Return the phases of a training; done: places of layers that do not observe any more.
+    """Return the phases of a training.
 
-    Raises ValueError for a network that it cannot train.
+    Parameters
+    ----------
+    function : str
+        Who asks, for messages.
+    network : Network
+        What is trained.
+    mode, epochs, statistics_images
+        As in fit.
+    done : collection of int
+        Layers, by index, that do not observe any more.
+
+    Raises
+    ------
+    ValueError
+        If the network cannot be trained so.
     """
     learners = tuple(i for i, layer in enumerate(network.layers) if isinstance(layer, Learner))
     if not learners:
@@ -58,9 +83,16 @@ def phases_of(
 
 
 def factor(schedule: str, epoch: int, epochs: int, done: float) -> float:
-    """Return what the learning rate is multiplied by; done: the part of all steps that lies behind, 0…1.
+    """Return what the learning rate is multiplied by.
 
-    "epochs": 1 − epoch / epochs, as Krotov & Hopfield (2019).
+    Parameters
+    ----------
+    schedule : str
+        One of SCHEDULES; "epochs" is 1 − epoch / epochs, as in Krotov & Hopfield (2019).
+    epoch, epochs : int
+        The present epoch, from 0, of so many.
+    done : float
+        The part of all steps that lies behind, 0…1.
     """
     if schedule == "linear":
         return max(0.0, 1 - done)

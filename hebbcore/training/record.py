@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from hebbcore.files import parse_json, write_text
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.serialize import CONFIG
-from hebbcore.training.batches import Batches
+from hebbcore.training.batches import Batches, IterableBatches
+from hebbcore.training.settings import Training, may_change
 
 
 def is_from_python(path: Path) -> bool:
@@ -31,11 +31,11 @@ def _is_from_python(table: Any) -> bool:
     return isinstance(table, dict) and isinstance(table.get("data"), dict) and table["data"].get("path", "") is None
 
 
-def keep_config(run: Path, network: Network, batches: Batches, training: Any, free: Iterable[str]) -> None:
+def keep_config(run: Path, network: Network, batches: Batches, training: Training) -> None:
     """Write config.json into a run that has none, or has that of another call from Python.
 
-    training: a Training; free: those of its settings that may change in a resume, which alone are brought up to date in
-    a configuration of the command line. One that cannot be read is left as it is: `train` says what is wrong with it.
+    In a configuration of the command line only the settings that may change in a resume are brought up to date. One
+    that cannot be read is left as it is: `train` says what is wrong with it.
     """
     path = run / CONFIG
     table = _table(network, batches, training)
@@ -43,13 +43,14 @@ def keep_config(run: Path, network: Network, batches: Batches, training: Any, fr
     if path.exists() and not _is_from_python(stored):
         if not isinstance(stored, dict) or not isinstance(stored.get("training"), dict):
             return
+        free = may_change(dataclasses.asdict(training))
         changed = {key: table["training"][key] for key in free if key in stored["training"]}
         table = {**stored, "training": {**stored["training"], **changed}}
     if table != stored:
         write_text(path, json.dumps(table, indent=2) + "\n")
 
 
-def _table(network: Network, batches: Batches, training: Any) -> dict[str, Any]:
+def _table(network: Network, batches: Batches, training: Training) -> dict[str, Any]:
     """Return what is known of the configuration, as JSON types.
 
     The seed is the network's; one of an array's order that differs is beside the settings, where a configuration has
@@ -57,7 +58,7 @@ def _table(network: Network, batches: Batches, training: Any) -> dict[str, Any]:
     """
     described = checkpoint.describe("fit", network)
     settings = dataclasses.asdict(training)
-    source = getattr(batches, "source", None)
+    source = batches.source if isinstance(batches, IterableBatches) else None
     settings |= streams.batching_of(source)
     if source is not None or settings["seed"] == network.seed:
         del settings["seed"]

@@ -8,7 +8,7 @@ from hebbcore.engine.soundness import AUTO, as_rate
 from hebbcore.network import Network
 from hebbcore.rules import Rule, as_rule
 from hebbcore.training.batches import BATCH_SIZE
-from hebbcore.training.cache import PLACES
+from hebbcore.training.cache import CACHES
 from hebbcore.training.phases import MODES, SCHEDULES, phases_of
 
 LEARNING_RATE = 1e-3  # of layers that have none of their own
@@ -22,14 +22,22 @@ def may_change(training: dict[str, Any]) -> set[str]:
 
 
 def listed(different: list[str]) -> str:
-    """Return tables.differences of two trainings as one text, which says why epochs may be among them."""
+    """Return the differences of two trainings as one text, which says why epochs may be among them."""
     why = " (epochs may change in mode together with a constant schedule only: nothing learned depends on them there)"
     return "; ".join(line + why if line.startswith("training.epochs ") else line for line in different)
 
 
 @dataclass(frozen=True)
 class Training:
-    """The parameters of fit that decide how a network is trained; see fit."""
+    """The settings of a training, each as the parameter of fit of the same name.
+
+    A setting that comes later needs a default, by which trainings from before go on.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For impossible values.
+    """
 
     epochs: int = 1
     learning_rate: float | str | None = None
@@ -58,7 +66,7 @@ class Training:
             raise ValueError(f"fit: log_seconds must be at least 0, got {self.log_seconds}.")
         for name in ("shuffle", "check_finite"):
             checks.boolean("fit", name, getattr(self, name))
-        for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", PLACES)):
+        for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", CACHES)):
             checks.choice("fit", name, getattr(self, name), known)
         checks.byte_size("fit", "cache_bytes", self.cache_bytes)
 
@@ -101,7 +109,16 @@ def without_effect(settings: Training, network: Network) -> str | None:
 def require_effect(network: Network, settings: Training, *, shuffled: bool, run: bool) -> None:
     """Raise ValueError for a setting of fit that was given and changes nothing, or that a rule cannot take.
 
-    shuffled: fit shuffles the data. run: there is a folder for checkpoints.
+    Parameters
+    ----------
+    network : Network
+        With weights or without.
+    settings : Training
+        What was given.
+    shuffled : bool
+        Whether fit shuffles the data.
+    run : bool
+        Whether there is a folder for checkpoints.
     """
     idle = without_effect(settings, network)
     if idle is not None:

@@ -1,1 +1,1 @@
-"""Encoded images to arrays: what kind a file is, decoding, 16 bits, and the transforms of a stream."""
+"""Encoded images to arrays: the format of a file, decoding, 16 bits, and the transforms of a stream."""

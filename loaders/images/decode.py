@@ -1,23 +1,17 @@
-"""Decode, orient, convert to RGB, resize and crop: encoded bytes in, channels-last uint8 arrays out."""
+"""Decode, turn upright, convert to RGB, cut and resize: encoded bytes in, RGB images out."""
 
 import io
 import math
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from loaders.images.kinds import format_of
+from loaders.images.formats import format_of
+from loaders.images.transforms import Box, Fit
 from loaders.images.wide import FULL, check_colour, has_wide_colour, narrowed, says_its_range
-
-Floats = npt.NDArray[np.float64]
-Box = tuple[float, float, float, float]
-Fit = Callable[[int, int], tuple[Box, tuple[int, int]] | None]
 
 MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an RGB copy of this takes 300 MB
 
@@ -30,95 +24,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-@dataclass(frozen=True)
-class ShortestSide:
-    """Shrink so that the shorter side has `size` pixels; a smaller image is left alone."""
-
-    size: int
-
-    def __post_init__(self) -> None:
-        _check_size("ShortestSide", self.size)
-
-    def fit(self, width: int, height: int) -> tuple[Box, tuple[int, int]] | None:
-        short = min(width, height)
-        if short <= self.size:
-            return None
-        scaled = round(width * self.size / short), round(height * self.size / short)
-        return (0, 0, width, height), scaled
-
-
-@dataclass(frozen=True)
-class CenterCrop:
-    """Resize the shorter side to `resize` pixels (None: to `size`), then cut the central size × size pixels.
-
-    flip: mirror every second image, at random, left to right.
-    """
-
-    size: int
-    resize: int | None = None
-    flip: bool = False
-
-    draws = 1
-
-    def __post_init__(self) -> None:
-        _check_size("CenterCrop", self.size)
-        if self.resize is not None and self.resize < self.size:
-            raise ValueError(f"CenterCrop: resize must be at least size ({self.size}), got {self.resize}")
-
-    def box(self, width: int, height: int, uniforms: Floats) -> Box:
-        side = min(width, height) * self.size / (self.resize or self.size)
-        left, top = (width - side) / 2, (height - side) / 2
-        return left, top, left + side, top + side
-
-
-@dataclass(frozen=True)
-class RandomResizedCrop:
-    """Cut a random part of the image and resize it to size × size (Szegedy et al. 2015, Inception).
-
-    scale: smallest and largest part of the image's area; ratio: smallest and largest width / height.
-    flip: mirror every second image, at random, left to right.
-    """
-
-    size: int
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: bool = True
-
-    attempts = 10
-    draws = 1 + 2 * attempts + 2
-
-    def __post_init__(self) -> None:
-        _check_size("RandomResizedCrop", self.size)
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f"RandomResizedCrop: scale must be 0 < smallest <= largest <= 1, got {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"RandomResizedCrop: ratio must be 0 < smallest <= largest, got {self.ratio}")
-
-    def box(self, width: int, height: int, uniforms: Floats) -> Box:
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        for attempt in range(self.attempts):
-            u, v = uniforms[1 + 2 * attempt : 3 + 2 * attempt]
-            area = width * height * (self.scale[0] + u * (self.scale[1] - self.scale[0]))
-            ratio = math.exp(low + v * (high - low))
-            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-            if 0 < w <= width and 0 < h <= height:
-                left = math.floor(uniforms[-2] * (width - w + 1))
-                top = math.floor(uniforms[-1] * (height - h + 1))
-                return left, top, left + w, top + h
-        # no attempt fitted: the largest central part whose ratio is allowed
-        w, h = min(width, round(height * self.ratio[1])), min(height, round(width / self.ratio[0]))
-        left, top = (width - w) // 2, (height - h) // 2
-        return left, top, left + w, top + h
-
-
-Transform = CenterCrop | RandomResizedCrop
-
-
-def _check_size(name: str, size: int) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"{name}: size must be an integer of at least 1 pixel, got {size!r}")
 
 
 def decode(data: bytes | memoryview, fit: Fit | None = None, value_range: int | None = FULL) -> Image.Image:
@@ -168,11 +73,6 @@ def resize_box(
     return image.resize(target, Image.Resampling.BILINEAR, (left, upper, right, lower), reducing_gap=3.0)
 
 
-def cropped(transform: Transform, uniforms: Floats) -> Fit:
-    """The fit of a stream's transform for one record's random numbers."""
-    return lambda width, height: (transform.box(width, height, uniforms), (transform.size, transform.size))
-
-
 def encode_jpeg(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
@@ -187,20 +87,6 @@ def encode_png(image: Image.Image) -> bytes:
 
 def is_jpeg_or_png(data: bytes) -> bool:
     return data.startswith((b"\xff\xd8\xff", b"\x89PNG"))
-
-
-def uniforms(seed: int, epoch: int, records: npt.NDArray[np.int64], draws: int) -> Floats:
-    """(n, draws) uniform numbers in [0, 1) that depend on seed, epoch and record only, not on who asks when.
-
-    SplitMix64 (Steele et al. 2014), read at position record * draws + k of the stream of (seed, epoch).
-    """
-    start = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]
-    position = records.astype(np.uint64)[:, None] * np.uint64(draws) + np.arange(1, draws + 1, dtype=np.uint64)
-    z = start + position * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
-    return np.asarray((z >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
 def _open(data: bytes | memoryview) -> Image.Image:

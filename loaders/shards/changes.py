@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from loaders.shards.format import ShardTable, read_names
-from loaders.sources.base import ImageSource, Item
+from loaders.sources.base import ImageSource, Item, changed_at
 from loaders.sources.content import Spread
 from loaders.text import printable
 
@@ -23,7 +23,7 @@ def check_unchanged(source: ImageSource, shards: Iterable[Path], tables: Iterabl
     Raises ValueError that names the first file that differs.
     """
     paths = list(shards)
-    latest = getattr(source, "changed", None)
+    latest = changed_at(source)
     if not paths or latest is None or latest <= min(path.stat().st_mtime for path in paths):
         return
     touched = Spread[tuple[Item, int, Path]](FILES)

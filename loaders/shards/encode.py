@@ -8,20 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from loaders.images.decode import (
-    Box,
-    CenterCrop,
-    ShortestSide,
-    cropped,
-    decode,
-    encode_jpeg,
-    encode_png,
-    is_jpeg_or_png,
-)
-from loaders.images.kinds import NOT_AN_IMAGE, format_of, looks_like_an_image
+from loaders.images.decode import decode, encode_jpeg, encode_png, is_jpeg_or_png
+from loaders.images.formats import NOT_AN_IMAGE, format_of, looks_like_an_image
+from loaders.images.transforms import Box, CenterCrop, ShortestSide, cropped
 from loaders.shards.format import PixelSums, record_crc
 from loaders.shards.write import Record
-from loaders.sources.base import ArraySource, Item
+from loaders.sources.arrays import ArraySource
+from loaders.sources.base import Item
 
 BLOCK_BYTES = 2**20
 
@@ -52,7 +45,7 @@ def encode_item(item: Item, options: Options) -> Record:
         source = item.read()
         data, image = _store(source, options)
     except (ValueError, FileNotFoundError, PermissionError) as error:
-        if isinstance(error, OSError) and item.size >= 0:  # the archive itself is gone, not one image
+        if isinstance(error, OSError) and item.in_archive:  # the archive itself is gone, not one image
             raise
         reason = getattr(error, "strerror", None) or str(error)
         return Record(item.name, item.label, reason=reason, damaged=True)

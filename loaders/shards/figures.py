@@ -1,7 +1,6 @@
 """What the shards of a set add up to: the figures of its index, and its report."""
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -36,11 +35,3 @@ class Figures:
         skipped = [{"path": name, "reason": reason} for name, reason in self.skipped]
         report: dict[str, Any] = {"images_in": self.records + len(skipped), "written": self.records, "skipped": skipped}
         return json.dumps(report, indent=1) + "\n"
-
-
-def labels_fault(labels: Iterable[int] | np.ndarray[Any, Any], classes: int) -> str | None:
-    """Why labels cannot be those of a set with so many classes."""
-    labels = np.asarray(labels)
-    if len(labels) and not (labels.min() >= UNLABELLED and labels.max() < classes):
-        return f"it has a label outside 0…{classes - 1} (or {UNLABELLED}, none)"
-    return None

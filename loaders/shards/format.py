@@ -209,6 +209,13 @@ def table_digest(attributes: Mapping[str, Any], tables: Mapping[str, npt.NDArray
     return digest.hexdigest()
 
 
+def labels_fault(labels: Ints, classes: int) -> str | None:
+    """Why labels cannot be those of a set with so many classes."""
+    if len(labels) and not (labels.min() >= UNLABELLED and labels.max() < classes):
+        return f"it has a label outside 0…{classes - 1} (or {UNLABELLED}, none)"
+    return None
+
+
 def read_names(path: Path) -> list[str]:
     """The source name of every record, in order; UTF-8, with bytes that are not UTF-8 surrogate-escaped.
 

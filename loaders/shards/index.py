@@ -24,10 +24,30 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Index:
-    """index.json: the whole set at a glance. Written last, so a folder with an index is complete.
+    """index.json: the whole set at a glance. It is written last, so a folder with an index is complete.
 
-    class_counts: of labelled images; records less their sum have no label.
-    digest: of all the rest; None for a set of an earlier version, whose index has none.
+    Parameters
+    ----------
+    identity : str
+        A digest of everything that decides the bytes of the set.
+    layout : str
+        "packed" or "raw".
+    image_shape : (H, W, C), optional
+        Of raw images; None for packed ones.
+    records, skipped : int
+        Images written, and items of the source left out.
+    class_names : tuple of str
+        Names of the labels 0, 1, …
+    class_counts : tuple of int
+        Labelled images of each class; records less their sum have no label.
+    mean, std : tuple of float
+        Mean and standard deviation per channel in units of 255, of this set or of the training set it was built with.
+    source, settings : dict
+        What the set was built from, and how.
+    shards : tuple of ShardEntry
+        Name, number of records and bytes of each file.
+    digest : str, optional
+        Of all the rest; None for a set of an earlier version, whose index has none.
     """
 
     identity: str
@@ -45,6 +65,7 @@ class Index:
     digest: str | None = None
 
     def to_json(self) -> str:
+        """Return the text of index.json, with its digest."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self)}
         return json.dumps({**values, "digest": index_digest(values)}, indent=1) + "\n"
 
@@ -56,10 +77,23 @@ def index_digest(values: Mapping[str, Any]) -> str:
 
 
 def read_index(folder: str | os.PathLike[str]) -> Index:
-    """The index of a set of shards.
+    """Read the index of a set of shards.
 
-    Raises FileNotFoundError if folder holds no finished set, ValueError if index.json is not one of ours, does not have
-    its digest, or contradicts itself.
+    Parameters
+    ----------
+    folder : str or path
+        A folder written by build_shards or write_shards.
+
+    Returns
+    -------
+    Index
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no finished set.
+    ValueError
+        If index.json is not one of ours, does not have its digest, or contradicts itself.
     """
     path = Path(folder) / INDEX
     try:

@@ -53,7 +53,7 @@ class Names(Sequence[str]):
             yield from self[first : first + AT_A_TIME]
 
     def _of(self, records: Ints) -> list[str]:
-        shards, numbers = self._shards.places(records)
+        shards, numbers = self._shards.locate(records)
         found = np.empty(len(records), object)
         for shard in np.unique(shards).tolist():
             rows = np.flatnonzero(shards == shard)

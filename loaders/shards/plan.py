@@ -7,14 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from loaders.files import PARTIAL, write_text
-from loaders.shards.format import INDEX, identity_of
+from loaders.shards.format import INDEX, VERSION, identity_of
 from loaders.shards.index import Index, read_index
+from loaders.sources.base import Source
 from loaders.text import printable
 
 PLAN = "build.json"
 
+Plan = dict[str, Any]  # in JSON types: what decides the bytes of a set
 
-def finished(folder: Path, plan: dict[str, Any]) -> Index | None:
+
+def plan_of(source: Source, settings: dict[str, Any]) -> Plan:
+    """What a build of a source is going to write."""
+    return {
+        "version": VERSION,
+        "source": source.describe(),
+        "class_names": list(source.class_names),
+        "settings": settings,
+    }
+
+
+def finished(folder: Path, plan: Plan) -> Index | None:
     """The index, if the folder holds all of this set already."""
     if not (folder / INDEX).exists():
         return None
@@ -35,7 +48,7 @@ def finished(folder: Path, plan: dict[str, Any]) -> Index | None:
     return index if whole else None
 
 
-def start(folder: Path, plan: dict[str, Any]) -> None:
+def start(folder: Path, plan: Plan) -> None:
     """Note down the plan, or make sure that the build found in the folder has the same one."""
     if not os.access(folder, os.W_OK):
         raise PermissionError(EACCES, f"build_shards: the folder {folder} is not writable; choose another one")
@@ -62,15 +75,15 @@ def start(folder: Path, plan: dict[str, Any]) -> None:
         raise _other_set(folder, found, plan)
 
 
-def _earlier(plan: dict[str, Any]) -> dict[str, Any]:
+def _earlier(plan: Plan) -> Plan:
     """The plan as versions without digests of the content wrote it."""
     source = {key: value for key, value in plan["source"].items() if key != "content"}
     settings = {key: value for key, value in plan["settings"].items() if (key, value) != ("range", None)}
     return {**plan, "source": source, "settings": settings}
 
 
-def _other_set(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> ValueError:
-    def flat(plan: dict[str, Any]) -> dict[str, Any]:
+def _other_set(folder: Path, found: Plan, wanted: Plan) -> ValueError:
+    def flat(plan: Plan) -> dict[str, Any]:
         return {"class names": plan.get("class_names"), **plan["source"], **plan["settings"]}
 
     old, new = flat(found), flat(wanted)

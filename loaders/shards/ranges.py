@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from loaders.images.decode import highest_value
-from loaders.images.kinds import format_of
+from loaders.images.formats import format_of
 from loaders.sources.base import ImageSource, Item, sample_of
 
 IMAGES = 64

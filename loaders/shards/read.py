@@ -14,8 +14,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from loaders.shards.figures import labels_fault
-from loaders.shards.format import Bytes, Ints, ShardTable, decode_name, read_encoded_names, read_table, record_crc
+from loaders.shards.format import (
+    Bytes,
+    Ints,
+    ShardTable,
+    decode_name,
+    labels_fault,
+    read_encoded_names,
+    read_table,
+    record_crc,
+)
 from loaders.shards.index import Index, read_index
 from loaders.text import printable
 
@@ -92,7 +100,7 @@ class ShardSet:
         starts = np.concatenate([[0], np.cumsum(lengths)])
         data = np.empty(starts[-1], np.uint8) if out is None else out
         rows = np.argsort(records)
-        shards, _ = self.places(records[rows])
+        shards, _ = self.locate(records[rows])
         positions = self._starts[records[rows]]
         # a run ends where the next record is in another shard or not the next one on disk
         breaks = (np.diff(shards) != 0) | (positions[1:] != positions[:-1] + lengths[rows][:-1])
@@ -124,19 +132,19 @@ class ShardSet:
         found, expected = record_crc(image, int(self.labels[record])), int(self._crc32[record])
         return None if found == expected else f"its CRC-32 must be {expected:08x}, got {found:08x}"
 
-    def places(self, records: Ints) -> tuple[Ints, Ints]:
+    def locate(self, records: Ints) -> tuple[Ints, Ints]:
         """The numbers of the shards of some records, and the records' numbers in these."""
         shards = np.searchsorted(self._firsts, records, side="right") - 1
         return shards, records - self._firsts[shards]
 
-    def place(self, record: int) -> tuple[str, int]:
+    def location(self, record: int) -> tuple[str, int]:
         """The shard's file name and the record's number in it."""
-        (shard,), (number,) = self.places(np.array([record]))
+        (shard,), (number,) = self.locate(np.array([record]))
         return self._paths[shard].name, int(number)
 
     def name_of(self, record: int) -> str:
         """Where a record came from, fit for messages."""
-        file, number = self.place(record)
+        file, number = self.location(record)
         try:
             return printable(decode_name(read_encoded_names(self.folder / file)[number]))
         except (OSError, ValueError):
@@ -144,7 +152,7 @@ class ShardSet:
 
     def describe(self, record: int) -> str:
         """Where a record is and where it came from, for messages."""
-        file, number = self.place(record)
+        file, number = self.location(record)
         return f"record {number} of {self.folder / file} ({self.name_of(record)})"
 
 

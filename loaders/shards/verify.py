@@ -17,7 +17,19 @@ from loaders.text import printable
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with one record, or with a file as a whole (record and name None)."""
+    """What is wrong with one record, or with a file as a whole.
+
+    Parameters
+    ----------
+    shard : str
+        Name of the file.
+    record : int, optional
+        The record's number in the file; None: the whole file is meant.
+    name : str, optional
+        Where the record came from, if that can be read.
+    reason : str
+        What is wrong.
+    """
 
     shard: str
     record: int | None
@@ -26,12 +38,27 @@ class Damage:
 
 
 def verify_shards(folder: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> list[Damage]:
-    """Read a whole set and return what is damaged, missing or foreign; an empty list means all is well.
+    """Read a whole set and return what is damaged, missing or foreign.
 
     Sets of earlier versions carry no digests (Index.digest is None): damage to their index is found only where it
     contradicts the shards.
-    progress: called with the number of records looked at so far and of all records.
-    Raises FileNotFoundError or ValueError if the folder has no readable index.
+
+    Parameters
+    ----------
+    folder : str or path
+        A folder written by build_shards or write_shards.
+    progress : callable, optional
+        Called with the number of records looked at so far, and of all records.
+
+    Returns
+    -------
+    list of Damage
+        Empty if all is well.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder has no readable index.
     """
     index = read_index(folder)
     figures = Figures(len(index.class_names))

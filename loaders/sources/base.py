@@ -1,29 +1,45 @@
-"""What build_shards reads from: items of encoded images, or arrays."""
+"""What build_shards reads from: a source lists items, and an item is anything that can be read to bytes."""
 
 import os
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
-from loaders.shards.format import UNLABELLED, Bytes, Ints
-from loaders.sources.content import arrays_digest
+from loaders.sources.arrays import ArraySource
 from loaders.text import printable
 
 HEAD = 32  # bytes that tell what kind of file it is
 MAX_FILE = 2**30
-MAX_CLASSES = 10**6
 
 
 @dataclass(frozen=True)
 class Item:
-    """One encoded image of a source, not yet read: size bytes at offset of the file path (size -1: to its end).
+    """One encoded image of a source, not yet read.
 
-    position: how far through the source this item is, in the unit of the source's total.
-    problem: why there is nothing to read (a text file, a broken link); such an item is only reported.
+    Its bytes are `size` bytes at `offset` of the file `path`: a whole file, or a part of an archive. Where they lie in
+    no file as they are (a compressed member of an archive, a row of a table), the function `load` returns them. Items
+    go to worker processes, so `load` must pickle: a function of a module, or functools.partial of one.
+
+    Parameters
+    ----------
+    name : str
+        Where the image came from, such as "n01440764/n01440764_10026.JPEG"; names of files are relative to the source.
+    label : int
+        Position of the image's class in the source's `class_names`.
+    path : str
+        The file that holds the bytes. When it has changed since they were read, they are compared with their checksum.
+    offset : int
+        First byte in the file.
+    size : int
+        Number of bytes; -1: all up to the end of the file.
+    position : int
+        How far through the source this item is, in the unit of the source's `total`.
+    problem : str, optional
+        Why there is nothing to read (a text file, a broken link); such an item is only reported.
+    load : callable, optional
+        From a number of bytes to the first so many bytes of the image, or to all if it has fewer; raises ValueError if
+        they are damaged. None: they are read from the file.
     """
 
     name: str
@@ -33,16 +49,43 @@ class Item:
     size: int = -1
     position: int = 0
     problem: str | None = None
+    load: Callable[[int], bytes] | None = None
+
+    @property
+    def in_archive(self) -> bool:
+        """Whether other items may lie in the same file."""
+        return self.size >= 0 or self.load is not None
 
     def head(self) -> bytes:
-        """The first bytes, which tell images from other files."""
-        return self._read(HEAD)
+        """Return the first bytes, 32 if there are so many, which tell images from other files.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer bytes than the size says, or they are damaged.
+        OSError
+            If the file cannot be read.
+        """
+        return self._file_bytes(HEAD) if self.load is None else self.load(HEAD)
 
     def read(self) -> bytes:
-        """All bytes. Raises ValueError if there are fewer than the size says, or more than any image has."""
-        return self._read(None)
+        """Return all bytes.
 
-    def _read(self, most: int | None) -> bytes:
+        Raises
+        ------
+        ValueError
+            If there are fewer bytes than the size says, more than 1 GiB, or they are damaged.
+        OSError
+            If the file cannot be read.
+        """
+        if self.load is None:
+            return self._file_bytes(None)
+        data = self.load(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise ValueError(f"it unpacks to more than the {MAX_FILE} bytes an image may have")
+        return data
+
+    def _file_bytes(self, most: int | None) -> bytes:
         with open(self.path, "rb") as file:
             there = max(0, os.fstat(file.fileno()).st_size - self.offset)
             if self.size > there:
@@ -56,7 +99,15 @@ class Item:
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Encoded images, listed one after the other in an order that never changes."""
+    """Encoded images, listed one after the other in an order that never changes.
+
+    A source may tell more, by attributes that it need not have:
+
+    - `sample`: items spread over the source; without it the first ones stand for all.
+    - `changed`: when the last of its files changed (ctime, in seconds). Without it a build that goes on does not look
+      for files that were touched after they were read.
+    - `remarks`: texts that build_shards logs as warnings.
+    """
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -68,15 +119,19 @@ class ImageSource(Protocol):
 
     @property
     def unit(self) -> str:
-        """Of positions: "images" or "B"."""
+        """What positions count: "images" or "B"."""
 
     def describe(self) -> dict[str, Any]:
-        """What the index says about the source; differs when the source's content does. JSON types only.
+        """Return what the index says about the source, in JSON types; it differs when the source's content does.
 
-        Under the key "content" a digest of what the source holds, as far as that is quick to tell.
+        Under the key "content" stands a digest of what the source holds, as far as that is quick to tell.
         """
 
-    def items(self) -> Iterator[Item]: ...
+    def items(self) -> Iterator[Item]:
+        """Return the items from the first to the last, from the beginning at each call."""
+
+
+Source = ImageSource | ArraySource
 
 
 def sample_of(source: ImageSource, count: int) -> Sequence[Item]:
@@ -85,103 +140,18 @@ def sample_of(source: ImageSource, count: int) -> Sequence[Item]:
     return items[:: -(-len(items) // count)] if items else []
 
 
-@dataclass(frozen=True)
-class ArraySource:
-    """Images that are arrays already: (n, H, W, C) uint8 images, (n,) labels as array_source's, optionally n names."""
-
-    images: Bytes
-    labels: Ints
-    class_names: Sequence[str]
-    description: dict[str, Any]
-    names: Sequence[str] | None = None
-
-    unit = "images"
-
-    @property
-    def total(self) -> int:
-        return len(self.labels)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        height, width, channels = (*self.images.shape[1:], 1)[:3]
-        return int(height), int(width), int(channels)
-
-    def describe(self) -> dict[str, Any]:
-        """The description, the shape, a checksum of the labels and of 64 images spread over the set, and the content.
-
-        The content is a digest of the names and of all images up to 1 GiB, of blocks spread over more.
-        """
-        crc = zlib.crc32(np.ascontiguousarray(self.labels).data)
-        for i in np.linspace(0, self.total - 1, min(self.total, 64)).astype(int):
-            crc = zlib.crc32(np.ascontiguousarray(self.images[i]).data, crc)
-        content = arrays_digest(self.images, self.names)
-        return {**self.description, "shape": [self.total, *self.shape], "crc32": crc, "content": content}
+def changed_at(source: ImageSource) -> float | None:
+    """When the last of a source's files changed (ctime); None if the source does not say."""
+    changed: float | None = getattr(source, "changed", None)
+    return changed
 
 
-Source = ImageSource | ArraySource
+def remarks_of(source: Source) -> Sequence[str]:
+    """What a user should know about a source."""
+    remarks: Sequence[str] = getattr(source, "remarks", ())
+    return remarks
 
 
 def name_key(name: str) -> bytes:
     """Sort names by their bytes, whatever the locale, so that every machine gives the same labels."""
     return os.fsencode(name)
-
-
-def require_channels_last(caller: str, shape: Sequence[int]) -> None:
-    """Raise ValueError for images (n, H, W, C) that look like (n, C, H, W); the rule is that of hebbcore.checks."""
-    if len(shape) != 4:
-        return
-    channels, height, width = shape[1:]
-    low, high = sorted((height, width))
-    alike = low == high if channels == 1 else high <= 4 * low
-    if channels in (1, 3) and width not in (1, 3, 4) and low > 4 and alike:
-        raise ValueError(
-            f"{caller}: images {tuple(shape)} look like channels first, and must be (n, H, W, C): "
-            f"np.moveaxis(images, 1, -1) turns them. Images that really are {channels} pixels high with {width} "
-            "channels can be laid on their side: np.swapaxes(images, 1, 2)"
-        )
-
-
-def array_source(
-    images: Any,
-    labels: Any,
-    *,
-    class_names: Sequence[str] | None = None,
-    description: dict[str, Any] | None = None,
-    names: Sequence[str] | None = None,
-    caller: str = "array_source",
-) -> ArraySource:
-    """Check arrays and make them a source.
-
-    images: (n, H, W, C) or (n, H, W) uint8, n >= 1; anything that slices like an array, such as np.memmap.
-    labels: (n,) integers >= 0, or UNLABELLED (-1) for an image without one. class_names: one for each label; None:
-    "0", "1", …
-
-    Raises TypeError for other dtypes, ValueError for other shapes, and for labels without a class name.
-    """
-    if not hasattr(images, "dtype"):
-        images = np.asarray(images)
-    labels = np.asarray(labels)
-    if images.dtype != np.uint8:
-        raise TypeError(f"{caller}: images must be uint8, got {images.dtype}; scale to 0…255 and use .astype('uint8')")
-    if len(images.shape) not in (3, 4) or 0 in images.shape:
-        raise ValueError(
-            f"{caller}: images must be (n, H, W, C) or (n, H, W) without an empty axis, got {images.shape}"
-        )
-    require_channels_last(caller, images.shape)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"{caller}: labels must be integers, got {labels.dtype}")
-    if labels.shape != (images.shape[0],):
-        raise ValueError(f"{caller}: labels must be ({images.shape[0]},) like the images, got {labels.shape}")
-    if labels.min() < UNLABELLED:
-        raise ValueError(f"{caller}: labels must be >= 0, or {UNLABELLED} for an image without one, got {labels.min()}")
-    if class_names is None:
-        if labels.max() >= MAX_CLASSES:
-            raise ValueError(
-                f"{caller}: labels must be below {MAX_CLASSES}, got {labels.max()}; number the classes 0, 1, …"
-            )
-        class_names = [str(label) for label in range(int(labels.max()) + 1)]
-    if labels.max() >= len(class_names):
-        raise ValueError(f"{caller}: label {labels.max()} has no name among the {len(class_names)} class_names")
-    if names is not None and len(names) != len(labels):
-        raise ValueError(f"{caller}: names must be one for each of the {len(labels)} images, got {len(names)}")
-    return ArraySource(images, labels.astype(np.int64), class_names, description or {"kind": "arrays"}, names)

@@ -4,16 +4,16 @@ import io
 import os
 import pickle
 import pickletools
-import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
 
 from loaders.shards.format import Bytes, decode_name
-from loaders.sources.base import ArraySource, array_source
-from loaders.sources.unpack import tar_faults, unpacked
+from loaders.sources.arrays import ArraySource, array_source
+from loaders.sources.tar import first_members, tar_files
+from loaders.sources.unpack import GZIP
 from loaders.text import printable
 
 PIXELS = 3 * 32 * 32
@@ -26,16 +26,43 @@ FILES = frozenset(
 )
 
 
-def is_cifar(names: Sequence[str]) -> bool:
+def is_cifar(names: Collection[str]) -> bool:
     """Whether these file names of one folder are those of a CIFAR version."""
     return bool({"data_batch_1", "data_batch_1.bin", "train.bin"} & set(names)) or {"train", "meta"} <= set(names)
+
+
+def is_cifar_archive(path: Path) -> bool:
+    """Whether a file is compressed by gzip, as CIFAR's archives are, or a tar that begins like a CIFAR version."""
+    with open(path, "rb") as file:
+        if file.read(2) == GZIP:
+            return True
+    try:
+        return is_cifar([PurePosixPath(member.name).name for member in first_members(path, 10)])
+    except ValueError:
+        return False
 
 
 def open_cifar(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
     """CIFAR-10 or CIFAR-100 (fine labels) from the official tar.gz or the folder it unpacks to.
 
-    split: "train" or "test". Raises FileNotFoundError if a file of the split is missing, ValueError if one is
-    damaged or contains anything but arrays, numbers and names.
+    Parameters
+    ----------
+    path : str or path
+        The tar, compressed by gzip or not, or the folder, of the python or the binary version.
+    split : str
+        "train" or "test".
+
+    Returns
+    -------
+    ArraySource
+        Images (n, 32, 32, 3) uint8.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file of the split is missing.
+    ValueError
+        If a file is damaged or contains anything but arrays, numbers and names.
     """
     _check_split("open_cifar", split, ("train", "test"))
     folder, shown = Path(path), printable(path)
@@ -72,22 +99,7 @@ def _unpacked(folder: Path) -> dict[str, Callable[[], bytes]]:
 
 
 def _packed(path: Path) -> dict[str, Callable[[], bytes]]:
-    files: dict[str, Callable[[], bytes]] = {}
-    with open(path, "rb") as file, tar_faults(f"open_cifar: {printable(path)} is not a whole tar archive"):
-        content = unpacked(path, file)
-        with tarfile.open(fileobj=content, mode="r:") as tar:
-            while (entry := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # would grow with a hostile archive
-                name = PurePosixPath(entry.name).name
-                if entry.size < 0 or (entry.isreg() and entry.offset_data + entry.size > content.most):
-                    raise tarfile.ReadError(
-                        f"unexpected end of data in {printable(name)} of {entry.size} bytes, "
-                        f"at most {content.most} are read"
-                    )
-                stream = tar.extractfile(entry) if entry.isreg() and not entry.issparse() and name in FILES else None
-                if stream is not None:
-                    files[name] = io.BytesIO(stream.read()).getvalue
-    return files
+    return {name: io.BytesIO(data).getvalue for name, data in tar_files("open_cifar", path, FILES).items()}
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -124,7 +136,7 @@ def _unpickle(data: bytes, where: str) -> dict[bytes, Any]:
 
 
 def _check_pickle(data: bytes) -> None:
-    """Raise ValueError if a pickle claims more bytes than it has, or a place in a table longer than itself."""
+    """Raise ValueError if a pickle claims more bytes than it has, or numbers a value higher than it has operations."""
     for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= cast(int, argument) <= count:
             raise ValueError(f"it numbers a value {argument} after {count} operations")

@@ -1,35 +1,67 @@
-"""HDF5 files of arrays: images that are read when they are sliced, labels and names."""
+"""HDF5 files of arrays: images that are read when they are sliced, labels and names.
+
+Shards are built from uint8 images with labels (open_hdf5); a command that trains on a file takes what it holds.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import h5py
+import numpy as np
+import numpy.typing as npt
 
-from loaders.hdf5 import MAX_CHUNK, has_link, stored_dataset
+from loaders.hdf5 import MAX_CHUNK, check_unpacked, find, stored_dataset
 from loaders.shards.format import decode_name
-from loaders.sources.base import MAX_CLASSES, ArraySource, array_source
+from loaders.sources.arrays import MAX_CLASSES, ArraySource, array_source
 from loaders.text import printable
 
 TEXT = 4096  # bytes of a name
 AT_A_TIME = 64  # texts, any of which may be as long as the file
+SOFT_LINKS = 16
+
+Refusal = Callable[[str], str]  # from what HDF5 found wrong to an error
 
 
 def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
-    """An HDF5 file with <split>/images (n, H, W, C) uint8 and <split>/labels (n,).
+    """Open an HDF5 file with <split>/images and <split>/labels as a source.
 
     Optional: <split>/filenames and a file attribute class_names. The images are read as they are needed.
-    Raises ValueError if the split is not there or is stored in other files, or the file claims more than it holds.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; it stays open as long as the source lives.
+    split : str
+        The group that holds images (n, H, W, C) uint8 and labels (n,) integers.
+
+    Returns
+    -------
+    ArraySource
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError
+        If the images are not uint8, or the labels no integers.
+    ValueError
+        If the split is not there or is stored in other files, or the file claims more than it holds.
     """
-    with _faults(path):
+
+    def refusal(reason: str) -> str:
+        return f"open_hdf5: {printable(path)} must hold <split>/images and <split>/labels: {reason}"
+
+    with _faults(refusal):
         file = h5py.File(path, "r", rdcc_nbytes=MAX_CHUNK)  # a cache in which every chunk has room
-        images = StoredImages(path, stored_dataset(file, f"{split}/images", "iuf"))
+        images = StoredImages(stored_dataset(file, f"{split}/images", "iuf"), refusal)
         stored = stored_dataset(file, f"{split}/labels", "iuf")
         if stored.shape != images.shape[:1]:
             raise ValueError(f"its {split}/labels must have the shape {images.shape[:1]}, got {stored.shape}")
         labels, names, class_names = stored[:], None, None
-        if has_link(file[split], "filenames"):
+        if file[split].get("filenames", getlink=True) is not None:
             names = _texts(stored_dataset(file, f"{split}/filenames", "SO"), len(labels))
         if "class_names" in file.attrs:
             if file.attrs.get_id("class_names").shape > (MAX_CLASSES,):
@@ -46,32 +78,62 @@ def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource
     )
 
 
-class StoredImages:
-    """A dataset that slices like an array and whose errors name the file. The file is open as long as this lives."""
+def hdf5_arrays(path: str | os.PathLike[str], split: str) -> "tuple[StoredImages, npt.NDArray[Any] | None]":
+    """The images, of any numbers, and labels of a split of an HDF5 file; None: it has no labels.
 
-    def __init__(self, path: str | os.PathLike[str], dataset: h5py.Dataset) -> None:
-        self._path, self._dataset = path, dataset
+    Reading all images at once takes no more memory than their bytes on the disk allow.
+    Raises ValueError, without a function's name, if the file holds something else, damage, or links out of it.
+    """
+
+    def refusal(reason: str) -> str:
+        return (
+            f"{printable(path)} cannot be read as HDF5 ({reason}); give an HDF5 file, or a folder of shards "
+            "(hebbcore shards)."
+        )
+
+    with _faults(refusal):
+        file = h5py.File(path, "r")
+        images, labels = (find(file, f"{split}/{name}", SOFT_LINKS) for name in ("images", "labels"))
+        shape, label_shape = getattr(images, "shape", None), getattr(labels, "shape", "a group")
+        names = [*islice(file, 10), *["…"] * (len(file) > 10)]
+    if not shape:
+        raise ValueError(f"{printable(path)} must hold {split}/images; it holds {', '.join(names) or 'nothing'}.")
+    if labels is not None and label_shape != shape[:1]:
+        raise ValueError(
+            f"{printable(path)}: {split}/labels must hold {shape[0]} labels, one for each of {split}/images, or be "
+            f"left out; got {label_shape}."
+        )
+    with _faults(refusal):
+        for name, dataset in (("images", images), ("labels", labels)):
+            if dataset is not None:
+                check_unpacked(dataset, f"{split}/{name}", "biufc")
+        return StoredImages(images, refusal), None if labels is None else np.asarray(labels[...])
+
+
+class StoredImages:
+    """A dataset that slices like an array, with errors that name the file. The file is open as long as this lives."""
+
+    def __init__(self, dataset: h5py.Dataset, refusal: Refusal) -> None:
+        self._dataset, self._refusal = dataset, refusal
         self.shape, self.dtype = tuple(map(int, dataset.shape)), dataset.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        with _faults(self._path):
+        with _faults(self._refusal):
             return self._dataset[key]
 
 
 @contextmanager
-def _faults(path: str | os.PathLike[str]) -> Iterator[None]:
+def _faults(refusal: Refusal) -> Iterator[None]:
     """Raise a ValueError that names the file: HDF5 meets damage with all kinds of exceptions, none of which does."""
     try:
         yield
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(
-            f"open_hdf5: {printable(path)} must hold <split>/images and <split>/labels: {printable(error)}"
-        ) from error
+        raise ValueError(refusal(printable(error))) from error
 
 
 def _texts(dataset: h5py.Dataset, count: int) -> list[str]:

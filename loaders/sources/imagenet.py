@@ -1,93 +1,43 @@
-"""ImageNet as its own tar files: training (a tar of class tars) and validation, and any tar of class folders.
-
-The archives are read where they lie: headers one after the other, images by their position in the file.
-"""
+"""ImageNet as its own tar files: training (a tar of class tars), and validation with the devkit's ground truth."""
 
 import hashlib
 import os
 import re
-import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
-from loaders.images.kinds import looks_like_an_image
 from loaders.sources.base import Item, name_key
-from loaders.sources.content import ITEMS, Spread, archive_digest
-from loaders.sources.folder import Listed, folder_items
-from loaders.sources.layout import splits_in
-from loaders.sources.unpack import FREE, Part, tar_faults
+from loaders.sources.tar import Member, TarSource, first_members, tar_members
+from loaders.sources.unpack import FREE
+from loaders.sources.walk import Listed, folder_items
 from loaders.text import printable, read_lines, read_words
 
 
-@dataclass(frozen=True)
-class Member:
-    """One entry of a tar file: size bytes at offset of the file."""
+def is_train_tar(path: Path) -> bool:
+    """Whether a file is a tar that begins with another tar."""
+    try:
+        first = first_members(path, 1)
+    except ValueError:
+        return False
+    return bool(first) and first[0].name.endswith(".tar")
 
-    name: str
-    offset: int
-    size: int
-    plain: bool
 
+class ImageNetTrain(TarSource):
+    """ILSVRC2012_img_train.tar: a tar of one tar for each class. Labels follow the sorted names (wnids).
 
-def tar_members(file: BinaryIO, start: int, stop: int) -> Iterator[Member]:
-    """The entries, without folders, of the uncompressed tar archive in file[start:stop], in order.
+    Parameters
+    ----------
+    path : str or path
+        The uncompressed tar. It is read where it lies, and nothing is unpacked.
 
-    Raises ValueError if the archive is compressed, damaged or cut short.
+    Raises
+    ------
+    ValueError
+        If the tar is compressed, damaged or cut short, or a class has two tars.
     """
-    name, archive = printable(file.name), Part(file, 0, stop)
-    archive.seek(start)
-    with (
-        tar_faults(f"tar_members: {name} is not a whole uncompressed tar archive at byte {start}"),
-        tarfile.open(fileobj=archive, mode="r:") as tar,
-    ):
-        while tar.offset < stop and (entry := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # would grow to a gigabyte over ImageNet
-            if entry.size < 0 or (entry.isreg() and entry.offset_data + entry.size > stop):
-                raise tarfile.ReadError(f"unexpected end of data in {printable(entry.name)} of {entry.size} bytes")
-            if not entry.isdir():
-                plain = entry.isreg() and not entry.issparse()
-                yield Member(entry.name, entry.offset_data, entry.size, plain)
-        end = tar.offset
-    # tarfile takes a damaged header for the end of the archive
-    file.seek(min(end, stop))
-    if end < stop and file.read(512) != bytes(512):
-        raise ValueError(f"tar_members: {name} has a damaged header at byte {end}; get the archive again")
-    if start == 0 and end >= stop:
-        raise ValueError(
-            f"tar_members: {name} ends without the mark of a tar's end; it is cut short, get the archive again"
-        )
-
-
-class _Tar:
-    """What the tar sources share."""
-
-    unit = "B"
-    kind = ""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = str(path)
-        found = os.stat(path)
-        self.total, self.changed = found.st_size, found.st_ctime
-
-    def describe(self) -> dict[str, Any]:
-        content = archive_digest(self.path)
-        return {"kind": self.kind, "name": os.path.basename(self.path), "bytes": self.total, "content": content}
-
-    def members(self) -> Iterator[Member]:
-        with open(self.path, "rb") as file:
-            yield from tar_members(file, 0, self.total)
-
-    def item(self, name: str, label: int, member: Member, problem: str | None = None) -> Item:
-        if problem is None and not member.plain:
-            problem = "a link or not a file"
-        return Item(name, label, self.path, member.offset, member.size, member.offset + member.size, problem)
-
-
-class ImageNetTrain(_Tar):
-    """ILSVRC2012_img_train.tar: a tar of one tar for each class. Labels follow the sorted names (wnids)."""
 
     kind = "ImageNet train tar"
 
@@ -99,6 +49,13 @@ class ImageNetTrain(_Tar):
             raise ValueError(f"ImageNetTrain: {printable(path)} must hold one tar for each class, some class has two")
 
     def items(self) -> Iterator[Item]:
+        """Return the images in the tar's order.
+
+        Raises
+        ------
+        ValueError
+            While iterating, if the tar or one in it is damaged or cut short.
+        """
         labels = {name: label for label, name in enumerate(self.class_names)}
         with open(self.path, "rb") as file:
             for outer in self.members():
@@ -110,65 +67,24 @@ class ImageNetTrain(_Tar):
                     yield self.item(f"{wnid}/{inner.name}", labels[wnid], inner)
 
 
-class ClassFolderTar(_Tar):
-    """A tar of …/<class>/<image>: labels follow the sorted names of the folders that hold files directly.
-
-    A folder that holds other folders is a class only if it holds a file that is called like an image.
-    """
-
-    kind = "tar of class folders"
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
-        self._sample = Spread[Item](ITEMS)
-        folders: dict[PurePosixPath, bool] = {}  # and whether something in it is called like an image
-        for member in self.members():
-            folder = PurePosixPath(member.name).parent
-            folders[folder] = folders.get(folder, False) or looks_like_an_image(member.name)
-            self._sample.add(self.item(member.name, 0, member))
-        inside: dict[PurePosixPath, set[str]] = {}
-        for folder in folders:
-            for inner, outer in zip([folder, *folder.parents], folder.parents, strict=False):
-                inside.setdefault(outer, set()).add(inner.name)
-        self._classes = {
-            folder for folder, images in folders.items() if folder.name and (images or folder not in inside)
-        }
-        self.class_names = sorted({folder.name for folder in self._classes}, key=name_key)
-        name = f"ClassFolderTar: {printable(path)}"
-        if not self.class_names:
-            raise ValueError(f"{name} must hold one folder for each class, it has none")
-        if len(self.class_names) < len(self._classes):
-            raise ValueError(
-                f"{name} has two folders of one class's name; pack each split by itself, or unpack it and give the "
-                "folder of classes if they have folders in them"
-            )
-        for folder, names in inside.items():
-            if splits := splits_in(names):
-                listed = ", ".join(printable(folder / split) for split in splits)
-                raise ValueError(
-                    f"{name} holds splits, not classes ({listed}); pack each split by itself, or unpack it and give "
-                    "the folder of one"
-                )
-
-    @property
-    def sample(self) -> list[Item]:
-        """Items spread over the source."""
-        return list(self._sample)
-
-    def items(self) -> Iterator[Item]:
-        labels = {name: label for label, name in enumerate(self.class_names)}
-        for member in self.members():
-            folder = PurePosixPath(member.name).parent
-            problem = None if folder in self._classes else "outside the class folders"
-            yield self.item(member.name, labels.get(folder.name, 0), member, problem)
-
-
-class ImageNetValidation(_Tar):
+class ImageNetValidation(TarSource):
     """ILSVRC2012_img_val.tar or the folder it unpacks to, whose images are numbered, not sorted by class.
 
-    ground_truth: the devkit's ILSVRC2012_validation_ground_truth.txt: line k is the class id (1, 2, …) of image k.
-    synsets: what the ids mean: the devkit's meta.mat, or a text file whose line i starts with the wnid of id i.
     Labels follow the sorted wnids, as in ImageNetTrain.
+
+    Parameters
+    ----------
+    path : str or path
+        The uncompressed tar, or the folder.
+    ground_truth : str or path
+        The devkit's ILSVRC2012_validation_ground_truth.txt: line k is the class id (1, 2, …) of image k.
+    synsets : str or path
+        What the ids mean: the devkit's meta.mat, or a text file whose line i starts with the wnid of id i.
+
+    Raises
+    ------
+    ValueError
+        If ground_truth or synsets is another file, or damaged.
     """
 
     kind = "ImageNet validation"
@@ -182,8 +98,8 @@ class ImageNetValidation(_Tar):
         super().__init__(path)
         wnids = read_synsets(synsets)
         self.class_names: Sequence[str] = sorted(wnids, key=name_key)
-        place = {wnid: label for label, wnid in enumerate(self.class_names)}
-        self._labels = [place[wnids[number - 1]] for number in _read_ids(ground_truth, len(wnids))]
+        labels = {wnid: label for label, wnid in enumerate(self.class_names)}
+        self._labels = [labels[wnids[number - 1]] for number in _read_ids(ground_truth, len(wnids))]
         self._files = folder_items(self.path) if os.path.isdir(path) else None
         if self._files is not None:
             self.total, self.unit = len(self._files), "images"
@@ -191,6 +107,7 @@ class ImageNetValidation(_Tar):
             self.changed = self._listed.changed
 
     def describe(self) -> dict[str, Any]:
+        """Return what the index says about the source; see ImageSource."""
         labels = hashlib.sha256(str(self._labels).encode()).hexdigest()[:16]
         if self._files is None:
             return {**super().describe(), "labels": labels}
@@ -198,6 +115,7 @@ class ImageNetValidation(_Tar):
         return {"kind": self.kind, **self._listed.describe(), "names": names, "labels": labels}
 
     def items(self) -> Iterator[Item]:
+        """Return the images in the order of the tar, or of their names in the folder."""
         if self._files is not None:
             entries = iter(self._files)
         else:

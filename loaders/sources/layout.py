@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from loaders.images.kinds import looks_like_an_image
-from loaders.sources.cifar import is_cifar
-from loaders.sources.mnist import is_mnist
+from loaders.images.formats import looks_like_an_image
+from loaders.sources.base import name_key
+from loaders.sources.detect import kind_of_folder
 from loaders.text import printable
 
 SPLITS = {
@@ -20,6 +20,11 @@ SPLITS = {
     **dict.fromkeys(("unlabeled", "unlabelled", "extra"), "unlabelled"),
 }
 FILLERS = {"images", "image", "img", "imgs", "set", "data", "dataset", "split", "jpg", "jpeg", "png", "ilsvrc"}
+VALIDATION = (
+    "ImageNet's validation images need the devkit's ground truth and meta.mat as ground_truth and synsets "
+    "(--ground-truth and --synsets; a csv of solutions is neither), and images without classes go into a single folder "
+    "in it"
+)
 LEVELS = 5  # folders in folders that are looked into,
 FOLDERS = 2000  # how many of them on each level,
 ENTRIES = 1500  # and at how many of a folder's entries
@@ -54,13 +59,7 @@ def _check_level(root: Path, classes: Sequence[str]) -> None:
     if other := _other_set(root, LEVELS):
         raise ValueError(f"ImageFolder: {printable(root)} is a level too high; give {printable(other)}")
     if holder := _holder_of_splits(root, LEVELS):
-        splits = splits_in(_look(holder).folders)
-        splits.sort(key=lambda name: split_named(name) != "train")
-        where = "" if holder == root else f"{printable(holder)} "
-        raise ValueError(
-            f"ImageFolder: {printable(root)} holds splits, not classes: {where}has {', '.join(map(printable, splits))}"
-            f"; give {' or '.join(printable(holder / split) for split in splits)}, or rename them if they are classes"
-        )
+        raise ValueError(f"ImageFolder: {printable(root)} holds splits, not classes: {_right_splits(root, holder)}")
     if len(classes) == 1:
         _check_wrapper(root, classes[0])
     for name in classes if len(classes) > 1 else ():
@@ -70,6 +69,20 @@ def _check_level(root: Path, classes: Sequence[str]) -> None:
                 f"ImageFolder: {printable(root)} is a level too high: of its folders only {printable(name)} holds "
                 f"folders; give {printable(root / name)}, or rename it if it is a class"
             )
+
+
+def _right_splits(root: Path, holder: Path) -> str:
+    """Which splits a folder holds, and which to give: those with class folders, unless none has any."""
+    splits = sorted(splits_in(_look(holder).folders), key=lambda name: split_named(name) != "train")
+    classes = [name for name in splits if _look(holder / name).folders]
+    flat = [printable(name) for name in splits if classes and name not in classes]
+    where = "" if holder == root else f"{printable(holder)} "
+    return (
+        f"{where}has {', '.join(map(printable, splits))}; give "
+        f"{' or '.join(printable(holder / name) for name in classes or splits)}, or rename them if they are classes"
+        + f"; {' and '.join(flat)} without class folders cannot be given like this: {VALIDATION}"
+        * bool(flat)
+    )
 
 
 def _check_wrapper(root: Path, name: str) -> None:
@@ -87,11 +100,11 @@ def _check_wrapper(root: Path, name: str) -> None:
 
 
 def _other_set(folder: Path, levels: int) -> Path | None:
-    """A folder in this one, or in folders without images, that holds Tiny ImageNet, CIFAR or MNIST."""
+    """A folder in this one, or in folders without images, that is recognised as another source, such as MNIST."""
     for name in _look(folder).folders[:FOLDERS]:
         inner = folder / name
         seen = _look(inner)
-        if "wnids.txt" in seen.files or is_cifar(seen.files) or is_mnist(seen.files):
+        if kind_of_folder(seen.files):
             return inner
         if levels > 1 and not seen.has_images and (found := _other_set(inner, levels - 1)):
             return found
@@ -145,3 +158,48 @@ def _look(folder: Path) -> _Seen:
 def is_class(folder: str) -> bool:
     """Whether a folder of this name can be a class: not what systems and programs leave behind."""
     return not folder.startswith((".", "__MACOSX", "@eaDir"))
+
+
+class ClassFolders:
+    """Which folders of an archive are classes: those that hold files directly.
+
+    A folder that holds other folders is a class only if it holds a file that is called like an image.
+
+    where: begins the errors. names: of all the archive's files, as "folder/folder/file".
+    Raises ValueError if there are no class folders, two of one name, or splits where classes should be.
+    """
+
+    def __init__(self, where: str, names: Iterable[str]) -> None:
+        folders: dict[PurePosixPath, bool] = {}  # and whether something in it is called like an image
+        for name in names:
+            folder = PurePosixPath(name).parent
+            folders[folder] = folders.get(folder, False) or looks_like_an_image(name)
+        inside: dict[PurePosixPath, set[str]] = {}
+        for folder in folders:
+            for inner, outer in zip([folder, *folder.parents], folder.parents, strict=False):
+                inside.setdefault(outer, set()).add(inner.name)
+        classes = {folder for folder, images in folders.items() if folder.name and (images or folder not in inside)}
+        self.class_names = sorted({folder.name for folder in classes}, key=name_key)
+        labels = {name: label for label, name in enumerate(self.class_names)}
+        self._labels = {folder: labels[folder.name] for folder in classes}
+        self._check(where, inside)
+
+    def label_of(self, name: str) -> int | None:
+        """The label of a file; None if it lies outside the class folders."""
+        return self._labels.get(PurePosixPath(name).parent)
+
+    def _check(self, where: str, inside: dict[PurePosixPath, set[str]]) -> None:
+        if not self.class_names:
+            raise ValueError(f"{where} must hold one folder for each class, it has none")
+        if len(self.class_names) < len(self._labels):
+            raise ValueError(
+                f"{where} has two folders of one class's name; pack each split by itself, or unpack it and give the "
+                "folder of classes if they have folders in them"
+            )
+        for folder, names in inside.items():
+            if splits := splits_in(names):
+                listed = ", ".join(printable(folder / split) for split in splits)
+                raise ValueError(
+                    f"{where} holds splits, not classes ({listed}); pack each split by itself, or unpack it and give "
+                    "the folder of one"
+                )

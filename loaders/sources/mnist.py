@@ -2,14 +2,14 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from loaders.shards.format import Bytes
-from loaders.sources.base import ArraySource, array_source
-from loaders.sources.unpack import gunzipped
+from loaders.sources.arrays import ArraySource, array_source
+from loaders.sources.unpack import GZIP, gunzipped
 from loaders.text import printable
 
 PREFIX = {"train": "train", "test": "t10k"}
@@ -26,17 +26,35 @@ def find_idx(folder: Path, split: str, what: str) -> Path | None:
     return None
 
 
-def is_mnist(names: Iterable[str]) -> bool:
+def is_mnist(names: Collection[str]) -> bool:
     """Whether these file names of one folder are those of idx files of MNIST's kind."""
     images = {f"{split}-images{mark}idx3-ubyte" for split in PREFIX.values() for mark in "-."}
     return any(name.removesuffix(".gz") in images for name in names)
 
 
 def open_mnist(folder: str | os.PathLike[str], split: str = "train") -> ArraySource:
-    """MNIST or Fashion-MNIST from the folder with its idx files; images are (28, 28, 1).
+    """MNIST or Fashion-MNIST from the folder with its idx files, compressed or not.
 
-    split: "train" or "test". Class names are the digits, or Fashion-MNIST's if the folder's name has "fashion" in it.
-    Raises FileNotFoundError if a file of the split is missing, ValueError if one is damaged.
+    Class names are the digits, or Fashion-MNIST's if the folder's name has "fashion" in it.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder that holds the idx files.
+    split : str
+        "train" or "test".
+
+    Returns
+    -------
+    ArraySource
+        Images (n, 28, 28, 1) uint8.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file of the split is missing.
+    ValueError
+        If a file is damaged.
     """
     if split not in PREFIX:
         raise ValueError(f'open_mnist: split must be "train" or "test", got {split!r}')
@@ -64,7 +82,7 @@ def open_mnist(folder: str | os.PathLike[str], split: str = "train") -> ArraySou
 def read_idx(path: str | os.PathLike[str]) -> Bytes:
     """The uint8 array of an idx file; ValueError if it is something else, damaged or cut short."""
     name, data = printable(path), Path(path).read_bytes()
-    if data[:2] == b"\x1f\x8b":
+    if data[:2] == GZIP:
         data = gunzipped(path, data)
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4 or len(data) < 4 + 4 * data[3]:
         raise ValueError(f"read_idx: {name} must be an idx file of unsigned bytes, it starts with {data[:4]!r}")

@@ -1,4 +1,4 @@
-"""Compressed files and tar archives of unknown origin: what they claim is compared with what is there.
+"""Files compressed by gzip, of unknown origin: what they claim is compared with what is there.
 
 A compressed file may unpack to 64 times its size and 256 MiB; who means more unpacks it first.
 """
@@ -6,14 +6,12 @@ A compressed file may unpack to 64 times its size and 256 MiB; who means more un
 import gzip
 import io
 import os
-import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO, cast
 
 from loaders.text import printable
 
+GZIP = b"\x1f\x8b"  # how a compressed file begins
 FACTOR = 64
 FREE = 2**28
 PIECE = 2**20
@@ -79,26 +77,8 @@ class Part(io.RawIOBase):
 
 def unpacked(path: str | os.PathLike[str], file: BinaryIO) -> Part:
     """The bytes of an open file, unpacked if it is a gzip file; at most what one may unpack to."""
-    compressed = file.read(2) == b"\x1f\x8b"
+    compressed = file.read(2) == GZIP
     file.seek(0)
     if not compressed:
         return Part(file, 0, os.path.getsize(path))
     return Part(cast(BinaryIO, gzip.GzipFile(fileobj=file)), 0, most_unpacked(path))
-
-
-@contextmanager
-def tar_faults(where: str) -> Iterator[None]:
-    """Raise a ValueError that names the archive for what tarfile meets in a damaged or hostile one."""
-    try:
-        yield
-    except (
-        tarfile.TarError,
-        gzip.BadGzipFile,
-        zlib.error,
-        EOFError,
-        RecursionError,
-        OverflowError,
-        UnicodeError,
-    ) as error:
-        reason = "headers of headers without end" if isinstance(error, RecursionError) else printable(error)
-        raise ValueError(f"{where}: {reason}; get the archive again") from error

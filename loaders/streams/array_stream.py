@@ -7,16 +7,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.sources.base import require_channels_last
+from loaders.sources.arrays import require_channels_last
 
 Array = npt.NDArray[Any]
 
 
 class ArrayStream:
-    """Batches of (images, labels) in order; every `for` loop is the next epoch.
+    """Batches of (images, labels) of arrays in memory, in order; every `for` loop is the next epoch.
 
-    images: (n, H, W, C). labels: (n,), integers; below 0: none. batch_size: images a batch; the last may be smaller.
-    Raises ValueError if the lengths differ, there are no images, or labels are something else.
+    len() is the number of batches of an epoch.
+
+    Parameters
+    ----------
+    images : array (n, H, W, C)
+        At least one image.
+    labels : array (n,), integers
+        Below 0: the image has no label.
+    batch_size : int
+        Images of a batch; the last one may be smaller.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there are no images, they look like channels first, or labels or batch_size are
+        something else.
     """
 
     def __init__(self, images: Array, labels: Array, batch_size: int = 64) -> None:
@@ -62,11 +76,22 @@ class ArrayStream:
         self._epoch += 1
 
     def state(self) -> dict[str, Any]:
-        """Where the next loop begins, as JSON types, and what tells these arrays from others."""
+        """Return where the next loop begins, in JSON types, and what tells these arrays from others."""
         return {**self._settings, "epoch": self._epoch, "batch": self._batch}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Let the next loop begin where state says. Raises ValueError if it is of other arrays."""
+        """Let the next loop begin where a state says.
+
+        Parameters
+        ----------
+        state : dict
+            What state() returned.
+
+        Raises
+        ------
+        ValueError
+            If it is of other arrays.
+        """
         different = [key for key, value in self._settings.items() if state.get(key) != value]
         if different:
             raise ValueError(f"ArrayStream.restore: the state belongs to other arrays ({', '.join(different)} differ)")

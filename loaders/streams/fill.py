@@ -1,29 +1,18 @@
 """Fill a part of a batch: check, decode, crop, flip and scale some records. Runs in a stream's threads."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from loaders.images.decode import (
-    CenterCrop,
-    Floats,
-    RandomResizedCrop,
-    Transform,
-    cropped,
-    decode,
-    resize_box,
-    uniforms,
-)
+from loaders.images.decode import decode, resize_box
+from loaders.images.transforms import CenterCrop, Floats, RandomResizedCrop, Transform, cropped, uniforms
 from loaders.images.wide import FULL
 from loaders.shards.format import Bytes, Ints
-from loaders.shards.index import Index
 from loaders.shards.read import Block, ShardSet
 
 Bad = list[tuple[int, str]]
-Normalization = Literal["stored"] | tuple[Sequence[float], Sequence[float]]
 
 
 class Filler:
@@ -159,28 +148,3 @@ class Filler:
 
 def _keeps_size(transform: Transform | None) -> bool:
     return transform is None or (isinstance(transform, CenterCrop) and transform.resize in (None, transform.size))
-
-
-def scaling(index: Index, dtype: str, normalize: Normalization | None) -> tuple[Floats, Floats] | None:
-    """(scale, offset) per channel such that pixels * scale + offset is what a stream's arguments ask for."""
-    if dtype not in ("uint8", "float32"):
-        raise ValueError(f'ShardStream: dtype must be "uint8" or "float32", got {dtype!r}')
-    if dtype == "uint8":
-        if normalize is not None:
-            raise ValueError('ShardStream: normalize needs dtype="float32", got "uint8"')
-        return None
-    channels = len(index.mean)
-    if normalize is None:
-        normalize = ([0.0] * channels, [1.0] * channels)
-    elif normalize == "stored":
-        normalize = (index.mean, index.std)
-    try:
-        mean, std = (np.asarray(values, np.float64) for values in normalize)
-    except (TypeError, ValueError):
-        mean, std = np.zeros(0), np.zeros(0)
-    if mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
-        raise ValueError(
-            f'ShardStream: normalize must be "stored" or (mean, std) with {channels} numbers each and std > 0, '
-            f"got {normalize}"
-        )
-    return 1 / (255 * std), -mean / std

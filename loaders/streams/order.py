@@ -43,7 +43,7 @@ def epoch_order(
 ) -> Ints:
     """A part's records in the order of an epoch.
 
-    Shuffled, blocks of `block` neighbours change places over the whole set, so that every part gets another
+    Shuffled, blocks of `block` neighbours are permuted over the whole set, so that every part gets another
     selection each epoch, and then each `window` records in a row are shuffled among themselves.
     """
     rank, world = part
@@ -51,8 +51,8 @@ def epoch_order(
     if not shuffle:
         return records[share]
     blocks = np.random.default_rng((seed, epoch)).permutation(-(-len(records) // block))
-    places = (blocks[:, None] * block + np.arange(block)).ravel()
-    order: Ints = records[places[places < len(records)][share]]
+    positions = (blocks[:, None] * block + np.arange(block)).ravel()
+    order: Ints = records[positions[positions < len(records)][share]]
     random = np.random.default_rng((seed, epoch, 1 + rank))  # a trailing zero would repeat the blocks' numbers
     for first in range(0, len(order), window):
         random.shuffle(order[first : first + window])

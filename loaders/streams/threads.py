@@ -9,13 +9,13 @@ from contextlib import contextmanager
 @contextmanager
 def pools(fillers: int, readers: int) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
     """Threads that fill batches, and some that read ahead for them; all are gone at the end."""
-    workers, reader = ThreadPoolExecutor(fillers, "loaders-fill"), ThreadPoolExecutor(readers, "loaders-read")
+    filler, reader = ThreadPoolExecutor(fillers, "loaders-fill"), ThreadPoolExecutor(readers, "loaders-read")
     process = os.getpid()
     try:
-        yield workers, reader
+        yield filler, reader
     finally:
         if os.getpid() == process:  # the child of a fork has no threads to wait for
             # first both stop taking new work, so that none waits for the other in vain
-            workers.shutdown(wait=False, cancel_futures=True)
+            filler.shutdown(wait=False, cancel_futures=True)
             reader.shutdown(wait=True, cancel_futures=True)
-            workers.shutdown(wait=True)
+            filler.shutdown(wait=True)

@@ -6,6 +6,7 @@ every call if a file of the cache is damaged.
 
 import contextlib
 import functools
+import hashlib
 import logging
 import os
 import stat
@@ -72,6 +73,15 @@ def _private_folder():
     return folder if is_own else None
 
 
+@functools.cache
+def _digest():
+    """Return a digest of all that kernels are compiled from."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = (*caching.CompileResultCacheImpl._locator_classes, _TemporaryLocator)
 
@@ -80,6 +90,11 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
     """Numba's cache, from which nothing wrong is taken, and whose failures are logged."""
 
     _impl_class = _Implementation
+
+    def __init__(self, function):
+        super().__init__(function)
+        # Numba's own stamp knows the file of the function alone, not those of what is inlined into it
+        self._cache_file._source_stamp = (self._cache_file._source_stamp, _digest())
 
     def load_overload(self, sig, target_context):
         """Return the code kept for a signature, None if there is none."""

@@ -4,34 +4,32 @@ Under Numba's simulator (NUMBA_ENABLE_CUDASIM=1) the same launches work on NumPy
 """
 
 import functools
+import inspect
 import math
 import warnings
-from types import SimpleNamespace
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from hebbcore.engine import backend
-from hebbcore.engine.kernels import rows
-
-MAX_LANES = 256  # threads a row; a power of two
-MAX_BLOCKS = 4096  # enough to fill any device; the blocks walk over the rows
-CELL_BYTES = 16 * 2**20  # most memory for the partial column sums of one array
-GATHER_THREADS = (32, 8)  # entries of a patch, patches
+from hebbcore.engine import backend, tuning
+from hebbcore.engine.kernels import programs  # noqa: F401  (declares them)
+from hebbcore.engine.kernels.rows import PROGRAMS, kinds
 
 
 def _lanes(columns: int) -> int:
-    """Return how many threads share a row: at least a warp, a power of two, about four entries each."""
-    lanes = 32
-    while lanes < MAX_LANES and lanes * 4 < columns:
+    """Return how many threads share a row: at least a warp, a power of two, a few entries each."""
+    lanes, most = 32, tuning.MEASURED.most_lanes
+    while lanes < most and lanes * tuning.MEASURED.entries_a_lane < columns:
         lanes *= 2
     return lanes
 
 
 def cells(rows: int, columns: int) -> int:
     """Return how many rows the `mass` and `decay` arrays must have: one a block."""
-    return max(1, min(rows, MAX_BLOCKS, CELL_BYTES // (8 * columns)))
+    return max(1, min(rows, tuning.MEASURED.most_blocks, tuning.MEASURED.cell_bytes // (8 * columns)))
 
 
 def moment_cells(rows: int, columns: int) -> int:
@@ -41,12 +39,32 @@ def moment_cells(rows: int, columns: int) -> int:
 
 def cell_bytes(columns: int, itemsize: int) -> int:
     """Return the most memory that a gate's sums (mass and decay) take beside its result."""
-    return 2 * min(MAX_BLOCKS * columns * itemsize, CELL_BYTES)
+    return 2 * min(tuning.MEASURED.most_blocks * columns * itemsize, tuning.MEASURED.cell_bytes)
 
 
 @cuda.jit(device=True)
-def _entries(size, lane, lanes):
-    return range(lane, size, lanes)
+def _own_rows(count):
+    return range(cuda.blockIdx.x, count, cuda.gridDim.x)
+
+
+@cuda.jit(device=True)
+def _own_cell():
+    return cuda.blockIdx.x
+
+
+@cuda.jit(device=True)
+def _own_cells(cells):
+    return range(cuda.blockIdx.x, cells, cuda.gridDim.x)
+
+
+@cuda.jit(device=True)
+def _rows_of_cell(cell, cells, count):
+    return range(cell, count, cells)
+
+
+@cuda.jit(device=True)
+def _entries(size):
+    return range(cuda.threadIdx.x, size, cuda.blockDim.x)
 
 
 @cuda.jit(device=True)
@@ -54,161 +72,77 @@ def _larger(a, b):
     return a if a > b or a != a else b
 
 
-@cuda.jit(device=True)
-def _highest(value, values, places, lane, lanes):
-    values[lane] = value
-    cuda.syncthreads()
-    half = lanes // 2
-    while half > 0:
-        if lane < half:
-            values[lane] = max(values[lane], values[lane + half])
+def _meetings(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return what combines numbers of this dtype of the lanes of a row, through shared memory."""
+    size = tuning.MEASURED.most_lanes  # shared memory needs its size and dtype at compile time
+
+    @cuda.jit(device=True)
+    def highest(value):
+        values = cuda.shared.array(size, dtype)
+        lane, half = cuda.threadIdx.x, cuda.blockDim.x // 2
+        values[lane] = value
         cuda.syncthreads()
-        half //= 2
-    value = values[0]
-    cuda.syncthreads()
-    return value
-
-
-@cuda.jit(device=True)
-def _total(value, values, places, lane, lanes):
-    values[lane] = value
-    cuda.syncthreads()
-    half = lanes // 2
-    while half > 0:
-        if lane < half:
-            values[lane] += values[lane + half]
+        while half > 0:
+            if lane < half:
+                values[lane] = max(values[lane], values[lane + half])
+            cuda.syncthreads()
+            half //= 2
+        value = values[0]
         cuda.syncthreads()
-        half //= 2
-    value = values[0]
-    cuda.syncthreads()
-    return value
+        return value
 
-
-@cuda.jit(device=True)
-def _leader(value, place, none, values, places, lane, lanes):
-    values[lane] = value
-    places[lane] = place
-    cuda.syncthreads()
-    half = lanes // 2
-    while half > 0:
-        if lane < half:
-            other, other_place = values[lane + half], places[lane + half]
-            if other_place != none and (
-                places[lane] == none or other > values[lane] or (other == values[lane] and other_place < places[lane])
-            ):
-                values[lane] = other
-                places[lane] = other_place
+    @cuda.jit(device=True)
+    def total(value):
+        values = cuda.shared.array(size, dtype)
+        lane, half = cuda.threadIdx.x, cuda.blockDim.x // 2
+        values[lane] = value
         cuda.syncthreads()
-        half //= 2
-    value, place = values[0], places[0]
-    cuda.syncthreads()
-    return value, place
+        while half > 0:
+            if lane < half:
+                values[lane] += values[lane + half]
+            cuda.syncthreads()
+            half //= 2
+        value = values[0]
+        cuda.syncthreads()
+        return value
+
+    @cuda.jit(device=True)
+    def leader(value, index, none):
+        values = cuda.shared.array(size, dtype)
+        indices = cuda.shared.array(size, np.int64)
+        lane, half = cuda.threadIdx.x, cuda.blockDim.x // 2
+        values[lane] = value
+        indices[lane] = index
+        cuda.syncthreads()
+        while half > 0:
+            if lane < half:
+                other, other_index = values[lane + half], indices[lane + half]
+                if other_index != none and (
+                    indices[lane] == none
+                    or other > values[lane]
+                    or (other == values[lane] and other_index < indices[lane])
+                ):
+                    values[lane] = other
+                    indices[lane] = other_index
+            cuda.syncthreads()
+            half //= 2
+        value, index = values[0], indices[0]
+        cuda.syncthreads()
+        return value, index
+
+    return {"highest": highest, "total": total, "leader": leader}
 
 
 @functools.cache
-def compiled(dtype: np.dtype[Any]) -> SimpleNamespace:
-    """Return the kernels for scores of this dtype (shared memory needs it at compile time)."""
-    program = rows.build(cuda.jit(device=True), math.exp, math.log, _larger, _entries, _highest, _total, _leader)
-    softmax_, swta_, kwta_ = program.softmax, program.swta, program.kwta
-    soft_hebb_, ranked_, signed_wta_ = program.soft_hebb, program.ranked, program.signed_wta
-    norms_, add_scaled_ = program.norms, program.add_scaled
-    moments_, standardize_, contrast_ = program.moments, program.standardize, program.contrast
-    triangle_, split_, pool_ = program.triangle, program.split, program.pool
-    size = MAX_LANES
-
-    @cuda.jit
-    def softmax(scores, sharpness):
-        values = cuda.shared.array(size, dtype)
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        softmax_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, values, None, scores, sharpness)
-
-    @cuda.jit
-    def swta(scores, patch_norms, unit_norms, sharpness, power, mass, decay):
-        values = cuda.shared.array(size, dtype)
-        block, step, lane, lanes = cuda.blockIdx.x, cuda.gridDim.x, cuda.threadIdx.x, cuda.blockDim.x
-        swta_(
-            block, step, block, lane, lanes, values, None,
-            scores, patch_norms, unit_norms, sharpness, power, mass, decay,
-        )  # fmt: skip
-
-    @cuda.jit
-    def kwta(scores, unit_norms, winners, decay):
-        values = cuda.shared.array(size, dtype)
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        kwta_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, values, None, scores, unit_norms, winners, decay)
-
-    @cuda.jit
-    def soft_hebb(scores, sharpness, anti, decay):
-        values = cuda.shared.array(size, dtype)
-        places = cuda.shared.array(size, np.int64)
-        block, step, lane, lanes = cuda.blockIdx.x, cuda.gridDim.x, cuda.threadIdx.x, cuda.blockDim.x
-        soft_hebb_(block, step, block, lane, lanes, values, places, scores, sharpness, anti, decay)
-
-    @cuda.jit
-    def ranked(scores, rank, strength, decay):
-        values = cuda.shared.array(size, dtype)
-        places = cuda.shared.array(size, np.int64)
-        block, step, lane, lanes = cuda.blockIdx.x, cuda.gridDim.x, cuda.threadIdx.x, cuda.blockDim.x
-        ranked_(block, step, block, lane, lanes, values, places, scores, rank, strength, decay)
-
-    @cuda.jit
-    def signed_wta(scores, unit_norms, decay):
-        values = cuda.shared.array(size, dtype)
-        places = cuda.shared.array(size, np.int64)
-        block, step, lane, lanes = cuda.blockIdx.x, cuda.gridDim.x, cuda.threadIdx.x, cuda.blockDim.x
-        signed_wta_(block, step, block, lane, lanes, values, places, scores, unit_norms, decay)
-
-    @cuda.jit
-    def norms(vectors, out):
-        values = cuda.shared.array(size, dtype)
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        norms_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, values, None, vectors, out)
-
-    @cuda.jit
-    def add_scaled(target, factors, source):
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        add_scaled_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None, target, factors, source)
-
-    @cuda.jit
-    def moments(vectors, shift, sums, squares):
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        moments_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None, vectors, shift, sums, squares)
-
-    @cuda.jit
-    def standardize(vectors, shift, factors):
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        standardize_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None, vectors, shift, factors)
-
-    @cuda.jit
-    def contrast(vectors, share, floor):
-        values = cuda.shared.array(size, dtype)
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        contrast_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, values, None, vectors, share, floor)
-
-    @cuda.jit
-    def triangle(scores, share, power):
-        values = cuda.shared.array(size, dtype)
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        triangle_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, values, None, scores, share, power)
-
-    @cuda.jit
-    def split(out, scores, threshold):
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        split_(block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None, out, scores, threshold)
-
-    @cuda.jit
-    def pool(out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares):
-        block, lane = cuda.blockIdx.x, cuda.threadIdx.x
-        pool_(
-            block, cuda.gridDim.x, block, lane, cuda.blockDim.x, None, None,
-            out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares,
-        )  # fmt: skip
-
-    return SimpleNamespace(
-        softmax=softmax, swta=swta, kwta=kwta, soft_hebb=soft_hebb, ranked=ranked, signed_wta=signed_wta, norms=norms,
-        add_scaled=add_scaled, moments=moments, standardize=standardize, contrast=contrast, triangle=triangle,
-        split=split, pool=pool,
-    )  # fmt: skip
+def compiled(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the row programs' kernels by name, for a first argument of this dtype."""
+    words = {
+        "own_rows": _own_rows, "own_cell": _own_cell, "own_cells": _own_cells, "rows_of_cell": _rows_of_cell,
+        "entries": _entries, "exp": math.exp, "log": math.log, "larger": _larger, **_meetings(dtype),
+    }  # fmt: skip
+    return {
+        name: cuda.jit(FunctionType(body.__code__, body.__globals__ | words, name)) for name, body in PROGRAMS.items()
+    }
 
 
 @cuda.jit
@@ -252,84 +186,26 @@ def _launch(kernel: Any, blocks: int, threads: int | tuple[int, int], *arguments
         kernel[blocks, threads](*arguments)
 
 
-def _by_rows(name: str, array: Any, *arguments: Any, blocks: int | None = None) -> None:
-    kernel = getattr(compiled(array.dtype), name)
-    blocks = min(array.shape[0], MAX_BLOCKS) if blocks is None else blocks
-    _launch(kernel, blocks, _lanes(array.shape[1]), array, *arguments)
+def _launcher(name: str) -> Callable[..., None]:
+    """Return what launches a row program: the twin of the CPU's kernel of this name."""
+    of = kinds(name)
+    numbers = [i for i, kind in enumerate(of.values()) if kind == "number"]
+    sums = list(of.values()).index("sums") if "sums" in of.values() else None
+
+    def launch(*arguments: Any) -> None:
+        array, given = arguments[0], list(arguments)
+        for i in numbers:
+            given[i] = array.dtype.type(given[i])
+        blocks = min(array.shape[0], tuning.MEASURED.most_blocks) if sums is None else len(given[sums])
+        _launch(compiled(array.dtype)[name], blocks, _lanes(array.shape[1]), *given)
+
+    launch.__name__ = launch.__qualname__ = name
+    launch.__doc__ = PROGRAMS[name].__doc__
+    launch.__signature__ = inspect.signature(PROGRAMS[name])  # type: ignore[attr-defined]
+    return launch
 
 
-def softmax(scores: Any, sharpness: float) -> None:
-    """See rows.py."""
-    _by_rows("softmax", scores, sharpness)
-
-
-def swta(scores: Any, patch_norms: Any, unit_norms: Any, sharpness: float, power: bool, mass: Any, decay: Any) -> None:
-    """See rows.py."""
-    _by_rows("swta", scores, patch_norms, unit_norms, sharpness, power, mass, decay, blocks=len(decay))
-
-
-def kwta(scores: Any, unit_norms: Any, winners: int, decay: Any) -> None:
-    """See rows.py."""
-    # a number of the scores' dtype: comparing float32 with an int goes by float64
-    _by_rows("kwta", scores, unit_norms, scores.dtype.type(winners), decay, blocks=len(decay))
-
-
-def soft_hebb(scores: Any, sharpness: float, anti: bool, decay: Any) -> None:
-    """See rows.py."""
-    _by_rows("soft_hebb", scores, sharpness, anti, decay, blocks=len(decay))
-
-
-def ranked(scores: Any, rank: int, strength: float, decay: Any) -> None:
-    """See rows.py."""
-    _by_rows("ranked", scores, rank, strength, decay, blocks=len(decay))
-
-
-def signed_wta(scores: Any, unit_norms: Any, decay: Any) -> None:
-    """See rows.py."""
-    _by_rows("signed_wta", scores, unit_norms, decay, blocks=len(decay))
-
-
-def norms(vectors: Any, out: Any) -> None:
-    """See rows.py."""
-    _by_rows("norms", vectors, out)
-
-
-def add_scaled(target: Any, factors: Any, source: Any) -> None:
-    """See rows.py."""
-    _by_rows("add_scaled", target, factors, source)
-
-
-def moments(vectors: Any, shift: Any, sums: Any, squares: Any) -> None:
-    """See rows.py."""
-    _by_rows("moments", vectors, shift, sums, squares, blocks=len(sums))
-
-
-def standardize(vectors: Any, shift: Any, factors: Any) -> None:
-    """See rows.py."""
-    _by_rows("standardize", vectors, shift, factors)
-
-
-def contrast(vectors: Any, share: float, floor: float) -> None:
-    """See rows.py."""
-    _by_rows("contrast", vectors, share, floor)
-
-
-def triangle(scores: Any, share: float, power: float) -> None:
-    """See rows.py."""
-    _by_rows("triangle", scores, share, power)
-
-
-def split(out: Any, scores: Any, threshold: float) -> None:
-    """See rows.py."""
-    _by_rows("split", out, scores, threshold)
-
-
-def pool(
-    out: Any, images: Any, tops: Any, bottoms: Any, lefts: Any, rights: Any, average: bool, row_shares: Any,
-    column_shares: Any,
-) -> None:  # fmt: skip
-    """See rows.py."""
-    _by_rows("pool", out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares)
+globals().update({name: _launcher(name) for name in PROGRAMS})
 
 
 def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: Any) -> None:
@@ -346,14 +222,15 @@ def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: A
         xp.arange(kernel[0], dtype=np.int64)[:, None] * (width * channels)
         + xp.arange(kernel[1] * channels, dtype=np.int64)
     ).ravel()
-    blocks = max(1, min(-(-out.shape[0] // GATHER_THREADS[1]), 16 * MAX_BLOCKS))
-    _launch(gather_kernel, blocks, GATHER_THREADS, images.reshape(-1), starts, offsets, out)
+    threads = tuning.MEASURED.gather_threads
+    blocks = max(1, min(-(-out.shape[0] // threads[1]), 16 * tuning.MEASURED.most_blocks))
+    _launch(gather_kernel, blocks, threads, images.reshape(-1), starts, offsets, out)
 
 
 def bfloat16(array: Any) -> Any:
     """Return float32 numbers rounded to bfloat16, as the uint16 of their bits."""
     xp = backend.namespace(array)
     out = xp.empty(array.shape, np.uint16)
-    blocks = max(1, min(-(-array.size // 256), MAX_BLOCKS))
+    blocks = max(1, min(-(-array.size // 256), tuning.MEASURED.most_blocks))
     _launch(bfloat16_kernel, blocks, 256, array.view(np.uint32).reshape(-1), out.reshape(-1))
     return out

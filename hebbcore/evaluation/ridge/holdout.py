@@ -1,4 +1,4 @@
-"""Which labelled rows are held out to choose a penalty: of arrays at once, of streams as they pass."""
+"""Which labelled rows are held out to choose a penalty: those of arrays at once, those of streams as they pass."""
 
 import hashlib
 
@@ -70,7 +70,7 @@ def _rows(features: Array, where: Codes) -> Array:
 class StreamHoldout:
     """Rows of a stream that are held out, and kept: a second pass of a shuffled stream could not find them again.
 
-    Of each class the rows are taken evenly, from a random start after its first row, which always trains. When the kept
+    The rows of each class are taken evenly, from a random start after its first row, which always trains. When the kept
     rows outgrow their limit every second one of a class goes to the training, and from then on half as many are taken.
     """
 

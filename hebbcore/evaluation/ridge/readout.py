@@ -4,8 +4,8 @@ import copy
 import numbers
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Sized
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -14,15 +14,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import (
     CLASS_NUMBERS,
     ClassCodes,
-    Codes,
     Labels,
-    Weights,
     as_features,
     as_labels,
     as_weights,
@@ -32,16 +29,16 @@ from hebbcore.evaluation.batches import (
     taken,
     tell_left_out,
 )
-from hebbcore.evaluation.ridge.calibration import probabilities, sharpness
-from hebbcore.evaluation.ridge.rows import ArrayRows, Options, Rows, StreamRows, row_blocks
-
-
-class _Solution(NamedTuple):
-    coef: Array
-    intercept: Array
-    alpha: float
-    scores: Array | None
-    sharpness: float | None
+from hebbcore.evaluation.ridge.calibration import probabilities
+from hebbcore.evaluation.ridge.parameters import (
+    factors_of,
+    factors_of_stream,
+    held_fraction,
+    penalties,
+    require_classes,
+)
+from hebbcore.evaluation.ridge.rows import ArrayRows, Options, Rows, StreamRows
+from hebbcore.evaluation.ridge.solution import Solution, best_solution, scores_of, scores_of_classes, winners
 
 
 def _holds_out(model: "RidgeReadout") -> bool:
@@ -63,13 +60,6 @@ os.register_at_fork(before=_solving.acquire, after_in_parent=_solving.release, a
 class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Linear classifier: ridge regression onto ±1 for each class against the rest, as scikit-learn's RidgeClassifier.
 
-    alphas: penalties to choose from by accuracy on held-out training rows (the largest of equals), or one number.
-    fit_intercept: centre features and targets. standardize: penalise as if features were divided by their deviations.
-    validation_fraction: of each class's rows, to choose the penalty; the final fit has them too.
-    random_state: draws those rows; an int, RandomState or None.
-    class_weight: of each label in a dict, which multiplies the weights of its rows (1 if it is not there); "balanced",
-        not for streams: n / (classes · the class's rows), whatever these weigh; or None.
-
     fit takes arrays; fit_stream and partial_fit take batches, in one pass. A whole weight is the same as so many equal
     rows one after the other, weight 0 as no row; held-out rows count by their weights too. Only in a stream the choice
     of the held-out rows does not know of weights.
@@ -85,13 +75,46 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     precision, sums and solutions are float64. What was fitted to CuPy arrays stays on their device and predicts for
     such; labels are NumPy.
 
-    Fitted: classes_, n_features_in_, coef_ (targets, features), intercept_ (targets,) with one target for two classes,
-    alpha_, validation_scores_ (accuracies of alphas, NaN where rounding left no solution; None for one alpha), and with
-    several alphas predict_proba.
+    Parameters
+    ----------
+    alphas : float or iterable of float
+        Penalties to choose from by accuracy on held-out training rows (the largest of equals), or one number.
+    fit_intercept : bool
+        Centre features and targets.
+    standardize : bool
+        Penalise as if features were divided by their standard deviations.
+    validation_fraction : float
+        Part of each class's rows that is held out to choose the penalty; the final fit has them too.
+    random_state : int, RandomState or None
+        Draws those rows.
+    class_weight : dict, "balanced" or None
+        A dict gives each label a number that multiplies the weights of its rows (1 if the label is not there).
+        "balanced", not for streams: n / (classes · the class's rows), whatever these weigh. Rows of weight 0 are no
+        rows there either; scikit-learn's RidgeClassifier counts them.
+
+    Attributes
+    ----------
+    classes_ : (classes,)
+        Sorted labels.
+    n_features_in_ : int
+        Features of a row.
+    coef_ : (targets, features)
+        Weights; one target for two classes.
+    intercept_ : (targets,)
+        Zeros without fit_intercept.
+    alpha_ : float
+        The penalty that was chosen.
+    validation_scores_ : (alphas,) or None
+        Accuracies of alphas on the held-out rows, NaN where rounding left no solution; None for one alpha. With several
+        there is predict_proba.
+
+    References
+    ----------
+    scikit-learn's RidgeClassifier, which solves the same problem for one penalty.
     """
 
     classes_: Labels
-    _solution: _Solution | None
+    _solution: Solution | None
 
     def __init__(
         self,
@@ -111,9 +134,26 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.class_weight = class_weight
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit to features X (n, features) and labels y (n,), with weights (n,) not below 0 if they are given.
+        """Fit to arrays.
 
-        Raises ValueError or TypeError for bad ones.
+        Parameters
+        ----------
+        X : (n, features)
+            Numbers, NumPy or CuPy.
+        y : (n,)
+            Labels.
+        sample_weight : (n,), optional
+            Weights of the rows, not below 0.
+
+        Returns
+        -------
+        RidgeReadout
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad arguments or parameters.
         """
         function = "RidgeReadout.fit"
         options = self._options(function)
@@ -126,23 +166,37 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if not len(where):
             raise ValueError(f"{function}: sample_weight is zero for every labelled row; no class is left to learn.")
         self.classes_, codes = np.unique(labels[where], return_inverse=True)
-        factors = self._factors(function, np.bincount(codes))
+        factors = factors_of(function, self.class_weight, self.classes_, np.bincount(codes))
         rows = ArrayRows(features, where, codes, weights[where], factors, options)
         self._solution = self._solve(function, rows)
         return self
 
     def fit_stream(self, batches: Iterable[Any], classes: Any = None) -> Self:
-        """Fit to one pass over (features, labels) batches, (n, features) and (n,), or (features, labels, weights).
+        """Fit to one pass over batches.
 
-        classes: all labels there are; None: those that come, but for numbers below 0. Rows should come in a random
-        order: of each class, the held-out ones are taken evenly from the stream, by their number, not their weight. How
-        rows are cut into batches does not matter.
+        Rows should come in a random order: the held-out ones of each class are taken evenly from the stream, by their
+        number, not their weight. How rows are cut into batches does not matter.
 
-        Raises TypeError or ValueError for batches that do not fit each other.
+        Parameters
+        ----------
+        batches : iterable
+            (features, labels), (n, features) and (n,), or (features, labels, weights).
+        classes : array-like, optional
+            All labels there are; None: those that come, but for numbers below 0.
+
+        Returns
+        -------
+        RidgeReadout
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For batches that do not match each other, and for bad parameters.
         """
         function = "RidgeReadout.fit_stream"
         options = self._options(function)
-        given = self._given_factors(function)
+        given = factors_of_stream(function, self.class_weight)
         self._reset()
         codes, rows = ClassCodes(function, classes), None
         for features, labels, weights in labelled_batches(function, batches, classes=classes):
@@ -152,19 +206,39 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if rows is None:
             raise ValueError(f"{function}: no row of batches has a label, and a weight above 0; add some.")
         self.classes_ = codes.ordered()[0]
-        self._require_classes(function, given)
+        require_classes(function, given, self.classes_)
         self._solution = self._solve(function, rows)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Add a batch, (n, features) and (n,); the first use of the classifier after it solves for the weights.
+        """Add a batch; the first use of the classifier after it solves for the weights.
 
-        classes: all labels there are, in the first call; None: those that come, but for numbers below 0. After fit or
-        fit_stream, which keep no sums to add to, it starts anew. Raises ValueError or TypeError for a bad batch.
+        After fit or fit_stream, which keep no sums to add to, it starts anew.
+
+        Parameters
+        ----------
+        X : (n, features)
+            Numbers.
+        y : (n,)
+            Labels.
+        classes : array-like, optional
+            All labels there are, in the first call; None: those that come, but for numbers below 0.
+        sample_weight : (n,), optional
+            Weights of the rows, not below 0.
+
+        Returns
+        -------
+        RidgeReadout
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a bad batch or parameters.
         """
         function = "RidgeReadout.partial_fit"
         options = self._options(function)
-        given = self._given_factors(function)
+        given = factors_of_stream(function, self.class_weight)
         rows: StreamRows | None = getattr(self, "_rows", None)
         features, labels = self._checked(function, X, y, reset=rows is None, least=1)
         weights = as_weights(function, sample_weight, len(labels))
@@ -184,13 +258,13 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         solution = self._solved()
         features = self._checked_features("RidgeReadout.decision_function", X)
         backend.same_device("RidgeReadout.decision_function", "features", features, "weights", solution.coef)
-        scores = _scores(features, solution.coef, solution.intercept)
+        scores = scores_of(features, solution.coef, solution.intercept)
         return scores[:, 0] if len(solution.coef) == 1 else scores
 
     def predict(self, X: Any) -> Labels:
         """Return the most likely labels (n,), NumPy; of equal scores the first class."""
         scores = self.decision_function(X)  # first: it knows whether there is a fit
-        predicted: Labels = self.classes_[_winners(scores)]
+        predicted: Labels = self.classes_[winners(scores)]
         return predicted
 
     @available_if(_holds_out)  # type: ignore[untyped-decorator]
@@ -204,7 +278,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         factor = self._solved().sharpness
         if factor is None:
             raise ValueError("RidgeReadout.predict_proba: it was fitted with a single alpha; fit it again.")
-        return probabilities(_of_classes(scores), factor)
+        return probabilities(scores_of_classes(scores), factor)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on X, weighted if weights (n,) are given; rows without a label count for nothing."""
@@ -257,7 +331,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """Accuracy on the held-out rows for each of alphas; None if there was nothing to choose."""
         return self._solved().scores
 
-    def _solved(self) -> _Solution:
+    def _solved(self) -> Solution:
         check_is_fitted(self, "classes_")
         solution = self._solution
         if solution is None:
@@ -271,37 +345,9 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
             self.__dict__.pop(name, None)
 
     def _options(self, function: str) -> Options:
-        several = len(_penalties(function, self.alphas)) > 1
-        fraction = checks.positive(function, "validation_fraction", self.validation_fraction)
-        if fraction >= 1:
-            raise ValueError(f"{function}: validation_fraction must be below 1, got {fraction}.")
+        held = held_fraction(function, self.validation_fraction, self.alphas)
         random = check_random_state(self.random_state)
-        return Options(bool(self.fit_intercept), bool(self.standardize), fraction if several else 0.0, random)
-
-    def _given_factors(self, function: str) -> dict[Any, float]:
-        """Return class_weight as a dict. Raises ValueError for "balanced", which a stream cannot be."""
-        if isinstance(self.class_weight, str):
-            raise ValueError(
-                f"{function}: class_weight must be a dict or None, got {self.class_weight!r}: how many rows a class "
-                "has is known at a stream's end only; count them before, and give the weights."
-            )
-        return _class_weights(function, self.class_weight)
-
-    def _factors(self, function: str, counts: Any) -> Weights:
-        """Return by what the weights of each class's rows (classes,) are multiplied; counts: of its rows."""
-        if self.class_weight == "balanced":
-            factors: Weights = counts.sum() / (len(counts) * counts)
-            return factors
-        given = _class_weights(function, self.class_weight)
-        self._require_classes(function, given)
-        return np.array([given.get(label, 1.0) for label in self.classes_.tolist()])
-
-    def _require_classes(self, function: str, given: dict[Any, float]) -> None:
-        unknown = [label for label in given if label not in self.classes_.tolist()]
-        if unknown:
-            raise ValueError(
-                f"{function}: class_weight has {unknown[0]!r}, which is no class; they are {self.classes_}."
-            )
+        return Options(bool(self.fit_intercept), bool(self.standardize), held, random)
 
     def _checked(self, function: str, X: Any, y: Any, reset: bool, least: int) -> tuple[Array, Labels]:
         if y is not None and backend.on_cuda(X):
@@ -321,100 +367,11 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
             raise ValueError(f"{function}: X has {features.shape[1]} features, but {self.n_features_in_} are expected.")
         return features
 
-    def _solve(self, function: str, rows: Rows) -> _Solution:
-        alphas = _penalties(function, self.alphas)
+    def _solve(self, function: str, rows: Rows) -> Solution:
         if len(self.classes_) < 2:
             only = f" ({self.classes_.tolist()[0]!r})" if len(self.classes_) else ""
             raise ValueError(
                 f"{function}: labels must have at least 2 classes, got {len(self.classes_)} class{only}; add rows of "
                 "others. Numbers below 0 mean that there is no label, unless classes lists them."
             )
-        best, scores, factor = alphas[0], None, None
-        if len(alphas) > 1:
-            best, scores, factor = _validate(function, rows, alphas)
-        try:
-            coef, intercept = rows.everything().solve(best)
-        except np.linalg.LinAlgError as error:
-            raise ValueError(f"{function}: alpha={best:g} is too small for rounding ({error}); raise it.") from error
-        return _Solution(coef, intercept, best, scores, factor)
-
-
-def _penalties(function: str, alphas: Any) -> list[float]:
-    if isinstance(alphas, numbers.Real):
-        return [checks.positive(function, "alphas", alphas)]
-    if isinstance(alphas, str) or not isinstance(alphas, Iterable):
-        raise TypeError(f"{function}: alphas must be a number or some numbers, got {alphas!r}.")
-    penalties = [checks.positive(function, "alphas", alpha) for alpha in alphas]
-    if not penalties:
-        raise ValueError(f"{function}: alphas must name at least one penalty, got none.")
-    return penalties
-
-
-def _class_weights(function: str, given: Any) -> dict[Any, float]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise ValueError(f'{function}: class_weight must be a dict, "balanced" or None, got {given!r}.')
-    return {label: checks.positive(function, f"class_weight of {label!r}", weight) for label, weight in given.items()}
-
-
-def _validate(function: str, rows: Rows, alphas: list[float]) -> tuple[float, Array, float]:
-    """Return the best penalty, the accuracy on the held-out rows for each (NaN where rounding left no solution), and
-    the sharpness of the probabilities that the best one's scores of the held-out rows make most likely.
-    """
-    total = sum(float(weights.sum()) for _, _, weights in rows.held())
-    if not total:
-        raise ValueError(
-            f"{function}: to choose among {len(alphas)} alphas some rows must be held out, but classes have too few; "
-            "add rows, raise validation_fraction, or give one number as alphas."
-        )
-    system, scores = rows.training(), np.full(len(alphas), np.nan)
-    best: tuple[float, float, Array, Array] | None = None
-    for i, alpha in enumerate(alphas):
-        try:
-            coef, intercept = system.solve(alpha)
-        except np.linalg.LinAlgError:
-            continue
-        right = sum(
-            float(weights[_winners(found) == codes].sum()) for found, codes, weights in _held(rows, coef, intercept)
-        )
-        scores[i] = right / total
-        if best is None or (scores[i], alpha) > best[:2]:
-            best = float(scores[i]), alpha, coef, intercept
-    if best is None:
-        raise ValueError(f"{function}: all alphas up to {max(alphas):g} are too small for rounding; add larger ones.")
-    _, alpha, coef, intercept = best
-    factor = sharpness(
-        lambda: ((_of_classes(found), codes, weights) for found, codes, weights in _held(rows, coef, intercept))
-    )
-    return alpha, scores, factor
-
-
-def _held(rows: Rows, coef: Array, intercept: Array) -> Iterator[tuple[Array, Codes, Weights]]:
-    """Yield the scores (n, targets) of the held-out rows, their classes and weights, in parts of a bounded memory."""
-    for features, codes, weights in rows.held():
-        for block in row_blocks(features, len(coef)):
-            yield _scores(features[block], coef, intercept), codes[block], weights[block]
-
-
-def _of_classes(scores: Array) -> Array:
-    """Return scores (n, classes) of such, or of those of the second of two classes, (n,) or (n, 1)."""
-    if scores.ndim > 1 and scores.shape[1] > 1:
-        return scores
-    column = scores.reshape(-1, 1)
-    return backend.namespace(scores).concatenate([-column, column], axis=1)
-
-
-def _scores(features: Array, coef: Array, intercept: Array) -> Array:
-    """Return scores (n, targets) in float64, a block of rows at a time: only a block is converted."""
-    scores = backend.namespace(features).empty((len(features), len(coef)))
-    for block in row_blocks(features):
-        scores[block] = features[block].astype(np.float64, copy=False) @ coef.T + intercept
-    return scores
-
-
-def _winners(scores: Array) -> Any:
-    """Return the places (n,), on the host, of the largest of scores (n, classes), or of (n,) and (n, 1): above 0."""
-    one = scores.ndim == 1 or scores.shape[1] == 1
-    places = (scores.reshape(-1) > 0).astype(np.int64) if one else scores.argmax(axis=1)
-    return devices.to_device(places, "cpu")
+        return best_solution(function, rows, penalties(function, self.alphas))

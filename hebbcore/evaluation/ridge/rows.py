@@ -123,9 +123,9 @@ class StreamRows:
 
     def held(self) -> Iterator[tuple[Array, Codes, Weights]]:
         """See Rows."""
-        places = np.argsort(self.codes.ordered()[1])
+        sorted_codes = np.argsort(self.codes.ordered()[1])
         for features, codes, weights in self._holdout.rows() if self._holdout is not None else []:
-            yield features, places[codes], weights
+            yield features, sorted_codes[codes], weights
 
     def training(self) -> System:
         """See Rows."""

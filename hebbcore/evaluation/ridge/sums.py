@@ -18,7 +18,8 @@ class ClassSums:
 
     Rows are gathered into blocks, so that the sums do not depend on how a stream was cut, and multiplied in their own
     precision (float32, or float64 for float64 and wide integers). centred: subtract the mean of the first block from
-    all rows, since a mean that is large beside the deviations would drown them in float32; all sums are of such rows.
+    all rows, since a mean that is large beside the standard deviations would drown them in float32; all sums are of
+    such rows.
     """
 
     def __init__(self, first: Array, centred: bool) -> None:

@@ -1,8 +1,8 @@
 """Ridge regression onto targets of ±1 a class: from sums over any number of rows, or from fewer rows than features.
 
 Minimises Σ v (F w + b − y)² + alpha ‖S w‖² for each class, over rows of weights v, y = 1 on the class's rows and −1
-elsewhere; S is the deviation of each feature if features are standardised, and 1 if not: the same as dividing the
-features by S. Two classes need one target.
+elsewhere; S is the standard deviation of each feature if features are standardised, and 1 if not: the same as
+dividing the features by S. Two classes need one target.
 """
 
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ def format_of(head: bytes) -> str | None:
     if head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
         return "JPEG2000"
     if head[4:8] == b"ftyp":
-        brands = {head[place : place + 4] for place in range(8, 32, 4)}
+        brands = {head[at : at + 4] for at in range(8, 32, 4)}
         if brands & {b"avif", b"avis"}:
             return "AVIF"
         if brands & {b"heic", b"heix", b"hevc", b"mif1", b"msf1"}:

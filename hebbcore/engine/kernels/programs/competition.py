@@ -1,0 +1,243 @@
+"""Competition between the units of a row of scores.
+
+Oracles: the functions of the same names in tests/oracles/kernels.py.
+"""
+
+from hebbcore.engine.kernels.elementary import exp, log
+from hebbcore.engine.kernels.rows import (
+    HALF,
+    INFINITY,
+    ONE,
+    TINY,
+    ZERO,
+    Flag,
+    Matrix,
+    Number,
+    PerColumn,
+    PerRow,
+    Sums,
+    Whole,
+    entries,
+    highest,
+    leader,
+    own_cell,
+    own_rows,
+    program,
+    total,
+)
+
+
+@program
+def softmax(scores: Matrix, sharpness: Number):
+    """scores ← softmax(sharpness · scores), row by row.
+
+    Equation: soft-WTA of FastHebb (Lagani et al. 2022). Oracle: softmax.
+    """
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        peak = row[0]
+        for k in entries(row.size):
+            peak = max(peak, row[k])
+        peak = highest(peak)
+        mass = ZERO * sharpness
+        for k in entries(row.size):
+            e = exp((row[k] - peak) * sharpness)
+            row[k] = e
+            mass += e
+        share = ONE / total(mass)
+        for k in entries(row.size):
+            row[k] *= share
+
+
+@program
+def swta(
+    scores: Matrix, patch_norms: PerRow, unit_norms: PerColumn, sharpness: Number, power: Flag, mass: Sums, decay: Sums
+):
+    """scores ← Z², Z = softmax(sharpness·Y) or Y^sharpness / Σ, Y = ((cos + 1) / 2)²; mass += ΣZ, decay += ΣZ².
+
+    Equation: soft-WTA of FastHebb (Lagani et al. 2022), exp and power. Oracle: swta.
+    """
+    cell_mass = mass[own_cell()]
+    cell_decay = decay[own_cell()]
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        half_over_norm = HALF / patch_norms[n]
+        peak = ZERO * sharpness
+        for k in entries(row.size):
+            h = row[k] * half_over_norm / unit_norms[k] + HALF
+            y = h * h
+            row[k] = y
+            peak = max(peak, y)
+        peak = highest(peak)
+        sum_e = ZERO * sharpness
+        if power:
+            log_peak = log(max(peak, TINY))
+            for k in entries(row.size):
+                e = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
+                row[k] = e
+                sum_e += e
+        else:
+            for k in entries(row.size):
+                e = exp((row[k] - peak) * sharpness)
+                row[k] = e
+                sum_e += e
+        share = ONE / total(sum_e)
+        if power and peak == ZERO:  # Y = 0 for all units: nobody gets a share
+            share = ZERO * share
+        for k in entries(row.size):
+            z = row[k] * share
+            g = z * z
+            cell_mass[k] += z
+            cell_decay[k] += g
+            row[k] = g
+
+
+@program
+def kwta(scores: Matrix, unit_norms: PerColumn, winners: Number, decay: Sums):
+    """scores ← 1 where scores / unit_norms is at least the row's winners-th largest, else 0; decay += its sums.
+
+    Equation: k-WTA of FastHebb (Lagani et al. 2022). Oracle: kwta.
+
+    The winners-th largest lies in low ≤ · < top. Halving ends it when exactly `winners` scores lie at or above the
+    middle; against ties, the bounds move to scores now and then, and top is then tried itself.
+    """
+    cell_decay = decay[own_cell()]
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        top = -INFINITY + row[0]
+        low = -INFINITY + row[0]  # negated: highest finds the largest
+        for k in entries(row.size):
+            v = row[k] / unit_norms[k]
+            row[k] = v
+            top = max(top, v)
+            low = max(low, -v)
+        top = highest(top)
+        low = -highest(low)
+        middle = top
+        halvings = 0
+        while low < top:  # never true for NaN
+            count = ZERO * top
+            for k in entries(row.size):
+                count += ONE if row[k] >= middle else ZERO
+            count = total(count)
+            if count >= winners:
+                low = middle
+                if count == winners:
+                    break
+            else:
+                top = middle
+            halvings += 1
+            if halvings % 8 == 0:
+                above = -top
+                below = low
+                for k in entries(row.size):
+                    v = row[k]
+                    if v >= low:
+                        above = max(above, -v)
+                    if v < top:
+                        below = max(below, v)
+                low = -highest(above)
+                top = highest(below)
+                middle = top
+            else:
+                middle = low * HALF + top * HALF
+                if not low < middle < top:  # no number lies between them
+                    break
+        for k in entries(row.size):
+            g = ONE if row[k] >= low else ZERO
+            cell_decay[k] += g
+            row[k] = g
+
+
+@program
+def soft_hebb(scores: Matrix, sharpness: Number, anti: Flag, decay: Sums):
+    """scores u ← y = softmax(sharpness · u), all but the largest u's negated if anti; decay += Σ y∘u.
+
+    Equation: SoftHebb (Journé et al., ICLR 2023). Oracle: soft_hebb.
+    """
+    cell_decay = decay[own_cell()]
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        peak = row[0]
+        winner = row.size
+        for k in entries(row.size):
+            if winner == row.size or row[k] > peak:
+                peak = row[k]
+                winner = k
+        peak, winner = leader(peak, winner, row.size)
+        mass = ZERO * sharpness
+        for k in entries(row.size):
+            mass += exp((row[k] - peak) * sharpness)
+        share = ONE / total(mass)
+        loser_share = -share if anti else share
+        for k in entries(row.size):
+            u = row[k]
+            g = exp((u - peak) * sharpness) * (share if k == winner else loser_share)
+            cell_decay[k] += g * u
+            row[k] = g
+
+
+@program
+def ranked(scores: Matrix, rank: Whole, strength: Number, decay: Sums):
+    """scores u ← 1 at the largest u, -strength at the rank-th largest (rank 1: nowhere), else 0; decay += Σ g∘u.
+
+    Equal scores rank by their index, the lowest first.
+
+    Equation: Krotov & Hopfield (PNAS 2019); rank 1: hard WTA of SoftHebb's program. Oracle: ranked.
+    """
+    cell_decay = decay[own_cell()]
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        limit = INFINITY + row[0]
+        limit_index = -1
+        winner = row.size
+        for r in range(rank):
+            best = row[0]
+            index = row.size
+            for k in entries(row.size):
+                v = row[k]
+                behind = v < limit or (v == limit and k > limit_index)
+                if behind and (index == row.size or v > best):
+                    best = v
+                    index = k
+            best, index = leader(best, index, row.size)
+            limit = best
+            limit_index = index
+            if r == 0:
+                winner = index
+        for k in entries(row.size):
+            u = row[k]
+            g = ZERO * u
+            if k == winner:
+                g = ONE + g
+            elif k == limit_index:
+                g = g - strength
+            cell_decay[k] += g * u
+            row[k] = g
+
+
+@program
+def signed_wta(scores: Matrix, unit_norms: PerColumn, decay: Sums):
+    """scores ← y = scores / unit_norms at the row's largest |y|, else 0; decay += Σ y².
+
+    Of equal |y| the lowest index wins.
+
+    Equation: Oja (1982) for the winner alone. Oracle: signed_wta.
+    """
+    cell_decay = decay[own_cell()]
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        peak = ZERO * row[0]
+        winner = row.size
+        for k in entries(row.size):
+            y = row[k] / unit_norms[k]
+            row[k] = y
+            if winner == row.size or abs(y) > peak:
+                peak = abs(y)
+                winner = k
+        peak, winner = leader(peak, winner, row.size)
+        for k in entries(row.size):
+            y = row[k]
+            g = y if k == winner else ZERO * y
+            cell_decay[k] += g * y
+            row[k] = g

@@ -1,0 +1,94 @@
+"""Norms, sums and moments of vectors, and what standardises them.
+
+Oracles: the functions of the same names in tests/oracles/kernels.py.
+"""
+
+import math
+
+from hebbcore.engine.kernels.rows import (
+    ONE,
+    ZERO,
+    Matrix,
+    Number,
+    PerColumn,
+    PerRow,
+    Sums,
+    entries,
+    own_cells,
+    own_rows,
+    program,
+    rows_of_cell,
+    total,
+)
+
+
+@program
+def norms(vectors: Matrix, out: PerRow):
+    """out[n] ← the Euclidean norm of vectors[n], or 1 where that is 0."""
+    for n in own_rows(vectors.shape[0]):
+        vector = vectors[n]
+        square = ZERO * vector[0]
+        for d in entries(vector.size):
+            square += vector[d] * vector[d]
+        square = total(square)
+        for _ in entries(1):  # one lane writes
+            out[n] = math.sqrt(square) if square > ZERO else ONE
+
+
+@program
+def add_scaled(target: Matrix, factors: PerRow, source: Matrix):
+    """target ← target + factors[:, None] · source."""
+    for n in own_rows(target.shape[0]):
+        row = target[n]
+        addend = source[n]
+        factor = factors[n]
+        for d in entries(row.size):
+            row[d] += factor * addend[d]
+
+
+@program
+def moments(vectors: Matrix, shift: PerColumn, sums: Sums, squares: Sums):
+    """sums[cell] += Σₙ (vectors[n] − shift), squares[cell] += Σₙ (vectors[n] − shift)², over the rows of each cell."""
+    for cell in own_cells(sums.shape[0]):
+        cell_sums = sums[cell]
+        cell_squares = squares[cell]
+        for n in rows_of_cell(cell, sums.shape[0], vectors.shape[0]):
+            vector = vectors[n]
+            for d in entries(vector.size):
+                difference = vector[d] - shift[d]
+                cell_sums[d] += difference
+                cell_squares[d] += difference * difference
+
+
+@program
+def standardize(vectors: Matrix, shift: PerColumn, factors: PerColumn):
+    """vectors ← (vectors − shift) · factors, column by column."""
+    for n in own_rows(vectors.shape[0]):
+        vector = vectors[n]
+        for d in entries(vector.size):
+            vector[d] = (vector[d] - shift[d]) * factors[d]
+
+
+@program
+def contrast(vectors: Matrix, share: Number, floor: Number):
+    """Each vector ← (vector − its mean) / √(its variance + floor); share: 1 / its length.
+
+    Equation: contrast normalisation of Coates, Ng & Lee (AISTATS 2011). Oracle: contrast.
+    """
+    for n in own_rows(vectors.shape[0]):
+        vector = vectors[n]
+        mean = ZERO * share
+        for d in entries(vector.size):
+            mean += vector[d]
+        mean = total(mean) * share
+        square = ZERO * share
+        for d in entries(vector.size):
+            difference = vector[d] - mean
+            vector[d] = difference
+            square += difference * difference
+        std = math.sqrt(total(square) * share + floor)
+        factor = ZERO * share
+        if std > ZERO:
+            factor = (ONE + factor) / std
+        for d in entries(vector.size):
+            vector[d] *= factor

@@ -1,0 +1,89 @@
+"""results.json: the results of an evaluation so far, in a file that is checked before it is believed."""
+
+import json
+import logging
+from pathlib import Path
+
+from hebbcore import serialize
+from hebbcore.evaluation.results import Counted, Results, Settings, Shared, SourceResults, digest_of
+from hebbcore.evaluation.sources import Source
+from hebbcore.files import parse_json, write_text
+
+RESULTS = "results.json"
+
+_log = logging.getLogger("hebbcore")
+
+
+class Book:
+    """The results so far: those of a folder's file, if it has one, and what is added to them.
+
+    settings: what tells this evaluation from others. titles: names of the classes. Raises ValueError for a file that is
+    damaged or of another evaluation.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, titles: list[str | int]) -> None:
+        self._path = folder / RESULTS
+        settings = Settings.from_json(json.loads(json.dumps(settings.as_json())))  # as a file gives them back
+        self.results = Results(settings, titles)
+        if self._path.exists():
+            before = read_results(self._path)
+            different = serialize.differences(settings.as_json(), before.settings.as_json())
+            different = different or serialize.differences(titles, before.classes, "classes")
+            if different:
+                raise ValueError(
+                    f"evaluate: {folder} holds another evaluation: {'; '.join(different)}; name another folder, or "
+                    "remove it."
+                )
+            self.results = before
+
+    def source(self, source: Source) -> SourceResults:
+        """Return the results of a source, to be changed."""
+        new = SourceResults(source.features.size, source.features.grid)
+        return self.results.sources.setdefault(source.name, new)
+
+    def missing(self, name: str, shares: list[float], seeds: int) -> list[tuple[float, int]]:
+        """Return the (share, seed) of the labels that a source has no figure for."""
+        entry = self.results.sources.get(name)
+        done = {(run.share, run.seed) for run in entry.runs} if entry is not None else set()
+        wanted = [(share, seed) for share in shares for seed in range(1 if share == 1 else seeds)]
+        return [key for key in wanted if key not in done]
+
+    def complete(self, name: str, shares: list[float], seeds: int, queries: int) -> bool:
+        """Return True if nothing is left to do for a source."""
+        entry = self.results.sources.get(name)
+        looked_up = entry is not None and (not queries or entry.retrieval is not None)
+        return looked_up and not self.missing(name, shares, seeds)
+
+    def note_images(self, images: dict[str, Counted], shared: Shared) -> None:
+        """Note what the first pass over the images found. Raises ValueError if earlier figures are of other images."""
+        for split, found in (self.results.images or {}).items():
+            if found != images[split]:
+                raise ValueError(
+                    f"evaluate: {self._path} holds figures of other images of {split}, under the same names and "
+                    "settings; name another folder, or remove the file."
+                )
+        self.results.images, self.results.shared = images, shared
+        self.save()
+
+    def save(self) -> None:
+        """Write the file."""
+        write_text(self._path, json.dumps(self.results.as_json(), indent=1) + "\n")
+
+
+def read_results(path: Path) -> Results:
+    """Return the results of a file. Raises ValueError if it holds something else, or not what was written."""
+    try:
+        table = parse_json(path.read_bytes())
+        results = Results.from_json(table)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        raise ValueError(
+            f"evaluate: {path} is damaged, or not what this version writes; name another folder, or remove the file."
+        ) from None
+    if "digest" not in table:
+        _log.info("evaluate: %s has no digest of itself, as earlier versions wrote it; damage would not show", path)
+    elif results.digest != digest_of({key: value for key, value in table.items() if key != "digest"}):
+        raise ValueError(
+            f"evaluate: {path} is damaged: its figures are not those whose digest it holds; name another folder, or "
+            "remove the file."
+        )
+    return results

@@ -1,0 +1,86 @@
+"""Classifiers on frozen features, by name or by object, each choosing its penalty within the labelled rows."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.utils import check_random_state
+
+from hebbcore import checks
+from hebbcore.evaluation.readouts.base import VALIDATION_FRACTION, Readout, ValidationSplit
+from hebbcore.evaluation.readouts.knn import KNN
+from hebbcore.evaluation.readouts.logistic import LOGISTIC
+from hebbcore.evaluation.readouts.ridge import RIDGE
+from hebbcore.evaluation.readouts.sgd import SGD, sgd_stream
+from hebbcore.evaluation.readouts.svm import SVM
+from hebbcore.evaluation.ridge.holdout import validation_rows
+
+__all__ = ["KINDS", "READOUTS", "Readout", "ValidationSplit", "make_readout", "sgd_stream", "why_unfit"]
+
+KINDS: dict[str, Readout] = {
+    "ridge": RIDGE,
+    "logistic": LOGISTIC,
+    "svm": SVM,
+    "sgd": SGD,
+    "knn": KNN,
+}
+READOUTS = tuple(KINDS)
+
+
+def make_readout(readout: Any, seed: int = 0) -> Any:
+    """Return a new scikit-learn classifier for features (n, features).
+
+    Parameters
+    ----------
+    readout : str or classifier
+        "ridge" (RidgeReadout), "logistic", "svm" (LinearSVC), "sgd" (linear SVM by stochastic gradient descent), "knn"
+        (Euclidean): each divides features by their standard deviations and chooses its penalty, or number of
+        neighbours, on a fraction of the rows that it is fitted to, and on no others. Or any scikit-learn classifier:
+        an unfitted clone.
+    seed : int
+        Every random_state; in a clone those that are None.
+
+    Returns
+    -------
+    classifier
+        Unfitted.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    TypeError
+        For an object that is no classifier.
+    """
+    function = "make_readout"
+    seed = checks.integer(function, "seed", seed, 0)
+    if not isinstance(readout, str):
+        return _seeded_clone(function, readout, seed)
+    return KINDS[checks.choice(function, "readout", readout, KINDS)].make(seed)
+
+
+def why_unfit(readout: Any, labels: Any) -> str:
+    """Return why a readout, as of make_readout, cannot be fitted to rows of these labels (n,); "" if it can."""
+    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        return "all of one class" if len(counts) else "none"
+    if not isinstance(readout, str):
+        return ""
+    if counts.max() < 2:
+        return "no class has two, of which one is held out to choose the readout's penalty"
+    kind = KINDS[readout]
+    held = validation_rows(codes, VALIDATION_FRACTION, check_random_state(0)).sum()
+    if len(codes) - held < kind.least:
+        return f"{readout} needs {kind.least} besides those held out {kind.reason}"
+    return ""
+
+
+def _seeded_clone(function: str, estimator: Any, seed: int) -> Any:
+    if isinstance(estimator, type) or not hasattr(estimator, "__sklearn_tags__") or not is_classifier(estimator):
+        raise TypeError(
+            f"{function}: readout must be a scikit-learn classifier or one of {', '.join(map(repr, KINDS))}; "
+            f"got {estimator!r}."
+        )
+    copy = clone(estimator)
+    states = [name for name in copy.get_params() if name == "random_state" or name.endswith("__random_state")]
+    return copy.set_params(**{name: seed for name in states if copy.get_params()[name] is None})

@@ -1,0 +1,99 @@
+"""The solution of a ridge fit, with the best of several penalties by held-out rows, and the scores that it gives."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+from hebbcore.evaluation.batches import Codes, Weights
+from hebbcore.evaluation.ridge.calibration import sharpness
+from hebbcore.evaluation.ridge.rows import Rows, row_blocks
+
+
+class Solution(NamedTuple):
+    """Weights (targets, features) and intercepts (targets,) for a penalty.
+
+    scores: accuracies of all penalties on the held-out rows; sharpness: of probabilities. None: nothing was held out.
+    """
+
+    coef: Array
+    intercept: Array
+    alpha: float
+    scores: Array | None
+    sharpness: float | None
+
+
+def best_solution(function: str, rows: Rows, alphas: list[float]) -> Solution:
+    """Return the solution for all rows with the best of the penalties."""
+    best, scores, factor = alphas[0], None, None
+    if len(alphas) > 1:
+        best, scores, factor = _validate(function, rows, alphas)
+    try:
+        coef, intercept = rows.everything().solve(best)
+    except np.linalg.LinAlgError as error:
+        raise ValueError(f"{function}: alpha={best:g} is too small for rounding ({error}); raise it.") from error
+    return Solution(coef, intercept, best, scores, factor)
+
+
+def _validate(function: str, rows: Rows, alphas: list[float]) -> tuple[float, Array, float]:
+    """Return the best penalty, the accuracy on the held-out rows for each (NaN where rounding left no solution), and
+    the sharpness of the probabilities that the best one's scores of the held-out rows make most likely.
+    """
+    total = sum(float(weights.sum()) for _, _, weights in rows.held())
+    if not total:
+        raise ValueError(
+            f"{function}: to choose among {len(alphas)} alphas some rows must be held out, but classes have too few; "
+            "add rows, raise validation_fraction, or give one number as alphas."
+        )
+    system, scores = rows.training(), np.full(len(alphas), np.nan)
+    best: tuple[float, float, Array, Array] | None = None
+    for i, alpha in enumerate(alphas):
+        try:
+            coef, intercept = system.solve(alpha)
+        except np.linalg.LinAlgError:
+            continue
+        right = sum(
+            float(weights[winners(found) == codes].sum()) for found, codes, weights in _held(rows, coef, intercept)
+        )
+        scores[i] = right / total
+        if best is None or (scores[i], alpha) > best[:2]:
+            best = float(scores[i]), alpha, coef, intercept
+    if best is None:
+        raise ValueError(f"{function}: all alphas up to {max(alphas):g} are too small for rounding; add larger ones.")
+    _, alpha, coef, intercept = best
+    factor = sharpness(
+        lambda: ((scores_of_classes(found), codes, weights) for found, codes, weights in _held(rows, coef, intercept))
+    )
+    return alpha, scores, factor
+
+
+def _held(rows: Rows, coef: Array, intercept: Array) -> Iterator[tuple[Array, Codes, Weights]]:
+    """Yield the scores (n, targets) of the held-out rows, their classes and weights, in parts of a bounded memory."""
+    for features, codes, weights in rows.held():
+        for block in row_blocks(features, len(coef)):
+            yield scores_of(features[block], coef, intercept), codes[block], weights[block]
+
+
+def scores_of_classes(scores: Array) -> Array:
+    """Return scores (n, classes) of such, or of those of the second of two classes, (n,) or (n, 1)."""
+    if scores.ndim > 1 and scores.shape[1] > 1:
+        return scores
+    column = scores.reshape(-1, 1)
+    return backend.namespace(scores).concatenate([-column, column], axis=1)
+
+
+def scores_of(features: Array, coef: Array, intercept: Array) -> Array:
+    """Return scores (n, targets) in float64, a block of rows at a time: only a block is converted."""
+    scores = backend.namespace(features).empty((len(features), len(coef)))
+    for block in row_blocks(features):
+        scores[block] = features[block].astype(np.float64, copy=False) @ coef.T + intercept
+    return scores
+
+
+def winners(scores: Array) -> Any:
+    """Return the class (n,), on the host, of the largest of scores (n, classes); of (n,), (n, 1): 1 above 0, else 0."""
+    one = scores.ndim == 1 or scores.shape[1] == 1
+    columns = (scores.reshape(-1) > 0).astype(np.int64) if one else scores.argmax(axis=1)
+    return devices.to_device(columns, "cpu")

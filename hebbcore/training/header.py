@@ -1,0 +1,170 @@
+"""What a checkpoint of a training says besides its arrays, and what differs between two of them."""
+
+import dataclasses
+import json
+import platform
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hebbcore import checkpoint, checks, serialize
+from hebbcore.network import Network
+from hebbcore.training.batches import is_of_an_array
+from hebbcore.training.settings import LEARNING_RATE, Training, may_change
+
+FORMAT = 1  # of the header; one of a later format is refused
+
+_OF_STREAMS = {"batch_size", "shuffle", "seed"}  # which a stream has itself, and its identity says
+
+
+@dataclass
+class Position:
+    """What comes next in a training: phase, its epoch, and the batch in it; and how much was done."""
+
+    phase: int = 0
+    epoch: int = 0
+    batch: int = 0
+    pass_images: int = 0  # in this epoch of the phase
+    phase_images: int = 0
+    step: int = 0
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            checks.integer("Position", each.name, getattr(self, each.name), 0)
+
+
+@dataclass
+class State:
+    """How far a training is: all that changes between two of its checkpoints, but for the arrays.
+
+    Attributes
+    ----------
+    position : Position
+        What comes next.
+    whitened : list of int
+        The layers, by index, that had learned to whiten when the training began.
+    rates : dict of str to float
+        The learning rates that "auto" measured, by layer.
+    seconds : float
+        How long the training took until now, in all its parts.
+    """
+
+    position: Position = field(default_factory=Position)
+    whitened: list[int] = field(default_factory=list)
+    rates: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What a checkpoint of a training says besides its arrays.
+
+    A field that came later needs a default here, or in Training, Position, the layer or the rule that has it: what an
+    earlier version wrote lacks the field.
+
+    Attributes
+    ----------
+    kind, image_shape, seed, precision, layers
+        The network; see checkpoint.describe.
+    training : Training
+        The settings of fit.
+    data : dict
+        What tells the data and their order from others; see Batches.identity.
+    position, whitened, rates, seconds
+        How far the training is; see State.
+    versions : dict
+        Python, NumPy, the device, and as "header" the format of the header; they are told, and decide nothing.
+    """
+
+    kind: str
+    image_shape: list[int]
+    seed: int
+    precision: str
+    layers: list[dict[str, Any]]
+    training: Training
+    data: dict[str, Any]
+    position: Position
+    whitened: list[int] = field(default_factory=list)
+    rates: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    versions: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in ("data", "rates", "versions"):
+            if not isinstance(getattr(self, key), dict):
+                raise TypeError(f"RunHeader: {key} must be a table, got {getattr(self, key)!r}.")
+        format = checks.integer("RunHeader", "versions.header", self.versions.get("header", 1), 1)
+        if format > FORMAT:
+            raise ValueError(f"RunHeader: format {format} is of a later hebbcore; this one reads up to {FORMAT}.")
+        for index in self.whitened:
+            if checks.integer("RunHeader", "whitened", index, 0) >= len(self.layers):
+                raise ValueError("RunHeader: whitened names layers that are not there.")
+        for rate in (*self.rates.values(), self.seconds):
+            checks.real("RunHeader", "seconds and rates", rate)
+
+    @classmethod
+    def of(cls, network: Network, settings: Training, data: dict[str, Any], state: State) -> "RunHeader":
+        """Return the header of a training. Raises ValueError for layers and rules without a name."""
+        versions = {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "device": network.site.device,
+            "header": FORMAT,
+        }
+        model = checkpoint.describe("fit", network)
+        return cls(**model, training=settings, data=data, versions=versions, **vars(state))
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> "RunHeader":
+        """Return the header of a checkpoint, with the defaults of all that its version did not know.
+
+        Raises ValueError, TypeError or KeyError for a table that is none.
+        """
+        # layers as this version writes them: with the defaults of parameters that came later
+        layers = [serialize.layer_of(layer, f"layers[{i}]", "fit") for i, layer in enumerate(table["layers"])]
+        parts = {
+            "layers": _plain([serialize.layer_table("fit", layer) for layer in layers]),
+            "training": serialize.build(Training, table["training"], "training", "fit"),
+            "position": serialize.build(Position, table["position"], "position", "fit"),
+        }
+        return serialize.build(cls, {**table, **parts}, "", "fit")
+
+    def table(self) -> dict[str, Any]:
+        """Return the header as JSON types, as from_table reads it."""
+        table: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return table
+
+    @property
+    def state(self) -> State:
+        """How far the training is."""
+        return State(self.position, self.whitened, self.rates, self.seconds)
+
+
+def differences(here: RunHeader, there: RunHeader) -> list[str]:
+    """Return what keeps the training `here` from going on from the checkpoint `there`: "… is … here and … there".
+
+    How far it is and by which versions may differ, and settings on which nothing learned depends: those of may_change;
+    a stream's batches, which its identity tells; and a learning rate that every layer overrides.
+    """
+    free = may_change(dataclasses.asdict(here.training))
+    if not is_of_an_array(here.data):
+        free |= _OF_STREAMS
+    learners = [layer for layer in here.layers if "rule" in layer]
+    overridden = all(layer["learning_rate"] for layer in learners)
+    return serialize.differences(_fixed(here, free, overridden), _fixed(there, free, overridden))
+
+
+def _fixed(header: RunHeader, free: set[str], overridden: bool) -> dict[str, Any]:
+    """Return what of a header must be the same when a training goes on."""
+    table = header.table()
+    training = {key: value for key, value in table["training"].items() if key not in free}
+    if training["learning_rate"] is None or overridden:
+        training["learning_rate"] = LEARNING_RATE  # what None means; without a layer that takes it, it decides nothing
+    changing = {each.name for each in dataclasses.fields(State)} | {"versions"}
+    return {**{key: value for key, value in table.items() if key not in changing}, "training": training}
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(checkpoint.as_json(value))

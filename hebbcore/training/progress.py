@@ -1,0 +1,79 @@
+"""What a training tells while it goes on: a bar on the terminal, records for a file and a callback, the time left."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from hebbcore.network import Network
+from hebbcore.training.diagnostics import Diagnostics, Record, append
+from hebbcore.training.header import Position, State
+from hebbcore.training.phases import Phase
+
+
+class Progress:
+    """What a training tells while it goes on.
+
+    Parameters
+    ----------
+    network : Network
+        What is trained.
+    log_seconds : float
+        Between two records.
+    epoch_images : int or None
+        About how many images a pass over the data has; None if that is unknown.
+    show : bool
+        Whether there is a bar.
+    metrics : Path or None
+        The file that gets the records.
+    callback : callable or None
+        Gets the records too.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        log_seconds: float,
+        epoch_images: int | None,
+        show: bool,
+        metrics: Path | None,
+        callback: Callable[[Record], None] | None,
+    ) -> None:
+        self.epoch_images = epoch_images
+        self.diagnostics = Diagnostics(network, log_seconds, self._tell)
+        self._show, self._metrics, self._callback = show, metrics, callback
+        self._total: int | None = None  # images of the whole training
+
+    @contextlib.contextmanager
+    def shown(self, phases: Sequence[Phase], state: State) -> Iterator[None]:
+        """Start the clock where the training is, and show the bar until it ends."""
+        self.diagnostics.start(state.seconds)
+        images = self.epoch_images
+        if images is not None:
+            self._total = sum(min(images, phase.images or images) * phase.epochs for phase in phases)
+        with tqdm(
+            total=self._total, initial=state.position.images, unit="img", unit_scale=True, disable=not self._show
+        ) as self._bar:
+            yield
+
+    def describe(self, text: str) -> None:
+        """Say beside the bar what is being done."""
+        self._bar.set_description(text)
+
+    def stepped(self, images: int) -> None:
+        """Count the images of a step."""
+        self.diagnostics.stepped(images)
+        self._bar.update(images)
+
+    def record(self, at: Position, end: bool = False) -> None:
+        """Tell what happened since the last record; end: a pass has ended, see Diagnostics."""
+        where = {"phase": at.phase, "epoch": at.epoch, "step": at.step, "images": at.images}
+        left = None if self._total is None else max(0, self._total - at.images)
+        self.diagnostics.record(where, left, end)
+
+    def _tell(self, record: Record) -> None:
+        if self._metrics is not None:
+            append(self._metrics, record)
+        if self._callback is not None:
+            self._callback(record)

@@ -1,0 +1,136 @@
+"""What the layers of a network do with a batch: they observe it, or learn from it at their rates, which are watched."""
+
+import logging
+from collections.abc import Generator
+from contextlib import closing
+from functools import partial
+
+from hebbcore.engine.backend import Array
+from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate
+from hebbcore.engine.winners import tell_dead
+from hebbcore.layers import Layer, Learner
+from hebbcore.network import Network
+from hebbcore.rules import Rule, as_rule
+from hebbcore.training.batches import ahead
+from hebbcore.training.cache import Inputs
+from hebbcore.training.header import State
+from hebbcore.training.phases import Phase, factor
+from hebbcore.training.progress import Progress
+from hebbcore.training.settings import LEARNING_RATE, Training
+
+_WARNING_LEVEL = 6  # frames from tell_lost up to whoever called fit
+
+_log = logging.getLogger("hebbcore")
+
+
+class Steps:
+    """The steps of a training.
+
+    Parameters
+    ----------
+    network : Network
+        What is trained.
+    settings : Training
+        How.
+    state : State
+        Where the training is, which its loop moves on.
+    progress : Progress
+        Told what each layer learned.
+    """
+
+    def __init__(self, network: Network, settings: Training, state: State, progress: Progress) -> None:
+        self._network, self._settings, self._state, self._progress = network, settings, state, progress
+        self._divergence = Divergence("fit") if settings.check_finite else None
+        self._steps_before = 0  # how many there were when this phase began, or went on
+
+    def begin(self, phase: Phase, source: Inputs, number: int) -> None:
+        """Begin a phase, or go on with it; number: which pass over the data is its first, from 0.
+
+        Layers that start from patches do so, the first first, with the inputs that this pass gives them.
+        """
+        self._steps_before = self._state.position.step
+        for i in () if phase.observes else phase.targets:
+            layer = self._network.layers[i]
+            assert isinstance(layer, Learner)
+            if not layer.started:
+                self._start(i, layer, phase, source, number)
+
+    def _start(self, i: int, layer: Learner, phase: Phase, source: Inputs, number: int) -> None:
+        network = self._network
+        between = [network.layers[j] for j in range(source.layer, i) if network.layers[j].observes]
+        kept = [{key: array.copy() for key, array in other.arrays().items()} for other in between]
+
+        def inputs() -> Generator[Array, None, None]:
+            with closing(ahead(source.batches.epoch(number), source.prepare)) as batches:
+                for x in batches:
+                    yield network.run(x, source.layer, i, training=phase.together)
+
+        with network.lock:
+            layer.start("fit", inputs)
+            for other, arrays in zip(between, kept, strict=True):  # the running statistics of batch norms
+                other.restore(arrays)
+
+    def observe(self, phase: Phase, first: int, x: Array) -> None:
+        """Let the layer of a phase take a batch into account; x: the input of layer `first`."""
+        network, i = self._network, max(phase.targets)
+        with network.lock:
+            network.layers[i].observe(network.run(x, first, i))
+
+    def learn(self, phase: Phase, first: int, x: Array, measure: bool) -> None:
+        """Let the layers of a phase learn from a batch; x: the input of layer `first`. measure: note their change."""
+        network, at, images = self._network, self._state.position, self._progress.epoch_images
+        done = 0.0 if images is None else at.phase_images / (images * phase.epochs)
+        slower = factor(self._settings.schedule, at.epoch, phase.epochs, done)
+        look = self._divergence is not None and is_due(at.step + 1 - self._steps_before)
+
+        def learn(i: int, before: Array, out: Array) -> None:
+            layer = network.layers[i]
+            assert isinstance(layer, Learner)
+            if i not in phase.targets:
+                layer.forward(before, out, False)
+                return
+            rate = self._rate(layer, before) * slower
+            rule, seen = as_rule("fit", layer.rule), layer.as_input(before)
+            if self._divergence is not None:
+                self._divergence.begin(layer.name, rule, layer.weights, seen, layer.geometry)
+            self._progress.diagnostics.learned(i, layer.learn(before, out, rate, measure), out)
+            if self._divergence is not None and look:
+                stable = partial(largest_stable_rate, rule, seen, layer.geometry)
+                self._divergence.require(layer.name, layer.weights, at.step + 1, rate, stable)
+
+        end = len(network) if phase.together else max(phase.targets) + 1
+        with network.lock:
+            network.run(x, first, end, training=phase.together, learn=learn)
+
+    def _rate(self, layer: Learner, x: Array | None = None) -> float:
+        """Return a layer's learning rate, before the schedule; "auto" is measured on its first input x."""
+        rate, measured = layer.learning_rate, self._state.rates
+        if rate is None:
+            rate = LEARNING_RATE if self._settings.learning_rate is None else self._settings.learning_rate
+        if rate == AUTO:
+            if layer.name not in measured:
+                if x is None:
+                    return 0.0  # it has not learned yet
+                seen = layer.as_input(x)
+                measured[layer.name] = measured_rate(
+                    "fit", layer.name, as_rule("fit", layer.rule), seen, layer.geometry
+                )
+                _log.info("fit: the learning rate of %s is %.3g (auto)", layer.name, measured[layer.name])
+            rate = measured[layer.name]
+        return float(rate) * self._settings.rate_factor
+
+    def require_sound(self) -> None:
+        """Raise FloatingPointError if the weights of a layer that learns diverge."""
+        if self._divergence is None:
+            return
+        for name, layer in self._network.learners.items():
+            self._divergence.require(name, layer.weights, self._state.position.step, self._rate(layer))
+
+    def tell_lost(self, layer: Layer, wins: Array | None) -> None:
+        """Warn of units that won nothing in the last pass, and of those that steps threw off; wins: (units,)."""
+        if not isinstance(layer, Learner) or not isinstance(layer.rule, Rule):
+            return
+        if wins is not None:
+            tell_dead("fit", layer.name, layer.rule, wins, _WARNING_LEVEL)
+        if self._divergence is not None:
+            self._divergence.tell(layer.name, layer.rule, layer.weights, _WARNING_LEVEL)

@@ -1,0 +1,144 @@
+"""Arrays as a source: images that are decoded already."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loaders.shards.format import UNLABELLED, Bytes, Ints
+from loaders.sources.content import arrays_digest
+
+MAX_CLASSES = 10**6
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Images that are arrays already; array_source makes one.
+
+    Parameters
+    ----------
+    images : array (n, H, W, C) or (n, H, W), uint8
+        Anything that slices like an array.
+    labels : array (n,), int64
+        Positions in class_names; -1: the image has no label.
+    class_names : sequence of str
+        Names of the labels 0, 1, …
+    description : dict
+        What the index says about the source, in JSON types.
+    names : sequence of str, optional
+        Where each image came from.
+    """
+
+    images: Bytes
+    labels: Ints
+    class_names: Sequence[str]
+    description: dict[str, Any]
+    names: Sequence[str] | None = None
+
+    unit = "images"
+
+    @property
+    def total(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of an image."""
+        height, width, channels = (*self.images.shape[1:], 1)[:3]
+        return int(height), int(width), int(channels)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the index says about the source, in JSON types.
+
+        It is the description, the shape, a checksum of the labels and of 64 images spread over the set, and the
+        content: a digest of the names and of all images up to 1 GiB, of blocks spread over more.
+        """
+        crc = zlib.crc32(np.ascontiguousarray(self.labels).data)
+        for i in np.linspace(0, self.total - 1, min(self.total, 64)).astype(int):
+            crc = zlib.crc32(np.ascontiguousarray(self.images[i]).data, crc)
+        content = arrays_digest(self.images, self.names)
+        return {**self.description, "shape": [self.total, *self.shape], "crc32": crc, "content": content}
+
+
+def require_channels_last(caller: str, shape: Sequence[int]) -> None:
+    """Raise ValueError for images (n, H, W, C) that look like (n, C, H, W); the rule is that of hebbcore.checks."""
+    if len(shape) != 4:
+        return
+    channels, height, width = shape[1:]
+    low, high = sorted((height, width))
+    alike = low == high if channels == 1 else high <= 4 * low
+    if channels in (1, 3) and width not in (1, 3, 4) and low > 4 and alike:
+        raise ValueError(
+            f"{caller}: images {tuple(shape)} look like channels first, and must be (n, H, W, C): "
+            f"np.moveaxis(images, 1, -1) turns them. Images that really are {channels} pixels high with {width} "
+            "channels can be laid on their side: np.swapaxes(images, 1, 2)"
+        )
+
+
+def array_source(
+    images: Any,
+    labels: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    description: dict[str, Any] | None = None,
+    names: Sequence[str] | None = None,
+    caller: str = "array_source",
+) -> ArraySource:
+    """Check arrays and make them a source.
+
+    Parameters
+    ----------
+    images : array (n, H, W, C) or (n, H, W), uint8
+        At least one image; anything that slices like an array, such as np.memmap.
+    labels : array (n,), integers
+        Labels >= 0, or -1 for an image without one.
+    class_names : sequence of str, optional
+        One for each label; None: "0", "1", …
+    description : dict, optional
+        What the index says about the source, in JSON types; None: that it is arrays.
+    names : sequence of str, optional
+        Where each image came from; None: its number.
+    caller : str
+        The function that error messages name.
+
+    Returns
+    -------
+    ArraySource
+
+    Raises
+    ------
+    TypeError
+        If images are not uint8 or labels are no integers.
+    ValueError
+        If shapes do not fit, images look like channels first, or a label has no class name.
+    """
+    if not hasattr(images, "dtype"):
+        images = np.asarray(images)
+    labels = np.asarray(labels)
+    if images.dtype != np.uint8:
+        raise TypeError(f"{caller}: images must be uint8, got {images.dtype}; scale to 0…255 and use .astype('uint8')")
+    if len(images.shape) not in (3, 4) or 0 in images.shape:
+        raise ValueError(
+            f"{caller}: images must be (n, H, W, C) or (n, H, W) without an empty axis, got {images.shape}"
+        )
+    require_channels_last(caller, images.shape)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"{caller}: labels must be integers, got {labels.dtype}")
+    if labels.shape != (images.shape[0],):
+        raise ValueError(f"{caller}: labels must be ({images.shape[0]},) like the images, got {labels.shape}")
+    if labels.min() < UNLABELLED:
+        raise ValueError(f"{caller}: labels must be >= 0, or {UNLABELLED} for an image without one, got {labels.min()}")
+    if class_names is None:
+        if labels.max() >= MAX_CLASSES:
+            raise ValueError(
+                f"{caller}: labels must be below {MAX_CLASSES}, got {labels.max()}; number the classes 0, 1, …"
+            )
+        class_names = [str(label) for label in range(int(labels.max()) + 1)]
+    if labels.max() >= len(class_names):
+        raise ValueError(f"{caller}: label {labels.max()} has no name among the {len(class_names)} class_names")
+    if names is not None and len(names) != len(labels):
+        raise ValueError(f"{caller}: names must be one for each of the {len(labels)} images, got {len(names)}")
+    return ArraySource(images, labels.astype(np.int64), class_names, description or {"kind": "arrays"}, names)

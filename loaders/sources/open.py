@@ -1,0 +1,66 @@
+"""From a path to the source that it holds, opened."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from loaders.sources.base import Source
+from loaders.sources.detect import kind_of
+from loaders.sources.folder import ClassFolderTar, ImageFolder
+from loaders.sources.imagenet import ImageNetValidation
+from loaders.sources.tar import first_members
+from loaders.text import printable
+
+
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    ground_truth: str | os.PathLike[str] | None = None,
+    synsets: str | os.PathLike[str] | None = None,
+) -> Source:
+    """Recognise what a path holds and open it for build_shards.
+
+    Parameters
+    ----------
+    path : str or path
+        ImageNet's train or val tar, a tar or a tree of class folders, Tiny ImageNet's folder, CIFAR-10/100 (python or
+        binary, tar.gz or unpacked), MNIST's idx folder, or an HDF5 file with train/images, train/labels and so on.
+    split : str, optional
+        Of sources that hold several: "train" (None means this), "test", or "val" for Tiny ImageNet.
+    ground_truth, synsets : str or path, optional
+        Of ImageNet's val tar or the folder it unpacks to; see ImageNetValidation.
+
+    Returns
+    -------
+    ArraySource or ImageSource
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at the path.
+    ValueError
+        If it is none of these, or an argument is given that it has no use for.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise FileNotFoundError(f"open_source: {printable(root)} does not exist")
+    if (ground_truth is None) != (synsets is None):
+        raise ValueError("open_source: ground_truth and synsets go together, got only one of them")
+    if ground_truth is not None and synsets is not None:
+        if split is not None:
+            raise ValueError("open_source: ground_truth is of the validation set, which is one split; leave split out")
+        return ImageNetValidation(root, ground_truth, synsets)
+    kind = kind_of(root)
+    if kind is not None and kind.splits:
+        return kind.open(root, split or "train")
+    first = first_members(root, 1) if kind is None and not root.is_dir() else []
+    if split is not None:
+        raise ValueError(f"open_source: {printable(root)} holds one split only; leave split out")
+    if kind is not None:
+        return kind.open(root)
+    if first and not PurePosixPath(first[0].name).parent.name:
+        raise ValueError(
+            f"open_source: {printable(root)} has images outside class folders; if it is ImageNet's validation set give "
+            "ground_truth and synsets"
+        )
+    return ImageFolder(root) if root.is_dir() else ClassFolderTar(root)

@@ -1,0 +1,133 @@
+"""The slow float64 oracle of every row kernel: a function of its name and parameters, of NumPy alone.
+
+It returns what arrays hold afterwards, by parameter; those that it leaves out stay as they are, and of sums it returns
+the total over the cells. `examples` says which arguments the tests try besides arrays of the shapes that the
+declaration names.
+"""
+
+import numpy as np
+import reference
+
+
+def examples(**values):
+    """Return a decorator; values: of a parameter, a list to try, or a function of (rows, columns) that makes one."""
+
+    def mark(oracle):
+        oracle.examples = values
+        return oracle
+
+    return mark
+
+
+def _share(rows, columns):
+    return 1 / columns
+
+
+@examples(sharpness=[1.0, 50.0])
+def softmax(scores, sharpness):
+    """softmax(sharpness · scores)."""
+    return {"scores": reference.softmax_wta(scores, 1 / sharpness)}
+
+
+@examples(sharpness=[20.0], power=[False, True])
+def swta(scores, patch_norms, unit_norms, sharpness, power, mass, decay):
+    """Z², Z = softmax(sharpness · Y) or Y^sharpness / Σ, Y = ((cos + 1) / 2)²."""
+    cosines = scores / patch_norms[:, None] / unit_norms
+    share = reference.power_wta if power else reference.softmax_wta
+    z = share(((cosines + 1) / 2) ** 2, 1 / sharpness)
+    return {"scores": z**2, "mass": z.sum(axis=0), "decay": (z**2).sum(axis=0)}
+
+
+@examples(winners=[1])
+def kwta(scores, unit_norms, winners, decay):
+    """1 where scores / unit_norms reaches the row's winners-th largest, else 0."""
+    gate = reference.k_wta(scores / unit_norms, int(winners))
+    return {"scores": gate, "decay": gate.sum(axis=0)}
+
+
+@examples(sharpness=[2.0], anti=[False, True])
+def soft_hebb(scores, sharpness, anti, decay):
+    """softmax(sharpness · u), all but the largest u's negated if anti."""
+    gate = reference.softmax_wta(scores, 1 / sharpness)
+    if anti:
+        gate = np.where(reference.argmax_wta(scores) == 1, gate, -gate)
+    return {"scores": gate, "decay": (gate * scores).sum(axis=0)}
+
+
+@examples(rank=[1, 2], strength=[0.4])
+def ranked(scores, rank, strength, decay):
+    """1 at the largest u of a row, -strength at the rank-th largest (rank 1, or fewer units: nowhere)."""
+    gate = reference.argmax_wta(scores)
+    for row, order in zip(gate, np.argsort(-scores, axis=1, kind="stable"), strict=True):
+        if 1 < rank <= len(row):
+            row[order[rank - 1]] = -strength
+    return {"scores": gate, "decay": (gate * scores).sum(axis=0)}
+
+
+def signed_wta(scores, unit_norms, decay):
+    """y = scores / unit_norms at the row's largest |y|, else 0."""
+    y = scores / unit_norms
+    gate = np.where(reference.argmax_wta(np.abs(y)) == 1, y, 0)
+    return {"scores": gate, "decay": (gate**2).sum(axis=0)}
+
+
+def norms(vectors, out):
+    """Euclidean norms, 0 replaced by 1."""
+    lengths = np.sqrt((vectors**2).sum(axis=1))
+    return {"out": np.where(lengths == 0, 1, lengths)}
+
+
+def add_scaled(target, factors, source):
+    """target + factors[:, None] · source."""
+    return {"target": target + factors[:, None] * source}
+
+
+def moments(vectors, shift, sums, squares):
+    """Sums and sums of squares of vectors − shift."""
+    return {"sums": (vectors - shift).sum(axis=0), "squares": ((vectors - shift) ** 2).sum(axis=0)}
+
+
+def standardize(vectors, shift, factors):
+    """(vectors − shift) · factors."""
+    return {"vectors": (vectors - shift) * factors}
+
+
+@examples(share=_share, floor=[0.3])
+def contrast(vectors, share, floor):
+    """(vector − its mean) / √(its variance + floor)."""
+    return {"vectors": reference.contrast_normalised(vectors, floor)}
+
+
+@examples(share=_share, power=[1.0, 1.4])
+def triangle(scores, share, power):
+    """relu(scores − the row's mean)^power."""
+    return {"scores": reference.triangle(scores, power)}
+
+
+@examples(out=lambda rows, columns: np.zeros((rows, 2 * columns)), threshold=[0.25])
+def split(out, scores, threshold):
+    """relu(scores − threshold), relu(−scores − threshold)."""
+    return {"out": np.concatenate([np.maximum(scores - threshold, 0), np.maximum(-scores - threshold, 0)], axis=1)}
+
+
+_TOPS, _BOTTOMS, _LEFTS, _RIGHTS = (np.array(edges) for edges in ([0, 0, 2], [1, 4, 4], [0, 4], [5, 5]))
+
+
+@examples(
+    out=lambda rows, columns: np.zeros((2 * 3 * 2, columns)),
+    tops=[_TOPS],
+    bottoms=[_BOTTOMS],
+    lefts=[_LEFTS],
+    rights=[_RIGHTS],
+    average=[False, True],
+    row_shares=[np.array([1, 0.25, 0.5])],
+    column_shares=[np.array([0.125, 0.5])],
+)
+def pool(out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares):
+    """The maximum, or the sum times both shares, of each window."""
+    expected = np.empty(out.shape)
+    for n, (number, i, j) in enumerate(np.ndindex(len(images), len(tops), len(lefts))):
+        window = images[number, tops[i] : bottoms[i], lefts[j] : rights[j]]
+        pixels = window.reshape(-1, window.shape[2])
+        expected[n] = pixels.sum(axis=0) * row_shares[i] * column_shares[j] if average else pixels.max(axis=0)
+    return {"out": expected}
