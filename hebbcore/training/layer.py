@@ -163,24 +163,22 @@ def train_layer(
     kernel = None if kernel_size is None else checks.pair(_FUNCTION, "kernel_size", kernel_size, 1)
     if kernel is None:
         check_no_steps(_FUNCTION, stride, padding)
-    weight_generator, order_generator = _generators(seed, bool(order), initial_weights)
+    initial_weights = "rule" if initial_weights is None else initial_weights
+    weight_generator, order_generator = _generators(seed, order, isinstance(initial_weights, str))
     batches = as_batches(_FUNCTION, data, size_of_batches, order_generator if order else None, epochs, check_finite)
     first_epoch = _FirstEpoch(batches, once=isinstance(data, Iterator))
-    if initial_weights is None or isinstance(initial_weights, str):
-        how = (
-            "rule" if initial_weights is None else checks.choice(_FUNCTION, "initial_weights", initial_weights, STARTS)
-        )
+    if isinstance(initial_weights, str):
+        checks.choice(_FUNCTION, "initial_weights", initial_weights, STARTS)
         weights = _drawn_weights(rule, units, kernel, first_epoch.first, weight_generator)
     else:
-        how = "given"
         weights = _given_weights(initial_weights, units, kernel, check_finite)
     first = check_images(_FUNCTION, first_epoch.first, weights.shape, "data")
     g = geometry_of(_FUNCTION, first, weights.shape, stride, padding, padding_mode)
     weights = devices.to_device(weights, device).astype(dtype, order="C", copy=True)
     layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
     training = _Training(layer, g, workspace, check_finite)
-    if how in ("patches", "k-means++"):
-        training.start(how, first_epoch, weight_generator.spawn(1)[0])
+    if isinstance(initial_weights, str) and initial_weights != "rule":
+        training.start(initial_weights, first_epoch, weight_generator.spawn(1)[0])
     if conscience or revival:
         training.rival(conscience, revival, weight_generator.spawn(1)[0])
     training.rate = rate
@@ -196,13 +194,13 @@ def train_layer(
     return layer
 
 
-def _generators(seed: Any, shuffled: bool, initial_weights: Any) -> list[np.random.Generator]:
-    """Return the generators of the weights and of the order. Raises ValueError or TypeError for a seed that is none."""
+def _generators(seed: Any, shuffled: bool, drawn: bool) -> list[np.random.Generator]:
+    """Return the generators of the weights and of the order, one of which must be drawn if there is a seed."""
     try:
         generators = np.random.default_rng(seed).spawn(2)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{_FUNCTION}: seed must be an integer of at least 0, got {seed!r} ({error}).") from error
-    if seed and initial_weights is not None and not isinstance(initial_weights, str) and not shuffled:
+    if seed and not drawn and not shuffled:
         raise ValueError(
             f"{_FUNCTION}: seed {seed!r} has no effect, since initial_weights are given and nothing is shuffled; leave "
             "it out, or let the weights be drawn or the data be shuffled."

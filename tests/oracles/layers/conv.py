@@ -10,7 +10,7 @@ EXAMPLES = [
 ]
 
 
-def output(x, arrays, units, kernel_size, rule="hpca", stride=1, padding=0, padding_mode="zeros", **learning):
+def output(x, arrays, *, units, kernel_size, rule="hpca", stride=1, padding=0, padding_mode="zeros", **learning):
     """What the rule puts out for each patch, (n, oh, ow, units)."""
     rows = patches(x, kernel_size, stride, padding, padding_mode)
     out = reference.output(rows, arrays["weights"].reshape(units, -1), rule)
