@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hebbcore import checks, hdf5, serialize
 from hebbcore.engine import devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.files import parse_json, write_atomically
-from hebbcore.layers import WORKSPACE, HebbianLayer
+from hebbcore.layers import WORKSPACE, HebbianLayer, Layer, Learner
 from hebbcore.network import Network
 
 VERSION = 1  # of the format
@@ -266,7 +266,7 @@ def restore_arrays(network: Network, arrays: dict[str, Array]) -> None:
 def digest_of(network: Network) -> str:
     """Return a digest of what a network's features depend on: its layers and their arrays."""
     described = describe("digest_of", network)["layers"]
-    layers = [_as_of_old(layer, table) for layer, table in zip(network.layers, described, strict=True)]
+    layers = [_layer_of_old(layer, table) for layer, table in zip(network.layers, described, strict=True)]
     digest = hdf5.new_digest()
     digest.update(json.dumps(layers).encode())
     arrays = arrays_of(network)
@@ -277,16 +277,37 @@ def digest_of(network: Network) -> str:
     return str(digest.hexdigest())
 
 
-def _as_of_old(thing: Any, table: dict[str, Any]) -> dict[str, Any]:
-    """Return the table of a layer or rule without later parameters that are as if they were not there."""
-    fields = [field for field in dataclasses.fields(thing) if field.init and _is_later(thing, field)]
-    absent = {field.name for field in fields if getattr(thing, field.name) == field.default}
-    rule = {"rule": _as_of_old(thing.rule, table["rule"])} if "rule" in table else {}
-    return {key: value for key, value in {**table, **rule}.items() if key not in absent}
+def _layer_of_old(layer: Layer, table: dict[str, Any]) -> dict[str, Any]:
+    """Return the table of a layer without later parameters, its rule's too, that are as if they were not there."""
+
+    def layer_again(some: dict[str, Any]) -> dict[str, Any]:
+        return serialize.layer_table("digest_of", serialize.layer_of(some, "layer"))
+
+    def rule_again(some: dict[str, Any]) -> dict[str, Any]:
+        return serialize.rule_table("digest_of", serialize.rule_of(some, "rule"))
+
+    if isinstance(layer, Learner):
+        table = {**table, "rule": _of_old(layer.rule, table["rule"], rule_again)}
+    return _of_old(layer, table, layer_again)
+
+
+def _of_old(thing: Any, table: dict[str, Any], again: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Return the table of a layer or rule without later parameters that are as if they were not there.
+
+    again: makes the thing of a table that may lack them, and returns the table of that.
+    """
+    later = {field.name for field in dataclasses.fields(thing) if _is_later(thing, field)} & table.keys()
+    if not later:
+        return table
+    try:
+        default = again({key: value for key, value in table.items() if key not in later})
+    except ValueError:  # what is there goes with none of their defaults
+        return table
+    return {key: value for key, value in table.items() if key not in later or value != default.get(key)}
 
 
 def _is_later(thing: Any, field: "dataclasses.Field[Any]") -> bool:
-    """Return True for a parameter that came after files that digests are kept of."""
+    """Return True for a parameter that came after files that hold digests."""
     ours = type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
     return bool(field.metadata.get("later")) or (ours and field.name not in _FIRST_FIELDS)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import dataclass, field
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ from fit_helpers import assert_near
 from half_done_helpers import FOLDER, RUNS, STOP_AT, measure, train, write_features
 
 import hebbcore
-from hebbcore import checkpoint
+from hebbcore import checkpoint, checks
 from hebbcore.training import header, run, settings
 from hebbcore.training import network as training
 from hebbcore.training.diagnostics import lines
@@ -110,7 +111,11 @@ class LaterRule(hebbcore.HPCA):
 class LaterConv(hebbcore.Conv):
     """A layer with a parameter more."""
 
-    dilation: tuple[int, int] = (1, 1)
+    dilation: Any = 1
+
+    def _check(self):
+        super()._check()
+        self.dilation = checks.pair("Conv", "dilation", self.dilation, 1)
 
 
 LaterConv.__name__ = "Conv"  # by which layers are named

@@ -75,7 +75,7 @@ class RunHeader:
     position, whitened, rates, seconds
         How far the training is; see State.
     versions : dict
-        Python, NumPy, the device, and as "header" the format of the header; they are told, and decide nothing.
+        Python, NumPy, the device, which decide nothing; and as "header" FORMAT, where an earlier hebbcore overlooks it.
     """
 
     kind: str
@@ -95,9 +95,9 @@ class RunHeader:
         for key in ("data", "rates", "versions"):
             if not isinstance(getattr(self, key), dict):
                 raise TypeError(f"RunHeader: {key} must be a table, got {getattr(self, key)!r}.")
-        format = checks.integer("RunHeader", "versions.header", self.versions.get("header", 1), 1)
-        if format > FORMAT:
-            raise ValueError(f"RunHeader: format {format} is of a later hebbcore; this one reads up to {FORMAT}.")
+        written = checks.integer("RunHeader", "versions.header", self.versions.get("header", 1), 1)
+        if written > FORMAT:
+            raise ValueError(f"RunHeader: format {written} is of a later hebbcore; this one reads up to {FORMAT}.")
         for index in self.whitened:
             if checks.integer("RunHeader", "whitened", index, 0) >= len(self.layers):
                 raise ValueError("RunHeader: whitened names layers that are not there.")
