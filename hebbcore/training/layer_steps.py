@@ -1,0 +1,170 @@
+"""The steps of train_layer: its first epoch, and what a batch does to the weights."""
+
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hebbcore.engine import backend, devices, tuning, winners
+from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import require_finite
+from hebbcore.engine.patches import Geometry
+from hebbcore.engine.rivalry import Rivalry
+from hebbcore.engine.soundness import Divergence, is_due, largest_stable_rate, require_finite_output
+from hebbcore.engine.starting import starting_weights
+from hebbcore.engine.update import BatchedUpdate, add_scaled
+from hebbcore.engine.winners import tell_dead
+from hebbcore.layers import HebbianLayer
+from hebbcore.layers.arguments import check_images
+from hebbcore.training.batches import Batches
+
+FUNCTION, NAME = "train_layer", "the layer"  # in messages
+
+
+class Step(NamedTuple):
+    """What train_layer's callback gets after each batch.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Both count from 0; step goes on from epoch to epoch.
+    images : int
+        Seen so far.
+    weights : Array
+        The live array (units, …), which the next step changes.
+    """
+
+    epoch: int
+    step: int
+    images: int
+    weights: Array
+
+
+class FirstEpoch:
+    """The batches of the first epoch, of which the first can be looked at before they are learned from.
+
+    once: they come from an iterator, so that what was looked at is kept.
+    """
+
+    def __init__(self, batches: Batches, once: bool) -> None:
+        self._batches, self._once = batches, once
+        self._rest = batches.epoch(0)
+        self.first = next(self._rest)
+        self._read = [self.first]
+
+    def look(self) -> Generator[Array, None, None]:
+        """Return the batches, from the first."""
+        if not self._once:
+            yield from self._batches.epoch(0)
+            return
+        yield from list(self._read)
+        for batch in self._rest:
+            self._read.append(batch)
+            yield batch
+
+    def rewind(self) -> None:
+        """Begin anew after a look, which may have drawn another order."""
+        if not self._once:
+            self._rest, self._read = self._batches.epoch(0), []
+
+    def __iter__(self) -> Iterator[Array]:
+        return itertools.chain(self._read, self._rest)
+
+
+class LayerTraining:
+    """What changes the weights of a layer, batch by batch, and looks after them."""
+
+    def __init__(self, layer: HebbianLayer, g: Geometry, workspace: int, check_finite: bool) -> None:
+        self._layer, self._g, self._workspace = layer, g, workspace
+        self._rule, self._matrix = layer.rule, layer.weights.reshape(layer.units, -1)
+        self._device = backend.device_of(layer.weights)
+        self._update = BatchedUpdate(layer.rule, g, layer.units, layer.precision, workspace, FUNCTION)
+        self._divergence = Divergence(FUNCTION) if check_finite else None
+        self._rivalry: Rivalry | None = None
+        self._wins = np.zeros(layer.units, np.uint64)  # of the last epoch
+        self._steps = self._seen = 0
+        self.rate = 0.0
+
+    def start(self, how: str, first_epoch: FirstEpoch, generator: np.random.Generator) -> None:
+        """Let the weights start from patches of the first data."""
+        drawn = devices.to_device(self._matrix, "cpu")
+
+        def inputs() -> Iterator[Array]:
+            with closing(first_epoch.look()) as source:
+                for batch in source:
+                    yield devices.to_device(self._images(batch), self._device)
+
+        found = starting_weights(FUNCTION, how, self._rule, drawn, self._g, inputs, generator)
+        self._matrix[...] = devices.to_device(found, self._device)
+        first_epoch.rewind()
+
+    def rival(self, conscience: float, revival: float, generator: np.random.Generator) -> None:
+        """Let units compete with a bias, or be revived."""
+        seed = int(generator.integers(2**63))
+        self._rivalry = Rivalry(self._rule, self._g, self._matrix, conscience, revival, seed)
+
+    def run(
+        self, epoch: int, source: Iterable[Any], unchecked: bool, last: bool, bar: Any,
+        callback: Callable[[Step], None] | None,
+    ) -> None:  # fmt: skip
+        """Learn from the batches of an epoch; unchecked: nobody has looked whether they are finite."""
+        stable = None
+        for batch in source:
+            images = self._images(batch)
+            if unchecked:
+                require_finite(FUNCTION, "data", images)
+            x = devices.to_device(images, self._device)
+            if self._divergence is not None:
+                self._divergence.begin(NAME, self._rule, self._matrix, x, self._g)
+            won = self._learn(x, counting=last and self._rule.competes)
+            self._steps += 1
+            self._seen += len(images)
+            stable = partial(largest_stable_rate, self._rule, x, self._g)
+            if self._divergence is not None and is_due(self._steps):
+                self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
+            if won is not None:
+                self._wins = self._wins + devices.to_device(won, "cpu")
+            bar.update(len(images))
+            if callback is not None:
+                callback(Step(epoch, self._steps - 1, self._seen, self._layer.weights))
+        if self._divergence is not None:
+            self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
+
+    def _images(self, batch: Any) -> Array:
+        """Return a batch as (n, H, W, C) images of the geometry. Raises ValueError for others."""
+        images = check_images(FUNCTION, batch, self._layer.weights.shape, "data")
+        if images.shape[1:3] != self._g.size:
+            raise ValueError(f"{FUNCTION}: data changed from images of {self._g.size} to {images.shape[1:3]}.")
+        return images
+
+    def _learn(self, images: Array, counting: bool) -> Array | None:
+        """Change the weights by one batch; if counting, return how many of some patches each unit wins."""
+        rule, matrix, rivalry, rows = self._rule, self._matrix, self._rivalry, len(images) * self._g.positions
+        bias = out = won = None
+        if rivalry is not None:
+            bias = rivalry.bias(matrix.dtype)
+            won = rivalry.count(images, matrix)
+        elif counting and rows > tuning.MEASURED.few_patches:
+            won = winners.count(rule, images, self._g, matrix)
+        elif counting:
+            out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)
+        delta, scale = self._update.delta(images, matrix, out, bias)
+        add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
+        if rivalry is not None:
+            rivalry.revive(matrix)
+        if out is not None:
+            won = winners.wins(rule, out)
+        return won if counting else None
+
+    def finish(self, first: Array) -> None:
+        """Look at what was learned: whether it is sound, and which units won nothing. first: the first batch."""
+        if self._divergence is not None:
+            self._divergence.tell(NAME, self._rule, self._matrix, 3)
+            transform = partial(self._layer.transform, workspace=self._workspace)
+            image_bytes = self._g.positions * self._matrix[:, 0].nbytes
+            require_finite_output(FUNCTION, NAME, transform, first, image_bytes)
+        if self._rule.competes:
+            tell_dead(FUNCTION, NAME, self._rule, self._wins, 3)
