@@ -132,7 +132,7 @@ def test_one_sample_one_feature_one_unit(rule, units, shape, generator):
     vectors, weights = batch(generator, shape, np.float64), batch(generator, (units, shape[1]), np.float64)
     if shape[1] == 1:
         vectors, weights = np.abs(vectors), np.abs(weights)  # cosines of exactly -1 leave Y = 0 for all units
-        if isinstance(rule, hebbcore.KWTA):
+        if rule.needs_norms and not rule.signed and rule.expected_winners() is not None:
             return  # all cosines are 1: whether rounding keeps the tie is nobody's promise
     name, params = parameters(rule)
     expected = reference.weight_update(vectors, weights, name, **params)
