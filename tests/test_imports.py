@@ -52,6 +52,8 @@ ORDER = [
     "hebbcore.layers",
     "hebbcore.network",
     "hebbcore.training",
+    "hebbcore.training.ahead",
+    "hebbcore.training.array_batches",
     "hebbcore.training.batches",
     "hebbcore.training.layer",
     "hebbcore.files",

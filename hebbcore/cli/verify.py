@@ -13,7 +13,7 @@ from hebbcore.files import parse_json
 from hebbcore.runs.config import config_of
 from hebbcore.serialize import CONFIG, differences, layer_of, layer_table
 from hebbcore.training import diagnostics
-from hebbcore.training.batches import is_of_an_array
+from hebbcore.training.array_batches import is_of_an_array
 from hebbcore.training.diagnostics import METRICS
 from hebbcore.training.settings import LEARNING_RATE, may_change
 
