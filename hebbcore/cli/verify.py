@@ -14,7 +14,7 @@ from hebbcore.runs import entries
 from hebbcore.runs.config import config_of
 from hebbcore.serialize import CONFIG, compared, layer_of, layer_table
 from hebbcore.training import diagnostics
-from hebbcore.training.batches import is_of_an_array
+from hebbcore.training.array_batches import is_of_an_array
 from hebbcore.training.diagnostics import METRICS
 from hebbcore.training.settings import LEARNING_RATE, may_change
 

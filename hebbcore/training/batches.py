@@ -1,9 +1,6 @@
 """Training data as epochs of batches: shuffled slices of an array, or whatever an iterable yields."""
 
-import copy
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import Any, Protocol
@@ -11,10 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from hebbcore import checks, streams
-from hebbcore.engine import backend, devices
+from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import as_images
+from hebbcore.training.array_batches import ArrayBatches, checksum
 
 BATCH_SIZE = 64  # images a step, unless one says otherwise
 
@@ -41,67 +39,6 @@ class Batches(Protocol):
 
     def rewind(self) -> None:
         """Leave the source as it was before the first epoch."""
-
-
-class ArrayBatches:
-    """Batches of an array, in a new random order each epoch or in order."""
-
-    def __init__(self, array: Array, batch_size: int, generator: np.random.Generator | None) -> None:
-        self.array, self.batch_size = array, batch_size
-        self.checked = True
-        self._start, self._generator, self._next = generator, copy.deepcopy(generator), 0
-        self._order = np.arange(0)
-        self._checksum: int | None = None
-
-    def images(self, first: Array) -> int | None:
-        """See Batches."""
-        return len(self.array)
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
-        """See Batches."""
-        order = None if self._start is None else self.order(number)
-        for first in range(start * self.batch_size, len(self.array), self.batch_size):
-            if order is None:
-                yield self.array[first : first + self.batch_size]
-            else:
-                chosen = order[first : first + self.batch_size]
-                yield self.array[devices.to_device(chosen, backend.device_of(self.array))]
-
-    def following(self, start: int, count: int) -> int:
-        """See Batches."""
-        return start + count
-
-    def order(self, number: int) -> Array:
-        """See Batches."""
-        if self._start is None:
-            return np.arange(len(self.array))
-        if number < self._next - 1:
-            self._generator, self._next = copy.deepcopy(self._start), 0
-        while self._next <= number:
-            assert self._generator is not None
-            self._order = self._generator.permutation(len(self.array))
-            self._next += 1
-        return self._order
-
-    def identity(self) -> dict[str, Any]:
-        """See Batches."""
-        if self._checksum is None:
-            self._checksum = _checksum(self.array, 0)
-        return {
-            "shape": list(self.array.shape),
-            "dtype": str(self.array.dtype),
-            "checksum": self._checksum,
-            "batch_size": self.batch_size,
-            "shuffle": self._start is not None,
-        }
-
-    def rewind(self) -> None:
-        """See Batches."""
-
-
-def is_of_an_array(identity: dict[str, Any]) -> bool:
-    """Return True for what ArrayBatches.identity returned."""
-    return {"shape", "dtype", "checksum"} <= identity.keys()
 
 
 class IterableBatches:
@@ -148,10 +85,10 @@ class IterableBatches:
         if self._identity is None:
             self._identity = {"batches": streams.batches_of(self.source)}
             if isinstance(self.source, Sequence):  # others may give new arrays each time
-                checksum = 0
+                found = 0
                 for batch in self.source:
-                    checksum = _checksum(backend.as_array(self.function, "data", streams.images_of(batch)), checksum)
-                self._identity["checksum"] = checksum
+                    found = checksum(backend.as_array(self.function, "data", streams.images_of(batch)), found)
+                self._identity["checksum"] = found
         return self._identity
 
     def rewind(self) -> None:
@@ -204,13 +141,6 @@ class StreamBatches(IterableBatches):
     def rewind(self) -> None:
         """See Batches."""
         self._stream.restore(self._state)
-
-
-def _checksum(array: Array, start: int) -> int:
-    """Return the CRC-32 of an array's bytes after those that gave `start`; reads it in pieces of bounded size."""
-    for piece in backend.pieces(array):
-        start = zlib.crc32(np.ascontiguousarray(devices.to_device(piece, "cpu")).data, start)
-    return start
 
 
 def is_array(data: Any) -> bool:
@@ -270,29 +200,3 @@ def as_batches(
     if streams.is_resumable(data):
         return StreamBatches(function, data, check)
     return IterableBatches(function, data, check)
-
-
-def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Generator[Array, None, None]:
-    """Yield prepare(batch) of each batch, while a thread reads and prepares the next one.
-
-    The thread works on the caller's CUDA stream: on another, a batch could be used before it is there, and its memory
-    used again while it is still read.
-    """
-    same_stream = devices.here()
-
-    def fetch() -> Array | None:
-        with same_stream():
-            batch = next(batches, None)
-            return None if batch is None else prepare(batch)
-
-    with ThreadPoolExecutor(1, "hebbcore-data") as pool:
-        future = pool.submit(fetch)
-        try:
-            while (batch := future.result()) is not None:
-                future = pool.submit(fetch)
-                yield batch
-        finally:
-            future.cancel()
-            future.exception() if not future.cancelled() else None
-            if hasattr(batches, "close"):
-                batches.close()

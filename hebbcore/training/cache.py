@@ -17,7 +17,8 @@ from hebbcore.engine.backend import Array
 from hebbcore.files import cannot_write
 from hebbcore.layers.base import as_4d
 from hebbcore.network import Network
-from hebbcore.training.batches import Batches, ahead
+from hebbcore.training.ahead import ahead
+from hebbcore.training.batches import Batches
 
 CACHES = ("none", "memory", "disk")
 

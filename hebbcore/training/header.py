@@ -10,7 +10,7 @@ import numpy as np
 
 from hebbcore import checkpoint, checks, serialize
 from hebbcore.network import Network
-from hebbcore.training.batches import is_of_an_array
+from hebbcore.training.array_batches import is_of_an_array
 from hebbcore.training.settings import LEARNING_RATE, Training, may_change
 
 FORMAT = 1  # of the header; one of a later format is refused

@@ -8,7 +8,8 @@ from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.network import Network
-from hebbcore.training.batches import Batches, ahead
+from hebbcore.training.ahead import ahead
+from hebbcore.training.batches import Batches
 from hebbcore.training.cache import Inputs
 from hebbcore.training.header import State
 from hebbcore.training.phases import Phase, phases_of

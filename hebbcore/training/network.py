@@ -15,7 +15,8 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import as_images
 from hebbcore.engine.soundness import require_finite_output
 from hebbcore.network import Network
-from hebbcore.training.batches import Batches, ahead, as_batches, batching
+from hebbcore.training.ahead import ahead
+from hebbcore.training.batches import Batches, as_batches, batching
 from hebbcore.training.diagnostics import METRICS, Record
 from hebbcore.training.header import State
 from hebbcore.training.loop import Loop

@@ -11,7 +11,7 @@ from hebbcore.engine.winners import tell_dead
 from hebbcore.layers import Layer, Learner
 from hebbcore.network import Network
 from hebbcore.rules import Rule, as_rule
-from hebbcore.training.batches import ahead
+from hebbcore.training.ahead import ahead
 from hebbcore.training.cache import Inputs
 from hebbcore.training.header import State
 from hebbcore.training.phases import Phase, factor

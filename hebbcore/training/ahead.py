@@ -1,0 +1,33 @@
+"""Reading ahead: the next batch is read while the present one is learned."""
+
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from hebbcore.engine import devices
+from hebbcore.engine.backend import Array
+
+
+def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Generator[Array, None, None]:
+    """Yield prepare(batch) of each batch, while a thread reads and prepares the next one.
+
+    The thread works on the caller's CUDA stream: on another, a batch could be used before it is there, and its memory
+    used again while it is still read.
+    """
+    same_stream = devices.here()
+
+    def fetch() -> Array | None:
+        with same_stream():
+            batch = next(batches, None)
+            return None if batch is None else prepare(batch)
+
+    with ThreadPoolExecutor(1, "hebbcore-data") as pool:
+        future = pool.submit(fetch)
+        try:
+            while (batch := future.result()) is not None:
+                future = pool.submit(fetch)
+                yield batch
+        finally:
+            future.cancel()
+            future.exception() if not future.cancelled() else None
+            if hasattr(batches, "close"):
+                batches.close()

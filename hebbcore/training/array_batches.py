@@ -1,0 +1,79 @@
+"""Batches of an array: slices of it, in a new random order each epoch or as they lie."""
+
+import copy
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+
+
+class ArrayBatches:
+    """Batches of an array, in a new random order each epoch or in order."""
+
+    def __init__(self, array: Array, batch_size: int, generator: np.random.Generator | None) -> None:
+        self.array, self.batch_size = array, batch_size
+        self.checked = True
+        self._start, self._generator, self._next = generator, copy.deepcopy(generator), 0
+        self._order = np.arange(0)
+        self._checksum: int | None = None
+
+    def images(self, first: Array) -> int | None:
+        """See Batches."""
+        return len(self.array)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+        """See Batches."""
+        order = None if self._start is None else self.order(number)
+        for first in range(start * self.batch_size, len(self.array), self.batch_size):
+            if order is None:
+                yield self.array[first : first + self.batch_size]
+            else:
+                chosen = order[first : first + self.batch_size]
+                yield self.array[devices.to_device(chosen, backend.device_of(self.array))]
+
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return start + count
+
+    def order(self, number: int) -> Array:
+        """See Batches."""
+        if self._start is None:
+            return np.arange(len(self.array))
+        if number < self._next - 1:
+            self._generator, self._next = copy.deepcopy(self._start), 0
+        while self._next <= number:
+            assert self._generator is not None
+            self._order = self._generator.permutation(len(self.array))
+            self._next += 1
+        return self._order
+
+    def identity(self) -> dict[str, Any]:
+        """See Batches."""
+        if self._checksum is None:
+            self._checksum = checksum(self.array, 0)
+        return {
+            "shape": list(self.array.shape),
+            "dtype": str(self.array.dtype),
+            "checksum": self._checksum,
+            "batch_size": self.batch_size,
+            "shuffle": self._start is not None,
+        }
+
+    def rewind(self) -> None:
+        """See Batches."""
+
+
+def is_of_an_array(identity: dict[str, Any]) -> bool:
+    """Return True for what ArrayBatches.identity returned."""
+    return {"shape", "dtype", "checksum"} <= identity.keys()
+
+
+def checksum(array: Array, start: int) -> int:
+    """Return the CRC-32 of an array's bytes after those that gave `start`; reads it in pieces of bounded size."""
+    for piece in backend.pieces(array):
+        start = zlib.crc32(np.ascontiguousarray(devices.to_device(piece, "cpu")).data, start)
+    return start
