@@ -12,7 +12,7 @@ import pytest
 
 import hebbcore
 from hebbcore.engine.kernels import compiled, cpu
-from hebbcore.engine.kernels.rows import PROGRAMS
+from hebbcore.engine.kernels.programs import PROGRAMS
 
 ROOT = Path(hebbcore.__file__).parents[1]
 # root may write everywhere, unless it gives that up

@@ -26,7 +26,7 @@ from hebbcore import (
 )
 from hebbcore.engine import backend
 from hebbcore.engine.kernels import cpu
-from hebbcore.engine.kernels.rows import PROGRAMS
+from hebbcore.engine.kernels.programs import PROGRAMS
 
 pytestmark = pytest.mark.gpu
 

@@ -9,7 +9,7 @@ from kernel_helpers import assert_is_its_oracle
 from numba import njit
 
 from hebbcore.engine.kernels import cpu, elementary
-from hebbcore.engine.kernels.rows import PROGRAMS
+from hebbcore.engine.kernels.programs import PROGRAMS
 
 SHAPES = [(1, 1), (3, 5), (4, 2), (2, 33)]
 DTYPES = [np.float32, np.float64]

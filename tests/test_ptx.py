@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hebbcore.engine import tuning
-from hebbcore.engine.kernels.rows import PROGRAMS
+from hebbcore.engine.kernels.programs import PROGRAMS
 
 ARCHITECTURES = ["sm_80", "sm_90"]
 MEETINGS = {"highest": 4, "total": 4, "leader": 4 + 8}  # bytes of shared memory a lane, in float32

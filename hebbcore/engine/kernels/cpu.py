@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 
 from hebbcore.engine import tuning
-from hebbcore.engine.kernels import programs  # noqa: F401  (declares them)
 from hebbcore.engine.kernels.compiled import kernel
-from hebbcore.engine.kernels.rows import PROGRAMS
+from hebbcore.engine.kernels.programs import PROGRAMS
 
 # Sums may be reordered and fused for SIMD; NaN and infinity keep their meaning.
 _FASTMATH = {"contract", "nsz", "arcp", "reassoc"}

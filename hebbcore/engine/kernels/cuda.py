@@ -15,8 +15,8 @@ import numpy as np
 from numba import cuda
 
 from hebbcore.engine import backend, tuning
-from hebbcore.engine.kernels import programs  # noqa: F401  (declares them)
-from hebbcore.engine.kernels.rows import PROGRAMS, kinds
+from hebbcore.engine.kernels.programs import PROGRAMS
+from hebbcore.engine.kernels.rows import kinds
 
 
 def _lanes(columns: int) -> int:

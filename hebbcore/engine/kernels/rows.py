@@ -40,7 +40,7 @@ Shares = Annotated[Any, "shares"]  # (count,)
 ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)
 TINY = np.float32(2.0**-120)
 
-PROGRAMS: dict[str, Callable[..., None]] = {}
+PROGRAMS: dict[str, Callable[..., None]] = {}  # by name; whole when taken from programs, which declares them
 
 
 def program(body: Callable[..., None]) -> Callable[..., None]:

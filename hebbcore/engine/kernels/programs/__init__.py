@@ -1,5 +1,6 @@
-"""The row programs by theme; importing this declares all of them (rows.PROGRAMS)."""
+"""The row programs by theme, and the table of all of them."""
 
 from hebbcore.engine.kernels.programs import activations, competition, pools, vectors
+from hebbcore.engine.kernels.rows import PROGRAMS
 
-__all__ = ["activations", "competition", "pools", "vectors"]
+__all__ = ["PROGRAMS", "activations", "competition", "pools", "vectors"]
