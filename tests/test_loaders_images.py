@@ -90,16 +90,16 @@ def test_transparent_parts_show_white():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("fit", [None, cropped(CenterCrop(24), np.zeros(1)), ShortestSide(40).fit])
-def test_exif_orientation_is_undone(orientation, fit):
+@pytest.mark.parametrize("frame", [None, cropped(CenterCrop(24), np.zeros(1)), ShortestSide(40).frame])
+def test_exif_orientation_is_undone(orientation, frame):
     upright = crop(6)
     exif = Image.Exif()
     exif[0x0112] = orientation
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # transposes that turn upright into what a camera stored
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     for kind in ("JPEG", "PNG"):
-        result = decode(encoded(stored, kind, exif=exif, **({"quality": 98} if kind == "JPEG" else {})), fit)
-        expected = decode(encoded(upright, "PNG"), fit)
+        result = decode(encoded(stored, kind, exif=exif, **({"quality": 98} if kind == "JPEG" else {})), frame)
+        expected = decode(encoded(upright, "PNG"), frame)
         assert result.size == expected.size
         assert np.abs(np.asarray(result, float) - np.asarray(expected, float)).mean() < 6
 
@@ -154,9 +154,9 @@ def test_shrinking_a_jpeg_agrees_with_shrinking_its_pixels():
 
 def test_shortest_side_keeps_the_ratio_and_never_enlarges():
     jpeg = encoded(crop(1, 300, 400))
-    assert decode(jpeg, ShortestSide(150).fit).size == (200, 150)
-    assert decode(jpeg, ShortestSide(300).fit).size == (400, 300)
-    assert decode(jpeg, ShortestSide(500).fit).size == (400, 300)
+    assert decode(jpeg, ShortestSide(150).frame).size == (200, 150)
+    assert decode(jpeg, ShortestSide(300).frame).size == (400, 300)
+    assert decode(jpeg, ShortestSide(500).frame).size == (400, 300)
 
 
 def test_centre_crop_is_the_centre_of_the_resized_image():

@@ -8,7 +8,7 @@ import pytest
 from loaders_helpers import crop, encoded, make_tar, make_tree
 
 import loaders
-from loaders.sources.layout import split_named, splits_in
+from loaders.sources.class_folders import split_named, splits_in
 
 PICTURE = encoded(crop(0, 16, 16))
 

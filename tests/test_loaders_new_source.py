@@ -19,9 +19,9 @@ import loaders
 from hebbcore.cli import main
 from loaders.sources import detect
 from loaders.sources.base import Item
+from loaders.sources.class_folders import ClassFolders
 from loaders.sources.content import archive_digest
 from loaders.sources.detect import Kind
-from loaders.sources.layout import ClassFolders
 from loaders.text import printable
 
 # All of a new source: zip archives of class folders, whose members may be compressed
@@ -145,6 +145,14 @@ def test_a_folder_above_a_new_kind_of_folder_is_a_level_too_high(tmp_path, monke
     monkeypatch.setattr(detect, "KINDS", (line, *detect.KINDS))
     with pytest.raises(ValueError, match=rf"level too high; give {tmp_path}/root/pack"):
         loaders.open_source(tmp_path / "root")
+
+
+def test_what_sources_share_lies_below_the_table():
+    """Otherwise a new source that uses it could not be imported by the table."""
+    folder = Path(detect.__file__).parent
+    for name in ("base", "arrays", "class_folders", "content", "tar", "unpack", "walk"):
+        imports = (folder / f"{name}.py").read_text()
+        assert not re.search(r"loaders\.sources(\.| import )(detect|layout|open)\b", imports), name
 
 
 # What every source of encoded images must do

@@ -10,7 +10,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from loaders.images.formats import format_of
-from loaders.images.transforms import Box, Fit
+from loaders.images.transforms import Box, Frame
 from loaders.images.wide import FULL, check_colour, has_wide_colour, narrowed, says_its_range
 
 MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an RGB copy of this takes 300 MB
@@ -26,11 +26,11 @@ _UPRIGHT = {
 }
 
 
-def decode(data: bytes | memoryview, fit: Fit | None = None, value_range: int | None = FULL) -> Image.Image:
+def decode(data: bytes | memoryview, frame: Frame | None = None, value_range: int | None = FULL) -> Image.Image:
     """Decode one encoded image to upright RGB.
 
     data: a JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, JPEG 2000 or AVIF file. Transparent parts are shown on white.
-    fit: from the upright width and height, the box to cut and the (width, height) to resize it to, or None to
+    frame: from the upright width and height, the box to cut and the (width, height) to resize it to, or None to
     keep the image whole. A JPEG that shrinks by 2 or more is decoded at a reduced size.
     value_range: the value that is white in 16-bit grey; None: unknown, which does where 14 bits do not suffice.
 
@@ -41,7 +41,7 @@ def decode(data: bytes | memoryview, fit: Fit | None = None, value_range: int | 
         turn = _UPRIGHT.get(_orientation(image.info.get("exif") or b""))
         sideways = turn is not None and _swaps_sides(turn)
         width, height = image.size[::-1] if sideways else image.size
-        plan = fit(width, height) if fit else None
+        plan = frame(width, height) if frame else None
         if plan is not None and isinstance(image, JpegImageFile):
             box, target = plan
             shrink = min((box[2] - box[0]) / target[0], (box[3] - box[1]) / target[1])

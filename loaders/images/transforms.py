@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
-Fit = Callable[[int, int], tuple[Box, tuple[int, int]] | None]  # from width and height to a box and its new size
+Frame = Callable[[int, int], tuple[Box, tuple[int, int]] | None]  # from width and height to a box and its new size
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ShortestSide:
     def __post_init__(self) -> None:
         _check_size("ShortestSide", self.size)
 
-    def fit(self, width: int, height: int) -> tuple[Box, tuple[int, int]] | None:
+    def frame(self, width: int, height: int) -> tuple[Box, tuple[int, int]] | None:
         """Return the whole image and the size that it gets; None if it is small enough."""
         short = min(width, height)
         if short <= self.size:
@@ -61,7 +61,20 @@ class CenterCrop:
             raise ValueError(f"CenterCrop: resize must be at least size ({self.size}), got {self.resize}")
 
     def box(self, width: int, height: int, uniforms: Floats) -> Box:
-        """Return the part of an image of this size to cut, from `draws` numbers in [0, 1)."""
+        """Return which part of an image is cut.
+
+        Parameters
+        ----------
+        width, height : int
+            Pixels of the image.
+        uniforms : array (draws,)
+            Random numbers in [0, 1).
+
+        Returns
+        -------
+        (left, top, right, bottom) : float
+            In pixels of the image.
+        """
         side = min(width, height) * self.size / (self.resize or self.size)
         left, top = (width - side) / 2, (height - side) / 2
         return left, top, left + side, top + side
@@ -111,7 +124,20 @@ class RandomResizedCrop:
             raise ValueError(f"RandomResizedCrop: ratio must be 0 < smallest <= largest, got {self.ratio}")
 
     def box(self, width: int, height: int, uniforms: Floats) -> Box:
-        """Return the part of an image of this size to cut, from `draws` numbers in [0, 1)."""
+        """Return which part of an image is cut.
+
+        Parameters
+        ----------
+        width, height : int
+            Pixels of the image.
+        uniforms : array (draws,)
+            Random numbers in [0, 1).
+
+        Returns
+        -------
+        (left, top, right, bottom) : float
+            In pixels of the image.
+        """
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for attempt in range(self.attempts):
             u, v = uniforms[1 + 2 * attempt : 3 + 2 * attempt]
@@ -136,8 +162,8 @@ def _check_size(name: str, size: int) -> None:
         raise ValueError(f"{name}: size must be an integer of at least 1 pixel, got {size!r}")
 
 
-def cropped(transform: Transform, uniforms: Floats) -> Fit:
-    """The fit of a stream's transform for one record's random numbers."""
+def cropped(transform: Transform, uniforms: Floats) -> Frame:
+    """The frame that a stream's transform gives for one record's random numbers."""
     return lambda width, height: (transform.box(width, height, uniforms), (transform.size, transform.size))
 
 

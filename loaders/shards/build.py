@@ -15,7 +15,7 @@ from loaders.shards.plan import plan_of
 from loaders.shards.ranges import found_range
 from loaders.sources.arrays import ArraySource, array_source
 from loaders.sources.base import ImageSource, Source
-from loaders.sources.layout import split_named
+from loaders.sources.class_folders import split_named
 from loaders.sources.open import open_source
 from loaders.text import printable
 from loaders.workers import available_cores

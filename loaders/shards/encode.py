@@ -61,13 +61,13 @@ def _store(data: bytes, options: Options) -> tuple[bytes, Image.Image]:
         return image.tobytes(), image
     shrunk = False
 
-    def fit(width: int, height: int) -> tuple[Box, tuple[int, int]] | None:
+    def frame(width: int, height: int) -> tuple[Box, tuple[int, int]] | None:
         nonlocal shrunk
-        plan = ShortestSide(options.size).fit(width, height) if options.size else None
+        plan = ShortestSide(options.size).frame(width, height) if options.size else None
         shrunk = plan is not None
         return plan
 
-    image = decode(data, fit, options.value_range)
+    image = decode(data, frame, options.value_range)
     if shrunk:
         return encode_jpeg(image, options.quality), image
     return data if is_jpeg_or_png(data) else encode_png(image), image

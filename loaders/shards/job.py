@@ -73,7 +73,8 @@ def run(job: Job, plan: Plan, stats: Index | None, found_range: int | None) -> I
         index = _finish(job, plan, _write_shards(job, identity_of(plan)), stats)
     else:
         _check_source(job, len(index.shards))
-    (job.folder / PLAN).unlink(missing_ok=True)
+    if (job.folder / PLAN).exists():  # a finished set may lie where nothing can be written
+        (job.folder / PLAN).unlink()
     return index
 
 

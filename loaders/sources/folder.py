@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from loaders.sources.base import Item
+from loaders.sources.class_folders import ClassFolders, is_class
 from loaders.sources.content import ITEMS, Spread
-from loaders.sources.layout import VALIDATION, ClassFolders, check_level, is_class
+from loaders.sources.layout import VALIDATION, check_level
 from loaders.sources.tar import TarSource
 from loaders.sources.walk import FileSource, Listed, listing, walk
 from loaders.text import printable

@@ -47,12 +47,22 @@ class TarSource:
         return {"kind": self.kind, "name": os.path.basename(self.path), "bytes": self.total, "content": content}
 
     def members(self) -> Iterator[Member]:
-        """The archive's members in order."""
+        """Return the archive's members in order."""
         with open(self.path, "rb") as file:
             yield from tar_members(file, 0, self.total)
 
     def item(self, name: str, label: int, member: Member, problem: str | None = None) -> Item:
-        """A member as an item of the source."""
+        """Return a member as an item of the source.
+
+        Parameters
+        ----------
+        name, label
+            What the item is called, and its label.
+        member : Member
+            Where its bytes are.
+        problem : str, optional
+            Why it is not read; a link is not read in any case.
+        """
         if problem is None and not member.plain:
             problem = "a link or not a file"
         return Item(name, label, self.path, member.offset, member.size, member.offset + member.size, problem)

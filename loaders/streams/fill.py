@@ -135,14 +135,14 @@ class Filler:
         return None
 
     def _image(self, data: memoryview, random: Floats) -> Image.Image:
-        fit = cropped(self._transform, random) if self._transform else None
+        frame = cropped(self._transform, random) if self._transform else None
         stored = self._shards.index.image_shape
         if stored is None:
-            return decode(data, fit, self._range)
+            return decode(data, frame, self._range)
         height, width, channels = stored
         array = np.frombuffer(data, np.uint8).reshape((height, width) if channels == 1 else stored)
-        assert fit is not None
-        box, target = fit(width, height) or ((0, 0, width, height), (width, height))
+        assert frame is not None
+        box, target = frame(width, height) or ((0, 0, width, height), (width, height))
         return resize_box(Image.fromarray(array), box, target)
 
 

@@ -48,7 +48,7 @@ class Filling:
         """The batches of an epoch's order of records, from the first wanted on; close it to end the threads."""
         pending: deque[_Pending] = deque()
         with pools(threads, WINDOWS - 1) as (filler, reader):
-            ahead = self.window and Windows(self.shards, order, self.batch_size, self.window, reader)
+            ahead = Windows(self.shards, order, self.batch_size, self.window, reader) if self.window else None
             for number in range(first, self.count):
                 window = ahead.of_batch(number, number - len(pending)) if ahead else None
                 pending.append(self._submit(filler, epoch, order, number, window))

@@ -1,0 +1,81 @@
+"""Which folders are classes, by their names and those of their files, and which stand for splits."""
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from loaders.images.formats import looks_like_an_image
+from loaders.sources.base import name_key
+from loaders.text import printable
+
+SPLITS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("unlabeled", "unlabelled", "extra"), "unlabelled"),
+}
+FILLERS = {"images", "image", "img", "imgs", "set", "data", "dataset", "split", "jpg", "jpeg", "png", "ilsvrc"}
+
+
+def split_named(name: str) -> str | None:
+    """The split that a folder's name stands for: "train", "val", "test" or "unlabelled", as in train2017; else None."""
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    found = {SPLITS[word] for word in words if word in SPLITS}
+    return found.pop() if len(found) == 1 and all(word in SPLITS or word in FILLERS for word in words) else None
+
+
+def splits_in(names: Iterable[str]) -> list[str]:
+    """The names that stand for splits, if they stand for two or more of them; "train" may be a class of vehicles."""
+    named = {name: split_named(name) for name in names}
+    splits = sorted(name for name, split in named.items() if split)
+    return splits if len({named[name] for name in splits}) > 1 else []
+
+
+def is_class(folder: str) -> bool:
+    """Whether a folder of this name can be a class: not what systems and programs leave behind."""
+    return not folder.startswith((".", "__MACOSX", "@eaDir"))
+
+
+class ClassFolders:
+    """Which folders of an archive are classes: those that hold files directly.
+
+    A folder that holds other folders is a class only if it holds a file that is called like an image.
+
+    where: how errors begin. names: all files of the archive, as "folder/folder/file".
+    Raises ValueError if there are no class folders, two of one name, or splits where classes should be.
+    """
+
+    def __init__(self, where: str, names: Iterable[str]) -> None:
+        folders: dict[PurePosixPath, bool] = {}  # and whether something in it is called like an image
+        for name in names:
+            folder = PurePosixPath(name).parent
+            folders[folder] = folders.get(folder, False) or looks_like_an_image(name)
+        inside: dict[PurePosixPath, set[str]] = {}
+        for folder in folders:
+            for inner, outer in zip([folder, *folder.parents], folder.parents, strict=False):
+                inside.setdefault(outer, set()).add(inner.name)
+        classes = {folder for folder, images in folders.items() if folder.name and (images or folder not in inside)}
+        self.class_names = sorted({folder.name for folder in classes}, key=name_key)
+        labels = {name: label for label, name in enumerate(self.class_names)}
+        self._labels = {folder: labels[folder.name] for folder in classes}
+        self._check(where, inside)
+
+    def label_of(self, name: str) -> int | None:
+        """The label of a file; None if it lies outside the class folders."""
+        return self._labels.get(PurePosixPath(name).parent)
+
+    def _check(self, where: str, inside: dict[PurePosixPath, set[str]]) -> None:
+        if not self.class_names:
+            raise ValueError(f"{where} must hold one folder for each class, it has none")
+        if len(self.class_names) < len(self._labels):
+            raise ValueError(
+                f"{where} has two folders of one class's name; pack each split by itself, or unpack it and give the "
+                "folder of classes if they have folders in them"
+            )
+        for folder, names in inside.items():
+            if splits := splits_in(names):
+                listed = ", ".join(printable(folder / split) for split in splits)
+                raise ValueError(
+                    f"{where} holds splits, not classes ({listed}); pack each split by itself, or unpack it and give "
+                    "the folder of one"
+                )
