@@ -19,7 +19,8 @@ from hebbcore.soundness import AUTO
 from hebbcore.tables import layer_of, layer_table
 
 ACTIVATIONS = ("rule", "triangle", "split")
-KROTOV_POWER = 3.0  # of the relu behind the rule of Krotov and Hopfield, who have 4.5 for whole images
+KROTOV_POWER = 3.0  # of the relu behind the rule of Krotov and Hopfield on whitened patches
+RAW_POWER = 4.5  # theirs for images as they are
 RATES: dict[type[Rule], float | str] = {  # what learns on standardised and on whitened patches
     HPCA: AUTO, SWTA: 0.5, KWTA: 0.5, SignedWTA: 0.5, SoftHebb: 0.2, HardWTA: 0.2, Krotov: 0.1,
 }  # fmt: skip
@@ -172,12 +173,14 @@ class HebbianTransformer(_NetworkTransformer):
         conscience, revival: see Conv.
     whiten: contrast normalise and ZCA whiten the patches first; else they are contrast normalised only, less their
         mean, and of vectors each number is brought to mean 0 and variance 1: competing units would see little but
-        brightness otherwise. Without whitening most rules that compete are no better than random filters (measured in
-        docs/results.md). epsilon: added to the variances of the whitening.
-    activation: "rule": what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb, hard WTA),
-        relu³ (Krotov), split (signed WTA), and of rules of one's own what they put out; "triangle": what exceeds the
-        units' mean; "split": what exceeds the threshold, and what falls below its negative, apart: twice the units.
-        threshold: of the split.
+        brightness otherwise. Whitening is what makes learning pay (docs/results.md). epsilon: added to the variances
+        of the whitening.
+    activation: "rule": on whitened patches what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle
+        (SoftHebb, hard WTA), relu³ (Krotov), split (signed WTA), and of rules of one's own what they put out. Without
+        whitening the split to the power 4.5, which Krotov and Hopfield have for images as they are, for rules that
+        compete but SoftHebb: units near patches that are alike are almost linear together, unless each answers to
+        little but what resembles it. "triangle": what exceeds the units' mean; "split": what exceeds the threshold,
+        and what falls below its negative, apart: twice the units. threshold: of the split.
     pool: average over pool × pool cells; None: no pooling. power: of the features at the end; 0.5 is a square root.
     mirror: transform to the mean of the features of each image and of its mirror image.
     image_shape: (height, width, channels) of flattened images.
@@ -269,10 +272,12 @@ class HebbianTransformer(_NetworkTransformer):
 
     def _activation(self, rule: Rule) -> tuple[bool, list[Layer]]:
         """Return whether the learner puts out the linear response, and what follows it."""
-        if self.activation == "triangle" or (self.activation == "rule" and isinstance(rule, SoftHebb | HardWTA)):
+        by_rule = self.activation == "rule"
+        raw = by_rule and not self.whiten and isinstance(rule, SWTA | KWTA | SignedWTA | HardWTA | Krotov)
+        if raw or self.activation == "split" or (by_rule and isinstance(rule, SignedWTA)):
+            return True, [Split(self.threshold), *([Relu(RAW_POWER)] if raw else [])]
+        if self.activation == "triangle" or (by_rule and isinstance(rule, SoftHebb | HardWTA)):
             return True, [Triangle()]
-        if self.activation == "split" or (self.activation == "rule" and isinstance(rule, SignedWTA)):
-            return True, [Split(self.threshold)]
         return False, [Relu(KROTOV_POWER)] if isinstance(rule, Krotov) else []
 
     def _refuse_idle(self, function: str, activation: list[Layer]) -> None:
