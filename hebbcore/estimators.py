@@ -21,7 +21,8 @@ from hebbcore.serialize import layer_of, layer_table
 from hebbcore.training.network import fit
 
 ACTIVATIONS = ("rule", "triangle", "split")
-KROTOV_POWER = 3.0  # of the relu behind the rule of Krotov and Hopfield, who have 4.5 for whole images
+KROTOV_POWER = 3.0  # of the relu behind the rule of Krotov and Hopfield on whitened patches
+RAW_POWER = 4.5  # theirs for images as they are
 RATES: dict[type[Rule], float | str] = {  # what learns on standardised and on whitened patches
     HPCA: AUTO, SWTA: 0.5, KWTA: 0.5, SignedWTA: 0.5, SoftHebb: 0.2, HardWTA: 0.2, Krotov: 0.1,
 }  # fmt: skip
@@ -223,14 +224,16 @@ class HebbianTransformer(_NetworkTransformer):
     whiten : bool
         Contrast normalise and ZCA whiten the patches first; else they are contrast normalised only, less their mean,
         and of vectors each number is brought to mean 0 and variance 1: competing units would see little but brightness
-        otherwise. Without whitening most rules that compete are no better than random filters (measured in
-        docs/results.md).
+        otherwise. Whitening is what makes learning pay (docs/results.md).
     epsilon : float
         Added to the variances of the whitening.
     activation : {"rule", "triangle", "split"}
-        "rule": what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb, hard WTA), relu³
-        (Krotov), split (signed WTA), and of rules of one's own what they put out; "triangle": what exceeds the units'
-        mean; "split": what exceeds the threshold, and what falls below its negative, apart: twice the units.
+        "rule": on whitened patches what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb,
+        hard WTA), relu³ (Krotov), split (signed WTA); rules of one's own have what they put out. Without whitening,
+        rules that compete, but SoftHebb, have the split to the power 4.5, which Krotov and Hopfield have for images as
+        they are: units near patches that are alike are almost linear together, unless each answers to little but what
+        resembles it. "triangle": what exceeds the units' mean; "split": what exceeds the threshold, and what falls
+        below its negative, apart: twice the units.
     threshold : float
         The split's.
     pool : int or None
@@ -342,10 +345,12 @@ class HebbianTransformer(_NetworkTransformer):
 
     def _activation(self, rule: Rule) -> tuple[bool, list[Layer]]:
         """Return whether the learner puts out the linear response, and what follows it."""
-        if self.activation == "triangle" or (self.activation == "rule" and isinstance(rule, SoftHebb | HardWTA)):
+        by_rule = self.activation == "rule"
+        raw = by_rule and not self.whiten and isinstance(rule, SWTA | KWTA | SignedWTA | HardWTA | Krotov)
+        if raw or self.activation == "split" or (by_rule and isinstance(rule, SignedWTA)):
+            return True, [Split(self.threshold), *([Relu(RAW_POWER)] if raw else [])]
+        if self.activation == "triangle" or (by_rule and isinstance(rule, SoftHebb | HardWTA)):
             return True, [Triangle()]
-        if self.activation == "split" or (self.activation == "rule" and isinstance(rule, SignedWTA)):
-            return True, [Split(self.threshold)]
         return False, [Relu(KROTOV_POWER)] if isinstance(rule, Krotov) else []
 
     def _refuse_idle(self, function: str, activation: list[Layer]) -> None:

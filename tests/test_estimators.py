@@ -77,7 +77,7 @@ def test_flattened_images_and_images_give_the_same(digits, activation, whiten):
     np.testing.assert_array_equal(flat.transform(rows), given.transform(images))
     np.testing.assert_array_equal(flat.transform(images), given.transform(rows.reshape(-1, 8, 8, 1)))
     assert flat.n_features_in_ == given.n_features_in_ == 64
-    doubled = 2 if activation == "split" else 1
+    doubled = 2 if activation == "split" or (activation == "rule" and not whiten) else 1
     assert flat.transform(rows).shape == (400, 6 * 6 * 12 * doubled)
     assert len(flat.get_feature_names_out()) == 6 * 6 * 12 * doubled
 
@@ -306,8 +306,7 @@ def gains(images, labels, folds, rule, whiten, **options):
     return {name: sum(values) / max(1, np.sum(np.abs(values))) ** 0.5 for name, values in differences.items()}
 
 
-WITHOUT_WHITENING = ("hpca", "softhebb")  # the others are not better than random filters there: docs/results.md
-COMBINATIONS = [(rule, True) for rule in hebbcore.RULES] + [(rule, False) for rule in WITHOUT_WHITENING]
+COMBINATIONS = [(rule, whiten) for whiten in (True, False) for rule in hebbcore.RULES]
 
 
 @pytest.mark.parametrize(("rule", "whiten"), COMBINATIONS)
@@ -320,13 +319,27 @@ def test_no_default_is_worse_than_random_filters_on_digits(rule, whiten):
 
 
 @pytest.mark.skipif(not (SHARED / "data/cifar10.h5").exists(), reason="needs CIFAR-10 in ../shared")
-@pytest.mark.parametrize("rule", ["kwta", "signedwta", "softhebb"])
-def test_no_default_is_worse_than_random_filters_on_photographs(rule):
+@pytest.mark.parametrize(("rule", "whiten"), COMBINATIONS)
+def test_no_default_is_worse_than_random_filters_on_photographs(rule, whiten):
     with h5py.File(SHARED / "data/cifar10.h5") as file:
         images, labels = file["train/images"][:2000], file["train/labels"][:2000]
     folds = [(np.arange(1000), np.arange(1000, 2000))]
-    found = gains(images, labels, folds, rule, True, units=32, kernel_size=6, stride=4)
+    found = gains(images, labels, folds, rule, whiten, units=32, kernel_size=6, stride=4)
     assert min(found.values()) > -2, found
+
+
+def test_without_whitening_units_that_compete_answer_by_the_power_of_krotov_and_hopfield(digits):
+    rows, _ = digits
+    for rule in hebbcore.RULES:
+        layers = HebbianTransformer(**LAYER, rule=rule, whiten=False).fit(rows).network_.layers[2:]
+        if rule in ("hpca", "softhebb"):
+            assert not any(isinstance(layer, hebbcore.Split) for layer in layers)
+        else:
+            split, relu = layers
+            assert isinstance(split, hebbcore.Split)
+            assert relu.power == 4.5
+    (split,) = HebbianTransformer(**LAYER, activation="split", whiten=False).fit(rows).network_.layers[2:]
+    assert isinstance(split, hebbcore.Split)
 
 
 @pytest.mark.parametrize("rule", ["softhebb", "hardwta", "krotov", "signedwta"])
