@@ -1,0 +1,112 @@
+"""A network as a scikit-learn transformer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hebbcore.engine.backend import Array
+from hebbcore.estimators.transformer import NetworkTransformer
+from hebbcore.layers import BatchNorm, Dense, Layer
+from hebbcore.network import Network
+from hebbcore.presets import preset
+from hebbcore.rules import Rule
+from hebbcore.serialize import layer_of, layer_table
+from hebbcore.training.network import fit
+
+
+class HebbianNetworkTransformer(NetworkTransformer):
+    """A network as a scikit-learn transformer.
+
+    Parameters
+    ----------
+    network : str or sequence of Layer or None
+        A preset's name (see hebbcore.preset), or a list of layers, which are copied.
+    rule : Rule or str or None
+        See preset; for presets only.
+    preprocess : str
+        See preset; for presets only.
+    layer : str or None
+        The layer whose output the features are; None: the last.
+    mirror : bool
+        Transform to the mean of the features of each image and of its mirror image.
+    mode : {"together", "layerwise"}
+        See hebbcore.fit.
+    learning_rate : float or "auto" or None
+        The rate of layers that have none of their own; None: 1e-3.
+    schedule : str
+        See hebbcore.fit.
+    epochs, batch_size : int
+        See hebbcore.fit.
+    image_shape : sequence of int or None
+        (height, width, channels) of flattened images; else X must be (n, height, width, channels).
+    device : {"auto", "cpu", "cuda"}
+        Where the network learns and transforms.
+    random_state : int or numpy.random.RandomState or None
+        Draws weights and order.
+
+    Attributes
+    ----------
+    network_ : Network
+        The trained network.
+    n_features_in_ : int
+        Numbers of an image or vector.
+    parts_ : int
+        Calls of partial_fit.
+    """
+
+    def __init__(
+        self,
+        network: str | Sequence[Layer] | None = None,
+        *,
+        rule: Rule | str | None = None,
+        preprocess: str = "none",
+        layer: str | None = None,
+        mirror: bool = False,
+        mode: str = "together",
+        learning_rate: float | str | None = None,
+        schedule: str = "constant",
+        epochs: int = 1,
+        batch_size: int = 64,
+        image_shape: Sequence[int] | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.network = network
+        self.rule = rule
+        self.preprocess = preprocess
+        self.layer = layer
+        self.mirror = mirror
+        self.mode = mode
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+
+    def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
+        function = type(self).__name__
+        if isinstance(self.network, str):
+            return preset(
+                self.network, rule=self.rule, preprocess=self.preprocess, image_shape=shape, seed=seed,
+                device=self.device, precision=precision,
+            )  # fmt: skip
+        if self.rule is not None or self.preprocess != "none":
+            raise ValueError(f"{function}: rule and preprocess go with a preset's name; layers have their own.")
+        given = [BatchNorm(), Dense(100)] if self.network is None else self.network
+        if not isinstance(given, Sequence):
+            raise TypeError(
+                f"{function}: network must be a preset's name or a list of layers, got {type(given).__name__}; a "
+                "trained Network needs no estimator: use its transform."
+            )
+        layers = [layer_of(layer_table(function, layer), "layers", function) for layer in given]
+        return Network(layers, shape, seed=seed, device=self.device, precision=precision)
+
+    def _layer(self) -> str | None:
+        return self.layer
+
+    def _train(self, images: Array, epochs: int, seed: int) -> None:
+        fit(
+            self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed, mode=self.mode,
+            learning_rate=self.learning_rate, schedule=self.schedule,
+        )  # fmt: skip

@@ -1,0 +1,183 @@
+"""What the transformers share: images in, a trained network inside, features out."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+
+from hebbcore import checks
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+from hebbcore.features.choice import Features
+from hebbcore.network import Network
+
+STEPS, PASSES = 250, 10  # as many passes as make so many steps, but no more than so many
+
+
+class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """What both transformers share: images in, a trained network inside, features out."""
+
+    image_shape: Sequence[int] | None
+    epochs: int | None
+    batch_size: int
+    mirror: bool
+    random_state: Any
+    device: str
+    n_features_in_: int
+
+    def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
+        raise NotImplementedError
+
+    def _train(self, images: Array, epochs: int, seed: int) -> None:
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from images, without labels.
+
+        Parameters
+        ----------
+        X : Array
+            (n, H, W, C), or (n, features): flattened images if image_shape is given, else vectors. float64, float32, or
+            uint8 (read as 0…1); other numbers, integers too, become float64 as they are. NumPy, or CuPy for device
+            "auto" and "cuda".
+        y : Any
+            Ignored.
+
+        Returns
+        -------
+        Self
+            The estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad parameters and data.
+        """
+        images = self._images(X, reset=True)
+        self._begin(images)
+        self._train(images, self._epochs(images), self._seed)
+        return self
+
+    def _epochs(self, images: Array) -> int:
+        if self.epochs is not None:
+            return self.epochs
+        batch_size = checks.integer(type(self).__name__, "batch_size", self.batch_size, 1)
+        return min(PASSES, -(-STEPS * batch_size // len(images)))
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Learn one pass over a part of the data. Whitening is learned from the first part.
+
+        Parameters
+        ----------
+        X : Array
+            See fit.
+        y : Any
+            Ignored.
+
+        Returns
+        -------
+        Self
+            The estimator.
+        """
+        first = not hasattr(self, "network_")
+        images = self._images(X, reset=first)
+        if first:
+            self._begin(images)
+        self._train(images, 1, self._seed + self.parts_)
+        self.parts_ += 1
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """Return the features of images.
+
+        Parameters
+        ----------
+        X : Array
+            See fit.
+
+        Returns
+        -------
+        Array
+            (n, features out), in the library of X; float64 if the estimator was fitted to float64 numbers, else
+            float32.
+        """
+        check_is_fitted(self)
+        features = self._features().of(self._images(X, reset=False))
+        return features.reshape(len(features), -1)
+
+    def _layer(self) -> str | None:
+        return None
+
+    def _features(self) -> Features:
+        return Features.checked(type(self).__name__, self.network_, self._layer(), None, self.mirror)
+
+    def _begin(self, images: Array) -> None:
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        self.parts_ = 0
+        precision = "float64" if images.dtype == np.float64 else "float32"
+        self.network_ = self._network(images.shape[1:], self._seed, precision)
+        if self.network_.image_shape is None:
+            self.network_.build(images.shape[1:])
+        self._n_features_out = self._features().size
+
+    def _images(self, X: Any, reset: bool) -> Array:
+        """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
+        function = type(self).__name__
+        given = getattr(X, "shape", ())
+        shape = self.image_shape
+        if shape is not None:
+            if not isinstance(shape, Sequence) or len(shape) != 3:
+                raise ValueError(f"{function}: image_shape must be (height, width, channels), got {shape!r}.")
+            shape = tuple(checks.integer(function, "image_shape", side, 1) for side in shape)
+        if len(given) == 3:
+            raise ValueError(
+                f"{function}: X must be images (n, height, width, channels) or rows (n, features), got shape {given}; "
+                "X[..., None] gives grey images their channel."
+            )
+        if len(given) == 4:
+            if shape is not None and tuple(given[1:]) != shape:
+                raise ValueError(f"{function}: X must be images of image_shape {shape}, got {tuple(given[1:])}.")
+            shape = tuple(given[1:])
+            X = X.reshape(len(X), -1)
+        if backend.on_cuda(X):
+            X = backend.as_array(function, "X", X)
+            if X.ndim != 2:
+                raise ValueError(
+                    f"{function}: X must be (n, height, width, channels) or (n, features), got shape {X.shape}."
+                )
+            if not reset and X.shape[1] != self.n_features_in_:
+                raise ValueError(
+                    f"X has {X.shape[1]} features, but {function} is expecting {self.n_features_in_} features as input."
+                )
+            self.n_features_in_ = X.shape[1]
+        else:
+            X = validate_data(self, X, reset=reset, dtype="numeric")
+        self._require_same_scale(X.dtype, reset)
+        if X.dtype not in (np.float64, np.float32, np.uint8):
+            X = X.astype(np.float64)
+        if shape is None:
+            return X
+        if math.prod(shape) != X.shape[1]:
+            raise ValueError(
+                f"{function}: image_shape {shape} makes {math.prod(shape)} features, but X has {X.shape[1]}."
+            )
+        return X.reshape(len(X), *shape)
+
+    def _require_same_scale(self, dtype: np.dtype[Any], reset: bool) -> None:
+        """Raise ValueError for other integers after uint8, which are read as 0…1, and the other way round."""
+        if reset:
+            self._dtype = dtype
+        pair = {self._dtype.name, dtype.name}
+        if "uint8" in pair and len(pair) == 2 and self._dtype.kind in "iu" and dtype.kind in "iu":
+            raise ValueError(
+                f"{type(self).__name__}: X is {dtype}, but the estimator was fitted to {self._dtype}. uint8 is read as "
+                "0…1 and other integers as they are: give X in the dtype of fit."
+            )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
