@@ -175,12 +175,12 @@ class HebbianTransformer(_NetworkTransformer):
         mean, and of vectors each number is brought to mean 0 and variance 1: competing units would see little but
         brightness otherwise. Whitening is what makes learning pay (docs/results.md). epsilon: added to the variances
         of the whitening.
-    activation: "rule": on whitened patches what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle
-        (SoftHebb, hard WTA), relu³ (Krotov), split (signed WTA), and of rules of one's own what they put out. Without
-        whitening the split to the power 4.5, which Krotov and Hopfield have for images as they are, for rules that
-        compete but SoftHebb: units near patches that are alike are almost linear together, unless each answers to
-        little but what resembles it. "triangle": what exceeds the units' mean; "split": what exceeds the threshold,
-        and what falls below its negative, apart: twice the units. threshold: of the split.
+    activation: "rule": what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb, hard WTA),
+        relu³ (Krotov), split (signed WTA), and of rules of one's own what they put out; behind units that compete for
+        images without whitening (but SoftHebb's) split, to the power 4.5 of Krotov and Hopfield: such units are coarse
+        and alike, and their responses almost linear, unless each answers to little but what resembles it.
+        "triangle": what exceeds the units' mean; "split": what exceeds the threshold, and what falls below its
+        negative, apart: twice the units. threshold: of the split.
     pool: average over pool × pool cells; None: no pooling. power: of the features at the end; 0.5 is a square root.
     mirror: transform to the mean of the features of each image and of its mirror image.
     image_shape: (height, width, channels) of flattened images.
@@ -245,7 +245,8 @@ class HebbianTransformer(_NetworkTransformer):
                 "images, or X as (n, height, width, channels)."
             )
         rule = as_rule(function, self.rule)
-        linear, activation = self._activation(rule)
+        raw = not self.whiten and len(shape) == 3
+        linear, activation = self._activation(rule, raw)
         self._refuse_idle(function, activation)
         options: dict[str, Any] = {
             "learning_rate": RATES.get(type(rule), RATE) if self.learning_rate is None else self.learning_rate,
@@ -270,12 +271,12 @@ class HebbianTransformer(_NetworkTransformer):
             layers.append(Power(self.power))
         return Network(layers, shape, seed=seed, device=self.device, precision=precision)
 
-    def _activation(self, rule: Rule) -> tuple[bool, list[Layer]]:
-        """Return whether the learner puts out the linear response, and what follows it."""
+    def _activation(self, rule: Rule, raw: bool) -> tuple[bool, list[Layer]]:
+        """Return whether the learner puts out the linear response, and what follows it (raw: images not whitened)."""
         by_rule = self.activation == "rule"
-        raw = by_rule and not self.whiten and isinstance(rule, SWTA | KWTA | SignedWTA | HardWTA | Krotov)
-        if raw or self.activation == "split" or (by_rule and isinstance(rule, SignedWTA)):
-            return True, [Split(self.threshold), *([Relu(RAW_POWER)] if raw else [])]
+        sharp = by_rule and raw and isinstance(rule, SWTA | KWTA | SignedWTA | HardWTA | Krotov)
+        if sharp or self.activation == "split" or (by_rule and isinstance(rule, SignedWTA)):
+            return True, [Split(self.threshold), *([Relu(RAW_POWER)] if sharp else [])]
         if self.activation == "triangle" or (by_rule and isinstance(rule, SoftHebb | HardWTA)):
             return True, [Triangle()]
         return False, [Relu(KROTOV_POWER)] if isinstance(rule, Krotov) else []
