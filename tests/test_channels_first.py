@@ -9,7 +9,7 @@ import loaders
 from hebbcore import checks
 from hebbcore.cli import main
 from hebbcore.estimators import HebbianNetworkTransformer, HebbianTransformer
-from hebbcore.features.extract import pool_to_grid
+from hebbcore.features.choice import pool_to_grid
 from loaders.sources.arrays import require_channels_last
 
 FIRST = [(4, 3, 32, 32), (4, 1, 28, 28), (4, 3, 48, 64), (4, 3, 8, 8)]

@@ -340,6 +340,7 @@ def test_without_whitening_units_that_compete_answer_by_the_power_of_krotov_and_
             assert relu.power == 4.5
     (split,) = HebbianTransformer(**LAYER, activation="split", whiten=False).fit(rows).network_.layers[2:]
     assert isinstance(split, hebbcore.Split)
+    assert len(HebbianTransformer(12, whiten=False, random_state=0).fit(rows).network_.layers) == 2  # vectors
 
 
 @pytest.mark.parametrize("rule", ["softhebb", "hardwta", "krotov", "signedwta"])
