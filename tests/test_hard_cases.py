@@ -18,7 +18,7 @@ from hebbcore.engine import backend, devices, parallel, tuning, update
 from hebbcore.engine.chunks import Plan
 from hebbcore.engine.kernels import cpu
 from hebbcore.engine.patches import Geometry
-from hebbcore.training import batches as data
+from hebbcore.training.ahead import ahead
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -229,8 +229,8 @@ def test_other_threads_work_on_the_callers_cuda_device_and_stream(monkeypatch):
     expected = ("device 1", "stream 7")
     with Entered("device", expected[0]), Entered("stream", expected[1]):
         assert parallel.run([found, found]) == [expected] * 2
-        assert list(data.ahead(iter([1, 2, 3]), found)) == [expected] * 3
-    assert list(data.ahead(iter([1]), found)) == [("default device", "default stream")]
+        assert list(ahead(iter([1, 2, 3]), found)) == [expected] * 3
+    assert list(ahead(iter([1]), found)) == [("default device", "default stream")]
 
 
 def test_an_error_is_raised_after_all_tasks_ended():

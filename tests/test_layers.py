@@ -449,7 +449,7 @@ BAD_PARAMETERS = [
      "Pool: padding must be at most half the window (4, 2), got (2, 2); use less padding."),
     (lambda: Pool(2, kind="mean"), ValueError, "Pool: kind must be one of 'max', 'average'; got 'mean'."),
     (lambda: GridPool(0), ValueError, "GridPool: cells must be at least 1, got 0."),
-    (lambda: Split(-1), ValueError, "Split: threshold must be at least 0, got -1.0."),
+    (lambda: Split(-1), ValueError, "Split: threshold must be at least 0, got -1."),
     (lambda: Power(0), ValueError, "Power: exponent must be above 0, got 0."),
     (lambda: Triangle(-0.5), ValueError, "Triangle: power must be above 0, got -0.5."),
     (lambda: Triangle("1"), TypeError, "Triangle: power must be a number, got '1'."),
