@@ -6,6 +6,8 @@ KeyboardInterrupt("interrupted", number) once, and what was begun is put in orde
 takes too long, such as in a call that never returns. `hebbcore.fit` has handlers of its own while it trains.
 """
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -16,6 +18,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _wake = -1  # end of a pipe: what is written there, _watch takes for signals
 _stage = "elsewhere"  # then in a process of the command: "starting", "working", "ending"
+_status: int | None = None  # with which an interrupted command ends
 _told: list[str] = ["nothing yet"]  # empty: the line that says why the command ended is written
 
 
@@ -30,6 +33,7 @@ def start() -> None:
     """Answer signals from now on, except those that whoever started the process lets it ignore."""
     global _stage
     _stage = "starting"
+    atexit.register(_finish)  # the first one to be registered is the last one to be called
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _answer)
@@ -51,15 +55,25 @@ def work() -> None:
 
 def end(interrupt: int | None = None) -> None:
     """The command has done its work, or was interrupted by a signal; no other one is raised."""
-    global _stage
+    global _stage, _status
     if _stage == "elsewhere":
         return
     _stage = "ending"
     if interrupt is not None:
+        _status = 128 + interrupt
         for number in _SIGNALS:  # or Python would let the last ones kill the process, with another status
             signal.signal(number, signal.SIG_IGN)
         if _wake >= 0:
             os.write(_wake, bytes(2 * [interrupt]))
+
+
+def _finish() -> None:
+    """End an interrupted command with its status: Python ends by SIGINT if one came while it ran a text as code."""
+    if _status is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # none, closed, or nobody reads it
+                stream.flush()
+        os._exit(_status)
 
 
 def tell(text: str) -> None:

@@ -181,6 +181,19 @@ def run(options):
 
 
 @NUMBERS
+def test_a_signal_while_a_text_runs_as_code_ends_with_its_own_status(tmp_path, number, status):
+    """Python would end by SIGINT, whatever the command's status, where it was started as `python -m`."""
+    code = f"""
+def run(options):
+    exec("import signal; signal.raise_signal(signal.{number})")
+"""
+    (tmp_path / "script.py").write_text(f"{COMMAND}\n{code}\nsys.exit(cli.main(['plot']))")
+    environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join([str(tmp_path), ENVIRONMENT.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-m", "script"], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (status, "hebbcore: interrupted\n")
+
+
+@NUMBERS
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_a_command_that_does_not_come_to_its_end_is_ended(tmp_path, number, status, swallowed):
     code = f"""

@@ -53,12 +53,12 @@ class HebbianTransformer(NetworkTransformer):
     epsilon : float
         Added to the variances of the whitening.
     activation : {"rule", "triangle", "split"}
-        "rule": on whitened patches what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb,
-        hard WTA), relu³ (Krotov), split (signed WTA); rules of one's own have what they put out. Without whitening,
-        rules that compete, but SoftHebb, have the split to the power 4.5, which Krotov and Hopfield have for images as
-        they are: units near patches that are alike are almost linear together, unless each answers to little but what
-        resembles it. "triangle": what exceeds the units' mean; "split": what exceeds the threshold, and what falls
-        below its negative, apart: twice the units.
+        "rule": what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb, hard WTA), relu³
+        (Krotov), split (signed WTA); rules of one's own have what they put out. For images without whitening, units
+        that compete, but SoftHebb's, have split to the power 4.5 of Krotov and Hopfield: such units are coarse and
+        alike, and their responses almost linear, unless each answers to little but what resembles it. "triangle": what
+        exceeds the units' mean; "split": what exceeds the threshold, and what falls below its negative, apart: twice
+        the units.
     threshold : float
         The split's.
     pool : int or None
@@ -143,7 +143,8 @@ class HebbianTransformer(NetworkTransformer):
                 "images, or X as (n, height, width, channels)."
             )
         rule = as_rule(function, self.rule)
-        linear, activation = self._activation(rule)
+        raw = not self.whiten and len(shape) == 3
+        linear, activation = self._activation(rule, raw)
         self._refuse_idle(function, activation)
         options: dict[str, Any] = {
             "learning_rate": RATES.get(type(rule), RATE) if self.learning_rate is None else self.learning_rate,
@@ -168,12 +169,12 @@ class HebbianTransformer(NetworkTransformer):
             layers.append(Power(self.power))
         return Network(layers, shape, seed=seed, device=self.device, precision=precision)
 
-    def _activation(self, rule: Rule) -> tuple[bool, list[Layer]]:
-        """Return whether the learner puts out the linear response, and what follows it."""
+    def _activation(self, rule: Rule, raw: bool) -> tuple[bool, list[Layer]]:
+        """Return whether the learner puts out the linear response, and what follows it (raw: images not whitened)."""
         by_rule = self.activation == "rule"
-        raw = by_rule and not self.whiten and isinstance(rule, SWTA | KWTA | SignedWTA | HardWTA | Krotov)
-        if raw or self.activation == "split" or (by_rule and isinstance(rule, SignedWTA)):
-            return True, [Split(self.threshold), *([Relu(RAW_POWER)] if raw else [])]
+        sharp = by_rule and raw and isinstance(rule, SWTA | KWTA | SignedWTA | HardWTA | Krotov)
+        if sharp or self.activation == "split" or (by_rule and isinstance(rule, SignedWTA)):
+            return True, [Split(self.threshold), *([Relu(RAW_POWER)] if sharp else [])]
         if self.activation == "triangle" or (by_rule and isinstance(rule, SoftHebb | HardWTA)):
             return True, [Triangle()]
         return False, [Relu(KROTOV_POWER)] if isinstance(rule, Krotov) else []
