@@ -13,6 +13,7 @@ from hebbcore import (
     BatchNorm,
     Conv,
     Dense,
+    GaussianPool,
     GridPool,
     HardWTA,
     HebbianLayer,
@@ -333,7 +334,7 @@ def softhebb():
 
 
 def whitened():
-    return [Whiten(3), Conv(12, 1, SWTA(0.05), linear=True), Split(0.1), GridPool(2, "average"), BatchNorm()]
+    return [Whiten(3), Conv(12, 1, SWTA(0.05), linear=True), Split(0.1), GaussianPool((2, 3)), GridPool(2), BatchNorm()]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])

@@ -5,6 +5,7 @@ from hebbcore.layers.batch_norm import BatchNorm
 from hebbcore.layers.conv import Conv
 from hebbcore.layers.dense import Dense
 from hebbcore.layers.flatten import Flatten
+from hebbcore.layers.gaussian_pool import GaussianPool
 from hebbcore.layers.grid_pool import GridPool
 from hebbcore.layers.hebbian import WORKSPACE, HebbianLayer
 from hebbcore.layers.learner import Learner
@@ -22,6 +23,7 @@ __all__ = [
     "Conv",
     "Dense",
     "Flatten",
+    "GaussianPool",
     "GridPool",
     "HebbianLayer",
     "Layer",
@@ -41,6 +43,7 @@ LAYERS: dict[str, type[Layer]] = {
     "dense": Dense,
     "pool": Pool,
     "gridpool": GridPool,
+    "gaussianpool": GaussianPool,
     "batchnorm": BatchNorm,
     "triangle": Triangle,
     "relu": Relu,

@@ -131,3 +131,20 @@ def pool(out, images, tops, bottoms, lefts, rights, average, row_shares, column_
         pixels = window.reshape(-1, window.shape[2])
         expected[n] = pixels.sum(axis=0) * row_shares[i] * column_shares[j] if average else pixels.max(axis=0)
     return {"out": expected}
+
+
+@examples(
+    out=lambda rows, columns: np.zeros((2 * 3, columns)),
+    lines=lambda rows, columns: np.sin(np.arange(2.0 * 11 * columns)).reshape(2 * 11, columns),
+    length=[11],
+    firsts=[np.array([0, 2, 9])],
+    lasts=[np.array([3, 11, 11])],
+    shares=[np.linspace(-1, 0.5, 3 * 9)],
+)
+def blend(out, lines, length, firsts, lasts, shares):
+    """The weighted sum of each window of the lines of each map."""
+    expected, shares = np.zeros(out.shape), shares.reshape(len(firsts), -1)
+    for n, (number, i) in enumerate(np.ndindex(len(lines) // length, len(firsts))):
+        for place, y in enumerate(range(firsts[i], lasts[i])):
+            expected[n] += shares[i, place] * lines[number * length + y]
+    return {"out": expected}

@@ -4,7 +4,19 @@ Oracles: the functions of the same names in tests/oracles/kernels.py.
 """
 
 from hebbcore.engine.kernels.elementary import larger
-from hebbcore.engine.kernels.rows import INFINITY, ZERO, Edges, Flag, Images, Matrix, Shares, entries, own_rows, program
+from hebbcore.engine.kernels.rows import (
+    INFINITY,
+    ZERO,
+    Edges,
+    Flag,
+    Images,
+    Matrix,
+    Shares,
+    Whole,
+    entries,
+    own_rows,
+    program,
+)
 
 
 @program
@@ -42,3 +54,33 @@ def pool(
                     pixel = image[y, x]
                     for c in entries(row.size):
                         row[c] = larger(pixel[c], row[c])
+
+
+@program
+def blend(out: Matrix, lines: Matrix, length: Whole, firsts: Edges, lasts: Edges, shares: Shares):
+    """out (n·count, K) ← weighted sums of the lines of n maps, (n·length, K), one for each of `count` windows.
+
+    Window i has the lines firsts[i]…lasts[i]−1 of a map; its weights begin at shares[i · (size of shares / count)].
+    """
+    count = firsts.size
+    for n in own_rows(out.shape[0]):
+        row = out[n]
+        i = n % count
+        y = n // count * length + firsts[i]
+        end = y + lasts[i] - firsts[i]
+        w = i * (shares.size // count)
+        for k in entries(row.size):
+            row[k] = ZERO * shares[w]
+        while y + 4 <= end:  # four lines at a time, since each pass over the row loads and stores it
+            some = lines[y : y + 4]
+            a, b, c, d = shares[w], shares[w + 1], shares[w + 2], shares[w + 3]
+            for k in entries(row.size):
+                row[k] += a * some[0, k] + b * some[1, k] + c * some[2, k] + d * some[3, k]
+            y += 4
+            w += 4
+        while y < end:
+            line, a = lines[y], shares[w]
+            for k in entries(row.size):
+                row[k] += a * line[k]
+            y += 1
+            w += 1
