@@ -375,8 +375,10 @@ class Network:
         ----------
         x : Array
             (n, H, W, C) on the device: images that fit the network, or any input of layer `first`.
-        first, last : int
-            The first layer, and the one behind the last.
+        first : int
+            The first layer, counted from 0.
+        last : int
+            The layer behind the last one.
         training : bool
             Layers that normalise do so by this batch.
         learn : callable or None

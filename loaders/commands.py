@@ -27,7 +27,7 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 def add_shards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `shards` command to a command line."""
-    shards = commands.add_parser("shards", description=__doc__)
+    shards = commands.add_parser("shards", description="Build, verify, describe and download sets of shards.")
     actions = shards.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     build = actions.add_parser(
@@ -61,15 +61,25 @@ def add_shards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     build.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
     build.set_defaults(run=_build)
 
-    verify = actions.add_parser("verify", help="compare every byte with its checksum; exit status 1 if any differs")
+    verify = actions.add_parser(
+        "verify",
+        help="compare every byte with its checksum; exit status 1 if any differs",
+        description="Compare every byte of a set of shards with its checksum. The exit status is 1 if any differs.",
+    )
     verify.add_argument("folder", help="where the shards are")
     verify.set_defaults(run=_verify)
 
-    info = actions.add_parser("info", help="say what a set of shards holds")
+    info = actions.add_parser(
+        "info", help="say what a set of shards holds", description="Say what a set of shards holds."
+    )
     info.add_argument("folder", help="where the shards are")
     info.set_defaults(run=_info)
 
-    fetch = actions.add_parser("download", help="fetch CIFAR or MNIST from their official addresses")
+    fetch = actions.add_parser(
+        "download",
+        help="fetch CIFAR or MNIST from their official addresses",
+        description="Fetch CIFAR or MNIST from their official addresses. Run it again to go on after a stop.",
+    )
     fetch.add_argument("name", choices=sorted(DATASETS), help="which data set")
     fetch.add_argument("folder", help="the files go to FOLDER/NAME")
     fetch.add_argument("--mirror", metavar="URL", help="another address that has the same files")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -59,6 +60,38 @@ def test_the_reference_names_what_there_is():
         for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE):
             module, _, attribute = name.rpartition(".")
             assert hasattr(importlib.import_module(module), attribute), f"{page}: {name}"
+
+
+def documented():
+    """Return what the reference shows, by name: functions, classes, and the public functions in these."""
+    found = {}
+    for page in (DOCS / "api").glob("*.md"):
+        for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE):
+            module, _, attribute = name.rpartition(".")
+            thing = getattr(importlib.import_module(module), attribute)
+            if callable(thing):
+                found[name] = thing
+                methods = inspect.getmembers(thing, inspect.isfunction) if inspect.isclass(thing) else ()
+                own = [(key, method) for key, method in methods if key[0] != "_" and "sklearn" not in method.__module__]
+                found |= {f"{name}.{key}": method for key, method in own}
+    return found
+
+
+def test_parameters_that_share_an_entry_share_their_default():
+    # The site gives each of them the default of the first
+    for name, thing in documented().items():
+        entries = re.findall(r"^ *(\w+(?:, \w+)+) : ", thing.__doc__ or "", re.MULTILINE)
+        parameters = inspect.signature(thing).parameters if entries else {}
+        for entry in entries:
+            defaults = {repr(parameters[each].default) for each in entry.split(", ") if each in parameters}
+            assert len(defaults) < 2, f"{name}: {entry}"
+
+
+def test_docstrings_hold_no_markup_by_chance():
+    # Outside backticks the site drops <word> as a tag, and prints __word__ in bold
+    for name, thing in documented().items():
+        text = re.sub("`[^`]*`", "", thing.__doc__ or "")
+        assert not re.search(r"<[A-Za-z][^>\n]*>|(?<!\w)__\w+__", text), name
 
 
 def test_every_key_of_the_configuration_is_told():

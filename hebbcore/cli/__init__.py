@@ -25,7 +25,7 @@ COMMANDS = {  # name: its module, imported when a line names the command and not
     "extract": ("hebbcore.cli.extract", "write the features of images to an HDF5 file"),
     "evaluate": ("hebbcore.cli.evaluate", "judge the features of a run by classifiers and retrieval"),
     "verify": ("hebbcore.cli.verify", "compare the files of runs and features with their digests"),
-    "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run, or several side by side"),
+    "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run, or compare several runs"),
 }
 
 

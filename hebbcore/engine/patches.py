@@ -241,8 +241,12 @@ def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, pad
     ----------
     images : array-like
         (n, H, W, C), uint8 (read as 0…1) or floating; NumPy, CuPy or convertible.
-    kernel_size, stride, padding : int or (int, int)
+    kernel_size : int or (int, int)
         (height, width), in pixels.
+    stride : int or (int, int)
+        (height, width), in pixels.
+    padding : int or (int, int)
+        Above and below, left and right, in pixels.
     padding_mode : str
         "zeros" or "reflect".
 

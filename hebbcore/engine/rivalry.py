@@ -43,9 +43,7 @@ def check_rivalry(function: str, rule: Rule, conscience: Any, revival: Any) -> t
     for name, value in (("conscience", conscience), ("revival", revival)):
         value = checks.real(function, name, value, 0)
         if value and not rule.competes:
-            problem = (
-                f"is for rules whose units compete, which those of {type(rule).__name__} do not; leave {name} out."
-            )
+            problem = f"is for rules whose units compete, and those of {type(rule).__name__} do not; leave {name} out."
             raise checks.wrong(ValueError, function, name, problem)
         if value and name == "conscience" and not rule.takes_bias:
             problem = (

@@ -184,8 +184,10 @@ class Rule:
         ----------
         generator : numpy.random.Generator
             To draw from.
-        units, size : int
-            K and D.
+        units : int
+            K.
+        size : int
+            D.
 
         Returns
         -------

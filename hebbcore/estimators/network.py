@@ -34,8 +34,10 @@ class HebbianNetworkTransformer(NetworkTransformer):
         The rate of layers that have none of their own; None: 1e-3.
     schedule : str
         See hebbcore.fit.
-    epochs, batch_size : int
+    epochs : int
         See hebbcore.fit.
+    batch_size : int
+        Images a step.
     image_shape : sequence of int or None
         (height, width, channels) of flattened images; else X must be (n, height, width, channels).
     device : {"auto", "cpu", "cuda"}

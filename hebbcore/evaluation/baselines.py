@@ -24,8 +24,10 @@ def random_filters(units: int, size: int, generator: np.random.Generator) -> Arr
 
     Parameters
     ----------
-    units, size : int
-        Number of filters, and of the numbers in each.
+    units : int
+        Number of filters.
+    size : int
+        Numbers in a filter.
     generator : numpy.random.Generator
         Draws them.
 

@@ -30,8 +30,10 @@ class Retrieval(NamedTuple):
     ----------
     k : tuple of int
         Numbers of neighbours.
-    precision, mean_average_precision : tuple of float
-        precision@k and mAP@k, one for each k.
+    precision : tuple of float
+        precision@k, for each k.
+    mean_average_precision : tuple of float
+        mAP@k, for each k.
     """
 
     k: tuple[int, ...]
@@ -56,11 +58,14 @@ def retrieval_scores(
 
     Parameters
     ----------
-    database, queries : (n, features), (m, features)
-        NumPy or CuPy, both on one device; distances are computed in their precision, float32 or float64.
-    database_labels, query_labels : (n,), (m,)
-        Rows of numbers below 0 have no label and are left out of both, unless the database's numbers from 0 on are
-        fewer than two classes.
+    database : (n, features)
+        NumPy or CuPy; distances are computed in its precision, float32 or float64.
+    database_labels : (n,)
+        Rows of numbers below 0 have no label and are left out, unless the numbers from 0 on are fewer than two classes.
+    queries : (m, features)
+        On the device of the database.
+    query_labels : (m,)
+        Rows of numbers below 0 are left out where those of the database are.
     k : int or iterable of int, optional
         Numbers of neighbours; None: 100 and the database's rows per class, or all its rows if it has fewer.
     metric : {"euclidean", "cosine", "hamming"}

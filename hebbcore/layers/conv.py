@@ -25,8 +25,10 @@ class Conv(Learner):
         Height and width, in pixels.
     rule : Rule or str
         A rule or its name.
-    stride, padding : int or (int, int)
+    stride : int or (int, int)
         Height and width, in pixels.
+    padding : int or (int, int)
+        Above and below, left and right, in pixels.
     padding_mode : {"zeros", "reflect"}
         What lies beyond the image.
     learning_rate : float or "auto" or None

@@ -30,8 +30,10 @@ class HebbianLayer:
         (units, kernel height, kernel width, channels) or, dense, (units, features), floating; NumPy or CuPy.
     rule : Rule or str
         A rule or its name.
-    stride, padding : (int, int)
+    stride : (int, int)
         Height and width, in pixels.
+    padding : (int, int)
+        Above and below, left and right, in pixels.
     padding_mode : {"zeros", "reflect"}
         What lies beyond the image.
     precision : str

@@ -31,8 +31,10 @@ class Whiten(Layer):
     ----------
     kernel_size : int or (int, int) or None
         Height and width of a patch, in pixels; None: the image, or vector, as a whole.
-    stride, padding : int or (int, int)
+    stride : int or (int, int)
         Height and width, in pixels, for patches.
+    padding : int or (int, int)
+        Above and below, left and right, in pixels, for patches.
     padding_mode : {"zeros", "reflect"}
         What lies beyond the image.
     epsilon : float or None

@@ -34,8 +34,10 @@ def weight_update(
         (units, kernel height, kernel width, C) or (units, features), float32 or float64, on the images' device.
     rule : Rule or str
         A rule or its name.
-    stride, padding : int or (int, int)
+    stride : int or (int, int)
         Height and width, in pixels.
+    padding : int or (int, int)
+        Above and below, left and right, in pixels.
     padding_mode : {"zeros", "reflect"}
         What lies beyond the image.
     precision : str or None

@@ -57,14 +57,16 @@ def train_layer(
     ----------
     data : Array or iterable
         (n, H, W, C) or (n, features), uint8 (read as 0…1), float16, float32 or float64; NumPy (also memory-mapped),
-        CuPy, or convertible by DLPack, __cuda_array_interface__ or __array__; or a re-iterable of such batches, or of
-        (images, labels) pairs, for data larger than memory.
+        CuPy, or convertible by DLPack, `__cuda_array_interface__` or `__array__`; or a re-iterable of such batches, or
+        of (images, labels) pairs, for data larger than memory.
     units : int
         Number of units.
     kernel_size : int or (int, int) or None
         Height and width of the kernels, in pixels; None: a dense layer, images flattened.
-    stride, padding : int or (int, int)
+    stride : int or (int, int)
         Height and width, in pixels.
+    padding : int or (int, int)
+        Above and below, left and right, in pixels.
     padding_mode : {"zeros", "reflect"}
         What lies beyond the image.
     rule : Rule or str

@@ -78,6 +78,7 @@ def build_shards(
     Returns
     -------
     Index
+        Of the set.
 
     Raises
     ------
@@ -153,6 +154,7 @@ def write_shards(
     Returns
     -------
     Index
+        Of the set.
 
     Raises
     ------

@@ -34,16 +34,22 @@ class Index:
         "packed" or "raw".
     image_shape : (H, W, C), optional
         Height, width and channels of raw images; None for packed ones.
-    records, skipped : int
-        Images written, and items of the source left out.
+    records : int
+        Images written.
+    skipped : int
+        Items of the source left out.
     class_names : tuple of str
         Names of the labels 0, 1, …
     class_counts : tuple of int
         Labelled images of each class; records less their sum have no label.
-    mean, std : tuple of float
-        Mean and standard deviation per channel in units of 255, of this set or of the training set it was built with.
-    source, settings : dict
-        What the set was built from, and how.
+    mean : tuple of float
+        Mean per channel in units of 255, of this set or of the training set it was built with.
+    std : tuple of float
+        Standard deviation per channel in units of 255, of the same set.
+    source : dict
+        What the set was built from.
+    settings : dict
+        How it was built.
     shards : tuple of ShardEntry
         Name, number of records and bytes of each file.
     digest : str, optional
@@ -87,6 +93,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
     Returns
     -------
     Index
+        Of the set.
 
     Raises
     ------

@@ -32,12 +32,16 @@ class Progress:
 
     Parameters
     ----------
-    written, skipped : int
-        Images so far.
-    position, total : int
-        How far through the source the build is, and where that ends.
+    written : int
+        Images written so far.
+    skipped : int
+        Items left out so far.
+    position : int
+        How far through the source the build is.
+    total : int
+        The position after the last item.
     unit : str
-        What these two count: "images" or "B".
+        What positions count: "images" or "B".
     """
 
     written: int

@@ -15,7 +15,7 @@ from loaders.text import printable
 
 
 class ImageFolder(FileSource):
-    """root/<class>/…/<image>: labels follow the sorted names of the class folders, empty ones included.
+    """`root/<class>/…/<image>`: labels follow the sorted names of the class folders, empty ones included.
 
     Links to files and folders are followed, except where a folder would contain itself. Files that are no images, and
     files beside the class folders or in hidden folders, are reported and not read.
@@ -75,7 +75,7 @@ class ImageFolder(FileSource):
 
 
 class ClassFolderTar(TarSource):
-    """A tar of …/<class>/<image>: labels follow the sorted names of the folders that hold files directly.
+    """A tar of `…/<class>/<image>`: labels follow the sorted names of the folders that hold files directly.
 
     A folder that holds other folders is a class only if it holds a file that is called like an image.
 

@@ -26,9 +26,9 @@ Refusal = Callable[[str], str]  # from what HDF5 found wrong to an error
 
 
 def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource:
-    """Open an HDF5 file with <split>/images and <split>/labels as a source.
+    """Open an HDF5 file with `<split>/images` and `<split>/labels` as a source.
 
-    Optional: <split>/filenames and a file attribute class_names. The images are read as they are needed.
+    Optional: `<split>/filenames` and a file attribute `class_names`. The images are read as they are needed.
 
     Parameters
     ----------

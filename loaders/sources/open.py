@@ -27,8 +27,10 @@ def open_source(
         binary, tar.gz or unpacked), MNIST's idx folder, or an HDF5 file with train/images, train/labels and so on.
     split : str, optional
         Which part of a source that holds several: "train" (None means this), "test", or "val" for Tiny ImageNet.
-    ground_truth, synsets : str or path, optional
-        The devkit's files for ImageNet's val tar or the folder it unpacks to; see ImageNetValidation.
+    ground_truth : str or path, optional
+        The devkit's file for ImageNet's val tar or the folder it unpacks to; see ImageNetValidation.
+    synsets : str or path, optional
+        The devkit's other file for it; see ImageNetValidation.
 
     Returns
     -------

@@ -19,7 +19,7 @@ def is_tiny_imagenet(names: Collection[str]) -> bool:
 
 
 class TinyImageNet(FileSource):
-    """The layout of tiny-imagenet-200: wnids.txt, train/<wnid>/images/*, val/images/* with val_annotations.txt.
+    """The layout of tiny-imagenet-200: `wnids.txt`, `train/<wnid>/images/*`, `val/images/*` with its annotations.
 
     Labels follow the sorted wnids.
 
@@ -35,7 +35,7 @@ class TinyImageNet(FileSource):
     FileNotFoundError
         If wnids.txt or the annotations are missing.
     ValueError
-        If there is no such split, or a line of the annotations is not <file> <wnid> ….
+        If there is no such split, or a line of the annotations is not `<file> <wnid> …`.
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str = "train") -> None:

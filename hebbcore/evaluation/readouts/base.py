@@ -63,7 +63,7 @@ class ValidationSplit:
         Raises
         ------
         ValueError
-            If no class has two rows, and for rows without a label, see batches.names_class.
+            If no class has two rows, and for rows without a label (see RidgeReadout).
         """
         labelled = names_class(np.asarray(y))
         if not labelled.all():
