@@ -5,7 +5,7 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine.backend import Array
-from hebbcore.engine.patches import Geometry
+from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.layers.base import Shape, require_images
 from hebbcore.layers.learner import LATER, Learner
 from hebbcore.rules import Rule
@@ -27,8 +27,8 @@ class Conv(Learner):
         A rule or its name.
     stride, padding : int or (int, int)
         Height and width, in pixels.
-    padding_mode : {"zeros", "reflect"}
-        What lies beyond the image.
+    padding_mode : {"zeros", "reflect", "edge"}
+        What lies beyond the image: zeros, its mirror image, or its outermost pixels.
     learning_rate : float or "auto" or None
         None takes that of the training; "auto": see fit.
     linear : bool
@@ -77,7 +77,7 @@ class Conv(Learner):
         self.kernel_size = checks.pair("Conv", "kernel_size", self.kernel_size, 1)
         self.stride = checks.pair("Conv", "stride", self.stride, 1)
         self.padding = checks.pair("Conv", "padding", self.padding, 0)
-        checks.choice("Conv", "padding_mode", self.padding_mode, ("zeros", "reflect"))
+        checks.choice("Conv", "padding_mode", self.padding_mode, PADDING_MODES)
 
     def _geometry(self, shape: Shape) -> Geometry:
         require_images(self.name, shape)

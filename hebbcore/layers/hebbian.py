@@ -10,7 +10,7 @@ from hebbcore.engine import backend, devices, gemm, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import vector_norms
-from hebbcore.engine.patches import Geometry
+from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.layers.arguments import check_images, flat
 from hebbcore.rules import Rule, as_rule
 
@@ -32,7 +32,7 @@ class HebbianLayer:
         A rule or its name.
     stride, padding : (int, int)
         Height and width, in pixels.
-    padding_mode : {"zeros", "reflect"}
+    padding_mode : {"zeros", "reflect", "edge"}
         What lies beyond the image.
     precision : str
         "float32" or "float64"; on CUDA also "tf32" and "bf16": see train_layer.
@@ -67,7 +67,7 @@ class HebbianLayer:
         elif name in ("stride", "padding"):
             value = checks.pair(function, name, value, 1 if name == "stride" else 0)
         elif name == "padding_mode":
-            checks.choice(function, name, value, ("zeros", "reflect"))
+            checks.choice(function, name, value, PADDING_MODES)
         elif name == "precision":
             checks.choice(function, name, value, gemm.PRECISIONS)
         elif name == "linear":

@@ -65,7 +65,7 @@ def train_layer(
         Height and width of the kernels, in pixels; None: a dense layer, images flattened.
     stride, padding : int or (int, int)
         Height and width, in pixels.
-    padding_mode : {"zeros", "reflect"}
+    padding_mode : {"zeros", "reflect", "edge"}
         What lies beyond the image.
     rule : Rule or str
         A rule, or a name in hebbcore.RULES.
