@@ -13,6 +13,7 @@ from hebbcore import BatchNorm, Conv, Dense, Flatten, GridPool, Network, Pool, P
 from hebbcore.engine import parallel
 from hebbcore.layers import Site
 from hebbcore.layers.batch_norm import column_moments
+from hebbcore.layers.whiten import signed
 
 DTYPES = [np.float32, np.float64]
 POOLS = [  # window, stride, padding
@@ -228,10 +229,16 @@ WHITENED = [  # shape of the images, options
     ((2, 3, 2), {"contrast": None}),
     ((2, 2, 2), {}),
     ((5,), {}),
+    ((2, 3, 2), {"contrast": None, "relative": True, "epsilon": 0.01}),
+    ((4, 5, 2), {"kernel_size": (2, 3), "contrast": None, "components": 7, "relative": True}),
+    ((5,), {"components": 2}),
+    ((4, 4, 3), {"kernel_size": 3, "padding": 1, "padding_mode": "edge", "contrast": None, "centre": True}),
+    ((4, 3, 1), {"kernel_size": (1, 3), "centre": True, "relative": True}),
 ]
+OF_THE_MATRIX = ("epsilon", "relative", "components", "centre")
 
 
-def patches_of(images, kernel_size=None, stride=1, padding=0, padding_mode="zeros", contrast=10 / 255**2, epsilon=0.1):
+def patches_of(images, kernel_size=None, stride=1, padding=0, padding_mode="zeros", contrast=10 / 255**2, **others):
     """Return the patches that Whiten makes, before whitening."""
     if kernel_size is None:
         rows = reference.patches(images.reshape(len(images), 1, 1, -1), 1)
@@ -247,7 +254,15 @@ def test_whiten(shape, options, dtype, generator):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, *DTYPES])
-@pytest.mark.parametrize(("shape", "options"), [((2, 3, 1), {"kernel_size": 2}), ((2,), {})])
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((2, 3, 1), {"kernel_size": 2}),
+        ((2,), {}),
+        ((2, 3, 1), {"kernel_size": 2, "components": 3, "contrast": None}),
+        ((2, 2, 2), {"kernel_size": 3, "padding": 1, "padding_mode": "edge", "centre": True, "relative": True}),
+    ],
+)
 def test_whiten_on_both_kernels(backend_module, shape, options, dtype, generator):
     check_whiten(shape, options, dtype, generator, (2, 1))
 
@@ -259,19 +274,59 @@ def check_whiten(shape, options, dtype, generator, sizes):
         batches = [(batch / 100).astype(dtype) for batch in batches]
     layer = built(Whiten(**options), shape, work)
     four = [x if x.ndim == 4 else x[:, None, None] for x in batches]
-    np.testing.assert_array_equal(layer.matrix, np.eye(len(layer.mean)))
+    outputs = layer.matrix.shape[1]  # before it has learned, they are numbers of the patch
+    first = (len(layer.mean) - outputs) // 2 if options.get("centre") else 0
+    np.testing.assert_array_equal(layer.matrix, np.eye(len(layer.mean))[:, first : first + outputs])
     layer.observe(four[0])
     layer.forget()
     for x in four:
         layer.observe(x)
     layer.settle()
     seen = np.concatenate([patches_of(x, **options) for x in batches])
-    mean, matrix = reference.zca(seen, options.get("epsilon", 0.1))
+    whitening = {key: value for key, value in options.items() if key in OF_THE_MATRIX}
+    mean, matrix = reference.whitening(seen, shape[-1], **whitening)
     close(layer.mean, mean, work, 10)
     close(layer.matrix, matrix, work, 10)
     out = forward(layer, batches[1], dtype=work)
     expected = (patches_of(batches[1], **options) - mean) @ matrix
     close(out, expected.reshape(out.shape), work, 100)
+
+
+def test_principal_components_are_white_and_the_largest(generator):
+    stds = np.array([1.0, 5, 3, 0.1])
+    turned, _ = np.linalg.qr(generator.normal(size=(4, 4)))
+    mixed = generator.normal(size=(5000, 4)) * stds @ turned + 3
+    layer = built(Whiten(epsilon=1e-9, contrast=None, components=2), (4,))
+    layer.observe(mixed[:, None, None])
+    layer.settle()
+    out = forward(layer, mixed)
+    np.testing.assert_allclose(np.cov(out.T, bias=True), np.eye(2), atol=1e-6)
+    assert np.abs(turned[[1, 2]] @ (layer.matrix / np.linalg.norm(layer.matrix, axis=0))).round(2).tolist() == [
+        [1, 0], [0, 1],
+    ]  # fmt: skip
+
+
+def test_the_sign_of_a_component_does_not_hang_on_rounding():
+    vector = np.array([[0.1], [-0.7], [0.7], [0.1]])
+    for rounded in (vector, -vector, vector * [[1], [1 + 1e-15], [1], [1]], -vector * [[1], [1], [1 + 1e-15], [1]]):
+        np.testing.assert_allclose(signed(rounded), -vector)
+
+
+def test_whiten_of_data_that_do_not_vary_is_finite():
+    layer = built(Whiten(relative=True, contrast=None), (3,))
+    layer.observe(np.full((5, 1, 1, 3), 2.0))
+    layer.settle()
+    np.testing.assert_array_equal(forward(layer, np.full((2, 3), 2.0)), 0)
+
+
+def test_relative_whitening_does_not_depend_on_the_scale(generator):
+    x, outputs = generator.normal(size=(50, 1, 1, 6)) ** 3, []
+    for scale in (1, 1000):
+        layer = built(Whiten(relative=True, contrast=None, epsilon=0.01), (6,))
+        layer.observe(scale * x)
+        layer.settle()
+        outputs.append(forward(layer, scale * x))
+    close(*outputs, relative=10)
 
 
 def test_whitened_patches_are_white(generator):
@@ -434,7 +489,7 @@ BAD_PARAMETERS = [
     (lambda: Conv(4, 3, stride=0), ValueError, "Conv: stride must be at least 1, got 0."),
     (lambda: Conv(4, 3, padding=-1), ValueError, "Conv: padding must be at least 0, got -1."),
     (lambda: Conv(4, 3, padding_mode="reflct"), ValueError,
-     "Conv: padding_mode must be one of 'zeros', 'reflect'; got 'reflct'. Did you mean 'reflect'?"),
+     "Conv: padding_mode must be one of 'zeros', 'reflect', 'edge'; got 'reflct'. Did you mean 'reflect'?"),
     (lambda: Conv(4, 3, "hpka"), ValueError,
      f"Conv: rule must be one of {', '.join(map(repr, hebbcore.RULES))}; got 'hpka'. Did you mean 'hpca'?"),
     (lambda: Conv(4, 3, hebbcore.HPCA), TypeError,
@@ -460,6 +515,14 @@ BAD_PARAMETERS = [
     (lambda: Whiten(3, contrast=-1), ValueError, "Whiten: contrast must be at least 0, got -1."),
     (lambda: Whiten(padding=1), ValueError,
      "Whiten: stride and padding are for patches; give kernel_size, or leave them out."),
+    (lambda: Whiten(components=0), ValueError, "Whiten: components must be at least 1, got 0."),
+    (lambda: Whiten(relative=1), TypeError, "Whiten: relative must be true or false, got 1."),
+    (lambda: Whiten(relative=True, epsilon=None), ValueError,
+     "Whiten: relative is for whitening; give epsilon, or leave it out."),
+    (lambda: Whiten(3, components=4, centre=True), ValueError,
+     "Whiten: centre is of ZCA, whose outputs are pixels; leave out it or components."),
+    (lambda: Whiten((3, 2), centre=True), ValueError,
+     "Whiten: centre needs a kernel_size of odd sides, got (3, 2)."),
 ]  # fmt: skip
 
 
@@ -480,6 +543,8 @@ BAD_SHAPES = [
     ([Pool(2, name="shrink"), Pool(3)], (4, 4, 3),
      "pool1: window (3, 3) is larger than the padded image (2, 2); use a smaller one."),
     ([GridPool((2, 5))], (4, 4, 3), "gridpool1: cells (2, 5) are more than the image (4, 4) has pixels; use fewer."),
+    ([Whiten(2, components=13)], (4, 4, 3),
+     "whiten1: patches of 12 numbers have no 13 components; use fewer."),
     ([Whiten(2)], (9,), "whiten1 needs images (height, width, channels), but gets vectors of 9 features."),
     ([Whiten()], (100, 100, 3),
      "whiten1: patches of 30000 numbers are too large to whiten (at most 16384: a covariance of 2 GiB); "
