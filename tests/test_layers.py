@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 import reference
+from oracles.layers.scale import scale
 
 import hebbcore
-from hebbcore import BatchNorm, Conv, Dense, Flatten, GridPool, Network, Pool, Power, Split, Triangle, Whiten
+from hebbcore import BatchNorm, Conv, Dense, Flatten, GridPool, Network, Pool, Power, Scale, Split, Triangle, Whiten
 from hebbcore.engine import parallel
 from hebbcore.layers import Site
 from hebbcore.layers.batch_norm import column_moments
@@ -204,7 +205,9 @@ def halfway(layer, batches, shape):
     return other
 
 
-@pytest.mark.parametrize("layer", [BatchNorm(), Whiten((2, 1)), Whiten()], ids=["norm", "patches", "images"])
+@pytest.mark.parametrize(
+    "layer", [BatchNorm(), Scale(), Whiten((2, 1)), Whiten()], ids=["norm", "scale", "patches", "images"]
+)
 def test_a_pass_goes_on_from_a_checkpoint_with_the_same_bits(layer, generator):
     shape = (3, 2, 2)
     built(layer, shape)
@@ -218,6 +221,40 @@ def test_a_pass_goes_on_from_a_checkpoint_with_the_same_bits(layer, generator):
     assert not any("observed" in name for name in other.arrays())  # what was under way is gone
     x = generator.normal(size=(2, *shape))
     np.testing.assert_array_equal(forward(layer, x), forward(other, x))
+
+
+# A common scale
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 2, 3, 4), (5, 3), (1, 2)])
+def test_scale_in_training_and_after(backend_module, shape, dtype, generator):
+    layer, variance = built(Scale(momentum=0.3), shape[1:], dtype), 1.0
+    for training in (True, True, False):
+        x = (generator.normal(size=shape) * generator.uniform(0.5, 4, shape[-1]) + 2).astype(dtype)
+        expected, variance = scale(x, variance, training=training, momentum=0.3)
+        close(forward(layer, x, training), expected, dtype)
+        close(layer.variance, [variance], dtype)
+
+
+@pytest.mark.parametrize("sizes", [(7,), (3, 1, 4)])
+def test_scale_after_a_pass_of_its_own(backend_module, sizes, generator):
+    layer = built(Scale(), (2, 2, 3))
+    x = generator.normal(size=(sum(sizes), 2, 2, 3)) * [1, 5, 0.1] + [0, 9, -3]
+    layer.observe(x)
+    layer.forget()
+    for part in np.split(x, np.cumsum(sizes)[:-1]):
+        layer.observe(part)
+    layer.settle()
+    close(layer.variance, [x.var()])
+    out = forward(layer, x)
+    assert out.std() == pytest.approx(1)
+    np.testing.assert_array_equal(np.sign(out), np.sign(x))
+
+
+def test_what_does_not_vary_is_not_scaled(backend_module):
+    x = np.full((2, 2, 2, 3), 3.0)
+    np.testing.assert_array_equal(forward(built(Scale(), (2, 2, 3)), x, training=True), x)
 
 
 # Whitening
@@ -321,11 +358,11 @@ def test_whiten_of_data_that_do_not_vary_is_finite():
 
 def test_relative_whitening_does_not_depend_on_the_scale(generator):
     x, outputs = generator.normal(size=(50, 1, 1, 6)) ** 3, []
-    for scale in (1, 1000):
+    for size in (1, 1000):
         layer = built(Whiten(relative=True, contrast=None, epsilon=0.01), (6,))
-        layer.observe(scale * x)
+        layer.observe(size * x)
         layer.settle()
-        outputs.append(forward(layer, scale * x))
+        outputs.append(forward(layer, size * x))
     close(*outputs, relative=10)
 
 
@@ -510,6 +547,7 @@ BAD_PARAMETERS = [
     (lambda: Triangle("1"), TypeError, "Triangle: power must be a number, got '1'."),
     (lambda: BatchNorm(1), TypeError, "BatchNorm: modified must be true or false, got 1."),
     (lambda: BatchNorm(momentum=1.5), ValueError, "BatchNorm: momentum must be above 0 and at most 1, got 1.5."),
+    (lambda: Scale(1.5), ValueError, "Scale: momentum must be above 0 and at most 1, got 1.5."),
     (lambda: BatchNorm(epsilon=0), ValueError, "BatchNorm: epsilon must be above 0, got 0."),
     (lambda: Whiten(epsilon=math.nan), ValueError, "Whiten: epsilon must be finite, got nan."),
     (lambda: Whiten(3, contrast=-1), ValueError, "Whiten: contrast must be at least 0, got -1."),
