@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import reference
+from oracles.layers.conv import cosine_response
 from oracles.layers.scale import scale
 
 import hebbcore
@@ -496,6 +497,33 @@ def test_the_blocked_order_of_hpca_also_gives_the_output(generator, monkeypatch,
         np.testing.assert_array_equal(x, pixels)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", ["hpca", "kwta", "signedwta", "softhebb"])
+@pytest.mark.parametrize("response", ["cosine", "cosine-exp"])
+def test_a_response_is_the_same_while_learning(backend_module, response, rule, dtype, generator):
+    images = generator.normal(size=(2, 3, 4, 2)).astype(dtype)
+    images[0] = 0  # patches of zeros
+    width = 0.7 if response == "cosine-exp" else None
+    layer = built(Conv(3, 2, rule, response=response, width=width), (3, 4, 2), dtype)
+    expected = cosine_response(reference.patches(images, 2), layer.weights.reshape(3, -1), response, 0.7)
+    close(forward(layer, images).reshape(-1, 3), expected, dtype)
+    learned, out = built(Conv(3, 2, rule), (3, 4, 2), dtype), np.empty((2, 2, 3, 3), dtype)
+    learned.learn(images, None, 0.1, measure=False)
+    layer.learn(images, out, 0.1, measure=False)
+    close(out.reshape(-1, 3), expected, dtype)
+    np.testing.assert_array_equal(layer.weights, learned.weights)  # what is put out changes nothing
+    with pytest.raises(ValueError, match=f'it: a layer alone has the response of its rule, .*"{response}"'):
+        layer.as_layer()
+
+
+def test_the_cosine_of_a_rule_with_scores_of_its_own_is_by_these(generator):
+    images, rule = generator.normal(size=(2, 3, 4, 2)), hebbcore.Krotov(p=3.0)
+    layer = built(Conv(3, 2, rule, response="cosine"), (3, 4, 2))
+    weights = layer.weights.reshape(3, -1)
+    expected = cosine_response(reference.patches(images, 2), np.sign(weights) * weights**2, "cosine")
+    close(forward(layer, images).reshape(-1, 3), expected)
+
+
 def test_a_learner_alone_shares_its_weights_and_takes_those_of_a_checkpoint(generator):
     x = generator.normal(size=(2, 4, 4, 2))
     layer = built(Conv(3, 2, "swta", stride=2, padding=1, padding_mode="reflect"), (4, 4, 2))
@@ -531,6 +559,13 @@ BAD_PARAMETERS = [
      f"Conv: rule must be one of {', '.join(map(repr, hebbcore.RULES))}; got 'hpka'. Did you mean 'hpca'?"),
     (lambda: Conv(4, 3, hebbcore.HPCA), TypeError,
      "Conv: rule must be an instance, got the class HPCA; use HPCA()."),
+    (lambda: Conv(4, 3, response="cos"), ValueError,
+     "Conv: response must be one of 'rule', 'cosine', 'cosine-exp'; got 'cos'. Did you mean 'cosine'?"),
+    (lambda: Conv(4, 3, linear=True, response="cosine"), ValueError,
+     'Conv: linear has no effect with response="cosine", which has no activation; leave it out.'),
+    (lambda: Conv(4, 3, response="cosine", width=0.5), ValueError,
+     'Conv: width has no effect without response="cosine-exp"; leave it out.'),
+    (lambda: Dense(4, response="cosine-exp", width=0), ValueError, "Dense: width must be above 0, got 0."),
     (lambda: Conv(4, 3, linear=1), TypeError, "Conv: linear must be true or false, got 1."),
     (lambda: Dense(4, learning_rate=0), ValueError, "Dense: learning_rate must be above 0, got 0."),
     (lambda: Dense(2, hebbcore.Krotov(rank=3)), ValueError,

@@ -15,7 +15,8 @@ from hebbcore.rules import Rule
 class Conv(Learner):
     """A convolution whose units learn by a rule. Output: the rule's (see Rule.activate), (oh, ow, units).
 
-    rule, learning_rate, linear and weights can be set in a network, and take effect with the next step or output.
+    rule, learning_rate, linear, response, width and weights can be set in a network, and take effect with the next step
+    or output.
 
     Parameters
     ----------
@@ -45,6 +46,12 @@ class Conv(Learner):
     revival : float
         A unit that won nothing while units won so many patches each, on average, starts anew from a patch; 10, say.
         0: off. Neither conscience nor revival is part of the published rules (see hebbcore.engine.rivalry).
+    response : {"rule", "cosine", "cosine-exp"}
+        What is put out: what the rule says; the cosine of the angle between patch x and unit; or
+        ‖x‖ exp((cos − 1) / width), the kernel of a convolutional kernel network. Of a patch or unit of zeros the cosine
+        is 0. The unit is what the rule's scores are made by (see Rule.projection).
+    width : float or None
+        Above 0, σ² of "cosine-exp": the larger, the more units answer to a patch. None: 0.36.
 
     Attributes
     ----------
@@ -55,7 +62,11 @@ class Conv(Learner):
     Raises
     ------
     ValueError, TypeError
-        For impossible parameters.
+        For impossible parameters, and for those without effect.
+
+    References
+    ----------
+    "cosine-exp": Mairal, End-to-end kernel learning with supervised convolutional kernel networks (NeurIPS 2016).
     """
 
     units: int
@@ -70,6 +81,8 @@ class Conv(Learner):
     initial_weights: str = field(default="rule", metadata=LATER)
     conscience: float = field(default=0.0, metadata=LATER)
     revival: float = field(default=0.0, metadata=LATER)
+    response: str = field(default="rule", metadata=LATER)
+    width: float | None = field(default=None, metadata=LATER)
     weights: Array = field(init=False, repr=False, default=None)
 
     def _check(self) -> None:

@@ -9,7 +9,7 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
-from hebbcore.engine.competition import vector_norms
+from hebbcore.engine.output import Output
 from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.layers.arguments import check_images, flat
 from hebbcore.rules import Rule, as_rule
@@ -127,16 +127,15 @@ class HebbianLayer:
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
         out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
         plan = Plan(function, g, self.units, self.precision, size, backend.device_of(self.weights))
-        project(plan, array, flat(self.weights, dtype), self.rule, self.linear, out)
+        project(plan, array, flat(self.weights, dtype), Output(self.rule, self.linear), out)
         dense = self.weights.ndim == 2
         return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
 
 
-def project(plan: Plan, images: Array, weights: Array, rule: Rule, linear: bool, out: Array) -> None:
+def project(plan: Plan, images: Array, weights: Array, output: Output, out: Array) -> None:
     """out (n·oh·ow, K) ← the output of a layer of weights (K, D) for images (n, H, W, C), which may be elsewhere."""
-    unit_norms = vector_norms(weights) if rule.needs_norms else None
-    projection = rule.projection(weights)
-    activate = rule.response if linear else rule.activate
+    projection = output.rule.projection(weights)
+    unit_norms = output.unit_norms(weights, projection)
     is_here = backend.device_of(out) == plan.device
 
     def of_a_thread(share: Share) -> None:
@@ -146,7 +145,7 @@ def project(plan: Plan, images: Array, weights: Array, rule: Rule, linear: bool,
             target = out[piece.rows]
             scores = target if is_here else share.memory.part("scores", target.shape, plan.dtype)
             share.gemm.multiply(share.gemm.operand(piece.patches), columns, scores)
-            features = activate(scores, unit_norms)
+            features = output(scores, piece.patches, unit_norms)
             if features is not target:
                 target[...] = devices.to_device(features, backend.device_of(out))
 
