@@ -13,6 +13,7 @@ import numpy as np
 from hebbcore import checks, hdf5, serialize
 from hebbcore.engine import devices, gemm
 from hebbcore.engine.backend import Array
+from hebbcore.engine.patches import PADDING_MODES
 from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, HebbianLayer, Layer, Learner
 from hebbcore.network import Network
@@ -219,7 +220,7 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
         rule,
         checks.pair(function, "stride", header["stride"], 1),
         checks.pair(function, "padding", header["padding"], 0),
-        checks.choice(function, "padding_mode", header["padding_mode"], ("zeros", "reflect")),
+        checks.choice(function, "padding_mode", header["padding_mode"], PADDING_MODES),
         precision,
         checks.boolean(function, "linear", header["linear"]),
     )

@@ -105,7 +105,7 @@ def first_filters(network: Network) -> Any:
     if whiten.kernel_size is None or layer.kernel_size != (1, 1):
         return None
     matrix = devices.to_device(whiten.matrix, "cpu")
-    return (weights.reshape(len(weights), -1) @ matrix).reshape(
+    return (weights.reshape(len(weights), -1) @ matrix.T).reshape(
         len(weights), *whiten.kernel_size, network.image_shape[2]
     )
 

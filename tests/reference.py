@@ -8,13 +8,13 @@ import numpy as np
 from oracles.layers.batchnorm import batch_norm
 from oracles.layers.pool import average_pool, max_pool
 from oracles.layers.triangle import triangle
-from oracles.layers.whiten import contrast_normalised, zca
+from oracles.layers.whiten import contrast_normalised, whitening, zca
 from oracles.parts import argmax_wta, k_wta, patches, pixels, power_wta, softmax_wta
 
 __all__ = [
     "LAYERS", "RULES", "argmax_wta", "average_pool", "batch_norm", "contrast_normalised", "delta", "k_wta",
     "layer_examples", "max_pool", "oracle", "output", "parameters_of", "patches", "power_wta", "rates",
-    "softmax_wta", "step", "triangle", "variants", "weight_update", "zca",
+    "softmax_wta", "step", "triangle", "variants", "weight_update", "whitening", "zca",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).parent / "oracles"

@@ -126,7 +126,9 @@ WRONG = {  # text of the file: the whole message
     ),
     conv(", weights = 3"): ("network.layers[0].weights is unknown. Did you mean initial_weights?"),
     conv(", learning_rate = -1"): "network.layers[0].learning_rate must be above 0, got -1.",
-    conv(', padding_mode = "same"'): ("network.layers[0].padding_mode must be one of 'zeros', 'reflect'; got 'same'."),
+    conv(', padding_mode = "same"'): (
+        "network.layers[0].padding_mode must be one of 'zeros', 'reflect', 'edge'; got 'same'."
+    ),
     conv(', name = "a b"'): "network: a layer's name must be letters, digits, - and _, got 'a b'.",
     conv(", name = 3"): "network: a layer's name must be letters, digits, - and _, got 3.",
     conv(", rule = 3"): "network.layers[0].rule must be a table with name = …, got 3.",

@@ -7,12 +7,15 @@ import re
 import numpy as np
 import pytest
 import reference
+from oracles.layers.conv import cosine_response
+from oracles.layers.scale import scale
 
 import hebbcore
-from hebbcore import BatchNorm, Conv, Dense, Flatten, GridPool, Network, Pool, Power, Split, Triangle, Whiten
+from hebbcore import BatchNorm, Conv, Dense, Flatten, GridPool, Network, Pool, Power, Scale, Split, Triangle, Whiten
 from hebbcore.engine import parallel
 from hebbcore.layers import Site
 from hebbcore.layers.batch_norm import column_moments
+from hebbcore.layers.whiten import signed
 
 DTYPES = [np.float32, np.float64]
 POOLS = [  # window, stride, padding
@@ -203,7 +206,9 @@ def halfway(layer, batches, shape):
     return other
 
 
-@pytest.mark.parametrize("layer", [BatchNorm(), Whiten((2, 1)), Whiten()], ids=["norm", "patches", "images"])
+@pytest.mark.parametrize(
+    "layer", [BatchNorm(), Scale(), Whiten((2, 1)), Whiten()], ids=["norm", "scale", "patches", "images"]
+)
 def test_a_pass_goes_on_from_a_checkpoint_with_the_same_bits(layer, generator):
     shape = (3, 2, 2)
     built(layer, shape)
@@ -219,6 +224,40 @@ def test_a_pass_goes_on_from_a_checkpoint_with_the_same_bits(layer, generator):
     np.testing.assert_array_equal(forward(layer, x), forward(other, x))
 
 
+# A common scale
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 2, 3, 4), (5, 3), (1, 2)])
+def test_scale_in_training_and_after(backend_module, shape, dtype, generator):
+    layer, variance = built(Scale(momentum=0.3), shape[1:], dtype), 1.0
+    for training in (True, True, False):
+        x = (generator.normal(size=shape) * generator.uniform(0.5, 4, shape[-1]) + 2).astype(dtype)
+        expected, variance = scale(x, variance, training=training, momentum=0.3)
+        close(forward(layer, x, training), expected, dtype)
+        close(layer.variance, [variance], dtype)
+
+
+@pytest.mark.parametrize("sizes", [(7,), (3, 1, 4)])
+def test_scale_after_a_pass_of_its_own(backend_module, sizes, generator):
+    layer = built(Scale(), (2, 2, 3))
+    x = generator.normal(size=(sum(sizes), 2, 2, 3)) * [1, 5, 0.1] + [0, 9, -3]
+    layer.observe(x)
+    layer.forget()
+    for part in np.split(x, np.cumsum(sizes)[:-1]):
+        layer.observe(part)
+    layer.settle()
+    close(layer.variance, [x.var()])
+    out = forward(layer, x)
+    assert out.std() == pytest.approx(1)
+    np.testing.assert_array_equal(np.sign(out), np.sign(x))
+
+
+def test_what_does_not_vary_is_not_scaled(backend_module):
+    x = np.full((2, 2, 2, 3), 3.0)
+    np.testing.assert_array_equal(forward(built(Scale(), (2, 2, 3)), x, training=True), x)
+
+
 # Whitening
 
 WHITENED = [  # shape of the images, options
@@ -228,10 +267,16 @@ WHITENED = [  # shape of the images, options
     ((2, 3, 2), {"contrast": None}),
     ((2, 2, 2), {}),
     ((5,), {}),
+    ((2, 3, 2), {"contrast": None, "relative": True, "epsilon": 0.01}),
+    ((4, 5, 2), {"kernel_size": (2, 3), "contrast": None, "components": 7, "relative": True}),
+    ((5,), {"components": 2}),
+    ((4, 4, 3), {"kernel_size": 3, "padding": 1, "padding_mode": "edge", "contrast": None, "centre": True}),
+    ((4, 3, 1), {"kernel_size": (1, 3), "centre": True, "relative": True}),
 ]
+OF_THE_MATRIX = ("epsilon", "relative", "components", "centre")
 
 
-def patches_of(images, kernel_size=None, stride=1, padding=0, padding_mode="zeros", contrast=10 / 255**2, epsilon=0.1):
+def patches_of(images, kernel_size=None, stride=1, padding=0, padding_mode="zeros", contrast=10 / 255**2, **others):
     """Return the patches that Whiten makes, before whitening."""
     if kernel_size is None:
         rows = reference.patches(images.reshape(len(images), 1, 1, -1), 1)
@@ -247,7 +292,15 @@ def test_whiten(shape, options, dtype, generator):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, *DTYPES])
-@pytest.mark.parametrize(("shape", "options"), [((2, 3, 1), {"kernel_size": 2}), ((2,), {})])
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((2, 3, 1), {"kernel_size": 2}),
+        ((2,), {}),
+        ((2, 3, 1), {"kernel_size": 2, "components": 3, "contrast": None}),
+        ((2, 2, 2), {"kernel_size": 3, "padding": 1, "padding_mode": "edge", "centre": True, "relative": True}),
+    ],
+)
 def test_whiten_on_both_kernels(backend_module, shape, options, dtype, generator):
     check_whiten(shape, options, dtype, generator, (2, 1))
 
@@ -259,19 +312,59 @@ def check_whiten(shape, options, dtype, generator, sizes):
         batches = [(batch / 100).astype(dtype) for batch in batches]
     layer = built(Whiten(**options), shape, work)
     four = [x if x.ndim == 4 else x[:, None, None] for x in batches]
-    np.testing.assert_array_equal(layer.matrix, np.eye(len(layer.mean)))
+    outputs = layer.matrix.shape[1]  # before it has learned, they are numbers of the patch
+    first = (len(layer.mean) - outputs) // 2 if options.get("centre") else 0
+    np.testing.assert_array_equal(layer.matrix, np.eye(len(layer.mean))[:, first : first + outputs])
     layer.observe(four[0])
     layer.forget()
     for x in four:
         layer.observe(x)
     layer.settle()
     seen = np.concatenate([patches_of(x, **options) for x in batches])
-    mean, matrix = reference.zca(seen, options.get("epsilon", 0.1))
+    whitening = {key: value for key, value in options.items() if key in OF_THE_MATRIX}
+    mean, matrix = reference.whitening(seen, shape[-1], **whitening)
     close(layer.mean, mean, work, 10)
     close(layer.matrix, matrix, work, 10)
     out = forward(layer, batches[1], dtype=work)
     expected = (patches_of(batches[1], **options) - mean) @ matrix
     close(out, expected.reshape(out.shape), work, 100)
+
+
+def test_principal_components_are_white_and_the_largest(generator):
+    stds = np.array([1.0, 5, 3, 0.1])
+    turned, _ = np.linalg.qr(generator.normal(size=(4, 4)))
+    mixed = generator.normal(size=(5000, 4)) * stds @ turned + 3
+    layer = built(Whiten(epsilon=1e-9, contrast=None, components=2), (4,))
+    layer.observe(mixed[:, None, None])
+    layer.settle()
+    out = forward(layer, mixed)
+    np.testing.assert_allclose(np.cov(out.T, bias=True), np.eye(2), atol=1e-6)
+    assert np.abs(turned[[1, 2]] @ (layer.matrix / np.linalg.norm(layer.matrix, axis=0))).round(2).tolist() == [
+        [1, 0], [0, 1],
+    ]  # fmt: skip
+
+
+def test_the_sign_of_a_component_does_not_hang_on_rounding():
+    vector = np.array([[0.1], [-0.7], [0.7], [0.1]])
+    for rounded in (vector, -vector, vector * [[1], [1 + 1e-15], [1], [1]], -vector * [[1], [1], [1 + 1e-15], [1]]):
+        np.testing.assert_allclose(signed(rounded), -vector)
+
+
+def test_whiten_of_data_that_do_not_vary_is_finite():
+    layer = built(Whiten(relative=True, contrast=None), (3,))
+    layer.observe(np.full((5, 1, 1, 3), 2.0))
+    layer.settle()
+    np.testing.assert_array_equal(forward(layer, np.full((2, 3), 2.0)), 0)
+
+
+def test_relative_whitening_does_not_depend_on_the_scale(generator):
+    x, outputs = generator.normal(size=(50, 1, 1, 6)) ** 3, []
+    for size in (1, 1000):
+        layer = built(Whiten(relative=True, contrast=None, epsilon=0.01), (6,))
+        layer.observe(size * x)
+        layer.settle()
+        outputs.append(forward(layer, size * x))
+    close(*outputs, relative=10)
 
 
 def test_whitened_patches_are_white(generator):
@@ -404,6 +497,33 @@ def test_the_blocked_order_of_hpca_also_gives_the_output(generator, monkeypatch,
         np.testing.assert_array_equal(x, pixels)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", ["hpca", "kwta", "signedwta", "softhebb"])
+@pytest.mark.parametrize("response", ["cosine", "cosine-exp"])
+def test_a_response_is_the_same_while_learning(backend_module, response, rule, dtype, generator):
+    images = generator.normal(size=(2, 3, 4, 2)).astype(dtype)
+    images[0] = 0  # patches of zeros
+    width = 0.7 if response == "cosine-exp" else None
+    layer = built(Conv(3, 2, rule, response=response, width=width), (3, 4, 2), dtype)
+    expected = cosine_response(reference.patches(images, 2), layer.weights.reshape(3, -1), response, 0.7)
+    close(forward(layer, images).reshape(-1, 3), expected, dtype)
+    learned, out = built(Conv(3, 2, rule), (3, 4, 2), dtype), np.empty((2, 2, 3, 3), dtype)
+    learned.learn(images, None, 0.1, measure=False)
+    layer.learn(images, out, 0.1, measure=False)
+    close(out.reshape(-1, 3), expected, dtype)
+    np.testing.assert_array_equal(layer.weights, learned.weights)  # what is put out changes nothing
+    with pytest.raises(ValueError, match=f'it: a layer alone has the response of its rule, .*"{response}"'):
+        layer.as_layer()
+
+
+def test_the_cosine_of_a_rule_with_scores_of_its_own_is_by_these(generator):
+    images, rule = generator.normal(size=(2, 3, 4, 2)), hebbcore.Krotov(p=3.0)
+    layer = built(Conv(3, 2, rule, response="cosine"), (3, 4, 2))
+    weights = layer.weights.reshape(3, -1)
+    expected = cosine_response(reference.patches(images, 2), np.sign(weights) * weights**2, "cosine")
+    close(forward(layer, images).reshape(-1, 3), expected)
+
+
 def test_a_learner_alone_shares_its_weights_and_takes_those_of_a_checkpoint(generator):
     x = generator.normal(size=(2, 4, 4, 2))
     layer = built(Conv(3, 2, "swta", stride=2, padding=1, padding_mode="reflect"), (4, 4, 2))
@@ -434,11 +554,18 @@ BAD_PARAMETERS = [
     (lambda: Conv(4, 3, stride=0), ValueError, "Conv: stride must be at least 1, got 0."),
     (lambda: Conv(4, 3, padding=-1), ValueError, "Conv: padding must be at least 0, got -1."),
     (lambda: Conv(4, 3, padding_mode="reflct"), ValueError,
-     "Conv: padding_mode must be one of 'zeros', 'reflect'; got 'reflct'. Did you mean 'reflect'?"),
+     "Conv: padding_mode must be one of 'zeros', 'reflect', 'edge'; got 'reflct'. Did you mean 'reflect'?"),
     (lambda: Conv(4, 3, "hpka"), ValueError,
      f"Conv: rule must be one of {', '.join(map(repr, hebbcore.RULES))}; got 'hpka'. Did you mean 'hpca'?"),
     (lambda: Conv(4, 3, hebbcore.HPCA), TypeError,
      "Conv: rule must be an instance, got the class HPCA; use HPCA()."),
+    (lambda: Conv(4, 3, response="cos"), ValueError,
+     "Conv: response must be one of 'rule', 'cosine', 'cosine-exp'; got 'cos'. Did you mean 'cosine'?"),
+    (lambda: Conv(4, 3, linear=True, response="cosine"), ValueError,
+     'Conv: linear has no effect with response="cosine", which has no activation; leave it out.'),
+    (lambda: Conv(4, 3, response="cosine", width=0.5), ValueError,
+     'Conv: width has no effect without response="cosine-exp"; leave it out.'),
+    (lambda: Dense(4, response="cosine-exp", width=0), ValueError, "Dense: width must be above 0, got 0."),
     (lambda: Conv(4, 3, linear=1), TypeError, "Conv: linear must be true or false, got 1."),
     (lambda: Dense(4, learning_rate=0), ValueError, "Dense: learning_rate must be above 0, got 0."),
     (lambda: Dense(2, hebbcore.Krotov(rank=3)), ValueError,
@@ -455,11 +582,20 @@ BAD_PARAMETERS = [
     (lambda: Triangle("1"), TypeError, "Triangle: power must be a number, got '1'."),
     (lambda: BatchNorm(1), TypeError, "BatchNorm: modified must be true or false, got 1."),
     (lambda: BatchNorm(momentum=1.5), ValueError, "BatchNorm: momentum must be above 0 and at most 1, got 1.5."),
+    (lambda: Scale(1.5), ValueError, "Scale: momentum must be above 0 and at most 1, got 1.5."),
     (lambda: BatchNorm(epsilon=0), ValueError, "BatchNorm: epsilon must be above 0, got 0."),
     (lambda: Whiten(epsilon=math.nan), ValueError, "Whiten: epsilon must be finite, got nan."),
     (lambda: Whiten(3, contrast=-1), ValueError, "Whiten: contrast must be at least 0, got -1."),
     (lambda: Whiten(padding=1), ValueError,
      "Whiten: stride and padding are for patches; give kernel_size, or leave them out."),
+    (lambda: Whiten(components=0), ValueError, "Whiten: components must be at least 1, got 0."),
+    (lambda: Whiten(relative=1), TypeError, "Whiten: relative must be true or false, got 1."),
+    (lambda: Whiten(relative=True, epsilon=None), ValueError,
+     "Whiten: relative is for whitening; give epsilon, or leave it out."),
+    (lambda: Whiten(3, components=4, centre=True), ValueError,
+     "Whiten: centre is of ZCA, whose outputs are pixels; leave out it or components."),
+    (lambda: Whiten((3, 2), centre=True), ValueError,
+     "Whiten: centre needs a kernel_size of odd sides, got (3, 2)."),
 ]  # fmt: skip
 
 
@@ -480,6 +616,8 @@ BAD_SHAPES = [
     ([Pool(2, name="shrink"), Pool(3)], (4, 4, 3),
      "pool1: window (3, 3) is larger than the padded image (2, 2); use a smaller one."),
     ([GridPool((2, 5))], (4, 4, 3), "gridpool1: cells (2, 5) are more than the image (4, 4) has pixels; use fewer."),
+    ([Whiten(2, components=13)], (4, 4, 3),
+     "whiten1: patches of 12 numbers have no 13 components; use fewer."),
     ([Whiten(2)], (9,), "whiten1 needs images (height, width, channels), but gets vectors of 9 features."),
     ([Whiten()], (100, 100, 3),
      "whiten1: patches of 30000 numbers are too large to whiten (at most 16384: a covariance of 2 GiB); "

@@ -23,7 +23,7 @@ def reader_of(geometry, dtype, images, chunks):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "edge"])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"),
     [
@@ -57,7 +57,7 @@ def test_im2col_equals_the_reference(channels, padding_mode, kernel, stride, pad
 @settings(max_examples=60, deadline=None)
 def test_im2col_equals_the_reference_for_any_sizes(data):
     height, width = (data.draw(st.integers(1, 6)) for _ in range(2))
-    mode = data.draw(st.sampled_from(["zeros", "reflect"]))
+    mode = data.draw(st.sampled_from(["zeros", "reflect", "edge"]))
     padding = tuple(data.draw(st.integers(0, size - 1 if mode == "reflect" else 3)) for size in (height, width))
     kernel = tuple(
         data.draw(st.integers(1, size + 2 * pad)) for size, pad in zip((height, width), padding, strict=True)
@@ -82,7 +82,7 @@ def test_floating_images_keep_their_values(dtype, expected, kernel, padding):
 
 
 @pytest.mark.parametrize("padding", [0, 1])
-@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "edge"])
 @pytest.mark.parametrize("kernel", [1, 3, 16])
 def test_uint8_is_divided_by_255_in_float32(kernel, padding, padding_mode):
     images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
@@ -214,6 +214,7 @@ def test_chunks_are_as_few_as_fit_and_of_even_sizes():
         (2, 3, 4, "zeros"),  # whole bands of padding
         (3, 1, 2, "reflect"),
         ((5, 3), (2, 3), (6, 5), "reflect"),
+        ((5, 3), (2, 3), (8, 9), "edge"),  # whole bands of padding
     ],
 )
 def test_patches_read_in_chunks_make_up_im2col(dtype, most_rows, kernel, stride, padding, padding_mode):

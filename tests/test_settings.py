@@ -195,6 +195,7 @@ def test_weights_that_are_set_are_checked_and_copied():
     [
         (hebbcore.Conv(4, 3), "weights", (4, 3, 3, 2)), (hebbcore.Dense(4), "weights", (4, 98)),
         (hebbcore.BatchNorm(), "mean", (2,)), (hebbcore.BatchNorm(), "variance", (2,)),
+        (hebbcore.Scale(), "variance", (1,)),
         (hebbcore.Whiten(3), "mean", (18,)), (hebbcore.Whiten(3), "matrix", (18, 18)),
     ],
 )  # fmt: skip
@@ -204,7 +205,7 @@ def test_arrays_of_every_layer_are_checked_when_they_are_set(layer, name, shape)
     net = hebbcore.Network([layer], (7, 7, 2), device="cpu")
     before, given = getattr(layer, name), np.random.default_rng(0).uniform(0.5, 1, shape)
     for bad, error, message in (
-        (given[:1], ValueError, re.escape(f"{layer.name}: {name} must have the shape {shape}, got {given[:1].shape}.")),
+        (given[None], ValueError, re.escape(f"{layer.name}: {name} must have the shape {shape}, got {(1, *shape)}.")),
         (given.astype(int), TypeError, f"{layer.name}: {name} must be floating, such as float.., got int64."),
         (given * np.nan, ValueError, f"{layer.name}: {name} must be finite"),
     ):

@@ -44,6 +44,7 @@ def start(data, units, kernel=None, **options):
         ((3, 5, 4, 2), (2, 3), {}),
         ((2, 4, 5, 3), (3, 3), {"stride": (2, 1), "padding": (1, 2)}),
         ((2, 4, 4, 2), (3, 2), {"padding": (2, 1), "padding_mode": "reflect", "stride": 2}),
+        ((2, 4, 4, 2), (3, 2), {"padding": (5, 1), "padding_mode": "edge", "stride": 2}),
         ((4, 1, 1, 6), (1, 1), {}),
     ],
 )

@@ -16,6 +16,8 @@ from hebbcore.engine.memory import Memory
 
 Pair = tuple[int, int]
 
+PADDING_MODES = ("zeros", "reflect", "edge")
+
 
 class Chunk(NamedTuple):
     """Part of a batch: images first…last-1, and of each the output rows top…bottom-1."""
@@ -46,7 +48,7 @@ class Geometry:
         kernel = checks.pair(function, "kernel_size", kernel_size, 1)
         steps = checks.pair(function, "stride", stride, 1)
         pad = checks.pair(function, "padding", padding, 0)
-        checks.choice(function, "padding_mode", padding_mode, ("zeros", "reflect"))
+        checks.choice(function, "padding_mode", padding_mode, PADDING_MODES)
         padded = (height + 2 * pad[0], width + 2 * pad[1])
         if kernel[0] > padded[0] or kernel[1] > padded[1]:
             raise ValueError(
@@ -158,14 +160,13 @@ class PatchReader:
                 return band
         padded = self.memory.part("padded", (len(part), count, width + 2 * pw, g.channels), self.dtype)
         inside = padded[:, :, pw : pw + width]
-        if g.padding_mode == "reflect":
-            rows = np.arange(start, start + count)
-            rows = np.abs(np.where(rows >= height, 2 * (height - 1) - rows, rows))
+        if g.padding_mode != "zeros":
+            rows = _inside(np.arange(start, start + count), height, g.padding_mode)
             for target, source in enumerate(rows.tolist()):
                 convert(part[:, source], inside[:, target])
-            for j in range(pw):
-                padded[:, :, j] = padded[:, :, 2 * pw - j]
-                padded[:, :, pw + width + j] = padded[:, :, pw + width - 2 - j]
+            border = np.concatenate([np.arange(-pw, 0), np.arange(width, width + pw)])
+            for j, source in zip(border.tolist(), _inside(border, width, g.padding_mode).tolist(), strict=True):
+                padded[:, :, pw + j] = inside[:, :, source]
         else:
             low, high = max(0, start), min(height, start + count)
             if ph or pw:
@@ -186,8 +187,8 @@ def patches_at(images: Array, g: Geometry, places: Array, dtype: np.dtype[Any]) 
     for axis, starts in enumerate((places // ow % oh, places % ow)):
         line = (starts * g.stride[axis] - g.padding[axis])[:, None] + np.arange(g.kernel[axis])
         size = g.size[axis]
-        if g.padding_mode == "reflect":
-            line = np.abs(np.where(line >= size, 2 * (size - 1) - line, line))
+        if g.padding_mode != "zeros":
+            line = _inside(line, size, g.padding_mode)
         within = (line >= 0) & (line < size)
         inside &= within[:, :, None] if axis == 0 else within[:, None, :]
         lines.append(np.clip(line, 0, size - 1))
@@ -198,6 +199,13 @@ def patches_at(images: Array, g: Geometry, places: Array, dtype: np.dtype[Any]) 
     if not inside.all():
         out *= devices.to_device(inside.reshape(*out.shape[:2], 1).astype(dtype), device)
     return out.reshape(len(places), g.patch_size)
+
+
+def _inside(places: Any, size: int, padding_mode: str) -> Any:
+    """Return the rows (or columns) of an image of so many that stand at some places, also beyond it."""
+    if padding_mode == "edge":
+        return np.clip(places, 0, size - 1)
+    return np.abs(np.where(places >= size, 2 * (size - 1) - places, places))
 
 
 def convert(images: Array, out: Array) -> None:
@@ -248,7 +256,7 @@ def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, pad
     padding : int or (int, int)
         Above and below, left and right, in pixels.
     padding_mode : str
-        "zeros" or "reflect".
+        "zeros", "reflect" or "edge".
 
     Returns
     -------

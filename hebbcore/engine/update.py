@@ -5,7 +5,6 @@ workspace, and on the CPU the chunks are shared among threads, each with sums of
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import Gate, Norms, vector_norms
 from hebbcore.engine.memory import Memory
+from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rule import Rule
 
@@ -70,11 +70,11 @@ class BatchedUpdate:
 
     def __init__(
         self, rule: Rule, geometry: Geometry, units: int, precision: str, workspace: int, function: str, *,
-        linear: bool = False, memories: list[Memory] | None = None,
+        output: Output | None = None, memories: list[Memory] | None = None,
     ) -> None:  # fmt: skip
         self.rule, self.geometry, self.units = rule, geometry, units
         self._plan = partial(Plan, function, geometry, units, precision, workspace)
-        self._activate = rule.response if linear else rule.activate
+        self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
 
     def delta(
@@ -82,16 +82,18 @@ class BatchedUpdate:
     ) -> tuple[Array, Any]:
         """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next use of the memories overwrites the array.
 
-        out: (n·oh·ow, K) for the layer's output (if linear, its response), whose scores the update needs anyway.
+        out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
         bias: (K,), see Rule.biased_gate.
         """
         plan, g = self._plan(backend.device_of(images)), self.geometry
         rows = len(images) * g.positions
         shares = plan.shares(len(images), self._memories, self.units * g.patch_size * plan.dtype.itemsize)
         outer = shares[0].memory.grown("outer", (self.units, g.patch_size), plan.dtype, plan.device)
+        projection = self.rule.projection(weights)
         step = _Step(
-            self.rule, self._activate, images, weights, self.rule.projection(weights),
+            self.rule, self._output, images, weights, projection,
             unit_norms=vector_norms(weights) if self.rule.needs_norms or bias is not None else None,
+            output_norms=None if out is None else self._output.unit_norms(weights, projection),
             blocked=blocked_is_cheaper(
                 rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device]
             ),
@@ -115,11 +117,12 @@ class _Step:
     """What the threads of an update share; blocked: take a Gram decay off on the way, in blocks of units."""
 
     rule: Rule
-    activate: Callable[[Array, Array | None], Array]
+    output: Output
     images: Array
     weights: Array
     projection: Array
     unit_norms: Array | None
+    output_norms: Array | None
     blocked: bool
     out: Array | None
     bias: Array | None
@@ -131,13 +134,13 @@ class _Step:
             return _require_gate(self.rule, self.rule.gate(scores, norms))
         return _require_gate(self.rule, self.rule.biased_gate(scores, norms, self.bias))
 
-    def put_out(self, scores: Array, rows: slice) -> None:
-        """Put the layer's output for some rows of scores out, if it is asked for."""
+    def put_out(self, scores: Array, patches: Array, rows: slice) -> None:
+        """Put the layer's output for some rows of scores and their patches out, if it is asked for."""
         if self.out is None:
             return
         target = self.out[rows]
         target[...] = scores
-        features = self.activate(target, self.unit_norms)
+        features = self.output(target, patches, self.output_norms)
         if features is not target:
             target[...] = features
 
@@ -159,7 +162,7 @@ class _ThreadSums:
             operand = self.gemm.operand(patches)
             scores = self.memory.part("scores", (len(patches), self.plan.units), self.plan.dtype)
             self.gemm.multiply(operand, columns, scores)
-            step.put_out(scores, piece.rows)
+            step.put_out(scores, patches, piece.rows)
             gate = step.gate(scores, patches)
             if gate.decay is None and step.blocked:
                 self._add_blocked(sums, gate.values, self.share.owned(images, piece), add=i > 0)

@@ -130,7 +130,7 @@ def baseline(name: str, like: Network, images: Array, seed: int) -> tuple[Networ
 def _kernel_of(network: Network) -> tuple[int, int] | None:
     """Return the size of the patches that the first layer with weights sees, in pixels; None if they are none."""
     for layer in network.layers:
-        if isinstance(layer, Whiten):
+        if isinstance(layer, Whiten) and not layer.centre:  # which puts out pixels, not patches
             return None if layer.kernel_size is None else tuple(layer.kernel_size)
         if isinstance(layer, Conv):
             return tuple(layer.kernel_size)

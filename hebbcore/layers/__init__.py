@@ -12,6 +12,7 @@ from hebbcore.layers.learner import Learner
 from hebbcore.layers.pool import Pool
 from hebbcore.layers.power import Power
 from hebbcore.layers.relu import Relu
+from hebbcore.layers.scale import Scale
 from hebbcore.layers.split import Split
 from hebbcore.layers.triangle import Triangle
 from hebbcore.layers.whiten import Whiten
@@ -31,6 +32,7 @@ __all__ = [
     "Pool",
     "Power",
     "Relu",
+    "Scale",
     "Shape",
     "Site",
     "Split",
@@ -45,6 +47,7 @@ LAYERS: dict[str, type[Layer]] = {
     "gridpool": GridPool,
     "gaussianpool": GaussianPool,
     "batchnorm": BatchNorm,
+    "scale": Scale,
     "triangle": Triangle,
     "relu": Relu,
     "split": Split,

@@ -101,18 +101,8 @@ class BatchNorm(Layer):
     def observe(self, x: Array) -> None:
         """See Layer."""
         rows = rows_of(x)
-        mean, squares = column_moments(rows)
-        if self._observed is None:
-            self._observed = (len(rows), mean, squares)
-            return
-        count, old_mean, old_squares = self._observed
-        total, gap = count + len(rows), mean - old_mean
-        # the sums of two samples (Chan, Golub & LeVeque 1983)
-        self._observed = (
-            total,
-            old_mean + gap * (len(rows) / total),
-            old_squares + squares + gap**2 * (count * len(rows) / total),
-        )
+        seen = (len(rows), *column_moments(rows))
+        self._observed = seen if self._observed is None else of_both(self._observed, seen)
 
     def settle(self) -> None:
         """See Layer."""
@@ -155,3 +145,10 @@ def column_moments(rows: Array) -> tuple[Any, Any]:
     total, square = sums.sum(axis=0, dtype=np.float64), squares.sum(axis=0, dtype=np.float64)
     offset = total / len(rows)
     return shift + offset, xp.maximum(square - total * offset, 0)
+
+
+def of_both(old: tuple[int, Any, Any], new: tuple[int, Any, Any]) -> tuple[int, Any, Any]:
+    """Return the count, the mean and Σ (x − mean)² of two samples together (Chan, Golub & LeVeque 1983)."""
+    (count, old_mean, old_squares), (more, mean, squares) = old, new
+    total, gap = count + more, mean - old_mean
+    return total, old_mean + gap * (more / total), old_squares + squares + gap**2 * (count * more / total)

@@ -5,7 +5,7 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine.backend import Array
-from hebbcore.engine.patches import Geometry
+from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.layers.base import Shape, require_images
 from hebbcore.layers.learner import LATER, Learner
 from hebbcore.rules import Rule
@@ -15,7 +15,8 @@ from hebbcore.rules import Rule
 class Conv(Learner):
     """A convolution whose units learn by a rule. Output: the rule's (see Rule.activate), (oh, ow, units).
 
-    rule, learning_rate, linear and weights can be set in a network, and take effect with the next step or output.
+    rule, learning_rate, linear, response, width and weights can be set in a network, and take effect with the next step
+    or output.
 
     Parameters
     ----------
@@ -29,8 +30,8 @@ class Conv(Learner):
         Height and width, in pixels.
     padding : int or (int, int)
         Above and below, left and right, in pixels.
-    padding_mode : {"zeros", "reflect"}
-        What lies beyond the image.
+    padding_mode : {"zeros", "reflect", "edge"}
+        What lies beyond the image: zeros, its mirror image, or its outermost pixels.
     learning_rate : float or "auto" or None
         None takes that of the training; "auto": see fit.
     linear : bool
@@ -47,6 +48,12 @@ class Conv(Learner):
     revival : float
         A unit that won nothing while units won so many patches each, on average, starts anew from a patch; 10, say.
         0: off. Neither conscience nor revival is part of the published rules (see hebbcore.engine.rivalry).
+    response : {"rule", "cosine", "cosine-exp"}
+        What is put out: what the rule says; the cosine of the angle between patch x and unit; or
+        ‖x‖ exp((cos − 1) / width), the kernel of a convolutional kernel network. Of a patch or unit of zeros the cosine
+        is 0. The unit is what the rule's scores are made by (see Rule.projection).
+    width : float or None
+        Above 0, σ² of "cosine-exp": the larger, the more units answer to a patch. None: 0.36.
 
     Attributes
     ----------
@@ -57,7 +64,11 @@ class Conv(Learner):
     Raises
     ------
     ValueError, TypeError
-        For impossible parameters.
+        For impossible parameters, and for those without effect.
+
+    References
+    ----------
+    "cosine-exp": Mairal, End-to-end kernel learning with supervised convolutional kernel networks (NeurIPS 2016).
     """
 
     units: int
@@ -72,6 +83,8 @@ class Conv(Learner):
     initial_weights: str = field(default="rule", metadata=LATER)
     conscience: float = field(default=0.0, metadata=LATER)
     revival: float = field(default=0.0, metadata=LATER)
+    response: str = field(default="rule", metadata=LATER)
+    width: float | None = field(default=None, metadata=LATER)
     weights: Array = field(init=False, repr=False, default=None)
 
     def _check(self) -> None:
@@ -79,7 +92,7 @@ class Conv(Learner):
         self.kernel_size = checks.pair("Conv", "kernel_size", self.kernel_size, 1)
         self.stride = checks.pair("Conv", "stride", self.stride, 1)
         self.padding = checks.pair("Conv", "padding", self.padding, 0)
-        checks.choice("Conv", "padding_mode", self.padding_mode, ("zeros", "reflect"))
+        checks.choice("Conv", "padding_mode", self.padding_mode, PADDING_MODES)
 
     def _geometry(self, shape: Shape) -> Geometry:
         require_images(self.name, shape)

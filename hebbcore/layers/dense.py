@@ -31,6 +31,10 @@ class Dense(Learner):
         See Conv.
     conscience, revival : float
         See Conv.
+    response : {"rule", "cosine", "cosine-exp"}
+        See Conv.
+    width : float or None
+        See Conv.
 
     Attributes
     ----------
@@ -53,6 +57,8 @@ class Dense(Learner):
     initial_weights: str = field(default="rule", metadata=LATER)
     conscience: float = field(default=0.0, metadata=LATER)
     revival: float = field(default=0.0, metadata=LATER)
+    response: str = field(default="rule", metadata=LATER)
+    width: float | None = field(default=None, metadata=LATER)
     weights: Array = field(init=False, repr=False, default=None)
 
     def _geometry(self, shape: Shape) -> Geometry:

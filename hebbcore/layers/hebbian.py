@@ -9,8 +9,8 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
-from hebbcore.engine.competition import vector_norms
-from hebbcore.engine.patches import Geometry
+from hebbcore.engine.output import Output
+from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.layers.arguments import check_images, flat
 from hebbcore.rules import Rule, as_rule
 
@@ -34,7 +34,7 @@ class HebbianLayer:
         Height and width, in pixels.
     padding : (int, int)
         Above and below, left and right, in pixels.
-    padding_mode : {"zeros", "reflect"}
+    padding_mode : {"zeros", "reflect", "edge"}
         What lies beyond the image.
     precision : str
         "float32" or "float64"; on CUDA also "tf32" and "bf16": see train_layer.
@@ -69,7 +69,7 @@ class HebbianLayer:
         elif name in ("stride", "padding"):
             value = checks.pair(function, name, value, 1 if name == "stride" else 0)
         elif name == "padding_mode":
-            checks.choice(function, name, value, ("zeros", "reflect"))
+            checks.choice(function, name, value, PADDING_MODES)
         elif name == "precision":
             checks.choice(function, name, value, gemm.PRECISIONS)
         elif name == "linear":
@@ -129,16 +129,15 @@ class HebbianLayer:
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
         out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
         plan = Plan(function, g, self.units, self.precision, size, backend.device_of(self.weights))
-        project(plan, array, flat(self.weights, dtype), self.rule, self.linear, out)
+        project(plan, array, flat(self.weights, dtype), Output(self.rule, self.linear), out)
         dense = self.weights.ndim == 2
         return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
 
 
-def project(plan: Plan, images: Array, weights: Array, rule: Rule, linear: bool, out: Array) -> None:
+def project(plan: Plan, images: Array, weights: Array, output: Output, out: Array) -> None:
     """out (n·oh·ow, K) ← the output of a layer of weights (K, D) for images (n, H, W, C), which may be elsewhere."""
-    unit_norms = vector_norms(weights) if rule.needs_norms else None
-    projection = rule.projection(weights)
-    activate = rule.response if linear else rule.activate
+    projection = output.rule.projection(weights)
+    unit_norms = output.unit_norms(weights, projection)
     is_here = backend.device_of(out) == plan.device
 
     def of_a_thread(share: Share) -> None:
@@ -148,7 +147,7 @@ def project(plan: Plan, images: Array, weights: Array, rule: Rule, linear: bool,
             target = out[piece.rows]
             scores = target if is_here else share.memory.part("scores", target.shape, plan.dtype)
             share.gemm.multiply(share.gemm.operand(piece.patches), columns, scores)
-            features = activate(scores, unit_norms)
+            features = output(scores, piece.patches, unit_norms)
             if features is not target:
                 target[...] = devices.to_device(features, backend.device_of(out))
 

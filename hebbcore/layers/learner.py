@@ -11,6 +11,7 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan
+from hebbcore.engine.output import RESPONSES, Output
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.engine.soundness import as_rate
@@ -21,6 +22,7 @@ from hebbcore.layers.hebbian import HebbianLayer, project
 from hebbcore.layers.kept import own_array
 from hebbcore.rules import Rule, as_rule
 
+WIDTH = 0.36  # of the response "cosine-exp"
 LATER = {"later": True}  # a field that came later: it is written only if it is not the default (tables.layer_table)
 
 
@@ -28,7 +30,7 @@ class Learner(Layer):
     """Units with weights (units, …) and a rule. See Conv and Dense."""
 
     reads_images: ClassVar[bool] = True
-    settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear", "weights"})
+    settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear", "weights", "response", "width"})
 
     _rivalry: Rivalry | None = None  # with conscience or revival
 
@@ -39,6 +41,8 @@ class Learner(Layer):
     initial_weights: str
     conscience: float
     revival: float
+    response: str
+    width: float | None
     weights: Array
     started: bool  # the weights are those to learn from
 
@@ -51,7 +55,25 @@ class Learner(Layer):
         if self.learning_rate is not None:
             self.learning_rate = as_rate(function, "learning_rate", self.learning_rate)
         checks.choice(function, "initial_weights", self.initial_weights, STARTS)
+        self._check_response(function)
         self.conscience, self.revival = check_rivalry(function, self.rule, self.conscience, self.revival)
+
+    def _check_response(self, function: str) -> None:
+        checks.choice(function, "response", self.response, RESPONSES)
+        if self.linear and self.response != "rule":
+            problem = f'has no effect with response="{self.response}", which has no activation; leave it out.'
+            raise checks.wrong(ValueError, function, "linear", problem)
+        if self.width is not None:
+            self.width = checks.positive(function, "width", self.width)
+            if self.response != "cosine-exp":
+                problem = 'has no effect without response="cosine-exp"; leave it out.'
+                raise checks.wrong(ValueError, function, "width", problem)
+
+    @property
+    def _output(self) -> Output:
+        """How scores become outputs."""
+        assert isinstance(self.rule, Rule)
+        return Output(self.rule, self.linear, self.response, WIDTH if self.width is None else self.width)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weights" and not (value is None and self.weights is None):
@@ -116,7 +138,7 @@ class Learner(Layer):
         site = self._site
         self._update = BatchedUpdate(
             self.rule, self._sizes, self.units, site.precision, site.workspace, self.name,
-            linear=self.linear, memories=site.memories,
+            output=self._output, memories=site.memories,
         )  # fmt: skip
         if self._rivalry is not None:
             self._rivalry.rule = self.rule
@@ -138,10 +160,9 @@ class Learner(Layer):
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
-        assert isinstance(self.rule, Rule)
         site = self._site
         plan = Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device)
-        project(plan, self.as_input(x), self._matrix, self.rule, self.linear, rows_of(out))
+        project(plan, self.as_input(x), self._matrix, self._output, rows_of(out))
 
     def learn(self, x: Array, out: Array | None, rate: float, measure: bool) -> float | None:
         """Change the weights by one batch.
@@ -210,8 +231,19 @@ class Learner(Layer):
             self._use(self.weights)
 
     def as_layer(self) -> HebbianLayer:
-        """Return the trained layer alone, sharing the weights."""
+        """Return the trained layer alone, sharing the weights.
+
+        Raises
+        ------
+        ValueError
+            If its response is not the rule's.
+        """
         assert isinstance(self.rule, Rule)
+        if self.response != "rule":
+            raise ValueError(
+                f'{self.name}: a layer alone has the response of its rule, but this one has "{self.response}"; use a '
+                "network of this layer."
+            )
         g = self._sizes
         return HebbianLayer(
             self.weights, self.rule, g.stride, g.padding, g.padding_mode, self._site.precision, self.linear

@@ -1,6 +1,6 @@
 """Whitening of patches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,22 +10,26 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, kernels, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
-from hebbcore.engine.patches import Geometry
+from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
 from hebbcore.layers.kept import Kept
+from hebbcore.layers.learner import LATER
 
 _MOST_NUMBERS = 2**14  # in a patch
 
 
 @dataclass(eq=False)
 class Whiten(Layer):
-    """ZCA whitening of patches, learned from a pass over the data before anything else learns.
+    """ZCA or PCA whitening of patches, learned from a pass over the data before anything else learns.
 
     Each patch minus its own mean, over √(its variance + contrast) (contrast None: left out); then minus the mean patch
     and times U diag((s + epsilon)^−½) Uᵀ, where U diag(s) Uᵀ is the covariance of the patches (epsilon None: left out,
     so that only contrast and mean are taken off).
     Output: (oh, ow, kernel height · kernel width · channels), one whitened patch at each position, so that a Conv of
     kernel_size 1 follows; with kernel_size None the image as a whole is one patch, and keeps its shape.
+    With components: (oh, ow, components), or (components,) for whole images: the largest principal components
+    diag((s + epsilon)^−½) Uᵀ of a patch minus the mean patch, the largest first. With centre: (oh, ow, channels), the
+    centre pixel of each whitened patch.
 
     Parameters
     ----------
@@ -35,21 +39,31 @@ class Whiten(Layer):
         Height and width, in pixels, for patches.
     padding : int or (int, int)
         Above and below, left and right, in pixels, for patches.
-    padding_mode : {"zeros", "reflect"}
-        What lies beyond the image.
+    padding_mode : {"zeros", "reflect", "edge"}
+        What lies beyond the image: zeros, its mirror image, or its outermost pixels.
     epsilon : float or None
-        Above 0, in units of the variance.
+        Above 0, in units of the variance; if relative, of the mean variance.
     contrast : float or None
         At least 0, in units of the pixels' variance (0…1 for uint8 images); 10 / 255² is usual.
     name : str
         The layer's name in its network; "": the network gives one.
+    relative : bool
+        Add epsilon times the mean of s, that is the mean variance of a number in a patch, so that the whitening does
+        not depend on the scale of the data.
+    components : int or None
+        How many principal components are kept; None: all directions, turned back into patches (ZCA). Of each one's
+        entries the first that has at least 0.9 of the largest magnitude is positive.
+    centre : bool
+        Keep the outputs of the centre pixel only; the sides of the kernel must be odd.
 
     Attributes
     ----------
     mean : Array
         The mean patch (numbers in a patch,), of the network's dtype, once the network is built. It can be set.
     matrix : Array
-        U diag((s + epsilon)^−½) Uᵀ, (numbers in a patch, numbers in a patch). It can be set.
+        What a patch minus the mean patch is multiplied by, (numbers in a patch, numbers put out): with ZCA
+        U diag((s + epsilon)^−½) Uᵀ, with centre its columns of the centre pixel, with components U
+        diag((s + epsilon)^−½). It can be set.
     learned : bool
         Whether a pass over the data has been made.
 
@@ -73,15 +87,18 @@ class Whiten(Layer):
     epsilon: float | None = 0.1
     contrast: float | None = 10 / 255**2
     name: str = ""
+    relative: bool = field(default=False, metadata=LATER)
+    components: int | None = field(default=None, metadata=LATER)
+    centre: bool = field(default=False, metadata=LATER)
 
-    mean, matrix = Kept(), Kept()  # (numbers in a patch,) and its square, of the network's dtype
+    mean, matrix = Kept(), Kept()  # (numbers in a patch,) and (numbers in a patch, numbers out), of the network's dtype
 
     def _check(self) -> None:
         if self.kernel_size is not None:
             self.kernel_size = checks.pair("Whiten", "kernel_size", self.kernel_size, 1)
         self.stride = checks.pair("Whiten", "stride", self.stride, 1)
         self.padding = checks.pair("Whiten", "padding", self.padding, 0)
-        checks.choice("Whiten", "padding_mode", self.padding_mode, ("zeros", "reflect"))
+        checks.choice("Whiten", "padding_mode", self.padding_mode, PADDING_MODES)
         if self.kernel_size is None and (self.stride != (1, 1) or self.padding != (0, 0)):
             problem = "and padding are for patches; give kernel_size, or leave them out."
             raise checks.wrong(ValueError, "Whiten", "stride", problem)
@@ -89,6 +106,25 @@ class Whiten(Layer):
             self.epsilon = checks.positive("Whiten", "epsilon", self.epsilon)
         if self.contrast is not None:
             checks.real("Whiten", "contrast", self.contrast, 0)
+        checks.boolean("Whiten", "relative", self.relative)
+        checks.boolean("Whiten", "centre", self.centre)
+        if self.components is not None:
+            self.components = checks.integer("Whiten", "components", self.components, 1)
+        self._check_output()
+
+    def _check_output(self) -> None:
+        """Check that what is put out, and relative, go with the other parameters."""
+        for name, given in (("relative", self.relative), ("components", self.components), ("centre", self.centre)):
+            if given and self.epsilon is None:
+                raise checks.wrong(ValueError, "Whiten", name, "is for whitening; give epsilon, or leave it out.")
+        if not self.centre:
+            return
+        if self.components is not None:
+            problem = "is of ZCA, whose outputs are pixels; leave out it or components."
+            raise checks.wrong(ValueError, "Whiten", "centre", problem)
+        if self.kernel_size is None or not all(side % 2 for side in self.kernel_size):
+            problem = f"needs a kernel_size of odd sides, got {self.kernel_size}."
+            raise checks.wrong(ValueError, "Whiten", "centre", problem)
 
     def _geometry(self, shape: Shape) -> Geometry:
         if self.kernel_size is None:
@@ -105,15 +141,31 @@ class Whiten(Layer):
                 f"{self.name}: patches of {g.patch_size} numbers are too large to whiten (at most {_MOST_NUMBERS}: "
                 "a covariance of 2 GiB); use a smaller kernel_size."
             )
-        return shape if self.kernel_size is None else (*g.output, g.patch_size)
+        if self.components is not None and self.components > g.patch_size:
+            raise ValueError(
+                f"{self.name}: patches of {g.patch_size} numbers have no {self.components} components; use fewer."
+            )
+        if self.kernel_size is None:
+            return shape if self.components is None else (self.components,)
+        return (*g.output, self._outputs(g))
+
+    def _outputs(self, g: Geometry) -> int:
+        """Return how many numbers are put out for a patch."""
+        return g.channels if self.centre else self.components or g.patch_size
+
+    def _columns(self, matrix: Any, g: Geometry) -> Any:
+        """Return the columns of ZCA's matrix that are kept."""
+        first = (g.patch_size - g.channels) // 2 if self.centre else 0
+        return matrix[:, first : first + self._outputs(g)]
 
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
-        """Start with no change: mean 0, and the unit matrix."""
+        """Start with no change of what is put out: mean 0, and the unit matrix or some of its columns."""
         xp = backend.module(site.device)
         self._site, self._sizes = site, self._geometry(shape)
         size = self._sizes.patch_size
         self.learned = False
-        self._keep(xp.zeros(size, site.dtype), xp.eye(size, dtype=site.dtype))
+        unit = xp.eye(size, dtype=site.dtype)
+        self._keep(xp.zeros(size, site.dtype), xp.ascontiguousarray(self._columns(unit, self._sizes)))
         self._observed: tuple[int, Array, Array] | None = None  # patches, Σ x, Σ x xᵀ
 
     def _keep(self, mean: Array, matrix: Array) -> None:
@@ -121,7 +173,7 @@ class Whiten(Layer):
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
-        target = out.reshape(-1, self._sizes.patch_size)
+        target = out.reshape(-1, self._outputs(self._sizes))
         offset = self.mean if self.epsilon is None else self.mean @ self.matrix
 
         def whiten(patches: Array, product: gemm.Gemm, rows: slice) -> None:
@@ -166,9 +218,22 @@ class Whiten(Layer):
         if self.epsilon is None:
             return
         covariance = devices.to_device(products / count - mean[:, None] * mean, "cpu")
+        matrix = np.ascontiguousarray(self._whitening(covariance), self._site.dtype)
+        self._keep(self.mean, devices.to_device(matrix, self._site.device))
+
+    def _whitening(self, covariance: Any) -> Any:
+        """Return the matrix (numbers in a patch, numbers put out) for a covariance, on the host, in float64."""
+        assert self.epsilon is not None
         spectrum, vectors = np.linalg.eigh(covariance)
-        matrix = (vectors / np.sqrt(np.maximum(spectrum, 0) + self.epsilon)) @ vectors.T
-        self._keep(self.mean, devices.to_device(matrix.astype(self._site.dtype), self._site.device))
+        spectrum = np.maximum(spectrum, 0)
+        added = self.epsilon * (spectrum.mean() if self.relative else 1)
+        if added == 0:  # relative, of data that do not vary: nothing is put out but zeros, by any factor
+            added = 1.0
+        factors = 1 / np.sqrt(spectrum + added)
+        if self.components is None:
+            return self._columns((vectors * factors) @ vectors.T, self._sizes)
+        largest = slice(None, -1 - self.components, -1)
+        return signed(vectors[:, largest]) * factors[largest]
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""
@@ -181,7 +246,8 @@ class Whiten(Layer):
     def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
         """See Layer."""
         size, double = self._geometry(shape).patch_size, np.dtype(np.float64)
-        arrays = {"mean": ((size,), site.dtype), "matrix": ((size, size), site.dtype)}
+        outputs = self._outputs(self._geometry(shape))
+        arrays = {"mean": ((size,), site.dtype), "matrix": ((size, outputs), site.dtype)}
         arrays["learned"] = ((1,), np.dtype(np.uint8))
         seen = {"observed_sum": ((size,), double), "observed_products": ((size, size), double)}
         return {**arrays, **({"observed_count": ((1,), np.dtype(np.int64)), **seen} if observed else {})}
@@ -219,3 +285,14 @@ class Whiten(Layer):
 
         totals = parallel.run([partial(of_a_thread, share) for share in plan.shares(len(x), [], sums)])
         return None if totals[0] is None else tuple(sum(arrays) for arrays in zip(*totals, strict=True))
+
+
+def signed(vectors: Any) -> Any:
+    """Return column vectors (D, k) of either sign with that sign which makes runs alike.
+
+    Of each one's entries the first that has at least 0.9 of the largest magnitude is positive. The largest itself would
+    not do: where patches are alike from left and right, entries of opposite signs are the largest but for rounding.
+    """
+    sizes = np.abs(vectors)
+    first = np.argmax(sizes >= 0.9 * sizes.max(axis=0), axis=0)
+    return vectors * np.copysign(1, vectors[first, np.arange(vectors.shape[1])])

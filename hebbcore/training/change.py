@@ -38,7 +38,7 @@ def weight_update(
         Height and width, in pixels.
     padding : int or (int, int)
         Above and below, left and right, in pixels.
-    padding_mode : {"zeros", "reflect"}
+    padding_mode : {"zeros", "reflect", "edge"}
         What lies beyond the image.
     precision : str or None
         "float32", "float64", on CUDA also "tf32" and "bf16"; None: the weights' own.

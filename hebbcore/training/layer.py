@@ -67,7 +67,7 @@ def train_layer(
         Height and width, in pixels.
     padding : int or (int, int)
         Above and below, left and right, in pixels.
-    padding_mode : {"zeros", "reflect"}
+    padding_mode : {"zeros", "reflect", "edge"}
         What lies beyond the image.
     rule : Rule or str
         A rule, or a name in hebbcore.RULES.

@@ -81,7 +81,8 @@ def fit(
     seed : int
         In which order an array is shuffled.
     statistics_images : int
-        How many images Whiten (and with mode="layerwise" BatchNorm) looks at, at most: those at the start of a pass.
+        How many images Whiten (and with mode="layerwise" BatchNorm and Scale) looks at, at most: those at the start of
+        a pass.
     cache : {"none", "memory", "disk"}
         With mode="layerwise", where outputs of finished layers are kept; "disk": in a nameless file in run, else in the
         working folder. See Notes.

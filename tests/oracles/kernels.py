@@ -110,6 +110,27 @@ def split(out, scores, threshold):
     return {"out": np.concatenate([np.maximum(scores - threshold, 0), np.maximum(-scores - threshold, 0)], axis=1)}
 
 
+def _unlike(rows, columns):
+    """Patches of another length than there are units, the last one of zeros."""
+    patches = np.random.default_rng(1).normal(size=(rows, columns + 2))
+    patches[-1] *= rows == 1
+    return patches
+
+
+@examples(patches=_unlike)
+def cosine(scores, patches, unit_norms):
+    """scores / (‖patch‖ · unit_norms), 0 for a patch of zeros."""
+    norms = np.linalg.norm(patches, axis=1)
+    return {"scores": scores / np.where(norms > 0, norms, np.inf)[:, None] / unit_norms}
+
+
+@examples(patches=_unlike, sharpness=[3.0])
+def cosine_exp(scores, patches, unit_norms, sharpness):
+    """‖patch‖ · exp(sharpness · (cos − 1))."""
+    cosines = cosine(scores, patches, unit_norms)["scores"]
+    return {"scores": np.linalg.norm(patches, axis=1)[:, None] * np.exp(sharpness * (cosines - 1))}
+
+
 _TOPS, _BOTTOMS, _LEFTS, _RIGHTS = (np.array(edges) for edges in ([0, 0, 2], [1, 4, 4], [0, 4], [5, 5]))
 
 

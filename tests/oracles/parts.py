@@ -11,7 +11,7 @@ def patches(images, kernel_size, stride=1, padding=0, padding_mode="zeros"):
 
     images: (n, H, W, C); uint8 is divided by 255.
     kernel_size, stride, padding: int or (h, w); padding goes on both sides.
-    padding_mode: "zeros" or "reflect" (the edge pixel is not repeated, as numpy.pad does it).
+    padding_mode: "zeros", "reflect" (the edge pixel is not repeated, as numpy.pad does it) or "edge" (it is repeated).
 
     Returns (n·oh·ow, kh·kw·C), rows ordered (image, row, column), columns (kh, kw, C).
     Source: the definition of a convolution, without flipping the kernel.
@@ -20,10 +20,10 @@ def patches(images, kernel_size, stride=1, padding=0, padding_mode="zeros"):
     kernel_height, kernel_width = pair(kernel_size)
     stride_down, stride_right = pair(stride)
     pad_down, pad_right = pair(padding)
-    if padding_mode not in ("zeros", "reflect"):
-        raise ValueError(f"patches: padding_mode must be 'zeros' or 'reflect', got {padding_mode!r}.")
+    if padding_mode not in ("zeros", "reflect", "edge"):
+        raise ValueError(f"patches: padding_mode must be 'zeros', 'reflect' or 'edge', got {padding_mode!r}.")
     widths = ((0, 0), (pad_down, pad_down), (pad_right, pad_right), (0, 0))
-    padded = np.pad(images, widths, mode="reflect" if padding_mode == "reflect" else "constant")
+    padded = np.pad(images, widths, mode="constant" if padding_mode == "zeros" else padding_mode)
 
     rows = []
     for image in padded:

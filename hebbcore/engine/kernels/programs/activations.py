@@ -1,10 +1,12 @@
-"""Functions of one place's scores.
+"""Functions of one place's scores, and of its patch.
 
 Oracles: the functions of the same names in tests/oracles/kernels.py.
 """
 
+import math
+
 from hebbcore.engine.kernels.elementary import exp, larger, log
-from hebbcore.engine.kernels.rows import ONE, TINY, ZERO, Matrix, Number, entries, own_rows, program, total
+from hebbcore.engine.kernels.rows import ONE, TINY, ZERO, Matrix, Number, PerColumn, entries, own_rows, program, total
 
 
 @program
@@ -45,3 +47,41 @@ def split(out: Matrix, scores: Matrix, threshold: Number):
         other = half[row.size :]
         for k in entries(row.size):
             other[k] = larger(-row[k] - threshold, ZERO * threshold)
+
+
+@program
+def cosine(scores: Matrix, patches: Matrix, unit_norms: PerColumn):
+    """scores ← scores / (‖patch‖ · unit_norms), 0 for a patch of zeros. Oracle: cosine."""
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        patch = patches[n]
+        square = ZERO * patch[0]
+        for d in entries(patch.size):
+            square += patch[d] * patch[d]
+        norm = math.sqrt(total(square))
+        share = ZERO * square
+        if norm > ZERO:
+            share = (ONE + share) / norm
+        for k in entries(row.size):
+            row[k] = row[k] * share / unit_norms[k]
+
+
+@program
+def cosine_exp(scores: Matrix, patches: Matrix, unit_norms: PerColumn, sharpness: Number):
+    """scores ← ‖patch‖ · exp(sharpness · (scores / (‖patch‖ · unit_norms) − 1)), 0 for a patch of zeros.
+
+    Equation: the Gaussian kernel of patches of one length, times their lengths: convolutional kernel networks (Mairal,
+    NeurIPS 2016). Oracle: cosine_exp.
+    """
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        patch = patches[n]
+        square = ZERO * patch[0]
+        for d in entries(patch.size):
+            square += patch[d] * patch[d]
+        norm = math.sqrt(total(square))
+        share = ZERO * square
+        if norm > ZERO:
+            share = (ONE + share) / norm
+        for k in entries(row.size):
+            row[k] = norm * exp((row[k] * share / unit_norms[k] - ONE) * sharpness)
