@@ -9,6 +9,7 @@ from hebbcore.engine.patches import im2col
 from hebbcore.layers import (
     LAYERS,
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Flatten,
@@ -39,6 +40,7 @@ __all__ = [
     "RULES",
     "SWTA",
     "BatchNorm",
+    "Branches",
     "Conv",
     "Dense",
     "Device",

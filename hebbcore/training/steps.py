@@ -74,7 +74,7 @@ class Steps:
         def inputs() -> Generator[Array, None, None]:
             with closing(ahead(source.batches.epoch(number), source.prepare)) as batches:
                 for x in batches:
-                    yield network.run(x, source.layer, i, training=phase.together)
+                    yield network.run(x, source.layer, network.graph.entries[i], training=phase.together)
 
         with network.lock:
             layer.start("fit", inputs)
@@ -85,7 +85,7 @@ class Steps:
         """Let the layer of a phase take a batch into account; x: the input of layer `first`."""
         network, i = self._network, max(phase.targets)
         with network.lock:
-            given = network.run(x, first, i)
+            given = network.run(x, first, network.graph.entries[i])
             network.layers[i].observe(_as_read(network.layers[i], given, network.site))
 
     def learn(self, phase: Phase, first: int, x: Array, measure: bool) -> None:
