@@ -9,6 +9,7 @@ from hebbcore.engine.patches import im2col
 from hebbcore.layers import (
     LAYERS,
     BatchNorm,
+    Branches,
     Conv,
     Dense,
     Flatten,
@@ -41,6 +42,7 @@ __all__ = [
     "RULES",
     "SWTA",
     "BatchNorm",
+    "Branches",
     "Conv",
     "Dense",
     "Device",

@@ -15,7 +15,7 @@ from hebbcore.engine import devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import PADDING_MODES
 from hebbcore.files import parse_json, write_atomically
-from hebbcore.layers import WORKSPACE, HebbianLayer, Layer, Learner
+from hebbcore.layers import WORKSPACE, Branches, HebbianLayer, Layer, Learner
 from hebbcore.network import Network
 
 VERSION = 1  # of the format
@@ -169,7 +169,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
         "image_shape": list(model.image_shape),
         "seed": model.seed,
         "precision": model.site.precision,
-        "layers": [serialize.layer_table(function, layer) for layer in model.layers],
+        "layers": [serialize.layer_table(function, layer) for layer in model.stack],
     }
 
 
@@ -198,7 +198,7 @@ def restore(
     """Return the model of a header and its arrays."""
     if checks.choice(function, "kind", header["kind"], ("layer", "network")) == "layer":
         return _layer(function, header, arrays, device)
-    layers = [serialize.layer_of(table, f"layers[{i}]", function) for i, table in enumerate(header["layers"])]
+    layers = serialize.layers_of(header["layers"], "layers", function)
     precision = _precision(header["precision"], device)
     network = Network(layers, seed=header["seed"], device=device, precision=precision, workspace=workspace)
     _require_arrays(network, header["image_shape"], arrays)
@@ -232,8 +232,8 @@ def _require_arrays(network: Network, image_shape: Any, arrays: dict[str, Array]
     if sum(sum(shape[:2]) for shape in shapes if len(shape) == 3) > _MOST_SIDES:
         raise ValueError(f"its images are said to have more than {_MOST_SIDES} pixels a side in all.")
     mine = _by_layer(arrays)
-    for name, layer, shape in zip(network.names, network.layers, shapes, strict=False):
-        own = mine.get(name, {})
+    for name, layer, value in zip(network.names, network.layers, network.graph.entries, strict=True):
+        own, shape = mine.get(name, {}), shapes[value]
         for key, (size, dtype) in layer.arrays_for(network.site, shape, "observed_count" in own).items():
             if key not in own:
                 raise ValueError(f"{name} lacks its {key}.")
@@ -267,7 +267,7 @@ def restore_arrays(network: Network, arrays: dict[str, Array]) -> None:
 def digest_of(network: Network) -> str:
     """Return a digest of what a network's features depend on: its layers and their arrays."""
     described = describe("digest_of", network)["layers"]
-    layers = [_layer_of_old(layer, table) for layer, table in zip(network.layers, described, strict=True)]
+    layers = [_layer_of_old(layer, table) for layer, table in zip(network.stack, described, strict=True)]
     digest = hdf5.new_digest()
     digest.update(json.dumps(layers).encode())
     arrays = arrays_of(network)
@@ -287,6 +287,9 @@ def _layer_of_old(layer: Layer, table: dict[str, Any]) -> dict[str, Any]:
     def rule_again(some: dict[str, Any]) -> dict[str, Any]:
         return serialize.rule_table("digest_of", serialize.rule_of(some, "rule"))
 
+    if isinstance(layer, Branches):
+        pairs = zip(layer.branches, table["branches"], strict=True)
+        table = {**table, "branches": [list(map(_layer_of_old, *pair)) for pair in pairs]}
     if isinstance(layer, Learner):
         table = {**table, "rule": _of_old(layer.rule, table["rule"], rule_again)}
     return _of_old(layer, table, layer_again)

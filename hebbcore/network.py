@@ -12,6 +12,7 @@ from hebbcore.engine import backend, devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.parallel import ForkedLock
 from hebbcore.engine.patches import as_images
+from hebbcore.graph import Graph
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.arguments import as_image_shape
 from hebbcore.layers.base import as_4d
@@ -34,7 +35,8 @@ class Network:
     Parameters
     ----------
     layers : sequence of Layer
-        Conv, Dense, Pool, BatchNorm, Triangle, Whiten, Flatten, …; each may have a name.
+        Conv, Dense, Pool, BatchNorm, Triangle, Whiten, Flatten, …; each may have a name. Branches hold layers that
+        work side by side.
     image_shape : sequence of int or None
         (height, width, channels) or (features,); None: that of the first batch it is trained on.
     seed : int
@@ -45,7 +47,7 @@ class Network:
         See train_layer.
     workspace : int or str
         Bytes, or text like "256 MiB", of work memory of one layer at a time; beside it two arrays hold the outputs of
-        layers, which grow with the batch.
+        layers, which grow with the batch (for Branches also their input and what they join).
 
     Attributes
     ----------
@@ -55,6 +57,10 @@ class Network:
         The shape of an image; None before the network is built.
     shapes : list of tuple of int
         The shape of each layer's output.
+    stack : tuple of Layer
+        The layers as they were given, those of branches inside of Branches.
+    graph : Graph
+        Which layer reads what.
     site : Site
         Where and how the network computes.
 
@@ -75,7 +81,8 @@ class Network:
         workspace: int | str = WORKSPACE,
     ) -> None:
         function = "Network"
-        self._layers = tuple(layers)
+        self.stack = tuple(layers)
+        self.graph = Graph(self.stack)
         if not self.layers:
             raise checks.wrong(ValueError, function, "layers", "must not be empty.")
         for layer in self.layers:
@@ -123,13 +130,14 @@ class Network:
                 raise ValueError(f"Network: {learner.name} has weights of another network; make new layers for each.")
         shapes = self.shapes_for(image_shape)
         generators = np.random.default_rng(self.seed).spawn(len(self.layers))
-        for layer, given, generator in zip(self.layers, shapes, generators, strict=False):
+        for layer, value, generator in zip(self.layers, self.graph.entries, generators, strict=True):
+            given = shapes[value]
             if isinstance(layer, Learner) and not draw:
                 layer.place(self.site, given, generator)
             else:
                 layer.build(self.site, given, generator)
         self.image_shape, self.shapes = shapes[0], shapes[1:]
-        self._pipeline = Pipeline(self.layers, shapes, self.site)
+        self._pipeline = Pipeline(self.graph, shapes, self.site)
 
     def shapes_for(self, image_shape: Sequence[int]) -> list[Shape]:
         """Return the shapes that images of a shape would have on their way.
@@ -150,9 +158,9 @@ class Network:
             If a layer does not fit.
         """
         shapes = [as_image_shape("Network", image_shape)]
-        for layer in self.layers:
+        for layer, value in zip(self.layers, self.graph.entries, strict=True):
             try:
-                shapes.append(layer.output_shape(shapes[-1]))
+                shapes.append(layer.output_shape(shapes[value]))
             except ValueError as error:
                 raise checks.wrong(ValueError, "Network", None, str(error)) from None
             if math.prod(shapes[-1]) > _MOST_NUMBERS:
@@ -165,8 +173,11 @@ class Network:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers, in order. Their parameters can be set where that has an effect; the layers themselves stay."""
-        return self._layers
+        """The layers, in order; those of branches come before the Branches that join them.
+
+        Their parameters can be set where that has an effect; the layers themselves stay.
+        """
+        return self.graph.layers
 
     @property
     def lock(self) -> "ForkedLock":
@@ -224,8 +235,9 @@ class Network:
         """Return a table of the layers: name, shape of the output, number of weights."""
         self._require_built("Network.summary")
         lines = [f"{'layer':<12}{'output':>18}{'weights':>14}"]
-        for name, layer, shape in zip(self.names, self.layers, self.shapes, strict=True):
+        for name, layer, shape, depth in zip(self.names, self.layers, self.shapes, self.graph.depths, strict=True):
             count = math.prod(layer.weights.shape) if isinstance(layer, Learner) else 0
+            name = "  " * depth + name
             lines.append(f"{name:<12}{' × '.join(map(str, shape)):>18}{count or '':>14}")
         return "\n".join([*lines, f"{'':<12}{'':>18}{self.parameters:>14}"])
 
@@ -369,7 +381,8 @@ class Network:
     ) -> Array:
         """Return the output of layers first…last-1; the next call overwrites it.
 
-        The caller holds `lock` until it is done with the result.
+        Of branches, only layers that lead from the input of layer `first` to the output of layer last-1 are run. The
+        caller holds `lock` until it is done with the result.
 
         Parameters
         ----------

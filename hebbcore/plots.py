@@ -98,7 +98,7 @@ def first_filters(network: Network) -> Any:
     if not isinstance(layer, Conv):
         return None
     weights = devices.to_device(layer.weights, "cpu")
-    before = network.layers[: network.index_of("plot", layer.name)]
+    before = [network.layers[i] for i in network.graph.upstream(network.index_of("plot", layer.name))]
     whiten = next((b for b in before if isinstance(b, Whiten)), None)
     if whiten is None:
         return weights if weights.shape[3] == network.image_shape[2] else None

@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from hebbcore import checks
+from hebbcore.graph import Graph
 from hebbcore.layers import BatchNorm, Conv, Dense, Layer, Learner, Pool, Shape, Triangle, Whiten
+from hebbcore.layers.branches import with_changes
 from hebbcore.network import Network
 from hebbcore.rules import Rule, SoftHebb, as_rule
 
@@ -114,13 +117,18 @@ def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:
     ValueError, TypeError
         For unknown layers and rules, and rules that do not fit a layer.
     """
-    learners = [layer.name for layer in layers if isinstance(layer, Learner)]
+    learners = [layer.name for layer in Graph(layers).layers if isinstance(layer, Learner)]
     if isinstance(rule, Mapping):
         for key in rule:
             checks.choice("preset", "each layer of rule", key, learners)
         rules = {key: as_rule("preset", value) for key, value in rule.items()}
     else:
         rules = dict.fromkeys(learners, as_rule("preset", rule))
+    return with_changes(layers, partial(_with_rules, rules))
+
+
+def _with_rules(rules: Mapping[str, Rule], layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers of a list, none of them inside of branches, by other rules."""
     changed: list[Layer] = []
     for layer, following in pairwise([*layers, None]):
         assert layer is not None

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from hebbcore import checks
 from hebbcore.files import parse_json
-from hebbcore.layers import LAYERS, Layer
+from hebbcore.layers import LAYERS, Branches, Layer
 from hebbcore.rules import RULES, Rule
 
 T = TypeVar("T")
@@ -86,7 +86,32 @@ def layer_of(table: Any, path: str, where: str = "config") -> Layer:
     kind, rest = _kind(table, "type", LAYERS, path, where)
     if "rule" in rest:
         rest["rule"] = rule_of(rest["rule"], _join(path, "rule"), where)
+    if kind is Branches and isinstance(rest.get("branches"), list):
+        lists = enumerate(rest["branches"])
+        rest["branches"] = [layers_of(tables, f"{_join(path, 'branches')}[{i}]", where) for i, tables in lists]
     return build(kind, rest, path, where)
+
+
+def layers_of(tables: Any, path: str, where: str = "config") -> list[Layer]:
+    """Return the layers that a list of tables describes."""
+    if not isinstance(tables, list):
+        raise TypeError(f"{where}: {path} must be a list of tables of layers, got {tables!r}.")
+    return [layer_of(table, f"{path}[{i}]", where) for i, table in enumerate(tables)]
+
+
+def places_of(tables: list[Any]) -> list[tuple[list[Any], int]]:
+    """Return where each layer's table stands, as (list, index), in the order of Network.layers."""
+    found = []
+    for i, table in enumerate(tables):
+        for branch in table.get("branches", ()) if table.get("type") == "branches" else ():
+            found += places_of(branch)
+        found.append((tables, i))
+    return found
+
+
+def flat(tables: list[Any]) -> list[Any]:
+    """Return tables of layers with those inside of branches, in the order of Network.layers."""
+    return [there[i] for there, i in places_of(tables)]
 
 
 def require_known(function: str, header: dict[str, Any], path: Path) -> None:
@@ -96,7 +121,7 @@ def require_known(function: str, header: dict[str, Any], path: Path) -> None:
     not followed.
     """
     unknown = []
-    for table in header.get("layers", [header]):
+    for table in flat(header.get("layers", [header])):
         if "type" in table and table["type"] not in LAYERS:
             unknown.append(f"layer {table['type']!r}")
         elif "rule" in table and table["rule"]["name"] not in RULES:
@@ -134,10 +159,16 @@ def layer_table(function: str, layer: Layer) -> dict[str, Any]:
             value = getattr(layer, field.name)
             if field.metadata.get("later") and value == field.default:
                 continue  # what files of before say too, and digests of them
-            if isinstance(value, Rule):
-                value = rule_table(function, value)
-            table[field.name] = list(value) if isinstance(value, tuple) else value
+            table[field.name] = _plain(function, value)
     return table
+
+
+def _plain(function: str, value: Any) -> Any:
+    if isinstance(value, Rule):
+        return rule_table(function, value)
+    if isinstance(value, Layer):
+        return layer_table(function, value)
+    return [_plain(function, each) for each in value] if isinstance(value, tuple) else value
 
 
 def _known(function: str, name: str, kinds: dict[str, Any], thing: Any) -> str:
@@ -158,7 +189,7 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
 def compared(ours: Any, theirs: Any, path: str = "") -> list[tuple[str, str]]:
     """Return the path of each value in which two tables differ, and a text that says how.
 
-    In lists of tables, one longer than the other, only the first tables that differ are compared.
+    In lists of tables or lists, one longer than the other, only the first tables that differ are compared.
     """
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         keys = [*ours, *(key for key in theirs if key not in ours)]
@@ -167,7 +198,7 @@ def compared(ours: Any, theirs: Any, path: str = "") -> list[tuple[str, str]]:
         pairs = [compared(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=False))]
         if len(ours) == len(theirs):
             return [found for pair in pairs for found in pair]
-        if any(isinstance(part, Mapping) for part in ours + theirs):
+        if any(isinstance(part, Mapping | list) for part in ours + theirs):
             longer = (path, f"{path} is {len(ours)} long here and {len(theirs)} there")
             return [longer, *next(filter(None, pairs), [])]
     return [] if ours == theirs else [(path, f"{path} is {ours!r} here and {theirs!r} there")]

@@ -16,6 +16,7 @@ WRONG = [None, True, -1, 0, 1.5, float("nan"), "", "x", [1, 2, 3, 4], {}]  # no 
 NEEDED = {
     "conv": {"units": 2, "kernel_size": 3}, "dense": {"units": 2}, "pool": {"window": 2}, "gridpool": {"cells": 2},
     "whiten": {"kernel_size": 3}, "gaussianpool": {"stride": 2},
+    "branches": {"branches": [[{"type": "relu"}], [{"type": "split"}]]},
 }  # fmt: skip
 # of two keys, or of all layers together
 MORE_THAN_A_KEY = r"config: network: (give preset or layers|a layer's name )"

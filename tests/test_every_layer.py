@@ -21,7 +21,7 @@ EXAMPLES = [
 
 def learned(name, shape, parameters, generator, precision="float64"):
     """Return a network of one such layer, which has seen some images if it learns, and other images."""
-    layer = hebbcore.LAYERS[name](**parameters)
+    layer = serialize.layer_of({"type": name, **parameters}, "layer")
     network = hebbcore.Network([layer], shape, device="cpu", precision=precision)
     images = generator.normal(size=(6, *shape))
     if isinstance(layer, Learner):
@@ -49,9 +49,9 @@ def test_a_layer_puts_out_what_its_oracle_does_also_from_a_file(
 ):
     network, images = learned(name, shape, parameters, generator, precision)
     out = network.transform(images)
-    (layer,) = network.layers
+    (layer,) = network.stack
     expected = reference.oracle("layers", name).output(images.copy(), layer.arrays(), **parameters)
-    assert out.shape[1:] == expected.shape[1:] == network.shapes[0]
+    assert out.shape[1:] == expected.shape[1:] == network.shapes[-1]
     assert out.dtype == precision
     exact = 1e-10 if precision == "float64" else 1e-4
     np.testing.assert_allclose(out, expected, rtol=0, atol=exact * max(1, np.abs(expected).max()))
@@ -64,7 +64,7 @@ def test_a_layer_puts_out_what_its_oracle_does_also_from_a_file(
 
 @pytest.mark.parametrize(("name", "shape", "parameters"), EXAMPLES)
 def test_a_layer_survives_its_table_and_a_configuration(name, shape, parameters):
-    layer = hebbcore.LAYERS[name](**parameters, name="it")
+    layer = serialize.layer_of({"type": name, **parameters, "name": "it"}, "layer")
     table = serialize.layer_table("test", layer)
     assert serialize.layer_table("test", serialize.layer_of(table, "layer")) == table
     read = tomllib.loads("\n".join(toml._layer(table)))
@@ -74,6 +74,6 @@ def test_a_layer_survives_its_table_and_a_configuration(name, shape, parameters)
 @pytest.mark.parametrize(("name", "shape", "parameters"), EXAMPLES)
 def test_a_layer_tells_of_its_arrays_before_it_has_any(name, shape, parameters, generator):
     network, _ = learned(name, shape, parameters, generator)
-    (layer,) = network.layers
+    (layer,) = network.stack
     told = layer.arrays_for(network.site, shape, observed=False)
     assert {key: (array.shape, array.dtype) for key, array in layer.arrays().items()} == told

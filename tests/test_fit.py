@@ -573,3 +573,12 @@ def test_the_progress_bar_says_what_is_learned_and_ends_full(capsys):
     assert "learning all layers: 100%" in capsys.readouterr().err
     hebbcore.fit(network(), images())
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_batch_norm_of_images_observes_bytes_as_it_reads_them():
+    pictures = images(dtype=np.uint8)
+    found = []
+    for data in (pictures, pictures / np.float32(255)):
+        net = hebbcore.Network([hebbcore.BatchNorm(), hebbcore.Conv(3, 2)], IMAGES[1:], device="cpu")
+        found.append(arrays(hebbcore.fit(net, data, mode="layerwise")))
+    assert_same(*found)

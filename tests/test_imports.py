@@ -23,6 +23,7 @@ ROOMS = [
     "engine",
     "rules",
     "layers",
+    "graph",
     "pipeline",
     "network",
     "presets",

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from hebbcore.cli.options import add_import, add_set
-from hebbcore.layers import LAYERS, Learner
+from hebbcore.graph import Graph
+from hebbcore.layers import LAYERS, Branches, Learner
 from hebbcore.presets import PRESETS, preset_layers
 from hebbcore.runs.config import Config, changed_config
 from hebbcore.runs.imports import import_modules
@@ -46,7 +47,7 @@ def _preset(options: argparse.Namespace) -> int:
 def _list() -> None:
     for name in PRESETS:
         layers, shape = preset_layers(name)
-        learners = [layer for layer in layers if isinstance(layer, Learner)]
+        learners = [layer for layer in Graph(layers).layers if isinstance(layer, Learner)]
         rules = ", ".join(dict.fromkeys(type(layer.rule).__name__ for layer in learners))
         print(f"{name:<20}{' × '.join(map(str, shape)):<16}{len(learners)} layers that learn by {rules}")
 
@@ -89,11 +90,20 @@ def _layer(table: dict[str, Any]) -> list[str]:
     fields = [field for field in dataclasses.fields(LAYERS[table["type"]]) if field.init]  # type: ignore[arg-type]
     lines = [f"{key} = {_value(table[key])}" for key in ("type", "name")]
     for field in fields:
+        if field.name == "branches" and LAYERS[table["type"]] is Branches:
+            lines.append(f"branches = {_branches(table['branches'])}")
+            continue
         default = _default(field)
         value = table.get(field.name, default)  # layer_table leaves out what came later and is not used
         if field.name == "rule" or (field.name != "name" and value not in (default, [default, default])):
             lines.append(f"{field.name} = {_value(value)}")
     return lines
+
+
+def _branches(branches: list[list[dict[str, Any]]]) -> str:
+    """Return tables of branches as TOML, a layer a line."""
+    lists = ("".join("    {" + ", ".join(_layer(table)) + "},\n" for table in branch) for branch in branches)
+    return "[\n" + "".join(f"  [\n{tables}  ],\n" for tables in lists) + "]"
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:

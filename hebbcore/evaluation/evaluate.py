@@ -17,7 +17,7 @@ from hebbcore.evaluation.sources import BASELINES, Source, baseline
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
 from hebbcore.files import locked
-from hebbcore.layers import Learner
+from hebbcore.layers import Branches, Learner
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
@@ -167,11 +167,19 @@ def _surveyed(
 
 
 def block_ends(network: Network) -> list[str]:
-    """Return the names of the layers at the end of each learner's block: what the next learner sees."""
-    learners = [i for i, layer in enumerate(network.layers) if isinstance(layer, Learner)]
-    starts = [*learners[1:], len(network.layers)]
-    # a batch norm or whitening before a learner is part of what the block before hands on
-    return [network.names[i - 1] for i in starts]
+    """Return the names of the layers at the end of each learner's block: what the next learner sees.
+
+    A branch ends a block, and Branches begin one.
+    """
+    found = []
+    for i, layer in enumerate(network.layers):
+        if isinstance(layer, Learner | Branches):
+            end, after = i, network.graph.follows(i + 1)
+            # a batch norm or whitening before a learner is part of what the block before hands on
+            while after is not None and not isinstance(network.layers[after], Learner):
+                end, after = after, network.graph.follows(after + 1)
+            found.append(network.names[end])
+    return found
 
 
 def _first_images(train: LabelledStream) -> Array:

@@ -2,6 +2,7 @@
 
 from hebbcore.layers.base import Layer, Shape, Site
 from hebbcore.layers.batch_norm import BatchNorm
+from hebbcore.layers.branches import Branches
 from hebbcore.layers.conv import Conv
 from hebbcore.layers.dense import Dense
 from hebbcore.layers.flatten import Flatten
@@ -21,6 +22,7 @@ __all__ = [
     "LAYERS",
     "WORKSPACE",
     "BatchNorm",
+    "Branches",
     "Conv",
     "Dense",
     "Flatten",
@@ -54,4 +56,5 @@ LAYERS: dict[str, type[Layer]] = {
     "power": Power,
     "whiten": Whiten,
     "flatten": Flatten,
+    "branches": Branches,
 }

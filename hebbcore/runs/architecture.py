@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hebbcore import checks, serialize
+from hebbcore.graph import Graph
 from hebbcore.layers import Layer, Learner
+from hebbcore.layers.branches import with_changes
 from hebbcore.presets import PREPROCESS, PRESETS, Built, Rules, preset_layers, with_rules
 from hebbcore.rules import Rule
 
@@ -68,7 +70,7 @@ class Architecture:
         if self.preset is not None:
             return _preset_layers(self)
         assert isinstance(self.layers, list)
-        return [serialize.layer_of(table, f"network.layers[{i}]") for i, table in enumerate(self.layers)], None
+        return serialize.layers_of(self.layers, "network.layers"), None
 
 
 def _check_preset(name: Any) -> None:
@@ -96,15 +98,15 @@ def _preset_layers(given: Architecture) -> Built:
     assert given.preset is not None
     layers, shape = preset_layers(given.preset, None, given.preprocess)
     if given.rule is not None:
-        rules = _rules(given.rule, [layer.name for layer in layers if isinstance(layer, Learner)])
+        rules = _rules(given.rule, [layer.name for layer in Graph(layers).layers if isinstance(layer, Learner)])
         with naming_network():
             layers = with_rules(layers, rules)
-    names = [layer.name for layer in layers]
+    names = [layer.name for layer in Graph(layers).layers]
     assert given.layers is None or isinstance(given.layers, dict)
     for name, change in (given.layers or {}).items():
         if name not in names:
             raise ValueError(f"config: network.layers.{name} is unknown.{serialize.hint(name, names)}")
-        layers = _changed(layers, names.index(name), change)
+        layers = _changed(layers, name, change)
     return layers, shape
 
 
@@ -121,9 +123,13 @@ def _rules(rule: Any, learners: list[str]) -> Rules:
     return {key: serialize.rule_of(value, f"network.rule.{key}") for key, value in rule.items()}
 
 
-def _changed(layers: list[Layer], place: int, change: Any) -> list[Layer]:
+def _named(layers: list[Layer], name: str) -> Layer:
+    return next(layer for layer in Graph(layers).layers if layer.name == name)
+
+
+def _changed(layers: list[Layer], name: str, change: Any) -> list[Layer]:
     """Return a preset's layers with changes to one of them. A rule without a name changes parameters only."""
-    layer, path = layers[place], f"network.layers.{layers[place].name}"
+    layer, path = _named(layers, name), f"network.layers.{name}"
     if not isinstance(change, Mapping):
         raise TypeError(f"config: {path} must be a table of what is to be changed, got {change!r}.")
     for key in ("type", "name"):
@@ -138,6 +144,6 @@ def _changed(layers: list[Layer], place: int, change: Any) -> list[Layer]:
         rules = {layer.name: serialize.rule_of(rule, f"{path}.rule")}
         with naming_network():
             layers = with_rules(layers, rules)
-        layer = layers[place]
+        layer = _named(layers, name)
     changed = serialize.layer_of({**serialize.layer_table("config", layer), **rest}, path)
-    return [*layers[:place], changed, *layers[place + 1 :]]
+    return with_changes(layers, lambda some: [changed if layer.name == name else layer for layer in some])

@@ -37,7 +37,9 @@ def apply_change(table: dict[str, Any], names: list[str], value: Any) -> None:
     """Set the value of a key, whose parts are names, in the table."""
     at: Any = table
     for i, name in enumerate(names):
-        key: Any = _layer_key(table["network"], name, names) if i == 2 and is_of_a_layer(names) else name
+        key: Any = name
+        if i == 2 and is_of_a_layer(names):
+            at, key = _layer_place(table["network"], name, names)
         if i == len(names) - 1:
             at[key] = value
             return
@@ -51,25 +53,28 @@ def apply_change(table: dict[str, Any], names: list[str], value: Any) -> None:
         at = inner
 
 
-def _layer_key(network: dict[str, Any], name: str, path: list[str]) -> int | str:
-    """Return the key of a layer, named or counted from 0, in network.layers: its place in a list, else its name."""
+def _layer_place(network: dict[str, Any], name: str, path: list[str]) -> tuple[Any, int | str]:
+    """Return where the table of a layer, named or counted from 0, stands: in a list, perhaps of a branch, or by name.
+
+    Layers inside of branches are named, and not counted.
+    """
     layers, preset = network["layers"], network.get("preset")
     listed = isinstance(layers, list)
     if listed and name.isdigit():
         names = [""] * len(layers)
     elif listed:
-        made = [serialize.layer_of(table, f"network.layers[{i}]") for i, table in enumerate(layers)]
+        made = serialize.layers_of(layers, "network.layers")
         with naming_network():
             names = Network(made, device="cpu").names
     elif name.isdigit() and preset is not None:
         with naming_network():
             names = [layer.name for layer in preset_layers(preset, None, network.get("preprocess", "none"))[0]]
     else:
-        return name
+        return layers, name
     if name.isdigit():
         if int(name) >= len(names):
             raise ValueError(f"config: {'.'.join(path)} is unknown: there are {len(names)} layers, counted from 0.")
-        return int(name) if listed else names[int(name)]
+        return layers, int(name) if listed else names[int(name)]
     if name not in names:
         raise ValueError(f"config: {'.'.join(path)} is unknown.{serialize.hint(name, names)}")
-    return names.index(name)
+    return serialize.places_of(layers)[names.index(name)]

@@ -119,11 +119,11 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
-    """Yield the path of each value in a table, and the value; tables and lists of tables are looked into."""
+    """Yield the path of each value in a table, and the value; tables and lists of tables and lists are looked into."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+    elif isinstance(value, list) and any(isinstance(inner, Mapping | list) for inner in value):
         for i, inner in enumerate(value):
             yield from _flat(inner, f"{path}[{i}]")
     else:

@@ -138,7 +138,7 @@ class Config:
 
     def layer_tables(self) -> list[dict[str, Any]]:
         """Return the table of every layer, whole and named."""
-        return [serialize.layer_table("config", layer) for layer in self._unbuilt().layers]
+        return [serialize.layer_table("config", layer) for layer in self._unbuilt().stack]
 
     def learners(self) -> list[Learner]:
         """Return the layers that learn, without weights."""

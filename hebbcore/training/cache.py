@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ class Inputs:
     Attributes
     ----------
     layer : int
-        The index of the layer whose inputs the batches are.
+        The index of the layer whose inputs the batches are; the first of them, where branches begin.
     batches : Batches
         Those inputs.
     prepare : callable
@@ -136,9 +136,14 @@ class Inputs:
         """Let go of what is cached."""
         self.batches, self.layer, self.prepare = self._images, 0, self._prepare_images
 
-    def advance(self, layers: Iterable[int]) -> None:
-        """Cache the input of the first of these layers that is not too large; by index, the last layer first."""
-        layer = next((layer for layer in layers if layer <= self.layer or self._fits(layer)), 0)
+    def advance(self, layers: Collection[int]) -> None:
+        """Cache the input of the last of these layers, by index, that is not too large.
+
+        What is cached goes if it is of none of them: it is of a branch that has learned.
+        """
+        if self.layer not in layers:
+            self.release()
+        layer = next((layer for layer in sorted(layers, reverse=True) if layer <= self.layer or self._fits(layer)), 0)
         if layer > self.layer:
             self._fill(layer)
 

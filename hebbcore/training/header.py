@@ -99,7 +99,7 @@ class RunHeader:
         if written > FORMAT:
             raise ValueError(f"RunHeader: format {written} is of a later hebbcore; this one reads up to {FORMAT}.")
         for index in self.whitened:
-            if checks.integer("RunHeader", "whitened", index, 0) >= len(self.layers):
+            if checks.integer("RunHeader", "whitened", index, 0) >= len(serialize.flat(self.layers)):
                 raise ValueError("RunHeader: whitened names layers that are not there.")
         for rate in (*self.rates.values(), self.seconds):
             checks.real("RunHeader", "seconds and rates", rate)
@@ -123,7 +123,7 @@ class RunHeader:
         Raises ValueError, TypeError or KeyError for a table that is none.
         """
         # layers as this version writes them: with the defaults of parameters that came later
-        layers = [serialize.layer_of(layer, f"layers[{i}]", "fit") for i, layer in enumerate(table["layers"])]
+        layers = serialize.layers_of(table["layers"], "layers", "fit")
         parts = {
             "layers": _plain([serialize.layer_table("fit", layer) for layer in layers]),
             "training": serialize.build(Training, table["training"], "training", "fit"),
@@ -151,7 +151,7 @@ def differences(here: RunHeader, there: RunHeader) -> list[str]:
     free = may_change(dataclasses.asdict(here.training))
     if not is_of_an_array(here.data):
         free |= _OF_STREAMS
-    learners = [layer for layer in here.layers if "rule" in layer]
+    learners = [layer for layer in serialize.flat(here.layers) if "rule" in layer]
     overridden = all(layer["learning_rate"] for layer in learners)
     return serialize.differences(_fixed(here, free, overridden), _fixed(there, free, overridden))
 

@@ -69,7 +69,8 @@ class Loop:
         network, at = self._network, self._state.position
         if self._caches:
             # or what an earlier phase has kept, also after a resume
-            self._source.advance(sorted({p.targets[0] for p in self._phases[: at.phase + 1]}, reverse=True))
+            graph, begun = network.graph, [p.targets[0] for p in self._phases[: at.phase + 1]]
+            self._source.advance({graph.entries[i] for i in begun} & graph.before(begun[-1]))
         layers = "all layers" if phase.together else ", ".join(network.names[i] for i in phase.targets)
         self._progress.describe(f"{'observing' if phase.observes else 'learning'} {layers}")
         if phase.observes and not at.batch:

@@ -71,7 +71,11 @@ def phases_of(
             for i, layer in enumerate(network.layers)
             if (layer.observes or i in learners) and i not in done
         ]
-    before = [i for i in range(learners[0]) if network.layers[i].observes and not network.layers[i].in_place]
+    before = [
+        i
+        for i, layer in enumerate(network.layers)
+        if layer.observes and not layer.in_place and not set(learners) & set(network.graph.upstream(i))
+    ]
     for i, layer in enumerate(network.layers):
         if layer.observes and not layer.in_place and i not in before:
             raise ValueError(

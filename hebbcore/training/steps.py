@@ -5,10 +5,12 @@ from collections.abc import Generator
 from contextlib import closing
 from functools import partial
 
+from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
+from hebbcore.engine.patches import convert
 from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate
 from hebbcore.engine.winners import tell_dead
-from hebbcore.layers import Layer, Learner
+from hebbcore.layers import Layer, Learner, Site
 from hebbcore.network import Network
 from hebbcore.rules import Rule, as_rule
 from hebbcore.training.ahead import ahead
@@ -21,6 +23,15 @@ from hebbcore.training.settings import LEARNING_RATE, Training
 _WARNING_LEVEL = 6  # frames from tell_lost up to whoever called fit
 
 _log = logging.getLogger("hebbcore")
+
+
+def _as_read(layer: Layer, x: Array, site: Site) -> Array:
+    """Return a layer's input of the network's dtype, unless the layer reads images as they are."""
+    if layer.reads_images or x.dtype == site.dtype:
+        return x
+    own = backend.module(site.device).empty(x.shape, site.dtype)
+    convert(x, own)
+    return own
 
 
 class Steps:
@@ -63,7 +74,7 @@ class Steps:
         def inputs() -> Generator[Array, None, None]:
             with closing(ahead(source.batches.epoch(number), source.prepare)) as batches:
                 for x in batches:
-                    yield network.run(x, source.layer, i, training=phase.together)
+                    yield network.run(x, source.layer, network.graph.entries[i], training=phase.together)
 
         with network.lock:
             layer.start("fit", inputs)
@@ -74,7 +85,8 @@ class Steps:
         """Let the layer of a phase take a batch into account; x: the input of layer `first`."""
         network, i = self._network, max(phase.targets)
         with network.lock:
-            network.layers[i].observe(network.run(x, first, i))
+            given = network.run(x, first, network.graph.entries[i])
+            network.layers[i].observe(_as_read(network.layers[i], given, network.site))
 
     def learn(self, phase: Phase, first: int, x: Array, measure: bool) -> None:
         """Let the layers of a phase learn from a batch; x: the input of layer `first`. measure: note their change."""
