@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from hebbcore.engine import devices, kernels, tuning
+from hebbcore.engine.kernels import cpu
 
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("cli_helpers")  # before a test file imports it and names it among its plugins
@@ -68,6 +69,12 @@ def few_threads(monkeypatch, tune):
     monkeypatch.setattr(cuda, "_lanes", lambda columns: 4)
     tune(most_blocks=3, gather_threads=(2, 2))
     return cuda
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def twin(request):
+    """Return each kernel module in turn."""
+    return cpu if request.param == "cpu" else request.getfixturevalue("few_threads")
 
 
 @pytest.fixture(params=["cpu", "simulator"])
