@@ -117,7 +117,8 @@ def main(folder, mode, kind, kills, seed):
     [("together", "array"), ("together", "stream"), ("disk", "array"), ("disk", "stream"), ("layerwise", "array")],
 )
 def test_killed_trainings_go_on_to_the_same_bits(mode, kind, tmp_path):
-    script = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import test_resume_killed; test_resume_killed.main(*sys.argv[1:])"
+    path = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})"
+    script = f"{path}; import test_resume_killed; test_resume_killed.main(*sys.argv[1:])"
     kills = 8
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, str(tmp_path), mode, kind, str(kills), str(len(mode + kind))],
