@@ -1,14 +1,18 @@
 """A working folder, a configuration, and command lines, for the tests of commands."""
 
 import json
+import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+import hebbcore
 import loaders
 from hebbcore.cli import main
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(hebbcore.__file__).parents[1])}
 
 CONV = {"type": "conv", "units": 6, "kernel_size": 3}
 POOL = {"type": "pool", "window": 2}
@@ -79,3 +83,27 @@ def files_of():
         return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
 
     return files_of
+
+
+CONFIG = config_text(CONV, POOL, BATCH_NORM, seed=1)
+
+
+@pytest.fixture
+def place(images):
+    """The working folder with run.toml too, and splits of images.h5 that lack something."""
+    random = np.random.default_rng(1)
+    with h5py.File("images.h5", "r+") as file:
+        file["alone"] = [1, 2]
+        for split in ("half", "short", "grouped"):
+            file[f"{split}/images"] = random.integers(0, 256, (2, 8, 8, 3), np.uint8)
+        file["short/labels"], file["grouped/labels/fine"] = [1], [1, 2]
+    Path("run.toml").write_text(CONFIG)
+    return images
+
+
+def weights(run, layer="conv1"):
+    return hebbcore.load(run, device="cpu")[layer].weights
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).iterdir())

@@ -20,9 +20,11 @@ import numpy as np
 import pytest
 
 from hebbcore.engine import devices, kernels, tuning
+from hebbcore.engine.kernels import cpu
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("cli_helpers")  # before a test file imports it and names it among its plugins
+PLUGINS = ("cli", "evaluate", "extract", "hostile", "layers", "loaders_hostile", "ridge", "stream")
+pytest.register_assert_rewrite(*(f"{name}_helpers" for name in PLUGINS))  # before a test file imports its plugin
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on
 
 CUDA_STATUS = devices.cuda_status
@@ -68,6 +70,12 @@ def few_threads(monkeypatch, tune):
     monkeypatch.setattr(cuda, "_lanes", lambda columns: 4)
     tune(most_blocks=3, gather_threads=(2, 2))
     return cuda
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def twin(request):
+    """Return each kernel module in turn."""
+    return cpu if request.param == "cpu" else request.getfixturevalue("few_threads")
 
 
 @pytest.fixture(params=["cpu", "simulator"])

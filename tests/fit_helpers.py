@@ -7,6 +7,10 @@ from test_rules import parameters
 import hebbcore
 from hebbcore.layers import Learner
 
+BATCHED = {"epochs": 2, "learning_rate": 0.1}  # for data that come in batches
+IN_ORDER = {**BATCHED, "batch_size": 4, "shuffle": False}
+OPTIONS = {**BATCHED, "batch_size": 4, "seed": 3}
+
 IMAGES = (10, 7, 7, 2)
 
 
@@ -123,3 +127,11 @@ class SlowNetwork:
         x = self.output(i, x)
         self.state[f"{self.names[i]}/mean"] = x.mean(axis=(0, 1, 2))
         self.state[f"{self.names[i]}/variance"] = x.var(axis=(0, 1, 2), ddof=1)
+
+
+def rate_of(layer, rate=0.1):
+    return layer.learning_rate or rate
+
+
+def batches_of(data, order, size=4):
+    return [data[order[first : first + size]] for first in range(0, len(order), size)]

@@ -7,6 +7,9 @@ from oracles import kernels as oracles
 
 from hebbcore.engine.kernels.rows import kinds
 
+SHAPES = [(1, 1), (3, 5), (4, 2), (2, 33)]
+DTYPES = [np.float32, np.float64]
+
 
 def _array(kind, rows, columns, cells, generator):
     if kind == "sums":
@@ -53,3 +56,11 @@ def assert_is_its_oracle(module, name, shape, dtype, generator, xp=np):
                 found, expected[parameter], rtol=0, atol=most * (1e-4 if dtype == np.float32 else 1e-11),
                 err_msg=f"{name}: {parameter} with {settings}",
             )  # fmt: skip
+
+
+def tolerance(dtype):
+    return {"rtol": 0, "atol": 2e-6 if dtype == np.float32 else 1e-14}
+
+
+def cells(twin, scores):
+    return np.zeros((twin.cells(*scores.shape), scores.shape[1]), scores.dtype)

@@ -1,6 +1,7 @@
 """Images and folders the loaders' tests share."""
 
 import io
+import json
 import os
 import tarfile
 from functools import lru_cache
@@ -12,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import loaders
+from loaders.shards.format import read_names
 
 
 def shared_file(name: str) -> Path:
@@ -84,3 +86,19 @@ def read_all(folder: Path, **options: object) -> tuple[list[np.ndarray], list[in
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder, hidden ones included."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def built(source, folder, **options):
+    return loaders.build_shards(source, folder, workers=1, **options)
+
+
+def names_of(folder):
+    return [name for path in sorted(folder.glob("shard-*.h5")) for name in read_names(path)]
+
+
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def picture(number: int) -> bytes:
+    return encoded(crop(number, 20, 30))

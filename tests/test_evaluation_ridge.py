@@ -1,15 +1,11 @@
 """RidgeReadout against scikit-learn's RidgeClassifier in float64, and what chooses its penalty."""
 
-import contextlib
 import pickle
-import sys
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.linalg
-from sklearn.base import clone
+from ridge_helpers import ALPHAS, problem, same_scores, slow_choice
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
@@ -20,46 +16,12 @@ from hebbcore.evaluation import RidgeReadout
 from hebbcore.evaluation.ridge import holdout, linear_system, sums
 from hebbcore.evaluation.ridge import rows as ridge_rows
 
-ALPHAS = (0.01, 1.0, 100.0)
+pytest_plugins = "ridge_helpers"
 
 
 @parametrize_with_checks([RidgeReadout(), RidgeReadout(1.0, standardize=True, fit_intercept=False)])
 def test_scikit_learn_accepts_it(estimator, check):
     check(estimator)
-
-
-@pytest.fixture
-def tiny_pieces(monkeypatch):
-    """Make every loop over pieces run more than once on small arrays."""
-    monkeypatch.setattr(linear_system, "_TILE", 3)
-    monkeypatch.setattr(linear_system, "_COPIED", 2)
-    monkeypatch.setattr(sums, "_BLOCK_ROWS", 7)
-    monkeypatch.setattr(ridge_rows, "_BLOCK_BYTES", 8 * 12 * 5)
-    monkeypatch.setattr("hebbcore.evaluation.ridge.systems._COLUMNS", 5)
-
-
-def problem(generator, rows=120, features=12, classes=4, dtype=np.float32, offset=0.0, noise=1.0):
-    """Return features of overlapping classes, some of them correlated and of different sizes, and labels."""
-    labels = generator.permutation(np.arange(rows) % classes)
-    centres = generator.normal(size=(classes, features))
-    values = centres[labels] + noise * generator.normal(size=(rows, features)) @ generator.normal(size=(features,) * 2)
-    return (values * np.linspace(0.3, 3, features) + offset).astype(dtype), labels
-
-
-def cut(features, labels, *ends):
-    """Return the rows as batches that end at these rows."""
-    return [(features[i:j], labels[i:j]) for i, j in zip([0, *ends], [*ends, len(labels)], strict=True)]
-
-
-def same_scores(model, expected, features, tolerance):
-    actual = model.decision_function(features)
-    wanted = expected.decision_function(np.asarray(features, np.float64))
-    np.testing.assert_allclose(actual, wanted, rtol=0, atol=tolerance)
-    np.testing.assert_array_equal(model.predict(features), expected.classes_[_first_largest(wanted)])
-
-
-def _first_largest(scores):
-    return (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
 
 
 @pytest.mark.usefixtures("tiny_pieces")
@@ -102,16 +64,6 @@ def test_whole_numbers_are_features_too(dtype, generator):
     labels = generator.integers(0, 3, 40)
     expected = RidgeClassifier(1.0).fit(features.astype(np.float64), labels)
     same_scores(RidgeReadout(1.0).fit(features, labels), expected, features, 1e-6)
-
-
-# The penalty
-
-
-def slow_choice(features, labels, held, alphas, **options):
-    """Return the accuracies of RidgeClassifier on held-out rows."""
-    rest = ~held
-    models = [RidgeClassifier(alpha, **options).fit(features[rest], labels[rest]) for alpha in alphas]
-    return [model.score(features[held], labels[held]) for model in models]
 
 
 @pytest.mark.usefixtures("tiny_pieces")
@@ -167,132 +119,6 @@ def test_penalties_that_rounding_swallows_are_left_out(monkeypatch):
         RidgeReadout(1e-30, fit_intercept=False).fit(square, [1, 0, 1, 0])
     with pytest.raises(ValueError, match="all alphas up to 1e-30 are too small for rounding; add larger ones"):
         RidgeReadout((1e-40, 1e-30), fit_intercept=False).fit(features, labels)
-
-
-# Streams
-
-
-@pytest.mark.parametrize("alphas", [1.0, ALPHAS])
-def test_how_a_stream_is_cut_does_not_change_a_bit(alphas, generator, monkeypatch):
-    monkeypatch.setattr(sums, "_BLOCK_ROWS", 16)
-    features, labels = problem(generator, 100)
-    models = [
-        RidgeReadout(alphas, standardize=True).fit_stream(cut(features, labels, *ends))
-        for ends in ([], [1, 2, 50], range(1, 100), [99])
-    ]
-    for model in models[1:]:
-        np.testing.assert_array_equal(model.coef_, models[0].coef_)
-        np.testing.assert_array_equal(model.intercept_, models[0].intercept_)
-        assert model.alpha_ == models[0].alpha_
-
-
-@pytest.mark.usefixtures("tiny_pieces")
-@pytest.mark.parametrize("names", [["b", "a", "d", "c"], [7, 1, 3, 5], ["yes", "no"]])
-def test_a_stream_gives_what_its_rows_give(names, generator):
-    features, codes = problem(generator, 90, classes=len(names))
-    labels = np.array(names)[codes]
-    expected = RidgeClassifier(3.0).fit(features.astype(np.float64), labels)
-    batches = cut(features, labels, 1, 30, 31)
-    for classes in (None, names):
-        model = RidgeReadout(3.0).fit_stream(batches, classes)
-        np.testing.assert_array_equal(model.classes_, np.sort(names))
-        assert model.n_features_in_ == 12
-        same_scores(model, expected, features, 1e-4)
-
-
-def held_out_of(holdout_, batches):
-    """Pass batches whose features are their row numbers; return the numbers that were held out at the end, and not."""
-    trained = [holdout_.split(features, labels, np.ones(len(labels)))[0] for features, labels in batches]
-    held = [rows for rows, _, _ in holdout_.rows()]
-    return tuple(np.concatenate([np.zeros((0, 1)), *parts])[:, 0].astype(int) for parts in (held, trained))
-
-
-@pytest.mark.parametrize("limit", [10**6, 40])
-@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.6])
-def test_a_stream_holds_out_a_share_of_each_class_and_never_its_first_row(limit, fraction, generator, monkeypatch):
-    monkeypatch.setattr(holdout, "HELD_BYTES", limit * 8)
-    labels = generator.integers(0, 3, 1000)
-    rows = np.arange(1000.0)[:, None]
-    stream = holdout.StreamHoldout(rows, fraction, np.random.RandomState(0))
-    held, trained = held_out_of(stream, cut(rows, labels, *range(10, 1000, 10)))
-    np.testing.assert_array_equal(np.sort(np.concatenate([held, trained])), np.arange(1000))
-    firsts = [np.flatnonzero(labels == label)[0] for label in range(3)]
-    assert not np.isin(firsts, held).any()
-    shares = np.bincount(labels[held], minlength=3) / np.bincount(labels)
-    if limit > 1000:
-        np.testing.assert_allclose(shares, fraction, atol=0.005)
-    else:
-        assert 20 <= stream.count == len(held) <= 40
-        np.testing.assert_allclose(shares, shares.mean(), atol=0.005)
-    other = holdout.StreamHoldout(rows, fraction, np.random.RandomState(1))
-    assert not np.array_equal(np.sort(held_out_of(other, cut(rows, labels))[0]), np.sort(held))
-
-
-@pytest.mark.parametrize("limit", [10**6, 8])
-def test_a_stream_chooses_by_its_held_out_rows(limit, generator, monkeypatch):
-    features, labels = problem(generator, 150, classes=3, dtype=np.float64)
-    monkeypatch.setattr(holdout, "HELD_BYTES", limit * features[0].nbytes)
-    names = np.array(["c", "a", "b"])[labels]
-    batches = cut(features, names, 40, 80)
-    model = RidgeReadout(ALPHAS).fit_stream(batches)
-    numbered = cut(np.arange(150.0)[:, None], labels, 40, 80)
-    monkeypatch.setattr(holdout, "HELD_BYTES", limit * 8)
-    first_seen = {label: code for code, label in enumerate(dict.fromkeys(labels.tolist()))}
-    numbered = [(rows, np.array([first_seen[label] for label in part.tolist()])) for rows, part in numbered]
-    held = np.zeros(150, bool)
-    stream = holdout.StreamHoldout(numbered[0][0], 0.1, np.random.RandomState(0))
-    held[held_out_of(stream, numbered)[0]] = True
-    np.testing.assert_allclose(model.validation_scores_, slow_choice(features, names, held, ALPHAS))
-    np.testing.assert_allclose(model.coef_, RidgeClassifier(model.alpha_).fit(features, names).coef_, atol=1e-9)
-
-
-def test_a_stream_is_read_once(generator):
-    features, labels = problem(generator)
-    batches = cut(features, labels, 60)
-    expected = RidgeReadout().fit_stream(batches)
-    np.testing.assert_array_equal(RidgeReadout().fit_stream(iter(batches)).coef_, expected.coef_)
-
-
-# partial_fit
-
-
-@pytest.mark.parametrize("alphas", [1.0, ALPHAS])
-def test_partial_fits_add_up(alphas, generator):
-    features, labels = problem(generator, 150)
-    batches = cut(features, labels, 50, 51, 110)
-    expected = RidgeReadout(alphas).fit_stream(batches)
-    silent, used = RidgeReadout(alphas), RidgeReadout(alphas)
-    for rows, names in batches:
-        silent.partial_fit(rows, names, classes=None)
-        used.partial_fit(rows, names).predict(rows)  # what an intermediate solution adds must not stay
-        used = pickle.loads(pickle.dumps(used))
-    np.testing.assert_array_equal(silent.coef_, expected.coef_)
-    np.testing.assert_allclose(used.coef_, expected.coef_, atol=1e-4)
-    assert silent.alpha_ == used.alpha_ == expected.alpha_
-
-
-def test_partial_fit_starts_anew_after_fit(generator):
-    features, labels = problem(generator)
-    model = RidgeReadout(1.0).fit(features + 1, labels)
-    model.partial_fit(features, labels)
-    np.testing.assert_array_equal(model.coef_, RidgeReadout(1.0).fit_stream([(features, labels)]).coef_)
-    model.fit(features, labels)
-    np.testing.assert_allclose(model.coef_, RidgeReadout(1.0).partial_fit(features, labels).coef_)
-
-
-def test_classes_may_turn_up_late_or_never(generator):
-    features, labels = problem(generator)
-    order = np.argsort(labels, kind="stable")
-    model = RidgeReadout(1.0)
-    for rows, names in cut(features[order], labels[order], 30, 60, 90):
-        model.partial_fit(rows, names)
-    same_scores(model, RidgeClassifier(1.0).fit(features.astype(np.float64), labels), features, 1e-4)
-    absent = RidgeReadout(1.0).partial_fit(features, labels, classes=[9, 3, 2, 1, 0])
-    np.testing.assert_array_equal(absent.classes_, [0, 1, 2, 3, 9])
-    np.testing.assert_allclose(absent.coef_[:4], model.coef_, atol=1e-5)
-    np.testing.assert_allclose(absent.coef_[4], 0, atol=1e-9)
-    assert absent.intercept_[4] == pytest.approx(-1)
-    assert set(absent.predict(features)) <= {0, 1, 2, 3}
 
 
 # Memory
@@ -392,104 +218,3 @@ def test_unfitted_it_has_no_weights():
         assert not hasattr(RidgeReadout(), name)
     with pytest.raises(NotFittedError):
         RidgeReadout().predict(X)
-
-
-# The solver
-
-
-@pytest.fixture
-def cupyx(monkeypatch):
-    """Stand in for CuPy's Cholesky, which reads the lower triangle and tells of failure only if it is asked to."""
-    raises = []
-
-    @contextlib.contextmanager
-    def errstate(linalg):
-        raises.append(linalg == "raise")
-        yield
-        raises.pop()
-
-    def posv(matrix, right):
-        factor, info = scipy.linalg.lapack.dpotrf(matrix, lower=1)
-        if info and raises and raises[-1]:
-            raise np.linalg.LinAlgError("Error reported by potrf in cuSOLVER")
-        return scipy.linalg.lapack.dpotrs(factor, right, lower=1)[0]
-
-    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(errstate=errstate, lapack=SimpleNamespace(posv=posv)))
-
-
-@pytest.mark.parametrize("solver", [linear_system._solve_in_place, linear_system._solve_whole])
-@pytest.mark.parametrize("size", [1, 3, 8])
-@pytest.mark.parametrize("subtract", [False, True])
-def test_systems_are_solved_from_the_lower_triangle(solver, size, subtract, generator, monkeypatch, cupyx):
-    monkeypatch.setattr(linear_system, "_TILE", 3)
-    monkeypatch.setattr(linear_system, "_COPIED", 2)
-    rows, right = generator.normal(size=(size, 20)), generator.normal(size=(size, 2))
-    matrix = np.zeros((size, size))
-    linear_system.add_products(matrix, rows)
-    np.testing.assert_allclose(np.tril(matrix), np.tril(rows @ rows.T))
-    matrix[np.triu_indices(size, 1)] = np.nan
-    before, added = np.tril(matrix), generator.random(size)
-    minus = 0.1 * generator.normal(size=size) if subtract else None
-    whole = rows @ rows.T + np.diag(added) - (np.outer(minus, minus) if subtract else 0)
-    for _ in range(2):
-        np.testing.assert_allclose(solver(matrix, added, right, minus), np.linalg.solve(whole, right))
-        np.testing.assert_array_equal(np.tril(matrix), before)
-
-
-@pytest.mark.parametrize(("cuda", "message"), [(False, "not positive definite"), (True, "reported by potrf")])
-def test_a_matrix_that_is_not_positive_is_refused_and_stays(cuda, message, cupyx, monkeypatch):
-    matrix = np.array([[1.0, np.nan], [2.0, 1.0]])
-    if cuda:
-        monkeypatch.setattr(linear_system, "_solve_in_place", linear_system._solve_whole)
-    with pytest.raises(np.linalg.LinAlgError, match=message):
-        linear_system.solve(matrix, np.zeros(2), np.ones((2, 1)))
-    np.testing.assert_array_equal(np.tril(matrix), [[1, 0], [2, 1]])
-
-
-# CUDA
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("rows", [200, 10])
-def test_cupy_arrays_give_what_numpy_arrays_give(rows, generator):
-    cupy = pytest.importorskip("cupy")
-    features, labels = problem(generator, rows, classes=3)
-    expected = RidgeReadout(ALPHAS, standardize=True, validation_fraction=0.3).fit(features, labels)
-    device = cupy.asarray(features), cupy.asarray(labels)
-    fitted = clone(expected).fit(*device)
-    assert isinstance(fitted.coef_, cupy.ndarray)
-    np.testing.assert_allclose(fitted.coef_.get(), expected.coef_, atol=1e-4)
-    np.testing.assert_array_equal(fitted.predict(device[0]), expected.predict(features))
-    with pytest.raises(TypeError, match=r"features are on cpu but weights on cuda; move one"):
-        fitted.predict(features)
-    if rows == 200:
-        streamed, expected = (clone(expected).fit_stream([(x, labels)]) for x in (device[0], features))
-        np.testing.assert_allclose(streamed.coef_.get(), expected.coef_, atol=1e-4)
-
-
-@pytest.mark.gpu
-def test_labels_of_cupy_features_may_be_text(generator):
-    cupy = pytest.importorskip("cupy")
-    features, labels = problem(generator, 200, classes=3)
-    names = np.array(["ant", "bee", "cow"])[labels]
-    expected = RidgeReadout().fit(features, names).predict(features)
-    for given in (names, names.tolist()):
-        fitted = RidgeReadout().fit(cupy.asarray(features), given)
-        np.testing.assert_array_equal(fitted.predict(cupy.asarray(features)), expected)
-
-
-@pytest.mark.gpu
-def test_cuda_solves_and_refuses_what_the_cpu_does(generator):
-    cupy = pytest.importorskip("cupy")
-    rows = generator.normal(size=(30, 50))
-    matrix, added, minus = rows @ rows.T, generator.uniform(1, 2, 30), generator.normal(size=30)
-    matrix[np.triu_indices(30, 1)] = np.nan  # undefined
-    right = generator.normal(size=(4, 30)).T
-    for less in (None, minus):
-        there = [None if array is None else cupy.asarray(array) for array in (matrix, added, right, less)]
-        found = linear_system.solve(*there)
-        np.testing.assert_array_equal(np.tril(there[0].get()), np.tril(matrix))
-        np.testing.assert_allclose(found.get(), linear_system.solve(matrix.copy(), added, right, less), rtol=1e-8)
-    for indefinite in ([[1.0, 0.0], [2.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]):
-        with pytest.raises(np.linalg.LinAlgError):
-            linear_system.solve(cupy.asarray(indefinite), cupy.zeros(2), cupy.ones((2, 1)))

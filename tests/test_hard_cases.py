@@ -16,16 +16,8 @@ from test_rules import VARIANTS, assert_close, batch, parameters
 import hebbcore
 from hebbcore.engine import backend, devices, parallel, tuning, update
 from hebbcore.engine.chunks import Plan
-from hebbcore.engine.kernels import cpu
 from hebbcore.engine.patches import Geometry
 from hebbcore.training.ahead import ahead
-
-
-@pytest.fixture(params=["cpu", "cuda"])
-def twin(request):
-    """Return each kernel module in turn."""
-    return cpu if request.param == "cpu" else request.getfixturevalue("few_threads")
-
 
 # Numbers
 

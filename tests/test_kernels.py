@@ -5,29 +5,12 @@ import inspect
 import numpy as np
 import pytest
 import reference
-from kernel_helpers import assert_is_its_oracle
-from numba import njit
+from kernel_helpers import DTYPES, SHAPES, assert_is_its_oracle, cells, tolerance
 
-from hebbcore.engine.kernels import cpu, elementary
+from hebbcore.engine.kernels import cpu
 from hebbcore.engine.kernels.programs import PROGRAMS
 
-SHAPES = [(1, 1), (3, 5), (4, 2), (2, 33)]
-DTYPES = [np.float32, np.float64]
 TWINS = [*PROGRAMS, "gather", "cells", "moment_cells", "cell_bytes"]
-
-
-@pytest.fixture(params=["cpu", "cuda"])
-def twin(request):
-    """Return each kernel module in turn."""
-    return cpu if request.param == "cpu" else request.getfixturevalue("few_threads")
-
-
-def tolerance(dtype):
-    return {"rtol": 0, "atol": 2e-6 if dtype == np.float32 else 1e-14}
-
-
-def cells(twin, scores):
-    return np.zeros((twin.cells(*scores.shape), scores.shape[1]), scores.dtype)
 
 
 def test_twins_have_the_same_names_and_parameters(few_threads):
@@ -41,129 +24,6 @@ def test_twins_have_the_same_names_and_parameters(few_threads):
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_is_its_oracle(twin, name, shape, dtype, generator):
     assert_is_its_oracle(twin, name, shape, dtype, generator)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("temperature", [0.005, 1.0])
-def test_softmax(twin, shape, dtype, temperature, generator):
-    scores = generator.normal(size=shape).astype(dtype)
-    expected = reference.softmax_wta(scores, temperature)
-    twin.softmax(scores, dtype(1 / temperature))
-    np.testing.assert_allclose(scores, expected, **tolerance(dtype))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("power", [False, True])
-def test_swta(twin, shape, dtype, power, generator):
-    temperature = 0.05
-    cosine = generator.uniform(-0.9, 0.9, shape)
-    patch_norms, unit_norms = generator.uniform(0.5, 2, shape[0]), generator.uniform(0.5, 2, shape[1])
-    y = ((cosine + 1) / 2) ** 2
-    z = reference.power_wta(y, temperature) if power else reference.softmax_wta(y, temperature)
-    scores = (cosine * patch_norms[:, None] * unit_norms).astype(dtype)
-    mass, decay = cells(twin, scores), cells(twin, scores)
-    twin.swta(
-        scores, patch_norms.astype(dtype), unit_norms.astype(dtype), dtype(1 / temperature), power, mass, decay
-    )  # fmt: skip
-    loose = 30 * tolerance(dtype)["atol"]  # the exponent is 1/T = 20 times what was rounded
-    np.testing.assert_allclose(scores, z**2, rtol=0, atol=loose)
-    np.testing.assert_allclose(mass.sum(axis=0), z.sum(axis=0), rtol=0, atol=loose * shape[0])
-    np.testing.assert_allclose(decay.sum(axis=0), (z**2).sum(axis=0), rtol=0, atol=loose * shape[0])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("ties", [False, True])
-def test_kwta(twin, shape, dtype, ties, generator):
-    scores = generator.integers(-2, 3, shape).astype(dtype) if ties else generator.normal(size=shape).astype(dtype)
-    for k in {1, 3, shape[1]} & set(range(1, shape[1] + 1)):
-        gate = scores.copy()
-        decay = cells(twin, gate)
-        twin.kwta(gate, np.ones(shape[1], dtype), k, decay)
-        np.testing.assert_array_equal(gate, reference.k_wta(scores, k))
-        np.testing.assert_array_equal(decay.sum(axis=0), gate.sum(axis=0))
-
-
-def test_kwta_divides_by_the_units_norms(twin):
-    gate = np.array([[3.0, 2.0, 1.0]])
-    twin.kwta(gate, np.array([4.0, 1.0, 4.0]), 1, cells(twin, gate))
-    np.testing.assert_array_equal(gate, [[0, 1, 0]])
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        [1e30, -1e30, 0.0, 1e-30, -0.0],
-        [3e38, -3e38, 3e38, 0, 1],
-        [1e-40, 2e-40, 0, -1e-40, 3e-40],
-        [-5.0, -5.0, -5.0, -5.0, -5.0],
-    ],
-)
-def test_kwta_of_extreme_scores(twin, row):
-    scores = np.array([row], np.float32)
-    for k in range(1, 6):
-        gate = scores.copy()
-        twin.kwta(gate, np.ones(5, np.float32), k, cells(twin, gate))
-        np.testing.assert_array_equal(gate, reference.k_wta(scores, k))
-
-
-def test_kwta_of_nan_ends(twin):
-    gate = np.full((2, 5), np.nan, np.float32)
-    twin.kwta(gate, np.ones(5, np.float32), 2, cells(twin, gate))
-    assert not gate.any()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("anti", [False, True])
-def test_soft_hebb(twin, shape, dtype, anti, generator):
-    u = generator.integers(-3, 4, shape).astype(dtype)  # with ties
-    expected = reference.softmax_wta(u, 0.5)
-    if anti:
-        expected = np.where(reference.argmax_wta(u) == 1, expected, -expected)
-    gate = u.copy()
-    decay = cells(twin, gate)
-    twin.soft_hebb(gate, dtype(2), anti, decay)
-    np.testing.assert_allclose(gate, expected, **tolerance(dtype))
-    np.testing.assert_allclose(
-        decay.sum(axis=0), (expected * u).sum(axis=0), rtol=0, atol=30 * tolerance(dtype)["atol"]
-    )
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("rank", [1, 2, 4])
-def test_ranked_breaks_ties_by_the_lowest_index(twin, shape, dtype, rank, generator):
-    if rank > shape[1] > 1:
-        pytest.skip("the rules refuse it")
-    u = generator.integers(-2, 3, shape).astype(dtype)
-    expected = np.zeros(shape)
-    for row, scores in zip(expected, u, strict=True):
-        order = np.argsort(-scores, kind="stable")
-        if 1 < rank <= len(scores):
-            row[order[rank - 1]] = -0.5
-        row[order[0]] = 1
-    gate = u.copy()
-    decay = cells(twin, gate)
-    twin.ranked(gate, rank, dtype(0.5), decay)
-    np.testing.assert_array_equal(gate, expected)
-    np.testing.assert_array_equal(decay.sum(axis=0), (expected * u).sum(axis=0))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_signed_wta_breaks_ties_by_the_lowest_index(twin, shape, dtype, generator):
-    scores = generator.integers(-3, 4, shape).astype(dtype)
-    unit_norms = generator.choice([0.5, 1, 2], shape[1]).astype(dtype)
-    y = scores / unit_norms
-    expected = np.where(reference.argmax_wta(np.abs(y)) == 1, y, 0)
-    gate = scores.copy()
-    decay = cells(twin, gate)
-    twin.signed_wta(gate, unit_norms, decay)
-    np.testing.assert_array_equal(gate, expected)
-    np.testing.assert_array_equal(decay.sum(axis=0), (expected**2).sum(axis=0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -377,51 +237,3 @@ def test_scatter_adds_patches_by_winner(generator):
     out = np.ones((9, 7))
     cpu.scatter(gate, patches, out)
     np.testing.assert_array_equal(out, 1 + gate.T @ patches)
-
-
-@pytest.mark.parametrize("numbers", [np.linspace(-87, 0, 200_001), np.linspace(0, 88, 50_001)])
-def test_float32_exp_is_accurate(numbers):
-    numbers = numbers.astype(np.float32)
-    exact = np.exp(numbers.astype(np.float64))
-    np.testing.assert_allclose(_each(elementary.exp)(numbers), exact, rtol=5e-7)
-
-
-def test_float32_exp_of_very_small_is_next_to_nothing():
-    out = _each(elementary.exp)(np.array([-88, -1e3, -1e30], np.float32))
-    assert ((out >= 0) & (out < 2e-38)).all()
-
-
-def test_float32_exp_of_very_large_is_infinite_and_of_nan_nan():
-    out = _each(elementary.exp)(np.array([89, 1e3, np.inf, np.nan], np.float32))
-    np.testing.assert_array_equal(out, [np.inf] * 3 + [np.nan])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_larger_is_numpys_maximum(dtype, generator):
-    numbers = generator.choice([np.nan, -np.inf, np.inf, -2, 0, 3], (2, 500)).astype(dtype)
-    larger = njit(lambda a, b: elementary.larger(a, b))
-    for function in (larger, elementary.larger):
-        out = [function(a, b) for a, b in numbers.T]
-        np.testing.assert_array_equal(out, np.maximum(*numbers))
-
-
-def test_float32_log_is_accurate():
-    numbers = np.geomspace(2e-38, 3e38, 200_001).astype(np.float32)
-    np.testing.assert_allclose(_each(elementary.log)(numbers), np.log(numbers.astype(np.float64)), rtol=5e-7, atol=1e-7)
-
-
-def test_float64_exp_and_log_are_the_c_librarys():
-    numbers = np.linspace(0.1, 50, 1001)
-    np.testing.assert_allclose(_each(elementary.exp)(numbers), np.exp(numbers), rtol=4e-16)
-    np.testing.assert_allclose(_each(elementary.log)(numbers), np.log(numbers), rtol=4e-16, atol=1e-16)
-
-
-def _each(function):
-    @njit
-    def loop(numbers):
-        out = np.empty_like(numbers)
-        for i in range(numbers.size):
-            out[i] = function(numbers[i])
-        return out
-
-    return loop

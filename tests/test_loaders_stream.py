@@ -1,58 +1,17 @@
-"""ShardStream: order, restoring, parts, transforms, threads that end, memory that stays flat."""
+"""ShardStream: order, parts, subsets, transforms, names."""
 
-import gc
-import json
-import os
-import threading
-import time
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
 from loaders_helpers import contents, make_arrays, make_tree, read_all
+from stream_helpers import COUNT, assert_same, collect, keys
 
 import loaders
 from loaders import CenterCrop, RandomResizedCrop, ShardStream
 from loaders.images.decode import decode
 
-COUNT = 103
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory) -> Path:
-    """103 raw images in 9 shards, so that batches of 8 cross shards and the last one is short."""
-    folder = tmp_path_factory.mktemp("raw")
-    loaders.write_shards(make_arrays(COUNT), folder, shard_bytes=12 * 240)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory) -> Path:
-    tree = make_tree(tmp_path_factory.mktemp("data") / "tree", classes=4, images=8)
-    folder = tmp_path_factory.mktemp("packed")
-    loaders.build_shards(tree, folder, workers=1, shard_bytes=20_000)
-    return folder
-
-
-def collect(stream) -> list[tuple[np.ndarray, np.ndarray]]:
-    return list(stream)
-
-
-def assert_same(left, right) -> None:
-    assert len(left) == len(right)
-    for (images, labels), (other_images, other_labels) in zip(left, right, strict=True):
-        np.testing.assert_array_equal(images, other_images)
-        np.testing.assert_array_equal(labels, other_labels)
-
-
-def keys(batches) -> list[bytes]:
-    """What tells one image from another."""
-    return [image.tobytes() for images, _ in batches for image in images]
-
-
-def no_threads() -> bool:
-    return not [thread for thread in threading.enumerate() if thread.name.startswith("loaders")]
+pytest_plugins = "stream_helpers"
 
 
 def test_a_stream_names_its_classes(raw, packed):
@@ -119,94 +78,6 @@ def test_a_shuffle_mixes_a_set_sorted_by_class(tmp_path):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("source", ["raw", "packed"])
-def test_restoring_at_every_batch_gives_what_was_still_to_come(raw, packed, source, shuffle):
-    path = raw if source == "raw" else packed
-    options = {"batch_size": 8, "shuffle": shuffle, "seed": 5, "shuffle_buffer": 16 * 240 * 2}
-    if source == "packed":
-        options["transform"] = RandomResizedCrop(20)
-    stream = ShardStream(path, **options)
-    collect(stream)
-    states, batches = [json.loads(json.dumps(stream.state()))], []
-    for batch in stream:
-        batches.append(batch)
-        states.append(json.loads(json.dumps(stream.state())))
-    following = collect(stream)
-    assert len(batches) == len(stream)
-    assert states[0]["epoch"] == 1
-    for done, state in enumerate(states):
-        restored = ShardStream(path, threads=1, prefetch=4, **options)
-        restored.restore(state)
-        if done < len(batches):
-            assert_same(collect(restored), batches[done:])
-        assert restored.state() == states[-1]
-        assert_same(collect(restored), following)
-
-
-def test_a_state_of_another_stream_is_refused(raw, packed):
-    state = ShardStream(raw, batch_size=8).state()
-    with pytest.raises(ValueError, match="batch_size 8 there and 9 here"):
-        ShardStream(raw, batch_size=9).restore(state)
-    with pytest.raises(ValueError, match="identity"):
-        ShardStream(packed, batch_size=8, image_size=8).restore(state)
-    with pytest.raises(ValueError, match="positions of this stream"):
-        ShardStream(raw, batch_size=8).restore({**state, "batch": 99})
-    with pytest.raises(TypeError, match="must be a dict"):
-        ShardStream(raw).restore(None)
-    with pytest.raises(TypeError, match="transform must be"):
-        ShardStream(raw, transform="crop")
-
-
-PIXELS = [
-    ({}, {"image_size": 6}, "transform None there and 'CenterCrop"),
-    ({"image_size": 6}, {"image_size": 7}, "transform 'CenterCrop"),
-    ({"image_size": 6}, {"transform": CenterCrop(6, flip=True)}, "flip=False.* there and .*flip=True"),
-    ({"image_size": 6}, {"transform": RandomResizedCrop(6)}, "there and 'RandomResizedCrop"),
-    ({"transform": RandomResizedCrop(6)}, {"transform": RandomResizedCrop(6, scale=(0.5, 1.0))}, r"scale=\(0.5, 1.0\)"),
-    ({}, {"dtype": "float32"}, "dtype 'uint8' there and 'float32' here"),
-    ({"dtype": "float32"}, {"dtype": "float32", "normalize": "stored"}, "scaling"),
-    ({}, {"drop_last": True}, "drop_last False there and True here"),
-]
-
-
-@pytest.mark.parametrize(("there", "here", "message"), PIXELS)
-def test_a_state_of_other_pixels_is_refused(raw, there, here, message):
-    state = json.loads(json.dumps(ShardStream(raw, **there).state()))
-    ShardStream(raw, **there).restore(state)
-    with pytest.raises(ValueError, match=message):
-        ShardStream(raw, **here).restore(state)
-
-
-def test_arguments_that_mean_the_same_make_the_same_state(raw):
-    index = ShardStream(raw).index
-    same = [
-        ({"dtype": "float32", "normalize": "stored"}, {"dtype": "float32", "normalize": (index.mean, index.std)}),
-        ({"image_size": 6}, {"transform": CenterCrop(6)}),
-        ({"subset": 50}, {"subset": np.int64(50)}),
-    ]
-    for one, other in same:
-        assert json.dumps(ShardStream(raw, **one).state()) == json.dumps(ShardStream(raw, **other).state())
-
-
-def test_a_crop_that_changes_nothing_makes_the_same_state(tmp_path, generator):
-    loaders.write_shards((generator.integers(0, 256, (5, 8, 8, 3), np.uint8), np.arange(5)), tmp_path / "square")
-    plain, cropped = (ShardStream(tmp_path / "square", image_size=size) for size in (None, 8))
-    assert plain.state() == cropped.state()
-    assert plain.state() != ShardStream(tmp_path / "square", transform=CenterCrop(8, flip=True)).state()
-
-
-@pytest.mark.parametrize("dtype", ["float32", np.dtype("float32")])
-def test_a_state_is_json_whatever_names_the_dtype(raw, dtype):
-    assert json.loads(json.dumps(ShardStream(raw, dtype=dtype).state()))["dtype"] == "float32"
-
-
-def test_images_that_change_at_random_have_no_order(raw):
-    assert ShardStream(raw, image_size=6).order(1) is not None
-    for transform in (CenterCrop(6, flip=True), RandomResizedCrop(6)):
-        assert ShardStream(raw, transform=transform).order(1) is None
-
-
-@pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("subset", [None, 50])
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 5])
 def test_parts_have_no_overlap_and_lose_nothing(raw, world, subset, shuffle):
@@ -221,15 +92,6 @@ def test_parts_have_no_overlap_and_lose_nothing(raw, world, subset, shuffle):
         seen.append(shares[0])
     if shuffle and world > 1:
         assert set(seen[0]) != set(seen[1])
-
-
-@pytest.mark.parametrize("threads", range(1, 9))
-def test_threads_and_prefetch_do_not_change_a_byte(packed, threads):
-    options = {"batch_size": 7, "shuffle": True, "transform": RandomResizedCrop(16), "dtype": "float32"}
-    expected = ShardStream(packed, threads=1, prefetch=1, **options)
-    stream = ShardStream(packed, threads=threads, prefetch=1 + threads % 3, **options)
-    for _ in range(2):
-        assert_same(collect(stream), collect(expected))
 
 
 def test_augmentation_differs_between_epochs_and_records(packed):
@@ -319,87 +181,6 @@ def test_stored_size_without_image_size(tmp_path, packed):
         collect(ShardStream(tmp_path / "mixed"))
 
 
-def test_leaving_early_ends_the_threads(packed):
-    assert no_threads()
-    for _ in ShardStream(packed, batch_size=2, image_size=16, shuffle=True):
-        assert not no_threads()
-        break
-    gc.collect()
-    assert no_threads()
-
-    with ShardStream(packed, batch_size=2, image_size=16, shuffle=True) as stream:
-        iterator = iter(stream)
-        next(iterator)
-        assert not no_threads()
-    assert no_threads()
-    with pytest.raises(StopIteration):
-        next(iterator)
-    with pytest.raises(ValueError, match="closed"):
-        iter(stream)
-
-    iterator = iter(ShardStream(packed, batch_size=2, image_size=16))
-    next(iterator)
-    cycle = [iterator]
-    cycle.append(cycle)
-    del iterator, cycle
-    gc.collect()
-    assert no_threads()
-
-
-def test_no_file_stays_open(packed):
-    before = set(os.listdir("/proc/self/fd"))
-    stream = ShardStream(packed, batch_size=4, image_size=16, shuffle=True)
-    iterator = iter(stream)
-    next(iterator)
-    time.sleep(0.05)
-    assert set(os.listdir("/proc/self/fd")) == before
-    stream.close()
-
-
-def test_an_unstarted_or_finished_loop_leaves_nothing_behind(raw):
-    stream = ShardStream(raw)
-    iter(stream)
-    collect(stream)
-    assert no_threads()
-
-
-def test_two_loops_at_once_do_not_disturb_each_other(raw):
-    stream = ShardStream(raw, batch_size=8, shuffle=True)
-    expected = ShardStream(raw, batch_size=8, shuffle=True)
-    first, second = iter(stream), iter(stream)
-    pairs = list(zip(first, second, strict=True))
-    assert_same([left for left, _ in pairs], collect(expected))
-    assert_same([right for _, right in pairs], collect(expected))
-
-
-def test_the_consumer_may_keep_and_change_its_batches(raw):
-    stream = ShardStream(raw, batch_size=8)
-    batches = collect(stream)
-    for images, labels in batches:
-        images[...] = 0
-        labels[...] = 0
-    np.testing.assert_array_equal(np.concatenate([images for images, _ in stream]), make_arrays(COUNT)[0])
-    np.testing.assert_array_equal(np.concatenate([labels for _, labels in stream]), make_arrays(COUNT)[1])
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_memory_is_flat_over_many_epochs(tmp_path, shuffle):
-    images = np.random.default_rng(0).integers(0, 256, (2000, 64, 64, 3), np.uint8)
-    loaders.write_shards((images, np.zeros(2000, int)), tmp_path, shard_bytes=2**21)
-    del images
-    stream = ShardStream(tmp_path, batch_size=50, shuffle=shuffle, shuffle_buffer=2**22, dtype="float32")
-    sizes = []
-    for _ in range(30):
-        for _ in stream:
-            pass
-        sizes.append(resident())
-    assert max(sizes[20:]) - max(sizes[:10]) < 4 * 2**20  # 720 MB went by
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -482,12 +263,3 @@ def test_damaged_names_are_an_error(raw, tmp_path):
     stream = ShardStream(tmp_path / "copy")
     with pytest.raises(ValueError, match=r"shard-00001\.h5 is damaged: its table of names"):
         list(stream.names)
-
-
-def test_a_seed_of_no_subset_is_refused_and_the_state_is_that_of_earlier_versions(raw):
-    with pytest.raises(ValueError, match="subset_seed 3 chooses nothing without subset"):
-        ShardStream(raw, subset_seed=3)
-    with pytest.raises(ValueError, match="subset_seed must be an integer >= 0"):
-        ShardStream(raw, subset=3, subset_seed=-1)
-    assert ShardStream(raw, subset=5).state() == ShardStream(raw, subset=5, subset_seed=0).state()
-    assert ShardStream(raw).state()["subset_seed"] == 0

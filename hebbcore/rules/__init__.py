@@ -28,6 +28,18 @@ RULES: dict[str, type[Rule]] = {
 def as_rule(function: str, rule: Any) -> Rule:
     """Return a rule for a Rule or for a name in RULES, with its default parameters.
 
+    Parameters
+    ----------
+    function : str
+        The name of the function that asks, for errors.
+    rule : Rule or str
+        An instance, or a name in RULES.
+
+    Returns
+    -------
+    Rule
+        The instance itself, or a new one.
+
     Raises
     ------
     TypeError

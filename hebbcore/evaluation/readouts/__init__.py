@@ -60,7 +60,20 @@ def make_readout(readout: Any, seed: int = 0) -> Any:
 
 
 def why_unfit(readout: Any, labels: Any) -> str:
-    """Return why a readout, as of make_readout, cannot be fitted to rows of these labels (n,); "" if it can."""
+    """Return why a readout cannot be fitted to rows of these labels.
+
+    Parameters
+    ----------
+    readout : str or classifier
+        What make_readout takes; a classifier of one's own needs no more than two classes.
+    labels : (n,)
+        The labels of the rows.
+
+    Returns
+    -------
+    str
+        The reason, such as "all of one class"; "" if it can be fitted.
+    """
     _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(counts) < 2:
         return "all of one class" if len(counts) else "none"

@@ -1,0 +1,190 @@
+"""`hebbcore train` as a user runs it: what it prints, what it refuses, what may change when it goes on."""
+
+import json
+import os
+import re
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from cli_helpers import CONFIG, names, weights
+
+import hebbcore
+from hebbcore import checkpoint
+from hebbcore.cli import main
+from hebbcore.files import locked
+
+pytest_plugins = "cli_helpers"
+
+
+def test_train_from_arrays(place, call):
+    out, err = call("train run.toml --out runs/a --set training.epochs=3")
+    assert out.startswith("runs/a: done; runs/a/checkpoints/step-0000000012.h5 holds the network\nlayer ")
+    assert re.search(r"^conv1 +6 × 6 × 6 +162$", out, re.MULTILINE)
+    assert [line.split(",")[0] for line in err.splitlines()] == [f"epochs done: {i}" for i in (1, 2, 3)]
+    assert re.match(r"epochs done: 1, 60 images, \d+ img/s, \d+:\d\d:\d\d left$", err.splitlines()[0])
+    assert names("runs/a") == ["checkpoints", "config.json", "metrics.jsonl"]
+    given = json.loads(Path("runs/a/config.json").read_text())
+    assert (given["seed"], given["training"]["epochs"], given["training"]["batch_size"]) == (1, 3, 16)
+    assert given["training"]["learning_rate"] is None
+    with h5py.File("images.h5") as file:
+        images = file["train/images"][...]
+    network = hebbcore.Network([hebbcore.Conv(6, 3), hebbcore.Pool(2), hebbcore.BatchNorm()], seed=1, device="cpu")
+    hebbcore.fit(network, images, epochs=3, batch_size=16, seed=1)
+    np.testing.assert_array_equal(weights("runs/a"), network["conv1"].weights)
+
+
+def test_the_same_command_again_changes_nothing(place, call, files_of):
+    first, _ = call("train run.toml --out a")
+    before = files_of("a")
+    again, err = call("train run.toml --out a")
+    assert (again, err) == (first, "")
+    assert files_of("a") == before
+
+
+def test_train_from_shards_and_again_from_config_json(place, call):
+    call("train run.toml --out a --set data.path=shards/train --set data.image_size=6 --set data.subset=0.5")
+    call("train a/config.json --out b")
+    assert Path("a/config.json").read_bytes() == Path("b/config.json").read_bytes()
+    np.testing.assert_array_equal(weights("a"), weights("b"))
+    assert hebbcore.load("a", device="cpu").image_shape == (6, 6, 3)
+    call("train a/config.json --out c --set data.crop=random")
+    assert (weights("a") != weights("c")).any()
+
+
+def test_metrics_are_printed_as_they_come(place, call):
+    _, err = call("train run.toml --out a --set training.log_seconds=0")
+    assert re.search(r"^epochs done: 0, 16 images, .*; change conv1 \d\.\de-\d\d$", err, re.MULTILINE)
+    assert "conv1 0.0e+00" not in err
+
+
+def test_a_changed_configuration_is_refused_by_its_keys(place, call, fails):
+    call("train run.toml --out a")
+    before = Path("a/config.json").read_text()
+    message = fails("train run.toml --out a --set seed=2 --set network.layers=[] --set data.split=test")
+    assert message.startswith("config: network: layers must not be empty")
+    message = fails("train run.toml --out a --set seed=2 --set training.learning_rate=0.5 --set data.split=test")
+    assert message == (
+        "train: a is a run of another configuration: data.split is 'test' here and 'train' there; "
+        "training.learning_rate is 0.5 here and 0.001 there; seed is 2 here and 1 there; name another --out."
+    )
+    Path("run.toml").write_text(CONFIG.replace("units = 6", "units = 7"))
+    assert "network.layers[0].units is 7 here and 6 there" in fails("train run.toml --out a")
+    assert Path("a/config.json").read_text() == before
+
+
+def test_what_may_change_when_a_training_goes_on(place, call):
+    line = "train run.toml --out a --set training.mode=layerwise"
+    call(f"{line} --set training.keep=1")
+    call(f"{line} --set training.keep=2 --set training.log_seconds=1 --set training.cache=memory")
+    assert json.loads(Path("a/config.json").read_text())["training"]["keep"] == 2
+
+
+def test_more_epochs_layer_by_layer_are_refused_and_change_nothing(place, call, fails):
+    line = "train run.toml --out a --set training.mode=layerwise"
+    call(line)
+    before = Path("a/config.json").read_text()
+    assert "training.epochs is 2 here and 1 there" in fails(f"{line} --set training.epochs=2")
+    assert Path("a/config.json").read_text() == before
+    call(line)
+
+
+def test_the_configuration_is_what_the_weights_were_trained_with(place, call, fails):
+    for epochs in (2, 3):
+        call(f"train run.toml --out a --set training.epochs={epochs}")
+    before = Path("a/config.json").read_text()
+    message = fails("train run.toml --out a --set training.epochs=2")
+    assert message == "fit: epochs is 2, but a has begun epoch 3; give at least 3, or train into another folder."
+    assert Path("a/config.json").read_text() == before
+
+
+def test_more_epochs_of_a_schedule_to_the_end_are_refused(place, call, fails):
+    line = "train run.toml --out a --set training.schedule=linear"
+    call(line)
+    assert fails(f"{line} --set training.epochs=2") == (
+        "train: a is a run of another configuration: training.epochs is 2 here and 1 there (epochs may change in mode "
+        "together with a constant schedule only: nothing learned depends on them there); name another --out."
+    )
+
+
+def test_the_images_may_move_but_not_change(place, call, fails):
+    call("train run.toml --out a")
+    os.rename("images.h5", "moved.h5")
+    call("train run.toml --out a --set data.path=moved.h5")
+    assert json.loads(Path("a/config.json").read_text())["data"]["path"] == "moved.h5"
+    os.rename("moved.h5", "images.h5")
+    with h5py.File("images.h5", "r+") as file:
+        file["train/images"][:] = 0
+    assert "data.checksum is" in fails("train run.toml --out a")
+    before = Path("a/config.json").read_text()
+    os.rename("images.h5", "other.h5")
+    assert "data.checksum is" in fails("train run.toml --out a --set data.path=other.h5")
+    assert Path("a/config.json").read_text() == before
+
+
+def test_a_folder_in_use_keeps_its_configuration(place, call, fails):
+    call("train run.toml --out a --set training.epochs=2")
+    for path in Path("a/checkpoints").iterdir():
+        path.unlink()  # as before the first checkpoint
+    before = Path("a/config.json").read_text()
+    with locked(Path("a"), "training into"):
+        assert fails("train run.toml --out a") == "another process is training into a; wait for it or stop it."
+    assert Path("a/config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("data.path=gone.h5", "gone.h5 does not exist; give a folder of shards (hebbcore shards build), or an HDF5"),
+        ("data.path=run.toml", "run.toml cannot be read as HDF5"),
+        ("data.path=shards", "read_index: shards/index.json does not exist"),
+        ("data.split=val", "images.h5 must hold val/images; it holds alone, grouped, half, short, test, train."),
+        ("data.split=alone", "images.h5 must hold alone/images; it holds"),
+        (
+            "data.split=short",
+            "images.h5: short/labels must hold 2 labels, one for each of short/images, or be left out",
+        ),
+        ("data.split=grouped", "images.h5: grouped/labels must hold 2 labels, one for each of grouped/images, or be"),
+        ("data.path=shards/train data.split=test", "config: data.split is for HDF5 files; shards/train is a folder"),
+        ("data.image_size=8", "config: data.image_size is for shards; images.h5 is a file of arrays, which are taken"),
+        ("data.subset=61", "images.h5: data.subset must be at most the number of its images (60), got 61."),
+        ("data.path=shards/train data.subset=61", "ShardStream: subset must be an int between 1 and the number of"),
+        ("network.image_shape=[9,9,3]", "fit: images must be (n, 9, 9, 3), as the network was made for, got shape"),
+        ("training.epoch=3", "config: training.epoch is unknown. Did you mean epochs?"),
+        ("training", "config: a change must be key.path=value, got 'training'."),
+        ("device=cuda", 'config: device="cuda" does not work: CuPy'),
+    ],
+)
+def test_errors_of_train(place, fails, changes, message, monkeypatch):
+    monkeypatch.setattr("hebbcore.engine.devices.cuda_status", lambda: (False, "CuPy is not there"))
+    line = "train run.toml --out a" + "".join(f" --set {change}" for change in changes.split())
+    assert fails(line).startswith(message)
+    assert not list(Path("a").glob("checkpoints/*"))
+
+
+def test_a_failure_before_the_first_step_does_not_bind_the_folder(place, call, fails):
+    fails("train run.toml --out a --set network.image_shape=[9,9,3]")
+    call("train run.toml --out a --set network.image_shape=[8,8,3]")
+
+
+@pytest.mark.parametrize("path", ["images.h5", "shards/train"])
+def test_a_preset_for_images_of_another_size_says_what_to_do(place, fails, path):
+    Path("preset.toml").write_text(f'[data]\npath = "{path}"\n[network]\npreset = "softhebb-cifar"\n')
+    message = fails("train preset.toml --out a")
+    assert message.startswith("fit: images must be (n, 32, 32, 3), as the network was made for, got shape")
+    assert message.endswith(
+        "For these, make the network or preset with image_shape=(8, 8, 3) (network.image_shape=[8, 8, 3] in a "
+        "configuration), or take another preset."
+    )
+
+
+def test_train_works_in_a_thread(place):
+    """Signals can be caught in the main thread alone; elsewhere a training runs without."""
+    statuses = []
+    thread = threading.Thread(target=lambda: statuses.append(main(["train", "run.toml", "--out", "a"])))
+    thread.start()
+    thread.join()
+    assert statuses == [0]
+    assert checkpoint.checkpoints(Path("a"))

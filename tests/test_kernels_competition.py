@@ -1,0 +1,129 @@
+"""Who wins and what the winners get: each competition's kernels, on the CPU and on CUDA, against slow references."""
+
+import numpy as np
+import pytest
+import reference
+from kernel_helpers import DTYPES, SHAPES, cells, tolerance
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("temperature", [0.005, 1.0])
+def test_softmax(twin, shape, dtype, temperature, generator):
+    scores = generator.normal(size=shape).astype(dtype)
+    expected = reference.softmax_wta(scores, temperature)
+    twin.softmax(scores, dtype(1 / temperature))
+    np.testing.assert_allclose(scores, expected, **tolerance(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("power", [False, True])
+def test_swta(twin, shape, dtype, power, generator):
+    temperature = 0.05
+    cosine = generator.uniform(-0.9, 0.9, shape)
+    patch_norms, unit_norms = generator.uniform(0.5, 2, shape[0]), generator.uniform(0.5, 2, shape[1])
+    y = ((cosine + 1) / 2) ** 2
+    z = reference.power_wta(y, temperature) if power else reference.softmax_wta(y, temperature)
+    scores = (cosine * patch_norms[:, None] * unit_norms).astype(dtype)
+    mass, decay = cells(twin, scores), cells(twin, scores)
+    twin.swta(
+        scores, patch_norms.astype(dtype), unit_norms.astype(dtype), dtype(1 / temperature), power, mass, decay
+    )  # fmt: skip
+    loose = 30 * tolerance(dtype)["atol"]  # the exponent is 1/T = 20 times what was rounded
+    np.testing.assert_allclose(scores, z**2, rtol=0, atol=loose)
+    np.testing.assert_allclose(mass.sum(axis=0), z.sum(axis=0), rtol=0, atol=loose * shape[0])
+    np.testing.assert_allclose(decay.sum(axis=0), (z**2).sum(axis=0), rtol=0, atol=loose * shape[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("ties", [False, True])
+def test_kwta(twin, shape, dtype, ties, generator):
+    scores = generator.integers(-2, 3, shape).astype(dtype) if ties else generator.normal(size=shape).astype(dtype)
+    for k in {1, 3, shape[1]} & set(range(1, shape[1] + 1)):
+        gate = scores.copy()
+        decay = cells(twin, gate)
+        twin.kwta(gate, np.ones(shape[1], dtype), k, decay)
+        np.testing.assert_array_equal(gate, reference.k_wta(scores, k))
+        np.testing.assert_array_equal(decay.sum(axis=0), gate.sum(axis=0))
+
+
+def test_kwta_divides_by_the_units_norms(twin):
+    gate = np.array([[3.0, 2.0, 1.0]])
+    twin.kwta(gate, np.array([4.0, 1.0, 4.0]), 1, cells(twin, gate))
+    np.testing.assert_array_equal(gate, [[0, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [1e30, -1e30, 0.0, 1e-30, -0.0],
+        [3e38, -3e38, 3e38, 0, 1],
+        [1e-40, 2e-40, 0, -1e-40, 3e-40],
+        [-5.0, -5.0, -5.0, -5.0, -5.0],
+    ],
+)
+def test_kwta_of_extreme_scores(twin, row):
+    scores = np.array([row], np.float32)
+    for k in range(1, 6):
+        gate = scores.copy()
+        twin.kwta(gate, np.ones(5, np.float32), k, cells(twin, gate))
+        np.testing.assert_array_equal(gate, reference.k_wta(scores, k))
+
+
+def test_kwta_of_nan_ends(twin):
+    gate = np.full((2, 5), np.nan, np.float32)
+    twin.kwta(gate, np.ones(5, np.float32), 2, cells(twin, gate))
+    assert not gate.any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("anti", [False, True])
+def test_soft_hebb(twin, shape, dtype, anti, generator):
+    u = generator.integers(-3, 4, shape).astype(dtype)  # with ties
+    expected = reference.softmax_wta(u, 0.5)
+    if anti:
+        expected = np.where(reference.argmax_wta(u) == 1, expected, -expected)
+    gate = u.copy()
+    decay = cells(twin, gate)
+    twin.soft_hebb(gate, dtype(2), anti, decay)
+    np.testing.assert_allclose(gate, expected, **tolerance(dtype))
+    np.testing.assert_allclose(
+        decay.sum(axis=0), (expected * u).sum(axis=0), rtol=0, atol=30 * tolerance(dtype)["atol"]
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_ranked_breaks_ties_by_the_lowest_index(twin, shape, dtype, rank, generator):
+    if rank > shape[1] > 1:
+        pytest.skip("the rules refuse it")
+    u = generator.integers(-2, 3, shape).astype(dtype)
+    expected = np.zeros(shape)
+    for row, scores in zip(expected, u, strict=True):
+        order = np.argsort(-scores, kind="stable")
+        if 1 < rank <= len(scores):
+            row[order[rank - 1]] = -0.5
+        row[order[0]] = 1
+    gate = u.copy()
+    decay = cells(twin, gate)
+    twin.ranked(gate, rank, dtype(0.5), decay)
+    np.testing.assert_array_equal(gate, expected)
+    np.testing.assert_array_equal(decay.sum(axis=0), (expected * u).sum(axis=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_signed_wta_breaks_ties_by_the_lowest_index(twin, shape, dtype, generator):
+    scores = generator.integers(-3, 4, shape).astype(dtype)
+    unit_norms = generator.choice([0.5, 1, 2], shape[1]).astype(dtype)
+    y = scores / unit_norms
+    expected = np.where(reference.argmax_wta(np.abs(y)) == 1, y, 0)
+    gate = scores.copy()
+    decay = cells(twin, gate)
+    twin.signed_wta(gate, unit_norms, decay)
+    np.testing.assert_array_equal(gate, expected)
+    np.testing.assert_array_equal(decay.sum(axis=0), (expected**2).sum(axis=0))

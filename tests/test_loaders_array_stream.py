@@ -1,0 +1,72 @@
+"""ArrayStream: everything in order, its state, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from extract_helpers import COUNT
+
+import loaders
+
+pytest_plugins = "extract_helpers"
+
+
+def test_an_array_stream_gives_everything_in_order(data):
+    stream = loaders.ArrayStream(*data, batch_size=8)
+    assert len(stream) == 7
+    np.testing.assert_array_equal(stream.labels, data[1])
+    for _ in range(2):
+        batches = list(stream)
+        assert [len(images) for images, _ in batches] == [8] * 6 + [2]
+        np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), data[0])
+        np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), data[1])
+
+
+def test_an_array_stream_goes_on_from_its_state(data):
+    stream = loaders.ArrayStream(*data, batch_size=8)
+    start = stream.state()
+    assert (start["epoch"], start["batch"]) == (0, 0)
+    list(stream)
+    assert stream.state()["epoch"] == 1
+    other = loaders.ArrayStream(data[0].copy(), data[1].copy(), batch_size=8)
+    other.restore(json.loads(json.dumps({**start, "epoch": 4, "batch": 5})))
+    assert (other.state()["epoch"], other.state()["batch"]) == (4, 5)
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in other]), data[0][40:])
+    assert other.state()["epoch"] == 5
+    assert sum(len(labels) for _, labels in other) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (lambda images, labels: (images[1:], labels[1:], 8), "shape, checksum"),
+        (lambda images, labels: (images, labels, 9), "batch_size"),
+        (lambda images, labels: (images[::-1], labels, 8), "checksum"),
+        (lambda images, labels: (images, labels + 1, 8), "checksum"),
+    ],
+)
+def test_the_state_of_other_arrays_is_refused(data, change, differs):
+    state = loaders.ArrayStream(*data, 8).state()
+    with pytest.raises(ValueError, match=rf"the state belongs to other arrays \({differs} differ\)"):
+        loaders.ArrayStream(*change(*data)).restore(state)
+
+
+@pytest.mark.parametrize("labels", [np.zeros((3, 1), int), np.zeros(3), np.array([b"cat"] * 3), np.zeros(3, bool)])
+def test_labels_are_integers(labels):
+    with pytest.raises(ValueError, match=r"ArrayStream: labels must be \(n,\) integers, got \(3,"):
+        loaders.ArrayStream(np.zeros((3, 2, 2, 1), np.uint8), labels)
+
+
+@pytest.mark.parametrize(
+    ("count", "labels", "batch_size", "message"),
+    [
+        (3, 4, 8, "images and labels must have one length above 0, got 3 and 4"),
+        (0, 0, 8, "images and labels must have one length above 0, got 0 and 0"),
+        (3, 3, 0, "batch_size must be an integer >= 1, got 0"),
+        (3, 3, True, "batch_size must be an integer >= 1, got True"),
+        (3, 3, 2.0, r"batch_size must be an integer >= 1, got 2\.0"),
+    ],
+)
+def test_wrong_arguments_of_an_array_stream(count, labels, batch_size, message):
+    with pytest.raises(ValueError, match=f"ArrayStream: {message}"):
+        loaders.ArrayStream(np.zeros((count, 2, 2, 1), np.uint8), np.zeros(labels, int), batch_size)
