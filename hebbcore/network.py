@@ -11,11 +11,9 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.parallel import ForkedLock
-from hebbcore.engine.patches import as_images
 from hebbcore.graph import Graph
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
-from hebbcore.layers.arguments import as_image_shape
-from hebbcore.layers.base import as_4d
+from hebbcore.layers.arguments import as_image_shape, check_images_of_shape
 from hebbcore.layers.names import name_layers
 from hebbcore.pipeline import Learn, Pipeline
 
@@ -335,36 +333,9 @@ class Network:
             raise ValueError(f"{function}: mirror is for images, but the network takes vectors {self.image_shape}.")
 
     def check_images(self, function: str, images: Any, advice: str = "") -> Array:
-        """Return images as an array, if they fit the network.
-
-        Parameters
-        ----------
-        function : str
-            Who asks, for the message.
-        images : Any
-            (n, H, W, C) or (n, features).
-        advice : str
-            The end of the message.
-
-        Returns
-        -------
-        Array
-            (n, H, W, C); vectors as (n, 1, 1, features).
-
-        Raises
-        ------
-        ValueError
-            Unless they fit.
-        """
+        """Return images as an array, if they fit the network; see check_images_of_shape."""
         assert self.image_shape is not None
-        given = backend.as_array(function, "images", images)
-        array = as_images(function, "images", given)
-        if array.shape[1:] == as_4d(self.image_shape) and given.ndim == len(self.image_shape) + 1:
-            return array
-        raise ValueError(
-            f"{function}: images must be (n, {', '.join(map(str, self.image_shape))}), as the network was made for, "
-            f"got shape {given.shape}; images are channels-last.{advice}"
-        )
+        return check_images_of_shape(function, images, self.image_shape, advice)
 
     def image_bytes(self) -> int:
         """Return the bytes that the outputs of layers take for one image, as `run` keeps them."""

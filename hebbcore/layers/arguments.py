@@ -9,6 +9,7 @@ from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry, as_images
+from hebbcore.layers.base import as_4d
 
 
 def check_images(function: str, images: Any, weights_shape: tuple[int, ...], name: str = "images") -> Array:
@@ -53,6 +54,40 @@ def check_images(function: str, images: Any, weights_shape: tuple[int, ...], nam
             f"{weights_shape}); images are channels-last: np.moveaxis(images, 1, -1) turns channels-first ones."
         )
     return array
+
+
+def check_images_of_shape(function: str, images: Any, shape: tuple[int, ...], advice: str = "") -> Array:
+    """Return images as an array, if they have the shape of a network's images.
+
+    Parameters
+    ----------
+    function : str
+        Who asks, for the message.
+    images : Any
+        (n, H, W, C) or (n, features).
+    shape : tuple of int
+        (height, width, channels) or (features,).
+    advice : str
+        The end of the message.
+
+    Returns
+    -------
+    Array
+        (n, H, W, C); vectors as (n, 1, 1, features).
+
+    Raises
+    ------
+    ValueError
+        Unless they have it.
+    """
+    given = backend.as_array(function, "images", images)
+    array = as_images(function, "images", given)
+    if array.shape[1:] == as_4d(shape) and given.ndim == len(shape) + 1:
+        return array
+    raise ValueError(
+        f"{function}: images must be (n, {', '.join(map(str, shape))}), as the network was made for, got shape "
+        f"{given.shape}; images are channels-last.{advice}"
+    )
 
 
 def flat(weights: Array, dtype: Any) -> Array:
