@@ -1,6 +1,7 @@
 """The CPU's and CUDA's kernels against slow references: one test body for both."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import reference
 from kernel_helpers import assert_is_its_oracle
 from numba import njit
 
-from hebbcore.engine.kernels import cpu, elementary
+from hebbcore.engine.kernels import cpu, elementary, programs
 from hebbcore.engine.kernels.programs import PROGRAMS
 
 SHAPES = [(1, 1), (3, 5), (4, 2), (2, 33)]
@@ -28,6 +29,11 @@ def tolerance(dtype):
 
 def cells(twin, scores):
     return np.zeros((twin.cells(*scores.shape), scores.shape[1]), scores.dtype)
+
+
+def test_every_file_of_programs_is_imported():
+    files = {path.stem for path in Path(programs.__file__).parent.glob("[a-z]*.py")}
+    assert sorted(files - set(programs.__all__)) == [], "import them in hebbcore/engine/kernels/programs/__init__.py"
 
 
 def test_twins_have_the_same_names_and_parameters(few_threads):
