@@ -1,16 +1,22 @@
 """The CPU's and CUDA's kernels against slow references: one test body for both."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
 from kernel_helpers import DTYPES, SHAPES, assert_is_its_oracle, cells, tolerance
 
-from hebbcore.engine.kernels import cpu
+from hebbcore.engine.kernels import cpu, programs
 from hebbcore.engine.kernels.programs import PROGRAMS
 
 TWINS = [*PROGRAMS, "gather", "cells", "moment_cells", "cell_bytes"]
+
+
+def test_every_file_of_programs_is_imported():
+    files = {path.stem for path in Path(programs.__file__).parent.glob("[a-z]*.py")}
+    assert sorted(files - set(programs.__all__)) == [], "import them in hebbcore/engine/kernels/programs/__init__.py"
 
 
 def test_twins_have_the_same_names_and_parameters(few_threads):

@@ -53,7 +53,9 @@ def test_a_rules_docstring_leads_to_paper_kernel_and_oracle(name):
     text = hebbcore.RULES[name].__doc__
     assert "References\n" in text
     assert f"tests/oracles/rules/{name}.py" in text
-    (gate, *_) = re.findall(r"`hebbcore\.engine\.(\w+)(?:\.(\w+))?`", text)
+    gates = re.findall(r"`hebbcore\.engine\.(\w+)(?:\.(\w+))?`", text)
+    assert gates, f"the docstring of {name} names no gate: write `hebbcore.engine.…`, as SoftHebb's does"
+    gate = gates[0]
     module = importlib.import_module(f"hebbcore.engine.{gate[0]}")
     assert not gate[1] or callable(getattr(module, gate[1]))
     for kernel in re.findall(r"kernel `(\w+)`", text):
