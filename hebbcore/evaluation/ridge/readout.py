@@ -70,9 +70,9 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     Any number of threads may use a fitted object at once, but for fit, fit_stream, partial_fit and set_params.
 
-    Memory beside the data: one float64 matrix of features × features and, of streams, the held-out rows up to
-    holdout.HELD_BYTES; for arrays of fewer rows than features one matrix of rows × rows. Products are of the features'
-    precision, sums and solutions are float64. What was fitted to CuPy arrays stays on their device and predicts for
+    Memory beside the data: one float64 matrix of features × features and, of streams, the held-out rows up to 512 MiB;
+    for arrays of fewer rows than features one matrix of rows × rows. Products are of the features' precision, sums and
+    solutions are float64. What was fitted to CuPy arrays stays on their device and predicts for
     CuPy arrays; labels are NumPy.
 
     Parameters
