@@ -47,7 +47,7 @@ def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
     TypeError
         If model is something else.
     ValueError
-        If the network has no weights yet, or a rule no name in RULES, or a layer none in LAYERS.
+        If the network has no weights yet, or a rule is not in RULES, or a layer not in LAYERS.
     OSError
         If the file cannot be written; what was there stays.
     """

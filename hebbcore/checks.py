@@ -32,14 +32,18 @@ class About(NamedTuple):
 
 
 def wrong(kind: type[E], function: str, argument: str | None, problem: str = "", *, text: str | None = None) -> E:
-    """Return an error "function: argument problem" that knows what it is about; see about.
+    """Return an error "function: argument problem" that knows what it is about, so that a configuration names its key.
 
     Parameters
     ----------
     kind : type
         The built-in type of the error.
-    function, argument, problem : str, str or None, str
-        The parts of the message; a problem of several arguments has none.
+    function : str
+        The function that the message names.
+    argument : str or None
+        The argument that is wrong; None if it is more than one.
+    problem : str
+        What is wrong, as in "must be at least 1, got 0.".
     text : str, optional
         What follows the function, where that is not the argument and its problem.
 

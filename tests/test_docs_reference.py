@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 import hebbcore
 from hebbcore.runs.config import Architecture, Config, Data
-from hebbcore.training.settings import Training
+from hebbcore.training.settings import LEARNING_RATE, Training
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -104,6 +105,17 @@ def test_every_key_of_the_configuration_is_told():
         if field.name not in ("data", "network", "training") and (kind, field.name) != (Training, "seed")
     }
     assert [name for name in sorted(names) if f"`{name}`" not in text and f"[{name}]]`" not in text] == []
+
+
+def test_the_defaults_of_a_training_are_told():
+    section = (DOCS / "reference" / "configuration.md").read_text("utf-8").split("## `[training]`")[1]
+    told = {}
+    for keys, defaults in re.findall(r"^\| (`[^|]*) \| ([^|]*) \|", section, re.MULTILINE):
+        values = [json.loads(value.strip("`")) for value in defaults.split(", ")]
+        told |= zip(re.findall(r"`(\w+)`", keys), values, strict=True)
+    assert told.pop("learning_rate") == LEARNING_RATE
+    fields = {field.name: field.default for field in dataclasses.fields(Training)}
+    assert told == {name: value for name, value in fields.items() if name not in ("seed", "learning_rate")}
 
 
 def test_every_kind_of_layer_and_rule_is_told():

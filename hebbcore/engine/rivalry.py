@@ -1,6 +1,6 @@
 """What keeps units alive that compete: a bias against those that win often, and a new start for those that win nothing.
 
-Both know who wins by the responses, without the bias, at up to 1,024 places of each batch.
+Both know who wins by the responses, without the bias, on up to 1,024 patches of each batch.
 """
 
 from typing import Any

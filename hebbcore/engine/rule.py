@@ -30,8 +30,8 @@ class Rule:
     needs_norms : bool
         Class attribute. True: `gate` gets Norms, `response` and `activate` the units' norms; else they get None.
     competes : bool
-        Class attribute. True: units compete for patches, so that patches are a start for them, one can win nothing,
-        and a bias can help it.
+        Class attribute. True: units compete for patches: they can start from patches, a unit can win nothing, and a
+        bias can help it.
     """
 
     signed: ClassVar[bool] = False  # True: units win by |output|
@@ -84,7 +84,7 @@ class Rule:
     def takes_bias(self) -> bool:
         """Whether the rule has a competition with a bias. SoftHebb's, hard WTA's and Krotov's have none.
 
-        Their units give way by themselves: those that win shrink, and those that shall shrink must win.
+        Their units give way by themselves: a unit that wins shrinks, and it must win to shrink.
         """
         return type(self).biased_gate is not Rule.biased_gate
 

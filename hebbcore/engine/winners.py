@@ -1,4 +1,4 @@
-"""Which units win, counted at some places of each batch; and what is said of those that win nothing."""
+"""Which units win, counted on some patches of each batch; and what is said of those that win nothing."""
 
 import warnings
 from typing import Any
@@ -11,7 +11,7 @@ from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.engine.rule import Rule
 
-_PLACES, _PLACES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
+_PATCHES, _PATCHES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
 _MANY = 0.1  # of the units; a single one is not worth a word
 
 
@@ -49,16 +49,16 @@ def wins(rule: Rule, rows: Array) -> Array:
 
 
 def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
-    """Return how many of some places of a batch, at most an eighth, each unit of weights (K, D) wins."""
+    """Return how many of some patches of a batch, at most an eighth, each unit of weights (K, D) wins."""
     most = min(tuning.MEASURED.watched_patches, -(-len(images) * g.positions // 8))
     return wins(rule, responses(rule, some_patches(images, g, weights.dtype, most), weights))
 
 
-def dead_text(name: str, dead: int, units: int, places: int) -> str | None:
+def dead_text(name: str, dead: int, units: int, patches: int) -> str | None:
     """Return a sentence on the units of a layer that won nothing in a pass; None if it would say little."""
-    if dead <= max(1, _MANY * units) or places < max(_PLACES, _PLACES_A_UNIT * units):
+    if dead <= max(1, _MANY * units) or patches < max(_PATCHES, _PATCHES_A_UNIT * units):
         return None
-    return f"{dead} of {units} units of {name} won none of the {places:,} patches looked at in the last pass."
+    return f"{dead} of {units} units of {name} won none of the {patches:,} patches looked at in the last pass."
 
 
 def tell_dead(function: str, name: str, rule: Rule, counts: Array, stacklevel: int) -> None:

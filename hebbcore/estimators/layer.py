@@ -47,9 +47,9 @@ class HebbianTransformer(NetworkTransformer):
     conscience, revival : float
         See Conv.
     whiten : bool
-        Contrast normalise and ZCA whiten the patches first; else they are contrast normalised only, less their mean,
-        and of vectors each number is brought to mean 0 and variance 1: competing units would see little but brightness
-        otherwise. Whitening is what makes learning pay (docs/results.md).
+        True: contrast normalise and ZCA whiten the patches first. False: contrast normalise them and subtract their
+        mean, and bring each number of a vector to mean 0 and variance 1, because competing units would see little but
+        brightness otherwise. Whitening is what makes learning pay (docs/results.md).
     epsilon : float
         Added to the variances of the whitening.
     activation : {"rule", "triangle", "split"}

@@ -75,7 +75,7 @@ class Layer:
     name: str
 
     def join_network(self) -> None:
-        """Check parameters, and from now on when they are set; those are then refused that would have no effect."""
+        """Check parameters now, and whenever one is set; what would have no effect is then refused."""
         if not self.__dict__.get("_joined"):
             self._check()
         self.__dict__["_joined"] = True

@@ -17,9 +17,9 @@ from hebbcore.layers.kept import Kept
 class BatchNorm(Layer):
     """Each channel minus its mean, divided by √(its variance + epsilon); no learned scale or shift.
 
-    While training with the other layers, by the batch's own mean and (biased) variance, and the running ones, of
-    unbiased variances, move towards them by `momentum`; else by the running ones. After a pass of its own
-    (layer by layer) the running ones are those of all that was seen.
+    While it trains with the other layers it takes the batch's own mean and (biased) variance, and the running ones, of
+    unbiased variances, move towards them by `momentum`; at other times it takes the running ones. After a pass of its
+    own (layer by layer) the running ones are those of all that was seen.
     A batch of one row has no variance: it is normalised by the running ones and does not change them.
 
     Parameters

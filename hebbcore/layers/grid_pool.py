@@ -18,7 +18,7 @@ class GridPool(Layer):
     Parameters
     ----------
     cells : int or (int, int)
-        How many down and across; cell i of a side covers ⌊i · side / cells⌋ … the next.
+        How many down and across; cell i of a side begins at pixel ⌊i · side / cells⌋ and ends where the next begins.
     kind : {"average", "max"}
         What is taken of a cell. It can be set in a network.
     name : str

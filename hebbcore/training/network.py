@@ -64,8 +64,8 @@ def fit(
     epochs : int
         Passes over the data; with mode="layerwise" for each layer that learns. See Notes for a run that goes on.
     learning_rate : float or "auto", optional
-        Of the layers that have none of their own; None: 1e-3. "auto" (also of a layer): half of the largest stable rate
-        on the layer's first input, for rules that know it (Rule.stable_rate: hpca).
+        The rate of layers that have none of their own; None: 1e-3. "auto" (also of a layer): half of the largest stable
+        rate on the layer's first input, for rules that know it (Rule.stable_rate: hpca).
     rate_factor : float
         The rates of all layers are multiplied by it, their own ones too.
     schedule : {"constant", "linear", "cosine", "epochs"}
@@ -79,7 +79,7 @@ def fit(
     shuffle : bool, optional
         Whether an array is shuffled in each epoch; None: True.
     seed : int
-        In which order an array is shuffled.
+        Decides the order in which an array is shuffled.
     statistics_images : int
         How many images Whiten (and with mode="layerwise" BatchNorm and Scale) looks at, at most: those at the start of
         a pass.
@@ -92,13 +92,13 @@ def fit(
         A folder for checkpoints, metrics.jsonl and config.json. If it holds checkpoints, the training goes on from the
         latest.
     checkpoint_minutes : float
-        Between checkpoints, beside those at the start and at the end of each epoch.
+        Minutes between checkpoints, beside those at the start and at the end of each epoch.
     keep : int
-        The latest so many checkpoints stay.
+        How many of the latest checkpoints stay.
     previous : bool
         If the latest checkpoint is damaged, go on from the one before.
     log_seconds : float
-        Between records (hebbcore.training.diagnostics), which go to metrics.jsonl and callback.
+        Seconds between records (hebbcore.training.diagnostics), which go to metrics.jsonl and callback.
     progress : bool
         Show a bar.
     callback : callable, optional

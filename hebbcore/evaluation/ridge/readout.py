@@ -61,19 +61,19 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     """Linear classifier: ridge regression onto ±1 for each class against the rest, as scikit-learn's RidgeClassifier.
 
     fit takes arrays; fit_stream and partial_fit take batches, in one pass. A whole weight is the same as so many equal
-    rows one after the other, weight 0 as no row; held-out rows count by their weights too. Only in a stream the choice
-    of the held-out rows does not know of weights.
+    rows one after the other, weight 0 as no row; held-out rows count by their weights too. Only for a
+    stream does the choice of held-out rows ignore the weights.
 
     Numbers below 0 among the labels mean that there is none: these rows are left out of fits and scores, and a line of
-    the log says how many. So that −1 and 1 are two classes, fit takes all numbers for classes where those from 0 on are
-    fewer than two; for streams, and for other such numbers, list them in `classes`, or number the classes from 0.
+    the log says how many. If those from 0 on are fewer than two classes, fit takes all numbers for classes, so that −1
+    and 1 are two. For streams, and for other such numbers, list them in `classes`, or number the classes from 0.
 
     Any number of threads may use a fitted object at once, but for fit, fit_stream, partial_fit and set_params.
 
-    Memory beside the data: one float64 matrix of features × features and, of streams, the held-out rows up to
-    holdout.HELD_BYTES; for arrays of fewer rows than features one matrix of rows × rows. Products are of the features'
-    precision, sums and solutions are float64. What was fitted to CuPy arrays stays on their device and predicts for
-    such; labels are NumPy.
+    Memory beside the data: one float64 matrix of features × features and, of streams, the held-out rows up to 512 MiB;
+    for arrays of fewer rows than features one matrix of rows × rows. Products are of the features' precision, sums and
+    solutions are float64. What was fitted to CuPy arrays stays on their device and predicts for
+    CuPy arrays; labels are NumPy.
 
     Parameters
     ----------
