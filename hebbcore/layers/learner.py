@@ -23,7 +23,7 @@ from hebbcore.layers.kept import own_array
 from hebbcore.rules import Rule, as_rule
 
 WIDTH = 0.36  # of the response "cosine-exp"
-LATER = {"later": True}  # a field that came later: it is written only if it is not the default (tables.layer_table)
+LATER = {"later": True}  # a field that came later: it is written only if it is not the default (serialize.layer_table)
 
 
 class Learner(Layer):
