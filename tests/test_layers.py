@@ -7,11 +7,26 @@ import re
 import numpy as np
 import pytest
 import reference
+from oracles.layers import nystrom
 from oracles.layers.conv import cosine_response
 from oracles.layers.scale import scale
 
 import hebbcore
-from hebbcore import BatchNorm, Conv, Dense, Flatten, GridPool, Network, Pool, Power, Scale, Split, Triangle, Whiten
+from hebbcore import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Flatten,
+    GridPool,
+    Network,
+    Nystrom,
+    Pool,
+    Power,
+    Scale,
+    Split,
+    Triangle,
+    Whiten,
+)
 from hebbcore.engine import parallel
 from hebbcore.layers import Site
 from hebbcore.layers.batch_norm import column_moments
@@ -524,6 +539,53 @@ def test_the_cosine_of_a_rule_with_scores_of_its_own_is_by_these(generator):
     close(forward(layer, images).reshape(-1, 3), expected)
 
 
+def nystrom_network(**options):
+    layers = [
+        Conv(5, 2, "kwta", response="cosine-exp", width=0.5, learning_rate=0.5), Pool(2, kind="average"), Nystrom(0.01)
+    ]  # fmt: skip
+    return Network(layers, (5, 5, 2), device="cpu", precision="float64", **options)
+
+
+def test_nystrom_follows_the_units(backend_module, generator, tmp_path):
+    images, network = generator.normal(size=(6, 5, 5, 2)), nystrom_network()
+    conv, _, whitening = network.layers
+
+    def check():
+        codes = network.transform(images, "pool1")
+        kernel = nystrom.kernel(conv.weights.reshape(5, -1), 0.5) + 0.01 * np.eye(5)
+        close(whitening.matrix @ kernel @ whitening.matrix, np.eye(5), relative=100)
+        close(whitening.matrix, whitening.matrix.T, relative=100)
+        assert np.linalg.eigvalsh(whitening.matrix).min() > 0  # of the square roots this one
+        close(network.transform(images), codes @ whitening.matrix, relative=100)
+
+    check()
+    drawn = whitening.matrix
+    hebbcore.fit(network, images, mode="layerwise", batch_size=3)
+    assert not np.allclose(whitening.matrix, drawn)
+    check()
+    kept = whitening.matrix
+    network.transform(images)
+    assert whitening.matrix is kept
+    hebbcore.save(tmp_path / "network.h5", network)
+    back = hebbcore.load(tmp_path / "network.h5", device="cpu")
+    np.testing.assert_array_equal(back["nystrom1"].matrix, kept)
+    conv.weights = generator.normal(size=conv.weights.shape)
+    check()
+    conv.weights[1] = 2 * conv.weights[0]  # units of one direction, and of none
+    conv.weights[2] = 0
+    assert np.isfinite(whitening.matrix).all()
+
+
+def test_nystrom_approximates_the_kernel_of_patches_where_there_are_units(generator):
+    patches = generator.normal(size=(4, 1, 1, 6))
+    layers = [Conv(4, 1, "kwta", response="cosine-exp"), Nystrom(1e-12)]
+    network = Network(layers, (1, 1, 6), device="cpu", precision="float64")
+    network.layers[0].weights = 3 * patches
+    codes, x = network.transform(patches).reshape(4, 4), patches.reshape(4, 6)
+    lengths = np.linalg.norm(x, axis=1)
+    close(codes @ codes.T, nystrom.kernel(x, 0.36) * np.outer(lengths, lengths), relative=1e5)
+
+
 def test_a_learner_alone_shares_its_weights_and_takes_those_of_a_checkpoint(generator):
     x = generator.normal(size=(2, 4, 4, 2))
     layer = built(Conv(3, 2, "swta", stride=2, padding=1, padding_mode="reflect"), (4, 4, 2))
@@ -616,6 +678,10 @@ BAD_SHAPES = [
     ([Pool(2, name="shrink"), Pool(3)], (4, 4, 3),
      "pool1: window (3, 3) is larger than the padded image (2, 2); use a smaller one."),
     ([GridPool((2, 5))], (4, 4, 3), "gridpool1: cells (2, 5) are more than the image (4, 4) has pixels; use fewer."),
+    ([Conv(2, 3, "kwta"), Nystrom()], (4, 4, 3),
+     'nystrom1 needs a Conv or Dense of response="cosine-exp" before it, whose codes it whitens.'),
+    ([Conv(2, 3, "kwta", response="cosine-exp"), Split(), Nystrom()], (4, 4, 3),
+     "nystrom1 needs the 2 channels of conv1, but gets 4."),
     ([Whiten(2, components=13)], (4, 4, 3),
      "whiten1: patches of 12 numbers have no 13 components; use fewer."),
     ([Whiten(2)], (9,), "whiten1 needs images (height, width, channels), but gets vectors of 9 features."),

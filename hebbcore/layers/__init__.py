@@ -8,6 +8,7 @@ from hebbcore.layers.flatten import Flatten
 from hebbcore.layers.grid_pool import GridPool
 from hebbcore.layers.hebbian import WORKSPACE, HebbianLayer
 from hebbcore.layers.learner import Learner
+from hebbcore.layers.nystrom import Nystrom
 from hebbcore.layers.pool import Pool
 from hebbcore.layers.power import Power
 from hebbcore.layers.relu import Relu
@@ -27,6 +28,7 @@ __all__ = [
     "HebbianLayer",
     "Layer",
     "Learner",
+    "Nystrom",
     "Pool",
     "Power",
     "Relu",
@@ -50,5 +52,6 @@ LAYERS: dict[str, type[Layer]] = {
     "split": Split,
     "power": Power,
     "whiten": Whiten,
+    "nystrom": Nystrom,
     "flatten": Flatten,
 }
