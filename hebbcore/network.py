@@ -97,6 +97,11 @@ class Network:
         self.names = name_layers(function, self.layers)
         for layer in self.layers:
             layer.join_network()
+        for i, layer in enumerate(self.layers):
+            try:
+                layer.follow([self.layers[value - 1] for value in sorted(self.graph.before(i)) if value])
+            except ValueError as error:
+                raise checks.wrong(ValueError, function, None, str(error)) from None
         self.image_shape: Shape | None = None
         self.shapes: list[Shape] = []  # of each layer's output
         self._lock = ForkedLock()

@@ -13,7 +13,7 @@ from oracles.parts import argmax_wta, k_wta, patches, pixels, power_wta, softmax
 
 __all__ = [
     "LAYERS", "RULES", "argmax_wta", "average_pool", "batch_norm", "contrast_normalised", "delta", "k_wta",
-    "layer_examples", "max_pool", "oracle", "output", "parameters_of", "patches", "power_wta", "rates",
+    "layer_examples", "layers_before", "max_pool", "oracle", "output", "parameters_of", "patches", "power_wta", "rates",
     "softmax_wta", "step", "triangle", "variants", "weight_update", "whitening", "zca",
 ]  # fmt: skip
 
@@ -44,6 +44,11 @@ def variants(name):
 def layer_examples(name):
     """The (shape of an image or vector, parameters) that the tests of a layer go through."""
     return oracle("layers", name).EXAMPLES
+
+
+def layers_before(name):
+    """The (name, parameters) of the layers that a layer needs before it."""
+    return getattr(oracle("layers", name), "BEFORE", [])
 
 
 def output(X, W, rule, **params):

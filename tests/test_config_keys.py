@@ -19,7 +19,7 @@ NEEDED = {
     "branches": {"branches": [[{"type": "relu"}], [{"type": "split"}]]},
 }  # fmt: skip
 # of two keys, or of all layers together
-MORE_THAN_A_KEY = r"config: network: (give preset or layers|a layer's name )"
+MORE_THAN_A_KEY = r"config: network: (give preset or layers|a layer's name |(nystrom1|x) needs )"
 
 
 def with_layer(layer):

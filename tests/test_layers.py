@@ -9,7 +9,21 @@ import reference
 from layers_helpers import DTYPES, built, close, forward
 
 import hebbcore
-from hebbcore import BatchNorm, Conv, Dense, Flatten, GridPool, Network, Pool, Power, Scale, Split, Triangle, Whiten
+from hebbcore import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Flatten,
+    GridPool,
+    Network,
+    Nystrom,
+    Pool,
+    Power,
+    Scale,
+    Split,
+    Triangle,
+    Whiten,
+)
 from hebbcore.layers.batch_norm import column_moments
 
 pytest_plugins = "layers_helpers"
@@ -167,6 +181,10 @@ BAD_SHAPES = [
     ([Pool(2, name="shrink"), Pool(3)], (4, 4, 3),
      "pool1: window (3, 3) is larger than the padded image (2, 2); use a smaller one."),
     ([GridPool((2, 5))], (4, 4, 3), "gridpool1: cells (2, 5) are more than the image (4, 4) has pixels; use fewer."),
+    ([Conv(2, 3, "kwta"), Nystrom()], (4, 4, 3),
+     'nystrom1 needs a Conv or Dense of response="cosine-exp" before it, whose codes it whitens.'),
+    ([Conv(2, 3, "kwta", response="cosine-exp"), Split(), Nystrom()], (4, 4, 3),
+     "nystrom1 needs the 2 channels of conv1, but gets 4."),
     ([Whiten(2, components=13)], (4, 4, 3),
      "whiten1: patches of 12 numbers have no 13 components; use fewer."),
     ([Whiten(2)], (9,), "whiten1 needs images (height, width, channels), but gets vectors of 9 features."),

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import reference
 from layers_helpers import DTYPES, built, close, forward
+from oracles.layers import nystrom
 from oracles.layers.conv import cosine_response
 
 import hebbcore
-from hebbcore import Conv, Dense
+from hebbcore import Conv, Dense, Network, Nystrom, Pool
 
 pytest_plugins = "layers_helpers"
 
@@ -142,6 +143,53 @@ def test_the_cosine_of_a_rule_with_scores_of_its_own_is_by_these(generator):
     weights = layer.weights.reshape(3, -1)
     expected = cosine_response(reference.patches(images, 2), np.sign(weights) * weights**2, "cosine")
     close(forward(layer, images).reshape(-1, 3), expected)
+
+
+def nystrom_network(**options):
+    layers = [
+        Conv(5, 2, "kwta", response="cosine-exp", width=0.5, learning_rate=0.5), Pool(2, kind="average"), Nystrom(0.01)
+    ]  # fmt: skip
+    return Network(layers, (5, 5, 2), device="cpu", precision="float64", **options)
+
+
+def test_nystrom_follows_the_units(backend_module, generator, tmp_path):
+    images, network = generator.normal(size=(6, 5, 5, 2)), nystrom_network()
+    conv, _, whitening = network.layers
+
+    def check():
+        codes = network.transform(images, "pool1")
+        kernel = nystrom.kernel(conv.weights.reshape(5, -1), 0.5) + 0.01 * np.eye(5)
+        close(whitening.matrix @ kernel @ whitening.matrix, np.eye(5), relative=100)
+        close(whitening.matrix, whitening.matrix.T, relative=100)
+        assert np.linalg.eigvalsh(whitening.matrix).min() > 0  # of the square roots this one
+        close(network.transform(images), codes @ whitening.matrix, relative=100)
+
+    check()
+    drawn = whitening.matrix
+    hebbcore.fit(network, images, mode="layerwise", batch_size=3)
+    assert not np.allclose(whitening.matrix, drawn)
+    check()
+    kept = whitening.matrix
+    network.transform(images)
+    assert whitening.matrix is kept
+    hebbcore.save(tmp_path / "network.h5", network)
+    back = hebbcore.load(tmp_path / "network.h5", device="cpu")
+    np.testing.assert_array_equal(back["nystrom1"].matrix, kept)
+    conv.weights = generator.normal(size=conv.weights.shape)
+    check()
+    conv.weights[1] = 2 * conv.weights[0]  # units of one direction, and of none
+    conv.weights[2] = 0
+    assert np.isfinite(whitening.matrix).all()
+
+
+def test_nystrom_approximates_the_kernel_of_patches_where_there_are_units(generator):
+    patches = generator.normal(size=(4, 1, 1, 6))
+    layers = [Conv(4, 1, "kwta", response="cosine-exp"), Nystrom(1e-12)]
+    network = Network(layers, (1, 1, 6), device="cpu", precision="float64")
+    network.layers[0].weights = 3 * patches
+    codes, x = network.transform(patches).reshape(4, 4), patches.reshape(4, 6)
+    lengths = np.linalg.norm(x, axis=1)
+    close(codes @ codes.T, nystrom.kernel(x, 0.36) * np.outer(lengths, lengths), relative=1e5)
 
 
 def test_a_learner_alone_shares_its_weights_and_takes_those_of_a_checkpoint(generator):

@@ -10,6 +10,7 @@ from hebbcore.layers.gaussian_pool import GaussianPool
 from hebbcore.layers.grid_pool import GridPool
 from hebbcore.layers.hebbian import WORKSPACE, HebbianLayer
 from hebbcore.layers.learner import Learner
+from hebbcore.layers.nystrom import Nystrom
 from hebbcore.layers.pool import Pool
 from hebbcore.layers.power import Power
 from hebbcore.layers.relu import Relu
@@ -31,6 +32,7 @@ __all__ = [
     "HebbianLayer",
     "Layer",
     "Learner",
+    "Nystrom",
     "Pool",
     "Power",
     "Relu",
@@ -55,6 +57,7 @@ LAYERS: dict[str, type[Layer]] = {
     "split": Split,
     "power": Power,
     "whiten": Whiten,
+    "nystrom": Nystrom,
     "flatten": Flatten,
     "branches": Branches,
 }

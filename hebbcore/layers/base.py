@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -109,6 +109,20 @@ class Layer:
 
     def _changed(self) -> None:
         """Bring what was made of the parameters up to date with them."""
+
+    def follow(self, before: Sequence["Layer"]) -> None:
+        """Take note of the layers that its input has gone through, whose names and parameters are known by then.
+
+        Parameters
+        ----------
+        before : sequence of Layer
+            In order.
+
+        Raises
+        ------
+        ValueError
+            If the layer cannot follow them.
+        """
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output.

@@ -15,7 +15,7 @@ from hebbcore.rules import Rule
 class Conv(Learner):
     """A convolution whose units learn by a rule. Output: the rule's (see Rule.activate), (oh, ow, units).
 
-    rule, learning_rate, linear, response, width and weights can be set in a network, and take effect with the next step
+    rule, learning_rate, linear, width and weights can be set in a network, and take effect with the next step
     or output.
 
     Parameters

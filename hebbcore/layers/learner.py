@@ -30,7 +30,7 @@ class Learner(Layer):
     """Units with weights (units, …) and a rule. See Conv and Dense."""
 
     reads_images: ClassVar[bool] = True
-    settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear", "weights", "response", "width"})
+    settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear", "weights", "width"})
 
     _rivalry: Rivalry | None = None  # with conscience or revival
 

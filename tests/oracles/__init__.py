@@ -9,5 +9,6 @@ All take all parameters of the rule, with its defaults, also those they have no 
 bias has a `bias` (K,) besides. `VARIANTS`: the parameters that the tests go through, as dicts; without it the defaults.
 
 layers/NAME.py: `output(x, arrays, …)` by the layer's arrays as a checkpoint has them, and `EXAMPLES`: (shape of an
-image or vector, parameters) that the tests go through.
+image or vector, parameters) that the tests go through. `BEFORE`, where a layer needs others before it: (name,
+parameters) of these.
 """
