@@ -381,8 +381,8 @@ class Network:
     ) -> Array:
         """Return the output of layers first…last-1; the next call overwrites it.
 
-        Of branches, only layers that lead from the input of layer `first` to the output of layer last-1 are run. The
-        caller holds `lock` until it is done with the result.
+        Only layers that lead from the input of layer `first` to the output of layer last-1 are run: those of other
+        branches are not. The caller holds `lock` until it is done with the result.
 
         Parameters
         ----------
