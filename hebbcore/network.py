@@ -33,8 +33,7 @@ class Network:
     Parameters
     ----------
     layers : sequence of Layer
-        Conv, Dense, Pool, BatchNorm, Triangle, Whiten, Flatten, …; each may have a name. Branches hold layers that
-        work side by side.
+        Conv, Dense, Pool, BatchNorm, Triangle, Whiten, Flatten, Branches, …; each may have a name.
     image_shape : sequence of int or None
         (height, width, channels) or (features,); None: that of the first batch it is trained on.
     seed : int
@@ -56,9 +55,7 @@ class Network:
     shapes : list of tuple of int
         The shape of each layer's output.
     stack : tuple of Layer
-        The layers as they were given, those of branches inside of Branches.
-    graph : Graph
-        Which layer reads what.
+        The layers as they were given, those of branches inside of Branches. `graph` says which layer reads what.
     site : Site
         Where and how the network computes.
 
@@ -176,10 +173,7 @@ class Network:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers, in order; those of branches come before the Branches that join them.
-
-        Their parameters can be set where that has an effect; the layers themselves stay.
-        """
+        """The layers, in order, those of branches before the Branches. Parameters that have an effect can be set."""
         return self.graph.layers
 
     @property
@@ -240,8 +234,7 @@ class Network:
         lines = [f"{'layer':<12}{'output':>18}{'weights':>14}"]
         for name, layer, shape, depth in zip(self.names, self.layers, self.shapes, self.graph.depths, strict=True):
             count = math.prod(layer.weights.shape) if isinstance(layer, Learner) else 0
-            name = "  " * depth + name
-            lines.append(f"{name:<12}{' × '.join(map(str, shape)):>18}{count or '':>14}")
+            lines.append(f"{'  ' * depth + name:<12}{' × '.join(map(str, shape)):>18}{count or '':>14}")
         return "\n".join([*lines, f"{'':<12}{'':>18}{self.parameters:>14}"])
 
     def transform(
@@ -307,14 +300,12 @@ class Network:
         array = self.check_images(function, images)
         if checks.boolean(function, "mirror", mirror):
             self.require_mirror(function)
-        device = backend.device_of(array)
         size = checks.byte_size(function, "workspace", workspace)
         # a mirror image is a copy
         taken = self.image_bytes() + (array.dtype.itemsize * math.prod(self.image_shape or ()) if mirror else 0)
         step = max(1, min(len(array), size // taken))
-        out = {
-            i: backend.module(device).empty((len(array), *self.shapes[i]), self.site.dtype) for i in wanted
-        }  # fmt: skip
+        empty = backend.module(backend.device_of(array)).empty
+        out = {i: empty((len(array), *self.shapes[i]), self.site.dtype) for i in wanted}
         for first in range(0, len(array), step):
             part = devices.to_device(array[first : first + step], self.site.device)
             targets = {i: whole[first : first + step] for i, whole in out.items()}
@@ -357,8 +348,7 @@ class Network:
     ) -> Array:
         """Return the output of layers first…last-1; the next call overwrites it.
 
-        Of branches, only layers that lead from the input of layer `first` to the output of layer last-1 are run. The
-        caller holds `lock` until it is done with the result.
+        Layers that do not lead there, of other branches, are not run. The caller holds `lock` while it uses the result.
 
         Parameters
         ----------
