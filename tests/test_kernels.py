@@ -184,8 +184,7 @@ def test_pool(twin, average, channels, dtype, generator):
     rows, columns = [(0, 1), (0, 4), (2, 4)], [(0, 5), (4, 5)]  # from, to; windows of any sizes
     row_shares, column_shares = np.array([1, 0.25, 0.5], dtype), np.array([0.125, 0.5], dtype)
     out = np.full((2 * 3 * 2, channels), np.nan, dtype)
-    edges = [np.array(edge) for pair in (rows, columns) for edge in zip(*pair, strict=True)]
-    twin.pool(out, images, *edges, average, row_shares, column_shares)
+    twin.pool(out, images, np.array(rows), np.array(columns), average, row_shares, column_shares)
     for n, i, j in np.ndindex(2, 3, 2):
         window = images[n, slice(*rows[i]), slice(*columns[j])]
         expected = window.sum(axis=(0, 1)) * row_shares[i] * column_shares[j] if average else window.max(axis=(0, 1))
@@ -199,9 +198,8 @@ def test_pool_keeps_nan_wherever_it_is_in_the_window(twin, average, dtype, gener
     for place in range(6):
         images[place, place // 3, place % 3, ::2] = np.nan
     images[:, :, :, 9] = -np.inf
-    edges = [np.array(edge) for edge in ([0], [2], [0], [3])]
     out, share = np.empty((6, 10), dtype), np.ones(1, dtype)
-    twin.pool(out, images, *edges, average, share, share)
+    twin.pool(out, images, np.array([(0, 2)]), np.array([(0, 3)]), average, share, share)
     assert np.isnan(out[:, ::2]).all()
     expected = images.sum(axis=(1, 2)) if average else images.max(axis=(1, 2))
     np.testing.assert_allclose(out[:, 1::2], expected[:, 1::2], **tolerance(dtype))

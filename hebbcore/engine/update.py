@@ -90,10 +90,12 @@ class BatchedUpdate:
         shares = plan.shares(len(images), self._memories, self.units * g.patch_size * plan.dtype.itemsize)
         outer = shares[0].memory.grown("outer", (self.units, g.patch_size), plan.dtype, plan.device)
         projection = self.rule.projection(weights)
+        unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
+        as_the_rule = out is None or self._output.response == "rule"
         step = _Step(
             self.rule, self._output, images, weights, projection,
-            unit_norms=vector_norms(weights) if self.rule.needs_norms or bias is not None else None,
-            output_norms=None if out is None else self._output.unit_norms(weights, projection),
+            unit_norms=unit_norms,
+            output_norms=unit_norms if as_the_rule else self._output.unit_norms(weights, projection),
             blocked=blocked_is_cheaper(
                 rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device]
             ),

@@ -16,7 +16,7 @@ class Windows:
     """Rows and columns of the windows of a pool, on the device."""
 
     def __init__(self, site: Site, edges: list[tuple[Any, Any]], shares: list[Any]) -> None:
-        self._edges = [devices.to_device(edge.astype(np.int64), site.device) for pair in edges for edge in pair]
+        self._spans = [devices.to_device(np.stack(pair, 1).astype(np.int64), site.device) for pair in edges]
         self._shares = [devices.to_device(share.astype(site.dtype), site.device) for share in shares]
 
     def pool(self, x: Array, out: Array, kind: str) -> None:
@@ -25,7 +25,7 @@ class Windows:
         parts = parallel.cuts(len(x), parallel.threads() if worth_splitting(x) else 1)
         parallel.run(
             [
-                partial(kernel, rows_of(out[i:j]), x[i:j], *self._edges, kind == "average", *self._shares)
+                partial(kernel, rows_of(out[i:j]), x[i:j], *self._spans, kind == "average", *self._shares)
                 for i, j in parts
             ]
         )

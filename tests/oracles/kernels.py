@@ -131,24 +131,19 @@ def cosine_exp(scores, patches, unit_norms, sharpness):
     return {"scores": np.linalg.norm(patches, axis=1)[:, None] * np.exp(sharpness * (cosines - 1))}
 
 
-_TOPS, _BOTTOMS, _LEFTS, _RIGHTS = (np.array(edges) for edges in ([0, 0, 2], [1, 4, 4], [0, 4], [5, 5]))
-
-
 @examples(
     out=lambda rows, columns: np.zeros((2 * 3 * 2, columns)),
-    tops=[_TOPS],
-    bottoms=[_BOTTOMS],
-    lefts=[_LEFTS],
-    rights=[_RIGHTS],
+    rows=[np.array([(0, 1), (0, 4), (2, 4)])],
+    columns=[np.array([(0, 5), (4, 5)])],
     average=[False, True],
     row_shares=[np.array([1, 0.25, 0.5])],
     column_shares=[np.array([0.125, 0.5])],
 )
-def pool(out, images, tops, bottoms, lefts, rights, average, row_shares, column_shares):
+def pool(out, images, rows, columns, average, row_shares, column_shares):
     """The maximum, or the sum times both shares, of each window."""
     expected = np.empty(out.shape)
-    for n, (number, i, j) in enumerate(np.ndindex(len(images), len(tops), len(lefts))):
-        window = images[number, tops[i] : bottoms[i], lefts[j] : rights[j]]
+    for n, (number, i, j) in enumerate(np.ndindex(len(images), len(rows), len(columns))):
+        window = images[number, slice(*rows[i]), slice(*columns[j])]
         pixels = window.reshape(-1, window.shape[2])
         expected[n] = pixels.sum(axis=0) * row_shares[i] * column_shares[j] if average else pixels.max(axis=0)
     return {"out": expected}

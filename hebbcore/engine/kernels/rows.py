@@ -35,6 +35,7 @@ Whole = Annotated[Any, "whole"]  # int64
 Flag = Annotated[Any, "flag"]
 Images = Annotated[Any, "images"]  # (n, H, W, C)
 Edges = Annotated[Any, "edges"]  # int64 (count,)
+Spans = Annotated[Any, "spans"]  # int64 (count, 2): the first, and the one behind the last
 Shares = Annotated[Any, "shares"]  # (count,)
 
 ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)

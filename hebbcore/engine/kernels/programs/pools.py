@@ -12,6 +12,7 @@ from hebbcore.engine.kernels.rows import (
     Images,
     Matrix,
     Shares,
+    Spans,
     Whole,
     entries,
     own_rows,
@@ -21,26 +22,25 @@ from hebbcore.engine.kernels.rows import (
 
 @program
 def pool(
-    out: Matrix, images: Images, tops: Edges, bottoms: Edges, lefts: Edges, rights: Edges, average: Flag,
-    row_shares: Shares, column_shares: Shares,
-):  # fmt: skip
+    out: Matrix, images: Images, rows: Spans, columns: Spans, average: Flag, row_shares: Shares, column_shares: Shares
+):
     """out (n·oh·ow, C) ← the maximum, or the sum times both shares, of each window of images; NaN stays.
 
-    Window (i, j) has the rows tops[i]…bottoms[i]−1 and the columns lefts[j]…rights[j]−1.
+    Window (i, j) has the rows and the columns of images that rows[i] and columns[j] span.
     """
-    columns = lefts.size
-    positions = tops.size * columns
+    across = columns.shape[0]
+    positions = rows.shape[0] * across
     for n in own_rows(out.shape[0]):
         row = out[n]
         image = images[n // positions]
-        i = n % positions // columns
-        j = n % columns
+        i = n % positions // across
+        j = n % across
         share = row_shares[i] * column_shares[j]
         if average:
             for c in entries(row.size):
                 row[c] = ZERO * share
-            for y in range(tops[i], bottoms[i]):
-                for x in range(lefts[j], rights[j]):
+            for y in range(rows[i, 0], rows[i, 1]):
+                for x in range(columns[j, 0], columns[j, 1]):
                     pixel = image[y, x]
                     for c in entries(row.size):
                         row[c] += pixel[c]
@@ -49,8 +49,8 @@ def pool(
         else:
             for c in entries(row.size):
                 row[c] = -INFINITY * share
-            for y in range(tops[i], bottoms[i]):
-                for x in range(lefts[j], rights[j]):
+            for y in range(rows[i, 0], rows[i, 1]):
+                for x in range(columns[j, 0], columns[j, 1]):
                     pixel = image[y, x]
                     for c in entries(row.size):
                         row[c] = larger(pixel[c], row[c])
