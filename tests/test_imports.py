@@ -214,7 +214,20 @@ def loaded():
 
 @pytest.mark.parametrize(
     "heavy",
-    ["cupy", "torch", "jax", "sklearn", "loaders", "numba.cuda", "numba_cuda", "PIL", "h5py", "matplotlib", "tomllib"],
+    [
+        "cupy",
+        "torch",
+        "jax",
+        "sklearn",
+        "loaders",
+        "numba.cuda",
+        "numba_cuda",
+        "PIL",
+        "h5py",
+        "matplotlib",
+        "tomllib",
+        "tqdm",
+    ],
 )
 def test_importing_hebbcore_does_not_load(loaded, heavy):
     assert "hebbcore.training.layer" in loaded

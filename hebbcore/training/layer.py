@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from hebbcore import checks
 from hebbcore.engine import devices, gemm
@@ -157,6 +156,8 @@ def train_layer(
         training.rate = measured_rate(FUNCTION, NAME, rule, devices.to_device(first, device), g)
     images = batches.images(first)
     total = None if images is None else images * epochs
+    from tqdm import tqdm  # not before: `import hebbcore` would take a tenth longer
+
     with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
         for epoch in range(epochs):
             source = first_epoch if epoch == 0 else batches.epoch(epoch)

@@ -4,8 +4,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Diagnostics, Record, append
 from hebbcore.training.header import Position, State
@@ -48,6 +46,8 @@ class Progress:
     @contextlib.contextmanager
     def shown(self, phases: Sequence[Phase], state: State) -> Iterator[None]:
         """Start the clock where the training is, and show the bar until it ends."""
+        from tqdm import tqdm  # not before: `import hebbcore` would take a tenth longer
+
         self.diagnostics.start(state.seconds)
         images = self.epoch_images
         if images is not None:
