@@ -14,8 +14,11 @@ from types import SimpleNamespace
 
 import numpy as np
 from numba import boolean, cuda, float32, float64, int64, uint16, uint32
+from numba.np.numpy_support import as_dtype
+from numba.types import Array
 
 from hebbcore.engine.kernels import cuda as kernels
+from hebbcore.engine.kernels import launch
 from hebbcore.engine.kernels.rows import kinds
 
 ARCHITECTURES = ((8, 0), (9, 0))
@@ -46,6 +49,22 @@ def kernels_and_types():
         if hasattr(value, "py_func") and not value.targetoptions.get("device"):
             for dtype, types in others.get(name, [("unknown", None)]):
                 yield name, dtype, value, types
+
+
+def parameters(ptx):
+    """Return the types of the kernel's parameters, in order: u64, f32, …."""
+    entry = re.search(r"\.entry[^(]*\(([^)]*)\)", ptx)
+    return re.findall(r"\.param \.(\w+)", entry[1])
+
+
+def arguments(argument_types):
+    """Return the struct that a launch makes for arguments of these types."""
+    return launch.layout(
+        [
+            (as_dtype(t.dtype).char, t.ndim, t.layout == "C") if isinstance(t, Array) else as_dtype(t).type
+            for t in argument_types
+        ]
+    ).format
 
 
 def assemble(ptxas, ptx, architecture):
@@ -89,8 +108,9 @@ def main(ptxas):
                     reports[key] = {"error": str(error)}
                     continue
                 report = pool.submit(assemble, ptxas, ptx, architecture)
-                reports[key] = (report, sorted(set(re.findall(r"^.*\.f64.*$", ptx, re.MULTILINE)))[:5])
-    finished = {k: r if isinstance(r, dict) else r[0].result() | {"f64": r[1]} for k, r in reports.items()}
+                f64 = sorted(set(re.findall(r"^.*\.f64.*$", ptx, re.MULTILINE)))[:5]
+                reports[key] = (report, {"f64": f64, "parameters": parameters(ptx), "arguments": arguments(types)})
+    finished = {k: r if isinstance(r, dict) else r[0].result() | r[1] for k, r in reports.items()}
     print(json.dumps(finished))
 
 

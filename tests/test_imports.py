@@ -45,7 +45,7 @@ CUPY_FILES = {
     "hebbcore.engine.devices",
     "hebbcore.engine.backend",
     "hebbcore.engine.gemm",
-    "hebbcore.engine.kernels.cuda",
+    "hebbcore.engine.kernels.launch",
     "hebbcore.evaluation.ridge.linear_system",
 }
 

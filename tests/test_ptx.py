@@ -4,6 +4,7 @@ import functools
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ ARCHITECTURES = ["sm_80", "sm_90"]
 MEETINGS = {"highest": 4, "total": 4, "leader": 4 + 8}  # bytes of shared memory a lane, in float32
 KERNELS = [(name, dtype) for name in [*PROGRAMS, "gather_kernel"] for dtype in ("float32", "float64")]
 KERNELS += [("bfloat16_kernel", "uint32")]
+
+PTX = {"q": "u64", "l": "u64", "Q": "u64", "f": "f32", "d": "f64", "?": "u8"}  # by the struct's character
 
 # 65,536 registers a multiprocessor: four blocks of most_lanes threads at 64 registers, three at 80
 MOST_REGISTERS = {"float32": 64, "uint32": 64, "float64": 80}
@@ -78,6 +81,13 @@ class TestEveryKernel:
         if dtype == "float32" and name in PROGRAMS:
             meet = MEETINGS.keys() & set(PROGRAMS[name].__code__.co_names)
             assert shared == tuning.MEASURED.most_lanes * sum(MEETINGS[word] for word in meet)
+
+    def test_takes_its_arguments_as_a_launch_lays_them_out(self, name, dtype, architecture):
+        report = _report(name, dtype, architecture)
+        assert report["arguments"][0] == "@"  # on multiples of their sizes, as parameters of kernels
+        laid_out = [PTX[char] for count, char in re.findall(r"(\d*)(\D)", report["arguments"][1:])
+                    for _ in range(int(count or 1))]  # fmt: skip
+        assert report["parameters"] == laid_out
 
     def test_in_float32_promotes_nothing_to_float64(self, name, dtype, architecture):
         if dtype != "float64":

@@ -6,7 +6,6 @@ Under Numba's simulator (NUMBA_ENABLE_CUDASIM=1) the same launches work on NumPy
 import functools
 import inspect
 import math
-import warnings
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numba import cuda
 
 from hebbcore.engine import backend, tuning
+from hebbcore.engine.kernels.launch import launch
 from hebbcore.engine.kernels.programs import PROGRAMS
 from hebbcore.engine.kernels.rows import kinds
 
@@ -166,22 +166,10 @@ def bfloat16_kernel(bits, out):
         out[i] = np.uint16((b + np.uint32(0x7FFF) + ((b >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
-def _launch(kernel: Any, blocks: int, threads: int | tuple[int, int], *arguments: Any) -> None:
-    """Run the kernel on CuPy's current stream, without the synchronisation that Numba's import of an array does."""
-    if backend.on_cuda(next(a for a in arguments if hasattr(a, "dtype"))):
-        import cupy
-
-        stream = cuda.external_stream(cupy.cuda.get_current_stream().ptr)
-        arguments = tuple(
-            cuda.from_cuda_array_interface(a.__cuda_array_interface__, owner=a, sync=False)
-            if isinstance(a, cupy.ndarray)
-            else a
-            for a in arguments
-        )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Grid size")  # small layers are as they are
-            configured = kernel[blocks, threads, stream]
-        configured(*arguments)
+def _launch(kernel: Any, blocks: int, threads: tuple[int, int], *arguments: Any) -> None:
+    """Run the kernel, for arguments of which the first is an array: on CuPy's current stream, or in the simulator."""
+    if backend.on_cuda(arguments[0]):
+        launch(kernel, blocks, threads, *arguments)
     else:
         kernel[blocks, threads](*arguments)
 
@@ -197,7 +185,7 @@ def _launcher(name: str) -> Callable[..., None]:
         for i in numbers:
             given[i] = array.dtype.type(given[i])
         blocks = min(array.shape[0], tuning.MEASURED.most_blocks) if sums is None else len(given[sums])
-        _launch(compiled(array.dtype)[name], blocks, _lanes(array.shape[1]), *given)
+        _launch(compiled(array.dtype)[name], blocks, (_lanes(array.shape[1]), 1), *given)
 
     launch.__name__ = launch.__qualname__ = name
     launch.__doc__ = PROGRAMS[name].__doc__
@@ -232,5 +220,5 @@ def bfloat16(array: Any) -> Any:
     xp = backend.namespace(array)
     out = xp.empty(array.shape, np.uint16)
     blocks = max(1, min(-(-array.size // 256), tuning.MEASURED.most_blocks))
-    _launch(bfloat16_kernel, blocks, 256, array.view(np.uint32).reshape(-1), out.reshape(-1))
+    _launch(bfloat16_kernel, blocks, (256, 1), array.view(np.uint32).reshape(-1), out.reshape(-1))
     return out
