@@ -53,10 +53,12 @@ def cuda_status() -> tuple[bool, str]:
         if int(cuda.bfloat16(ones)[0, 0]) != 0x3F80:
             return False, "a test kernel on the GPU gave a wrong result"
     except Exception as error:
-        return False, (
-            f"CuPy works, but no kernel of Numba does: {type(error).__name__}: {error}; install hebbcore with the "
-            'extra "cuda12" or "cuda13", and leave NUMBA_ENABLE_CUDASIM unset'
-        )
+        advice = 'install hebbcore with the extra "cuda12" or "cuda13", and leave NUMBA_ENABLE_CUDASIM unset'
+        if isinstance(error, AttributeError) and "module 'numpy'" in str(error):  # row_stack went with NumPy 2.5
+            advice = (
+                f'numba-cuda takes from NumPy what NumPy {np.__version__} has not: python -m pip install "numpy<2.5"'
+            )
+        return False, f"CuPy works, but no kernel of Numba does: {type(error).__name__}: {error}; {advice}"
     return True, f"{name}, {count} device(s), CuPy {cupy.__version__}"
 
 
