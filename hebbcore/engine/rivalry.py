@@ -90,7 +90,7 @@ class Rivalry:
     """
 
     def __init__(self, rule: Rule, g: Geometry, weights: Array, conscience: float, revival: float, seed: int) -> None:
-        self.rule, self._sizes = rule, g
+        self.rule, self.geometry = rule, g
         self._conscience, self._revival, self._seed = conscience, revival, seed
         xp, units = backend.namespace(weights), len(weights)
         self._shares, self._idle, self._steps = xp.full(units, 1 / units), xp.zeros(units), 0
@@ -106,7 +106,7 @@ class Rivalry:
     def count(self, images: Array, weights: Array) -> Array:
         """Count who wins a batch, by weights (K, D) from before its step; return the wins (K,)."""
         xp, units = backend.namespace(weights), len(weights)
-        self._patches = some_patches(images, self._sizes, weights.dtype)
+        self._patches = some_patches(images, self.geometry, weights.dtype)
         counts = wins(self.rule, responses(self.rule, self._patches, weights))
         won = counts.astype(np.float64)
         total = won.sum()
