@@ -42,7 +42,7 @@ def fast_disk(monkeypatch):
 
 
 def modes_of(data):
-    return ["together", "layerwise"] if isinstance(data(), list) else list(MODES)
+    return ["together", "layerwise", "sample"] if isinstance(data(), list) else list(MODES)
 
 
 # Stopped by the callback

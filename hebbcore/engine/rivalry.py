@@ -1,6 +1,7 @@
 """What keeps units alive that compete: a bias against those that win often, and a new start for those that win nothing.
 
-Both know who wins by the responses, without the bias, on up to 1,024 patches of each batch.
+Both know who wins by the responses, without the bias, on up to 1,024 patches of each batch, or on more
+of a sample that is learned from as a whole.
 """
 
 from typing import Any
@@ -103,11 +104,12 @@ class Rivalry:
         xp = backend.namespace(self._shares)
         return (self._conscience * xp.maximum(1 - len(self._shares) * self._shares, -1)).astype(dtype)
 
-    def count(self, images: Array, weights: Array) -> Array:
-        """Count who wins a batch, by weights (K, D) from before its step; return the wins (K,)."""
+    def count(self, images: Array, weights: Array, counts: Array | None = None) -> Array:
+        """Count who wins a batch, by weights (K, D) from before its step; return the wins (K,). counts: known wins."""
         xp, units = backend.namespace(weights), len(weights)
         self._patches = some_patches(images, self.geometry, weights.dtype)
-        counts = wins(self.rule, responses(self.rule, self._patches, weights))
+        if counts is None:
+            counts = wins(self.rule, responses(self.rule, self._patches, weights))
         won = counts.astype(np.float64)
         total = won.sum()
         pace = 1 - (1 - 1 / (_MEMORY * units)) ** total

@@ -180,7 +180,9 @@ class Learner(Layer):
         plan = Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device)
         project(plan, self.as_input(x), self._matrix, self._output, rows_of(out))
 
-    def learn(self, x: Array, out: Array | None, rate: float, measure: bool) -> float | None:
+    def learn(
+        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
+    ) -> float | None:
         """Change the weights by one batch.
 
         Parameters
@@ -193,6 +195,8 @@ class Learner(Layer):
             The learning rate.
         measure : bool
             Whether to measure the change.
+        counts : Array or None
+            (units,), how many patches each unit wins, for conscience and revival; None: they look.
 
         Returns
         -------
@@ -204,7 +208,7 @@ class Learner(Layer):
         bias = None
         if rivalry is not None:
             bias = rivalry.bias(matrix.dtype)
-            rivalry.count(images, matrix)
+            rivalry.count(images, matrix, counts)
         delta, scale = self._update.delta(images, matrix, None if out is None else rows_of(out), bias)
         factors = self.rule.rate(matrix, rate) * scale
         size = None
