@@ -11,6 +11,7 @@ MODES = {
     "layerwise": {"mode": "layerwise"},
     "memory": {"mode": "layerwise", "cache": "memory"},
     "disk": {"mode": "layerwise", "cache": "disk"},
+    "sample": {"mode": "layerwise", "sample": 40, "seed": 3},
     "partly": {"mode": "layerwise", "cache": "disk", "cache_bytes": 18_000},  # conv2's input fits, conv1's does not
 }
 # the images of the whitening's pass end within a batch

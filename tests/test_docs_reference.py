@@ -111,7 +111,7 @@ def test_the_defaults_of_a_training_are_told():
     section = (DOCS / "reference" / "configuration.md").read_text("utf-8").split("## `[training]`")[1]
     told = {}
     for keys, defaults in re.findall(r"^\| (`[^|]*) \| ([^|]*) \|", section, re.MULTILINE):
-        values = [json.loads(value.strip("`")) for value in defaults.split(", ")]
+        values = [None if value == "none" else json.loads(value.strip("`")) for value in defaults.split(", ")]
         told |= zip(re.findall(r"`(\w+)`", keys), values, strict=True)
     assert told.pop("learning_rate") == LEARNING_RATE
     fields = {field.name: field.default for field in dataclasses.fields(Training)}

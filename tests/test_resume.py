@@ -42,7 +42,7 @@ def fast_disk(monkeypatch):
 
 
 def modes_of(data):
-    return ["together", "layerwise"] if isinstance(data(), list) else list(MODES)
+    return ["together", "layerwise", "sample"] if isinstance(data(), list) else list(MODES)
 
 
 # Stopped by the callback
@@ -198,6 +198,27 @@ def test_a_signal_is_answered_while_a_cache_is_filled(number, mode, tmp_path, mo
         assert len(calls) == last
         assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl"]
         assert_same(arrays(train(data, run, mode)), expected)
+        assert steps_of(run) == steps_of(tmp_path / "whole")
+
+
+def test_a_signal_is_answered_while_a_sample_is_gathered(tmp_path, monkeypatch, fast_disk):
+    data, take, calls = images(30, np.uint8), hebbcore.training.sample._take, []
+    expected = arrays(train(data, tmp_path / "whole", "sample"))
+
+    def send(*arguments):
+        take(*arguments)
+        calls.append(arguments)
+        if len(calls) == last:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("hebbcore.training.sample._take", send)
+    for last in (1, 3, 5):  # of three batches a sample, the last one cut at statistics_images
+        run = tmp_path / str(last)
+        calls.clear()
+        with pytest.raises(KeyboardInterrupt, match="stopped by SIGINT after step \\d+; saved in"):
+            train(data, run, "sample")
+        assert len(calls) == last
+        assert_same(arrays(train(data, run, "sample")), expected)
         assert steps_of(run) == steps_of(tmp_path / "whole")
 
 

@@ -114,7 +114,14 @@ def main(folder, mode, kind, kills, seed):
 
 @pytest.mark.parametrize(
     ("mode", "kind"),
-    [("together", "array"), ("together", "stream"), ("disk", "array"), ("disk", "stream"), ("layerwise", "array")],
+    [
+        ("together", "array"),
+        ("together", "stream"),
+        ("disk", "array"),
+        ("disk", "stream"),
+        ("layerwise", "array"),
+        ("sample", "array"),
+    ],
 )
 def test_killed_trainings_go_on_to_the_same_bits(mode, kind, tmp_path):
     path = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})"

@@ -68,7 +68,8 @@ def train_into(
     settings = dataclasses.asdict(config.training)
     if not is_array(data):
         for key in ("batch_size", "shuffle", "seed"):  # the stream has them
-            del settings[key]
+            if key != "seed" or config.training.sample is None:  # which draws a sample too
+                del settings[key]
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line

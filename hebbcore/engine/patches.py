@@ -4,7 +4,7 @@ Inside, images are (n, H, W, C) and a dense layer is a convolution of (n, 1, 1, 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,11 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of a convolution; build it with Geometry.of, which checks them."""
+    """Sizes of a convolution; build it with Geometry.of, which checks them.
+
+    normalized: a rule learns from the patches divided by their norms (those of zeros stay). Outputs are made from the
+    patches as they are.
+    """
 
     size: Pair  # height, width of an image
     channels: int
@@ -38,6 +42,7 @@ class Geometry:
     stride: Pair
     padding: Pair
     padding_mode: str
+    normalized: bool = False
 
     @classmethod
     def of(
@@ -85,6 +90,11 @@ class Geometry:
         return self.padding == (0, 0) and (
             self.kernel == self.size or (self.kernel == (1, 1) and self.stride == (1, 1))
         )
+
+    @property
+    def of_patches(self) -> "Geometry":
+        """The geometry of patches that stand alone: images, each of which has itself as its one patch."""
+        return replace(self, size=self.kernel, stride=(1, 1), padding=(0, 0))
 
     def rows(self, chunk: Chunk) -> int:
         """Patches of a chunk."""
@@ -179,7 +189,7 @@ class PatchReader:
 def patches_at(images: Array, g: Geometry, places: Array, dtype: np.dtype[Any]) -> Array:
     """Return the patches (m, D) at some places of a batch (n, H, W, C); places: numbers of im2col's rows, on the host.
 
-    They are gathered one by one, without the batch's patch matrix.
+    They are gathered one by one, without the batch's patch matrix, as a rule learns from them (g.normalized).
     """
     xp, (oh, ow) = backend.namespace(images), g.output
     out = xp.empty((len(places), g.kernel[0] * g.kernel[1], g.channels), dtype)
@@ -198,7 +208,12 @@ def patches_at(images: Array, g: Geometry, places: Array, dtype: np.dtype[Any]) 
     convert(images.reshape(-1, g.channels)[where], out)
     if not inside.all():
         out *= devices.to_device(inside.reshape(*out.shape[:2], 1).astype(dtype), device)
-    return out.reshape(len(places), g.patch_size)
+    rows = out.reshape(len(places), g.patch_size)
+    if g.normalized:
+        norms = xp.empty(len(rows), dtype)
+        kernels.for_array(rows).norms(rows, norms)
+        rows /= norms[:, None]
+    return rows
 
 
 def _inside(places: Any, size: int, padding_mode: str) -> Any:

@@ -1,6 +1,7 @@
 """What keeps units alive that compete: a bias against those that win often, and a new start for those that win nothing.
 
-Both know who wins by the responses, without the bias, on up to 1,024 patches of each batch.
+Both know who wins by the responses, without the bias, on up to 1,024 patches of each batch, or on more
+of a sample that is learned from as a whole.
 """
 
 from typing import Any
@@ -90,7 +91,7 @@ class Rivalry:
     """
 
     def __init__(self, rule: Rule, g: Geometry, weights: Array, conscience: float, revival: float, seed: int) -> None:
-        self.rule, self._sizes = rule, g
+        self.rule, self.geometry = rule, g
         self._conscience, self._revival, self._seed = conscience, revival, seed
         xp, units = backend.namespace(weights), len(weights)
         self._shares, self._idle, self._steps = xp.full(units, 1 / units), xp.zeros(units), 0
@@ -103,11 +104,12 @@ class Rivalry:
         xp = backend.namespace(self._shares)
         return (self._conscience * xp.maximum(1 - len(self._shares) * self._shares, -1)).astype(dtype)
 
-    def count(self, images: Array, weights: Array) -> Array:
-        """Count who wins a batch, by weights (K, D) from before its step; return the wins (K,)."""
+    def count(self, images: Array, weights: Array, counts: Array | None = None) -> Array:
+        """Count who wins a batch, by weights (K, D) from before its step; return the wins (K,). counts: known wins."""
         xp, units = backend.namespace(weights), len(weights)
-        self._patches = some_patches(images, self._sizes, weights.dtype)
-        counts = wins(self.rule, responses(self.rule, self._patches, weights))
+        self._patches = some_patches(images, self.geometry, weights.dtype)
+        if counts is None:
+            counts = wins(self.rule, responses(self.rule, self._patches, weights))
         won = counts.astype(np.float64)
         total = won.sum()
         pace = 1 - (1 - 1 / (_MEMORY * units)) ** total

@@ -61,7 +61,7 @@ class Divergence:
         held = max(1.0, _largest_norm(weights))
         if not rule.unit_norms:  # no patch can be longer
             scale = 1.0 if x.dtype.kind != "f" else float(backend.largest_magnitude(x))
-            held = max(held, scale * geometry.patch_size**0.5)
+            held = max(held, 1.0 if geometry.normalized else scale * geometry.patch_size**0.5)
         self._held[name] = held
         self._limits[name] = held * (UNIT_GROWTH if rule.unit_norms else GROWTH)
 

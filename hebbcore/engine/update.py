@@ -159,15 +159,20 @@ class _ThreadSums:
         step, images = self.step, self.step.images
         sums = Sums(self._lay_out())
         columns = self.gemm.operand(step.projection).T
-        for i, piece in enumerate(self.share.pieces(images)):
+        normalized = self.plan.geometry.normalized
+        for i, piece in enumerate(self.share.pieces(images, own=normalized)):
             patches = piece.patches
             operand = self.gemm.operand(patches)
             scores = self.memory.part("scores", (len(patches), self.plan.units), self.plan.dtype)
             self.gemm.multiply(operand, columns, scores)
             step.put_out(scores, patches, piece.rows)
+            if normalized:  # after the output, which is of the patches as they are
+                kernels.for_array(patches).directions(patches, scores)
+                operand = self.gemm.operand(patches)
             gate = step.gate(scores, patches)
             if gate.decay is None and step.blocked:
-                self._add_blocked(sums, gate.values, self.share.owned(images, piece), add=i > 0)
+                residual = patches if normalized else self.share.owned(images, piece)
+                self._add_blocked(sums, gate.values, residual, add=i > 0)
             else:
                 self._add_outer(sums, gate, patches, operand, add=i > 0)
             sums.add(gate.decay, None, gate.mass)
@@ -179,7 +184,7 @@ class _ThreadSums:
         parts = {"scores": self.share.most_rows * self.plan.units * item}
         if self.outer is None:
             parts["outer"] = math.prod(shape) * item
-        self.share.lay_out(self.step.images, parts, copy=self.step.blocked)
+        self.share.lay_out(self.step.images, parts, copy=self.step.blocked or self.plan.geometry.normalized)
         return self.memory.part("outer", shape, self.plan.dtype) if self.outer is None else self.outer
 
     def _add_outer(self, sums: Sums, gate: Gate, patches: Array, operand: Array, add: bool) -> None:

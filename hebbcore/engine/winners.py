@@ -12,6 +12,7 @@ from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.engine.rule import Rule
 
 _PATCHES, _PATCHES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
+_SAMPLE_A_UNIT = 16  # more than _PATCHES_A_UNIT, since of some patches nobody is the winner
 _MANY = 0.1  # of the units; a single one is not worth a word
 
 
@@ -52,6 +53,21 @@ def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
     """Return how many of some patches of a batch, at most an eighth, each unit of weights (K, D) wins."""
     most = min(tuning.MEASURED.watched_patches, -(-len(images) * g.positions // 8))
     return wins(rule, responses(rule, some_patches(images, g, weights.dtype, most), weights))
+
+
+def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Array:
+    """Return how many of some patches of a sample each unit of weights (K, D) wins: enough to know the dead.
+
+    patches (n, kernel height, kernel width, C): the images of g, each of which is its one patch.
+    """
+    step = tuning.MEASURED.watched_patches
+    most = max(step, min(len(patches) // 8, _SAMPLE_A_UNIT * len(weights)))
+    some = patches[:: -(-len(patches) // most)]
+    counts = backend.namespace(weights).zeros(len(weights), np.uint64)
+    for first in range(0, len(some), step):  # a sample's responses may be many times the patches
+        rows = some_patches(some[first : first + step], g, weights.dtype)
+        counts += wins(rule, responses(rule, rows, weights))
+    return counts
 
 
 def dead_text(name: str, dead: int, units: int, patches: int) -> str | None:

@@ -54,6 +54,9 @@ class Conv(Learner):
         is 0. The unit is what the rule's scores are made by (see Rule.projection).
     width : float or None
         Above 0, σ² of "cosine-exp": the larger, the more units answer to a patch. None: 0.36.
+    normalize_patches : bool
+        The rule competes for and learns from x / ‖x‖ in the place of each patch x (a patch of zeros stays); the output
+        is that of x. With KWTA(1) it is spherical k-means.
 
     Attributes
     ----------
@@ -69,6 +72,7 @@ class Conv(Learner):
     References
     ----------
     "cosine-exp": Mairal, End-to-end kernel learning with supervised convolutional kernel networks (NeurIPS 2016).
+    Spherical k-means: Coates & Ng, Learning feature representations with k-means (2012).
     """
 
     units: int
@@ -85,6 +89,7 @@ class Conv(Learner):
     revival: float = field(default=0.0, metadata=LATER)
     response: str = field(default="rule", metadata=LATER)
     width: float | None = field(default=None, metadata=LATER)
+    normalize_patches: bool = field(default=False, metadata=LATER)
     weights: Array = field(init=False, repr=False, default=None)
 
     def _check(self) -> None:

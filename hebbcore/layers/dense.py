@@ -35,6 +35,8 @@ class Dense(Learner):
         See Conv.
     width : float or None
         See Conv.
+    normalize_patches : bool
+        See Conv.
 
     Attributes
     ----------
@@ -59,6 +61,7 @@ class Dense(Learner):
     revival: float = field(default=0.0, metadata=LATER)
     response: str = field(default="rule", metadata=LATER)
     width: float | None = field(default=None, metadata=LATER)
+    normalize_patches: bool = field(default=False, metadata=LATER)
     weights: Array = field(init=False, repr=False, default=None)
 
     def _geometry(self, shape: Shape) -> Geometry:

@@ -1,8 +1,9 @@
 """Layers of units that learn by a rule."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,7 @@ class Learner(Layer):
     revival: float
     response: str
     width: float | None
+    normalize_patches: bool
     weights: Array
     started: bool  # the weights are those to learn from
 
@@ -56,6 +58,7 @@ class Learner(Layer):
             self.learning_rate = as_rate(function, "learning_rate", self.learning_rate)
         checks.choice(function, "initial_weights", self.initial_weights, STARTS)
         self._check_response(function)
+        checks.boolean(function, "normalize_patches", self.normalize_patches)
         self.conscience, self.revival = check_rivalry(function, self.rule, self.conscience, self.revival)
 
     def _check_response(self, function: str) -> None:
@@ -124,7 +127,8 @@ class Learner(Layer):
 
     def place(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Be made for inputs of this shape, all but the weights, which restore then brings."""
-        self._site, self._sizes = site, self._geometry(shape)
+        self._site = site
+        self._sizes = dataclasses.replace(self._geometry(shape), normalized=self.normalize_patches)
         self._seed = int(generator.spawn(1)[0].integers(2**63))  # of the start from patches, and of revivals
 
     def _use(self, weights: Array) -> None:
@@ -141,7 +145,7 @@ class Learner(Layer):
             output=self._output, memories=site.memories,
         )  # fmt: skip
         if self._rivalry is not None:
-            self._rivalry.rule = self.rule
+            self._rivalry.rule, self._rivalry.geometry = self.rule, self._sizes
         elif self.conscience or self.revival:
             self._rivalry = Rivalry(self.rule, self._sizes, self._matrix, self.conscience, self.revival, self._seed)
 
@@ -158,13 +162,27 @@ class Learner(Layer):
         """Return an input of the layer as the images (n, H, W, C) of its geometry."""
         return x.reshape(len(x), *self._sizes.size, self._sizes.channels)
 
+    @contextmanager
+    def taking_patches(self) -> Iterator[None]:
+        """Start and learn from patches (n, kernel height, kernel width, channels) in place of inputs."""
+        whole = self._sizes
+        self._sizes = whole.of_patches
+        self._changed()
+        try:
+            yield
+        finally:
+            self._sizes = whole
+            self._changed()
+
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
         site = self._site
         plan = Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device)
         project(plan, self.as_input(x), self._matrix, self._output, rows_of(out))
 
-    def learn(self, x: Array, out: Array | None, rate: float, measure: bool) -> float | None:
+    def learn(
+        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
+    ) -> float | None:
         """Change the weights by one batch.
 
         Parameters
@@ -177,6 +195,8 @@ class Learner(Layer):
             The learning rate.
         measure : bool
             Whether to measure the change.
+        counts : Array or None
+            (units,), how many patches each unit wins, for conscience and revival; None: they look.
 
         Returns
         -------
@@ -188,7 +208,7 @@ class Learner(Layer):
         bias = None
         if rivalry is not None:
             bias = rivalry.bias(matrix.dtype)
-            rivalry.count(images, matrix)
+            rivalry.count(images, matrix, counts)
         delta, scale = self._update.delta(images, matrix, None if out is None else rows_of(out), bias)
         factors = self.rule.rate(matrix, rate) * scale
         size = None

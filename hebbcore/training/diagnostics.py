@@ -13,10 +13,9 @@ import numpy as np
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-from hebbcore.engine.winners import dead_text, some_rows, wins
+from hebbcore.engine.winners import dead_text
 from hebbcore.files import append_line, parse_json, write_bytes
 from hebbcore.layers import Learner
-from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
 from hebbcore.rules import Rule
 
@@ -71,12 +70,8 @@ class Diagnostics:
         """True if it is time for a record."""
         return time.monotonic() - self._last >= self._seconds
 
-    def learned(self, index: int, change: float | None, out: Array) -> None:
-        """Take a layer's step into account."""
-        layer = self._network.layers[index]
-        assert isinstance(layer, Learner)
-        assert isinstance(layer.rule, Rule)
-        won = wins(layer.rule, some_rows(rows_of(out)))
+    def learned(self, index: int, change: float | None, won: Array) -> None:
+        """Take a layer's step into account; won: how many patches each unit won, of those looked at."""
         for counts in (self._wins, self.pass_wins):
             counts[index] = counts[index] + won if index in counts else won
         if change is not None:

@@ -150,7 +150,7 @@ def differences(here: RunHeader, there: RunHeader) -> list[str]:
     """
     free = may_change(dataclasses.asdict(here.training))
     if not is_of_an_array(here.data):
-        free |= _OF_STREAMS
+        free |= _OF_STREAMS if here.training.sample is None else _OF_STREAMS - {"seed"}
     learners = [layer for layer in serialize.flat(here.layers) if "rule" in layer]
     overridden = all(layer["learning_rate"] for layer in learners)
     return serialize.differences(_fixed(here, free, overridden), _fixed(there, free, overridden))

@@ -15,6 +15,7 @@ from hebbcore.training.header import State
 from hebbcore.training.phases import Phase, phases_of
 from hebbcore.training.progress import Progress
 from hebbcore.training.run import Run
+from hebbcore.training.sample import Sample, count_images, gather
 from hebbcore.training.settings import Training
 from hebbcore.training.steps import Steps
 
@@ -49,10 +50,11 @@ class Loop:
         self._network, self._batches, self._settings = network, batches, settings
         self._state, self._steps, self._progress, self._run = state, steps, progress, run
         s = settings
-        self._phases = phases_of("fit", network, s.mode, s.epochs, s.statistics_images, state.whitened)
+        self._phases = phases_of("fit", network, s.mode, s.epochs, s.statistics_images, state.whitened, s.sample)
         self._caches = s.cache != "none" and s.mode == "layerwise"
         folder = (Path.cwd() if run is None else run.folder) if s.cache == "disk" else None
         most = checks.byte_size("fit", "cache_bytes", s.cache_bytes)
+        self._sample: Sample | None = None
         self._source = Inputs(network, batches, self._prepare, most, folder, self._pause)
 
     def go(self) -> None:
@@ -72,12 +74,16 @@ class Loop:
             graph, begun = network.graph, [p.targets[0] for p in self._phases[: at.phase + 1]]
             self._source.advance({graph.entries[i] for i in begun} & graph.before(begun[-1]))
         layers = "all layers" if phase.together else ", ".join(network.names[i] for i in phase.targets)
+        passes_before = sum(p.epochs for p in self._phases[: at.phase])
+        self._sample = None
+        if phase.sample is not None and at.epoch + bool(at.batch) < phase.epochs:
+            self._progress.describe(f"sampling {layers}")
+            self._sample = self._gather(phase, passes_before)
         self._progress.describe(f"{'observing' if phase.observes else 'learning'} {layers}")
         if phase.observes and not at.batch:
             for i in phase.targets:
                 network.layers[i].forget()
-        passes_before = sum(p.epochs for p in self._phases[: at.phase])
-        self._steps.begin(phase, self._source, passes_before)
+        self._steps.begin(phase, self._source, passes_before, self._sample)
         while at.epoch < phase.epochs:
             self._run_epoch(phase, passes_before + at.epoch)
             at.epoch, at.batch, at.pass_images = at.epoch + 1, 0, 0
@@ -92,6 +98,9 @@ class Loop:
         at, source = self._state.position, self._source
         start = at.batch
         self._progress.diagnostics.pass_wins.clear()
+        if phase.sample is not None:
+            self._learn_sample(phase)
+            return
         with closing(ahead(source.batches.epoch(number, start), source.prepare)) as batches:
             for count, x in enumerate(batches, 1):
                 left = len(x) if phase.images is None else phase.images - at.pass_images
@@ -102,11 +111,48 @@ class Loop:
         self._steps.require_sound()
 
     def _step(self, phase: Phase, x: Array) -> None:
-        at, measure, images = self._state.position, self._progress.diagnostics.due, len(x)
+        measure = self._progress.diagnostics.due
         if phase.observes:
             self._steps.observe(phase, self._source.layer, x)
         else:
             self._steps.learn(phase, self._source.layer, x, measure)
+        self._stepped(len(x), measure)
+
+    def _learn_sample(self, phase: Phase) -> None:
+        """Run an epoch of one step, unless it was done before the training was stopped."""
+        at, measure = self._state.position, self._progress.diagnostics.due
+        if not at.batch:
+            assert self._sample is not None
+            self._steps.learn_sample(phase, self._sample, measure)
+            at.batch = 1
+            self._stepped(self._sample.images, measure)
+        self._steps.require_sound()
+
+    def _gather(self, phase: Phase, number: int) -> Sample:
+        """Gather the sample of a phase, anew if it goes on; number: which pass over the data it is from, from 0."""
+        at, batches, progress, s = self._state.position, self._batches, self._progress, self._settings
+        assert phase.sample is not None
+        assert phase.images is not None
+        images = count_images(batches, number, phase.images, self._pause)
+        again = bool(at.epoch or at.batch)
+        if again:
+            progress.repeating(images)
+
+        def told(count: int) -> None:
+            progress.stepped(count)
+            self._pause()
+
+        source = batches.epoch(number)
+        sample = gather(self._network, phase.targets[0], phase.sample, images, source, self._prepare, s.seed, told)
+        if again:
+            progress.restart()
+        else:
+            at.images += sample.images
+        return sample
+
+    def _stepped(self, images: int, measure: bool) -> None:
+        """Count a step and its images; measure: and tell of it."""
+        at = self._state.position
         at.step += 1
         at.images += images
         at.phase_images += images

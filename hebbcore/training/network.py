@@ -40,6 +40,7 @@ def fit(
     shuffle: bool | None = None,
     seed: int = 0,
     statistics_images: int = 10_000,
+    sample: int | None = None,
     cache: str = "none",
     cache_bytes: int | str = "4 GiB",
     run: str | os.PathLike[str] | None = None,
@@ -79,10 +80,13 @@ def fit(
     shuffle : bool, optional
         Whether an array is shuffled in each epoch; None: True.
     seed : int
-        Decides the order in which an array is shuffled.
+        Decides the order in which an array is shuffled, and the places of a sample.
     statistics_images : int
         How many images Whiten (and with mode="layerwise" BatchNorm and Scale) looks at, at most: those at the start of
-        a pass.
+        a pass; and of how many a sample is taken.
+    sample : int, optional
+        With mode="layerwise", how many patches each layer that learns by a rule learns from, as it cuts them from its
+        input; None: from all. See Notes.
     cache : {"none", "memory", "disk"}
         With mode="layerwise", where outputs of finished layers are kept; "disk": in a nameless file in run, else in the
         working folder. See Notes.
@@ -140,6 +144,11 @@ def fit(
     A cache keeps outputs if they take at most cache_bytes; else they are computed again, and a warning in the log says
     so. The next layers' are made from those kept, so there are up to twice cache_bytes until they are complete.
 
+    A sample is gathered in one pass over the first statistics_images images: about equally many patches of each, at
+    different places; all of them if there are fewer. It is held on the network's device, and each epoch is one step
+    from the whole of it, so that at rate 1 KWTA(1) with normalize_patches is Lloyd's iteration of spherical k-means. A
+    training that goes on gathers it again.
+
     `transform` may run beside fit in other threads, and sees the weights between two steps.
 
     References
@@ -161,6 +170,7 @@ def fit(
         shuffle=mixed,
         seed=seed,
         statistics_images=statistics_images,
+        sample=sample,
         cache=cache,
         cache_bytes=cache_bytes,
         checkpoint_minutes=checkpoint_minutes,
@@ -226,7 +236,7 @@ def _require_possible(network: Network, settings: Training, batches: Batches, ep
             "fit: cache needs data whose images are the same in every epoch and known by their number (an array, "
             'or a ShardStream without random transform, part and drop_last); use cache="none".'
         )
-    if s.schedule in ("linear", "cosine") and epoch_images is None:
+    if s.schedule in ("linear", "cosine") and epoch_images is None and s.sample is None:
         raise ValueError(
             f"fit: schedule {s.schedule!r} needs data with a length (len), to know where the end is; "
             'use "constant" or "epochs".'

@@ -27,6 +27,8 @@ class Phase:
         The most of a pass that is looked at; None: all.
     together : bool
         Whether all layers learn from one forward pass.
+    sample : int or None
+        Of how many patches of those images the one layer learns, all at once in each epoch; None: of the images.
     """
 
     targets: tuple[int, ...]
@@ -34,6 +36,7 @@ class Phase:
     epochs: int
     images: int | None
     together: bool = False
+    sample: int | None = None
 
 
 def whitened(network: Network) -> list[int]:
@@ -42,7 +45,13 @@ def whitened(network: Network) -> list[int]:
 
 
 def phases_of(
-    function: str, network: Network, mode: str, epochs: int, statistics_images: int, done: Collection[int]
+    function: str,
+    network: Network,
+    mode: str,
+    epochs: int,
+    statistics_images: int,
+    done: Collection[int],
+    sample: int | None = None,
 ) -> list[Phase]:
     """Return the phases of a training.
 
@@ -56,6 +65,8 @@ def phases_of(
         As in fit.
     done : collection of int
         Layers, by index, that do not observe any more.
+    sample : int or None
+        As in fit.
 
     Raises
     ------
@@ -66,8 +77,11 @@ def phases_of(
     if not learners:
         raise ValueError(f"{function}: the network has no layer with a rule (Conv or Dense): nothing to learn.")
     if mode == "layerwise":
+        most = None if sample is None else statistics_images
         return [
-            Phase((i,), layer.observes, 1 if layer.observes else epochs, statistics_images if layer.observes else None)
+            Phase((i,), True, 1, statistics_images)
+            if layer.observes
+            else Phase((i,), False, epochs, most, sample=sample)
             for i, layer in enumerate(network.layers)
             if (layer.observes or i in learners) and i not in done
         ]

@@ -51,7 +51,8 @@ class Progress:
         self.diagnostics.start(state.seconds)
         images = self.epoch_images
         if images is not None:
-            self._total = sum(min(images, phase.images or images) * phase.epochs for phase in phases)
+            passes = [phase.epochs + (phase.sample is not None) for phase in phases]  # one more to gather a sample
+            self._total = sum(min(images, p.images or images) * n for p, n in zip(phases, passes, strict=True))
         with tqdm(
             total=self._total, initial=state.position.images, unit="img", unit_scale=True, disable=not self._show
         ) as self._bar:
@@ -60,6 +61,15 @@ class Progress:
     def describe(self, text: str) -> None:
         """Say beside the bar what is being done."""
         self._bar.set_description(text)
+
+    def repeating(self, images: int) -> None:
+        """Make room for images that are looked at once more, and were counted before."""
+        if self._bar.total is not None:
+            self._bar.total += images
+
+    def restart(self) -> None:
+        """Leave what was done since the last record out of the next one."""
+        self.diagnostics.start(self.diagnostics.elapsed)
 
     def stepped(self, images: int) -> None:
         """Count the images of a step."""

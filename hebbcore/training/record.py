@@ -53,14 +53,14 @@ def keep_config(run: Path, network: Network, batches: Batches, training: Trainin
 def _table(network: Network, batches: Batches, training: Training) -> dict[str, Any]:
     """Return what is known of the configuration, as JSON types.
 
-    The seed is the network's; one of an array's order that differs is beside the settings, where a configuration has
-    none.
+    The seed is the network's; one of an array's order, or of samples, that differs is beside the settings, where a
+    configuration has none.
     """
     described = checkpoint.describe("fit", network)
     settings = dataclasses.asdict(training)
     source = batches.source if isinstance(batches, IterableBatches) else None
     settings |= streams.batching_of(source)
-    if source is not None or settings["seed"] == network.seed:
+    if (source is not None and training.sample is None) or settings["seed"] == network.seed:
         del settings["seed"]
     site = network.site
     table = {

@@ -48,6 +48,7 @@ class Training:
     shuffle: bool = True
     seed: int = 0
     statistics_images: int = 10_000
+    sample: int | None = None
     cache: str = "none"
     cache_bytes: int | str = "4 GiB"
     checkpoint_minutes: float = 10.0
@@ -58,6 +59,8 @@ class Training:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("statistics_images", 1), ("keep", 1)):
             checks.integer("fit", name, getattr(self, name), least)
+        if self.sample is not None:
+            checks.integer("fit", "sample", self.sample, 1)
         for name in ("rate_factor", "checkpoint_minutes"):
             checks.positive("fit", name, getattr(self, name))
         if self.learning_rate is not None:
@@ -87,6 +90,14 @@ def without_effect(settings: Training, network: Network) -> tuple[str, str] | No
             f" ({listed}); leave it out and multiply all of them by rate_factor, or set that of a layer: "
             f"network[{first!r}].learning_rate, network.layers.{first}.learning_rate in a configuration."
         )
+    if settings.sample is not None and settings.mode == "together":
+        text = f'sample={settings.sample} has no effect: it is for mode="layerwise"; leave it out, or change mode.'
+        return "sample", text
+    if settings.sample is not None and settings.cache != "none":
+        return "cache", (
+            f"cache={settings.cache!r} has no effect with sample: a layer's sample is gathered in one pass and kept; "
+            "leave one of them out."
+        )
     if settings.cache != "none" and settings.mode == "together":
         text = f'cache={settings.cache!r} has no effect: it is for mode="layerwise"; leave it out, or change mode.'
         return "cache", text
@@ -95,10 +106,10 @@ def without_effect(settings: Training, network: Network) -> tuple[str, str] | No
         return "cache_bytes", text
     if settings.statistics_images != default.statistics_images:
         phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images, ())
-        if not any(phase.observes for phase in phases):
+        if settings.sample is None and not any(phase.observes for phase in phases):
             return "statistics_images", (
                 "statistics_images has no effect: it is for layers with a pass of their own, Whiten and (layer by "
-                "layer) BatchNorm; this network has none; leave it out."
+                "layer) BatchNorm, and for a sample; this network has none; leave it out."
             )
     if settings.schedule == "epochs" and settings.epochs == 1:
         return "schedule", (
@@ -133,7 +144,7 @@ def require_effect(network: Network, settings: Training, *, shuffled: bool, run:
                 f"({type(layer.rule).__name__}) a learning_rate of its own."
             )
     default = Training()
-    if settings.seed != default.seed and not shuffled:
+    if settings.seed != default.seed and not shuffled and settings.sample is None:
         raise ValueError(
             f"fit: seed={settings.seed} has no effect: it shuffles arrays; a stream has a seed of its own, and "
             "Network(seed=…) draws weights."

@@ -1,7 +1,7 @@
 """What the layers of a network do with a batch: they observe it, or learn from it at their rates, which are watched."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 
@@ -9,8 +9,9 @@ from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import convert
 from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate
-from hebbcore.engine.winners import tell_dead
+from hebbcore.engine.winners import count_sample, some_rows, tell_dead, wins
 from hebbcore.layers import Layer, Learner, Site
+from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
 from hebbcore.rules import Rule, as_rule
 from hebbcore.training.ahead import ahead
@@ -18,6 +19,7 @@ from hebbcore.training.cache import Inputs
 from hebbcore.training.header import State
 from hebbcore.training.phases import Phase, factor
 from hebbcore.training.progress import Progress
+from hebbcore.training.sample import Sample
 from hebbcore.training.settings import LEARNING_RATE, Training
 
 _WARNING_LEVEL = 6  # frames from tell_lost up to whoever called fit
@@ -54,16 +56,20 @@ class Steps:
         self._divergence = Divergence("fit") if settings.check_finite else None
         self._steps_before = 0  # how many there were when this phase began, or went on
 
-    def begin(self, phase: Phase, source: Inputs, number: int) -> None:
+    def begin(self, phase: Phase, source: Inputs, number: int, sample: Sample | None) -> None:
         """Begin a phase, or go on with it; number: which pass over the data is its first, from 0.
 
-        Layers that start from patches do so, the first first, with the inputs that this pass gives them.
+        Layers that start from patches do so, the first first, with the inputs that this pass gives them, or with their
+        sample.
         """
         self._steps_before = self._state.position.step
         for i in () if phase.observes else phase.targets:
             layer = self._network.layers[i]
             assert isinstance(layer, Learner)
-            if not layer.started:
+            if not layer.started and sample is not None:
+                with self._network.lock, layer.taking_patches():
+                    layer.start("fit", sample.pieces)
+            elif not layer.started:
                 self._start(i, layer, phase, source, number)
 
     def _start(self, i: int, layer: Learner, phase: Phase, source: Inputs, number: int) -> None:
@@ -93,7 +99,6 @@ class Steps:
         network, at, images = self._network, self._state.position, self._progress.epoch_images
         done = 0.0 if images is None else at.phase_images / (images * phase.epochs)
         slower = factor(self._settings.schedule, at.epoch, phase.epochs, done)
-        look = self._divergence is not None and is_due(at.step + 1 - self._steps_before)
 
         def learn(i: int, before: Array, out: Array) -> None:
             layer = network.layers[i]
@@ -101,18 +106,39 @@ class Steps:
             if i not in phase.targets:
                 layer.forward(before, out, False)
                 return
-            rate = self._rate(layer, before) * slower
-            rule, seen = as_rule("fit", layer.rule), layer.as_input(before)
-            if self._divergence is not None:
-                self._divergence.begin(layer.name, rule, layer.weights, seen, layer.geometry)
-            self._progress.diagnostics.learned(i, layer.learn(before, out, rate, measure), out)
-            if self._divergence is not None and look:
-                stable = partial(largest_stable_rate, rule, seen, layer.geometry)
-                self._divergence.require(layer.name, layer.weights, at.step + 1, rate, stable)
+            change = self._learn(layer, before, slower, partial(layer.learn, out=out, measure=measure))
+            won = wins(as_rule("fit", layer.rule), some_rows(rows_of(out)))
+            self._progress.diagnostics.learned(i, change, won)
 
         end = len(network) if phase.together else max(phase.targets) + 1
         with network.lock:
             network.run(x, first, end, training=phase.together, learn=learn)
+
+    def learn_sample(self, phase: Phase, sample: Sample, measure: bool) -> None:
+        """Let the layer of a phase learn from its sample, all at once. measure: note its change."""
+        (i,), epoch = phase.targets, self._state.position.epoch
+        layer = self._network.layers[i]
+        assert isinstance(layer, Learner)
+        slower = factor(self._settings.schedule, epoch, phase.epochs, epoch / phase.epochs)
+        with self._network.lock, layer.taking_patches():
+            matrix = layer.weights.reshape(layer.units, -1)
+            won = count_sample(as_rule("fit", layer.rule), sample.patches, layer.geometry, matrix)
+            step = partial(layer.learn, out=None, measure=measure, counts=won)
+            change = self._learn(layer, sample.patches, slower, step)
+        self._progress.diagnostics.learned(i, change, won)
+
+    def _learn(self, layer: Learner, x: Array, slower: float, learn: Callable[..., float | None]) -> float | None:
+        """Let a layer learn from x by learn(x, rate=…), which returns its change, and look after its weights."""
+        step, rate = self._state.position.step + 1, self._rate(layer, x) * slower
+        rule, seen = as_rule("fit", layer.rule), layer.as_input(x)
+        if self._divergence is None:
+            return learn(x, rate=rate)
+        self._divergence.begin(layer.name, rule, layer.weights, seen, layer.geometry)
+        change = learn(x, rate=rate)
+        if is_due(step - self._steps_before):
+            stable = partial(largest_stable_rate, rule, seen, layer.geometry)
+            self._divergence.require(layer.name, layer.weights, step, rate, stable)
+        return change
 
     def _rate(self, layer: Learner, x: Array | None = None) -> float:
         """Return a layer's learning rate, before the schedule; "auto" is measured on its first input x."""

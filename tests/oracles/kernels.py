@@ -77,6 +77,16 @@ def norms(vectors, out):
     return {"out": np.where(lengths == 0, 1, lengths)}
 
 
+@examples(
+    vectors=lambda rows, columns: _unlike(rows, columns) * (np.arange(rows) % 3 > 0)[:, None],
+)
+def directions(vectors, scores):
+    """vectors / ‖vectors‖ and scores / ‖vectors‖; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1)
+    factors = 1 / np.where(norms > 0, norms, 1)[:, None]
+    return {"vectors": vectors * factors, "scores": scores * factors}
+
+
 def add_scaled(target, factors, source):
     """target + factors[:, None] · source."""
     return {"target": target + factors[:, None] * source}

@@ -10,6 +10,7 @@ EXAMPLES = [
     ((4, 4, 1), {"units": 4, "kernel_size": 3, "rule": "kwta", "initial_weights": "patches", "conscience": 0.05}),
     ((4, 4, 2), {"units": 3, "kernel_size": 3, "padding": 1, "rule": "signedwta", "response": "cosine"}),
     ((4, 3, 2), {"units": 3, "kernel_size": 2, "rule": "kwta", "response": "cosine-exp", "width": 0.5}),
+    ((4, 4, 2), {"units": 3, "kernel_size": 3, "rule": "kwta", "normalize_patches": True}),
 ]
 
 

@@ -8,6 +8,7 @@ EXAMPLES = [
     ((2, 3, 2), {"units": 3, "rule": "krotov", "learning_rate": 0.5}),
     ((6,), {"units": 4, "rule": "swta", "initial_weights": "k-means++", "revival": 5.0}),
     ((5,), {"units": 4, "rule": "kwta", "response": "cosine-exp"}),
+    ((5,), {"units": 4, "rule": "signedwta", "normalize_patches": True}),
 ]
 
 

@@ -36,6 +36,24 @@ def norms(vectors: Matrix, out: PerRow):
 
 
 @program
+def directions(vectors: Matrix, scores: Matrix):
+    """Each vector, and its row of scores, ← itself / the vector's Euclidean norm; those of vectors of zeros stay."""
+    for n in own_rows(vectors.shape[0]):
+        vector = vectors[n]
+        row = scores[n]
+        square = ZERO * vector[0]
+        for d in entries(vector.size):
+            square += vector[d] * vector[d]
+        square = total(square)
+        if square > ZERO:
+            factor = (ONE + ZERO * square) / math.sqrt(square)
+            for d in entries(vector.size):
+                vector[d] *= factor
+            for k in entries(row.size):
+                row[k] *= factor
+
+
+@program
 def add_scaled(target: Matrix, factors: PerRow, source: Matrix):
     """target ← target + factors[:, None] · source."""
     for n in own_rows(target.shape[0]):

@@ -1,0 +1,130 @@
+"""A sample of the patches that a layer sees, gathered in one pass over the first images and learned from as a whole."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hebbcore.engine import backend, tuning
+from hebbcore.engine.backend import Array
+from hebbcore.engine.patches import patches_at
+from hebbcore.layers import Learner
+from hebbcore.network import Network
+from hebbcore.training.ahead import ahead
+from hebbcore.training.batches import Batches
+
+_PIECE = 1024  # patches of a piece
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Patches of a layer's input, as the layer cuts them.
+
+    Attributes
+    ----------
+    patches : Array
+        (N, kernel height, kernel width, channels) on the network's device, of its dtype.
+    images : int
+        How many images they are from.
+    """
+
+    patches: Array
+    images: int
+
+    def pieces(self) -> Generator[Array, None, None]:
+        """Yield all patches in pieces, each from all of the images."""
+        count = -(-len(self.patches) // _PIECE)
+        for first in range(count):
+            yield self.patches[first::count]
+
+
+def count_images(batches: Batches, number: int, most: int, pause: Callable[[], None]) -> int:
+    """Return how many images a pass over the data has, at most so many; they are read if nobody knows.
+
+    pause is called after each batch that is read.
+    """
+    order = batches.order(number)
+    if order is not None:
+        return min(most, len(order))
+    found = 0
+    with closing(batches.epoch(number)) as source:  # type: ignore[type-var]
+        for batch in source:
+            found += len(batch)
+            pause()
+            if found >= most:
+                return most
+    return found
+
+
+def gather(
+    network: Network,
+    target: int,
+    wanted: int,
+    images: int,
+    batches: Iterator[Array],
+    prepare: Callable[[Array], Array],
+    seed: int,
+    told: Callable[[int], None],
+) -> Sample:
+    """Return patches of the first images of a pass, as a layer sees them.
+
+    About equally many are of each image, at different places. Neither what the layer sees of all images nor all patches
+    of a batch are ever held. Batches may be cut anyhow: the places depend on seed, layer and the images' numbers alone.
+
+    Parameters
+    ----------
+    network : Network
+        Whose layers make what the layer sees.
+    target : int
+        The layer, by index.
+    wanted : int
+        How many patches; all of them if there are fewer.
+    images : int
+        Of how many images they are taken; if the pass has fewer, there are fewer patches.
+    batches : iterator of Array
+        The pass.
+    prepare : callable
+        Checks a batch of images and brings it to the network's device.
+    seed : int
+        Draws the places.
+    told : callable
+        Gets the number of images of each batch that was taken from.
+
+    Returns
+    -------
+    Sample
+        The patches, in the order of the images.
+    """
+    layer = network.layers[target]
+    assert isinstance(layer, Learner)
+    g = replace(layer.geometry, normalized=False)  # the layer does so when it learns from them
+    wanted = min(wanted, images * g.positions)
+    generator = np.random.default_rng((seed, target))
+    patches = backend.module(network.site.device).empty((wanted, *g.kernel, g.channels), network.site.dtype)
+    done = taken = 0
+    with closing(ahead(batches, prepare)) as source:
+        for batch in source:
+            x = batch[: images - done]
+            places = []
+            for i in range(len(x)):
+                share = (done + i + 1) * wanted // images - (done + i) * wanted // images
+                places.append(i * g.positions + generator.choice(g.positions, share, replace=False))
+            chosen = np.concatenate(places)
+            with network.lock:
+                seen = layer.as_input(network.run(x, 0, network.graph.entries[target]))
+                _take(seen, g, chosen, patches[taken : taken + len(chosen)])
+            done, taken = done + len(x), taken + len(chosen)
+            told(len(x))
+            if done == images:
+                break
+    return Sample(patches[:taken], done)
+
+
+def _take(images: Array, g: Any, places: Array, out: Array) -> None:
+    """out (m, kernel height, kernel width, C) ← the patches at m places, some at a time."""
+    step = max(1, tuning.MEASURED.piece_bytes // (g.patch_size * out.dtype.itemsize))
+    for first in range(0, len(places), step):
+        rows = out[first : first + step]
+        rows[...] = patches_at(images, g, places[first : first + step], out.dtype).reshape(rows.shape)
