@@ -148,7 +148,9 @@ def _recorded_imports(path: Path) -> list[str]:
 
 def rule_table(function: str, rule: Rule) -> dict[str, Any]:
     """Return the table of a rule. Raises ValueError for rules that RULES does not know."""
-    return {"name": _known(function, "RULES", RULES, rule), **dataclasses.asdict(rule)}
+    values = dataclasses.asdict(rule)
+    written = {f.name: values[f.name] for f in dataclasses.fields(rule) if not _as_before(f, values[f.name])}
+    return {"name": _known(function, "RULES", RULES, rule), **written}
 
 
 def layer_table(function: str, layer: Layer) -> dict[str, Any]:
@@ -157,10 +159,14 @@ def layer_table(function: str, layer: Layer) -> dict[str, Any]:
     for field in dataclasses.fields(layer):  # type: ignore[arg-type]
         if field.init:
             value = getattr(layer, field.name)
-            if field.metadata.get("later") and value == field.default:
-                continue  # what files of before say too, and digests of them
-            table[field.name] = _plain(function, value)
+            if not _as_before(field, value):
+                table[field.name] = _plain(function, value)
     return table
+
+
+def _as_before(field: "dataclasses.Field[Any]", value: Any) -> bool:
+    """Return True for a later parameter at its default: files of before, and digests of them, do without it too."""
+    return bool(field.metadata.get("later")) and value == field.default
 
 
 def _plain(function: str, value: Any) -> Any:

@@ -30,7 +30,7 @@ def signature(name, number):
     vector, matrix, edges = number[::1], number[:, ::1], int64[::1]
     types = {
         "matrix": matrix, "sums": matrix, "per row": vector, "per column": vector, "shares": vector, "edges": edges,
-        "spans": int64[:, ::1],
+        "spans": int64[:, ::1], "places": int64[:, ::1], "chosen": edges,
         "images": number[:, :, :, ::1], "number": number, "whole": int64, "flag": boolean,
     }  # fmt: skip
     return tuple(types[kind] for kind in kinds(name).values())

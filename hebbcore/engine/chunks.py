@@ -19,6 +19,7 @@ class Plan:
     """How a layer of so many units works on its batches.
 
     function: who asks, for messages. workspace: bytes for the patches, padded images, scores and sums of all threads.
+    more_bytes: what a patch needs besides.
     """
 
     function: str
@@ -27,6 +28,7 @@ class Plan:
     precision: str
     workspace: int
     device: str
+    more_bytes: int = 0
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -76,7 +78,7 @@ class Plan:
     def _patch_bytes(self) -> int:
         """Return the bytes that a patch and its scores take."""
         g, item = self.geometry, self.dtype.itemsize
-        size = (g.patch_size + self.units + 1) * item
+        size = (g.patch_size + self.units + 1) * item + self.more_bytes
         if self.device == "cuda":  # the starts of patches, and the blocked order's copies of its block of G
             size += 16 + 2 * min(self.units, tuning.MEASURED.block_units["cuda"]) * item
         if self.precision == "bf16":

@@ -54,13 +54,15 @@ def vector_norms(vectors: Array) -> Array:
     return out
 
 
-def _cells(scores: Array) -> Array:
+def cells(scores: Array) -> Array:
+    """Return zeros for a kernel to add sums over the rows of scores (n, K) to."""
     return backend.namespace(scores).zeros(
         (kernels.for_array(scores).cells(*scores.shape), scores.shape[1]), scores.dtype
     )
 
 
-def _column_sums(cells: Array) -> Array:
+def column_sums(cells: Array) -> Array:
+    """Return the sums (K,) that a kernel added to cells."""
     return cells[0] if len(cells) == 1 else cells.sum(axis=0)
 
 
@@ -74,10 +76,10 @@ def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> G
 
     Equation: FastHebb (Lagani et al. 2022), soft-WTA. Kernel and oracle: swta.
     """
-    mass, decay = _cells(scores), _cells(scores)
+    mass, decay = cells(scores), cells(scores)
     sharpness = _sharpness(temperature, scores)
     kernels.for_array(scores).swta(scores, norms.patches, norms.units, sharpness, power, mass, decay)
-    return Gate(scores, _column_sums(decay), _column_sums(mass))
+    return Gate(scores, column_sums(decay), column_sums(mass))
 
 
 def kwta_gate(scores: Array, unit_norms: Array, k: int) -> Gate:
@@ -85,9 +87,9 @@ def kwta_gate(scores: Array, unit_norms: Array, k: int) -> Gate:
 
     Equation: FastHebb (Lagani et al. 2022), k-WTA. Kernel and oracle: kwta.
     """
-    decay = _cells(scores)
+    decay = cells(scores)
     kernels.for_array(scores).kwta(scores, unit_norms, k, decay)
-    sums = _column_sums(decay)
+    sums = column_sums(decay)
     return Gate(scores, sums, sums)
 
 
@@ -96,9 +98,9 @@ def soft_hebb_gate(scores: Array, temperature: float, anti_hebbian: bool) -> Gat
 
     Equation: SoftHebb (Journé et al., ICLR 2023). Kernel and oracle: soft_hebb.
     """
-    decay = _cells(scores)
+    decay = cells(scores)
     kernels.for_array(scores).soft_hebb(scores, _sharpness(temperature, scores), anti_hebbian, decay)
-    return Gate(scores, _column_sums(decay))
+    return Gate(scores, column_sums(decay))
 
 
 def ranked_gate(scores: Array, rank: int, strength: float) -> Gate:
@@ -106,9 +108,9 @@ def ranked_gate(scores: Array, rank: int, strength: float) -> Gate:
 
     Equation: Krotov & Hopfield (PNAS 2019); rank 1: the hard WTA of SoftHebb's program. Kernel and oracle: ranked.
     """
-    decay = _cells(scores)
+    decay = cells(scores)
     kernels.for_array(scores).ranked(scores, rank, scores.dtype.type(strength), decay)
-    return Gate(scores, _column_sums(decay))
+    return Gate(scores, column_sums(decay))
 
 
 def signed_gate(scores: Array, unit_norms: Array) -> Gate:
@@ -116,9 +118,9 @@ def signed_gate(scores: Array, unit_norms: Array) -> Gate:
 
     Equation: Oja (1982) for the winner alone. Kernel and oracle: signed_wta.
     """
-    decay = _cells(scores)
+    decay = cells(scores)
     kernels.for_array(scores).signed_wta(scores, unit_norms, decay)
-    sums = _column_sums(decay)
+    sums = column_sums(decay)
     return Gate(scores, sums, sums)
 
 

@@ -222,5 +222,13 @@ class Rule:
         """Return about how many entries of a row of G are not 0; None if most are not."""
         return None
 
+    def winners_in_turn(self) -> int:
+        """Return how many units win a patch one after the other, 1 by default.
+
+        Above 1 matching pursuit takes the place of `gate`: the unit of the largest |x·w| / ‖w‖ (with a bias, as
+        `biased_gate` says) learns y (x − y w), y = x·w / ‖w‖, from what the units before it have left of the patch.
+        """
+        return 1
+
     def check_units(self, function: str, units: int) -> None:
         """Raise ValueError if the rule cannot work with so many units."""

@@ -18,6 +18,7 @@ from hebbcore.engine.competition import Gate, Norms, vector_norms
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
+from hebbcore.engine.pursuit import Pursuit, one_hot, winner_bytes, winner_parts
 from hebbcore.engine.rule import Rule
 
 
@@ -63,7 +64,7 @@ class BatchedUpdate:
 
     Arguments are trusted: images (n, H, W, C) and weights (K, D) on one device, the weights C-contiguous and of the
     precision's dtype. Work memory beside ΔW, scratch arrays (see Gemm) and, for a Gram decay, an array of K × K a
-    thread: at most `workspace` bytes, whatever the batch.
+    thread, or one for units that win in turn: at most `workspace` bytes, whatever the batch.
 
     memories: one for each thread, more are added as needed; layers that take turns may share them.
     """
@@ -73,7 +74,8 @@ class BatchedUpdate:
         output: Output | None = None, memories: list[Memory] | None = None,
     ) -> None:  # fmt: skip
         self.rule, self.geometry, self.units = rule, geometry, units
-        self._plan = partial(Plan, function, geometry, units, precision, workspace)
+        more = winner_bytes(rule, gemm.dtype_of(precision).itemsize)
+        self._plan = partial(Plan, function, geometry, units, precision, workspace, more_bytes=more)
         self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
 
@@ -91,6 +93,7 @@ class BatchedUpdate:
         outer = shares[0].memory.grown("outer", (self.units, g.patch_size), plan.dtype, plan.device)
         projection = self.rule.projection(weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
+        product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
         as_the_rule = out is None or self._output.response == "rule"
         step = _Step(
             self.rule, self._output, images, weights, projection,
@@ -99,6 +102,7 @@ class BatchedUpdate:
             blocked=blocked_is_cheaper(
                 rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device]
             ),
+            pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
             out=out, bias=bias,
         )  # fmt: skip
         tasks = [partial(_ThreadSums(share, step, None if i else outer).run) for i, share in enumerate(shares)]
@@ -107,7 +111,6 @@ class BatchedUpdate:
             add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
         if sums.gram is not None:
-            product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
             _subtract_gram_decay(product, sums.gram, weights, sums.outer)
         elif sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
@@ -116,7 +119,10 @@ class BatchedUpdate:
 
 @dataclass(frozen=True)
 class _Step:
-    """What the threads of an update share; blocked: take a Gram decay off on the way, in blocks of units."""
+    """What the threads of an update share.
+
+    blocked: take a Gram decay off on the way, in blocks of units. pursuit: of units that win in turn, in place of gate.
+    """
 
     rule: Rule
     output: Output
@@ -126,6 +132,7 @@ class _Step:
     unit_norms: Array | None
     output_norms: Array | None
     blocked: bool
+    pursuit: Pursuit | None
     out: Array | None
     bias: Array | None
 
@@ -169,6 +176,10 @@ class _ThreadSums:
             if normalized:  # after the output, which is of the patches as they are
                 kernels.for_array(patches).directions(patches, scores)
                 operand = self.gemm.operand(patches)
+            if step.pursuit is not None:
+                residual = patches if normalized else self.share.owned(images, piece)
+                self._add_in_turn(step.pursuit, sums, scores, residual, add=i > 0)
+                continue
             gate = step.gate(scores, patches)
             if gate.decay is None and step.blocked:
                 residual = patches if normalized else self.share.owned(images, piece)
@@ -184,7 +195,9 @@ class _ThreadSums:
         parts = {"scores": self.share.most_rows * self.plan.units * item}
         if self.outer is None:
             parts["outer"] = math.prod(shape) * item
-        self.share.lay_out(self.step.images, parts, copy=self.step.blocked or self.plan.geometry.normalized)
+        parts |= winner_parts(self.step.rule, self.share.most_rows, item)
+        copy = self.step.blocked or self.step.pursuit is not None or self.plan.geometry.normalized
+        self.share.lay_out(self.step.images, parts, copy=copy)
         return self.memory.part("outer", shape, self.plan.dtype) if self.outer is None else self.outer
 
     def _add_outer(self, sums: Sums, gate: Gate, patches: Array, operand: Array, add: bool) -> None:
@@ -201,6 +214,22 @@ class _ThreadSums:
             if sums.gram is None:
                 sums.gram = self.memory.grown("gram", (units, units), self.plan.dtype, self.plan.device)
             self.gemm.multiply(values.T, values, sums.gram, add)
+
+    def _add_in_turn(self, pursuit: Pursuit, sums: Sums, scores: Array, patches: Array, add: bool) -> None:
+        """Add Gᵀ R for each turn of a pursuit, R being what the winners of the turns before left of the patches."""
+        scattered = self.plan.device == "cpu" and scatter_is_cheaper(1, self.plan.units, patches.shape[1])
+        won = pursuit.won(scores, vector_norms(patches), self.memory)
+        if scattered and not add:
+            sums.outer[...] = 0
+        for turn, (units, values) in enumerate(zip(won.units, won.values, strict=True)):
+            if scattered:
+                kernels.for_array(patches).scatter_winners(units, values, patches, sums.outer)
+            else:
+                gate = self.gemm.operand(one_hot(scores, units, values))
+                self.gemm.multiply(gate.T, self.gemm.operand(patches), sums.outer, add or turn > 0)
+            if turn + 1 < pursuit.turns:
+                pursuit.deflate(patches, units, values)
+        sums.add(won.squares, None, won.squares)
 
     def _add_blocked(self, sums: Sums, values: Array, residual: Array, add: bool) -> None:
         """Add Gᵀ X − tril(Gᵀ G) W in blocks of units; threads share the columns of X, W and outer."""

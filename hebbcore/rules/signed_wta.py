@@ -1,8 +1,9 @@
 """Winner-take-all among directions of both signs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from hebbcore import checks
 from hebbcore.engine import competition
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Gate, Norms
@@ -17,18 +18,38 @@ class SignedWTA(CosineRule):
     that won none. Of equal |y| the lowest index wins. Norms tend to 1; those of 0 count as 1. The output is y with its
     sign, which Split makes features from.
 
+    With k > 1 units win a patch one after the other (matching pursuit), and units learn sparse codes: r₁ = x, and
+    r_(j+1) = r_j − y_j w / ‖w‖ for the winner of turn j, whose y_j = r_j·w / ‖w‖ is the largest |y|. Each learns from
+    what is left when it wins: Δw_i = Σ y_j (r_j − y_j w_i) / Σ y_j² over the turns that unit i won. The output stays
+    y = x·w / ‖w‖ of the whole patch.
+
+    Parameters
+    ----------
+    k : int
+        Winners a patch, at least 1; a unit may win a patch again, so that k may exceed the number of units.
+
     Notes
     -----
-    Gate: `hebbcore.engine.competition.signed_gate`, which runs the kernel `signed_wta` of `hebbcore.engine.kernels`.
+    Gate: `hebbcore.engine.competition.signed_gate`, which runs the kernel `signed_wta` of `hebbcore.engine.kernels`;
+    with k > 1 hebbcore.engine.pursuit, which runs the kernel of that name. From the second turn on, a y below 1/1024 of
+    the first winner's counts as 0: it is rounding, which a unit that won nothing else would learn at full size.
     Oracle: tests/oracles/rules/signedwta.py.
 
     References
     ----------
     Oja (1982), Δw = y (x − y w), for the winner alone. At rate 1 and unit norms it is the least-squares step of
     gain-shape vector quantisation (Coates & Ng 2012, "Learning feature representations with k-means").
+    k > 1: Mallat & Zhang (IEEE Transactions on Signal Processing 1993), matching pursuit; Sanger (1989), learning from
+    residuals, there in a fixed order of units. Coates & Ng (ICML 2011) learn dictionaries by orthogonal matching
+    pursuit, which fits the values of all winners anew in each turn; here those of before stay.
     """
 
+    k: int = field(default=1, metadata={"later": True})
+
     signed: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.integer("SignedWTA", "k", self.k, 1)
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         assert norms is not None
@@ -45,4 +66,7 @@ class SignedWTA(CosineRule):
         return self.response(scores, unit_norms)
 
     def expected_winners(self) -> int:
-        return 1
+        return self.k
+
+    def winners_in_turn(self) -> int:
+        return self.k

@@ -71,6 +71,43 @@ def signed_wta(scores, unit_norms, decay):
     return {"scores": gate, "decay": (gate**2).sum(axis=0)}
 
 
+def _cosines_of_units(rows, columns):
+    units = np.random.default_rng(2).normal(size=(columns, 7))
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    return units @ units.T
+
+
+@examples(
+    overlaps=_cosines_of_units,
+    bias=lambda rows, columns: np.linspace(1, 0, columns),
+    winners=lambda rows, columns: np.zeros((3, rows), np.int64),
+    values=lambda rows, columns: np.zeros((3, rows)),
+)
+def pursuit(scores, patch_norms, unit_norms, overlaps, bias, winners, values, decay):
+    """Of each turn the unit of the largest |y| + bias · ‖what is left‖, and its y; what is left of the scores."""
+    left, winners, values = scores / unit_norms, np.zeros_like(winners), np.zeros_like(values)
+    sums = np.zeros(scores.shape[1])
+    for n, y in enumerate(left):
+        square = patch_norms[n] ** 2
+        for j in range(len(winners)):
+            i = int(np.argmax(np.abs(y) + np.sqrt(square) * bias))
+            faint = j > 0 and abs(y[i]) < abs(values[0, n]) / 1024
+            winners[j, n], values[j, n] = i, 0 if faint else y[i]
+            square = max(square - values[j, n] ** 2, 0)
+            sums[i] += values[j, n] ** 2
+            if j + 1 < len(winners):  # the last winner is taken off no more
+                y -= values[j, n] * overlaps[i]
+    return {"scores": left, "winners": winners, "values": values, "decay": sums}
+
+
+@examples(
+    winners=lambda rows, columns: np.arange(rows) % 3, units=lambda rows, columns: np.ones((3, columns)).cumsum(0)
+)
+def deflate(patches, winners, factors, units):
+    """patches − factors[:, None] · units[winners]."""
+    return {"patches": patches - factors[:, None] * units[winners]}
+
+
 def norms(vectors, out):
     """Euclidean norms, 0 replaced by 1."""
     lengths = np.sqrt((vectors**2).sum(axis=1))

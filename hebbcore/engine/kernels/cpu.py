@@ -44,6 +44,17 @@ def scatter(gate, patches, out):
                     unit[d] += g * patch[d]
 
 
+@kernel()
+def scatter_winners(winners, values, patches, out):
+    """out[winners[n]] += values[n] · patches[n]: Gᵀ X for a gate with one winner a row."""
+    for n in range(winners.size):
+        unit = out[winners[n]]
+        patch = patches[n]
+        y = values[n]
+        for d in range(patch.size):
+            unit[d] += y * patch[d]
+
+
 def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: Any) -> None:
     """out (n·oh·ow, kh·kw·C) ← the patches of images (n, H, W, C), already padded and of out's dtype."""
     n, height, width, channels = images.shape

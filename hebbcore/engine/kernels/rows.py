@@ -36,6 +36,8 @@ Flag = Annotated[Any, "flag"]
 Images = Annotated[Any, "images"]  # (n, H, W, C)
 Edges = Annotated[Any, "edges"]  # int64 (count,)
 Spans = Annotated[Any, "spans"]  # int64 (count, 2): the first, and the one behind the last
+Places = Annotated[Any, "places"]  # int64 (count, N)
+Chosen = Annotated[Any, "chosen"]  # int64 (N,)
 Shares = Annotated[Any, "shares"]  # (count,)
 
 ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)
