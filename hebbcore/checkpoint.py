@@ -170,6 +170,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
         "seed": model.seed,
         "precision": model.site.precision,
         "layers": [serialize.layer_table(function, layer) for layer in model.stack],
+        **({"fit_defaults": dict(model.training)} if model.training else {}),
     }
 
 
@@ -201,6 +202,7 @@ def restore(
     layers = serialize.layers_of(header["layers"], "layers", function)
     precision = _precision(header["precision"], device)
     network = Network(layers, seed=header["seed"], device=device, precision=precision, workspace=workspace)
+    network.training = header.get("fit_defaults", {})
     _require_arrays(network, header["image_shape"], arrays)
     network.build(header["image_shape"], draw=False)
     restore_arrays(network, arrays)

@@ -2,7 +2,8 @@
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hebbcore.layers.names import name_layers
 from hebbcore.pipeline import Learn, Pipeline
 
 _MOST_NUMBERS = 2**48  # of a layer's output for an image
+_TRAINING = ("batch_size", "epochs", "mode", "sample", "statistics_images")  # the arguments of fit that a network tells
 
 
 class Network:
@@ -58,6 +60,9 @@ class Network:
         The layers as they were given, those of branches inside of Branches. `graph` says which layer reads what.
     site : Site
         Where and how the network computes.
+    training : mapping of str to Any
+        How the network is meant to be trained: the batch_size (of arrays), epochs, mode, sample and statistics_images that fit
+        takes where its call does not say; empty, unless a preset or the user set it. It is saved with the network.
 
     Raises
     ------
@@ -99,6 +104,7 @@ class Network:
                 layer.follow([self.layers[value - 1] for value in sorted(self.graph.before(i)) if value])
             except ValueError as error:
                 raise checks.wrong(ValueError, function, None, str(error)) from None
+        self.training = {}
         self.image_shape: Shape | None = None
         self.shapes: list[Shape] = []  # of each layer's output
         self._lock = ForkedLock()
@@ -177,6 +183,19 @@ class Network:
         return self.graph.layers
 
     @property
+    def training(self) -> Mapping[str, Any]:
+        """What fit takes where its call does not say; see Network. Set it as a whole."""
+        return MappingProxyType(self._training)
+
+    @training.setter
+    def training(self, given: Mapping[str, Any]) -> None:
+        if not isinstance(given, Mapping):
+            raise checks.wrong(TypeError, "Network", "training", f"must be a dict of fit's arguments, got {given!r}.")
+        for key in given:
+            checks.choice("Network", "each key of training", key, _TRAINING)
+        self._training = dict(given)
+
+    @property
     def lock(self) -> "ForkedLock":
         """What to hold while `run` is at work and its result in use, or the arrays of layers are read or changed."""
         return self._lock
@@ -229,13 +248,16 @@ class Network:
         return sum(math.prod(layer.weights.shape) for layer in self.learners.values())
 
     def summary(self) -> str:
-        """Return a table of the layers: name, shape of the output, number of weights."""
+        """Return a table of the layers (name, shape of the output, number of weights), and what `training` says."""
         self._require_built("Network.summary")
         lines = [f"{'layer':<12}{'output':>18}{'weights':>14}"]
         for name, layer, shape, depth in zip(self.names, self.layers, self.shapes, self.graph.depths, strict=True):
             count = math.prod(layer.weights.shape) if isinstance(layer, Learner) else 0
             lines.append(f"{'  ' * depth + name:<12}{' × '.join(map(str, shape)):>18}{count or '':>14}")
-        return "\n".join([*lines, f"{'':<12}{'':>18}{self.parameters:>14}"])
+        lines.append(f"{'':<12}{'':>18}{self.parameters:>14}")
+        if self.training:
+            lines.append("training: " + ", ".join(f"{key}={value!r}" for key, value in self.training.items()))
+        return "\n".join(lines)
 
     def transform(
         self, images: Any, layer: str | None = None, *, mirror: bool = False, workspace: int | str = WORKSPACE

@@ -1,4 +1,4 @@
-"""The networks of the papers, by name."""
+"""Networks by name: those of the papers, and the dictionary."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -7,6 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from hebbcore import checks
+from hebbcore.dictionary import TRAINING as OF_THE_DICTIONARY
+from hebbcore.dictionary import UNITS, dictionary
 from hebbcore.graph import Graph
 from hebbcore.layers import BatchNorm, Conv, Dense, Layer, Learner, Pool, Shape, Triangle, Whiten
 from hebbcore.layers.branches import with_changes
@@ -25,28 +27,39 @@ def preset(
     rule: Rules | None = None,
     preprocess: str = "none",
     image_shape: Sequence[int] | None = None,
+    units: Sequence[int] | None = None,
     **options: Any,
 ) -> Network:
-    """Return a network of the papers, with fresh weights.
+    """Return a network of the papers, or the dictionary, with fresh weights.
 
     The layers are named conv1, pool1, bn1, …; the classifier of the papers is left to scikit-learn.
+
+    "dictionary" is this library's own network for features of images of any size, and `fit` trains it without further
+    arguments as its `training` says. Its deep branch learns 3×3 patches of whitened pixels and 3×3 patches of their
+    codes, its wide branch 6×6 patches; both are pooled to the same 3×3 cells and concatenated. Output: (3, 3, 2 · units
+    of the deep branch's second layer + 2 · units of the wide branch). See Notes.
 
     Parameters
     ----------
     name : str
-        "fasthebb-6" (32×32×3), "fasthebb-10" (210×210×3), "vgg11", "vgg13", "vgg16", "vgg19" (224×224×3),
-        "softhebb-cifar" (32×32×3), "softhebb-stl" (96×96×3), "softhebb-imagenet" (160×160×3), or a key of one's own in
-        PRESETS.
+        "dictionary" (32×32×3, and any other), "fasthebb-6" (32×32×3), "fasthebb-10" (210×210×3), "vgg11", "vgg13",
+        "vgg16", "vgg19" (224×224×3), "softhebb-cifar" (32×32×3), "softhebb-stl" (96×96×3), "softhebb-imagenet"
+        (160×160×3), or a key of one's own in PRESETS.
     rule : Rule, str, mapping or None
-        The rule of all layers that learn, or {"conv1": rule, …} for some of them; None takes HPCA, and SoftHebb in the
-        SoftHebb networks. A rule of another kind than the preset's learns by the rate of the training, not by the rates
-        that the preset has for its own rule. Where a Triangle follows, it puts out responses of both signs (see Conv's
-        linear).
+        The rule of all layers that learn, or {"conv1": rule, …} for some of them; None takes HPCA, SoftHebb in the
+        SoftHebb networks, and k-WTA and signed WTA in the dictionary. A rule of another kind than the preset's learns
+        by the rate of the training, not by the rates that the preset has for its own rule. Where a Triangle follows, it
+        puts out responses of both signs (see Conv's linear); what the dictionary's layers put out stays (see Conv's
+        response).
     preprocess : str
         "none"; "normalize" puts a batch norm of the images' channels first; "whiten" puts ZCA whitening of the images
-        as a whole first, as FastHebb has it for SWTA and k-WTA (epsilon 0.01).
+        as a whole first, as FastHebb has it for SWTA and k-WTA (epsilon 0.01). The dictionary, which whitens patches
+        itself, takes "none" alone.
     image_shape : sequence of int, optional
-        (height, width, channels) in pixels; default as above.
+        (height, width, channels) in pixels; default as above. The dictionary takes any sides of at least 8 pixels.
+    units : sequence of int, optional
+        Of the dictionary alone: the units of layer 1 and layer 2 of its deep branch, and of its wide branch; None:
+        (128, 1024, 400).
     **options
         seed, device, precision and workspace of Network.
 
@@ -58,18 +71,39 @@ def preset(
     Raises
     ------
     ValueError, TypeError
-        The name or a rule is unknown, or the images are too small for the layers.
+        The name or a rule is unknown, the images are too small for the layers, or units or preprocess do not go with
+        the preset.
+
+    Notes
+    -----
+    What the dictionary derives from image_shape (sides H and W):
+
+    - Objects shall be as large beside the patches as in images of 32 pixels: images are first reduced by averages of
+      r×r pixels, r = ⌊√(H·W) / 32⌋, so that 96 and 224 pixels become 32, and 40 or 63 stay. r is at least 1, and so
+      small that 8 pixels remain along the shorter side. Work and memory an image are bounded by it.
+    - The pool behind layer 1 has a stride of √(H·W) / 16, rounded, of the reduced image, so that the maps of layer 2,
+      which costs most, have about 16×16 pixels; it is small enough for maps of 5 pixels a side.
+    - The kernel of the wide branch is 6, or the side minus 4 where that is less.
+    - The strides of the last pools are a third of the map's side, rounded up: 3×3 cells cover the image, whatever its
+      size and proportions.
+    - Layer 2 sees 192 principal components of its patches, or as many as the patches have numbers.
 
     References
     ----------
     FastHebb (Lagani et al. 2022), whose rates and rules are arguments of the training; SoftHebb (Journé et al., ICLR
     2023), with its rates. In the VGG networks batch norm comes before the pool.
     """
-    layers, shape = preset_layers(name, rule, preprocess)
+    layers, shape = preset_layers(name, rule, preprocess, image_shape, units)
     return network_of(name, layers, shape, image_shape, **options)
 
 
-def preset_layers(name: str, rule: Rules | None = None, preprocess: str = "none") -> Built:
+def preset_layers(
+    name: str,
+    rule: Rules | None = None,
+    preprocess: str = "none",
+    image_shape: Sequence[int] | None = None,
+    units: Sequence[int] | None = None,
+) -> Built:
     """Return the layers of a preset, and the shape of its images; see preset.
 
     Parameters
@@ -80,6 +114,10 @@ def preset_layers(name: str, rule: Rules | None = None, preprocess: str = "none"
         See preset.
     preprocess : str
         See preset.
+    image_shape : sequence of int or None
+        Of the images that layers are derived from, in a preset that derives them.
+    units : sequence of int or None
+        See preset.
 
     Returns
     -------
@@ -88,13 +126,47 @@ def preset_layers(name: str, rule: Rules | None = None, preprocess: str = "none"
     """
     checks.choice("preset", "name", name, PRESETS)
     checks.choice("preset", "preprocess", preprocess, PREPROCESS)
-    layers, shape = PRESETS[name]()
+    check_units("preset", name, units)
+    if name == DERIVED and preprocess != "none":
+        problem = f'must be "none" for {name!r}, which whitens patches itself, got {preprocess!r}.'
+        raise checks.wrong(ValueError, "preset", "preprocess", problem)
+    derived = {"image_shape": image_shape, "units": units} if name == DERIVED else {}
+    layers, shape = PRESETS[name](**{key: value for key, value in derived.items() if value is not None})
     if preprocess == "normalize":
         layers = [BatchNorm(name="input"), *layers]
     elif preprocess == "whiten":
         layers = [Whiten(epsilon=0.01, contrast=None, name="input"), *layers]
     Network(layers, device="cpu")  # names them
     return layers if rule is None else with_rules(layers, rule), shape
+
+
+def check_units(function: str, name: str, units: Any) -> None:
+    """Check the numbers of units of a preset.
+
+    Parameters
+    ----------
+    function : str
+        Who asks, for messages.
+    name : str
+        The preset's.
+    units : Any
+        What was given; None: nothing.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the preset takes no units, and unless they are as many as it has and at least 1.
+    """
+    if units is None:
+        return
+    if name != DERIVED:
+        problem = f"is for {DERIVED!r} alone, not for {name!r}; make a Network of its layers with other units."
+        raise checks.wrong(ValueError, function, "units", problem)
+    if not isinstance(units, Sequence) or isinstance(units, str) or len(units) != len(UNITS):
+        problem = f"must be three numbers (layer 1, layer 2, wide branch) such as {UNITS}, got {units!r}."
+        raise checks.wrong(ValueError, function, "units", problem)
+    for number in units:
+        checks.integer(function, "units", number, 1)
 
 
 def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:
@@ -180,6 +252,7 @@ def network_of(
         advice = f"({name} is made for images of {shape}: make larger ones, or a Network of fewer layers.)"
         problem = f"{checks.about(error).text} {advice}"
         raise checks.wrong(ValueError, "Network", None, problem) from None
+    network.training = TRAINING.get(name, {})
     return network
 
 
@@ -248,7 +321,12 @@ def _softhebb(
     return build
 
 
-PRESETS: dict[str, Callable[[], Built]] = {
+DERIVED = "dictionary"  # whose layers are derived from the images and from numbers of units
+
+TRAINING: dict[str, dict[str, Any]] = {DERIVED: OF_THE_DICTIONARY}  # see Network.training
+
+PRESETS: dict[str, Callable[..., Built]] = {
+    DERIVED: dictionary,
     "fasthebb-6": _fasthebb_6,
     "fasthebb-10": _fasthebb_10,
     "vgg11": _vgg((1, 1, 2, 2, 2)),

@@ -77,7 +77,7 @@ def test_values_that_toml_writes_in_its_own_way(call):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("preset softhebb", "config: network.preset must be one of 'fasthebb-6', "),
+        ("preset softhebb", "config: network.preset must be one of 'dictionary', "),
         ("preset --set seed=3", "preset: --set changes a network; name one."),
         ("preset vgg11 --set network.rule=hpac", "config: network.rule.name is 'hpac', which is unknown. Did you mean"),
         ("preset vgg11 --set training.cache=disk", "config: training.cache='disk' has no effect"),
@@ -89,5 +89,5 @@ def test_errors_of_preset(fails, line, message):
 
 def test_an_unknown_preset_may_be_one_of_ones_own(fails):
     message = fails("preset mine")
-    assert message.startswith("config: network.preset must be one of 'fasthebb-6', ")
+    assert message.startswith("config: network.preset must be one of 'dictionary', ")
     assert message.endswith("got 'mine'. (One of your own is known once its module is imported: --import MODULE.)")

@@ -75,8 +75,8 @@ WRONG = {  # text of the file: the whole message
     f"{DATA}[network]": "network: give preset or layers, one of the two.",
     f"{DATA}{PRESET}layers = []": "network: give preset or layers, one of the two.",
     f'{DATA}[network]\npreset = "vgg12"': (
-        "network.preset must be one of 'fasthebb-6', 'fasthebb-10', 'vgg11', 'vgg13', 'vgg16', 'vgg19', "
-        "'softhebb-cifar', 'softhebb-stl', 'softhebb-imagenet'; got 'vgg12'. Did you mean 'vgg19'?" + OWN
+        "network.preset must be one of 'dictionary', 'fasthebb-6', 'fasthebb-10', 'vgg11', 'vgg13', 'vgg16', "
+        "'vgg19', 'softhebb-cifar', 'softhebb-stl', 'softhebb-imagenet'; got 'vgg12'. Did you mean 'vgg19'?" + OWN
     ),
     f'{DATA}{PRESET}preprocess = "norm"': (
         "network.preprocess must be one of 'none', 'normalize', 'whiten'; got 'norm'. Did you mean 'normalize'?"

@@ -198,7 +198,7 @@ def test_layers_are_copied_not_trained(digits):
         (HebbianTransformer(mirror=1), TypeError, "mirror must be true or false"),
         (HebbianTransformer(device="gpu"), ValueError, "device must be one of"),
         (HebbianNetworkTransformer("fasthebb6"), ValueError, "Did you mean 'fasthebb-6'"),
-        (HebbianNetworkTransformer(rule="hpca"), ValueError, "rule and preprocess go with a preset's name"),
+        (HebbianNetworkTransformer(rule="hpca"), ValueError, "rule, preprocess and units go with a preset's name"),
         (HebbianNetworkTransformer(hebbcore.Network([hebbcore.Dense(3)])), TypeError, "a list of layers, got Network"),
         (HebbianNetworkTransformer(layer="bn7"), ValueError, "layer must be one of 'bn1', 'fc1'"),
     ],

@@ -26,6 +26,7 @@ ROOMS = [
     "graph",
     "pipeline",
     "network",
+    "dictionary",
     "presets",
     "serialize",
     "checkpoint",

@@ -56,7 +56,10 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--baselines", type=_names, default=list(BASELINES), metavar="NAME,…",
         help=f'baselines to compare with (default: {",".join(BASELINES)}; "none": none of them)',
     )  # fmt: skip
-    command.add_argument("--features", type=int, default=5000, help="the most features an image gets (default: 5000)")
+    command.add_argument(
+        "--features", type=int,
+        help="the most features an image gets (default: 5000, and all that branches at the network's end join)",
+    )  # fmt: skip
     add_mirror(command)
     command.add_argument(
         "--queries", type=int, default=1000, help="number of test images for retrieval (default: 1000; 0: no retrieval)"

@@ -190,5 +190,5 @@ class HebbianTransformer(NetworkTransformer):
             if not used and value != default:
                 raise ValueError(f"{function}: {name}={value!r} has no effect without {where}; leave it out.")
 
-    def _train(self, images: Array, epochs: int, seed: int) -> None:
+    def _train(self, images: Array, epochs: int | None, seed: int) -> None:
         fit(self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed)

@@ -24,19 +24,21 @@ class HebbianNetworkTransformer(NetworkTransformer):
         See preset; for presets only.
     preprocess : str
         See preset; for presets only.
+    units : sequence of int or None
+        See preset; for "dictionary" only.
     layer : str or None
         The layer whose output the features are; None: the last.
     mirror : bool
         Transform to the mean of the features of each image and of its mirror image.
-    mode : {"together", "layerwise"}
-        See hebbcore.fit.
+    mode : {"together", "layerwise"} or None
+        See hebbcore.fit; None, here and below: what the preset is meant to be trained by, else fit's own value.
     learning_rate : float or "auto" or None
         The rate of layers that have none of their own; None: 1e-3.
     schedule : str
         See hebbcore.fit.
-    epochs : int
+    epochs : int or None
         See hebbcore.fit.
-    batch_size : int
+    batch_size : int or None
         Images a step.
     image_shape : sequence of int or None
         (height, width, channels) of flattened images; else X must be (n, height, width, channels).
@@ -61,13 +63,14 @@ class HebbianNetworkTransformer(NetworkTransformer):
         *,
         rule: Rule | str | None = None,
         preprocess: str = "none",
+        units: Sequence[int] | None = None,
         layer: str | None = None,
         mirror: bool = False,
-        mode: str = "together",
+        mode: str | None = None,
         learning_rate: float | str | None = None,
         schedule: str = "constant",
-        epochs: int = 1,
-        batch_size: int = 64,
+        epochs: int | None = None,
+        batch_size: int | None = None,
         image_shape: Sequence[int] | None = None,
         device: str = "auto",
         random_state: Any = None,
@@ -75,6 +78,7 @@ class HebbianNetworkTransformer(NetworkTransformer):
         self.network = network
         self.rule = rule
         self.preprocess = preprocess
+        self.units = units
         self.layer = layer
         self.mirror = mirror
         self.mode = mode
@@ -90,11 +94,11 @@ class HebbianNetworkTransformer(NetworkTransformer):
         function = type(self).__name__
         if isinstance(self.network, str):
             return preset(
-                self.network, rule=self.rule, preprocess=self.preprocess, image_shape=shape, seed=seed,
-                device=self.device, precision=precision,
+                self.network, rule=self.rule, preprocess=self.preprocess, image_shape=shape, units=self.units,
+                seed=seed, device=self.device, precision=precision,
             )  # fmt: skip
-        if self.rule is not None or self.preprocess != "none":
-            raise ValueError(f"{function}: rule and preprocess go with a preset's name; layers have their own.")
+        if self.rule is not None or self.preprocess != "none" or self.units is not None:
+            raise ValueError(f"{function}: rule, preprocess and units go with a preset's name; layers have their own.")
         given = [BatchNorm(), Dense(100)] if self.network is None else self.network
         if not isinstance(given, Sequence):
             raise TypeError(
@@ -107,7 +111,10 @@ class HebbianNetworkTransformer(NetworkTransformer):
     def _layer(self) -> str | None:
         return self.layer
 
-    def _train(self, images: Array, epochs: int, seed: int) -> None:
+    def _epochs(self, images: Array) -> int | None:
+        return self.epochs
+
+    def _train(self, images: Array, epochs: int | None, seed: int) -> None:
         fit(
             self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed, mode=self.mode,
             learning_rate=self.learning_rate, schedule=self.schedule,

@@ -22,7 +22,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     image_shape: Sequence[int] | None
     epochs: int | None
-    batch_size: int
+    batch_size: int | None
     mirror: bool
     random_state: Any
     device: str
@@ -31,7 +31,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
         raise NotImplementedError
 
-    def _train(self, images: Array, epochs: int, seed: int) -> None:
+    def _train(self, images: Array, epochs: int | None, seed: int) -> None:
         raise NotImplementedError
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -61,7 +61,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self._train(images, self._epochs(images), self._seed)
         return self
 
-    def _epochs(self, images: Array) -> int:
+    def _epochs(self, images: Array) -> int | None:
         if self.epochs is not None:
             return self.epochs
         batch_size = checks.integer(type(self).__name__, "batch_size", self.batch_size, 1)

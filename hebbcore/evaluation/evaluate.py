@@ -1,5 +1,6 @@
 """How good are the features? Every layer and every baseline, at several numbers of labels, in one pipeline."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from hebbcore.layers import Branches, Learner
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
+_FEATURES = 5_000  # the most of an image, unless one says otherwise
 _BASELINE_IMAGES = 2_000  # that filters of baselines are learned from
 
 
@@ -36,7 +38,7 @@ def evaluate(
     readout: Any = "ridge",
     how: str = "published",
     baselines: Sequence[str] = BASELINES,
-    features: int = 5_000,
+    features: int | None = None,
     mirror: bool = False,
     queries: int = 1_000,
     memory: int | str = "4 GiB",
@@ -71,9 +73,10 @@ def evaluate(
         images then count as wrong.
     baselines : sequence of str
         Names in BASELINES; measured by the same readout on the same rows.
-    features : int
+    features : int or None
         Most features of an image: outputs of layers are averaged over a grid of as many cells as make no more. A layer
-        whose channels alone are more keeps them.
+        whose channels alone are more keeps them. None: 5,000; but where branches end the network, what they join, which
+        they have pooled to cells already, is kept whole.
     mirror : bool
         Average the features, baselines' too, over each image and its mirror image, see Network.transform.
     queries : int
@@ -112,7 +115,8 @@ def evaluate(
     """
     function = "evaluate"
     plan = Plan.checked(function, fractions, seeds, readout, how, queries, memory)
-    most = checks.integer(function, "features", features, 1)
+    most = _FEATURES if features is None else checks.integer(function, "features", features, 1)
+    whole = {} if features is not None else _joined(network)
     if checks.boolean(function, "mirror", mirror):
         network.require_mirror(function)
     names = block_ends(network) if layers is None else list(layers)
@@ -123,7 +127,7 @@ def evaluate(
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
-        readout=str(readout), how=how, features=most, mirror=mirror, queries=queries,
+        readout=str(readout), how=how, features=max([most, *whole.values()]), mirror=mirror, queries=queries,
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])
     folder = Path(folder)
@@ -134,7 +138,9 @@ def evaluate(
         job.tell_unlabelled()
         job.tell_doubts()
         groups = grouped(
-            [Source.of(name, network, name, most, mirror) for name in names], mine.images + theirs.images, plan.room
+            [Source.of(name, network, name, whole.get(name, most), mirror) for name in names],
+            mine.images + theirs.images,
+            plan.room,
         )
         for name in baselines:
             if not job.complete(name):
@@ -164,6 +170,12 @@ def _surveyed(
     require_learned(function, labels, theirs.labels[theirs.numbers], titles)
     require_possible(function, labels, plan.shares, plan.seeds, plan.how, plan.readout)
     return mine, theirs, titles
+
+
+def _joined(network: Network) -> dict[str, int]:
+    """Return the name and the number of features of Branches that end a network, if it ends so."""
+    ends = isinstance(network.layers[-1], Branches)
+    return {network.names[-1]: math.prod(network.shapes[-1])} if ends else {}
 
 
 def block_ends(network: Network) -> list[str]:

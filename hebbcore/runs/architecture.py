@@ -9,7 +9,7 @@ from hebbcore import checks, serialize
 from hebbcore.graph import Graph
 from hebbcore.layers import Layer, Learner
 from hebbcore.layers.branches import with_changes
-from hebbcore.presets import PREPROCESS, PRESETS, Built, Rules, preset_layers, with_rules
+from hebbcore.presets import PREPROCESS, PRESETS, Built, Rules, check_units, preset_layers, with_rules
 from hebbcore.rules import Rule
 
 
@@ -29,6 +29,8 @@ class Architecture:
         A table for each layer; with a preset, tables of what is to be changed, by the names of layers.
     image_shape : list of int or None
         [height, width, channels] or [features]; None takes that of the preset, or of the data.
+    units : list of int or None
+        With the preset "dictionary": see hebbcore.preset.
 
     Raises
     ------
@@ -41,6 +43,7 @@ class Architecture:
     preprocess: str = "none"
     layers: list[Any] | dict[str, Any] | None = None
     image_shape: list[int] | None = None
+    units: list[int] | None = None
 
     def __post_init__(self) -> None:
         changes = isinstance(self.layers, dict)
@@ -55,6 +58,10 @@ class Architecture:
         checks.choice("Architecture", "preprocess", self.preprocess, PREPROCESS)
         if self.preprocess != "none" and self.preset is None:
             raise _wrong("preprocess", "goes with a preset; put a BatchNorm or Whiten before the layers.")
+        if self.units is not None and self.preset is None:
+            raise _wrong("units", "goes with a preset; layers have units of their own.")
+        if self.preset is not None:
+            check_units("Architecture", self.preset, self.units)
         if self.layers is not None and not isinstance(self.layers, list | dict):
             raise checks.wrong(
                 TypeError, "Architecture", "layers", f"must be tables, [[network.layers]], got {self.layers!r}."
@@ -96,7 +103,8 @@ def naming_network() -> Iterator[None]:
 def _preset_layers(given: Architecture) -> Built:
     """Return the layers of a preset with the changes to them, and the shape of its images."""
     assert given.preset is not None
-    layers, shape = preset_layers(given.preset, None, given.preprocess)
+    with naming_network():
+        layers, shape = preset_layers(given.preset, None, given.preprocess, given.image_shape, given.units)
     if given.rule is not None:
         rules = _rules(given.rule, [layer.name for layer in Graph(layers).layers if isinstance(layer, Learner)])
         with naming_network():

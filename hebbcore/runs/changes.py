@@ -68,7 +68,8 @@ def _layer_place(network: dict[str, Any], name: str, path: list[str]) -> tuple[A
             names = Network(made, device="cpu").names
     elif name.isdigit() and preset is not None:
         with naming_network():
-            names = [layer.name for layer in preset_layers(preset, None, network.get("preprocess", "none"))[0]]
+            sizes = (network.get("image_shape"), network.get("units"))
+            names = [layer.name for layer in preset_layers(preset, None, network.get("preprocess", "none"), *sizes)[0]]
     else:
         return layers, name
     if name.isdigit():

@@ -12,7 +12,7 @@ from hebbcore.engine import devices, gemm
 from hebbcore.files import parse_json, parse_toml
 from hebbcore.layers import WORKSPACE, Learner
 from hebbcore.network import Network
-from hebbcore.presets import network_of
+from hebbcore.presets import TRAINING, network_of
 from hebbcore.runs.architecture import Architecture, naming_network
 from hebbcore.runs.changes import apply_change, is_of_a_layer, parse_change
 from hebbcore.runs.imports import import_modules
@@ -215,11 +215,17 @@ def _forget_old_default(training: Any) -> None:
         training["learning_rate"] = None
 
 
+def _of_the_preset(parts: dict[str, Any]) -> dict[str, Any]:
+    """Return how the preset of a configuration, if it has one, is meant to be trained."""
+    network = parts.get("network")
+    return TRAINING.get(network.preset or "", {}) if isinstance(network, Architecture) else {}
+
+
 def config_of(table: Any) -> Config:
     """Return the configuration of a table. Raises ValueError or TypeError naming the key's path."""
     if not isinstance(table, dict):
         raise TypeError(f"config: it must be a table, got {table!r}.")
-    parts = dict(table)
+    parts = {**table, "training": table.get("training", {})}
     if "seed" in parts:
         checks.integer("config", "seed", parts["seed"], 0)  # before it becomes one of training's
     for name, kind in (("data", Data), ("network", Architecture), ("training", Training)):
@@ -228,10 +234,8 @@ def config_of(table: Any) -> Config:
             if name == "training" and isinstance(part, dict):
                 if "seed" in part:
                     raise ValueError("config: training.seed is unknown; seed stands at the top, for the whole run.")
-                part = {**part, **({"seed": parts["seed"]} if "seed" in parts else {})}
+                part = {**_of_the_preset(parts), **part, **({"seed": parts["seed"]} if "seed" in parts else {})}
             parts[name] = serialize.build(kind, part, name)
-    if "training" not in parts and "seed" in parts:
-        parts["training"] = serialize.build(Training, {"seed": parts["seed"]}, "")
     config = serialize.build(Config, parts, "")
     config.layer_tables()  # what is wrong with them is said here
     return config

@@ -74,6 +74,8 @@ class RunHeader:
         What tells the data and their order from others; see Batches.identity.
     position, whitened, rates, seconds
         How far the training is; see State.
+    fit_defaults : dict
+        Network.training, where it says anything; the settings are already made of it.
     versions : dict
         Python, NumPy, the device, which decide nothing; and as "header" FORMAT, where an earlier hebbcore overlooks it.
     """
@@ -90,9 +92,10 @@ class RunHeader:
     rates: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     versions: dict[str, Any] = field(default_factory=dict)
+    fit_defaults: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in ("data", "rates", "versions"):
+        for key in ("data", "rates", "versions", "fit_defaults"):
             if not isinstance(getattr(self, key), dict):
                 raise TypeError(f"RunHeader: {key} must be a table, got {getattr(self, key)!r}.")
         written = checks.integer("RunHeader", "versions.header", self.versions.get("header", 1), 1)
@@ -162,7 +165,7 @@ def _fixed(header: RunHeader, free: set[str], overridden: bool) -> dict[str, Any
     training = {key: value for key, value in table["training"].items() if key not in free}
     if training["learning_rate"] is None or overridden:
         training["learning_rate"] = LEARNING_RATE  # what None means; without a layer that takes it, it decides nothing
-    changing = {each.name for each in dataclasses.fields(State)} | {"versions"}
+    changing = {each.name for each in dataclasses.fields(State)} | {"versions", "fit_defaults"}
     return {**{key: value for key, value in table.items() if key not in changing}, "training": training}
 
 

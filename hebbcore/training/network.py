@@ -16,7 +16,7 @@ from hebbcore.engine.patches import as_images
 from hebbcore.engine.soundness import require_finite_output
 from hebbcore.network import Network
 from hebbcore.training.ahead import ahead
-from hebbcore.training.batches import Batches, as_batches, batching
+from hebbcore.training.batches import Batches, as_batches, batching, is_array
 from hebbcore.training.diagnostics import METRICS, Record
 from hebbcore.training.header import State
 from hebbcore.training.loop import Loop
@@ -31,15 +31,15 @@ def fit(
     network: Network,
     data: Any,
     *,
-    epochs: int = 1,
+    epochs: int | None = None,
     learning_rate: float | str | None = None,
     rate_factor: float = 1.0,
     schedule: str = "constant",
-    mode: str = "together",
+    mode: str | None = None,
     batch_size: int | None = None,
     shuffle: bool | None = None,
     seed: int = 0,
-    statistics_images: int = 10_000,
+    statistics_images: int | None = None,
     sample: int | None = None,
     cache: str = "none",
     cache_bytes: int | str = "4 GiB",
@@ -62,8 +62,10 @@ def fit(
         As for train_layer: an array (n, H, W, C) or (n, features), uint8 (read as 0…1) or floating, or a re-iterable of
         such batches or of (images, labels) pairs, such as a ShardStream. A stream is left where it was, so that the
         same call goes on with the training.
-    epochs : int
-        Passes over the data; with mode="layerwise" for each layer that learns. See Notes for a run that goes on.
+    epochs : int, optional
+        Passes over the data; with mode="layerwise" for each layer that learns. See Notes for a run that goes on. Where
+        epochs, mode, batch_size (of arrays), statistics_images and sample are None, what network.training says is
+        taken, which presets may set, and else the value named here: 1.
     learning_rate : float or "auto", optional
         The rate of layers that have none of their own; None: 1e-3. "auto" (also of a layer): half of the largest stable
         rate on the layer's first input, for rules that know it (Rule.stable_rate: hpca).
@@ -72,21 +74,22 @@ def fit(
     schedule : {"constant", "linear", "cosine", "epochs"}
         What becomes of the rates: "linear" and "cosine" go to 0 at the end, "epochs" is 1 − epoch / epochs, once an
         epoch.
-    mode : {"together", "layerwise"}
+    mode : {"together", "layerwise"}, optional
         "together": all layers learn from one forward pass, each by its weights from before the step. "layerwise": each
         layer sees what the finished layers before it make; batch norms take the statistics of a pass of their own.
+        None: "together", see epochs.
     batch_size : int, optional
-        Images a step, of an array; None: 64. An iterable makes its own batches.
+        Images a step, of an array; None: 64, see epochs. An iterable makes its own batches.
     shuffle : bool, optional
         Whether an array is shuffled in each epoch; None: True.
     seed : int
         Decides the order in which an array is shuffled, and the places of a sample.
-    statistics_images : int
+    statistics_images : int, optional
         How many images Whiten (and with mode="layerwise" BatchNorm and Scale) looks at, at most: those at the start of
-        a pass; and of how many a sample is taken.
+        a pass; and of how many a sample is taken. None: 10,000, see epochs.
     sample : int, optional
         With mode="layerwise", how many patches each layer that learns by a rule learns from, as it cuts them from its
-        input; None: from all. See Notes.
+        input. None: all, see epochs. See Notes.
     cache : {"none", "memory", "disk"}
         With mode="layerwise", where outputs of finished layers are kept; "disk": in a nameless file in run, else in the
         working folder. See Notes.
@@ -159,18 +162,20 @@ def fit(
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
     if isinstance(data, Iterator):
         raise ValueError("fit: data is an iterator, which can be read once; pass an array, a list or a stream.")
-    size, mixed = batching("fit", data, batch_size, shuffle)
+    meant = dict(network.training)
+    own_size = meant.pop("batch_size", None)  # data that come in batches have their own
+    size, mixed = batching("fit", data, own_size if batch_size is None and is_array(data) else batch_size, shuffle)
+    if mode == "together":
+        meant.pop("sample", None)  # it is of a training layer by layer
+    given = {"epochs": epochs, "mode": mode, "statistics_images": statistics_images, "sample": sample}
     settings = Training(
-        epochs=epochs,
+        **meant | {key: value for key, value in given.items() if value is not None},
         learning_rate=learning_rate,
         rate_factor=rate_factor,
         schedule=schedule,
-        mode=mode,
         batch_size=size,
         shuffle=mixed,
         seed=seed,
-        statistics_images=statistics_images,
-        sample=sample,
         cache=cache,
         cache_bytes=cache_bytes,
         checkpoint_minutes=checkpoint_minutes,
@@ -182,7 +187,7 @@ def fit(
     if previous and run is None:
         raise ValueError("fit: previous has no effect: there is no run to go on with; give run its folder.")
     order = np.random.default_rng(settings.seed).spawn(2)[1] if mixed else None
-    batches = as_batches("fit", data, size, order, epochs, check_finite)
+    batches = as_batches("fit", data, size, order, settings.epochs, check_finite)
     network.begin_training("fit")
     try:
         first = _first_batch(batches)

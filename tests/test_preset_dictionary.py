@@ -1,0 +1,233 @@
+"""The preset "dictionary": layers for images of any size, and how it is trained without further arguments."""
+
+import numpy as np
+import pytest
+from fit_helpers import arrays, assert_same
+
+import hebbcore
+from hebbcore import Branches, Conv, GaussianPool, Nystrom, Power, Scale, Split, Whiten, dictionary
+from hebbcore.serialize import layer_table
+
+UNITS = (4, 6, 5)
+DEFAULTS = dictionary.TRAINING
+
+
+def recipe():
+    """Return the layers for images of 32×32×3 as they were measured."""
+    units = {"learning_rate": 1.0, "initial_weights": "patches"}
+    deep = [
+        Whiten(3, padding=1, padding_mode="edge", contrast=None, epsilon=0.01, relative=True, centre=True),
+        Conv(128, 3, "kwta", padding=1, response="cosine-exp", **units),
+        GaussianPool(2),
+        Nystrom(),
+        Whiten(3, padding=1, contrast=None, epsilon=0.01, relative=True, components=192),
+        Conv(1024, 1, "signedwta", response="cosine", **units),
+        Scale(),
+        Split(0.25),
+        GaussianPool(6),
+        Power(0.5),
+    ]
+    wide = [
+        Whiten(6, epsilon=0.3),
+        Conv(400, 1, "signedwta", linear=True, **units),
+        Scale(),
+        Split(0.25),
+        GaussianPool(9),
+        Power(0.5),
+    ]
+    return hebbcore.Network([Branches(deep, wide)], device="cpu")
+
+
+def made(shape=(12, 11, 3), **options):
+    return hebbcore.preset("dictionary", image_shape=shape, units=UNITS, device="cpu", **options)
+
+
+def images_of(shape, count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
+
+
+def test_the_default_is_the_recipe():
+    network, expected = hebbcore.preset("dictionary", device="cpu"), recipe()
+    assert network.image_shape == (32, 32, 3)
+    assert [layer_table("t", layer) for layer in network.stack] == [layer_table("t", x) for x in expected.stack]
+    assert network.shapes[-1] == (3, 3, 2 * 1024 + 2 * 400)
+
+
+# height and width: what is averaged, layer 1's stride, the kernel of the wide branch, the strides to 3×3 cells
+SIZES = {
+    (8, 8, 1): (1, 1, (4, 4), (3, 3), (2, 2)),
+    (9, 30, 2): (1, 1, (5, 6), (3, 10), (2, 9)),
+    (28, 28, 1): (1, 2, (6, 6), (5, 5), (8, 8)),
+    (32, 32, 3): (1, 2, (6, 6), (6, 6), (9, 9)),
+    (48, 64, 3): (1, 3, (6, 6), (6, 8), (15, 20)),
+    (63, 63, 3): (1, 4, (6, 6), (6, 6), (20, 20)),
+    (64, 64, 3): (2, 2, (6, 6), (6, 6), (9, 9)),
+    (96, 96, 3): (3, 2, (6, 6), (6, 6), (9, 9)),
+    (224, 224, 3): (7, 2, (6, 6), (6, 6), (9, 9)),
+    (200, 320, 3): (7, 2, (6, 6), (5, 8), (8, 14)),
+}
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_what_is_derived_from_the_size(shape):
+    factor, stride, kernel, deep, wide = SIZES[shape]
+    network = made(shape)
+    given = [layer for layer in network.layers if layer.name == "reduced"]
+    assert [layer.window[0] for layer in given] == ([factor] if factor > 1 else [])
+    pools = [layer.stride for layer in network.layers if isinstance(layer, GaussianPool)]
+    assert pools == [(stride, stride), deep, wide]
+    assert network["whiten3"].kernel_size == kernel
+    assert network["whiten2"].components == 36  # 9 · 4
+    out = network.transform(images_of(shape, 2))
+    assert out.shape == (2, 3, 3, 2 * 6 + 2 * 5)
+    assert np.isfinite(out).all()
+
+
+def test_every_size_has_nine_cells_and_bounded_maps():
+    for height, width in [(h, w) for h in range(8, 321, 13) for w in range(8, 321, 7)]:
+        layers, _ = hebbcore.presets.preset_layers("dictionary", None, "none", (height, width, 1), UNITS)
+        shapes = hebbcore.Network(layers, device="cpu").shapes_for((height, width, 1))
+        assert shapes[-1][:2] == (3, 3), (height, width)
+        if max(height, width) <= 4 * min(height, width):
+            assert max(h * w for h, w, _ in shapes[1:]) <= 66**2, (height, width)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (12, 40, 3), (64, 64, 3)])
+def test_fit_without_arguments_trains_it(shape):
+    images = images_of(shape, 24)
+    network = made(shape)
+    before = {name: layer.weights.copy() for name, layer in network.learners.items()}
+    records = []
+    hebbcore.fit(network, images, callback=records.append, log_seconds=0)
+    assert all((layer.weights != before[name]).any() for name, layer in network.learners.items())
+    assert all(network[name].learned for name in ("whiten1", "whiten2", "whiten3"))
+    assert records[-1]["images"] == sum([24] * 5 + [24 * 8] * 3)  # whiten and scale look once, units learn 8 times
+    features = network.transform(images, mirror=True).reshape(24, -1)
+    assert (features.std(axis=0) > 0).mean() > 0.9
+
+
+def test_the_call_wins_over_what_the_network_says():
+    images = images_of((12, 11, 3), 10)
+    network, other = made(), made()
+    hebbcore.fit(network, images, epochs=1, batch_size=5, statistics_images=7)
+    other.training = {"mode": "layerwise", "epochs": 1, "batch_size": 5, "statistics_images": 7}
+    assert_same(arrays(hebbcore.fit(other, images)), arrays(network))
+    other = made()
+    other.training = {}
+    assert_same(
+        arrays(hebbcore.fit(other, images, mode="layerwise", epochs=1, batch_size=5, statistics_images=7)),
+        arrays(network),
+    )
+
+
+def test_batches_of_a_stream_are_its_own():
+    images = images_of((12, 11, 3), 10)
+    network, stream = made(), made()
+    hebbcore.fit(network, images, batch_size=5, shuffle=False)
+    hebbcore.fit(stream, [images[:5], images[5:]])
+    assert_same(arrays(stream), arrays(network))
+
+
+def test_all_at_once_is_refused_with_the_way_out():
+    with pytest.raises(ValueError, match=r'whiten2 comes after .* what is still changing; use mode="layerwise"'):
+        hebbcore.fit(made(), images_of((12, 11, 3), 4), mode="together")
+
+
+@pytest.mark.parametrize("training", [{"epoch": 3}, {"rate_factor": 2.0}])
+def test_unknown_keys_of_training_are_refused(training):
+    network = made()
+    with pytest.raises(ValueError, match="Network: each key of training must be one of 'batch_size', 'epochs', 'mode'"):
+        network.training = training
+    with pytest.raises(TypeError):
+        network.training["epochs"] = 3
+    with pytest.raises(TypeError, match=r"Network: training must be a dict of fit's arguments, got \['epochs'\]"):
+        network.training = ["epochs"]
+    assert network.training == DEFAULTS
+
+
+def test_impossible_values_of_training_are_refused_by_fit():
+    network = made()
+    network.training = {"mode": "layerwise", "epochs": 0}
+    with pytest.raises(ValueError, match="fit: epochs must be at least 1, got 0"):
+        hebbcore.fit(network, images_of((12, 11, 3), 4))
+
+
+def test_training_is_saved_and_shown(tmp_path):
+    network = made()
+    assert network.summary().splitlines()[-1].startswith("training: mode='layerwise', epochs=8, batch_size=200")
+    hebbcore.save(tmp_path / "network.h5", network)
+    again = hebbcore.load(tmp_path / "network.h5", device="cpu")
+    assert again.training == DEFAULTS
+    images = images_of((12, 11, 3), 12)
+    np.testing.assert_array_equal(again.transform(images), network.transform(images))
+    plain = hebbcore.preset("fasthebb-6", device="cpu")
+    assert plain.training == {}
+    assert "training" not in plain.summary()
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_run_goes_on_without_arguments(tmp_path, monkeypatch):
+    monkeypatch.setattr("hebbcore.files.sync", lambda path: None)
+    images = images_of((12, 11, 3), 12)
+    expected = hebbcore.fit(made(), images)
+
+    def stop(record):
+        if record["phase"] == 5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        hebbcore.fit(made(), images, run=tmp_path, log_seconds=0, callback=stop)
+    begun = hebbcore.load(tmp_path, device="cpu")
+    assert begun.training == DEFAULTS
+    assert_same(arrays(hebbcore.fit(made(), images, run=tmp_path)), arrays(expected))
+    given = made()
+    given.training = {}  # the settings decide, not where they came from
+    hebbcore.fit(given, images, run=tmp_path, **DEFAULTS)
+    with pytest.raises(ValueError, match=r"training\.epochs is 7 here and 8 there"):
+        hebbcore.fit(made(), images, run=tmp_path, epochs=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "dictionary",
+            {"image_shape": (7, 32, 3)},
+            r"preset: image_shape .* of 8 pixels a side .* \(7, 32, 3\)",
+        ),
+        ("dictionary", {"image_shape": (3072,)}, r"preset: image_shape must be \(height, width, channels\)"),
+        ("dictionary", {"units": (4, 6)}, r"preset: units must be three numbers .* such as \(128, 1024, 400\)"),
+        ("dictionary", {"units": (4, 0, 6)}, "preset: units must be at least 1, got 0"),
+        ("dictionary", {"units": 4}, "preset: units must be three numbers"),
+        ("dictionary", {"preprocess": "whiten"}, 'preset: preprocess must be "none" for .dictionary., .* got .whiten.'),
+        ("fasthebb-6", {"units": UNITS}, "preset: units is for 'dictionary' alone, not for 'fasthebb-6'"),
+    ],
+)
+def test_wrong_arguments(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        hebbcore.preset(name, **options)
+
+
+def test_units_that_are_no_integers():
+    with pytest.raises(TypeError, match=r"preset: units must be an integer, got 1\.5"):
+        hebbcore.preset("dictionary", units=(4, 1.5, 3))
+
+
+@pytest.mark.parametrize("rule", ["hpca", "swta", "softhebb", {"conv2": "kwta"}])
+def test_other_rules_learn_by_the_rate_of_the_training_and_keep_the_responses(rule):
+    network, own = made(rule=rule), made()
+    for name, layer in network.learners.items():
+        assert (layer.response, layer.linear) == (own[name].response, own[name].linear)
+        if type(layer.rule) is not type(own[name].rule):
+            assert layer.learning_rate is None
+    hebbcore.fit(network, images_of((12, 11, 3), 8), epochs=1, learning_rate=0.01)
+    assert np.isfinite(network.transform(images_of((12, 11, 3), 2))).all()
+
+
+def test_more_units_than_patches_are_told():
+    network = hebbcore.preset("dictionary", image_shape=(8, 8, 1), units=(4, 600, 5), device="cpu")
+    with pytest.warns(UserWarning, match="conv2: the data have only .* fewer than the 600 units"):
+        hebbcore.fit(network, images_of((8, 8, 1), 6), epochs=1)
