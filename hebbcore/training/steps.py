@@ -98,9 +98,6 @@ class Steps:
         def learn(i: int, before: Array, out: Array) -> None:
             layer = network.layers[i]
             assert isinstance(layer, Learner)
-            if i not in phase.targets:
-                layer.forward(before, out, False)
-                return
             rate = self._rate(layer, before) * slower
             rule, seen = as_rule("fit", layer.rule), layer.as_input(before)
             if self._divergence is not None:
@@ -110,9 +107,13 @@ class Steps:
                 stable = partial(largest_stable_rate, rule, seen, layer.geometry)
                 self._divergence.require(layer.name, layer.weights, at.step + 1, rate, stable)
 
-        end = len(network) if phase.together else max(phase.targets) + 1
         with network.lock:
-            network.run(x, first, end, training=phase.together, learn=learn)
+            if phase.together:
+                network.run(x, first, len(network), training=True, learn=learn)
+                return
+            (target,) = phase.targets
+            entry = network.graph.entries[target]
+            network.run(network.run(x, first, entry), entry, target + 1, learn=learn)
 
     def _rate(self, layer: Learner, x: Array | None = None) -> float:
         """Return a layer's learning rate, before the schedule; "auto" is measured on its first input x."""
