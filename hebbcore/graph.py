@@ -1,10 +1,11 @@
 """Which layer of a network reads what: a chain, but for branches."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from hebbcore.layers import Branches, Layer
+from hebbcore.layers import Branches, Layer, Learner
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class Step:
     ----------
     layer : int
         Its index. Branches have nothing to do: their output is complete once the last branch is.
+    last : int
+        The last layer of the chain that begins with it and is done in one step; `layer`, unless it begins one.
     source : int
         The value that it reads, as Graph counts them.
     own : int or None
@@ -29,6 +32,7 @@ class Step:
     """
 
     layer: int
+    last: int
     source: int
     own: int | None
     out: int | None
@@ -119,7 +123,30 @@ class Graph:
         readers = [i for i, reads in enumerate(self.reads) if value in reads]
         return readers[0] if len(readers) == 1 and not isinstance(self.layers[readers[0]], Branches) else None
 
-    def steps(self, first: int, lasts: Iterable[int], array: int | None) -> list[Step]:
+    def chains(self, first: int, lasts: Iterable[int]) -> dict[int, int]:
+        """Return the chains among the layers that make values of the value `first`: the last layer, by the first.
+
+        A chain is a learner or a layer `by_image`, and layers `by_image` after it. Nobody else reads what is between.
+        """
+        order, wanted, found = self.needed(first, lasts), set(lasts), dict[int, int]()
+        inside: set[int] = set()
+        for i in order:
+            layer, last = self.layers[i], i
+            if i in inside or not (layer.by_image or isinstance(layer, Learner)):
+                continue
+            while last + 1 not in wanted:
+                after = self.follows(last + 1)
+                if after is None or not self.layers[after].by_image:
+                    break
+                last = after
+                inside.add(last)
+            if last > i:
+                found[i] = last
+        return found
+
+    def steps(
+        self, first: int, lasts: Iterable[int], array: int | None, chains: Mapping[int, int] = MappingProxyType({})
+    ) -> list[Step]:
         """Return the steps that make values of the value `first`, and the arrays they take: as few as go.
 
         Parameters
@@ -130,6 +157,8 @@ class Graph:
             The values to make. Each is whole after its step; the last of all stays.
         array : int or None
             In which array `first` lies; None: in none of them, and it must not change.
+        chains : mapping of int to int
+            Chains that are done in one step each, the last layer by the first.
 
         Returns
         -------
@@ -137,6 +166,8 @@ class Graph:
             In order.
         """
         order = self.needed(first, lasts)
+        inside = {j for i, last in chains.items() for j in range(i + 1, last + 1)}
+        order = [i for i in order if i not in inside]
         uses = Counter(self.reads[i][0] for i in order if not isinstance(self.layers[i], Branches))
         places: dict[int, int | None] = {first: array}
         busy = {array} - {None}
@@ -148,7 +179,8 @@ class Graph:
 
         steps = []
         for i in order:
-            layer, value, own, done = self.layers[i], i + 1, None, []
+            layer, last, own, done = self.layers[i], chains.get(i, i), None, []
+            value, in_place = last + 1, all(layer.in_place for layer in self.layers[i : last + 1])
             if isinstance(layer, Branches):
                 out = places[value]
             else:
@@ -157,7 +189,7 @@ class Graph:
                 uses[source] -= 1
                 if (at is None and not layer.reads_images) or (layer.in_place and uses[source]):
                     at = own = take()
-                out = at if layer.in_place else take()
+                out = at if in_place else take()
                 if not uses[source]:
                     done.append(source)
                     busy.discard(places[source])
@@ -176,5 +208,5 @@ class Graph:
                 done.append(value)
             if not uses[value]:
                 busy.discard(out)
-            steps.append(Step(i, self.reads[i][0], own, out, join, tuple(done)))
+            steps.append(Step(i, last, self.reads[i][0], own, out, join, tuple(done)))
         return steps

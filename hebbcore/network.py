@@ -61,8 +61,9 @@ class Network:
     site : Site
         Where and how the network computes.
     training : mapping of str to Any
-        How the network is meant to be trained: the batch_size (of arrays), epochs, mode, sample and statistics_images that fit
-        takes where its call does not say; empty, unless a preset or the user set it. It is saved with the network.
+        How the network is meant to be trained: the batch_size (of arrays), epochs, mode, sample and statistics_images
+        that fit takes where its call does not say; empty, unless a preset or the user set it. It is saved with the
+        network.
 
     Raises
     ------
@@ -324,7 +325,9 @@ class Network:
             self.require_mirror(function)
         size = checks.byte_size(function, "workspace", workspace)
         # a mirror image is a copy
-        taken = self.image_bytes() + (array.dtype.itemsize * math.prod(self.image_shape or ()) if mirror else 0)
+        taken = self._pipeline.image_bytes(wanted) + (
+            array.dtype.itemsize * math.prod(self.image_shape or ()) if mirror else 0
+        )
         step = max(1, min(len(array), size // taken))
         empty = backend.module(backend.device_of(array)).empty
         out = {i: empty((len(array), *self.shapes[i]), self.site.dtype) for i in wanted}
@@ -356,7 +359,7 @@ class Network:
         return check_images_of_shape(function, images, self.image_shape, advice)
 
     def image_bytes(self) -> int:
-        """Return the bytes that the outputs of layers take for one image, as `run` keeps them."""
+        """Return the bytes that the outputs of layers take for one image while the network learns."""
         return self._pipeline.image_bytes()
 
     def run(

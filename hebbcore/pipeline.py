@@ -1,7 +1,7 @@
 """The layers of a network at work, whose outputs take turns in few arrays."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from hebbcore.engine import backend, devices
@@ -10,6 +10,7 @@ from hebbcore.engine.patches import convert
 from hebbcore.graph import Graph, Step
 from hebbcore.layers import Branches, Learner, Shape, Site
 from hebbcore.layers.base import as_4d
+from hebbcore.layers.chain import Chain
 
 Learn = Callable[[int, Array, Array], None]  # (position of the layer, its input, where its output belongs)
 Found = Callable[[int, Array], None]  # (a value of the graph, its array)
@@ -44,11 +45,18 @@ class Pipeline:
         vars(self).update(state)
         self._forget()
 
-    def image_bytes(self) -> int:
-        """Return the bytes that the arrays take for one image."""
+    def image_bytes(self, layers: Collection[int] | None = None) -> int:
+        """Return the bytes that the arrays take for one image.
+
+        layers: in `write`, for the outputs of these layers; None: while the network learns.
+        """
         sizes: dict[int | None, int] = {}
-        for step in self._graph.steps(0, [len(self._graph.layers)], None):
-            places = [(step.own, step.source), (step.out, step.layer + 1)]
+        if layers is None:
+            steps = self._graph.steps(0, [len(self._graph.layers)], None)
+        else:
+            steps = self._steps(0, tuple(i + 1 for i in layers), None, True)
+        for step in steps:
+            places = [(step.own, step.source), (step.out, step.last + 1)]
             if step.join is not None:
                 places.append((step.join[2], step.join[0] + 1))
             for slot, value in places:
@@ -87,17 +95,14 @@ class Pipeline:
     ) -> Array:
         """Return the last of the values that are made of x, the value `first`. found: is told of each."""
         slot = self._last[1] if x is self._last[0] else None
-        plan = self._plans.get((first, lasts, slot))
-        if plan is None:
-            plan = self._plans[first, lasts, slot] = self._graph.steps(first, lasts, slot)
         values = {first: x}
-        for step in plan:
+        for step in self._steps(first, lasts, slot, chained=not training and learn is None):
             if not isinstance(self._graph.layers[step.layer], Branches):
-                values[step.layer + 1] = self._output(step, values[step.source], training, learn)
+                values[step.last + 1] = self._output(step, values[step.source], training, learn)
             if step.join is not None:
                 self._join(step, values)
             if found is not None:
-                found(step.layer + 1, values[step.layer + 1])
+                found(step.last + 1, values[step.last + 1])
             for value in step.done:
                 del values[value]
             slot = step.out
@@ -105,28 +110,43 @@ class Pipeline:
         self._last = (x, slot)
         return x
 
+    def _steps(self, first: int, lasts: tuple[int, ...], slot: int | None, chained: bool) -> list[Step]:
+        """Return the steps that make values; chained: chains that fit the work memory are done in one step each."""
+        asked = (first, lasts, slot, chained)
+        if asked not in self._plans:
+            chains = self._graph.chains(first, lasts) if chained else {}
+            chains = {i: last for i, last in chains.items() if self._chain(i, last).fits()}
+            self._plans[asked] = self._graph.steps(first, lasts, slot, chains)
+        return self._plans[asked]
+
+    def _chain(self, first: int, last: int) -> Chain:
+        shapes = [self._shapes[self._graph.entries[first]], *self._shapes[first + 1 : last + 2]]
+        return Chain(self._graph.layers[first : last + 1], shapes, self._site)
+
     def _output(self, step: Step, x: Array, training: bool, learn: Learn | None) -> Array:
         """Return the output of a step's layer for x."""
-        layer, shape = self._graph.layers[step.layer], (len(x), *as_4d(self._shapes[step.layer + 1]))
+        layers = self._graph.layers[step.layer : step.last + 1]
+        layer, shape = layers[0], (len(x), *as_4d(self._shapes[step.last + 1]))
         if step.own is not None:
             own = self._buffer(step.own, x.shape)
             convert(x, own)
             x = own
-        if layer.in_place:
-            layer.forward(x, x, training)
-            return x.reshape(shape)
-        assert step.out is not None
-        out = self._buffer(step.out, shape)
-        if learn is not None and isinstance(layer, Learner):
+        out = x
+        if not all(layer.in_place for layer in layers):
+            assert step.out is not None
+            out = self._buffer(step.out, shape)
+        if step.last > step.layer:
+            self._chain(step.layer, step.last).forward(x, out)
+        elif learn is not None and isinstance(layer, Learner):
             learn(step.layer, x, out)
         else:
             layer.forward(x, out, training)
-        return out
+        return out.reshape(shape)
 
     def _join(self, step: Step, values: dict[int, Array]) -> None:
         """Copy the output of a step, which ends a branch, to its place among the channels of those joined."""
         assert step.join is not None
-        (layer, number, slot), end = step.join, values[step.layer + 1]
+        (layer, number, slot), end = step.join, values[step.last + 1]
         if layer + 1 not in values:
             values[layer + 1] = self._buffer(slot, (len(end), *as_4d(self._shapes[layer + 1])))
         first = sum(self._shapes[value][-1] for value in self._graph.reads[layer][:number])

@@ -66,7 +66,7 @@ def test_vectors_have_no_mirror_image(generator):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_image_bytes_are_what_a_run_keeps(name, generator):
     network, _ = made(name)
-    network.run(pixels(generator, np.uint8), 0, len(network))
+    network.run(pixels(generator, np.uint8), 0, len(network), training=True)
     assert (
         sum(buffer.nbytes for buffer in network._pipeline._buffers if buffer is not None) == 11 * network.image_bytes()
     )

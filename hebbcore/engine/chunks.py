@@ -20,6 +20,7 @@ class Plan:
 
     function: who asks, for messages. workspace: bytes for the patches, padded images, scores and sums of all threads.
     more_bytes: what a patch needs besides.
+    beside: None, or what is done with the scores at once needs them of whole images, and so many more bytes a patch.
     """
 
     function: str
@@ -29,6 +30,7 @@ class Plan:
     workspace: int
     device: str
     more_bytes: int = 0
+    beside: int | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -66,19 +68,29 @@ class Plan:
                 f"use at least {checks.byte_text(self.workspace - available + line_bytes)}."
             )
         rows, tuned, threads = images * g.positions, tuning.MEASURED, 1
+        least_lines = 1 if self.beside is None else g.output[0]
         if self.device == "cpu":
-            threads = min(self.threads, rows // tuned.thread_patches, available // (line_bytes + sums_bytes))
-        if threads <= 1:
+            least_bytes = least_lines * line_bytes + sums_bytes
+            threads = min(self.threads, rows // tuned.thread_patches, available // least_bytes)
+        if threads <= 1 and (self.device == "cuda" or self.beside is None):
             return [list(g.chunks(images, available // line_bytes * width))]
-        fitting = (available // threads - sums_bytes) // line_bytes * width
+        threads = max(1, threads)
+        fitting = (available // threads - (sums_bytes if threads > 1 else 0)) // line_bytes * width
         in_cache = max(tuned.cache_patches, tuned.cache_bytes // self._patch_bytes())
-        chunks = list(g.chunks(images, min(fitting, in_cache, -(-rows // threads))))
+        most_rows = max(least_lines * width, min(fitting, in_cache, -(-rows // threads)))
+        chunks = list(g.chunks(images, most_rows))
         return [chunks[start:end] for start, end in parallel.cuts(len(chunks), threads)]
+
+    @property
+    def fits_images(self) -> bool:
+        """True if the workspace is enough for an image as a whole."""
+        available = self.workspace - kernels.for_device(self.device).cell_bytes(self.units, self.dtype.itemsize)
+        return available >= self.geometry.output[0] * self._line_bytes()
 
     def _patch_bytes(self) -> int:
         """Return the bytes that a patch and its scores take."""
         g, item = self.geometry, self.dtype.itemsize
-        size = (g.patch_size + self.units + 1) * item + self.more_bytes
+        size = (g.patch_size + self.units + 1) * item + self.more_bytes + (self.beside or 0)
         if self.device == "cuda":  # the starts of patches, and the blocked order's copies of its block of G
             size += 16 + 2 * min(self.units, tuning.MEASURED.block_units["cuda"]) * item
         if self.precision == "bf16":

@@ -36,6 +36,10 @@ class Memory:
         """Return the beginning of a part as a C-contiguous array."""
         return self._parts[name][: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
+    def size(self, name: str) -> int:
+        """Return the bytes of a part."""
+        return int(self._parts[name].nbytes)
+
     def grown(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], device: str) -> Array:
         """Return a C-contiguous array of its own, which later layouts leave alone; it grows when it must."""
         size = math.prod(shape) * dtype.itemsize

@@ -57,6 +57,9 @@ class Layer:
         Class attribute. True: `forward` overwrites its input.
     observes : bool
         Class attribute. True: the layer can learn from a pass over the data: `forget`, `observe`, then `settle`.
+    by_image : bool
+        Class attribute. True: without training, each image's output depends on that image alone, and `forward` may be
+        called for some images of a batch, from several threads at once.
     prefix : str
         Class attribute: what the names that a network gives begin with; "": the class in lower case.
     settable : frozenset of str
@@ -68,6 +71,7 @@ class Layer:
     reads_images: ClassVar[bool] = False
     in_place: ClassVar[bool] = False  # forward overwrites its input
     observes: ClassVar[bool] = False  # it can learn from a pass over the data: forget, observe, then settle
+    by_image: ClassVar[bool] = False  # without training, forward may be called for some images, from several threads
 
     prefix: ClassVar[str] = ""  # of the name that a network gives it; "": the class in lower case
     settable: ClassVar[frozenset[str]] = frozenset()  # parameters that take effect when they are set in a network

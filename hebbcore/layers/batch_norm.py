@@ -52,6 +52,7 @@ class BatchNorm(Layer):
     prefix: ClassVar[str] = "bn"
     in_place: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    by_image: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"modified", "momentum", "epsilon"})
 
     modified: bool = False

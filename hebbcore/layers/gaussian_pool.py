@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, devices, kernels, parallel, tuning
+from hebbcore.engine import devices, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 from hebbcore.layers.base import Layer, Shape, Site, require_images, worth_splitting
@@ -36,6 +36,8 @@ class GaussianPool(Layer):
         For impossible parameters.
     """
 
+    by_image: ClassVar[bool] = True
+
     stride: Any
     name: str = ""
 
@@ -60,36 +62,54 @@ class GaussianPool(Layer):
         parts = parallel.cuts(len(x), parallel.threads() if worth_splitting(x) else 1)
         memories, size = self._site.memories, self._site.workspace // len(parts)
         memories += [Memory() for _ in range(len(parts) - len(memories))]
-        if not backend.on_cuda(x):
-            size = min(size, tuning.MEASURED.cache_bytes)
+
+        def of_a_thread(x: Array, out: Array, memory: Memory) -> None:
+            most = self.lines_bytes(out.shape, size)
+            memory.lay_out(self._site.device, {"lines": most})
+            self.pool(x, out, memory.part("lines", (most // x.itemsize,), x.dtype))
+
         parallel.run(
-            [
-                partial(self._pool, x[i:j], out[i:j], memory, size)
-                for (i, j), memory in zip(parts, memories, strict=False)
-            ]
+            [partial(of_a_thread, x[i:j], out[i:j], memory) for (i, j), memory in zip(parts, memories, strict=False)]
         )
 
-    def _pool(self, x: Array, out: Array, memory: Memory, size: int) -> None:
-        """out ← x pooled: down, then across; what lies between takes so many bytes, or one line of an image."""
-        blend, (_, height, width, channels), count = kernels.for_array(x).blend, x.shape, out.shape[1]
-        lines = max(1, size // (width * channels * x.itemsize))
+    def lines_bytes(self, shape: tuple[int, ...], size: int) -> int:
+        """Return the bytes of the lines between pooling down and across, at least one; size: the most that are wanted.
+
+        shape: that of the output (n, H', W', C). On the CPU the lines stay in the cache.
+        """
+        if self._site.device == "cpu":
+            size = min(size, tuning.MEASURED.cache_bytes)
+        line = self._across.length * shape[3] * self._site.dtype.itemsize
+        return line * max(1, min(size // line, shape[0] * shape[1]))
+
+    def pool(self, x: Array, out: Array, space: Array, threshold: Any = None) -> None:
+        """out ← x pooled: down, then across. space: for the lines between (`lines_bytes`).
+
+        threshold: what is pooled is not x but what Split makes of it.
+        """
+        kernel, width, channels, count = kernels.for_array(x), x.shape[2], out.shape[3], out.shape[1]
+        lines = space.size // (width * channels)
         images, lines = min(len(x), max(1, lines // count)), min(lines, count)
-        memory.lay_out(self._site.device, {"lines": images * lines * width * channels * x.itemsize})
         for first in range(0, len(x), images):
-            some = x[first : first + images].reshape(-1, width * channels)
+            some = x[first : first + images]
             for top in range(0, count, lines):
                 target = out[first : first + images, top : top + lines]
-                between = memory.part("lines", (target.shape[0] * target.shape[1], some.shape[1]), x.dtype)
-                blend(between, some, height, *self._down.part(top, top + lines))
-                across = self._across.part(0, out.shape[2])
-                blend(target.reshape(-1, channels), between.reshape(-1, channels), width, *across)
+                rows = target.shape[0] * target.shape[1]
+                between = space[: rows * width * channels].reshape(rows * width, channels)
+                down = self._down.part(top, top + lines)
+                if threshold is None:
+                    flat = some.reshape(-1, width * channels)
+                    kernel.blend(between.reshape(rows, -1), flat, self._down.length, *down)
+                else:
+                    kernel.blend_split(between, some, *down, threshold)
+                kernel.blend(target.reshape(-1, channels), between, width, *self._across.part(0, out.shape[2]))
 
 
 class _Axis:
     """The windows along one side of a map, on the device."""
 
     def __init__(self, site: Site, side: int, stride: int) -> None:
-        count = -(-side // stride)
+        self.length, count = side, -(-side // stride)
         centres = (np.arange(count) - (count - 1) / 2) * stride + (side - 1) / 2
         firsts = np.maximum(np.ceil(centres - stride), 0).astype(np.int64)
         lasts = np.minimum(np.floor(centres + stride) + 1, side).astype(np.int64)

@@ -30,6 +30,7 @@ class GridPool(Layer):
         For impossible parameters.
     """
 
+    by_image: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"kind"})
 
     cells: Any

@@ -24,6 +24,7 @@ from hebbcore.layers.kept import own_array
 from hebbcore.rules import Rule, as_rule
 
 WIDTH = 0.36  # of the response "cosine-exp"
+Scoring = tuple[Output, Array, Array | None]  # what scores are made by: a projection (K, D), and norms of the units
 LATER = {"later": True}  # a field that came later: it is written only if it is not the default (serialize.layer_table)
 
 
@@ -176,9 +177,18 @@ class Learner(Layer):
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
+        project(self.plan(), self.as_input(x), self._matrix, self._output, rows_of(out))
+
+    def scoring(self) -> Scoring:
+        """Return how scores become outputs, and what they are made by."""
+        output, matrix = self._output, self._matrix
+        projection = output.rule.projection(matrix)
+        return output, projection, output.unit_norms(matrix, projection)
+
+    def plan(self, beside: int | None = None) -> Plan:
+        """Return how a batch is cut; beside: into whole images, with so many more bytes for each patch."""
         site = self._site
-        plan = Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device)
-        project(plan, self.as_input(x), self._matrix, self._output, rows_of(out))
+        return Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device, beside)
 
     def learn(
         self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None

@@ -34,6 +34,7 @@ class Pool(Layer):
         For impossible parameters.
     """
 
+    by_image: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"kind"})
 
     window: Any

@@ -26,6 +26,7 @@ class Power(Layer):
     """
 
     in_place: ClassVar[bool] = True
+    by_image: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"exponent"})
 
     exponent: float = 0.5

@@ -42,6 +42,7 @@ class Scale(Layer):
 
     in_place: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    by_image: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"momentum"})
 
     momentum: float = 0.1

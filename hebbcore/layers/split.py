@@ -31,6 +31,7 @@ class Split(Layer):
     Coates & Ng (ICML 2011), soft threshold with polarity splitting.
     """
 
+    by_image: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"threshold"})
 
     threshold: float = 0.0

@@ -31,6 +31,7 @@ class Triangle(Layer):
     """
 
     in_place: ClassVar[bool] = True
+    by_image: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"power"})
 
     power: float = 1.0

@@ -103,16 +103,17 @@ class Steps:
         def learn(i: int, before: Array, out: Array) -> None:
             layer = network.layers[i]
             assert isinstance(layer, Learner)
-            if i not in phase.targets:
-                layer.forward(before, out, False)
-                return
             change = self._learn(layer, before, slower, partial(layer.learn, out=out, measure=measure))
             won = wins(as_rule("fit", layer.rule), some_rows(rows_of(out)))
             self._progress.diagnostics.learned(i, change, won)
 
-        end = len(network) if phase.together else max(phase.targets) + 1
         with network.lock:
-            network.run(x, first, end, training=phase.together, learn=learn)
+            if phase.together:
+                network.run(x, first, len(network), training=True, learn=learn)
+                return
+            (target,) = phase.targets
+            entry = network.graph.entries[target]
+            network.run(network.run(x, first, entry), entry, target + 1, learn=learn)
 
     def learn_sample(self, phase: Phase, sample: Sample, measure: bool) -> None:
         """Let the layer of a phase learn from its sample, all at once. measure: note its change."""

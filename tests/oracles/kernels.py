@@ -211,3 +211,20 @@ def blend(out, lines, length, firsts, lasts, shares):
         for place, y in enumerate(range(firsts[i], lasts[i])):
             expected[n] += shares[i, place] * lines[number * length + y]
     return {"out": expected}
+
+
+@examples(
+    out=lambda rows, columns: np.zeros((2 * 3 * 2, 2 * columns)),
+    images=lambda rows, columns: np.sin(np.arange(2.0 * 11 * 2 * columns)).reshape(2, 11, 2, columns),
+    firsts=[np.array([0, 2, 9])],
+    lasts=[np.array([3, 11, 11])],
+    shares=[np.linspace(-1, 0.5, 3 * 9)],
+    threshold=[0.25],
+)
+def blend_split(out, images, firsts, lasts, shares, threshold):
+    """The weighted sum down each window of what split makes of the pixels."""
+    (_, height, width, channels), count = images.shape, len(firsts)
+    halves = split(None, images.reshape(-1, channels), threshold)["out"]
+    lines = halves.reshape(-1, width * 2 * channels)
+    sums = np.zeros((len(images) * count, lines.shape[1]))
+    return {"out": blend(sums, lines, height, firsts, lasts, shares)["out"].reshape(out.shape)}

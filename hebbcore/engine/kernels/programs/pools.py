@@ -11,6 +11,7 @@ from hebbcore.engine.kernels.rows import (
     Flag,
     Images,
     Matrix,
+    Number,
     Shares,
     Spans,
     Whole,
@@ -82,5 +83,55 @@ def blend(out: Matrix, lines: Matrix, length: Whole, firsts: Edges, lasts: Edges
             line, a = lines[y], shares[w]
             for k in entries(row.size):
                 row[k] += a * line[k]
+            y += 1
+            w += 1
+
+
+@program
+def blend_split(out: Matrix, images: Images, firsts: Edges, lasts: Edges, shares: Shares, threshold: Number):
+    """out (n·count·W, 2 C) ← `blend` down the columns of the maps that `split` would make of images (n, H, W, C).
+
+    Nothing of the size of those maps is made. Row i · W + x of a map is of window i and column x; windows and weights
+    are those of blend.
+    """
+    count = firsts.size
+    width = images.shape[2]
+    channels = images.shape[3]
+    for n in own_rows(out.shape[0]):
+        row = out[n]
+        other = row[channels:]
+        i = n // width % count
+        image = images[n // width // count]
+        x = n % width
+        y = firsts[i]
+        end = lasts[i]
+        w = i * (shares.size // count)
+        for k in entries(channels):
+            row[k] = ZERO * threshold
+            other[k] = ZERO * threshold
+        while y + 4 <= end:  # four pixels at a time, as in blend
+            first, second, third, fourth = image[y, x], image[y + 1, x], image[y + 2, x], image[y + 3, x]
+            a, b, c, d = shares[w], shares[w + 1], shares[w + 2], shares[w + 3]
+            for k in entries(channels):
+                p, q, r, s = first[k], second[k], third[k], fourth[k]
+                row[k] += (
+                    a * larger(p - threshold, ZERO * threshold)
+                    + b * larger(q - threshold, ZERO * threshold)
+                    + c * larger(r - threshold, ZERO * threshold)
+                    + d * larger(s - threshold, ZERO * threshold)
+                )
+                other[k] += (
+                    a * larger(-p - threshold, ZERO * threshold)
+                    + b * larger(-q - threshold, ZERO * threshold)
+                    + c * larger(-r - threshold, ZERO * threshold)
+                    + d * larger(-s - threshold, ZERO * threshold)
+                )
+            y += 4
+            w += 4
+        while y < end:
+            pixel, a = image[y, x], shares[w]
+            for k in entries(channels):
+                row[k] += a * larger(pixel[k] - threshold, ZERO * threshold)
+                other[k] += a * larger(-pixel[k] - threshold, ZERO * threshold)
             y += 1
             w += 1

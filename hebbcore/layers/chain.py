@@ -1,0 +1,151 @@
+"""Chains: a layer and those after it, worked through by a few images at a time.
+
+What lies between the layers of a chain is in a thread's work memory, and on the CPU mostly in its cache: of a
+convolution that is pooled no map of a whole batch is made.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from hebbcore.engine import backend, parallel, tuning
+from hebbcore.engine.backend import Array
+from hebbcore.engine.chunks import Plan, Share
+from hebbcore.engine.memory import Memory
+from hebbcore.layers.base import Layer, Shape, Site, as_4d
+from hebbcore.layers.gaussian_pool import GaussianPool
+from hebbcore.layers.learner import Learner, Scoring
+from hebbcore.layers.split import Split
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A layer of a chain; threshold: of the Split before a GaussianPool, both in one; shape: of an output."""
+
+    layer: Layer
+    shape: tuple[int, int, int]
+    threshold: float | None = None
+
+    def __call__(self, x: Array, out: Array, memory: Memory) -> None:
+        if isinstance(self.layer, GaussianPool):
+            threshold = None if self.threshold is None else x.dtype.type(self.threshold)
+            space = self.layer.lines_bytes(out.shape, memory.size("lines"))
+            self.layer.pool(x, out, memory.part("lines", (space // x.itemsize,), x.dtype), threshold)
+        else:
+            self.layer.forward(x, out, False)
+
+
+class Chain:
+    """Layers that are done one after the other.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Perhaps a Learner; then layers `by_image`. Two or more in all.
+    shapes : sequence of tuple of int
+        The shape of one input of the first, and of one output of each.
+    site : Site
+        Where and how the network computes.
+    """
+
+    def __init__(self, layers: Sequence[Layer], shapes: Sequence[Shape], site: Site) -> None:
+        self._site, first = site, layers[0]
+        self._head = first if isinstance(first, Learner) else None
+        self._given = as_4d(shapes[0 if self._head is None else 1])  # to the first stage
+        self._stages: list[_Stage] = []
+        for i in range(0 if self._head is None else 1, len(layers)):
+            layer, before, shape = layers[i], layers[i - 1] if i else None, as_4d(shapes[i + 1])
+            if isinstance(layer, GaussianPool) and isinstance(before, Split) and self._stages:
+                self._stages[-1] = _Stage(layer, shape, before.threshold)
+            else:
+                self._stages.append(_Stage(layer, shape))
+        moving = [i for i, stage in enumerate(self._stages) if not stage.layer.in_place]
+        self._last = moving[-1] if moving else -1  # the stage that writes to the output; -1: all are in place
+
+    def fits(self) -> bool:
+        """Return whether the work memory is enough for one image."""
+        if self._head is None:
+            return self._bytes(1) <= self._site.workspace
+        return self._plan().fits_images
+
+    def forward(self, x: Array, out: Array) -> None:
+        """out (n, H', W', C') ← the output of the last layer for x (n, H, W, C), which is overwritten if the first is
+        in place.
+        """
+        if self._head is None:
+            self._all_by_stages(x, out)
+            return
+        work = partial(self._by_pieces, self._head.as_input(x), out, self._head.scoring())
+        parallel.run([partial(work, share) for share in self._plan().shares(len(x), self._site.memories)])
+
+    def _plan(self) -> Plan:
+        assert self._head is not None
+        return self._head.plan(-(-self._bytes(1) // self._head.geometry.positions))
+
+    def _parts(self, images: int) -> dict[str, int]:
+        """Return the bytes of the parts of memory that the stages need for so many images."""
+        item, parts = self._site.dtype.itemsize, {"lines": 0, "map 0": 0, "map 1": 0}
+        number = 0
+        for i, stage in enumerate(self._stages):
+            if isinstance(stage.layer, GaussianPool):
+                shape = (images, *stage.shape)
+                lines = stage.layer.lines_bytes(shape, self._site.workspace)
+                parts["lines"] = max(parts["lines"], lines)
+            if not stage.layer.in_place and i < self._last:
+                name = f"map {number % 2}"
+                parts[name] = max(parts[name], images * math.prod(stage.shape) * item)
+                number += 1
+        return parts
+
+    def _bytes(self, images: int) -> int:
+        return sum(self._parts(images).values())
+
+    def _by_pieces(self, x: Array, out: Array, scoring: Scoring, share: Share) -> None:
+        """Work through a thread's share of a batch, which a learner is the first to read."""
+        output, projection, unit_norms = scoring
+        plan, memory, columns = share.plan, share.memory, share.gemm.operand(projection).T
+        scores_bytes = 0 if self._last < 0 else share.most_rows * projection[:, 0].nbytes
+        most = share.most_rows // plan.geometry.positions
+        share.lay_out(x, {"scores": scores_bytes, **self._parts(most)})
+        for piece in share.pieces(x):
+            target = out[piece.chunk.first : piece.chunk.last]
+            shape = (len(piece.patches), len(projection))
+            scores = target.reshape(shape) if self._last < 0 else memory.part("scores", shape, plan.dtype)
+            share.gemm.multiply(share.gemm.operand(piece.patches), columns, scores)
+            features = output(scores, piece.patches, unit_norms)
+            if self._last < 0 and features is not scores:
+                scores[...] = features
+                features = scores
+            self._by_stages(features.reshape(len(target), *self._given), target, memory)
+
+    def _all_by_stages(self, x: Array, out: Array) -> None:
+        """Work through a batch that the first stage reads."""
+        site, on_cuda = self._site, backend.on_cuda(x)
+        one = self._bytes(1)
+        threads = 1 if on_cuda else max(1, min(parallel.threads(), site.workspace // max(1, one)))
+        parts = parallel.cuts(len(x), threads)
+        site.memories.extend(Memory() for _ in range(len(parts) - len(site.memories)))
+        size = site.workspace // len(parts) if on_cuda else tuning.MEASURED.cache_bytes
+        step = max(1, size // max(1, one + x[:1].nbytes))
+
+        def of_a_thread(first: int, last: int, memory: Memory) -> None:
+            memory.lay_out(site.device, self._parts(min(step, last - first)))
+            for i in range(first, last, step):
+                j = min(last, i + step)
+                self._by_stages(x[i:j], out[i:j], memory)
+
+        parallel.run([partial(of_a_thread, *part, memory) for part, memory in zip(parts, site.memories, strict=False)])
+
+    def _by_stages(self, x: Array, out: Array, memory: Memory) -> None:
+        """out ← what the stages make of x, which those in place overwrite."""
+        number = 0
+        for i, stage in enumerate(self._stages):
+            target = x
+            if i == self._last:
+                target = out
+            elif not stage.layer.in_place:
+                target = memory.part(f"map {number % 2}", (len(x), *stage.shape), x.dtype)
+                number += 1
+            stage(x, target, memory)
+            x = target.reshape(len(x), *stage.shape)
