@@ -16,6 +16,7 @@ from hebbcore.evaluation.results import Settings
 from hebbcore.evaluation.sources import BASELINES, Source, baseline
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
+from hebbcore.features.choice import require_views
 from hebbcore.files import locked
 from hebbcore.layers import Branches, Learner
 from hebbcore.network import Network
@@ -38,6 +39,7 @@ def evaluate(
     baselines: Sequence[str] = BASELINES,
     features: int = 5_000,
     mirror: bool = False,
+    shifts: int = 0,
     queries: int = 1_000,
     memory: int | str = "4 GiB",
     progress: Callable[[str], None] | None = None,
@@ -76,6 +78,9 @@ def evaluate(
         whose channels alone are more keeps them.
     mirror : bool
         Average the features, baselines' too, over each image and its mirror image, see Network.transform.
+    shifts : int
+        Average the features, baselines' too, over each image and the same shifted by so many pixels left, right, up and
+        down, its outermost pixels repeated: five views, with mirror ten. 0: none.
     queries : int
         Test images that are looked up in the training images; 0: none.
     memory : int or str
@@ -114,8 +119,7 @@ def evaluate(
     function = "evaluate"
     plan = Plan.checked(function, fractions, seeds, readout, how, queries, memory)
     most = checks.integer(function, "features", features, 1)
-    if checks.boolean(function, "mirror", mirror):
-        network.require_mirror(function)
+    require_views(function, network, mirror, shifts)
     names = block_ends(network) if layers is None else list(layers)
     for name in names:
         network.index_of(function, name)
@@ -124,7 +128,8 @@ def evaluate(
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
-        readout=str(readout), how=how, features=most, mirror=mirror, queries=queries,
+        readout=str(readout), how=how, features=most, mirror=mirror,
+        shifts=shifts, queries=queries,
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])
     folder = Path(folder)
@@ -135,12 +140,14 @@ def evaluate(
         job.tell_unlabelled()
         job.tell_doubts()
         groups = grouped(
-            [Source.of(name, network, name, most, mirror) for name in names], mine.images + theirs.images, plan.room
+            [Source.of(name, network, name, most, mirror, shifts) for name in names],
+            mine.images + theirs.images,
+            plan.room,
         )
         for name in baselines:
             if not job.complete(name):
                 other, layer = baseline(name, network, _first_images(mine), seed=0)
-                groups.append([Source.of(name, other, layer, most, mirror)])
+                groups.append([Source.of(name, other, layer, most, mirror, shifts)])
         for group in groups:
             if not all(job.complete(source.name) for source in group):
                 job.tell(f"features of {', '.join(source.name for source in group)}")

@@ -29,9 +29,9 @@ class Source:
     features: Features
 
     @classmethod
-    def of(cls, name: str, network: Network, layer: str, most: int, mirror: bool = False) -> "Source":
+    def of(cls, name: str, network: Network, layer: str, most: int, mirror: bool = False, shifts: int = 0) -> "Source":
         """Return the source of a layer's output, averaged over a grid so that it makes at most `most` features."""
-        return cls(name, Features.at_most("evaluate", network, layer, most, mirror))
+        return cls(name, Features.at_most("evaluate", network, layer, most, mirror, shifts))
 
     @property
     def row_bytes(self) -> int:
