@@ -15,9 +15,10 @@ def tiny_pieces(monkeypatch):
     """Make every loop over pieces run more than once on small arrays."""
     monkeypatch.setattr(linear_system, "_TILE", 3)
     monkeypatch.setattr(linear_system, "_COPIED", 2)
+    monkeypatch.setattr(linear_system, "_TERMS", 5)
     monkeypatch.setattr(sums, "_BLOCK_ROWS", 7)
     monkeypatch.setattr(ridge_rows, "_BLOCK_BYTES", 8 * 12 * 5)
-    monkeypatch.setattr("hebbcore.evaluation.ridge.systems._COLUMNS", 5)
+    monkeypatch.setattr("hebbcore.evaluation.ridge.systems._BLOCK_BYTES", 8 * 12 * 5)
 
 
 def problem(generator, rows=120, features=12, classes=4, dtype=np.float32, offset=0.0, noise=1.0):

@@ -99,11 +99,18 @@ def test_the_command_writes_a_complete_and_self_contained_report(files, tmp_path
     assert "seed" not in capsys.readouterr().err  # nothing was left to do
 
 
-def test_a_report_says_that_features_are_mirrored(files, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("views", "text"),
+    [
+        (["--mirror"], "averaged over each image and its mirror image"),
+        (["--shifts", "1"], "averaged over each image and the same shifted by 1 pixels, 4 ways"),
+    ],
+)
+def test_a_report_says_what_features_are_averaged_over(files, tmp_path, capsys, views, text):
     pytest.importorskip("matplotlib")
     options = ("--labels", "100", "--baselines", "none", "--queries", "0", "--out", str(tmp_path))
-    assert main(command(files, "--mirror", *options)) == 0
-    assert "averaged over each image and its mirror image" in (tmp_path / "report.md").read_text()
+    assert main(command(files, *views, *options)) == 0
+    assert text in (tmp_path / "report.md").read_text()
     assert main(command(files, *options)) == 1
     assert "holds another evaluation" in capsys.readouterr().err
 

@@ -309,6 +309,8 @@ def test_a_setting_that_a_file_does_not_say_has_its_default(network, finished, t
     assert evaluate(network, *data, tmp_path, **OPTIONS)["sources"] == table["sources"]
     with pytest.raises(ValueError, match="mirror is True here and False there"):
         evaluate(network, *data, tmp_path, **OPTIONS, mirror=True)
+    with pytest.raises(ValueError, match=r"holds another evaluation: .*shifts"):
+        evaluate(network, *data, tmp_path, **OPTIONS, shifts=1)
     table["settings"]["unknown"] = 1  # of a later version: it may change the figures
     (tmp_path / "results.json").write_text(json.dumps(table))
     with pytest.raises(ValueError, match=r"results.json is damaged, or not what this version writes"):

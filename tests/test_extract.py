@@ -10,7 +10,7 @@ from loaders_helpers import make_arrays
 import hebbcore
 import loaders
 from hebbcore.features import extract
-from hebbcore.features.choice import pool_to_grid
+from hebbcore.features.choice import pool_to_grid, require_views
 from hebbcore.features.extract import extract_features
 
 pytest_plugins = "extract_helpers"
@@ -122,6 +122,43 @@ def test_mirrored_features(network, data, stream, tmp_path, pool):
     expected = (both[0] + both[1]) / 2
     expected = expected if pool is None else slow_grid(expected, pool)
     np.testing.assert_allclose(contents(path)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def slow_views(images, shifts):
+    """Return images, and what is seen of each through a frame that is moved, over its outermost pixels repeated."""
+    sides, padded = images.shape[1:3], np.pad(images, ((0, 0), (shifts, shifts), (shifts, shifts), (0, 0)), "edge")
+    corners = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
+    return [np.ascontiguousarray(padded[:, y * shifts :, x * shifts :][:, : sides[0], : sides[1]]) for y, x in corners]
+
+
+@pytest.mark.parametrize("pool", [None, 2])
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("shifts", [1, 3])
+def test_shifted_features(network, data, stream, tmp_path, pool, mirror, shifts):
+    path = extract_features(network, stream, tmp_path / "f.h5", layer="pool1", pool=pool, mirror=mirror, shifts=shifts)
+    views = slow_views(data[0], shifts)
+    np.testing.assert_array_equal(views[0], data[0])
+    if mirror:
+        views += [view[:, :, ::-1].copy() for view in views]
+    expected = np.mean([network.transform(view, "pool1") for view in views], axis=0)
+    expected = expected if pool is None else slow_grid(expected, pool)
+    found, _, attributes = contents(path)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert json.loads(attributes["settings"])["shifts"] == shifts
+
+
+def test_files_without_shifts_are_as_they_were(network, stream, tmp_path):
+    path = extract_features(network, stream, tmp_path / "f.h5")
+    assert "shifts" not in json.loads(contents(path)[2]["settings"])
+
+
+@pytest.mark.parametrize("shifts", [8, -1])
+def test_shifts_beyond_the_images_are_refused(network, stream, tmp_path, shifts):
+    with pytest.raises(ValueError, match=r"extract: shifts must be "):
+        extract_features(network, stream, tmp_path / "f.h5", shifts=shifts)
+    vectors = hebbcore.Network([hebbcore.Dense(3)], (5,), device="cpu")
+    with pytest.raises(ValueError, match=r"evaluate: shifts must be 0, or below .* got 1 for images of \(5,\)"):
+        require_views("evaluate", vectors, False, 1)
 
 
 def test_progress_counts_images(network, stream, tmp_path):

@@ -36,6 +36,7 @@ OTHERS = [
     ("layer", lambda network, data: (network, loaders.ArrayStream(*data, 8), {"layer": "bn1"})),
     ("dtype", lambda network, data: (network, loaders.ArrayStream(*data, 8), {"dtype": "float16"})),
     ("mirror", lambda network, data: (network, loaders.ArrayStream(*data, 8), {"mirror": True})),
+    ("shifts", lambda network, data: (network, loaders.ArrayStream(*data, 8), {"shifts": 1})),
     ("batches", lambda network, data: (network, loaders.ArrayStream(*data, 9), {})),
     ("labels", lambda network, data: (network, loaders.ArrayStream(data[0], data[1][::-1], 8), {})),
     ("images", lambda network, data: (network, loaders.ArrayStream(data[0][::-1], data[1], 8), {})),

@@ -7,7 +7,15 @@ from pathlib import Path
 from hebbcore import checkpoint, plots
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, network_stream
-from hebbcore.cli.options import add_batches, add_image_size, add_import, add_mirror, add_network, add_previous
+from hebbcore.cli.options import (
+    add_batches,
+    add_image_size,
+    add_import,
+    add_mirror,
+    add_network,
+    add_previous,
+    add_shifts,
+)
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
@@ -61,6 +69,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="the most features an image gets (default: 5000, and all that branches at the network's end join)",
     )  # fmt: skip
     add_mirror(command)
+    add_shifts(command)
     command.add_argument(
         "--queries", type=int, default=1000, help="number of test images for retrieval (default: 1000; 0: no retrieval)"
     )
@@ -115,7 +124,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     table = evaluate(
         network, train, test, options.out, layers=options.layers, fractions=options.labels, seeds=options.seeds,
         readout=options.readout, how=options.select, baselines=options.baselines, features=options.features,
-        mirror=options.mirror, queries=options.queries, memory=options.memory,
+        mirror=options.mirror, shifts=options.shifts, queries=options.queries, memory=options.memory,
         progress=lambda text: print(plain(text), file=sys.stderr, flush=True),
     )  # fmt: skip
     filters = plots.first_filters(network)

@@ -8,7 +8,15 @@ from tqdm import tqdm
 
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, network_stream
-from hebbcore.cli.options import add_batches, add_image_size, add_import, add_mirror, add_network, add_previous
+from hebbcore.cli.options import (
+    add_batches,
+    add_image_size,
+    add_import,
+    add_mirror,
+    add_network,
+    add_previous,
+    add_shifts,
+)
 from hebbcore.features.extract import extract_features
 from hebbcore.features.storage import DTYPES
 
@@ -31,6 +39,7 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add_image_size(extract)
     extract.add_argument("--pool", type=int, metavar="CELLS", help="average the output over a grid of CELLS × CELLS")
     add_mirror(extract)
+    add_shifts(extract)
     extract.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the features (default: float32)")
     add_batches(extract, 64)
     add_previous(extract)
@@ -51,7 +60,7 @@ def _extract(options: argparse.Namespace) -> int:
 
         path = extract_features(
             network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool,
-            mirror=options.mirror, progress=show,
+            mirror=options.mirror, shifts=options.shifts, progress=show,
         )  # fmt: skip
     print(printable(f"{path}: features of {stream.images} images"))
     return 0

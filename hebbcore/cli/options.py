@@ -16,6 +16,14 @@ def add_mirror(command: argparse.ArgumentParser) -> None:
     command.add_argument("--mirror", action="store_true", help="average over each image and its mirror image")
 
 
+def add_shifts(command: argparse.ArgumentParser) -> None:
+    """Add --shifts to a command that computes features."""
+    command.add_argument(
+        "--shifts", type=int, default=0, metavar="PIXELS",
+        help="average over each image and the same shifted by PIXELS left, right, up and down (default: 0, none)",
+    )  # fmt: skip
+
+
 def add_image_size(command: argparse.ArgumentParser) -> None:
     """Add --image-size to a command that reads images for a network."""
     command.add_argument(

@@ -22,7 +22,7 @@ class Book:
     """
 
     def __init__(self, folder: Path, settings: Settings, titles: list[str | int]) -> None:
-        self._path = folder / RESULTS
+        self.folder, self._path = folder, folder / RESULTS
         settings = Settings.from_json(json.loads(json.dumps(settings.as_json())))  # as a file gives them back
         self.results = Results(settings, titles)
         if self._path.exists():

@@ -17,6 +17,7 @@ from hebbcore.evaluation.results import Settings
 from hebbcore.evaluation.sources import BASELINES, Source, baseline
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
+from hebbcore.features.choice import require_views
 from hebbcore.files import locked
 from hebbcore.layers import Branches, Learner
 from hebbcore.network import Network
@@ -40,6 +41,7 @@ def evaluate(
     baselines: Sequence[str] = BASELINES,
     features: int | None = None,
     mirror: bool = False,
+    shifts: int = 0,
     queries: int = 1_000,
     memory: int | str = "4 GiB",
     progress: Callable[[str], None] | None = None,
@@ -79,13 +81,17 @@ def evaluate(
         they have pooled to cells already, is kept whole.
     mirror : bool
         Average the features, baselines' too, over each image and its mirror image, see Network.transform.
+    shifts : int
+        Average the features, baselines' too, over each image and the same shifted by so many pixels left, right, up and
+        down, its outermost pixels repeated: five views, with mirror ten. 0: none.
     queries : int
         Test images that are looked up in the training images; 0: none.
     memory : int or str
-        Bytes, or text like "4 GiB", for features kept at a time; if those of a single layer take more, a ridge readout
-        is fitted to the stream instead, unless the selection fits.
+        Bytes, or text like "4 GiB", for features kept at a time, and as much again for a ridge readout. If the features
+        of a single layer take more, a ridge readout is fitted to the stream instead, unless the selection fits. What
+        the readout then has no room for goes to the folder's disk, see RidgeReadout.
     progress : callable, optional
-        Called with a line of text at each step.
+        Called with a line of text at each step, and every ten seconds of a long one.
 
     Returns
     -------
@@ -117,8 +123,7 @@ def evaluate(
     plan = Plan.checked(function, fractions, seeds, readout, how, queries, memory)
     most = _FEATURES if features is None else checks.integer(function, "features", features, 1)
     whole = {} if features is not None else _joined(network)
-    if checks.boolean(function, "mirror", mirror):
-        network.require_mirror(function)
+    require_views(function, network, mirror, shifts)
     names = block_ends(network) if layers is None else list(layers)
     for name in names:
         network.index_of(function, name)
@@ -127,7 +132,8 @@ def evaluate(
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
-        readout=str(readout), how=how, features=max([most, *whole.values()]), mirror=mirror, queries=queries,
+        readout=str(readout), how=how, features=max([most, *whole.values()]), mirror=mirror,
+        shifts=shifts, queries=queries,
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])
     folder = Path(folder)
@@ -138,14 +144,14 @@ def evaluate(
         job.tell_unlabelled()
         job.tell_doubts()
         groups = grouped(
-            [Source.of(name, network, name, whole.get(name, most), mirror) for name in names],
+            [Source.of(name, network, name, whole.get(name, most), mirror, shifts) for name in names],
             mine.images + theirs.images,
             plan.room,
         )
         for name in baselines:
             if not job.complete(name):
                 other, layer = baseline(name, network, _first_images(mine), seed=0)
-                groups.append([Source.of(name, other, layer, most, mirror)])
+                groups.append([Source.of(name, other, layer, most, mirror, shifts)])
         for group in groups:
             if not all(job.complete(source.name) for source in group):
                 job.tell(f"features of {', '.join(source.name for source in group)}")

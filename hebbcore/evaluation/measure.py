@@ -156,7 +156,7 @@ def _from_arrays(source: Source, data: tuple[Array, Any, Array, Any], job: Job) 
     for share, seed in job.missing(source.name):
         job.tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}")
         chosen = drawn(labels, rows_of(share, len(labels)), seed, plan.how)
-        model = make_readout(plan.readout, seed).fit(rows[chosen], labels[chosen])
+        model = _readout(seed, job).fit(rows[chosen], labels[chosen])
         scores = _scores(model, test_rows)
         _note(source.name, share, seed, scores, test_labels, model.classes_, job)
         job.book.save()
@@ -190,7 +190,7 @@ def _from_stream(source: Source, job: Job) -> None:
         keep = np.zeros(len(labels), bool)
         keep[drawn(labels, rows_of(share, len(labels)), seed, plan.how)] = True
         batches = OneSource(source, job.train, keep)
-        model = make_readout(plan.readout, seed)
+        model = _readout(seed, job)
         if 2 * _bytes([source], int(keep.sum())) <= plan.room:  # while the batches are joined they are there twice
             # a stream's holdout, which takes every fifth row of a class, may be empty where rows are few
             parts = [(devices.to_device(rows, "cpu"), classes) for rows, classes in batches]
@@ -202,6 +202,14 @@ def _from_stream(source: Source, job: Job) -> None:
         _note(source.name, share, seed, scores, classes, model.classes_, job)
         entry.retrieval = {}
         job.book.save()
+
+
+def _readout(seed: int, job: Job) -> Any:
+    """Return a new readout; the library's own ridge keeps to the memory beside the features, and says how far it is."""
+    model = make_readout(job.plan.readout, seed)
+    if job.plan.readout == "ridge":
+        model.set_params(memory=job.plan.room, folder=job.book.folder, progress=job.tell)
+    return model
 
 
 def _scores(model: Any, rows: Array) -> Array:

@@ -157,6 +157,8 @@ def _notes(results: Results) -> list[str]:
     ]
     if settings.mirror:
         notes.append("Features are averaged over each image and its mirror image.")
+    if settings.shifts:
+        notes.append(f"Features are averaged over each image and the same shifted by {settings.shifts} pixels, 4 ways.")
     behind = _behind_random(results)
     if behind:
         notes.append(f"No better than random filters of the first layer's size: {plain(', '.join(behind))}.")

@@ -33,6 +33,8 @@ class Settings:
         Most features of an image.
     mirror : bool
         Features are averaged over mirror images. A file that does not say it was written before there was a choice.
+    shifts : int
+        Features are averaged over images shifted by so many pixels. 0: they are not; earlier files do not say it.
     queries : int
         Test images that are looked up.
     """
@@ -44,6 +46,7 @@ class Settings:
     how: str
     features: int
     mirror: bool = False
+    shifts: int = 0
     queries: int
 
     @classmethod
@@ -51,15 +54,18 @@ class Settings:
         """Return settings; those that this version does not know are refused."""
         found = cls(**table)
         as_list(as_text, [found.weights, found.readout, found.how])
-        as_list(as_count, [found.features, found.queries])
+        as_list(as_count, [found.features, found.shifts, found.queries])
         require(isinstance(found.mirror, bool), "true or false", found.mirror)
         for images in (found.train, found.test):
             require(isinstance(images, dict), "a table", images)
         return found
 
     def as_json(self) -> Json:
-        """Return {"weights", "train", …}."""
-        return asdict(self)
+        """Return {"weights", "train", …}; without "shifts" where there are none, as files of before there were any."""
+        table = asdict(self)
+        if not self.shifts:
+            del table["shifts"]
+        return table
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ class Source:
     features: Features
 
     @classmethod
-    def of(cls, name: str, network: Network, layer: str, most: int, mirror: bool = False) -> "Source":
+    def of(cls, name: str, network: Network, layer: str, most: int, mirror: bool = False, shifts: int = 0) -> "Source":
         """Return the source of a layer's output, averaged over a grid so that it makes at most `most` features."""
-        return cls(name, Features.at_most("evaluate", network, layer, most, mirror))
+        return cls(name, Features.at_most("evaluate", network, layer, most, mirror, shifts))
 
     @property
     def row_bytes(self) -> int:
@@ -59,10 +59,11 @@ class FeatureBatches:
 
 
 class OneSource:
-    """Re-iterable (features, labels) of a single source, for classifiers that learn from streams."""
+    """Re-iterable (features, labels) of a single source, of so many images, for classifiers that learn from streams."""
 
     def __init__(self, source: Source, stream: LabelledStream | Stream, keep: Any = None) -> None:
         self._batches = FeatureBatches([source], stream, keep)
+        self.images = stream.images if keep is None else int(np.sum(keep))
 
     def __iter__(self) -> Iterator[tuple[Array, Any]]:
         for features, labels in self._batches:

@@ -31,6 +31,7 @@ def extract_features(
     dtype: str = "float32",
     pool: int | None = None,
     mirror: bool = False,
+    shifts: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Write a layer's output for every image of a stream to an HDF5 file, and return its path.
@@ -57,6 +58,9 @@ def extract_features(
         The output is averaged over a grid of pool × pool cells first.
     mirror : bool
         The output is averaged with the output for the mirror image, see Network.transform.
+    shifts : int
+        The output is averaged over each image and the same shifted by so many pixels left, right, up and down, its
+        outermost pixels repeated: five views, with mirror ten. 0: it is not.
     progress : callable, optional
         Called with the number of images written so far.
 
@@ -84,7 +88,7 @@ def extract_features(
         If the disk is full; nothing stays then but an extraction to go on with.
     """
     function = "extract"
-    features = Features.checked(function, network, layer, pool, mirror)
+    features = Features.checked(function, network, layer, pool, mirror, shifts)
     checks.choice(function, "dtype", dtype, DTYPES)
     streams.require_stream(function, "stream", stream, ("images", "image_shape", "state", "restore"))
     if tuple(stream.image_shape) != network.image_shape:
@@ -116,6 +120,8 @@ def _settings(features: Features, stream: Stream, dtype: str) -> dict[str, Any]:
         "images": int(stream.images), "shape": list(features.shape), "weights": checkpoint.digest_of(features.network),
         "data": _short(streams.at(stream.state(), 0, 0)),
     }  # fmt: skip
+    if features.shifts:  # earlier files do not say that there are none
+        settings["shifts"] = features.shifts
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
 

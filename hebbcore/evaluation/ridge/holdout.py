@@ -71,12 +71,13 @@ class StreamHoldout:
     """Rows of a stream that are held out, and kept: a second pass of a shuffled stream could not find them again.
 
     The rows of each class are taken evenly, from a random start after its first row, which always trains. When the kept
-    rows outgrow their limit every second one of a class goes to the training, and from then on half as many are taken.
+    rows outgrow their limit (HELD_BYTES, or `most` bytes if that is less) every second one of a class goes to the
+    training, and from then on half as many are taken.
     """
 
-    def __init__(self, first: Array, fraction: float, random: np.random.RandomState) -> None:
+    def __init__(self, first: Array, fraction: float, random: np.random.RandomState, most: int = HELD_BYTES) -> None:
         self._fraction, self._random = fraction, random
-        self._limit = max(1, HELD_BYTES // max(1, first[:1].nbytes))
+        self._limit = max(1, min(most, HELD_BYTES) // max(1, first[:1].nbytes))
         self._starts: list[float] = []
         self._seen: list[int] = []
         self._every = 1

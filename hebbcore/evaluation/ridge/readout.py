@@ -4,7 +4,8 @@ import copy
 import numbers
 import os
 import threading
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,15 +13,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import (
     CLASS_NUMBERS,
     ClassCodes,
     Labels,
-    as_features,
     as_labels,
     as_weights,
     has_label,
@@ -30,6 +31,7 @@ from hebbcore.evaluation.batches import (
     tell_left_out,
 )
 from hebbcore.evaluation.ridge.calibration import probabilities
+from hebbcore.evaluation.ridge.given import checked_features, checked_rows
 from hebbcore.evaluation.ridge.parameters import (
     factors_of,
     factors_of_stream,
@@ -37,7 +39,8 @@ from hebbcore.evaluation.ridge.parameters import (
     penalties,
     require_classes,
 )
-from hebbcore.evaluation.ridge.rows import ArrayRows, Options, Rows, StreamRows
+from hebbcore.evaluation.ridge.room import Options, Room
+from hebbcore.evaluation.ridge.rows import ArrayRows, Rows, StreamRows
 from hebbcore.evaluation.ridge.solution import Solution, best_solution, scores_of, scores_of_classes, winners
 
 
@@ -70,10 +73,12 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     Any number of threads may use a fitted object at once, but for fit, fit_stream, partial_fit and set_params.
 
-    Memory beside the data: one float64 matrix of features × features and, of streams, the held-out rows up to 512 MiB;
-    for arrays of fewer rows than features one matrix of rows × rows. Products are of the features' precision, sums and
-    solutions are float64. What was fitted to CuPy arrays stays on their device and predicts for
-    CuPy arrays; labels are NumPy.
+    There may be more features than rows, and more of both than memory holds: of the matrices features × features and
+    rows × rows, which give the same solution, it makes the smaller one, in a file if `memory` is too little; 50,000
+    rows of 100,000 features need 20 GB of disk. Features in a file are read a part at a time: X may be a numpy.memmap,
+    or a dataset of h5py as `hebbcore extract` writes it. Products are of the features' precision, sums and solutions
+    are float64. What was fitted to CuPy arrays stays on their device, whatever `memory` is, and predicts for CuPy
+    arrays; labels are NumPy.
 
     Parameters
     ----------
@@ -91,6 +96,15 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         A dict gives each label a number that multiplies the weights of its rows (1 if the label is not there).
         "balanced", not for streams: n / (classes · the class's rows), whatever these weigh. Rows of weight 0 are no
         rows there either; scikit-learn's RidgeClassifier counts them.
+    memory : int or str
+        Bytes, or text like "4 GiB", that a fit may take beside the data and the solution. An eighth of it, between 32
+        and 512 MiB, is for the held-out rows of streams.
+    folder : str or path, optional
+        On whose disk lies what memory has no room for, in files without names that go with the fit; None: that of
+        temporary files. A stream's rows lie there too, as long as they are no more than its features, if a matrix
+        features × features does not fit the memory.
+    progress : callable, optional
+        Called with a line of text every ten seconds of the long parts: how much is done, the rate and the time left.
 
     Attributes
     ----------
@@ -125,6 +139,9 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         validation_fraction: float = 0.1,
         random_state: Any = 0,
         class_weight: Any = None,
+        memory: int | str = "4 GiB",
+        folder: str | os.PathLike[str] | None = None,
+        progress: Callable[[str], None] | None = None,
     ) -> None:
         self.alphas = alphas
         self.fit_intercept = fit_intercept
@@ -132,6 +149,9 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.class_weight = class_weight
+        self.memory = memory
+        self.folder = folder
+        self.progress = progress
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to arrays.
@@ -158,7 +178,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         function = "RidgeReadout.fit"
         options = self._options(function)
         self._reset()
-        features, labels = self._checked(function, X, y, reset=True, least=2)
+        features, labels = checked_rows(function, self, X, y, reset=True, least=2)
         weights = as_weights(function, sample_weight, len(labels))
         labelled = names_class(labels)
         tell_left_out(function, int(labelled.sum()), len(labels), "rows", CLASS_NUMBERS)
@@ -180,7 +200,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         Parameters
         ----------
         batches : iterable
-            (features, labels), (n, features) and (n,), or (features, labels, weights).
+            (features, labels), (n, features) and (n,), or (features, labels, weights). If it has an attribute `images`,
+            the number of rows, progress knows the time left.
         classes : array-like, optional
             All labels there are; None: those that come, but for numbers below 0.
 
@@ -198,9 +219,9 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         options = self._options(function)
         given = factors_of_stream(function, self.class_weight)
         self._reset()
-        codes, rows = ClassCodes(function, classes), None
+        codes, rows, expected = ClassCodes(function, classes), None, getattr(batches, "images", None)
         for features, labels, weights in labelled_batches(function, batches, classes=classes):
-            rows = rows or StreamRows(features, codes, given, options, keep=False)
+            rows = rows or StreamRows(function, features, codes, given, options, keep=False, expected=expected)
             rows.add(features, labels, weights)
             self.n_features_in_ = features.shape[1]
         if rows is None:
@@ -240,10 +261,10 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         options = self._options(function)
         given = factors_of_stream(function, self.class_weight)
         rows: StreamRows | None = getattr(self, "_rows", None)
-        features, labels = self._checked(function, X, y, reset=rows is None, least=1)
+        features, labels = checked_rows(function, self, X, y, reset=rows is None, least=1)
         weights = as_weights(function, sample_weight, len(labels))
         if rows is None:
-            rows = StreamRows(features, ClassCodes(function, classes), given, options, keep=True)
+            rows = StreamRows(function, features, ClassCodes(function, classes), given, options, keep=True)
         elif classes is not None and not np.array_equal(np.sort(classes), self.classes_):
             raise ValueError(f"{function}: classes must stay those of the first call, {self.classes_}, got {classes}.")
         labelled = has_label(labels) | rows.codes.lists(labels)
@@ -256,7 +277,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def decision_function(self, X: Any) -> Array:
         """Return the score of each class (n, classes), or of the second of two (n,), on the device of X."""
         solution = self._solved()
-        features = self._checked_features("RidgeReadout.decision_function", X)
+        features = checked_features("RidgeReadout.decision_function", self, X)
         backend.same_device("RidgeReadout.decision_function", "features", features, "weights", solution.coef)
         scores = scores_of(features, solution.coef, solution.intercept)
         return scores[:, 0] if len(solution.coef) == 1 else scores
@@ -347,25 +368,9 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def _options(self, function: str) -> Options:
         held = held_fraction(function, self.validation_fraction, self.alphas)
         random = check_random_state(self.random_state)
-        return Options(bool(self.fit_intercept), bool(self.standardize), held, random)
-
-    def _checked(self, function: str, X: Any, y: Any, reset: bool, least: int) -> tuple[Array, Labels]:
-        if y is not None and backend.on_cuda(X):
-            features = self._checked_features(function, X, reset)
-            labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else y, warn=True)
-        else:
-            features, labels = validate_data(self, X, y, reset=reset, dtype="numeric", ensure_min_samples=least)
-        return features, as_labels(function, "labels", labels, len(features), "features")
-
-    def _checked_features(self, function: str, X: Any, reset: bool = False) -> Array:
-        if not backend.on_cuda(X):
-            return validate_data(self, X, reset=reset, dtype="numeric")
-        features = as_features(function, "features", X)
-        if reset:
-            self.n_features_in_ = features.shape[1]
-        if features.shape[1] != self.n_features_in_:
-            raise ValueError(f"{function}: X has {features.shape[1]} features, but {self.n_features_in_} are expected.")
-        return features
+        folder = None if self.folder is None else Path(self.folder)
+        room = Room(checks.byte_size(function, "memory", self.memory), folder, self.progress)
+        return Options(bool(self.fit_intercept), bool(self.standardize), held, random, room)
 
     def _solve(self, function: str, rows: Rows) -> Solution:
         if len(self.classes_) < 2:

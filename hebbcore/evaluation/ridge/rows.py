@@ -2,27 +2,20 @@
 
 import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import ClassCodes, Codes, Labels, Weights
 from hebbcore.evaluation.ridge.holdout import StreamHoldout, counts_units, units_held, validation_rows
+from hebbcore.evaluation.ridge.room import Options, Room, RowFile
 from hebbcore.evaluation.ridge.sums import ClassSums
 from hebbcore.evaluation.ridge.systems import RowsSystem, SumsSystem, System
 
 _BLOCK_BYTES = 32 * 2**20
-
-
-class Options(NamedTuple):
-    """centred: fit an intercept. held: fraction of each class to hold out, 0: none. random: draws the rows."""
-
-    centred: bool
-    standardize: bool
-    held: float
-    random: np.random.RandomState
 
 
 class Rows(Protocol):
@@ -31,6 +24,10 @@ class Rows(Protocol):
     def held(self) -> Iterator[tuple[Array, Codes, Weights]]:
         """Yield the held-out rows, their classes and weights, in parts."""
 
+    @property
+    def room(self) -> Room:
+        """What the fit may hold in memory."""
+
     def training(self) -> System:
         """Return the system of the rows that are not held out."""
 
@@ -38,10 +35,18 @@ class Rows(Protocol):
         """Return the system of all rows."""
 
 
-def row_blocks(features: Array, columns: int = 0) -> Iterator[slice]:
-    """Cut rows into blocks that take a bounded memory in float64; columns: of what is made of them."""
-    step = max(1, _BLOCK_BYTES // (8 * max(columns, features.shape[1])))
+def row_blocks(features: Array, columns: int = 0, most: int = _BLOCK_BYTES) -> Iterator[slice]:
+    """Cut rows into blocks that take a bounded memory in float64, at most so many bytes.
+
+    columns: of what is made of them.
+    """
+    step = max(1, min(_BLOCK_BYTES, most) // (8 * max(columns, features.shape[1])))
     return (slice(start, start + step) for start in range(0, len(features), step))
+
+
+def fit_block(numbers: int) -> bool:
+    """Return True if so many numbers of float64 take no more memory than a block of rows."""
+    return 8 * numbers <= _BLOCK_BYTES
 
 
 class ArrayRows:
@@ -59,6 +64,11 @@ class ArrayRows:
         factor = factors[codes]
         self._held, self._rest, self._all = held * factor, (weights - held) * factor, weights * factor
         self._sums: ClassSums | None = None
+
+    @property
+    def room(self) -> Room:
+        """See Rows."""
+        return self._options.room
 
     def held(self) -> Iterator[tuple[Array, Codes, Weights]]:
         """See Rows."""
@@ -80,21 +90,21 @@ class ArrayRows:
 
     def _system(self, weights: Weights, new: Weights) -> System:
         """Return the system of rows of these weights (n,); new: what of them is not in the sums yet."""
-        centred, standardize = self._options.centred, self._options.standardize
+        options = self._options
         if len(self._codes) < self._features.shape[1]:
             rows = np.flatnonzero(weights)
             chosen = None if len(rows) == len(self._features) else self._where[rows]
-            return RowsSystem(
-                self._features, chosen, self._codes[rows], weights[rows], self._classes, centred, standardize
-            )
-        self._sums = self._sums or ClassSums(self._features, centred)
-        for part in self._parts(new):
-            self._sums.add(*part)
-        return SumsSystem(self._sums, np.arange(self._classes), centred, standardize)
+            return RowsSystem(self._features, chosen, self._codes[rows], weights[rows], self._classes, options)
+        self._sums = self._sums or ClassSums(self._features, options.centred, options.room)
+        meter = options.room.meter("sums of rows", float(np.count_nonzero(new)), "rows")
+        for features, codes, some in self._parts(new):
+            self._sums.add(features, codes, some)
+            meter.add(len(codes))
+        return SumsSystem(self._sums, np.arange(self._classes), options.centred, options.standardize, options.room)
 
     def _parts(self, weights: Weights) -> Iterator[tuple[Array, Codes, Weights]]:
         xp, rows = backend.namespace(self._features), np.flatnonzero(weights)
-        for block in row_blocks(self._features[: len(rows)]):
+        for block in row_blocks(self._features[: len(rows)], most=self.room.memory // 16):
             some = rows[block]
             yield self._features[xp.asarray(self._where[some])], self._codes[some], weights[some]
 
@@ -102,15 +112,39 @@ class ArrayRows:
 class StreamRows:
     """Rows that came in batches. keep: more may come after everything(), which then costs a copy of the sums.
 
-    factors: by which the weights of rows with these labels are multiplied.
+    factors: by which the weights of rows with these labels are multiplied. expected: how many rows, if that is known.
+
+    If memory has no room for a matrix features × features, the rows go to a file as long as they are no more than the
+    features: then the matrix rows × rows is the smaller one. Raises ValueError if such are to be kept.
     """
 
     def __init__(
-        self, first: Array, codes: ClassCodes, factors: dict[Any, float], options: Options, keep: bool
+        self,
+        function: str,
+        first: Array,
+        codes: ClassCodes,
+        factors: dict[Any, float],
+        options: Options,
+        keep: bool,
+        expected: int | None = None,
     ) -> None:
         self.codes, self._factors, self._options, self._keep = codes, factors, options, keep
-        self._sums = ClassSums(first, options.centred)
-        self._holdout = StreamHoldout(first, options.held, options.random) if options.held else None
+        self._first = first[:1].copy()
+        room, features = options.room, first.shape[1]
+        self._file: RowFile | None = None
+        if not (backend.on_cuda(first) or room.fits(features)):
+            if keep:
+                raise ValueError(
+                    f"{function}: the sums of {features:,} features take {checks.byte_text(8 * features**2)}, more "
+                    f'than three quarters of memory="{checks.byte_text(room.memory)}"; raise it, or use fit_stream, '
+                    "which keeps them on disk."
+                )
+            self._file = RowFile(room, features, np.result_type(first.dtype, np.float32))
+        self._sums = ClassSums(first, options.centred, room) if self._file is None else None
+        self._holdout = None
+        if options.held:
+            self._holdout = StreamHoldout(first, options.held, options.random, max(_BLOCK_BYTES, room.memory // 8))
+        self._meter = room.meter("rows of the stream", expected, "rows")
 
     def add(self, features: Array, labels: Labels, weights: Weights) -> None:
         """Add a batch, (n, features), (n,) and (n,)."""
@@ -119,13 +153,21 @@ class StreamRows:
             weights = weights * [self._factors.get(label, 1.0) for label in labels.tolist()]
         if self._holdout is not None:
             features, codes, weights = self._holdout.split(features, codes, weights)
-        self._sums.add(features, codes, weights)
+        if self._file is not None and self._file.count + len(codes) > features.shape[1]:
+            self._sum_up(self._file)
+        to: Any = self._sums or self._file
+        to.add(features, codes, weights)
+        self._meter.add(len(codes))
+
+    @property
+    def room(self) -> Room:
+        """See Rows."""
+        return self._options.room
 
     def held(self) -> Iterator[tuple[Array, Codes, Weights]]:
         """See Rows."""
-        sorted_codes = np.argsort(self.codes.ordered()[1])
         for features, codes, weights in self._holdout.rows() if self._holdout is not None else []:
-            yield features, sorted_codes[codes], weights
+            yield features, self._sorted(codes), weights
 
     def training(self) -> System:
         """See Rows."""
@@ -133,10 +175,29 @@ class StreamRows:
 
     def everything(self) -> System:
         """See Rows."""
-        sums: Any = copy.deepcopy(self._sums) if self._keep else self._sums
+        sums = copy.deepcopy(self._sums) if self._keep else self._sums
+        to: Any = sums or self._file
         for part in self._holdout.rows() if self._holdout is not None else []:
-            sums.add(*part)
+            to.add(*part)
         return self._system(sums)
 
-    def _system(self, sums: ClassSums) -> System:
-        return SumsSystem(sums, self.codes.ordered()[1], self._options.centred, self._options.standardize)
+    def _sum_up(self, file: RowFile) -> None:
+        """Make sums of the rows in the file, and go on with these."""
+        self._file, self._sums = None, ClassSums(self._first, self._options.centred, self.room)
+        if not file.count:
+            return
+        features, codes, weights = file.read()
+        for block in row_blocks(features, most=self.room.memory // 16):
+            self._sums.add(features[block], codes[block], weights[block])
+
+    def _sorted(self, codes: Codes) -> Codes:
+        """Return the positions among the sorted classes of codes."""
+        return np.argsort(self.codes.ordered()[1])[codes]
+
+    def _system(self, sums: ClassSums | None) -> System:
+        options = self._options
+        if sums is not None:
+            return SumsSystem(sums, self.codes.ordered()[1], options.centred, options.standardize, options.room)
+        assert self._file is not None
+        features, codes, weights = self._file.read()
+        return RowsSystem(features, None, self._sorted(codes), weights, len(self.codes), options)

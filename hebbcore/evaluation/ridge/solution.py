@@ -1,6 +1,6 @@
 """The solution of a ridge fit, with the best of several penalties by held-out rows, and the scores that it gives."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,10 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.calibration import sharpness
-from hebbcore.evaluation.ridge.rows import Rows, row_blocks
+from hebbcore.evaluation.ridge.meter import Meter
+from hebbcore.evaluation.ridge.on_disk import operations
+from hebbcore.evaluation.ridge.rows import Rows, fit_block, row_blocks
+from hebbcore.evaluation.ridge.systems import System
 
 
 class Solution(NamedTuple):
@@ -30,8 +33,10 @@ def best_solution(function: str, rows: Rows, alphas: list[float]) -> Solution:
     best, scores, factor = alphas[0], None, None
     if len(alphas) > 1:
         best, scores, factor = _validate(function, rows, alphas)
+    system = rows.everything()
+    meter = _meter(rows, system, 1)
     try:
-        coef, intercept = rows.everything().solve(best)
+        coef, intercept = system.solve(best, meter)
     except np.linalg.LinAlgError as error:
         raise ValueError(f"{function}: alpha={best:g} is too small for rounding ({error}); raise it.") from error
     return Solution(coef, intercept, best, scores, factor)
@@ -41,17 +46,19 @@ def _validate(function: str, rows: Rows, alphas: list[float]) -> tuple[float, Ar
     """Return the best penalty, the accuracy on the held-out rows for each (NaN where rounding left no solution), and
     the sharpness of the probabilities that the best one's scores of the held-out rows make most likely.
     """
-    total = sum(float(weights.sum()) for _, _, weights in rows.held())
+    sizes = [(len(weights), float(weights.sum())) for _, _, weights in rows.held()]
+    count, total = (sum(size) for size in zip(*sizes, strict=True)) if sizes else (0, 0.0)
     if not total:
         raise ValueError(
             f"{function}: to choose among {len(alphas)} alphas some rows must be held out, but classes have too few; "
             "add rows, raise validation_fraction, or give one number as alphas."
         )
     system, scores = rows.training(), np.full(len(alphas), np.nan)
+    meter = _meter(rows, system, len(alphas))
     best: tuple[float, float, Array, Array] | None = None
     for i, alpha in enumerate(alphas):
         try:
-            coef, intercept = system.solve(alpha)
+            coef, intercept = system.solve(alpha, meter)
         except np.linalg.LinAlgError:
             continue
         right = sum(
@@ -63,10 +70,23 @@ def _validate(function: str, rows: Rows, alphas: list[float]) -> tuple[float, Ar
     if best is None:
         raise ValueError(f"{function}: all alphas up to {max(alphas):g} are too small for rounding; add larger ones.")
     _, alpha, coef, intercept = best
-    factor = sharpness(
-        lambda: ((scores_of_classes(found), codes, weights) for found, codes, weights in _held(rows, coef, intercept))
-    )
+    again = _scored(rows, coef, intercept, fit_block(count * len(coef)))
+    factor = sharpness(lambda: ((scores_of_classes(found), codes, weights) for found, codes, weights in again()))
     return alpha, scores, factor
+
+
+def _scored(
+    rows: Rows, coef: Array, intercept: Array, keep: bool
+) -> Callable[[], Iterable[tuple[Array, Codes, Weights]]]:
+    """Return what yields the same as _held each time; keep: without reading the rows, which may be wide, each time."""
+    if not keep:
+        return lambda: _held(rows, coef, intercept)
+    kept = list(_held(rows, coef, intercept))
+    return lambda: kept
+
+
+def _meter(rows: Rows, system: System, solutions: int) -> Meter:
+    return rows.room.meter(f"solving {system.size:,} equations", solutions * operations(system.size))
 
 
 def _held(rows: Rows, coef: Array, intercept: Array) -> Iterator[tuple[Array, Codes, Weights]]:

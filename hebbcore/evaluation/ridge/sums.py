@@ -8,6 +8,7 @@ from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.linear_system import add_products
+from hebbcore.evaluation.ridge.room import Room
 
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_ROWS = 1024  # more would let the float32 sums within a block lose digits
@@ -19,17 +20,24 @@ class ClassSums:
     Rows are gathered into blocks, so that the sums do not depend on how a stream was cut, and multiplied in their own
     precision (float32, or float64 for float64 and wide integers). centred: subtract the mean of the first block from
     all rows, since a mean that is large beside the standard deviations would drown them in float32; all sums are of
-    such rows.
+    such rows. room: where FᵀWF is kept; None: in memory.
     """
 
-    def __init__(self, first: Array, centred: bool) -> None:
+    def __init__(self, first: Array, centred: bool, room: Room | None = None) -> None:
         xp, features = backend.namespace(first), first.shape[1]
         self.dtype: np.dtype[Any] = np.result_type(first.dtype, np.float32)
-        self.products = xp.zeros((features, features))  # FᵀF, the lower triangle
+        # FᵀF, the lower triangle
+        self.products = xp.zeros((features, features)) if room is None else room.square(first, features)
         self.sums = xp.zeros((1, features))  # of each class
         self.counts = np.zeros(1)
         self.shift: Array | None = None if centred else xp.zeros(features)
-        rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (features * self.dtype.itemsize)))
+        row_bytes = features * self.dtype.itemsize
+        rows, self._most = min(_BLOCK_ROWS, _BLOCK_BYTES // row_bytes), _BLOCK_ROWS
+        if room is not None:
+            on_disk = isinstance(self.products, np.memmap)  # read and written once a block
+            rows = room.rows(row_bytes, 8) if on_disk else min(rows, room.rows(row_bytes, 16))
+            self._most = room.rows(row_bytes, 16)
+        rows = max(1, rows)
         self._block, self._codes = xp.empty((rows, features), self.dtype), np.empty(rows, np.int64)
         self._weights = np.empty(rows)
         self._filled = 0
@@ -59,14 +67,16 @@ class ClassSums:
             # a number of the rows' own precision, so that subtracting it from equal numbers leaves nothing
             self.shift = block.mean(axis=0, dtype=np.float64).astype(self.dtype).astype(np.float64)
         block -= self.shift.astype(self.dtype)
-        present, inverse = np.unique(codes, return_inverse=True)
-        self._grow(int(present[-1]) + 1)
-        members = np.equal.outer(np.arange(len(present)), inverse) * weights
-        self.sums[xp.asarray(present)] += xp.asarray(members.astype(self.dtype)) @ block
-        self.counts[: present[-1] + 1] += np.bincount(codes, weights)
+        self._grow(int(codes.max()) + 1)
+        for start in range(0, len(block), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            present, inverse = np.unique(codes[part], return_inverse=True)
+            members = np.equal.outer(np.arange(len(present)), inverse) * weights[part]
+            self.sums[xp.asarray(present)] += xp.asarray(members.astype(self.dtype)) @ block[part]
+        self.counts += np.bincount(codes, weights, len(self.counts))
         if (weights != 1).any():
             block *= xp.asarray((weights**0.5).astype(self.dtype))[:, None]
-        add_products(self.products, block.T)
+        add_products(self.products, block.T, self._most)
 
     def of_classes(self, codes: Codes) -> tuple[Array, Array]:
         """Return the sums (classes, features) and counts (classes,) of chosen classes; zeros for one without rows."""

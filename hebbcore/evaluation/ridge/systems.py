@@ -14,28 +14,32 @@ import numpy.typing as npt
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
-from hebbcore.evaluation.ridge.linear_system import add_products, solve
+from hebbcore.evaluation.ridge.linear_system import add_cross_products, add_products, solve
+from hebbcore.evaluation.ridge.meter import SILENT, Meter
+from hebbcore.evaluation.ridge.room import Options, Room
 from hebbcore.evaluation.ridge.sums import ClassSums
 
-_COLUMNS = 512  # features at a time, where rows are fewer than features
+_BLOCK_BYTES = 16 * 2**20  # of rows at a time in float64
 
 
 class System(Protocol):
     """Something that knows the solution for every penalty."""
 
-    def solve(self, alpha: float) -> tuple[Array, Array]:
+    size: int  # of the matrix that is factorised for each penalty
+
+    def solve(self, alpha: float, meter: Meter = SILENT) -> tuple[Array, Array]:
         """Return weights (targets, features) and intercepts (targets,). Raises LinAlgError if rounding forbids it."""
 
 
 class SumsSystem:
     """The normal equations, features × features, from the sums of the classes with these codes."""
 
-    def __init__(self, sums: ClassSums, codes: Codes, centred: bool, standardize: bool) -> None:
+    def __init__(self, sums: ClassSums, codes: Codes, centred: bool, standardize: bool, room: Room) -> None:
         sums.flush()
         assert sums.shift is not None
         of_class, counts = sums.of_classes(codes)
         xp, rows = backend.namespace(of_class), float(counts.sum())
-        self._products = sums.products
+        self._products, self._room, self.size = sums.products, room, len(sums.products)
         total = of_class.sum(axis=0)
         mean = total / rows
         power = sums.products.diagonal() / rows
@@ -52,16 +56,18 @@ class SumsSystem:
             self._right = 2 * of_class[used] - total
             self._target_mean = 0 * counts[:, 0]
 
-    def solve(self, alpha: float) -> tuple[Array, Array]:
+    def solve(self, alpha: float, meter: Meter = SILENT) -> tuple[Array, Array]:
         """See System."""
-        weights = solve(self._products, alpha * self._penalty, self._right.T, self._minus).T
+        added, tile = alpha * self._penalty, self._room.tile
+        weights = solve(self._products, added, self._right.T, self._minus, tile, meter).T
         return weights, self._target_mean - (0 if self._mean is None else weights @ self._mean)
 
 
 class RowsSystem:
     """The same solution from a system rows × rows, which is the smaller one where labels are few.
 
-    features: (n, features). chosen: rows to use, None: all. codes: (rows,) classes 0 … classes − 1; weights: (rows,).
+    features: (n, features), which may lie in a file. chosen: rows to use, None: all. codes: (rows,) classes 0 … classes
+    − 1; weights: (rows,). room: where the matrix is kept.
     """
 
     def __init__(
@@ -71,48 +77,87 @@ class RowsSystem:
         codes: Codes,
         weights: Weights,
         classes: int,
-        centred: bool,
-        standardize: bool,
+        options: Options,
     ) -> None:
         xp = backend.namespace(features)
-        self._features, self._codes = features, codes
+        self._features, self._room, self.size = features, options.room, len(codes)
+        self._chosen = np.arange(len(codes)) if chosen is None else chosen
         weighing = xp.asarray(weights)
         self._shares, self._roots = weighing / weighing.sum(), weighing[:, None] ** 0.5
-        self._chosen = slice(None) if chosen is None else xp.asarray(chosen)
-        self._centred, self._standardize = centred, standardize
-        self._products = xp.zeros((len(codes), len(codes)))
-        dtype: np.dtype[Any] = np.result_type(features.dtype, np.float32)
-        for _, scaled, _, _ in self._columns():
-            add_products(self._products, scaled.astype(dtype, copy=False))
+        self._measure(options.centred, options.standardize)
+        self._products = self._room.square(features, self.size)
+        self._multiply(np.result_type(features.dtype, np.float32))
         used = np.array([1]) if classes == 2 else np.arange(classes)
         targets = xp.asarray(np.where(np.equal.outer(codes, used), 1.0, -1.0))
-        self._target_mean = self._shares @ targets * centred
+        self._target_mean = self._shares @ targets * options.centred
         self._targets = (targets - self._target_mean) * self._roots
 
-    def solve(self, alpha: float) -> tuple[Array, Array]:
+    def solve(self, alpha: float, meter: Meter = SILENT) -> tuple[Array, Array]:
         """See System."""
         xp = backend.namespace(self._features)
-        shares = solve(self._products, xp.full(len(self._products), alpha), self._targets)
-        weights = xp.empty((shares.shape[1], self._features.shape[1]))
-        intercept = self._target_mean.copy()
-        for columns, scaled, mean, scale in self._columns():
-            weights[:, columns] = shares.T @ scaled / scale
-            intercept -= weights[:, columns] @ mean
-        return weights, intercept
+        added = xp.full(self.size, alpha)
+        shares = solve(self._products, added, self._targets, None, self._room.tile, meter)
+        weights = xp.zeros((shares.shape[1], self._features.shape[1]))
+        for block, values in self._scaled(0, self.size):
+            weights += shares[block].T @ values
+        weights /= self._scale
+        return weights, self._target_mean - weights @ self._mean
 
-    def _columns(self) -> Iterator[tuple[slice, Array, Array, Array]]:
-        """Yield some columns at a time: where, their values centred, scaled and weighted, means and scales, float64."""
-        for start in range(0, self._features.shape[1], _COLUMNS):
-            columns = slice(start, start + _COLUMNS)
-            values = self._features[self._chosen, columns].astype(np.float64)
-            mean, power = self._shares @ values, self._shares @ values**2
-            variance = self._shares @ (values - mean) ** 2
-            scale = _squared_scale(variance, power, mean, values.dtype, self._standardize) ** 0.5
-            mean = mean * self._centred
+    def _measure(self, centred: bool, standardize: bool) -> None:
+        """Find the means and scales (features,) of the features, in two passes."""
+        xp = backend.namespace(self._features)
+        mean, power, variance = xp.zeros((3, self._features.shape[1]))
+        for block, values in self._values(0, self.size):
+            mean += self._shares[block] @ values
+            values *= values
+            power += self._shares[block] @ values
+        for block, values in self._values(0, self.size):
             values -= mean
-            values /= scale
-            values *= self._roots
-            yield columns, values, mean, scale
+            values *= values
+            variance += self._shares[block] @ values
+        self._scale = _squared_scale(variance, power, mean, mean.dtype, standardize) ** 0.5
+        self._mean = mean * centred
+
+    def _multiply(self, dtype: np.dtype[Any]) -> None:
+        """Fill the matrix: some rows against those before them, read once more, and against each other."""
+        features = self._features.shape[1]
+        row_bytes = features * dtype.itemsize
+        meter = self._room.meter(
+            f"products of {self.size:,} rows of {features:,} features", float(self.size) ** 2 * features
+        )
+        step, fewer = (min(self.size, self._room.rows(row_bytes, part)) for part in (8, 16))
+        for start in range(0, self.size, step):
+            end = min(start + step, self.size)
+            rows = self._rows(start, end, dtype)
+            add_products(self._products[start:end, start:end], rows, self._room.rows(4 * step, 16), meter)
+            for first in range(0, start, fewer):
+                last = min(first + fewer, start)
+                add_cross_products(self._products[start:end, first:last], rows, self._rows(first, last, dtype))
+                meter.add(2.0 * (end - start) * (last - first) * features)
+
+    def _rows(self, start: int, end: int, dtype: np.dtype[Any]) -> Array:
+        rows = backend.namespace(self._features).empty((end - start, self._features.shape[1]), dtype)
+        for block, values in self._scaled(start, end):
+            rows[block.start - start : block.stop - start] = values
+        return rows
+
+    def _scaled(self, start: int, end: int) -> Iterator[tuple[slice, Array]]:
+        """Yield some rows at a time: where, and their values centred, scaled and weighted, in float64."""
+        for block, values in self._values(start, end):
+            values -= self._mean
+            values /= self._scale
+            values *= self._roots[block]
+            yield block, values
+
+    def _values(self, start: int, end: int) -> Iterator[tuple[slice, Array]]:
+        """Yield some of the chosen rows start…end at a time: where, and a copy in float64."""
+        xp = backend.namespace(self._features)
+        step = min(
+            max(1, _BLOCK_BYTES // (8 * self._features.shape[1])), self._room.rows(8 * self._features.shape[1], 16)
+        )
+        for first in range(start, end, step):
+            block = slice(first, min(first + step, end))
+            yield block, self._features[xp.asarray(self._chosen[block])].astype(np.float64, copy=False)
 
 
 def _squared_scale(variance: Array, power: Array, mean: Array, dtype: Any, standardize: bool) -> Array:

@@ -1,0 +1,53 @@
+"""What users give a RidgeReadout as rows: arrays, and features that lie in a file and are read a part at a time."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+from hebbcore.evaluation.batches import Labels, as_features, as_labels
+
+
+def checked_features(function: str, model: Any, given: Any, reset: bool = False, least: int = 1) -> Array:
+    """Return finite features (n, features), those in a file mapped into memory.
+
+    model: says how many features there are, or learns it if reset is set. least: number of rows.
+    """
+    rows = _mapped(given)
+    if not (backend.on_cuda(rows) or isinstance(rows, np.memmap)):
+        return validate_data(model, rows, reset=reset, dtype="numeric", ensure_min_samples=least)
+    features = as_features(function, "features", rows)
+    if reset:
+        model.n_features_in_ = features.shape[1]
+    if features.shape[1] != model.n_features_in_:
+        raise ValueError(f"{function}: X has {features.shape[1]} features, but {model.n_features_in_} are expected.")
+    return features
+
+
+def checked_rows(function: str, model: Any, X: Any, y: Any, reset: bool, least: int) -> tuple[Array, Labels]:
+    """Return features, see checked_features, and labels (n,)."""
+    rows = _mapped(X)
+    if y is not None and (backend.on_cuda(rows) or isinstance(rows, np.memmap)):
+        features = checked_features(function, model, rows, reset)
+        labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else y, warn=True)
+    else:
+        features, labels = validate_data(model, rows, y, reset=reset, dtype="numeric", ensure_min_samples=least)
+    return features, as_labels(function, "labels", labels, len(features), "features")
+
+
+def _mapped(given: Any) -> Any:
+    """Return a dataset of h5py that lies in its file as an array does as that array (n, features), other things as is.
+
+    The maps of an image are one row.
+    """
+    h5py = sys.modules.get("h5py")
+    if h5py is None or not isinstance(given, h5py.Dataset) or not given.ndim or not given.size:
+        return given
+    offset = given.id.get_offset()
+    if offset is None or given.chunks is not None or given.id.get_create_plist().get_external_count():
+        return given[:]
+    rows = np.memmap(given.file.filename, given.dtype, "r", offset, given.shape)
+    return rows if rows.ndim == 2 else rows.reshape(len(rows), -1)

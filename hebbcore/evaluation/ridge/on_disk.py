@@ -1,0 +1,75 @@
+"""Cholesky's factorisation of a symmetric matrix in a file, a tile of the factor in memory at a time."""
+
+import numpy as np
+from scipy.linalg import lapack, solve_triangular
+
+from hebbcore.engine.backend import Array
+from hebbcore.evaluation.ridge.meter import Meter
+
+
+def operations(size: int) -> float:
+    """Return the floating point operations of a factorisation."""
+    return size**3 / 3
+
+
+def solve(matrix: Array, added: Array, right: Array, minus: Array | None, tile: int, meter: Meter) -> Array | None:
+    """Return x of (matrix − minus · minusᵀ + diag(added)) x = right, None if the sum is not positive definite.
+
+    See linear_system.solve; tile: sides of what is in memory at a time, about four times.
+    """
+    diagonal = matrix.diagonal().copy()
+    try:
+        for start in range(0, len(matrix), tile):
+            if not _factor(matrix, added, minus, start, min(start + tile, len(matrix)), meter):
+                return None
+        return _substitute(matrix, np.array(right), tile)
+    finally:
+        matrix.flat[:: len(matrix) + 1] = diagonal
+
+
+def _factor(matrix: Array, added: Array, minus: Array | None, start: int, end: int, meter: Meter) -> bool:
+    """Write rows start…end of the upper factor over those of the matrix; those before are there. False: impossible."""
+    head = np.array(matrix[start:end, start:end].T)  # the upper triangle counts
+    head.flat[:: len(head) + 1] += added[start:end]
+    _subtract(head, matrix, minus, start, slice(start, end), slice(start, end))
+    # LAPACK's columns are NumPy's rows: the upper triangle here is the lower one of the transpose
+    factor, info = lapack.dpotrf(head.T, lower=1, clean=0, overwrite_a=1)
+    if info:
+        return False
+    for row in range(start, end):
+        matrix[row, row:end] = factor[row - start :, row - start]
+    for first in range(end, len(matrix), end - start):
+        columns = slice(first, min(first + end - start, len(matrix)))
+        part = np.array(matrix[columns, start:end].T)
+        _subtract(part, matrix, minus, start, slice(start, end), columns)
+        matrix[start:end, columns] = solve_triangular(factor, part, lower=True, overwrite_b=True, check_finite=False)
+    meter.add(_operations_until(end, len(matrix)) - _operations_until(start, len(matrix)))
+    return True
+
+
+def _operations_until(rows: int, size: int) -> float:
+    return size * rows**2 - 2 * rows**3 / 3
+
+
+def _subtract(part: Array, matrix: Array, minus: Array | None, done: int, rows: slice, columns: slice) -> None:
+    """Take off the products of the factor's rows before `done`, a piece at a time, and of minus."""
+    for first in range(0, done, len(part)):
+        last = min(first + len(part), done)
+        part -= matrix[first:last, rows].T @ matrix[first:last, columns]
+    if minus is not None:
+        part -= np.outer(minus[rows], minus[columns])
+
+
+def _substitute(matrix: Array, x: Array, tile: int) -> Array:
+    """Solve for both triangles of the factor, in place."""
+    starts = range(0, len(matrix), tile)
+    for start in starts:
+        end = min(start + tile, len(matrix))
+        corner = np.array(matrix[start:end, start:end])
+        x[start:end] = solve_triangular(corner, x[start:end], trans="T", check_finite=False)
+        x[end:] -= matrix[start:end, end:].T @ x[start:end]
+    for start in reversed(starts):
+        end = min(start + tile, len(matrix))
+        x[start:end] -= matrix[start:end, end:] @ x[end:]
+        x[start:end] = solve_triangular(np.array(matrix[start:end, start:end]), x[start:end], check_finite=False)
+    return x
