@@ -188,7 +188,7 @@ class Learner(Layer):
     def plan(self, beside: int | None = None) -> Plan:
         """Return how a batch is cut; beside: into whole images, with so many more bytes for each patch."""
         site = self._site
-        return Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device, beside)
+        return Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device, beside=beside)
 
     def learn(
         self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
