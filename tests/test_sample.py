@@ -214,7 +214,7 @@ def cifar():
     if not path.exists():
         pytest.skip(f"needs {path}")
     with h5py.File(path) as file:
-        return file["train/images"][:600]
+        return file["train/images"][:200]
 
 
 def dictionary_layer():
@@ -225,11 +225,11 @@ def test_each_pass_brings_units_nearer_to_real_patches(samples):
     data, fits = cifar(), []
     for passes in (1, 2, 6):
         layer = dictionary_layer()
-        taking([data[:400], data[400:]], Whiten(6), layer, sample=4000, epochs=passes, precision="float32")
-        rows = directions(samples[-1].patches.reshape(4000, -1))
+        taking([data[:130], data[130:]], Whiten(6), layer, sample=2000, epochs=passes, precision="float32")
+        rows = directions(samples[-1].patches.reshape(2000, -1))
         fits.append(np.abs(rows @ directions(layer.weights.reshape(40, -1)).T).max(axis=1).mean())
     assert fits[0] < fits[1] < fits[2]
-    taking(data, Whiten(6), dictionary_layer(), sample=4000, precision="float32", shuffle=False, batch_size=64)
+    taking(data, Whiten(6), dictionary_layer(), sample=2000, precision="float32", shuffle=False, batch_size=64)
     np.testing.assert_allclose(samples[-1].patches, samples[0].patches, atol=1e-4)
 
 

@@ -69,8 +69,8 @@ def gather(
 ) -> Sample:
     """Return patches of the first images of a pass, as a layer sees them.
 
-    About equally many are of each image, at different places. Neither what the layer sees of all images nor all patches
-    of a batch are ever held. Batches may be cut anyhow: the places depend on seed, layer and the images' numbers alone.
+    About equally many are of each image, at different places. Beside them no more is held than the work of one batch.
+    Batches may be cut anyhow: the places depend on the seed, the layer and the images' numbers alone.
 
     Parameters
     ----------
