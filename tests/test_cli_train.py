@@ -180,6 +180,22 @@ def test_a_preset_for_images_of_another_size_says_what_to_do(place, fails, path)
     )
 
 
+@pytest.mark.parametrize("path", ["images.h5", "shards/train"])
+def test_a_sample_of_patches_is_set_and_kept(place, call, fails, path):
+    line = f"train run.toml --set data.path={path} --set training.mode=layerwise --set training.sample="
+    call(f"{line}200 --out a")
+    assert json.loads(Path("a/config.json").read_text())["training"]["sample"] == 200
+    trained = weights("a")
+    call(f"{line}200 --out a")
+    np.testing.assert_array_equal(weights("a"), trained)
+    call(f"{line}200 --out b --set seed=5")
+    assert (weights("b") != trained).any()
+    assert "training.sample is 201 here and 200 there" in fails(f"{line}201 --out a")
+    call(f"{line}none --out c")
+    assert json.loads(Path("c/config.json").read_text())["training"]["sample"] is None
+    assert "training.sample=7 has no effect" in fails("train run.toml --out d --set training.sample=7")
+
+
 def test_train_works_in_a_thread(place):
     """Signals can be caught in the main thread alone; elsewhere a training runs without."""
     statuses = []

@@ -66,7 +66,9 @@ def test_the_output_of_a_step_is_the_same_to_the_bit(response, generator):
     np.testing.assert_array_equal(*outs)
 
 
-def test_a_dense_layer_does_not_change_what_it_learns_from(generator):
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_dense_layer_does_not_change_what_it_learns_from(blocked, generator, monkeypatch):
+    monkeypatch.setattr("hebbcore.engine.update.blocked_is_cheaper", lambda *sizes: blocked)
     x, W = generator.normal(size=(6, 1, 1, 4)), generator.normal(size=(3, 4))
     g = dataclasses.replace(Geometry.of("test", x.shape, 1, 1, 0, "zeros"), normalized=True)
     before = x.copy()

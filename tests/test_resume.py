@@ -215,7 +215,7 @@ def test_a_signal_is_answered_while_a_sample_is_gathered(tmp_path, monkeypatch, 
     for last in (1, 3, 5):  # of three batches a sample, the last one cut at statistics_images
         run = tmp_path / str(last)
         calls.clear()
-        with pytest.raises(KeyboardInterrupt, match="stopped by SIGINT after step \\d+; saved in"):
+        with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGINT after step \d+; saved in"):
             train(data, run, "sample")
         assert len(calls) == last
         assert_same(arrays(train(data, run, "sample")), expected)

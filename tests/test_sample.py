@@ -2,9 +2,11 @@
 
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 import reference
+from conftest import SHARED
 from fit_helpers import arrays, assert_same, images, network
 
 import hebbcore
@@ -205,6 +207,46 @@ def test_winners_are_counted_in_pieces(tune):
     some = rows[::21]  # 16 a unit: 48 of 1,000, evenly spread
     np.testing.assert_array_equal(found, winners.wins(rule, winners.responses(rule, some, weights)))
     assert found.sum() == len(some)
+
+
+def cifar():
+    path = SHARED / "data" / "cifar10.h5"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    with h5py.File(path) as file:
+        return file["train/images"][:200]
+
+
+def dictionary_layer():
+    return Conv(40, 1, "signedwta", normalize_patches=True, initial_weights="patches")
+
+
+def test_each_pass_brings_units_nearer_to_real_patches(samples):
+    data, fits = cifar(), []
+    for passes in (1, 2, 6):
+        layer = dictionary_layer()
+        taking([data[:130], data[130:]], Whiten(6), layer, sample=2000, epochs=passes, precision="float32")
+        rows = directions(samples[-1].patches.reshape(2000, -1))
+        fits.append(np.abs(rows @ directions(layer.weights.reshape(40, -1)).T).max(axis=1).mean())
+    assert fits[0] < fits[1] < fits[2]
+    taking(data, Whiten(6), dictionary_layer(), sample=2000, precision="float32", shuffle=False, batch_size=64)
+    np.testing.assert_allclose(samples[-1].patches, samples[0].patches, atol=1e-4)
+
+
+def test_cuda_takes_the_sample_and_learns_what_the_cpu_does():
+    cupy = pytest.importorskip("cupy")
+    data = images(40, np.uint8)
+    layers = ([Conv(8, 3, "kwta", padding=1, normalize_patches=True, initial_weights="k-means++", conscience=0.1),
+               Scale(), Conv(5, 3, "signedwta", padding=1, initial_weights="patches")] for _ in range(3))  # fmt: skip
+    here, there, streamed = (
+        Network(each, (7, 7, 2), precision="float64", device=device)
+        for each, device in zip(layers, ("cpu", "cuda", "cuda"), strict=True)
+    )
+    for net, given in ((here, data), (there, cupy.asarray(data)), (streamed, data)):
+        hebbcore.fit(net, given, sample=700, epochs=3, **LAYERWISE)
+    for net in (there, streamed):
+        for name, layer in here.learners.items():
+            np.testing.assert_allclose(net[name].weights.get(), layer.weights, rtol=0, atol=1e-8)
 
 
 # What it takes

@@ -1,7 +1,7 @@
 """What keeps units alive that compete: a bias against those that win often, and a new start for those that win nothing.
 
-Both know who wins by the responses, without the bias, on up to 1,024 patches of each batch, or on more
-of a sample that is learned from as a whole.
+Both know who wins by the responses, without the bias, on up to 1,024 patches of each batch, or on more of a
+sample that is learned from as a whole.
 """
 
 from typing import Any

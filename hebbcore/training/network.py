@@ -150,7 +150,7 @@ def fit(
     A sample is gathered in one pass over the first statistics_images images: about equally many patches of each, at
     different places; all of them if there are fewer. It is held on the network's device, and each epoch is one step
     from the whole of it, so that at rate 1 KWTA(1) with normalize_patches is Lloyd's iteration of spherical k-means. A
-    training that goes on gathers it again.
+    training that goes on gathers it again. Data that do not tell their number of images are read once more for it.
 
     `transform` may run beside fit in other threads, and sees the weights between two steps.
 

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from hebbcore.engine import backend, tuning
 from hebbcore.engine.backend import Array
-from hebbcore.engine.patches import patches_at
+from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.training.ahead import ahead
@@ -70,8 +69,8 @@ def gather(
 ) -> Sample:
     """Return patches of the first images of a pass, as a layer sees them.
 
-    About equally many are of each image, at different places. Neither what the layer sees of all images nor all patches
-    of a batch are ever held. Batches may be cut anyhow: the places depend on seed, layer and the images' numbers alone.
+    About equally many are of each image, at different places. Beside them no more is held than the work of one batch.
+    Batches may be cut anyhow: the places depend on the seed, the layer and the images' numbers alone.
 
     Parameters
     ----------
@@ -122,7 +121,7 @@ def gather(
     return Sample(patches[:taken], done)
 
 
-def _take(images: Array, g: Any, places: Array, out: Array) -> None:
+def _take(images: Array, g: Geometry, places: Array, out: Array) -> None:
     """out (m, kernel height, kernel width, C) ← the patches at m places, some at a time."""
     step = max(1, tuning.MEASURED.piece_bytes // (g.patch_size * out.dtype.itemsize))
     for first in range(0, len(places), step):
