@@ -107,7 +107,7 @@ class Rivalry:
         """Count who wins a batch, by weights (K, D) from before its step; return the wins (K,)."""
         xp, units = backend.namespace(weights), len(weights)
         self._patches = some_patches(images, self._sizes, weights.dtype)
-        counts = wins(self.rule, responses(self.rule, self._patches, weights))
+        counts = wins(self.rule, responses(self.rule, self._patches, weights), weights)
         won = counts.astype(np.float64)
         total = won.sum()
         pace = 1 - (1 - 1 / (_MEMORY * units)) ** total

@@ -42,8 +42,8 @@ def pursuit(
     """winners[j, n], values[j, n] ← the unit of the largest |y| + bias · ‖r‖, and its y; decay += Σ y².
 
     Overwrites the scores by what is left of them: y = scores / unit_norms at first; after each winner i,
-    y ← y − y_i · overlaps[i] and ‖r‖² ← ‖r‖² − y_i². overlaps (K, K): the units' cosines. Of equal ones the lowest index
-    wins. After the first, y below FAINT of its counts as 0.
+    y ← y − y_i · overlaps[i] and ‖r‖² ← ‖r‖² − y_i². overlaps (K, K): the units' cosines. Of equal ones the lowest
+    index wins. After the first, y below FAINT of its counts as 0.
 
     Equation: Mallat & Zhang (1993), matching pursuit. Oracle: pursuit.
     """
