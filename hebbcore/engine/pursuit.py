@@ -43,7 +43,7 @@ class Pursuit:
 
     @classmethod
     def of(cls, rule: Rule, weights: Array, bias: Array | None, product: Gemm, memory: Memory) -> "Pursuit | None":
-        """Return the pursuit of a rule; None if one unit wins a patch, or all do at once. memory: holds the overlaps."""
+        """Return the pursuit of a rule; None if nobody wins in turn. memory: holds the overlaps."""
         turns, xp, units = rule.winners_in_turn(), backend.namespace(weights), len(weights)
         if turns == 1:
             return None

@@ -109,7 +109,7 @@ class Rivalry:
         xp, units = backend.namespace(weights), len(weights)
         self._patches = some_patches(images, self.geometry, weights.dtype)
         if counts is None:
-            counts = wins(self.rule, responses(self.rule, self._patches, weights))
+            counts = wins(self.rule, responses(self.rule, self._patches, weights), weights)
         won = counts.astype(np.float64)
         total = won.sum()
         pace = 1 - (1 - 1 / (_MEMORY * units)) ** total

@@ -1,6 +1,7 @@
 """Which units win, counted on some patches of each batch; and what is said of those that win nothing."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,10 @@ import numpy as np
 from hebbcore.engine import backend, devices, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import vector_norms
+from hebbcore.engine.gemm import Gemm
+from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Geometry, patches_at
+from hebbcore.engine.pursuit import Pursuit, winner_parts
 from hebbcore.engine.rule import Rule
 
 _PATCHES, _PATCHES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
@@ -35,12 +39,15 @@ def responses(rule: Rule, patches: Array, weights: Array) -> Array:
     return rule.response(scores, vector_norms(weights) if rule.needs_norms else None)
 
 
-def wins(rule: Rule, rows: Array) -> Array:
+def wins(rule: Rule, rows: Array, weights: Array | None = None) -> Array:
     """Return how many rows of a layer's output (n, K) each unit wins (K,), uint64.
 
     It does so by the largest output, or |output| if its rule says so; of a row of equal numbers nobody is the winner.
+    Where units win in turn, those of all turns count, by weights (K, D); without them the first winners alone do.
     """
     xp = backend.namespace(rows)
+    if weights is not None and rule.winners_in_turn() > 1:
+        return _wins_in_turn(rule, rows, weights)
     if rule.signed:
         rows = xp.abs(rows)
     counts = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
@@ -49,10 +56,24 @@ def wins(rule: Rule, rows: Array) -> Array:
     return counts
 
 
+def _wins_in_turn(rule: Rule, rows: Array, weights: Array) -> Array:
+    """Return how often each unit wins (K,) by the responses x·w / ‖w‖ of linear units, or any multiple of a row's."""
+    xp, memory = backend.namespace(rows), Memory()
+    with parallel.one_blas_thread():
+        pursuit = Pursuit.of(rule, weights, None, Gemm(weights.dtype.name, memory), memory)
+    assert pursuit is not None
+    memory.lay_out(backend.device_of(rows), winner_parts(rule, len(rows), rows.itemsize))
+    ones = [xp.ones(count, rows.dtype) for count in rows.shape]
+    won = replace(pursuit, norms=ones[1]).won(rows.copy(), ones[0], memory)
+    counts = xp.zeros(len(weights), np.uint64)
+    xp.add.at(counts, won.units.ravel(), (won.values != 0).astype(np.uint64).ravel())
+    return counts
+
+
 def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
     """Return how many of some patches of a batch, at most an eighth, each unit of weights (K, D) wins."""
     most = min(tuning.MEASURED.watched_patches, -(-len(images) * g.positions // 8))
-    return wins(rule, responses(rule, some_patches(images, g, weights.dtype, most), weights))
+    return wins(rule, responses(rule, some_patches(images, g, weights.dtype, most), weights), weights)
 
 
 def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Array:
@@ -66,7 +87,7 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
     counts = backend.namespace(weights).zeros(len(weights), np.uint64)
     for first in range(0, len(some), step):  # a sample's responses may be many times the patches
         rows = some_patches(some[first : first + step], g, weights.dtype)
-        counts += wins(rule, responses(rule, rows, weights))
+        counts += wins(rule, responses(rule, rows, weights), weights)
     return counts
 
 
@@ -80,7 +101,8 @@ def dead_text(name: str, dead: int, units: int, patches: int) -> str | None:
 def tell_dead(function: str, name: str, rule: Rule, counts: Array, stacklevel: int) -> None:
     """Warn if many units that compete won nothing in the last pass; counts: of its wins (K,)."""
     counts = devices.to_device(counts, "cpu")
-    text = dead_text(name, int((counts == 0).sum()), len(counts), int(counts.sum()))
+    patches = int(counts.sum()) // rule.winners_in_turn()
+    text = dead_text(name, int((counts == 0).sum()), len(counts), patches)
     if rule.competes and text is not None:
         warnings.warn(
             f'{function}: {text} Start from initial_weights="patches" or "k-means++", whiten the data, set conscience '

@@ -43,9 +43,10 @@ class Diagnostics:
     A record says of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step; norm_mean, norm_min and
     norm_max of the units' weights; dead, how many units never won since the record before; entropy of the winners in
     bits, at most log2(units); winners, how many of them were counted. A unit wins a position of an image if its output
-    is the largest there, or |output| if its rule says so; up to 1,024 positions a batch are looked at. At the end of a
-    pass a record says of layers whose units compete also: pass_dead and pass_winners, as dead and winners of the whole
-    pass, and units.
+    is the largest there, or |output| if its rule says so; up to 1,024 positions a batch are looked at. Where units win
+    in turn (SignedWTA with k > 1), the winners of all turns count; with response "cosine-exp" the first alone. At the
+    end of a pass a record says of layers whose units compete also: pass_dead, as dead, and pass_winners, how many
+    positions were counted, of the whole pass, and units.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
@@ -127,12 +128,13 @@ class Diagnostics:
             "dead": int((wins == 0).sum()),
             "entropy": _rounded(abs(float(-(shares * np.log2(shares)).sum()))),
             "winners": int(wins.sum()),
-            **(self._pass(index) if end and layer.rule.competes else {}),
+            **(self._pass(index, layer.rule) if end and layer.rule.competes else {}),
         }
 
-    def _pass(self, index: int) -> Record:
+    def _pass(self, index: int, rule: Rule) -> Record:
         wins = devices.to_device(self.pass_wins[index], "cpu")
-        return {"pass_dead": int((wins == 0).sum()), "pass_winners": int(wins.sum()), "units": len(wins)}
+        patches = int(wins.sum()) // rule.winners_in_turn()
+        return {"pass_dead": int((wins == 0).sum()), "pass_winners": patches, "units": len(wins)}
 
 
 def _rounded(value: float | None) -> float | None:

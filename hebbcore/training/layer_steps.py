@@ -147,7 +147,7 @@ class LayerTraining:
         if rivalry is not None:
             bias = rivalry.bias(matrix.dtype)
             won = rivalry.count(images, matrix)
-        elif counting and rows > tuning.MEASURED.few_patches:
+        elif counting and (rows > tuning.MEASURED.few_patches or rule.winners_in_turn() > 1):
             won = winners.count(rule, images, self._g, matrix)
         elif counting:
             out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)

@@ -104,7 +104,9 @@ class Steps:
             layer = network.layers[i]
             assert isinstance(layer, Learner)
             change = self._learn(layer, before, slower, partial(layer.learn, out=out, measure=measure))
-            won = wins(as_rule("fit", layer.rule), some_rows(rows_of(out)))
+            # outputs of "cosine-exp" tell the first winner alone
+            matrix = None if layer.response == "cosine-exp" else layer.weights.reshape(layer.units, -1)
+            won = wins(as_rule("fit", layer.rule), some_rows(rows_of(out)), matrix)
             self._progress.diagnostics.learned(i, change, won)
 
         with network.lock:

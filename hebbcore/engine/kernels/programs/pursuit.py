@@ -8,6 +8,8 @@ import math
 import numpy as np
 
 from hebbcore.engine.kernels.rows import (
+    INFINITY,
+    ONE,
     ZERO,
     Chosen,
     Matrix,
@@ -37,10 +39,11 @@ def pursuit(
     values: Matrix,
     decay: Sums,
 ):
-    """winners[j, n], values[j, n] ← the unit of the largest |y| + bias · ‖r‖, and its y; decay += Σ y². Overwrites scores.
+    """winners[j, n], values[j, n] ← the unit of the largest |y| + bias · ‖r‖, and its y; decay += Σ y².
 
-    y = scores / unit_norms at first; after each winner i, y ← y − y_i · overlaps[i] and ‖r‖² ← ‖r‖² − y_i²; overlaps
-    (K, K): the units' cosines. Of equal ones the lowest index wins. After the first, y below FAINT of its counts as 0.
+    Overwrites the scores by what is left of them: y = scores / unit_norms at first; after each winner i,
+    y ← y − y_i · overlaps[i] and ‖r‖² ← ‖r‖² − y_i². overlaps (K, K): the units' cosines. Of equal ones the lowest
+    index wins. After the first, y below FAINT of its counts as 0.
 
     Equation: Mallat & Zhang (1993), matching pursuit. Oracle: pursuit.
     """
@@ -56,19 +59,22 @@ def pursuit(
         for j in range(winners.shape[0]):
             taken = overlaps[winner]
             length = math.sqrt(left)
-            peak = ZERO * left
+            peak = -ONE + ZERO * left  # below all; asking whether there is one yet would take 6 times as long
             best = ZERO * left
             index = row.size
             for k in entries(row.size):
                 v = row[k] - y * taken[k]
                 row[k] = v
                 strength = abs(v) + length * bias[k]
-                if index == row.size or strength > peak:
+                if strength > peak:
                     peak = strength
                     best = v
                     index = k
             peak, winner = leader(peak, index, row.size)
             y = total(best if winner == index else ZERO * best)
+            if winner == row.size:  # all are NaN
+                winner = 0
+                y = y + (INFINITY - INFINITY)
             if abs(y) < faint:
                 y = ZERO * y
             if j == 0:
