@@ -160,6 +160,10 @@ def test_training_is_saved_and_shown(tmp_path):
     assert again.training == DEFAULTS
     images = images_of((12, 11, 3), 12)
     np.testing.assert_array_equal(again.transform(images), network.transform(images))
+    network._training["epoch"] = 3  # of a later version, or damaged
+    hebbcore.save(tmp_path / "other.h5", network)
+    with pytest.raises(ValueError, match=r"load: .*other.h5 does not hold .* each key of training must be one of"):
+        hebbcore.load(tmp_path / "other.h5", device="cpu")
     plain = hebbcore.preset("fasthebb-6", device="cpu")
     assert plain.training == {}
     assert "training" not in plain.summary()

@@ -19,7 +19,7 @@ from hebbcore.checks import printable
 
 COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
     "shards": ("loaders.commands", "sets of images as HDF5 shards"),
-    "preset": ("hebbcore.cli.preset", "print a published network as a configuration"),
+    "preset": ("hebbcore.cli.preset", "print a preset as a configuration"),
     "train": ("hebbcore.cli.train", "train a network from a configuration file"),
     "sweep": ("hebbcore.cli.sweep", "train every combination of some settings, and tabulate"),
     "extract": ("hebbcore.cli.extract", "write the features of images to an HDF5 file"),

@@ -1,4 +1,4 @@
-"""`hebbcore preset`: the published networks, as configurations to edit and train."""
+"""`hebbcore preset`: the presets, as configurations to edit and train."""
 
 import argparse
 import dataclasses
@@ -21,8 +21,8 @@ def add_preset(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the `preset` command to a command line."""
     command = commands.add_parser(
         "preset",
-        description="Print a published network as a configuration (TOML), layer by layer, to edit and train: hebbcore "
-        "preset NAME > net.toml. Without a name, list the networks.",
+        description="Print a preset as a configuration (TOML), layer by layer, to edit and train: hebbcore preset "
+        "NAME > net.toml. Without a name, list the presets.",
     )
     command.add_argument("name", nargs="?", help="name of a network, such as softhebb-cifar")
     add_set(command)
