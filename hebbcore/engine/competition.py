@@ -54,10 +54,10 @@ def vector_norms(vectors: Array) -> Array:
     return out
 
 
-def _cells(scores: Array) -> Array:
-    return backend.namespace(scores).zeros(
-        (kernels.for_array(scores).cells(*scores.shape), scores.shape[1]), scores.dtype
-    )
+def _cells(scores: Array, *arrays: int) -> Array:
+    """Return zeros for a kernel's sums (cells, K), or for so many arrays of sums (arrays, cells, K)."""
+    cells = kernels.for_array(scores).cells(*scores.shape)
+    return backend.namespace(scores).zeros((*arrays, cells, scores.shape[1]), scores.dtype)
 
 
 def _column_sums(cells: Array) -> Array:
@@ -74,7 +74,7 @@ def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> G
 
     Equation: FastHebb (Lagani et al. 2022), soft-WTA. Kernel and oracle: swta.
     """
-    mass, decay = _cells(scores), _cells(scores)
+    mass, decay = _cells(scores, 2)
     sharpness = _sharpness(temperature, scores)
     kernels.for_array(scores).swta(scores, norms.patches, norms.units, sharpness, power, mass, decay)
     return Gate(scores, _column_sums(decay), _column_sums(mass))
