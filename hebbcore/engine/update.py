@@ -102,7 +102,7 @@ class BatchedUpdate:
             out=out, bias=bias,
         )  # fmt: skip
         tasks = [partial(_ThreadSums(share, step, None if i else outer).run) for i, share in enumerate(shares)]
-        sums, *others = parallel.run(tasks)
+        sums, *others = parallel.run(tasks, blas=plan.device == "cpu")
         for other in others:
             add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
@@ -205,7 +205,8 @@ class _ThreadSums:
             [
                 partial(_add_blocked, product, values, residual[:, i:j], weights[:, i:j], sums.outer[:, i:j], add)
                 for product, (i, j) in zip(products, columns, strict=False)
-            ]
+            ],
+            blas=self.plan.device == "cpu",
         )
 
 
@@ -252,4 +253,5 @@ def add_scaled(target: Array, factors: Any, source: Array) -> None:
         column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
     add = kernels.for_array(target).add_scaled
     threads = parallel.threads() if xp is np and target.size > tuning.MEASURED.split_numbers else 1
-    parallel.run([partial(add, target[i:j], column[i:j], source[i:j]) for i, j in parallel.cuts(len(target), threads)])
+    cuts = parallel.cuts(len(target), threads)
+    parallel.run([partial(add, target[i:j], column[i:j], source[i:j]) for i, j in cuts], blas=False)

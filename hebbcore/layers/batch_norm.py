@@ -140,8 +140,14 @@ def column_moments(rows: Array) -> tuple[Any, Any]:
     shift, both = rows[0], xp.zeros((2, cells, columns), rows.dtype)
     sums, squares = both
     parts = parallel.cuts(cells, parallel.threads() if worth_splitting(rows) else 1)
-    cut = [cell * len(rows) // cells for cell in range(cells + 1)]
-    parallel.run([partial(module.moments, rows[cut[i] : cut[j]], shift, sums[i:j], squares[i:j]) for i, j in parts])
+    n = len(rows)
+    parallel.run(
+        [
+            partial(module.moments, rows[i * n // cells : j * n // cells], shift, sums[i:j], squares[i:j])
+            for i, j in parts
+        ],
+        blas=False,
+    )
     total, square = both.sum(axis=1, dtype=np.float64)
     offset = total / len(rows)
     return shift + offset, xp.maximum(square - total * offset, 0)

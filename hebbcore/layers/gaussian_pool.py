@@ -66,7 +66,8 @@ class GaussianPool(Layer):
             [
                 partial(self._pool, x[i:j], out[i:j], memory, size)
                 for (i, j), memory in zip(parts, memories, strict=False)
-            ]
+            ],
+            blas=False,
         )
 
     def _pool(self, x: Array, out: Array, memory: Memory, size: int) -> None:

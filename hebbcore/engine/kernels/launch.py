@@ -26,7 +26,7 @@ class _Code(NamedTuple):
 _CODE: dict[tuple[Any, int, Kinds], _Code] = {}
 
 
-def flattened(arguments: tuple[Any, ...], array: type) -> tuple[list[Any], Kinds]:
+def flattened(arguments: tuple[Any, ...], array: Any) -> tuple[list[Any], Kinds]:
     """Return the numbers that a kernel takes for its arguments, and the kinds of these; array: the type of arrays."""
     values: list[Any] = []
     kinds: list[Any] = []
