@@ -1,4 +1,4 @@
-"""Numba's kernels, launched by CuPy's driver interface on its current stream, in a few microseconds.
+"""Numba's kernels, launched by CuPy's driver interface on its current stream, in some 15 µs of the host.
 
 Numba's own launch wraps and types every array anew, and warns of small grids: it takes longer than most kernels. Here
 Numba compiles, once for each device and kinds of arguments; the code is loaded and launched as CuPy does with its own.
