@@ -15,8 +15,6 @@ import numpy as np
 
 COUNTS: collections.Counter[str] = collections.Counter()
 
-_FREE = {"empty", "empty_like", "ascontiguousarray", "asarray", "finfo", "dtype", "isscalar", "shape", "ndim"}
-
 
 class Counted(np.ndarray):
     """An array as if on a GPU."""
@@ -117,6 +115,8 @@ class _Cupy(types.ModuleType):
                 COUNTS[f"operation {name}"] += 1
             elif name in ("array", "asarray") and not isinstance(arguments[0], Counted):
                 COUNTS["operation copy from host"] += 1
+            elif name == "ascontiguousarray" and not arguments[0].flags.c_contiguous:
+                COUNTS["operation copy"] += 1
             return counted(found(*arguments, **options))
 
         return call
@@ -140,10 +140,17 @@ def counting() -> Iterator[Any]:
     def count_gemm(*_: Any) -> None:
         COUNTS["gemm"] += 1
 
+    def wait() -> None:
+        COUNTS["synchronisation stream"] += 1
+
     def count_kernel(kernel: Any, *_: Any) -> None:
         COUNTS[f"kernel {kernel.py_func.__name__}"] += 1
 
     module = _Cupy("cupy")
+    stream = types.SimpleNamespace(synchronize=wait)
+    module.cuda = types.SimpleNamespace(
+        runtime=types.SimpleNamespace(getDevice=lambda: 0), get_current_stream=lambda: stream
+    )
     changes = [
         (gemm, "_gemm_ex", count_gemm), (gemm, "_cublas", lambda: None), (cuda, "_launch", count_kernel),
         (devices, "cuda_status", lambda: (True, "counted")), (devices, "here", lambda: contextlib.nullcontext),

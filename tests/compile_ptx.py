@@ -42,7 +42,7 @@ def kernels_and_types():
         for name, kernel in kernels.compiled(np.dtype(dtype)).items():
             yield name, dtype, kernel, signature(name, number)
     others = {
-        "gather_kernel": [(d, (n[::1], int64[::1], int64[::1], n[:, ::1])) for d, n in FLOATS.items()],
+        "gather_kernel": [(d, (n[::1], int64[::1], n[:, ::1], *5 * [int64])) for d, n in FLOATS.items()],
         "bfloat16_kernel": [("uint32", (uint32[::1], uint16[::1]))],
     }
     for name, value in vars(kernels).items():

@@ -91,8 +91,8 @@ class Plan:
         """Return the bytes that a patch and its scores take."""
         g, item = self.geometry, self.dtype.itemsize
         size = (g.patch_size + self.units + 1) * item + self.more_bytes + (self.beside or 0)
-        if self.device == "cuda":  # the starts of patches, and the blocked order's copies of its block of G
-            size += 16 + 2 * min(self.units, tuning.MEASURED.block_units["cuda"]) * item
+        if self.device == "cuda":  # the blocked order's copies of its block of G
+            size += 2 * min(self.units, tuning.MEASURED.block_units["cuda"]) * item
         if self.precision == "bf16":
             size += 2 * (2 * g.patch_size + self.units)
         return size

@@ -54,11 +54,10 @@ def vector_norms(vectors: Array) -> Array:
     return out
 
 
-def cells(scores: Array) -> Array:
-    """Return zeros for a kernel to add sums over the rows of scores (n, K) to."""
-    return backend.namespace(scores).zeros(
-        (kernels.for_array(scores).cells(*scores.shape), scores.shape[1]), scores.dtype
-    )
+def cells(scores: Array, *arrays: int) -> Array:
+    """Return zeros for a kernel's sums (cells, K), or for so many arrays of sums (arrays, cells, K)."""
+    count = kernels.for_array(scores).cells(*scores.shape)
+    return backend.namespace(scores).zeros((*arrays, count, scores.shape[1]), scores.dtype)
 
 
 def column_sums(cells: Array) -> Array:
@@ -76,7 +75,7 @@ def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> G
 
     Equation: FastHebb (Lagani et al. 2022), soft-WTA. Kernel and oracle: swta.
     """
-    mass, decay = cells(scores), cells(scores)
+    mass, decay = cells(scores, 2)
     sharpness = _sharpness(temperature, scores)
     kernels.for_array(scores).swta(scores, norms.patches, norms.units, sharpness, power, mass, decay)
     return Gate(scores, column_sums(decay), column_sums(mass))

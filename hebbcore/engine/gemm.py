@@ -5,6 +5,8 @@ touched), adds to its output, and multiplies bfloat16 numbers into a float32 res
 """
 
 import copy
+import ctypes
+import functools
 from functools import partial
 from typing import Any
 
@@ -21,6 +23,7 @@ PRECISIONS = ("float32", "float64", "tf32", "bf16")
 _TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.uint16): 14}
 _COMPUTE = {"float32": 68, "bf16": 68, "tf32": 77, "float64": 70}
 _DEFAULT_ALGORITHM = -1
+_NUMBERS: list[Any] = []  # that cuBLAS reads
 
 
 def check_precision(function: str, precision: str, device: str) -> np.dtype[Any]:
@@ -64,8 +67,11 @@ class Gemm:
 
         return cuda.bfloat16(array)
 
-    def multiply(self, a: Array, b: Array, out: Array, add: bool = False) -> None:
-        """out ← a b, or out + a b. a, b, out: one axis of unit stride, on CUDA out's last; out is neither a nor b."""
+    def multiply(self, a: Array, b: Array, out: Array, add: int = 0) -> None:
+        """out ← a b; add 1: out + a b; −1: out − a b.
+
+        a, b, out: one axis of unit stride, on CUDA out's last; out is neither a nor b.
+        """
         if backend.on_cuda(out):
             _gemm_ex(_cublas(), a, b, out, add, _COMPUTE[self.precision])
             return
@@ -88,7 +94,7 @@ class _Part:
     def __init__(self, memory: Memory, thread: int) -> None:
         self._memory, self._name = memory, f"scratch {thread}"
 
-    def multiply(self, a: Array, b: Array, out: Array, add: bool) -> None:
+    def multiply(self, a: Array, b: Array, out: Array, add: int) -> None:
         if not add:
             np.matmul(a, b, out=out)
             return
@@ -99,7 +105,7 @@ class _Part:
             rows = out[i : i + block]
             product = scratch[: len(rows)]
             np.matmul(a[i : i + block], b, out=product)
-            rows += product
+            (np.add if add > 0 else np.subtract)(rows, product, out=rows)
 
 
 def _cublas() -> Any:
@@ -123,14 +129,21 @@ def _layout(array: Array) -> tuple[int, int]:
     return 1, max(array.strides[1] // item, rows)
 
 
-def _gemm_ex(cublas: Any, a: Array, b: Array, out: Array, add: bool, compute: int) -> None:
-    """Call cuBLAS, which sees row-major matrices as their transposes: outᵀ ← bᵀ aᵀ (+ outᵀ)."""
+@functools.cache
+def _address(number: int, dtype: np.dtype[Any]) -> int:
+    """Return where a number of this dtype lies on the host, for good."""
+    kept = ctypes.c_double(number) if dtype == np.float64 else ctypes.c_float(number)
+    _NUMBERS.append(kept)
+    return ctypes.addressof(kept)
+
+
+def _gemm_ex(cublas: Any, a: Array, b: Array, out: Array, add: int, compute: int) -> None:
+    """Call cuBLAS, which sees row-major matrices as their transposes: outᵀ ← ±bᵀ aᵀ (+ outᵀ)."""
     (m, k), n = a.shape, b.shape[1]
     (a_transposed, lda), (b_transposed, ldb) = _layout(a), _layout(b)
-    scalar = np.float64 if out.dtype == np.float64 else np.float32
-    one, beta = np.array(1, scalar), np.array(1 if add else 0, scalar)
+    factor, beta = _address(-1 if add < 0 else 1, out.dtype), _address(1 if add else 0, out.dtype)
     cublas.gemmEx(
         _handle(), b_transposed, a_transposed, n, m, k,
-        one.ctypes.data, b.data.ptr, _TYPES[b.dtype], ldb, a.data.ptr, _TYPES[a.dtype], lda,
-        beta.ctypes.data, out.data.ptr, _TYPES[out.dtype], _layout(out)[1], compute, _DEFAULT_ALGORITHM,
+        factor, b.data.ptr, _TYPES[b.dtype], ldb, a.data.ptr, _TYPES[a.dtype], lda,
+        beta, out.data.ptr, _TYPES[out.dtype], _layout(out)[1], compute, _DEFAULT_ALGORITHM,
     )  # fmt: skip

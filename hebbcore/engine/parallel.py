@@ -110,12 +110,17 @@ def _busy(task: Callable[[], T], on_device: Callable[[], contextlib.AbstractCont
         _thread.busy = False
 
 
-def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
+def run(tasks: Sequence[Callable[[], T]], blas: bool = True) -> list[T]:
     """Run the tasks side by side, with one BLAS thread each, and return their results in order.
+
+    blas: False if the tasks make no product on the CPU. One alone then leaves BLAS as it is: to limit it takes longer
+    than a launch on CUDA.
 
     A single task runs in the caller's thread; so do tasks of tasks, one after the other, since waiting for a thread
     could be waiting for oneself. If tasks fail, the error of the first of them is raised, after all ended.
     """
+    if len(tasks) == 1 and not blas:
+        return [tasks[0]()]
     with one_blas_thread():
         if len(tasks) == 1 or getattr(_thread, "busy", False):
             return [task() for task in tasks]

@@ -170,19 +170,19 @@ class PatchReader:
                 return band
         padded = self.memory.part("padded", (len(part), count, width + 2 * pw, g.channels), self.dtype)
         inside = padded[:, :, pw : pw + width]
+        if g.padding_mode == "zeros" and (ph or pw):
+            padded[...] = 0
+        low, high = max(0, start), min(height, start + count)
+        if low < high:  # else the band lies in the padding
+            convert(part[:, low:high], inside[:, low - start : high - start])
         if g.padding_mode != "zeros":
             rows = _inside(np.arange(start, start + count), height, g.padding_mode)
             for target, source in enumerate(rows.tolist()):
-                convert(part[:, source], inside[:, target])
+                if source != start + target:
+                    convert(part[:, source], inside[:, target])
             border = np.concatenate([np.arange(-pw, 0), np.arange(width, width + pw)])
             for j, source in zip(border.tolist(), _inside(border, width, g.padding_mode).tolist(), strict=True):
                 padded[:, :, pw + j] = inside[:, :, source]
-        else:
-            low, high = max(0, start), min(height, start + count)
-            if ph or pw:
-                padded[...] = 0
-            if low < high:  # else the band lies in the padding
-                convert(part[:, low:high], inside[:, low - start : high - start])
         return padded
 
 

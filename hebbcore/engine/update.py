@@ -106,7 +106,7 @@ class BatchedUpdate:
             out=out, bias=bias,
         )  # fmt: skip
         tasks = [partial(_ThreadSums(share, step, None if i else outer).run) for i, share in enumerate(shares)]
-        sums, *others = parallel.run(tasks)
+        sums, *others = parallel.run(tasks, blas=plan.device == "cpu")
         for other in others:
             add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
@@ -239,7 +239,8 @@ class _ThreadSums:
             [
                 partial(_add_blocked, product, values, residual[:, i:j], weights[:, i:j], sums.outer[:, i:j], add)
                 for product, (i, j) in zip(products, columns, strict=False)
-            ]
+            ],
+            blas=self.plan.device == "cpu",
         )
 
 
@@ -255,8 +256,8 @@ def _subtract_gram_decay(product: gemm.Gemm, gram: Array, weights: Array, outer:
     step = tuning.MEASURED.gram_rows
     for i in range(0, len(weights), step):
         j = min(i + step, len(weights))
-        left = product.operand(-xp.tril(gram[i:j, :j], i))
-        product.multiply(left, right[:j], outer[i:j], add=True)
+        left = product.operand(xp.tril(gram[i:j, :j], i))
+        product.multiply(left, right[:j], outer[i:j], add=-1)
 
 
 def _add_blocked(product: gemm.Gemm, values: Array, residual: Array, weights: Array, outer: Array, add: bool) -> None:
@@ -271,16 +272,20 @@ def _add_blocked(product: gemm.Gemm, values: Array, residual: Array, weights: Ar
         multiply(block_operand.T, operand(residual), outer[i:j], add)
         gram = xp.empty((j - i, j - i), values.dtype)
         multiply(block_operand.T, block_operand, gram)
-        multiply(operand(-xp.tril(gram)), block_weights, outer[i:j], add=True)
+        multiply(operand(xp.tril(gram)), block_weights, outer[i:j], add=-1)
         if j < units:
-            multiply(operand(-block_values), block_weights, residual, add=True)
+            multiply(block_operand, block_weights, residual, add=-1)
 
 
 def add_scaled(target: Array, factors: Any, source: Array) -> None:
     """target (K, D) ← target + factors ∘ source, in place; factors: a number, (K,) or (K, 1)."""
     xp = backend.namespace(target)
-    column = xp.empty(len(target), target.dtype)
-    column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
+    if getattr(factors, "ndim", 0) and factors.size == len(target):
+        column = xp.ascontiguousarray(factors.reshape(-1), target.dtype)
+    else:
+        column = xp.empty(len(target), target.dtype)
+        column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
     add = kernels.for_array(target).add_scaled
     threads = parallel.threads() if xp is np and target.size > tuning.MEASURED.split_numbers else 1
-    parallel.run([partial(add, target[i:j], column[i:j], source[i:j]) for i, j in parallel.cuts(len(target), threads)])
+    cuts = parallel.cuts(len(target), threads)
+    parallel.run([partial(add, target[i:j], column[i:j], source[i:j]) for i, j in cuts], blas=False)

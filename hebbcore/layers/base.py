@@ -243,4 +243,4 @@ def worth_splitting(array: Array) -> bool:
 def by_rows(kernel: Callable[..., None], array: Array, *arguments: Any) -> None:
     """Run a kernel over the rows of an array; on the CPU large ones are shared among threads."""
     parts = parallel.cuts(len(array), parallel.threads() if worth_splitting(array) else 1)
-    parallel.run([partial(kernel, array[i:j], *arguments) for i, j in parts])
+    parallel.run([partial(kernel, array[i:j], *arguments) for i, j in parts], blas=False)

@@ -138,12 +138,18 @@ def column_moments(rows: Array) -> tuple[Any, Any]:
     """Return the mean and Σ (x − mean)² of each column of (n, C), float64; one pass over the rows."""
     module, xp = kernels.for_array(rows), backend.namespace(rows)
     cells, columns = module.moment_cells(*rows.shape), rows.shape[1]
-    shift = rows[0].copy()
-    sums, squares = xp.zeros((cells, columns), rows.dtype), xp.zeros((cells, columns), rows.dtype)
+    shift, both = rows[0], xp.zeros((2, cells, columns), rows.dtype)
+    sums, squares = both
     parts = parallel.cuts(cells, parallel.threads() if worth_splitting(rows) else 1)
-    cut = [cell * len(rows) // cells for cell in range(cells + 1)]
-    parallel.run([partial(module.moments, rows[cut[i] : cut[j]], shift, sums[i:j], squares[i:j]) for i, j in parts])
-    total, square = sums.sum(axis=0, dtype=np.float64), squares.sum(axis=0, dtype=np.float64)
+    n = len(rows)
+    parallel.run(
+        [
+            partial(module.moments, rows[i * n // cells : j * n // cells], shift, sums[i:j], squares[i:j])
+            for i, j in parts
+        ],
+        blas=False,
+    )
+    total, square = both.sum(axis=1, dtype=np.float64)
     offset = total / len(rows)
     return shift + offset, xp.maximum(square - total * offset, 0)
 

@@ -69,7 +69,8 @@ class GaussianPool(Layer):
             self.pool(x, out, memory.part("lines", (most // x.itemsize,), x.dtype))
 
         parallel.run(
-            [partial(of_a_thread, x[i:j], out[i:j], memory) for (i, j), memory in zip(parts, memories, strict=False)]
+            [partial(of_a_thread, x[i:j], out[i:j], memory) for (i, j), memory in zip(parts, memories, strict=False)],
+            blas=False,
         )
 
     def lines_bytes(self, shape: tuple[int, ...], size: int) -> int:

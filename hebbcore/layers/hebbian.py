@@ -151,4 +151,5 @@ def project(plan: Plan, images: Array, weights: Array, output: Output, out: Arra
             if features is not target:
                 target[...] = devices.to_device(features, backend.device_of(out))
 
-    parallel.run([partial(of_a_thread, share) for share in plan.shares(len(images), [])])
+    shares = plan.shares(len(images), [])
+    parallel.run([partial(of_a_thread, share) for share in shares], blas=plan.device == "cpu")

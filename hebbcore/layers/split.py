@@ -49,4 +49,4 @@ class Split(Layer):
         source, target = rows_of(x), rows_of(out)
         kernel, threshold = kernels.for_array(x).split, x.dtype.type(self.threshold)
         parts = parallel.cuts(len(source), parallel.threads() if worth_splitting(source) else 1)
-        parallel.run([partial(kernel, target[i:j], source[i:j], threshold) for i, j in parts])
+        parallel.run([partial(kernel, target[i:j], source[i:j], threshold) for i, j in parts], blas=False)

@@ -27,5 +27,6 @@ class Windows:
             [
                 partial(kernel, rows_of(out[i:j]), x[i:j], *self._spans, kind == "average", *self._shares)
                 for i, j in parts
-            ]
+            ],
+            blas=False,
         )

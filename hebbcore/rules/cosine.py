@@ -26,7 +26,7 @@ class CosineRule(Rule):
         assert mass is not None
         xp = namespace(mass)
         shares = mass >= xp.finfo(mass.dtype).tiny
-        return xp.where(shares, 1 / xp.where(shares, mass, 1), 0)[:, None]
+        return (shares / xp.where(shares, mass, 1))[:, None]
 
     def response(self, scores: Array, unit_norms: Array | None) -> Array:
         scores /= unit_norms

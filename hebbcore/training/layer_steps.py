@@ -84,7 +84,7 @@ class LayerTraining:
         self._update = BatchedUpdate(layer.rule, g, layer.units, layer.precision, workspace, FUNCTION)
         self._divergence = Divergence(FUNCTION) if check_finite else None
         self._rivalry: Rivalry | None = None
-        self._wins = np.zeros(layer.units, np.uint64)  # of the last epoch
+        self._wins = backend.module(self._device).zeros(layer.units, np.uint64)  # of the last epoch
         self._steps = self._seen = 0
         self.rate = 0.0
 
@@ -126,7 +126,7 @@ class LayerTraining:
             if self._divergence is not None and is_due(self._steps):
                 self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
             if won is not None:
-                self._wins = self._wins + devices.to_device(won, "cpu")
+                self._wins = self._wins + won
             bar.update(len(images))
             if callback is not None:
                 callback(Step(epoch, self._steps - 1, self._seen, self._layer.weights))

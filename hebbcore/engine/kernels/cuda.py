@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -146,12 +146,16 @@ def compiled(dtype: np.dtype[Any]) -> dict[str, Any]:
 
 
 @cuda.jit
-def gather_kernel(flat, starts, offsets, out):
-    """out[n, d] ← flat[starts[n] + offsets[d]]: threads x over d, y over n."""
+def gather_kernel(flat, offsets, out, places, across, image, down, right):
+    """out[n, d] ← flat[start of patch n + offsets[d]]: threads x over d, y over n.
+
+    An image has so many places, so many of them across; image, down, right: from one image or place to the next.
+    """
     for n in range(
         cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y, out.shape[0], cuda.gridDim.x * cuda.blockDim.y
     ):
-        start = starts[n]
+        place = n % places
+        start = n // places * image + place // across * down + place % across * right
         for d in range(cuda.threadIdx.x, out.shape[1], cuda.blockDim.x):
             out[n, d] = flat[start + offsets[d]]
 
@@ -199,20 +203,25 @@ globals().update({name: _launcher(name) for name in PROGRAMS})
 def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: Any) -> None:
     """out (n·oh·ow, kh·kw·C) ← the patches of images (n, H, W, C), C-contiguous, padded and of out's dtype."""
     xp = backend.namespace(images)
-    n, height, width, channels = images.shape
+    _, height, width, channels = images.shape
     oh, ow = (height - kernel[0]) // stride[0] + 1, (width - kernel[1]) // stride[1] + 1
-    starts = (
-        xp.arange(n, dtype=np.int64)[:, None, None] * (height * width)
-        + xp.arange(oh, dtype=np.int64)[:, None] * (stride[0] * width)
-        + xp.arange(ow, dtype=np.int64) * stride[1]
-    ).ravel() * channels
-    offsets = (
-        xp.arange(kernel[0], dtype=np.int64)[:, None] * (width * channels)
-        + xp.arange(kernel[1] * channels, dtype=np.int64)
-    ).ravel()
+    line = width * channels
+    offsets = _offsets(xp, 0 if xp is np else xp.cuda.runtime.getDevice(), kernel[0], kernel[1] * channels, line)
     threads = tuning.MEASURED.gather_threads
     blocks = max(1, min(-(-out.shape[0] // threads[1]), 16 * tuning.MEASURED.most_blocks))
-    _launch(gather_kernel, blocks, threads, images.reshape(-1), starts, offsets, out)
+    _launch(
+        gather_kernel, blocks, threads, images.reshape(-1), offsets, out, oh * ow, ow, height * line, stride[0] * line,
+        stride[1] * channels,
+    )  # fmt: skip
+
+
+@functools.cache
+def _offsets(xp: ModuleType, device: int, rows: int, entries: int, line: int) -> Any:
+    """Return where a patch's numbers lie, from its first: rows of so many entries, `line` from one to the next."""
+    offsets = xp.asarray((np.arange(rows, dtype=np.int64)[:, None] * line + np.arange(entries)).ravel())
+    if xp is not np:
+        xp.cuda.get_current_stream().synchronize()  # once: then they are there for all streams
+    return offsets
 
 
 def bfloat16(array: Any) -> Any:

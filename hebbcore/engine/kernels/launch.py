@@ -1,4 +1,4 @@
-"""Numba's kernels, launched by CuPy's driver interface on its current stream, in a few microseconds.
+"""Numba's kernels, launched by CuPy's driver interface on its current stream, in some 15 µs of the host.
 
 Numba's own launch wraps and types every array anew, and warns of small grids: it takes longer than most kernels. Here
 Numba compiles, once for each device and kinds of arguments; the code is loaded and launched as CuPy does with its own.
@@ -26,7 +26,7 @@ class _Code(NamedTuple):
 _CODE: dict[tuple[Any, int, Kinds], _Code] = {}
 
 
-def flattened(arguments: tuple[Any, ...], array: type) -> tuple[list[Any], Kinds]:
+def flattened(arguments: tuple[Any, ...], array: Any) -> tuple[list[Any], Kinds]:
     """Return the numbers that a kernel takes for its arguments, and the kinds of these; array: the type of arrays."""
     values: list[Any] = []
     kinds: list[Any] = []
