@@ -324,10 +324,8 @@ class Network:
         if checks.boolean(function, "mirror", mirror):
             self.require_mirror(function)
         size = checks.byte_size(function, "workspace", workspace)
-        # a mirror image is a copy
-        taken = self._pipeline.image_bytes(wanted) + (
-            array.dtype.itemsize * math.prod(self.image_shape or ()) if mirror else 0
-        )
+        copied = array.dtype.itemsize * math.prod(self.image_shape or ()) if mirror else 0  # a mirror image
+        taken = self._pipeline.image_bytes(wanted) + copied
         step = max(1, min(len(array), size // taken))
         empty = backend.module(backend.device_of(array)).empty
         out = {i: empty((len(array), *self.shapes[i]), self.site.dtype) for i in wanted}

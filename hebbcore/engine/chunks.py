@@ -85,7 +85,7 @@ class Plan:
     def fits_images(self) -> bool:
         """True if the workspace is enough for an image as a whole."""
         available = self.workspace - kernels.for_device(self.device).cell_bytes(self.units, self.dtype.itemsize)
-        return available >= self.geometry.output[0] * self._line_bytes()
+        return bool(available >= self.geometry.output[0] * self._line_bytes())
 
     def _patch_bytes(self) -> int:
         """Return the bytes that a patch and its scores take."""

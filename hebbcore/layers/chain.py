@@ -6,34 +6,44 @@ convolution that is pooled no map of a whole batch is made.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from hebbcore.engine import backend, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.memory import Memory
-from hebbcore.layers.base import Layer, Shape, Site, as_4d
+from hebbcore.layers.base import Layer, Shape, Site, as_4d, worth_splitting
 from hebbcore.layers.gaussian_pool import GaussianPool
 from hebbcore.layers.learner import Learner, Scoring
+from hebbcore.layers.scale import Scale
 from hebbcore.layers.split import Split
+
+Kind = TypeVar("Kind", bound=Layer)
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """A layer of a chain; threshold: of the Split before a GaussianPool, both in one; shape: of an output."""
+    """A layer of a chain, a GaussianPool with the Split and the Scale before it; shape: of an output."""
 
     layer: Layer
     shape: tuple[int, int, int]
-    threshold: float | None = None
+    split: Split | None = None
+    scale: Scale | None = None
 
     def __call__(self, x: Array, out: Array, memory: Memory) -> None:
-        if isinstance(self.layer, GaussianPool):
-            threshold = None if self.threshold is None else x.dtype.type(self.threshold)
-            space = self.layer.lines_bytes(out.shape, memory.size("lines"))
-            self.layer.pool(x, out, memory.part("lines", (space // x.itemsize,), x.dtype), threshold)
-        else:
+        if not isinstance(self.layer, GaussianPool):
             self.layer.forward(x, out, False)
+            return
+        threshold, factor, number = None, None, x.dtype.type
+        if self.scale is not None:
+            factor = self.scale.factor()
+        if self.split is not None:  # relu(f u − t) = f relu(u − t / f)
+            threshold = number(self.split.threshold / (1 if factor is None else factor))
+        size = self.layer.lines_bytes(out.shape, memory.size("lines"))
+        space = memory.part("lines", (size // x.itemsize,), x.dtype)
+        self.layer.pool(x, out, space, threshold, None if factor is None else number(factor))
 
 
 class Chain:
@@ -55,13 +65,18 @@ class Chain:
         self._given = as_4d(shapes[0 if self._head is None else 1])  # to the first stage
         self._stages: list[_Stage] = []
         for i in range(0 if self._head is None else 1, len(layers)):
-            layer, before, shape = layers[i], layers[i - 1] if i else None, as_4d(shapes[i + 1])
-            if isinstance(layer, GaussianPool) and isinstance(before, Split) and self._stages:
-                self._stages[-1] = _Stage(layer, shape, before.threshold)
-            else:
-                self._stages.append(_Stage(layer, shape))
+            stage = _Stage(layers[i], as_4d(shapes[i + 1]))
+            if isinstance(stage.layer, GaussianPool):
+                stage = replace(stage, split=self._take(Split), scale=self._take(Scale))
+            self._stages.append(stage)
         moving = [i for i, stage in enumerate(self._stages) if not stage.layer.in_place]
         self._last = moving[-1] if moving else -1  # the stage that writes to the output; -1: all are in place
+
+    def _take(self, kind: type[Kind]) -> Kind | None:
+        """Return the last stage's layer in place of the stage, if it is of a kind."""
+        if not self._stages or not isinstance(self._stages[-1].layer, kind):
+            return None
+        return self._stages.pop().layer  # type: ignore[return-value]
 
     def fits(self) -> bool:
         """Return whether the work memory is enough for one image."""
@@ -121,13 +136,14 @@ class Chain:
 
     def _all_by_stages(self, x: Array, out: Array) -> None:
         """Work through a batch that the first stage reads."""
-        site, on_cuda = self._site, backend.on_cuda(x)
-        one = self._bytes(1)
-        threads = 1 if on_cuda else max(1, min(parallel.threads(), site.workspace // max(1, one)))
-        parts = parallel.cuts(len(x), threads)
+        site, one = self._site, self._bytes(1)
+        threads = parallel.threads() if worth_splitting(x) else 1
+        parts = parallel.cuts(len(x), min(threads, site.workspace // max(1, one)))
         site.memories.extend(Memory() for _ in range(len(parts) - len(site.memories)))
-        size = site.workspace // len(parts) if on_cuda else tuning.MEASURED.cache_bytes
-        step = max(1, size // max(1, one + x[:1].nbytes))
+        size = site.workspace // len(parts)
+        if not backend.on_cuda(x):
+            size = min(size, tuning.MEASURED.cache_bytes)
+        step = max(1, size // (one + x[:1].nbytes))
 
         def of_a_thread(first: int, last: int, memory: Memory) -> None:
             memory.lay_out(site.device, self._parts(min(step, last - first)))

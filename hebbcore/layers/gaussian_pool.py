@@ -83,11 +83,13 @@ class GaussianPool(Layer):
         line = self._across.length * shape[3] * self._site.dtype.itemsize
         return line * max(1, min(size // line, shape[0] * shape[1]))
 
-    def pool(self, x: Array, out: Array, space: Array, threshold: Any = None) -> None:
+    def pool(self, x: Array, out: Array, space: Array, threshold: Any = None, factor: Any = None) -> None:
         """out ← x pooled: down, then across. space: for the lines between (`lines_bytes`).
 
-        threshold: what is pooled is not x but what Split makes of it.
+        threshold: what is pooled is not x but what Split makes of it. factor: pooled numbers are multiplied by it.
         """
+        firsts, lasts, weights = self._across.part(0, out.shape[2])
+        across = firsts, lasts, weights if factor is None else weights * factor
         kernel, width, channels, count = kernels.for_array(x), x.shape[2], out.shape[3], out.shape[1]
         lines = space.size // (width * channels)
         images, lines = min(len(x), max(1, lines // count)), min(lines, count)
@@ -103,7 +105,7 @@ class GaussianPool(Layer):
                     kernel.blend(between.reshape(rows, -1), flat, self._down.length, *down)
                 else:
                     kernel.blend_split(between, some, *down, threshold)
-                kernel.blend(target.reshape(-1, channels), between, width, *self._across.part(0, out.shape[2]))
+                kernel.blend(target.reshape(-1, channels), between, width, *across)
 
 
 class _Axis:

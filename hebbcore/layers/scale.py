@@ -74,6 +74,11 @@ class Scale(Layer):
         factors[...] = 1 / xp.sqrt(xp.where(variance > 0, variance, 1))
         by_rows(kernels.for_array(x).standardize, rows, xp.zeros_like(factors), factors)
 
+    def factor(self) -> float:
+        """Return what numbers are multiplied by without training."""
+        variance = float(self.variance[0])
+        return 1 / variance**0.5 if variance > 0 else 1.0
+
     def forget(self) -> None:
         """See Layer."""
         self._observed = None

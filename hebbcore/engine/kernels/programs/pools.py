@@ -109,25 +109,15 @@ def blend_split(out: Matrix, images: Images, firsts: Edges, lasts: Edges, shares
         for k in entries(channels):
             row[k] = ZERO * threshold
             other[k] = ZERO * threshold
-        while y + 4 <= end:  # four pixels at a time, as in blend
-            first, second, third, fourth = image[y, x], image[y + 1, x], image[y + 2, x], image[y + 3, x]
-            a, b, c, d = shares[w], shares[w + 1], shares[w + 2], shares[w + 3]
+        while y + 2 <= end:  # two pixels at a time: blend's four would take a GPU's registers
+            first, second = image[y, x], image[y + 1, x]
+            a, b = shares[w], shares[w + 1]
             for k in entries(channels):
-                p, q, r, s = first[k], second[k], third[k], fourth[k]
-                row[k] += (
-                    a * larger(p - threshold, ZERO * threshold)
-                    + b * larger(q - threshold, ZERO * threshold)
-                    + c * larger(r - threshold, ZERO * threshold)
-                    + d * larger(s - threshold, ZERO * threshold)
-                )
-                other[k] += (
-                    a * larger(-p - threshold, ZERO * threshold)
-                    + b * larger(-q - threshold, ZERO * threshold)
-                    + c * larger(-r - threshold, ZERO * threshold)
-                    + d * larger(-s - threshold, ZERO * threshold)
-                )
-            y += 4
-            w += 4
+                p, q = first[k], second[k]
+                row[k] += a * larger(p - threshold, ZERO * threshold) + b * larger(q - threshold, ZERO * threshold)
+                other[k] += a * larger(-p - threshold, ZERO * threshold) + b * larger(-q - threshold, ZERO * threshold)
+            y += 2
+            w += 2
         while y < end:
             pixel, a = image[y, x], shares[w]
             for k in entries(channels):
