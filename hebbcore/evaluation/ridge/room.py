@@ -18,7 +18,7 @@ from hebbcore.evaluation.ridge.meter import Meter
 
 
 class Room(NamedTuple):
-    """Where a fit keeps its matrix: up to three quarters of the memory; else on a disk, and a quarter is for blocks.
+    """Where a fit keeps its matrix: in up to three quarters of the memory, else on a disk; the rest is for blocks.
 
     memory: bytes. folder: on whose disk the files lie, None: that of temporary files. tell: gets lines of progress.
     """
