@@ -2,6 +2,7 @@
 
 import re
 import tracemalloc
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -166,6 +167,9 @@ def test_a_full_disk_says_how_much_is_needed(generator, monkeypatch, tmp_path):
         RidgeReadout(1.0, memory="1 KiB", folder=tmp_path).fit(x, labels)
     assert error.value.filename == str(tmp_path)
     assert error.value.errno == 28
+    monkeypatch.setattr(room.tempfile, "TemporaryFile", lambda **options: SimpleNamespace(write=full, close=list))
+    with pytest.raises(OSError, match=r"30 rows takes 4.7 KiB on the disk, because memory=\"1 KiB\" does not hold it"):
+        RidgeReadout(1.0, memory="1 KiB", folder=tmp_path).fit_stream([(x, labels)])
 
 
 # The factorisation in a file, and what is told of it

@@ -255,7 +255,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         Raises
         ------
         ValueError, TypeError
-            For a bad batch or parameters.
+            For a bad batch or parameters, and for so many features that `memory` has no room for their sums.
         """
         function = "RidgeReadout.partial_fit"
         options = self._options(function)

@@ -18,7 +18,7 @@ from hebbcore.evaluation.ridge.meter import Meter
 
 
 class Room(NamedTuple):
-    """Where a fit keeps its matrix: up to three quarters of the memory; else on a disk, and a quarter is for blocks.
+    """Where a fit keeps its matrix: in up to three quarters of the memory, else on a disk; the rest is for blocks.
 
     memory: bytes. folder: on whose disk the files lie, None: that of temporary files. tell: gets lines of progress.
     """
@@ -96,6 +96,7 @@ class RowFile:
         rows = np.ascontiguousarray(features, self._dtype)
         try:
             self._file.write(rows.data)
+            self._file.flush()
         except OSError as error:
             needed = (self.count + len(rows)) * self._features * self._dtype.itemsize
             raise self._room.cannot_hold(needed, f"{self.count + len(rows):,} rows", error) from error
@@ -105,6 +106,5 @@ class RowFile:
 
     def read(self) -> tuple[Array, Codes, Weights]:
         """Return all rows, mapped into memory, their classes and weights."""
-        self._file.flush()
         rows = np.memmap(self._file, self._dtype, "r", shape=(self.count, self._features))
         return rows, np.concatenate(self._codes), np.concatenate(self._weights)

@@ -125,21 +125,28 @@ class RowsSystem:
         meter = self._room.meter(
             f"products of {self.size:,} rows of {features:,} features", float(self.size) ** 2 * features
         )
-        step, fewer = (min(self.size, self._room.rows(row_bytes, part)) for part in (8, 16))
-        for start in range(0, self.size, step):
-            end = min(start + step, self.size)
-            rows = self._rows(start, end, dtype)
-            add_products(self._products[start:end, start:end], rows, self._room.rows(4 * step, 16), meter)
-            for first in range(0, start, fewer):
-                last = min(first + fewer, start)
-                add_cross_products(self._products[start:end, first:last], rows, self._rows(first, last, dtype))
-                meter.add(2.0 * (end - start) * (last - first) * features)
+        on_disk = isinstance(self._products, np.memmap)  # which leaves the memory to rows: fewer are read again
+        empty = backend.namespace(self._features).empty
+        panel, piece = (
+            empty((min(self.size, self._room.rows(row_bytes, part)), features), dtype)
+            for part in (3 if on_disk else 8, 16)
+        )
+        most = self._room.rows(4 * len(panel), 16)
+        for start in range(0, self.size, len(panel)):
+            rows = self._fill(panel, start, self.size)
+            end = start + len(rows)
+            add_products(self._products[start:end, start:end], rows, most, meter)
+            for first in range(0, start, len(piece)):
+                others = self._fill(piece, first, start)
+                add_cross_products(self._products[start:end, first : first + len(others)], rows, others)
+                meter.add(2.0 * len(rows) * len(others) * features)
 
-    def _rows(self, start: int, end: int, dtype: np.dtype[Any]) -> Array:
-        rows = backend.namespace(self._features).empty((end - start, self._features.shape[1]), dtype)
+    def _fill(self, out: Array, start: int, end: int) -> Array:
+        """Write the rows start…end, as many as there is room for, as _scaled yields them; return those."""
+        end = min(end, start + len(out))
         for block, values in self._scaled(start, end):
-            rows[block.start - start : block.stop - start] = values
-        return rows
+            out[block.start - start : block.stop - start] = values
+        return out[: end - start]
 
     def _scaled(self, start: int, end: int) -> Iterator[tuple[slice, Array]]:
         """Yield some rows at a time: where, and their values centred, scaled and weighted, in float64."""
