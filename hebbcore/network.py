@@ -61,9 +61,8 @@ class Network:
     site : Site
         Where and how the network computes.
     training : mapping of str to Any
-        How the network is meant to be trained: the batch_size (of arrays), epochs, mode, sample and statistics_images
-        that fit takes where its call does not say; empty, unless a preset or the user set it. It is saved with the
-        network.
+        How it is meant to be trained: the batch_size (of arrays), epochs, mode, sample and statistics_images that fit
+        takes where its call does not say; empty, unless a preset or the user set it. It is saved with the network.
 
     Raises
     ------

@@ -1,6 +1,5 @@
 """How good are the features? Every layer and every baseline, at several numbers of labels, in one pipeline."""
 
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.measure import Job, Plan, grouped, measure
 from hebbcore.evaluation.passes import LabelledStream
 from hebbcore.evaluation.results import Settings
-from hebbcore.evaluation.sources import BASELINES, Source, baseline
+from hebbcore.evaluation.sources import BASELINES, Source, baseline, most_features
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
 from hebbcore.features.choice import require_views
@@ -23,7 +22,6 @@ from hebbcore.layers import Branches, Learner
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
-_FEATURES = 5_000  # the most of an image, unless one says otherwise
 _BASELINE_IMAGES = 2_000  # that filters of baselines are learned from
 
 
@@ -121,8 +119,7 @@ def evaluate(
     """
     function = "evaluate"
     plan = Plan.checked(function, fractions, seeds, readout, how, queries, memory)
-    most = _FEATURES if features is None else checks.integer(function, "features", features, 1)
-    whole = {} if features is not None else _joined(network)
+    most = None if features is None else checks.integer(function, "features", features, 1)
     require_views(function, network, mirror, shifts)
     names = block_ends(network) if layers is None else list(layers)
     for name in names:
@@ -132,7 +129,7 @@ def evaluate(
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
-        readout=str(readout), how=how, features=max([most, *whole.values()]), mirror=mirror,
+        readout=str(readout), how=how, features=most or most_features(network, network.names[-1]), mirror=mirror,
         shifts=shifts, queries=queries,
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])
@@ -144,7 +141,7 @@ def evaluate(
         job.tell_unlabelled()
         job.tell_doubts()
         groups = grouped(
-            [Source.of(name, network, name, whole.get(name, most), mirror, shifts) for name in names],
+            [Source.of(name, network, name, most, mirror, shifts) for name in names],
             mine.images + theirs.images,
             plan.room,
         )
@@ -176,12 +173,6 @@ def _surveyed(
     require_learned(function, labels, theirs.labels[theirs.numbers], titles)
     require_possible(function, labels, plan.shares, plan.seeds, plan.how, plan.readout)
     return mine, theirs, titles
-
-
-def _joined(network: Network) -> dict[str, int]:
-    """Return the name and the number of features of Branches that end a network, if it ends so."""
-    ends = isinstance(network.layers[-1], Branches)
-    return {network.names[-1]: math.prod(network.shapes[-1])} if ends else {}
 
 
 def block_ends(network: Network) -> list[str]:

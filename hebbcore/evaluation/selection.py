@@ -11,7 +11,6 @@ from hebbcore.network import Network
 from hebbcore.streams import Stream
 
 _SHARE = 0.2  # of the images of each class that are held out
-_FEATURES = 5_000  # of an image, at most
 _ARRAYS = 2**30  # bytes of features that are kept; more are made batch by batch
 
 
@@ -27,7 +26,8 @@ def held_out_accuracy(network: Network, stream: Stream, layer: str | None = None
     stream : Stream
         Unshuffled (images, labels); a negative label is none.
     layer : str, optional
-        Its output is averaged over a grid so that an image has at most 5,000 features; None: the last layer.
+        Its output is averaged over a grid so that an image has no more features than most_features says; None: the
+        last layer.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def held_out_accuracy(network: Network, stream: Stream, layer: str | None = None
         )
     held[rows[drawn(labels[rows], count, 0, "stratified")]] = True
     fitted[rows] = ~held[rows]
-    source = Source.of("features", network, network.names[-1] if layer is None else layer, _FEATURES)
+    source = Source.of("features", network, network.names[-1] if layer is None else layer)
     model, batches = RidgeReadout(), OneSource(source, stream, fitted)
     if int(fitted.sum()) * source.row_bytes <= _ARRAYS:
         parts = [(devices.to_device(features, "cpu"), names) for features, names in batches]

@@ -12,11 +12,12 @@ from hebbcore.engine.backend import Array
 from hebbcore.evaluation.baselines import kmeans_centres, principal_components, random_filters, random_patches
 from hebbcore.evaluation.passes import LabelledStream
 from hebbcore.features.choice import Features, features_of
-from hebbcore.layers import Conv, Flatten, Layer, Triangle, Whiten
+from hebbcore.layers import Branches, Conv, Flatten, Layer, Triangle, Whiten
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
 BASELINES = ("pixels", "random filters", "random whitened patches", "k-means", "pca")
+_FEATURES = 5_000  # of an image, see most_features
 _PATCHES = 100_000  # that a baseline's filters are learned from
 _CONTRAST, _EPSILON = 10 / 255**2, 0.1
 
@@ -29,14 +30,29 @@ class Source:
     features: Features
 
     @classmethod
-    def of(cls, name: str, network: Network, layer: str, most: int, mirror: bool = False, shifts: int = 0) -> "Source":
-        """Return the source of a layer's output, averaged over a grid so that it makes at most `most` features."""
+    def of(
+        cls, name: str, network: Network, layer: str, most: int | None = None, mirror: bool = False, shifts: int = 0
+    ) -> "Source":
+        """Return the source of a layer's output, averaged over a grid so that it makes at most `most` features.
+
+        None: see most_features.
+        """
+        most = most_features(network, layer) if most is None else most
         return cls(name, Features.at_most("evaluate", network, layer, most, mirror, shifts))
 
     @property
     def row_bytes(self) -> int:
         """Bytes of an image's features."""
         return self.features.size * self.features.network.site.dtype.itemsize
+
+
+def most_features(network: Network, layer: str) -> int:
+    """Return how many features of a layer an image gets at most, unless one says otherwise.
+
+    They are 5,000, and all of what branches at a network's end join, which these have pooled to cells already.
+    """
+    ends = layer == network.names[-1] and isinstance(network.layers[-1], Branches)
+    return max(_FEATURES, math.prod(network.shapes[-1])) if ends else _FEATURES
 
 
 class FeatureBatches:
