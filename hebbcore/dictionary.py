@@ -1,4 +1,4 @@
-"""The preset "dictionary": two layers of dictionaries beside one of larger patches, derived from the images' shape."""
+"""The preset "dictionary": dictionaries in two or three layers beside one of larger patches, for images of any shape."""
 
 import math
 from collections.abc import Sequence
@@ -7,24 +7,40 @@ from typing import Any
 from hebbcore import checks
 from hebbcore.layers import Branches, Conv, GaussianPool, Layer, Nystrom, Pool, Power, Scale, Shape, Split, Whiten
 from hebbcore.layers.arguments import as_image_shape
+from hebbcore.rules import SignedWTA
 
 IMAGE_SHAPE = (32, 32, 3)
-UNITS = (128, 1024, 400)  # of layer 1 and layer 2 of the deep branch, and of the wide branch
+UNITS = (128, 1024, 1024, 400)  # of layers 1, 2 and 3 of the deep branch, and of the wide branch
 
-# How fit trains it, where its call does not say
-TRAINING: dict[str, Any] = {"mode": "layerwise", "epochs": 8, "batch_size": 200, "statistics_images": 10_000}
-
-# What all its units have in common, and those of the deep branch alone
-_LEARN: dict[str, Any] = {"learning_rate": 1.0, "initial_weights": "patches"}
-_DEEP: dict[str, Any] = {**_LEARN}
+_LEARN: dict[str, Any] = {"learning_rate": 1.0, "initial_weights": "patches", "normalize_patches": True}
+_SPARSE = SignedWTA(8)
+_PATCHES_A_UNIT, _LEAST_PATCHES = 100, 100_000  # of a sample
 
 _SMALLEST = 8  # side of images, in pixels
 _SIDE = 32  # of images whose patches are as large, beside what they show, as they shall be
 _MAP = 16  # side of the maps of layer 2 at that size
 _CELLS = 3  # along each side of the output
 _KERNEL = 6  # side of the wide branch's patches
-_COMPONENTS = 192  # of layer 2's patches
-_THRESHOLD = 0.25
+_CHANNELS = 128  # principal components of layer 2's codes
+_COMPONENTS = 192  # of the patches of layers 2 and 3
+_THRESHOLD, _EXPONENT = 0.25, 0.35
+
+
+def training(units: Sequence[int] = UNITS) -> dict[str, Any]:
+    """Return how fit trains the dictionary where its call does not say: arguments of fit.
+
+    Parameters
+    ----------
+    units : sequence of int
+        As below.
+
+    Returns
+    -------
+    dict
+        See Network.training.
+    """
+    sample = max(_LEAST_PATCHES, _PATCHES_A_UNIT * max(units))
+    return {"mode": "layerwise", "epochs": 4, "batch_size": 200, "statistics_images": 2_000, "sample": sample}
 
 
 def dictionary(image_shape: Sequence[int] = IMAGE_SHAPE, units: Sequence[int] = UNITS) -> tuple[list[Layer], Shape]:
@@ -35,7 +51,7 @@ def dictionary(image_shape: Sequence[int] = IMAGE_SHAPE, units: Sequence[int] = 
     image_shape : sequence of int
         (height, width, channels), each side at least 8 pixels.
     units : sequence of int
-        Of layer 1 and layer 2 of the deep branch, and of the wide branch.
+        Of the two or three layers of the deep branch, and of the wide branch.
 
     Returns
     -------
@@ -54,20 +70,43 @@ def dictionary(image_shape: Sequence[int] = IMAGE_SHAPE, units: Sequence[int] = 
     factor = reduction(*shape[:2])
     sides = (shape[0] // factor, shape[1] // factor)
     layers: list[Layer] = [Pool(factor, kind="average", name="reduced")] if factor > 1 else []
-    return [*layers, Branches(_deep(sides, units[0], units[1]), _wide(sides, units[2]))], shape
+    return [*layers, Branches(_deep(sides, *units[:-1]), _wide(sides, units[-1]))], shape
 
 
-def _deep(sides: tuple[int, int], first: int, second: int) -> list[Layer]:
+def _deep(sides: tuple[int, int], first: int, second: int, third: int | None = None) -> list[Layer]:
     stride = first_stride(*sides)
-    components = min(_COMPONENTS, 9 * first)
+    maps = (-(-sides[0] // stride), -(-sides[1] // stride))
     return [
         Whiten(3, padding=1, padding_mode="edge", contrast=None, epsilon=0.01, relative=True, centre=True),
-        Conv(first, 3, "kwta", padding=1, response="cosine-exp", **_DEEP),
+        Conv(first, 3, "kwta", padding=1, response="cosine-exp", **_LEARN),
         GaussianPool(stride),
         Nystrom(),
-        Whiten(3, padding=1, contrast=None, epsilon=0.01, relative=True, components=components),
-        Conv(second, 1, "signedwta", response="cosine", **_DEEP),
-        *_cells((-(-sides[0] // stride), -(-sides[1] // stride))),
+        *_codes(second, first, epsilon=3.0),
+        *(_cells(maps) if third is None else [Branches(_cells(maps), _third(maps, second, third))]),
+    ]
+
+
+def _third(sides: tuple[int, int], second: int, units: int) -> list[Layer]:
+    """Return the layers from layer 2's codes, on maps of so many pixels, to the cells of layer 3."""
+    strides = (third_stride(sides[0]), third_stride(sides[1]))
+    channels = min(_CHANNELS, 2 * second)
+    return [
+        GaussianPool(strides),
+        Power(0.5),
+        Whiten(1, contrast=None, epsilon=1.0, relative=True, components=channels),
+        *_codes(units, channels, epsilon=1.0),
+        *_cells((-(-sides[0] // strides[0]), -(-sides[1] // strides[1]))),
+    ]
+
+
+def _codes(units: int, channels: int, epsilon: float) -> list[Layer]:
+    """Return the layers from maps to split responses of units that learn whitened 3×3 patches."""
+    components = min(_COMPONENTS, 9 * channels)
+    return [
+        Whiten(3, padding=1, contrast=None, epsilon=epsilon, relative=True, components=components),
+        Conv(units, 1, _SPARSE, response="cosine", **_LEARN),
+        Scale(),
+        Split(_THRESHOLD),
     ]
 
 
@@ -75,15 +114,16 @@ def _wide(sides: tuple[int, int], units: int) -> list[Layer]:
     kernel = (wide_kernel(sides[0]), wide_kernel(sides[1]))
     return [
         Whiten(kernel, epsilon=0.3),
-        Conv(units, 1, "signedwta", linear=True, **_LEARN),
+        Conv(units, 1, _SPARSE, linear=True, **_LEARN),
+        Scale(),
+        Split(_THRESHOLD),
         *_cells((sides[0] - kernel[0] + 1, sides[1] - kernel[1] + 1)),
     ]
 
 
 def _cells(sides: tuple[int, int]) -> list[Layer]:
-    """Return the layers from responses on maps of so many pixels to 3×3 cells."""
-    strides = (-(-sides[0] // _CELLS), -(-sides[1] // _CELLS))
-    return [Scale(), Split(_THRESHOLD), GaussianPool(strides), Power(0.5)]
+    """Return the layers from codes on maps of so many pixels to 3×3 cells."""
+    return [GaussianPool((-(-sides[0] // _CELLS), -(-sides[1] // _CELLS))), Power(_EXPONENT)]
 
 
 def reduction(height: int, width: int) -> int:
@@ -105,3 +145,8 @@ def first_stride(height: int, width: int) -> int:
 def wide_kernel(side: int) -> int:
     """Return the side of the wide branch's patches: 6 pixels, or what leaves five positions along a side."""
     return min(_KERNEL, side - 4)
+
+
+def third_stride(side: int) -> int:
+    """Return the stride of the pool behind layer 2 along a side of its map: 2, or 1 where 2 would leave four pixels."""
+    return 1 if (side + 1) // 2 == 4 else 2

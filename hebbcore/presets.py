@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from hebbcore import checks
-from hebbcore.dictionary import TRAINING as OF_THE_DICTIONARY
 from hebbcore.dictionary import UNITS, dictionary
+from hebbcore.dictionary import training as of_the_dictionary
 from hebbcore.graph import Graph
 from hebbcore.layers import BatchNorm, Conv, Dense, Layer, Learner, Pool, Shape, Triangle, Whiten
 from hebbcore.layers.branches import with_changes
@@ -35,9 +35,9 @@ def preset(
     The layers are named conv1, pool1, bn1, …; the classifier of the papers is left to scikit-learn.
 
     "dictionary" is this library's own network for features of images of any size, and `fit` trains it without further
-    arguments as its `training` says. Its deep branch learns 3×3 patches of whitened pixels and 3×3 patches of their
-    codes, its wide branch 6×6 patches; both are pooled to the same 3×3 cells and concatenated. Output: (3, 3, 2 · units
-    of the deep branch's second layer + 2 · units of the wide branch). See Notes.
+    arguments as its `training` says. Its deep branch learns 3×3 patches of whitened pixels, then of their codes, then
+    of the codes of these; its wide branch 6×6 patches. The codes of layers 2 and 3 and of the wide branch are pooled to
+    the same 3×3 cells and concatenated. Output: (3, 3, twice the units of these layers). See Notes.
 
     Parameters
     ----------
@@ -47,7 +47,8 @@ def preset(
         (160×160×3), or a key of one's own in PRESETS.
     rule : Rule, str, mapping or None
         The rule of all layers that learn, or {"conv1": rule, …} for some of them; None takes HPCA, SoftHebb in the
-        SoftHebb networks, and k-WTA and signed WTA in the dictionary. A rule of another kind than the preset's learns
+        SoftHebb networks, and k-WTA and signed WTA by matching
+        pursuit in the dictionary. A rule of another kind than the preset's learns
         by the rate of the training, not by the rates that the preset has for its own rule. Where a Triangle follows, it
         puts out responses of both signs (see Conv's linear); what the dictionary's layers put out stays (see Conv's
         response).
@@ -58,8 +59,8 @@ def preset(
     image_shape : sequence of int, optional
         (height, width, channels) in pixels; default as above. The dictionary takes any sides of at least 8 pixels.
     units : sequence of int, optional
-        Of the dictionary alone: the units of layer 1 and layer 2 of its deep branch, and of its wide branch; None:
-        (128, 1024, 400).
+        Of the dictionary alone: the units of layers 1, 2 and 3 of its deep branch, and of its wide branch; three
+        numbers: without layer 3. None: (128, 1024, 1024, 400).
     **options
         seed, device, precision and workspace of Network.
 
@@ -86,7 +87,9 @@ def preset(
     - The kernel of the wide branch is 6, or the side minus 4 where that is less.
     - The strides of the last pools are a third of the map's side, rounded up: 3×3 cells cover the image, whatever its
       size and proportions.
-    - Layer 2 sees 192 principal components of its patches, or as many as the patches have numbers.
+    - Layer 3 sees layer 2's codes pooled with a stride of 2, or 1 where 2 would leave four pixels along a side.
+    - Layers 2 and 3 see 192 principal components of their patches, or as many as the patches have numbers; layer 3's
+      patches are of 128 principal components of layer 2's codes.
 
     References
     ----------
@@ -94,7 +97,7 @@ def preset(
     2023), with its rates. In the VGG networks batch norm comes before the pool.
     """
     layers, shape = preset_layers(name, rule, preprocess, image_shape, units)
-    return network_of(name, layers, shape, image_shape, **options)
+    return network_of(name, layers, shape, image_shape, units, **options)
 
 
 def preset_layers(
@@ -162,8 +165,11 @@ def check_units(function: str, name: str, units: Any) -> None:
     if name != DERIVED:
         problem = f"is for {DERIVED!r} alone, not for {name!r}; make a Network of its layers with other units."
         raise checks.wrong(ValueError, function, "units", problem)
-    if not isinstance(units, Sequence) or isinstance(units, str) or len(units) != len(UNITS):
-        problem = f"must be three numbers (layer 1, layer 2, wide branch) such as {UNITS}, got {units!r}."
+    if not isinstance(units, Sequence) or isinstance(units, str) or len(units) not in (3, 4):
+        problem = (
+            f"must be four numbers (layers 1, 2 and 3, wide branch) such as {UNITS}, or three, without layer 3, "
+            f"got {units!r}."
+        )
         raise checks.wrong(ValueError, function, "units", problem)
     for number in units:
         checks.integer(function, "units", number, 1)
@@ -218,7 +224,12 @@ def _with_rules(rules: Mapping[str, Rule], layers: Sequence[Layer]) -> list[Laye
 
 
 def network_of(
-    name: str, layers: Sequence[Layer], shape: Shape, image_shape: Sequence[int] | None, **options: Any
+    name: str,
+    layers: Sequence[Layer],
+    shape: Shape,
+    image_shape: Sequence[int] | None,
+    units: Sequence[int] | None = None,
+    **options: Any,
 ) -> Network:
     """Return the built network of a preset's layers.
 
@@ -232,6 +243,8 @@ def network_of(
         The images it is made for.
     image_shape : sequence of int or None
         The images it is built for; None: those.
+    units : sequence of int or None
+        See preset.
     **options : Any
         seed, device, precision and workspace of Network.
 
@@ -252,8 +265,28 @@ def network_of(
         advice = f"({name} is made for images of {shape}: make larger ones, or a Network of fewer layers.)"
         problem = f"{checks.about(error).text} {advice}"
         raise checks.wrong(ValueError, "Network", None, problem) from None
-    network.training = TRAINING.get(name, {})
+    network.training = training_of(name, units)
     return network
+
+
+def training_of(name: str, units: Sequence[int] | None = None) -> dict[str, Any]:
+    """Return how a preset is meant to be trained; see Network.training.
+
+    Parameters
+    ----------
+    name : str
+        The preset's.
+    units : sequence of int or None
+        See preset.
+
+    Returns
+    -------
+    dict
+        Arguments of fit; empty, unless it is the dictionary.
+    """
+    if name != DERIVED:
+        return {}
+    return of_the_dictionary() if units is None else of_the_dictionary(units)
 
 
 def _fasthebb_6() -> Built:
@@ -322,8 +355,6 @@ def _softhebb(
 
 
 DERIVED = "dictionary"  # whose layers are derived from the images and from numbers of units
-
-TRAINING: dict[str, dict[str, Any]] = {DERIVED: OF_THE_DICTIONARY}  # see Network.training
 
 PRESETS: dict[str, Callable[..., Built]] = {
     DERIVED: dictionary,

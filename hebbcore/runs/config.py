@@ -12,7 +12,7 @@ from hebbcore.engine import devices, gemm
 from hebbcore.files import parse_json, parse_toml
 from hebbcore.layers import WORKSPACE, Learner
 from hebbcore.network import Network
-from hebbcore.presets import TRAINING, network_of
+from hebbcore.presets import network_of, training_of
 from hebbcore.runs.architecture import Architecture, naming_network
 from hebbcore.runs.changes import apply_change, is_of_a_layer, parse_change
 from hebbcore.runs.imports import import_modules
@@ -120,7 +120,7 @@ class Config:
         with naming_network():
             if given.preset is not None:
                 assert shape is not None
-                return network_of(given.preset, layers, shape, given.image_shape, **options)
+                return network_of(given.preset, layers, shape, given.image_shape, given.units, **options)
             return Network(layers, given.image_shape, **options)
 
     def check(self) -> None:
@@ -218,7 +218,7 @@ def _forget_old_default(training: Any) -> None:
 def _of_the_preset(parts: dict[str, Any]) -> dict[str, Any]:
     """Return how the preset of a configuration, if it has one, is meant to be trained."""
     network = parts.get("network")
-    return TRAINING.get(network.preset or "", {}) if isinstance(network, Architecture) else {}
+    return training_of(network.preset or "", network.units) if isinstance(network, Architecture) else {}
 
 
 def config_of(table: Any) -> Config:
