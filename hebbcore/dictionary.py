@@ -1,4 +1,4 @@
-"""The preset "dictionary": dictionaries in two or three layers beside one of larger patches, for images of any shape."""
+"""The preset "dictionary": dictionaries in two or three layers beside one of larger patches, for any size of images."""
 
 import math
 from collections.abc import Sequence

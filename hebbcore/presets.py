@@ -47,11 +47,10 @@ def preset(
         (160×160×3), or a key of one's own in PRESETS.
     rule : Rule, str, mapping or None
         The rule of all layers that learn, or {"conv1": rule, …} for some of them; None takes HPCA, SoftHebb in the
-        SoftHebb networks, and k-WTA and signed WTA by matching
-        pursuit in the dictionary. A rule of another kind than the preset's learns
-        by the rate of the training, not by the rates that the preset has for its own rule. Where a Triangle follows, it
-        puts out responses of both signs (see Conv's linear); what the dictionary's layers put out stays (see Conv's
-        response).
+        SoftHebb networks, and k-WTA and signed WTA by matching pursuit in the dictionary. A rule of another kind than
+        the preset's learns by the rate of the training, not by the rates that the preset has for its own rule. Where a
+        Triangle follows, it puts out responses of both signs (see Conv's linear); what the dictionary's layers put out
+        stays (see Conv's response).
     preprocess : str
         "none"; "normalize" puts a batch norm of the images' channels first; "whiten" puts ZCA whitening of the images
         as a whole first, as FastHebb has it for SWTA and k-WTA (epsilon 0.01). The dictionary, which whitens patches
