@@ -102,7 +102,7 @@ def test_order_of_samples_and_workspace_do_not_matter(images, weights, rule, ord
     close(permuted, whole)
 
 
-@pytest.mark.parametrize("rule", ["hpca", "swta", "kwta", "softhebb"])
+@pytest.mark.parametrize("rule", ["hpca", "swta", "kwta", hebbcore.SignedWTA(8), "softhebb"], ids=str)
 def test_memory_does_not_grow_with_the_batch(rule):
     few = np.ones((64, 12, 12, 8), np.uint8)
     many = np.ones((4096, 12, 12, 8), np.uint8)  # its patches would be 1.1 GB

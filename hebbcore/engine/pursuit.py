@@ -55,14 +55,12 @@ class Pursuit:
         bias = xp.zeros(units, weights.dtype) if bias is None else bias - bias.min()
         return cls(turns, weights, norms, overlaps, bias)
 
-    def won(self, scores: Array, patch_norms: Array, memory: Memory) -> Won:
-        """Return who wins patches of these scores (n, K), which are overwritten, and norms (n,)."""
-        shape = (self.turns, len(scores))
-        units, values = memory.part("winners", shape, _INDEX), memory.part("values", shape, scores.dtype)
-        decay = cells(scores)
-        kernels.for_array(scores).pursuit(
-            scores, patch_norms, self.norms, self.overlaps, self.bias, units, values, decay
-        )
+    def won(self, y: Array, norms: Array, memory: Memory) -> Won:
+        """Return who wins patches of these norms (n,) and y = x·w / ‖w‖ (n, K), which is overwritten."""
+        shape = (self.turns, len(y))
+        units, values = memory.part("winners", shape, _INDEX), memory.part("values", shape, y.dtype)
+        decay = cells(y)
+        kernels.for_array(y).pursuit(y, norms, self.overlaps, self.bias, units, values, decay)
         return Won(units, values, column_sums(decay))
 
     def deflate(self, patches: Array, units: Array, values: Array) -> None:

@@ -218,6 +218,7 @@ class _ThreadSums:
     def _add_in_turn(self, pursuit: Pursuit, sums: Sums, scores: Array, patches: Array, add: bool) -> None:
         """Add Gᵀ R for each turn of a pursuit, R being what the winners of the turns before left of the patches."""
         scattered = self.plan.device == "cpu" and scatter_is_cheaper(1, self.plan.units, patches.shape[1])
+        scores /= pursuit.norms
         won = pursuit.won(scores, vector_norms(patches), self.memory)
         if scattered and not add:
             sums.outer[...] = 0

@@ -1,7 +1,6 @@
 """Which units win, counted on some patches of each batch; and what is said of those that win nothing."""
 
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,8 +62,7 @@ def _wins_in_turn(rule: Rule, rows: Array, weights: Array) -> Array:
         pursuit = Pursuit.of(rule, weights, None, Gemm(weights.dtype.name, memory), memory)
     assert pursuit is not None
     memory.lay_out(backend.device_of(rows), winner_parts(rule, len(rows), rows.itemsize))
-    ones = [xp.ones(count, rows.dtype) for count in rows.shape]
-    won = replace(pursuit, norms=ones[1]).won(rows.copy(), ones[0], memory)
+    won = pursuit.won(rows.copy(), xp.ones(len(rows), rows.dtype), memory)
     counts = xp.zeros(len(weights), np.uint64)
     xp.add.at(counts, won.units.ravel(), (won.values != 0).astype(np.uint64).ravel())
     return counts

@@ -83,21 +83,21 @@ def _cosines_of_units(rows, columns):
     winners=lambda rows, columns: np.zeros((3, rows), np.int64),
     values=lambda rows, columns: np.zeros((3, rows)),
 )
-def pursuit(scores, patch_norms, unit_norms, overlaps, bias, winners, values, decay):
-    """Of each turn the unit of the largest |y| + bias · ‖what is left‖, and its y; what is left of the scores."""
-    left, winners, values = scores / unit_norms, np.zeros_like(winners), np.zeros_like(values)
-    sums = np.zeros(scores.shape[1])
-    for n, y in enumerate(left):
-        square = patch_norms[n] ** 2
+def pursuit(y, norms, overlaps, bias, winners, values, decay):
+    """Of each turn the unit of the largest |y| + bias · ‖what is left‖, and its y; what is left of y."""
+    left, winners, values = y.copy(), np.zeros_like(winners), np.zeros_like(values)
+    sums = np.zeros(y.shape[1])
+    for n, row in enumerate(left):
+        square = norms[n] ** 2
         for j in range(len(winners)):
-            i = int(np.argmax(np.abs(y) + np.sqrt(square) * bias))
-            faint = j > 0 and abs(y[i]) < abs(values[0, n]) / 1024
-            winners[j, n], values[j, n] = i, 0 if faint else y[i]
+            i = int(np.argmax(np.abs(row) + np.sqrt(square) * bias))
+            faint = j > 0 and abs(row[i]) < abs(values[0, n]) / 1024
+            winners[j, n], values[j, n] = i, 0 if faint else row[i]
             square = max(square - values[j, n] ** 2, 0)
             sums[i] += values[j, n] ** 2
             if j + 1 < len(winners):  # the last winner is taken off no more
-                y -= values[j, n] * overlaps[i]
-    return {"scores": left, "winners": winners, "values": values, "decay": sums}
+                row -= values[j, n] * overlaps[i]
+    return {"y": left, "winners": winners, "values": values, "decay": sums}
 
 
 @examples(

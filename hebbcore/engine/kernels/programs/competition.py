@@ -227,12 +227,12 @@ def signed_wta(scores: Matrix, unit_norms: PerColumn, decay: Sums):
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
         row = scores[n]
-        peak = ZERO * row[0]
+        peak = -ONE  # below all; asking whether there is one yet would take 6 times as long
         winner = row.size
         for k in entries(row.size):
             y = row[k] / unit_norms[k]
             row[k] = y
-            if winner == row.size or abs(y) > peak:
+            if abs(y) > peak:
                 peak = abs(y)
                 winner = k
         peak, winner = leader(peak, winner, row.size)

@@ -29,32 +29,21 @@ FAINT = np.float32(2.0**-10)  # of the first winner's |y|: less is rounding, and
 
 
 @program
-def pursuit(
-    scores: Matrix,
-    patch_norms: PerRow,
-    unit_norms: PerColumn,
-    overlaps: Matrix,
-    bias: PerColumn,
-    winners: Places,
-    values: Matrix,
-    decay: Sums,
-):
+def pursuit(y: Matrix, norms: PerRow, overlaps: Matrix, bias: PerColumn, winners: Places, values: Matrix, decay: Sums):
     """winners[j, n], values[j, n] ← the unit of the largest |y| + bias · ‖r‖, and its y; decay += Σ y².
 
-    Overwrites the scores by what is left of them: y = scores / unit_norms at first; after each winner i,
+    y (N, K), of units of norm 1, and ‖r‖, at first norms, become what is left: after each winner i,
     y ← y − y_i · overlaps[i] and ‖r‖² ← ‖r‖² − y_i². overlaps (K, K): the units' cosines. Of equal ones the lowest
-    index wins. After the first, y below FAINT of its counts as 0.
+    index wins. After the first, a winner's y below FAINT of that one's counts as 0.
 
     Equation: Mallat & Zhang (1993), matching pursuit. Oracle: pursuit.
     """
     cell_decay = decay[own_cell()]
-    for n in own_rows(scores.shape[0]):
-        row = scores[n]
-        for k in entries(row.size):
-            row[k] /= unit_norms[k]
-        left = patch_norms[n] * patch_norms[n]
+    for n in own_rows(y.shape[0]):
+        row = y[n]
+        left = norms[n] * norms[n]
         faint = ZERO * left
-        y = ZERO * left
+        value = ZERO * left
         winner = 0
         for j in range(winners.shape[0]):
             taken = overlaps[winner]
@@ -63,7 +52,7 @@ def pursuit(
             best = ZERO * left
             index = row.size
             for k in entries(row.size):
-                v = row[k] - y * taken[k]
+                v = row[k] - value * taken[k]
                 row[k] = v
                 strength = abs(v) + length * bias[k]
                 if strength > peak:
@@ -71,19 +60,19 @@ def pursuit(
                     best = v
                     index = k
             peak, winner = leader(peak, index, row.size)
-            y = total(best if winner == index else ZERO * best)
+            value = total(best if winner == index else ZERO * best)
             if winner == row.size:  # all are NaN
                 winner = 0
-                y = y + (INFINITY - INFINITY)
-            if abs(y) < faint:
-                y = ZERO * y
+                value = value + (INFINITY - INFINITY)
+            if abs(value) < faint:
+                value = ZERO * value
             if j == 0:
-                faint = abs(y) * FAINT
-            left = max(left - y * y, ZERO * left)
+                faint = abs(value) * FAINT
+            left = max(left - value * value, ZERO * left)
             for _ in entries(1):  # one lane writes
                 winners[j, n] = winner
-                values[j, n] = y
-                cell_decay[winner] += y * y
+                values[j, n] = value
+                cell_decay[winner] += value * value
 
 
 @program
