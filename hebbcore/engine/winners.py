@@ -42,7 +42,8 @@ def wins(rule: Rule, rows: Array, weights: Array | None = None) -> Array:
     """Return how many rows of a layer's output (n, K) each unit wins (K,), uint64.
 
     It does so by the largest output, or |output| if its rule says so; of a row of equal numbers nobody is the winner.
-    Where units win in turn, those of all turns count, by weights (K, D); without them the first winners alone do.
+    Where units win in turn, those of all turns count, by weights (K, D), on so many fewer rows; without weights the
+    first winners alone do.
     """
     xp = backend.namespace(rows)
     if weights is not None and rule.winners_in_turn() > 1:
@@ -56,13 +57,17 @@ def wins(rule: Rule, rows: Array, weights: Array | None = None) -> Array:
 
 
 def _wins_in_turn(rule: Rule, rows: Array, weights: Array) -> Array:
-    """Return how often each unit wins (K,) by the responses x·w / ‖w‖ of linear units, or any multiple of a row's."""
+    """Return how often each unit wins (K,), by rows x·w / ‖w‖, or any multiple of a row, of which one in k is taken.
+
+    So there are about as many wins, for about the time, as where one unit wins a row.
+    """
     xp, memory = backend.namespace(rows), Memory()
+    rows = rows[:: rule.winners_in_turn()].copy()
     with parallel.one_blas_thread():
         pursuit = Pursuit.of(rule, weights, None, Gemm(weights.dtype.name, memory), memory)
     assert pursuit is not None
     memory.lay_out(backend.device_of(rows), winner_parts(rule, len(rows), rows.itemsize))
-    won = pursuit.won(rows.copy(), xp.ones(len(rows), rows.dtype), memory)
+    won = pursuit.won(rows, xp.ones(len(rows), rows.dtype), memory)
     counts = xp.zeros(len(weights), np.uint64)
     xp.add.at(counts, won.units.ravel(), (won.values != 0).astype(np.uint64).ravel())
     return counts
