@@ -1,0 +1,153 @@
+"""Does learning pay? Accuracy of the preset "dictionary" against units and labels, by dictionaries of several origins.
+
+    python benchmarks/dictionary.py cifar10.h5 --json FILE [--units 64 256 1024] [--methods learned random k-means]
+        [--seeds 0 1 2] [--labels 10 500 50000] [--validate 10000] [--device cuda --precision tf32]
+
+learned: as the preset learns. random: the patches that units start from, in every dictionary. k-means: spherical
+k-means (KWTA of one winner) in every dictionary. `--units` u stands for units=(128, u, u, 25 u / 64) of the preset, and
+with `--layers 2` for (128, u, 25 u / 64).
+The readout is RidgeReadout on standardised features of all training images, or of `--labels` of them, as many of each
+class, in `--draws` selections; its penalty is chosen on held-out labelled images. `--validate` N judges by the last N
+training images, which are then not trained on, instead of the test images: what is chosen, choose so. Rows that FILE
+holds are not measured again.
+"""
+
+import argparse
+import json
+import math
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+import hebbcore
+from hebbcore import KWTA, Network
+from hebbcore.engine import backend
+from hebbcore.evaluation import RidgeReadout, labelled_subset
+from hebbcore.layers import Learner, Nystrom, Whiten
+
+METHODS = ("learned", "random", "k-means")
+
+
+def gflop(network: Network) -> float:
+    """Return the GFLOP of the matrix products that an image costs."""
+    products = 0
+    for i, layer in enumerate(network.layers):
+        channels = network.shapes[i][-1]
+        places = math.prod(network.shapes[i][:-1])
+        if isinstance(layer, Learner):
+            products += places * channels * layer.geometry.patch_size
+        elif isinstance(layer, Whiten):
+            products += places * math.prod(layer.matrix.shape)
+        elif isinstance(layer, Nystrom):
+            products += places * channels**2
+    return 2 * products / 1e9
+
+
+def sizes(units: int, layers: int) -> tuple[int, ...]:
+    """Return the preset's units."""
+    return (128, *[units] * (layers - 1), max(1, round(25 * units / 64)))
+
+
+def trained(method: str, units: int, seed: int, images: Any, args: argparse.Namespace) -> Network:
+    """Return the network with dictionaries of this origin."""
+    network = hebbcore.preset(
+        "dictionary", image_shape=images.shape[1:], units=sizes(units, args.layers), seed=seed, device=args.device,
+        precision=args.precision,
+    )  # fmt: skip
+    if method == "k-means":
+        for layer in network.learners.values():
+            layer.rule = KWTA(1)
+    still = {"rate_factor": 1e-30, "epochs": 1} if method == "random" else {}  # too little to move a unit
+    return hebbcore.fit(network, images, seed=seed, **still)
+
+
+def accuracies(features: Any, labels: Any, test: Any, answers: Any, count: int, draws: int) -> list[float]:
+    """Return the accuracy, in percent, for each selection of so many labelled images."""
+    found = []
+    for draw in range(draws if count < len(labels) else 1):
+        rows = labelled_subset(labels, count, draw, "stratified")
+        chosen = features if count == len(labels) else features[backend.namespace(features).asarray(rows)]
+        readout = RidgeReadout(standardize=True).fit(chosen, labels if count == len(labels) else labels[rows])
+        found.append(100 * readout.score(test, answers))
+    return found
+
+
+def measure(method: str, units: int, seed: int, data: tuple[Any, ...], args: argparse.Namespace) -> dict[str, Any]:
+    """Return one row: a network, its costs, and the accuracies by number of labels."""
+    images, labels, test, answers = data
+    xp = backend.module(args.device)
+    begin = time.perf_counter()
+    network = trained(method, units, seed, xp.asarray(images), args)
+    learned = time.perf_counter()
+    features, unseen = (network.transform(xp.asarray(part), mirror=True) for part in (images, test))
+    features, unseen = (part.reshape(len(part), -1) for part in (features, unseen))
+    float(unseen[-1, -1])
+    transformed = time.perf_counter()
+    row = {
+        "method": method, "units": sizes(units, args.layers), "seed": seed, "features": features.shape[1],
+        "gflop_mirrored_image": 2 * gflop(network), "seconds_fit": learned - begin,
+        "seconds_transform": transformed - learned, "images": len(images) + len(test), "top1": {},
+    }  # fmt: skip
+    for count in args.labels:
+        if count <= len(labels):
+            row["top1"][str(count)] = accuracies(features, labels, unseen, answers, count, args.draws)
+    row["seconds_readouts"] = time.perf_counter() - transformed
+    return row
+
+
+def main() -> None:
+    """Measure every combination that the file does not hold yet, and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", help="HDF5 file with train/images, train/labels, test/images and test/labels")
+    parser.add_argument("--json", required=True, type=Path, help="where rows are kept")
+    parser.add_argument("--units", nargs="+", type=int, default=[64, 256, 1024])
+    parser.add_argument("--layers", type=int, default=3, choices=(2, 3), help="of the deep branch (default: 3)")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--labels", nargs="+", type=int, default=[100, 500, 5000, 50000])
+    parser.add_argument("--draws", type=int, default=5, help="selections of labelled images")
+    parser.add_argument("--images", type=int, help="the first so many training images (default: all)")
+    parser.add_argument("--validate", type=int, default=0, help="judge by so many of the last training images")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="float32")
+    args = parser.parse_args()
+    with h5py.File(args.file) as file:
+        images, labels = file["train/images"][:], file["train/labels"][:]
+        test, answers = file["test/images"][:], file["test/labels"][:]
+    if args.validate:
+        test, answers = images[-args.validate :], labels[-args.validate :]
+        images, labels = images[: -args.validate], labels[: -args.validate]
+    data = (images[: args.images], labels[: args.images], test, answers)
+    about = {
+        "hebbcore": hebbcore.__version__, "numpy": np.__version__, "machine": platform.machine(),
+        "device": {d.name: d.detail for d in hebbcore.devices()}[args.device], "precision": args.precision,
+        "train": len(data[0]), "judged": len(test), "validation": bool(args.validate),
+    }  # fmt: skip
+    rows = []
+    if args.json.exists():
+        kept = json.loads(args.json.read_text(encoding="utf-8"))
+        if kept["about"] != about:
+            parser.error(f"{args.json} holds figures of {kept['about']}, these are {about}; take another file")
+        rows = kept["rows"]
+    for seed in args.seeds:
+        for units in args.units:
+            for method in args.methods:
+                if any((r["method"], r["units"], r["seed"]) == (method, list(sizes(units, args.layers)), seed) for r in rows):
+                    continue
+                row = measure(method, units, seed, data, args)
+                rows.append(json.loads(json.dumps(row)))
+                args.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1), encoding="utf-8")
+                top1 = ", ".join(f"{key}: {np.mean(found):.2f}" for key, found in row["top1"].items())
+                print(
+                    f"{method:8} {units:5} seed {seed}: {top1}; {row['gflop_mirrored_image']:.2f} GFLOP an image, "
+                    f"{row['seconds_fit']:.0f} + {row['seconds_transform']:.0f} + {row['seconds_readouts']:.0f} s",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
