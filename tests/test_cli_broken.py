@@ -71,7 +71,7 @@ def test_an_interrupt_elsewhere_is_status_130(place, call, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hebbcore.Network, "transform", interrupted)
+    monkeypatch.setattr(hebbcore.Network, "features", interrupted)
     line = "extract a images.h5 f.h5"
     _, err = call(line, status=130)
     assert err == "hebbcore: interrupted\n"
@@ -97,7 +97,7 @@ def test_an_interrupt_in_a_callback_is_not_lost(place, call, monkeypatch):
         assert watch() is None  # reached: Python dropped the interrupt of the callback
         time.sleep(10)
 
-    monkeypatch.setattr(hebbcore.Network, "transform", interrupted)
+    monkeypatch.setattr(hebbcore.Network, "features", interrupted)
     hook = sys.unraisablehook
     _, err = call("extract a images.h5 f.h5", status=130)
     assert err == "hebbcore: interrupted\n"
