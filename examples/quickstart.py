@@ -63,7 +63,7 @@ def photo_crops(size: int = 32, crops: int = 1000) -> Array:
     return np.stack(pieces)
 
 
-def dictionary(images: Array, units: tuple[int, int, int], learn: bool = True) -> hebbcore.Network:
+def dictionary(images: Array, units: tuple[int, int, int, int], learn: bool = True) -> hebbcore.Network:
     """Return the preset "dictionary", trained; without learning its units stay patches."""
     network = hebbcore.preset("dictionary", image_shape=images.shape[1:], units=units, device="cpu")
     return hebbcore.fit(network, images, progress=learn, **({} if learn else {"epochs": 1, "rate_factor": 1e-9}))
@@ -104,8 +104,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # digits have few different ones
 
     data, units, kernel, cells, sizes = (
-        (cifar10(args.cifar10, args.images), 96, 5, 4, (64, 256, 96)) if args.cifar10
-        else (digits(), 32, 5, 2, (32, 64, 32))
+        (cifar10(args.cifar10, args.images), 96, 5, 4, (64, 256, 256, 96)) if args.cifar10
+        else (digits(), 32, 5, 2, (32, 64, 64, 32))
     )  # fmt: skip
     train, test, train_labels, test_labels = data
     network = hebbcore.Network(
@@ -138,8 +138,8 @@ def main() -> None:
 
     if not args.cifar10:
         print("\nThe dictionary of pieces of two photos, for the picture")
-        deep = dictionary(photo_crops(), (32, 64, 96))
-    wide, whitened = deep["conv3"].weights, deep["whiten3"].kernel_size
+        deep = dictionary(photo_crops(), (32, 64, 64, 96))
+    wide, whitened = deep["conv4"].weights, deep["whiten5"].kernel_size
     save_filters(wide.reshape(len(wide), *whitened, -1), args.out)
     print(f"\n{args.out}: the filters of the dictionary's wide branch. {time.perf_counter() - start:.0f} s in all.")
 

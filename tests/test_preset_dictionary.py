@@ -5,89 +5,131 @@ import pytest
 from fit_helpers import arrays, assert_same
 
 import hebbcore
-from hebbcore import Branches, Conv, GaussianPool, Nystrom, Power, Scale, Split, Whiten, dictionary
+from hebbcore import Branches, Conv, GaussianPool, Nystrom, Power, Scale, SignedWTA, Split, Whiten
+from hebbcore.presets import training_of
 from hebbcore.serialize import layer_table
 
-UNITS = (4, 6, 5)
-DEFAULTS = dictionary.TRAINING
+UNITS = (4, 6, 7, 5)  # of layers 1, 2, 3 and of the wide branch
+TWO_LAYERS = (4, 6, 5)
+
+# What was measured, and may change: stated here once.
+DEFAULT_UNITS = (128, 1024, 1024, 400)
+WINNERS, THRESHOLD, EXPONENT, THIRD_EXPONENT = 8, 0.25, 0.35, 0.5
+EPSILONS = {"whiten1": 0.01, "whiten2": 3.0, "whiten3": 1.0, "whiten4": 1.0, "whiten5": 0.3}
+CHANNELS, COMPONENTS = 128, 192  # the most
+DEFAULTS = {"mode": "layerwise", "epochs": 4, "batch_size": 200, "statistics_images": 2_000, "sample": 100_000}
 
 
-def recipe():
+def recipe(units):
     """Return the layers for images of 32×32×3 as they were measured."""
-    units = {"learning_rate": 1.0, "initial_weights": "patches"}
+    *deep_units, wide_units = units
+    given = {"learning_rate": 1.0, "initial_weights": "patches", "normalize_patches": True}
+    sparse, common = SignedWTA(WINNERS), {"contrast": None, "relative": True}
+
+    def codes(whiten, count, components):
+        return [
+            Whiten(3, padding=1, epsilon=EPSILONS[whiten], components=components, **common),
+            Conv(count, 1, sparse, response="cosine", **given),
+            Scale(),
+            Split(THRESHOLD),
+        ]
+
     deep = [
-        Whiten(3, padding=1, padding_mode="edge", contrast=None, epsilon=0.01, relative=True, centre=True),
-        Conv(128, 3, "kwta", padding=1, response="cosine-exp", **units),
+        Whiten(3, padding=1, padding_mode="edge", epsilon=EPSILONS["whiten1"], centre=True, **common),
+        Conv(deep_units[0], 3, "kwta", padding=1, response="cosine-exp", **given),
         GaussianPool(2),
         Nystrom(),
-        Whiten(3, padding=1, contrast=None, epsilon=0.01, relative=True, components=192),
-        Conv(1024, 1, "signedwta", response="cosine", **units),
-        Scale(),
-        Split(0.25),
-        GaussianPool(6),
-        Power(0.5),
+        *codes("whiten2", deep_units[1], COMPONENTS),
     ]
+    cells = [GaussianPool(6), Power(EXPONENT)]
+    if len(deep_units) == 3:
+        third = [
+            GaussianPool(2),
+            Power(THIRD_EXPONENT),
+            Whiten(1, epsilon=EPSILONS["whiten3"], components=CHANNELS, **common),
+            *codes("whiten4", deep_units[2], COMPONENTS),
+            GaussianPool(3),
+            Power(EXPONENT),
+        ]
+        deep.append(Branches(cells, third))
+    else:
+        deep += cells
     wide = [
-        Whiten(6, epsilon=0.3),
-        Conv(400, 1, "signedwta", linear=True, **units),
+        Whiten(6, epsilon=EPSILONS["whiten5"]),
+        Conv(wide_units, 1, sparse, linear=True, **given),
         Scale(),
-        Split(0.25),
+        Split(THRESHOLD),
         GaussianPool(9),
-        Power(0.5),
+        Power(EXPONENT),
     ]
     return hebbcore.Network([Branches(deep, wide)], device="cpu")
 
 
-def made(shape=(12, 11, 3), **options):
-    return hebbcore.preset("dictionary", image_shape=shape, units=UNITS, device="cpu", **options)
+def made(shape=(12, 11, 3), units=UNITS, **options):
+    return hebbcore.preset("dictionary", image_shape=shape, units=units, device="cpu", **options)
 
 
 def images_of(shape, count, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
 
 
-def test_the_default_is_the_recipe():
-    network, expected = hebbcore.preset("dictionary", device="cpu"), recipe()
+@pytest.mark.parametrize("units", [None, (128, 1024, 400)])
+def test_the_default_is_the_recipe(units):
+    network, expected = hebbcore.preset("dictionary", units=units, device="cpu"), recipe(units or DEFAULT_UNITS)
     assert network.image_shape == (32, 32, 3)
     assert [layer_table("t", layer) for layer in network.stack] == [layer_table("t", x) for x in expected.stack]
-    assert network.shapes[-1] == (3, 3, 2 * 1024 + 2 * 400)
+    assert network.shapes[-1] == (3, 3, 2 * sum((units or DEFAULT_UNITS)[1:]))
+    assert sum(isinstance(layer, hebbcore.Conv) for layer in network.layers) == len(units or DEFAULT_UNITS)
 
 
-# height and width: what is averaged, layer 1's stride, the kernel of the wide branch, the strides to 3×3 cells
+def test_a_sample_has_a_hundred_patches_for_each_unit_of_the_largest_layer():
+    assert training_of("dictionary") == {**DEFAULTS, "sample": 100 * max(DEFAULT_UNITS)}
+    assert training_of("dictionary", UNITS) == DEFAULTS
+    assert training_of("dictionary", (4, 6, 3000, 5)) == {**DEFAULTS, "sample": 300_000}
+    assert training_of("dictionary", (4, 6, 1001)) == {**DEFAULTS, "sample": 100_100}
+    assert hebbcore.preset("dictionary", units=(1500, 6, 5), device="cpu").training["sample"] == 150_000
+
+
+# height and width: what is averaged, the strides of layer 1, of layer 2's cells, before layer 3, of layer 3's cells, the
+# kernel of the wide branch and the stride of its cells
 SIZES = {
-    (8, 8, 1): (1, 1, (4, 4), (3, 3), (2, 2)),
-    (9, 30, 2): (1, 1, (5, 6), (3, 10), (2, 9)),
-    (28, 28, 1): (1, 2, (6, 6), (5, 5), (8, 8)),
-    (32, 32, 3): (1, 2, (6, 6), (6, 6), (9, 9)),
-    (48, 64, 3): (1, 3, (6, 6), (6, 8), (15, 20)),
-    (63, 63, 3): (1, 4, (6, 6), (6, 6), (20, 20)),
-    (64, 64, 3): (2, 2, (6, 6), (6, 6), (9, 9)),
-    (96, 96, 3): (3, 2, (6, 6), (6, 6), (9, 9)),
-    (224, 224, 3): (7, 2, (6, 6), (6, 6), (9, 9)),
-    (200, 320, 3): (7, 2, (6, 6), (5, 8), (8, 14)),
+    (8, 8, 1): (1, 1, (3, 3), (1, 1), (3, 3), (4, 4), (2, 2)),
+    (9, 30, 2): (1, 1, (3, 10), (2, 2), (2, 5), (5, 6), (2, 9)),
+    (13, 60, 1): (1, 2, (3, 10), (1, 2), (3, 5), (6, 6), (3, 19)),
+    (28, 28, 1): (1, 2, (5, 5), (2, 2), (3, 3), (6, 6), (8, 8)),
+    (32, 32, 3): (1, 2, (6, 6), (2, 2), (3, 3), (6, 6), (9, 9)),
+    (48, 64, 3): (1, 3, (6, 8), (2, 2), (3, 4), (6, 6), (15, 20)),
+    (63, 63, 3): (1, 4, (6, 6), (2, 2), (3, 3), (6, 6), (20, 20)),
+    (64, 64, 3): (2, 2, (6, 6), (2, 2), (3, 3), (6, 6), (9, 9)),
+    (96, 96, 3): (3, 2, (6, 6), (2, 2), (3, 3), (6, 6), (9, 9)),
+    (224, 224, 3): (7, 2, (6, 6), (2, 2), (3, 3), (6, 6), (9, 9)),
+    (320, 200, 3): (7, 2, (8, 5), (2, 2), (4, 3), (6, 6), (14, 8)),
 }
 
 
 @pytest.mark.parametrize("shape", SIZES)
 def test_what_is_derived_from_the_size(shape):
-    factor, stride, kernel, deep, wide = SIZES[shape]
+    factor, first, second, third, cells, kernel, wide = SIZES[shape]
     network = made(shape)
     given = [layer for layer in network.layers if layer.name == "reduced"]
     assert [layer.window[0] for layer in given] == ([factor] if factor > 1 else [])
     pools = [layer.stride for layer in network.layers if isinstance(layer, GaussianPool)]
-    assert pools == [(stride, stride), deep, wide]
-    assert network["whiten3"].kernel_size == kernel
-    assert network["whiten2"].components == 36  # 9 · 4
+    assert pools == [(first, first), second, third, cells, wide]
+    assert network["whiten5"].kernel_size == kernel
+    components = [network[name].components for name in ("whiten2", "whiten3", "whiten4")]
+    assert components == [36, 12, 108]  # 9 · 4 codes, 2 · 6 codes, 9 · 12 components: all of them
     out = network.transform(images_of(shape, 2))
-    assert out.shape == (2, 3, 3, 2 * 6 + 2 * 5)
+    assert out.shape == (2, 3, 3, 2 * 6 + 2 * 7 + 2 * 5)
     assert np.isfinite(out).all()
+    pools = [layer.stride for layer in made(shape, TWO_LAYERS).layers if isinstance(layer, GaussianPool)]
+    assert pools == [(first, first), second, wide]
 
 
 def test_every_size_has_nine_cells_and_bounded_maps():
     for height, width in [(h, w) for h in range(8, 321, 13) for w in range(8, 321, 7)]:
         layers, _ = hebbcore.presets.preset_layers("dictionary", None, "none", (height, width, 1), UNITS)
         shapes = hebbcore.Network(layers, device="cpu").shapes_for((height, width, 1))
-        assert shapes[-1][:2] == (3, 3), (height, width)
+        assert shapes[-1] == (3, 3, 2 * (6 + 7 + 5)), (height, width)
         if max(height, width) <= 4 * min(height, width):
             assert max(h * w for h, w, _ in shapes[1:]) <= 66**2, (height, width)
 
@@ -100,8 +142,8 @@ def test_fit_without_arguments_trains_it(shape):
     records = []
     hebbcore.fit(network, images, callback=records.append, log_seconds=0)
     assert all((layer.weights != before[name]).any() for name, layer in network.learners.items())
-    assert all(network[name].learned for name in ("whiten1", "whiten2", "whiten3"))
-    assert records[-1]["images"] == sum([24] * 5 + [24 * 8] * 3)  # whiten and scale look once, units learn 8 times
+    assert all(network[name].learned for name in EPSILONS)
+    assert records[-1]["images"] == 24 * (5 + 3 + 4 * (1 + 4))  # whiten and scale look; units are sampled, learn 4 times
     features = network.transform(images, mirror=True).reshape(24, -1)
     assert (features.std(axis=0) > 0).mean() > 0.9
 
@@ -109,15 +151,13 @@ def test_fit_without_arguments_trains_it(shape):
 def test_the_call_wins_over_what_the_network_says():
     images = images_of((12, 11, 3), 10)
     network, other = made(), made()
-    hebbcore.fit(network, images, epochs=1, batch_size=5, statistics_images=7)
-    other.training = {"mode": "layerwise", "epochs": 1, "batch_size": 5, "statistics_images": 7}
+    changes = {"epochs": 1, "batch_size": 5, "statistics_images": 7, "sample": 300}
+    hebbcore.fit(network, images, **changes)
+    other.training = {"mode": "layerwise", **changes}
     assert_same(arrays(hebbcore.fit(other, images)), arrays(network))
     other = made()
     other.training = {}
-    assert_same(
-        arrays(hebbcore.fit(other, images, mode="layerwise", epochs=1, batch_size=5, statistics_images=7)),
-        arrays(network),
-    )
+    assert_same(arrays(hebbcore.fit(other, images, mode="layerwise", **changes)), arrays(network))
 
 
 def test_batches_of_a_stream_are_its_own():
@@ -154,7 +194,7 @@ def test_impossible_values_of_training_are_refused_by_fit():
 
 def test_training_is_saved_and_shown(tmp_path):
     network = made()
-    assert network.summary().splitlines()[-1].startswith("training: mode='layerwise', epochs=8, batch_size=200")
+    assert network.summary().splitlines()[-1].startswith("training: mode='layerwise', epochs=4, batch_size=200")
     hebbcore.save(tmp_path / "network.h5", network)
     again = hebbcore.load(tmp_path / "network.h5", device="cpu")
     assert again.training == DEFAULTS
@@ -190,7 +230,7 @@ def test_a_run_goes_on_without_arguments(tmp_path, monkeypatch):
     given = made()
     given.training = {}  # the settings decide, not where they came from
     hebbcore.fit(given, images, run=tmp_path, **DEFAULTS)
-    with pytest.raises(ValueError, match=r"training\.epochs is 7 here and 8 there"):
+    with pytest.raises(ValueError, match=r"training\.epochs is 7 here and 4 there"):
         hebbcore.fit(made(), images, run=tmp_path, epochs=7)
 
 
@@ -203,9 +243,10 @@ def test_a_run_goes_on_without_arguments(tmp_path, monkeypatch):
             r"preset: image_shape .* of 8 pixels a side .* \(7, 32, 3\)",
         ),
         ("dictionary", {"image_shape": (3072,)}, r"preset: image_shape must be \(height, width, channels\)"),
-        ("dictionary", {"units": (4, 6)}, r"preset: units must be three numbers .* such as \(128, 1024, 400\)"),
-        ("dictionary", {"units": (4, 0, 6)}, "preset: units must be at least 1, got 0"),
-        ("dictionary", {"units": 4}, "preset: units must be three numbers"),
+        ("dictionary", {"units": (4, 6)}, r"preset: units must be four numbers .* or three, without layer 3, got \(4, 6\)"),
+        ("dictionary", {"units": (4, 6, 7, 5, 5)}, r"preset: units must be four numbers .* got \(4, 6, 7, 5, 5\)"),
+        ("dictionary", {"units": (4, 0, 6, 5)}, "preset: units must be at least 1, got 0"),
+        ("dictionary", {"units": 4}, "preset: units must be four numbers"),
         ("dictionary", {"preprocess": "whiten"}, 'preset: preprocess must be "none" for .dictionary., .* got .whiten.'),
         ("fasthebb-6", {"units": UNITS}, "preset: units is for 'dictionary' alone, not for 'fasthebb-6'"),
     ],
@@ -217,7 +258,7 @@ def test_wrong_arguments(name, options, message):
 
 def test_units_that_are_no_integers():
     with pytest.raises(TypeError, match=r"preset: units must be an integer, got 1\.5"):
-        hebbcore.preset("dictionary", units=(4, 1.5, 3))
+        hebbcore.preset("dictionary", units=(4, 1.5, 3, 5))
 
 
 @pytest.mark.parametrize("rule", ["hpca", "swta", "softhebb", {"conv2": "kwta"}])
@@ -232,6 +273,6 @@ def test_other_rules_learn_by_the_rate_of_the_training_and_keep_the_responses(ru
 
 
 def test_more_units_than_patches_are_told():
-    network = hebbcore.preset("dictionary", image_shape=(8, 8, 1), units=(4, 600, 5), device="cpu")
+    network = hebbcore.preset("dictionary", image_shape=(8, 8, 1), units=(4, 600, 7, 5), device="cpu")
     with pytest.warns(UserWarning, match="conv2: the data have only .* fewer than the 600 units"):
         hebbcore.fit(network, images_of((8, 8, 1), 6), epochs=1)

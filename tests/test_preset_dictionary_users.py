@@ -14,29 +14,30 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import hebbcore
-from hebbcore import dictionary
 from hebbcore.estimators import HebbianNetworkTransformer
+from hebbcore.presets import training_of
 from hebbcore.runs.config import config_of, read_config
 
 pytest_plugins = "cli_helpers"
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "cifar10_dictionary.toml"
-SMALL = "--set data.path=images.h5 --set network.image_shape=[8,8,3] --set network.units=[4,6,5] --set device=cpu"
-NETWORK = {"preset": "dictionary", "units": [4, 6, 5], "image_shape": [12, 12, 1]}
+SMALL = "--set data.path=images.h5 --set network.image_shape=[8,8,3] --set network.units=[4,6,7,5] --set device=cpu"
+NETWORK = {"preset": "dictionary", "units": [4, 6, 7, 5], "image_shape": [12, 12, 1]}
+DEFAULTS = training_of("dictionary", (4, 6, 7, 5))
 
 
 def test_the_example_trains_and_is_evaluated(images, call):
     out, _ = call(f"train {EXAMPLE} --out runs/d {SMALL} --set training.epochs=2")
     assert "training: mode='layerwise'" in out
     given = json.loads(Path("runs/d/config.json").read_text())
-    effective = {**dictionary.TRAINING, "epochs": 2}
+    effective = {**DEFAULTS, "epochs": 2}
     assert {key: given["training"][key] for key in effective} == effective
-    assert given["network"]["units"] == [4, 6, 5]
+    assert given["network"]["units"] == [4, 6, 7, 5]
     network = hebbcore.load("runs/d", device="cpu")
-    assert network.training == dictionary.TRAINING
+    assert network.training == DEFAULTS
     call("evaluate runs/d --train images.h5 --test images.h5 --out report --mirror --labels 100 --queries 0")
     results = json.loads(Path("report/results.json").read_text())
-    assert results["sources"]["branches3"]["features"] == 3 * 3 * 22
+    assert results["sources"]["branches3"]["features"] == 3 * 3 * 36
     call("train runs/d/config.json --out runs/e")
     again = hebbcore.load("runs/e", device="cpu")
     np.testing.assert_array_equal(again["conv2"].weights, network["conv2"].weights)
@@ -50,10 +51,10 @@ def test_shards_and_the_size_of_their_batches(images, call):
 
 
 def test_what_branches_join_is_kept_whole_unless_features_are_told(images, call):
-    wide = SMALL.replace("[4,6,5]", "[4,300,5]")
+    wide = SMALL.replace("[4,6,7,5]", "[4,300,7,5]")
     call(f"train {EXAMPLE} --out runs/d {wide} --set training.epochs=1")
     options = "--train images.h5 --test images.h5 --labels 100 --queries 0 --baselines pixels"
-    for features, found in (("", 3 * 3 * 610), ("--features 2500", 2 * 2 * 610)):
+    for features, found in (("", 3 * 3 * 624), ("--features 2500", 2 * 2 * 624)):
         folder = f"report{len(features)}"
         call(f"evaluate runs/d {options} --out {folder} --layers branches3 {features}")
         results = json.loads(Path(folder, "results.json").read_text())
@@ -67,7 +68,7 @@ def config(training=None, **network):
 
 def test_what_a_configuration_says_wins_over_the_preset():
     plain = config()
-    assert vars(plain.training) == {**vars(plain.training), **dictionary.TRAINING, "seed": 3}
+    assert vars(plain.training) == {**vars(plain.training), **DEFAULTS, "seed": 3}
     told = config({"epochs": 3, "mode": "layerwise"})
     assert vars(told.training) == {**vars(plain.training), "epochs": 3}
     other = config_of({"data": {"path": "x.h5"}, "network": {"preset": "vgg11"}})
@@ -77,27 +78,27 @@ def test_what_a_configuration_says_wins_over_the_preset():
 
 def test_a_configuration_makes_the_network_of_its_images():
     network = config().make_network()
-    assert network["whiten3"].kernel_size == (6, 6)
+    assert network["whiten5"].kernel_size == (6, 6)
     assert network["gaussianpool1"].stride == (1, 1)
-    assert network.training == dictionary.TRAINING
-    changed = config(layers={"conv2": {"units": 9}, "split2": {"threshold": 0.1}}).make_network()
-    assert (changed["conv2"].units, changed["split2"].threshold) == (9, 0.1)
+    assert network.training == DEFAULTS
+    changed = config(layers={"conv2": {"units": 9}, "split3": {"threshold": 0.1}}).make_network()
+    assert (changed["conv2"].units, changed["split3"].threshold) == (9, 0.1)
     large = config(image_shape=[64, 64, 1], layers={"reduced": {"window": 4, "stride": 4}}).make_network()
     assert large.shapes[0] == (16, 16, 1)
 
 
 def test_changes_from_the_command_line_find_its_layers(images):
-    changes = ["network.units=[4,7,5]", "network.layers.conv3.revival=5", "training.epochs=2"]
+    changes = ["network.units=[4,7,8,5]", "network.layers.conv4.revival=5", "training.epochs=2"]
     read = read_config(EXAMPLE, changes)
     network = read.make_network()
-    assert (network["conv2"].units, network["conv3"].revival, read.training.epochs) == (7, 5, 2)
+    assert (network["conv2"].units, network["conv4"].revival, read.training.epochs) == (7, 5, 2)
 
 
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ({"units": [4, 6]}, r"config: network\.units must be three numbers"),
-        ({"units": [4, 6, 0]}, r"config: network\.units must be at least 1, got 0"),
+        ({"units": [4, 6]}, r"config: network\.units must be four numbers"),
+        ({"units": [4, 6, 7, 0]}, r"config: network\.units must be at least 1, got 0"),
         ({"preset": "vgg11"}, r"config: network\.units is for 'dictionary' alone, not for 'vgg11'"),
         ({"preset": None, "layers": [{"type": "relu"}]}, r"config: network\.units goes with a preset"),
         ({"image_shape": [4, 4, 1]}, r"config: network: image_shape must be .* of 8 pixels a side or more"),
@@ -110,7 +111,7 @@ def test_wrong_configurations(network, message):
 
 
 def test_the_printed_preset_tells_the_training(call):
-    out, _ = call("preset dictionary --set network.units=[4,6,5]")
+    out, _ = call("preset dictionary --set network.units=[4,6,7,5]")
     assert 'mode = "layerwise"' in out
     assert config_of(tomllib.loads(out)).training == dataclasses.replace(config().training, seed=0)
 
@@ -132,17 +133,17 @@ def accuracy(train, test, train_labels, test_labels):
 
 def test_a_hundred_digits_beat_raw_pixels(digits):
     train, test, *labels = digits
-    transformer = HebbianNetworkTransformer("dictionary", units=(32, 128, 64), random_state=0, device="cpu")
+    transformer = HebbianNetworkTransformer("dictionary", units=(32, 64, 64, 64), random_state=0, device="cpu")
     seen = transformer.fit_transform(train)
-    assert seen.shape == (100, 9 * (2 * 128 + 2 * 64))
-    assert transformer.network_.training == dictionary.TRAINING
+    assert seen.shape == (100, 9 * 2 * (64 + 64 + 64))
+    assert transformer.network_.training == training_of("dictionary", transformer.units)
     raw = accuracy(train.reshape(len(train), -1), test.reshape(len(test), -1), *labels)
     assert accuracy(seen, transformer.transform(test), *labels) > raw + 0.05
 
 
 def test_flattened_images_and_mirrors(digits):
     images = digits[0][:30]
-    options = {"units": (4, 6, 5), "random_state": 0, "device": "cpu", "epochs": 1}
+    options = {"units": (4, 6, 7, 5), "random_state": 0, "device": "cpu", "epochs": 1}
     straight = HebbianNetworkTransformer("dictionary", **options).fit_transform(images)
     flat = HebbianNetworkTransformer("dictionary", image_shape=(8, 8, 1), **options)
     np.testing.assert_array_equal(flat.fit_transform(images.reshape(30, -1)), straight)

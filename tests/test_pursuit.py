@@ -122,6 +122,19 @@ def test_a_unit_that_wins_later_turns_alone_is_neither_dead_nor_revived(recwarn)
     assert not [w for w in recwarn if "won none" in str(w.message)]
 
 
+def test_winners_in_turn_and_of_either_sign_are_counted_whatever_is_put_out():
+    """Of 800 rows 100 are looked at, or 50 where two win in turn: unit 1 wins second turns alone, unit 0 by −y too."""
+    data = np.tile(np.array([[5.0, 1, 0], [-4, 1, 0], [-4, 1, 0]]), (800, 1))[:800]
+    for rule, dead in [(SignedWTA(2), 1), (SignedWTA(1), 2)]:
+        network = hebbcore.Network([hebbcore.Dense(3, rule, response="cosine-exp")], (3,), device="cpu")
+        network["fc1"].weights = np.eye(3)
+        records = []
+        hebbcore.fit(network, data, epochs=1, batch_size=400, learning_rate=1e-9, callback=records.append)
+        told = records[-1]["layers"]["fc1"]
+        assert (told["winners"], told["dead"], told["pass_dead"]) == (100, dead, dead)
+        assert told["pass_winners"] == 100 // rule.k
+
+
 def test_nothing_but_k_is_written_down_and_only_where_it_is_used(tmp_path):
     assert serialize.rule_table("test", SignedWTA()) == {"name": "signedwta"}
     assert serialize.rule_table("test", SignedWTA(8)) == {"name": "signedwta", "k": 8}

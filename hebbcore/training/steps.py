@@ -9,7 +9,7 @@ from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import convert
 from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate
-from hebbcore.engine.winners import count_sample, some_rows, tell_dead, wins
+from hebbcore.engine.winners import count, count_sample, some_rows, tell_dead, wins
 from hebbcore.layers import Layer, Learner, Site
 from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
@@ -103,10 +103,13 @@ class Steps:
         def learn(i: int, before: Array, out: Array) -> None:
             layer = network.layers[i]
             assert isinstance(layer, Learner)
+            rule, matrix = as_rule("fit", layer.rule), layer.weights.reshape(layer.units, -1)
+            won = None
+            if layer.response == "cosine-exp" and rule.signed:  # outputs tell neither the sign nor what is left
+                won = count(rule, layer.as_input(before), layer.geometry, matrix)
             change = self._learn(layer, before, slower, partial(layer.learn, out=out, measure=measure))
-            # outputs of "cosine-exp" tell the first winner alone
-            matrix = None if layer.response == "cosine-exp" else layer.weights.reshape(layer.units, -1)
-            won = wins(as_rule("fit", layer.rule), some_rows(rows_of(out)), matrix)
+            if won is None:
+                won = wins(rule, some_rows(rows_of(out)), matrix)
             self._progress.diagnostics.learned(i, change, won)
 
         with network.lock:
