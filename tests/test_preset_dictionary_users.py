@@ -37,7 +37,7 @@ def test_the_example_trains_and_is_evaluated(images, call):
     assert network.training == DEFAULTS
     call("evaluate runs/d --train images.h5 --test images.h5 --out report --mirror --labels 100 --queries 0")
     results = json.loads(Path("report/results.json").read_text())
-    assert results["sources"]["branches3"]["features"] == 3 * 3 * 36
+    assert results["sources"]["branches4"]["features"] == 3 * 3 * 36
     call("train runs/d/config.json --out runs/e")
     again = hebbcore.load("runs/e", device="cpu")
     np.testing.assert_array_equal(again["conv2"].weights, network["conv2"].weights)
@@ -56,9 +56,9 @@ def test_what_branches_join_is_kept_whole_unless_features_are_told(images, call)
     options = "--train images.h5 --test images.h5 --labels 100 --queries 0 --baselines pixels"
     for features, found in (("", 3 * 3 * 624), ("--features 2500", 2 * 2 * 624)):
         folder = f"report{len(features)}"
-        call(f"evaluate runs/d {options} --out {folder} --layers branches3 {features}")
+        call(f"evaluate runs/d {options} --out {folder} --layers branches4 {features}")
         results = json.loads(Path(folder, "results.json").read_text())
-        assert results["sources"]["branches3"]["features"] == found
+        assert results["sources"]["branches4"]["features"] == found
 
 
 def config(training=None, **network):
