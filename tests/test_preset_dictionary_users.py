@@ -141,6 +141,15 @@ def test_a_hundred_digits_beat_raw_pixels(digits):
     assert accuracy(seen, transformer.transform(test), *labels) > raw + 0.05
 
 
+@pytest.mark.parametrize("count", [1, 50])
+@pytest.mark.filterwarnings("error")
+def test_few_images_are_no_reason_to_warn(digits, count):
+    transformer = HebbianNetworkTransformer("dictionary", units=(8, 16, 16, 8), random_state=0, device="cpu")
+    seen = transformer.fit_transform(digits[0][:count])
+    assert seen.shape == (count, 9 * 2 * (16 + 16 + 8))
+    assert np.isfinite(seen).all()
+
+
 def test_flattened_images_and_mirrors(digits):
     images = digits[0][:30]
     options = {"units": (4, 6, 7, 5), "random_state": 0, "device": "cpu", "epochs": 1}

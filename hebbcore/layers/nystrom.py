@@ -132,5 +132,6 @@ def whitening_of(units: Any, width: float, epsilon: float) -> Any:
     norms = np.linalg.norm(units, axis=1, keepdims=True)
     units /= np.where(norms > 0, norms, 1)
     kernel = np.exp((units @ units.T - 1) / width)
-    spectrum, vectors = np.linalg.eigh(kernel)
+    with parallel.one_blas_thread():  # as in Whiten
+        spectrum, vectors = np.linalg.eigh(kernel)
     return (vectors / np.sqrt(np.maximum(spectrum, 0) + epsilon)) @ vectors.T

@@ -224,7 +224,8 @@ class Whiten(Layer):
     def _whitening(self, covariance: Any) -> Any:
         """Return the matrix (numbers in a patch, numbers put out) for a covariance, on the host, in float64."""
         assert self.epsilon is not None
-        spectrum, vectors = np.linalg.eigh(covariance)
+        with parallel.one_blas_thread():  # more take longer, up to 40 times on busy cores
+            spectrum, vectors = np.linalg.eigh(covariance)
         spectrum = np.maximum(spectrum, 0)
         added = self.epsilon * (spectrum.mean() if self.relative else 1)
         if added == 0:  # relative, of data that do not vary: nothing is put out but zeros, by any factor
