@@ -90,8 +90,8 @@ def test_a_sample_has_a_hundred_patches_for_each_unit_of_the_largest_layer():
     assert hebbcore.preset("dictionary", units=(1500, 6, 5), device="cpu").training["sample"] == 150_000
 
 
-# height and width: what is averaged, the strides of layer 1, of layer 2's cells, before layer 3, of layer 3's cells, the
-# kernel of the wide branch and the stride of its cells
+# height and width: what is averaged, the strides behind layer 1, of layer 2's cells, before layer 3 and of layer 3's
+# cells, the kernel of the wide branch and the stride of its cells
 SIZES = {
     (8, 8, 1): (1, 1, (3, 3), (1, 1), (3, 3), (4, 4), (2, 2)),
     (9, 30, 2): (1, 1, (3, 10), (2, 2), (2, 5), (5, 6), (2, 9)),
@@ -143,7 +143,8 @@ def test_fit_without_arguments_trains_it(shape):
     hebbcore.fit(network, images, callback=records.append, log_seconds=0)
     assert all((layer.weights != before[name]).any() for name, layer in network.learners.items())
     assert all(network[name].learned for name in EPSILONS)
-    assert records[-1]["images"] == 24 * (5 + 3 + 4 * (1 + 4))  # whiten and scale look; units are sampled, learn 4 times
+    looks, samples_and_epochs = 5 + 3, 4 * (1 + 4)  # of whiten and scale; of the layers of units
+    assert records[-1]["images"] == 24 * (looks + samples_and_epochs)
     features = network.transform(images, mirror=True).reshape(24, -1)
     assert (features.std(axis=0) > 0).mean() > 0.9
 
@@ -243,7 +244,7 @@ def test_a_run_goes_on_without_arguments(tmp_path, monkeypatch):
             r"preset: image_shape .* of 8 pixels a side .* \(7, 32, 3\)",
         ),
         ("dictionary", {"image_shape": (3072,)}, r"preset: image_shape must be \(height, width, channels\)"),
-        ("dictionary", {"units": (4, 6)}, r"preset: units must be four numbers .* or three, without layer 3, got \(4, 6\)"),
+        ("dictionary", {"units": (4, 6)}, r"preset: units must be four numbers .* or three, .* got \(4, 6\)"),
         ("dictionary", {"units": (4, 6, 7, 5, 5)}, r"preset: units must be four numbers .* got \(4, 6, 7, 5, 5\)"),
         ("dictionary", {"units": (4, 0, 6, 5)}, "preset: units must be at least 1, got 0"),
         ("dictionary", {"units": 4}, "preset: units must be four numbers"),
