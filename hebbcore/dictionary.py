@@ -10,7 +10,7 @@ from hebbcore.layers.arguments import as_image_shape
 from hebbcore.rules import SignedWTA
 
 IMAGE_SHAPE = (32, 32, 3)
-UNITS = (128, 1024, 1024, 400)  # of layers 1, 2 and 3 of the deep branch, and of the wide branch
+UNITS = (128, 512, 512, 200)  # of layers 1, 2 and 3 of the deep branch, and of the wide branch
 
 _LEARN: dict[str, Any] = {"learning_rate": 1.0, "initial_weights": "patches", "normalize_patches": True}
 _SPARSE = SignedWTA(8)
@@ -93,8 +93,9 @@ def _third(sides: tuple[int, int], second: int, units: int) -> list[Layer]:
     return [
         GaussianPool(strides),
         Power(0.5),
-        Whiten(1, contrast=None, epsilon=1.0, relative=True, components=channels),
-        *_codes(units, channels, epsilon=1.0),
+        # so large an epsilon turns the codes to their principal components, and leaves their scale
+        Whiten(1, contrast=None, epsilon=1e4, relative=True, components=channels),
+        *_codes(units, channels, epsilon=4.0),
         *_cells((-(-sides[0] // strides[0]), -(-sides[1] // strides[1]))),
     ]
 

@@ -59,7 +59,7 @@ def preset(
         (height, width, channels) in pixels; default as above. The dictionary takes any sides of at least 8 pixels.
     units : sequence of int, optional
         Of the dictionary alone: the units of layers 1, 2 and 3 of its deep branch, and of its wide branch; three
-        numbers: without layer 3. None: (128, 1024, 1024, 400).
+        numbers: without layer 3. None: (128, 512, 512, 200).
     **options
         seed, device, precision and workspace of Network.
 
