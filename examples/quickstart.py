@@ -51,7 +51,7 @@ def cifar10(path: str, images: int) -> tuple[Array, Array, Array, Array]:
         )
 
 
-def photo_crops(size: int = 32, crops: int = 1000) -> Array:
+def photo_crops(size: int = 32, crops: int = 500) -> Array:
     """Return square pieces of two photos."""
     generator = np.random.default_rng(0)
     pieces = []

@@ -83,7 +83,7 @@ def test_the_default_is_the_recipe(units):
 
 
 def test_a_sample_has_a_hundred_patches_for_each_unit_of_the_largest_layer():
-    assert training_of("dictionary") == {**DEFAULTS, "sample": 100 * max(DEFAULT_UNITS)}
+    assert training_of("dictionary") == {**DEFAULTS, "sample": max(100_000, 100 * max(DEFAULT_UNITS))}
     assert training_of("dictionary", UNITS) == DEFAULTS
     assert training_of("dictionary", (4, 6, 3000, 5)) == {**DEFAULTS, "sample": 300_000}
     assert training_of("dictionary", (4, 6, 1001)) == {**DEFAULTS, "sample": 100_100}
