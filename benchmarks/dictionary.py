@@ -136,7 +136,10 @@ def main() -> None:
     for seed in args.seeds:
         for units in args.units:
             for method in args.methods:
-                if any((r["method"], r["units"], r["seed"]) == (method, list(sizes(units, args.layers)), seed) for r in rows):
+                if any(
+                    (r["method"], r["units"], r["seed"]) == (method, list(sizes(units, args.layers)), seed)
+                    for r in rows
+                ):
                     continue
                 row = measure(method, units, seed, data, args)
                 rows.append(json.loads(json.dumps(row)))
