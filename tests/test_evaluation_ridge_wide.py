@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hebbcore.evaluation import RidgeReadout
-from hebbcore.evaluation.ridge import holdout, meter, on_disk, room
+from hebbcore.evaluation.ridge import holdout, linear_system, meter, room, tiled
 from hebbcore.evaluation.ridge import rows as ridge_rows
 
 pytest_plugins = "ridge_helpers"
@@ -187,12 +187,23 @@ def test_a_matrix_in_a_file_is_solved_and_stays(tile, subtract, generator, tmp_p
     whole = rows @ rows.T + np.diag(added) - (np.outer(minus, minus) if subtract else 0)
     for _ in range(2):
         lines = []
-        counted = meter.Meter(lines.append, "solving", on_disk.operations(8))
-        found = on_disk.solve(matrix, added, right, minus, tile, counted)
+        counted = meter.Meter(lines.append, "solving", tiled.operations(8))
+        found = tiled.solve(matrix, added, right, minus, tile, counted)
         np.testing.assert_allclose(found, np.linalg.solve(whole, right))
         np.testing.assert_array_equal(np.tril(matrix), before)
-        assert counted._done == pytest.approx(on_disk.operations(8))
-    assert on_disk.solve(matrix, -100 * np.ones(8), right, minus, tile, counted) is None
+        assert counted._done == pytest.approx(tiled.operations(8))
+    assert tiled.solve(matrix, -100 * np.ones(8), right, minus, tile, counted) is None
+    np.testing.assert_array_equal(np.tril(matrix), before)
+
+
+def test_a_large_matrix_in_memory_is_solved_by_tiles_and_stays(generator, monkeypatch):
+    rows, right = generator.normal(size=(30, 40)), generator.normal(size=(30, 3))
+    matrix, added, minus = np.tril(rows @ rows.T), generator.random(30), 0.1 * generator.normal(size=30)
+    before, expected = matrix.copy(), linear_system.solve(matrix.copy(), added, right, minus)
+    monkeypatch.setattr(linear_system, "_WHOLE", 29)
+    monkeypatch.setattr(linear_system, "_LARGE_TILE", 7)
+    monkeypatch.setattr(linear_system, "_solve_in_place", None)  # as LAPACK would crash
+    np.testing.assert_allclose(linear_system.solve(matrix, added, right, minus), expected)
     np.testing.assert_array_equal(np.tril(matrix), before)
 
 

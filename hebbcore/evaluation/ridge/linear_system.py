@@ -13,11 +13,13 @@ from scipy.linalg import lapack
 
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
-from hebbcore.evaluation.ridge import on_disk
+from hebbcore.evaluation.ridge import tiled
 from hebbcore.evaluation.ridge.meter import SILENT, Meter
 
 _TILE = 1024  # rows of products at a time: small beside the matrix, and large enough for BLAS
 _TERMS = 1024  # of a sum in the rows' own precision: more would let float32 lose digits
+_WHOLE = 8192  # rows that LAPACK factorises at once: OpenBLAS's parallel dpotrf has crashed with 25,632
+_LARGE_TILE = 2048  # of larger matrices
 _COPIED = 128  # rows that are copied from one triangle to the other at a time, so as to stay in the cache
 
 
@@ -55,15 +57,17 @@ def solve(
     """Return x of (matrix − minus · minusᵀ + diag(added)) x = right.
 
     matrix: (n, n) float64, C-ordered, its lower triangle; stays as it is, while the upper triangle is overwritten.
-    added, minus: (n,). right: (n, k). tile: of a matrix on disk, see on_disk.
+    added, minus: (n,). right: (n, k). tile: of a matrix on disk, see tiled.
     Raises numpy.linalg.LinAlgError if the sum is not positive definite to rounding.
     """
     if isinstance(matrix, np.memmap):
-        solution = on_disk.solve(matrix, added, right, minus, tile, meter)
+        solution = tiled.solve(matrix, added, right, minus, tile, meter)
+    elif not backend.on_cuda(matrix) and len(matrix) > _WHOLE:
+        solution = tiled.solve(matrix, added, right, minus, _LARGE_TILE, meter)
     else:
         solver = _solve_whole if backend.on_cuda(matrix) else _solve_in_place
         solution = solver(matrix, added, right, minus)
-        meter.add(on_disk.operations(len(matrix)))
+        meter.add(tiled.operations(len(matrix)))
     if solution is None or not bool(backend.namespace(matrix).isfinite(solution).all()):
         raise np.linalg.LinAlgError("the matrix is not positive definite")
     return solution

@@ -1,4 +1,4 @@
-"""Cholesky's factorisation of a symmetric matrix in a file, a tile of the factor in memory at a time."""
+"""Cholesky's factorisation of a large symmetric matrix by tiles, of which four are in memory beside one in a file."""
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
