@@ -10,9 +10,9 @@ from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.calibration import sharpness
 from hebbcore.evaluation.ridge.meter import Meter
-from hebbcore.evaluation.ridge.tiled import operations
 from hebbcore.evaluation.ridge.rows import Rows, fit_block, row_blocks
 from hebbcore.evaluation.ridge.systems import System
+from hebbcore.evaluation.ridge.tiled import operations
 
 
 class Solution(NamedTuple):
