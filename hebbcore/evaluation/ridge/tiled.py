@@ -1,7 +1,7 @@
 """Cholesky's factorisation of a large symmetric matrix by tiles, of which four are in memory beside one in a file."""
 
 import numpy as np
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import blas, lapack, solve_triangular
 
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import Meter
@@ -29,7 +29,7 @@ def solve(matrix: Array, added: Array, right: Array, minus: Array | None, tile: 
 
 def _factor(matrix: Array, added: Array, minus: Array | None, start: int, end: int, meter: Meter) -> bool:
     """Write rows start…end of the upper factor over those of the matrix; those before are there. False: impossible."""
-    head = np.array(matrix[start:end, start:end].T)  # the upper triangle counts
+    head = np.array(matrix[start:end, start:end].T, order="F")  # the upper triangle counts
     head.flat[:: len(head) + 1] += added[start:end]
     _subtract(head, matrix, minus, start, slice(start, end), slice(start, end))
     # LAPACK's columns are NumPy's rows: the upper triangle here is the lower one of the transpose
@@ -40,7 +40,7 @@ def _factor(matrix: Array, added: Array, minus: Array | None, start: int, end: i
         matrix[row, row:end] = factor[row - start :, row - start]
     for first in range(end, len(matrix), end - start):
         columns = slice(first, min(first + end - start, len(matrix)))
-        part = np.array(matrix[columns, start:end].T)
+        part = np.array(matrix[columns, start:end].T, order="F")
         _subtract(part, matrix, minus, start, slice(start, end), columns)
         matrix[start:end, columns] = solve_triangular(factor, part, lower=True, overwrite_b=True, check_finite=False)
     meter.add(_operations_until(end, len(matrix)) - _operations_until(start, len(matrix)))
@@ -52,10 +52,13 @@ def _operations_until(rows: int, size: int) -> float:
 
 
 def _subtract(part: Array, matrix: Array, minus: Array | None, done: int, rows: slice, columns: slice) -> None:
-    """Take off the products of the factor's rows before `done`, a piece at a time, and of minus."""
+    """Take off a part, Fortran-ordered, the products of the factor's rows before `done`, a piece at a time, and of minus.
+
+    By SciPy's BLAS, as the factorisations: the threads of NumPy's would spin on while those work.
+    """
     for first in range(0, done, len(part)):
-        last = min(first + len(part), done)
-        part -= matrix[first:last, rows].T @ matrix[first:last, columns]
+        above = matrix[first : min(first + len(part), done)]
+        blas.dgemm(-1.0, above[:, rows].T, above[:, columns].T, 1.0, part, trans_b=1, overwrite_c=1)
     if minus is not None:
         part -= np.outer(minus[rows], minus[columns])
 
