@@ -52,7 +52,7 @@ def _operations_until(rows: int, size: int) -> float:
 
 
 def _subtract(part: Array, matrix: Array, minus: Array | None, done: int, rows: slice, columns: slice) -> None:
-    """Take off a part, Fortran-ordered, the products of the factor's rows before `done`, a piece at a time, and of minus.
+    """Take off a part, Fortran-ordered, products of the factor's rows before `done`, a piece at a time, and of minus.
 
     By SciPy's BLAS, as the factorisations: the threads of NumPy's would spin on while those work.
     """
