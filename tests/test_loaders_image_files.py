@@ -107,6 +107,7 @@ def test_folders_called_like_labels_of_the_table_are_classes(tmp_path):
     csv = table(tmp_path / "labels.csv", ("6.jpg", "cat"), ("cat/3.jpg", "dog"), ("rest/5.jpg", ""), ("cat/1.jpg", ""))
     source = loaders.ImageFiles(root, csv)
     assert source.remarks == [
+        "folders that are called like no label of the table give none: rest",
         "1 images lie in a folder named after another label than theirs in the table, which they have",
         f"2 of 7 files of {root} have no label",
     ]
@@ -226,3 +227,22 @@ def test_an_interrupted_build_with_labels_goes_on_to_the_same_bytes(nested, tmp_
     built(loaders.ImageFiles(nested, csv), tmp_path / "part", shard_bytes=1)
     assert contents(tmp_path / "part") == contents(tmp_path / "whole")
     assert json.loads((tmp_path / "part" / "index.json").read_text())["class_names"] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("kind", ["fixed", "variable"])
+def test_names_in_a_file_of_arrays_go_into_its_features(tmp_path, kind):
+    names = ["ünï.png", "b c.png", "c.png"]
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file["real/images"] = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+        file["real/filenames"] = [name.encode() for name in names] if kind == "fixed" else names
+        file["test"] = h5py.SoftLink("/real")
+    hebbcore.save(tmp_path / "net.h5", hebbcore.Network([hebbcore.Conv(4, 3)], (8, 8, 3), device="cpu"))
+    command = ["extract", str(tmp_path / "net.h5"), str(tmp_path / "images.h5")]
+    assert main([*command, str(tmp_path / "f.h5")]) == 0
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert list(file["names"].asstr()) == names
+        assert list(file["labels"]) == [-1] * 3
+    with h5py.File(tmp_path / "images.h5", "a") as file:
+        del file["real/filenames"]
+        file["real/filenames"] = names[:2]
+    assert main([*command, str(tmp_path / "g.h5")]) == 1

@@ -93,6 +93,11 @@ class ImageFiles(FileSource):
         labels, self.class_names = match_labels(read_labels(path), names, self.root)
         self._of_files = {name: label for name, label in zip(names, labels.tolist(), strict=True) if label >= 0}
         self._of_folders = {name: label for label, name in enumerate(self.class_names)}
+        folders = set(map(_outermost, names)) - {""}
+        others = sorted(folders.difference(self.class_names), key=name_key)
+        if 0 < len(others) < len(folders):
+            listed = ", ".join(map(printable, others[:5])) + ", …" * (len(others) > 5)
+            self.remarks.append(f"folders that are called like no label of the table give none: {listed}")
         against = sum(self._of_folders.get(_outermost(name), label) != label for name, label in self._of_files.items())
         if against:
             self.remarks.append(
