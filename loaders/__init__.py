@@ -2,6 +2,7 @@
 
 from loaders.download import download_dataset
 from loaders.images.transforms import CenterCrop, RandomResizedCrop
+from loaders.labels import match_labels, read_labels
 from loaders.shards.build import build_shards, write_shards
 from loaders.shards.index import Index, read_index
 from loaders.shards.job import Progress
@@ -11,6 +12,7 @@ from loaders.sources.base import ImageSource, Item
 from loaders.sources.cifar import open_cifar
 from loaders.sources.folder import ClassFolderTar, ImageFolder
 from loaders.sources.hdf5 import open_hdf5
+from loaders.sources.image_files import ImageFiles
 from loaders.sources.imagenet import ImageNetTrain, ImageNetValidation
 from loaders.sources.mnist import open_mnist
 from loaders.sources.open import open_source
@@ -24,6 +26,7 @@ __all__ = [
     "CenterCrop",
     "ClassFolderTar",
     "Damage",
+    "ImageFiles",
     "ImageFolder",
     "ImageNetTrain",
     "ImageNetValidation",
@@ -37,11 +40,13 @@ __all__ = [
     "array_source",
     "build_shards",
     "download_dataset",
+    "match_labels",
     "open_cifar",
     "open_hdf5",
     "open_mnist",
     "open_source",
     "read_index",
+    "read_labels",
     "verify_shards",
     "write_shards",
 ]

@@ -29,37 +29,7 @@ def add_shards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the `shards` command to a command line."""
     shards = commands.add_parser("shards", description="Build, verify, describe and download sets of shards.")
     actions = shards.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    build = actions.add_parser(
-        "build",
-        help="write a source of images as shards",
-        description="Write a source of images as shards. An interrupted build goes on when it is run again.",
-    )
-    kinds = ", ".join(["a folder or a tar of class folders", *(kind.name for kind in detect.KINDS)])
-    build.add_argument("source", help=f"where the images are: {kinds}")
-    build.add_argument("folder", help="where the shards go")
-    build.add_argument("--size", type=int, help="shrink images to this shorter side, in pixels (default: as they are)")
-    build.add_argument("--raw", action="store_true", help="store the central SIZE x SIZE pixels, not encoded")
-    build.add_argument(
-        "--quality", type=int, help="quality of the JPEGs written after a resize, 1 to 100 (default: 90)"
-    )
-    build.add_argument(
-        "--range", type=int, metavar="WHITE", help="value that is white in 16-bit images, such as 4095 (default: found)"
-    )
-    build.add_argument(
-        "--shard-size",
-        type=_bytes,
-        default=SHARD_BYTES,
-        metavar="BYTES",
-        help="image bytes a shard holds at most, such as 256M (default)",
-    )
-    build.add_argument("--split", help="train, test or val, for sources that hold several (default: train)")
-    build.add_argument("--ground-truth", metavar="FILE", help="class ids of ImageNet's validation images")
-    build.add_argument("--synsets", metavar="FILE", help="what these ids mean: meta.mat, or one wnid a line")
-    build.add_argument("--stats-from", metavar="FOLDER", help="take mean and std from these shards (the training set)")
-    build.add_argument("--workers", type=int, help="decoding processes (default: one for each core)")
-    build.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
-    build.set_defaults(run=_build)
+    _add_build(actions)
 
     verify = actions.add_parser(
         "verify",
@@ -86,6 +56,43 @@ def add_shards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     fetch.set_defaults(run=_download)
 
 
+def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    build = actions.add_parser(
+        "build",
+        help="write a source of images as shards",
+        description="Write a source of images as shards. An interrupted build goes on when it is run again.",
+    )
+    folders = ["a folder of images", "a folder or a tar of class folders"]
+    kinds = ", ".join([*folders, *(kind.name for kind in detect.KINDS)])
+    build.add_argument("source", help=f"where the images are: {kinds}")
+    build.add_argument("folder", help="where the shards go")
+    build.add_argument("--size", type=int, help="shrink images to this shorter side, in pixels (default: as they are)")
+    build.add_argument("--raw", action="store_true", help="store the central SIZE x SIZE pixels, not encoded")
+    build.add_argument(
+        "--quality", type=int, help="quality of the JPEGs written after a resize, 1 to 100 (default: 90)"
+    )
+    build.add_argument(
+        "--range", type=int, metavar="WHITE", help="value that is white in 16-bit images, such as 4095 (default: found)"
+    )
+    build.add_argument(
+        "--shard-size",
+        type=_bytes,
+        default=SHARD_BYTES,
+        metavar="BYTES",
+        help="image bytes a shard holds at most, such as 256M (default)",
+    )
+    build.add_argument("--split", help="train, test or val, for sources that hold several (default: train)")
+    build.add_argument(
+        "--labels", metavar="FILE", help="CSV or TSV of file and label, for a folder of images (default: class folders)"
+    )
+    build.add_argument("--ground-truth", metavar="FILE", help="class ids of ImageNet's validation images")
+    build.add_argument("--synsets", metavar="FILE", help="what these ids mean: meta.mat, or one wnid a line")
+    build.add_argument("--stats-from", metavar="FOLDER", help="take mean and std from these shards (the training set)")
+    build.add_argument("--workers", type=int, help="decoding processes (default: one for each core)")
+    build.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
+    build.set_defaults(run=_build)
+
+
 def _bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+)\s*([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if not found or not int(found[1]):
@@ -95,7 +102,11 @@ def _bytes(text: str) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     source = open_source(
-        options.source, split=options.split, ground_truth=options.ground_truth, synsets=options.synsets
+        options.source,
+        split=options.split,
+        ground_truth=options.ground_truth,
+        synsets=options.synsets,
+        labels=options.labels,
     )
     with _build_bar() as progress:
         index = build_shards(
@@ -111,7 +122,11 @@ def _build(options: argparse.Namespace) -> int:
             stats_from=options.stats_from,
             progress=progress,
         )
-    print(f"{index.records} images in {len(index.shards)} shards, {index.skipped} skipped")
+    unlabelled = index.records - sum(index.class_counts)
+    print(
+        f"{index.records} images in {len(index.shards)} shards, {index.skipped} skipped"
+        + f", {unlabelled} without a label" * bool(unlabelled)
+    )
     if index.settings.get("range") and options.range is None:
         print(f"16-bit images: {index.settings['range']} is white, by a sample of them (--range sets it)")
     if index.skipped:

@@ -22,6 +22,15 @@ def test_an_array_stream_gives_everything_in_order(data):
         np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), data[1])
 
 
+def test_an_array_stream_has_names_if_it_is_given_them(data):
+    names = [f"{number}.png" for number in range(COUNT)]
+    assert loaders.ArrayStream(*data, names=names).names == names
+    assert loaders.ArrayStream(*data).names is None
+    assert loaders.ArrayStream(*data, names=names).state() == loaders.ArrayStream(*data).state()
+    with pytest.raises(ValueError, match=f"names must be one for each of the {COUNT} images, got 3"):
+        loaders.ArrayStream(*data, names=names[:3])
+
+
 def test_an_array_stream_goes_on_from_its_state(data):
     stream = loaders.ArrayStream(*data, batch_size=8)
     start = stream.state()

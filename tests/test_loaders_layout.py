@@ -46,8 +46,8 @@ def test_kaggles_tree_is_refused_on_every_level_but_the_right_one(tmp_path, wher
     # val and test are flat: they would be refused in turn, but the devkit tells the labels of val
     assert not any(f"{right.parent / split}" in message for split in ("val", "test"))
     assert "test and val without class folders" in message
-    with pytest.raises(ValueError, match="no folders; ImageNet's validation images need the devkit's ground truth"):
-        loaders.open_source(right.parent / "val")
+    flat = loaders.open_source(right.parent / "val")  # without the devkit its images have no label
+    assert (flat.class_names, {item.label for item in flat.items()}) == ([], {-1})
     fill(right.parent, "val/ILSVRC2012_val_00000001.JPEG")
     (root / "truth.txt").write_text("2\n")
     (root / "synsets.txt").write_text("n01\nn02\n")
@@ -185,7 +185,11 @@ def test_a_large_tree_is_looked_at_but_not_walked_twice(tmp_path, monkeypatch):
     assert len(looked) < 30
 
 
-def test_images_without_class_folders_are_refused_with_what_to_do(tmp_path):
-    (tmp_path / "1.jpg").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"it has no folders; .* and images without classes go into a single folder"):
-        loaders.open_source(tmp_path)
+def test_images_without_class_folders_have_no_label_which_is_told(tmp_path, caplog):
+    fill(tmp_path / "flat", "1.jpg", "2.jpg")
+    index = loaders.build_shards(tmp_path / "flat", tmp_path / "shards", workers=1)
+    assert (index.records, index.class_names) == (2, ())
+    assert "2 files of" in caplog.text
+    assert "have no label; a table of file and label goes with labels (--labels)" in caplog.text
+    with pytest.raises(ValueError, match=r"it has no folders; ImageFiles takes images without; .* a table of file"):
+        loaders.ImageFolder(tmp_path / "flat")

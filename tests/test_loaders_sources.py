@@ -88,8 +88,10 @@ def test_a_messy_tree_loses_nothing_silently(tmp_path):
 def test_folders_that_are_not_class_trees_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="open_source"):
         loaders.open_source(tmp_path / "missing")
-    with pytest.raises(ValueError, match="one folder for each class"):
+    with pytest.raises(ValueError, match="must be a folder with images in it, it has no files"):
         loaders.open_source(tmp_path)
+    with pytest.raises(ValueError, match="one folder for each class"):
+        loaders.ImageFolder(tmp_path)
     for split in ("train", "val"):
         make_tree(tmp_path / "data" / split)
     with pytest.raises(ValueError, match="holds splits"):

@@ -7,7 +7,7 @@ import numpy as np
 
 import loaders
 from hebbcore.streams import Described, Stream
-from loaders.sources.hdf5 import hdf5_arrays
+from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
 from loaders.streams.order import choose
 
 _PIECE = 2**26  # bytes of images read at a time, of which a subset is taken
@@ -70,4 +70,4 @@ def labelled_stream(
         labels = np.full(len(images), unlabelled)
     if labels.dtype.kind not in "iu":
         raise ValueError(f"{path}: {split}/labels must be integers, numbers of classes, got {labels.dtype}.")
-    return loaders.ArrayStream(images, labels, batch_size=batch_size)
+    return loaders.ArrayStream(images, labels, batch_size=batch_size, names=hdf5_names(path, split))

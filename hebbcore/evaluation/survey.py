@@ -57,7 +57,10 @@ def labels_of(function: str, name: str, stream: Stream) -> Labels:
     if found.dtype.kind not in "biuf":
         raise TypeError(f"{function}: the labels of {name} must be numbers of classes, got {found.dtype}.")
     if not has_label(found).any():
-        raise ValueError(f"{function}: no image of {name} has a label: all {len(found)} are below 0; label some.")
+        raise ValueError(
+            f"{function}: no image of {name} has a label: all {len(found)} are below 0; "
+            "label some (hebbcore shards build --labels)."
+        )
     return found
 
 

@@ -224,7 +224,7 @@ def _stats(folder: str | os.PathLike[str] | None, channels: int) -> Index | None
 
 def _warn_of_one_class(source: Source, index: Index) -> None:
     filled = [name for name, count in zip(index.class_names, index.class_counts, strict=True) if count]
-    if isinstance(source, ImageSource) and len(filled) == 1:
+    if isinstance(source, ImageSource) and len(filled) == 1 and sum(index.class_counts) == index.records:
         hint = "which is called like a split; " if split_named(filled[0]) else ""
         log.warning(
             "all images are of one class, %s; %sif that is wrong, give the folder that holds the classes",

@@ -26,7 +26,7 @@ class Item:
     name : str
         Where the image came from, such as "n01440764/n01440764_10026.JPEG"; names of files are relative to the source.
     label : int
-        Position of the image's class in the source's `class_names`.
+        Position of the image's class in the source's `class_names`; -1: the image has no label.
     path : str
         The file that holds the bytes. When it has changed since they were read, they are compared with their checksum.
     offset : int

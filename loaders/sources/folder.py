@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loaders.images.formats import looks_like_an_image
+from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item
 from loaders.sources.class_folders import ClassFolders, is_class
 from loaders.sources.content import ITEMS, Spread
@@ -14,11 +16,17 @@ from loaders.sources.walk import FileSource, Listed, listing, walk
 from loaders.text import printable
 
 
+def class_folders(root: Path) -> list[str]:
+    """The names of the folders in a folder that can be classes, sorted."""
+    return [entry.name for entry in listing(root) if entry.is_dir() and is_class(entry.name)]
+
+
 class ImageFolder(FileSource):
     """`root/<class>/…/<image>`: labels follow the sorted names of the class folders, empty ones included.
 
-    Links to files and folders are followed, except where a folder would contain itself. Files that are no images, and
-    files beside the class folders or in hidden folders, are reported and not read.
+    Files beside the class folders that are called like images are images without a label. Links to files and folders
+    are followed, except where a folder would contain itself. Files that are no images, and files in hidden folders, are
+    reported and not read.
 
     Parameters
     ----------
@@ -35,16 +43,18 @@ class ImageFolder(FileSource):
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        self.class_names = [entry.name for entry in listing(self.root) if entry.is_dir() and is_class(entry.name)]
+        self.class_names = class_folders(self.root)
         if not self.class_names:
             raise ValueError(
                 f"ImageFolder: {printable(self.root)} must have one folder for each class, it has no folders; "
-                f"{VALIDATION}"
+                f"ImageFiles takes images without; {VALIDATION}"
             )
         check_level(self.root, self.class_names)
         self._listed = Listed(self.items())
-        folders = self._listed.folders
+        folders = self._listed.folders - {""}
         self.remarks = []
+        if beside := sum(self._is_image(entry) for entry in listing(self.root)):
+            self.remarks.append(f"{beside} images beside the class folders of {printable(self.root)} have no label")
         if len(folders) >= 2 * len(self.class_names) > 2:
             self.remarks.append(
                 f"the images of {printable(self.root)} lie in {len(folders)} folders; their labels are the "
@@ -59,7 +69,8 @@ class ImageFolder(FileSource):
         """Return the files, class after class, in the order of their names."""
         labels = {name: label for label, name in enumerate(self.class_names)}
         for position, (name, path, problem) in enumerate(self._files(), 1):
-            label = labels.get(name.partition("/")[0], 0)
+            outermost, inside, _ = name.partition("/")
+            label = labels.get(outermost, 0) if inside else UNLABELLED
             yield Item(name, label, path, position=position, problem=problem)
 
     def _files(self) -> Iterator[tuple[str, str, str | None]]:
@@ -68,10 +79,15 @@ class ImageFolder(FileSource):
             yield from walk(self.root / name, name)
         for entry in listing(self.root):
             if not entry.is_dir():
-                yield entry.name, entry.path, "outside the class folders"
+                yield entry.name, entry.path, None if self._is_image(entry) else "outside the class folders"
             elif not is_class(entry.name):
                 for name, path, _ in walk(Path(entry.path), entry.name):
                     yield name, path, "in a hidden folder, which is no class"
+
+    @staticmethod
+    def _is_image(entry: os.DirEntry[str]) -> bool:
+        """Whether a file beside the class folders is taken."""
+        return entry.is_file() and is_class(entry.name) and looks_like_an_image(entry.name)
 
 
 class ClassFolderTar(TarSource):

@@ -110,6 +110,23 @@ def hdf5_arrays(path: str | os.PathLike[str], split: str) -> "tuple[StoredImages
         return StoredImages(images, refusal), None if labels is None else np.asarray(labels[...])
 
 
+def hdf5_names(path: str | os.PathLike[str], split: str) -> list[str] | None:
+    """`<split>/filenames` of an HDF5 file that hdf5_arrays takes: where its images come from; None if it has none.
+
+    Raises ValueError, without a function's name, if they are something else than a text for each image.
+    """
+
+    def refusal(reason: str) -> str:
+        return f"{printable(path)}: {split}/filenames must be a text for each image, or be left out: {reason}"
+
+    with _faults(refusal), h5py.File(path, "r") as file:
+        images, names = (find(file, f"{split}/{name}", SOFT_LINKS) for name in ("images", "filenames"))
+        if images is None or names is None:
+            return None
+        check_unpacked(names, f"{split}/filenames", "SO")
+        return _texts(names, len(images))
+
+
 class StoredImages:
     """A dataset that slices like an array, with errors that name the file. The file is open as long as this lives."""
 

@@ -14,8 +14,8 @@ from loaders.text import printable
 
 VALIDATION = (
     "ImageNet's validation images need the devkit's ground truth and meta.mat as ground_truth and synsets "
-    "(--ground-truth and --synsets; a csv of solutions is neither), and images without classes go into a single folder "
-    "in it"
+    "(--ground-truth and --synsets; a csv of solutions is neither), and other images need a table of file and label as "
+    "labels (--labels)"
 )
 LEVELS = 5  # folders in folders that are looked into,
 FOLDERS = 2000  # how many of them on each level,
@@ -58,7 +58,7 @@ def _right_splits(root: Path, holder: Path) -> str:
     return (
         f"{where}has {', '.join(map(printable, splits))}; give "
         f"{' or '.join(printable(holder / name) for name in classes or splits)}, or rename them if they are classes"
-        + f"; {' and '.join(flat)} without class folders cannot be given like this: {VALIDATION}"
+        + f"; {' and '.join(flat)} without class folders would have no labels: {VALIDATION}"
         * bool(flat)
     )
 

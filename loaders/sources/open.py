@@ -5,7 +5,8 @@ from pathlib import Path, PurePosixPath
 
 from loaders.sources.base import Source
 from loaders.sources.detect import kind_of
-from loaders.sources.folder import ClassFolderTar, ImageFolder
+from loaders.sources.folder import ClassFolderTar, ImageFolder, class_folders
+from loaders.sources.image_files import ImageFiles
 from loaders.sources.imagenet import ImageNetValidation
 from loaders.sources.tar import first_members
 from loaders.text import printable
@@ -17,6 +18,7 @@ def open_source(
     split: str | None = None,
     ground_truth: str | os.PathLike[str] | None = None,
     synsets: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
 ) -> Source:
     """Recognise what a path holds and open it for build_shards.
 
@@ -24,13 +26,16 @@ def open_source(
     ----------
     path : str or path
         ImageNet's train or val tar, a tar or a tree of class folders, Tiny ImageNet's folder, CIFAR-10/100 (python or
-        binary, tar.gz or unpacked), MNIST's idx folder, or an HDF5 file with train/images, train/labels and so on.
+        binary, tar.gz or unpacked), MNIST's idx folder, an HDF5 file with train/images, train/labels and so on, or a
+        folder of images without class folders, whose images have no label.
     split : str, optional
         Which part of a source that holds several: "train" (None means this), "test", or "val" for Tiny ImageNet.
     ground_truth : str or path, optional
         The devkit's file for ImageNet's val tar or the folder it unpacks to; see ImageNetValidation.
     synsets : str or path, optional
         The devkit's other file for it; see ImageNetValidation.
+    labels : str or path, optional
+        A table of files and labels for a folder of images; see ImageFiles.
 
     Returns
     -------
@@ -49,12 +54,21 @@ def open_source(
     if (ground_truth is None) != (synsets is None):
         raise ValueError("open_source: ground_truth and synsets go together, got only one of them")
     if ground_truth is not None and synsets is not None:
+        if labels is not None:
+            raise ValueError("open_source: labels and ground_truth both tell the labels; give one of them")
         if split is not None:
             raise ValueError(
                 "open_source: ground_truth belongs to the validation set, which is one split; leave split out"
             )
         return ImageNetValidation(root, ground_truth, synsets)
     kind = kind_of(root)
+    if labels is not None:
+        if kind is not None or not root.is_dir():
+            what = "a file" if kind is None else f"of the kind {kind.name}"
+            raise ValueError(f"open_source: labels are for a folder of images; {printable(root)} is {what}")
+        if split is not None:
+            raise ValueError(f"open_source: {printable(root)} with labels holds one split only; leave split out")
+        return ImageFiles(root, labels)
     if kind is not None and kind.splits:
         return kind.open(root, split or "train")
     first = first_members(root, 1) if kind is None and not root.is_dir() else []
@@ -67,4 +81,6 @@ def open_source(
             f"open_source: {printable(root)} has images outside class folders; if it is ImageNet's validation set give "
             "ground_truth and synsets"
         )
-    return ImageFolder(root) if root.is_dir() else ClassFolderTar(root)
+    if not root.is_dir():
+        return ClassFolderTar(root)
+    return ImageFolder(root) if class_folders(root) else ImageFiles(root)

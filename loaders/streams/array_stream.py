@@ -1,7 +1,7 @@
 """ArrayStream: batches of arrays in memory, with the interface of a ShardStream."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class ArrayStream:
         Below 0: the image has no label.
     batch_size : int
         Images of a batch; the last one may be smaller.
+    names : sequence of str, optional
+        Where each image came from, such as its file; None: it is not known.
 
     Raises
     ------
@@ -33,17 +35,20 @@ class ArrayStream:
         something else.
     """
 
-    def __init__(self, images: Array, labels: Array, batch_size: int = 64) -> None:
+    def __init__(self, images: Array, labels: Array, batch_size: int = 64, names: Sequence[str] | None = None) -> None:
         if len(images) != len(labels) or not len(images):
             raise ValueError(
                 f"ArrayStream: images and labels must have one length above 0, got {len(images)} and {len(labels)}"
             )
+        if names is not None and len(names) != len(images):
+            raise ValueError(f"ArrayStream: names must be one for each of the {len(images)} images, got {len(names)}")
         require_channels_last("ArrayStream", images.shape)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ValueError(f"ArrayStream: labels must be (n,) integers, got {labels.shape} {labels.dtype}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"ArrayStream: batch_size must be an integer >= 1, got {batch_size!r}")
         self._images, self._labels, self.batch_size = images, labels, int(batch_size)
+        self._names = names
         self._epoch, self._batch = 0, 0
         self._settings = {
             "shape": list(images.shape),
@@ -68,6 +73,11 @@ class ArrayStream:
     def labels(self) -> Array:
         """Labels (n,) of an epoch."""
         return self._labels
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Where the images came from; None if it is not known."""
+        return self._names
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         first, self._batch = self._batch, 0

@@ -1,0 +1,260 @@
+"""Labels in a table: a CSV or TSV of files and labels, and which image each row means."""
+
+import csv
+import io
+import logging
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from unicodedata import normalize
+
+import numpy as np
+import numpy.typing as npt
+
+from loaders.shards.format import UNLABELLED
+from loaders.text import printable
+
+FILES = frozenset(
+    ("file", "filename", "file_name", "path", "filepath", "image", "img", "image_id", "id", "name", "photo")
+)
+LABELS = frozenset(("label", "labels", "class", "class_name", "category", "target", "species", "tag"))
+TABLE_BYTES = 2**28
+SHOWN = 5  # lines or files that a message lists
+
+log = logging.getLogger(__name__)
+
+Row = tuple[str, str]
+
+
+def read_labels(path: str | os.PathLike[str]) -> list[Row]:
+    """Read a table of files and labels: CSV, TSV or separated by semicolons, as spreadsheets write them.
+
+    Fields may be quoted, and quoted fields may hold separators and line ends. The first row is a header if it names a
+    column of files (such as "file" or "path") and one of labels (such as "label" or "class"); then columns may come in
+    any order, and others are ignored. Without a header each row is file, label; a row without a label is an image
+    that has none yet. Empty rows do not count. Labels lose the spaces around them.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, in UTF-8, with or without a byte order mark. In a .tsv the tab separates; otherwise the first row
+        tells.
+
+    Returns
+    -------
+    list of (str, str)
+        File and label of each row in order; the label is "" where there is none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is empty, has more than 256 MiB or is not UTF-8, or for malformed lines, which are named with their
+        numbers.
+    """
+    text = _text(path)
+    rows = _Rows(text, _separator(text, str(path)))
+    found: list[Row] = []
+    columns, width = (0, 1), 2
+    for count, (line, fields) in enumerate(rows):
+        if count == 0 and (header := _header(fields)):
+            columns, width = header, len(fields)
+        elif any(field.strip() for field in fields[width:]):
+            rows.faults.append(
+                (line, f"{len(fields)} fields instead of {width}; a field with the separator in it must be quoted")
+            )
+        else:
+            file, label = (fields[column] if 0 <= column < len(fields) else "" for column in columns)
+            if file.strip():
+                found.append((file, label.strip()))
+            else:
+                rows.faults.append((line, f"a label without a file, {printable(label.strip())!r}"))
+    if rows.faults:
+        listed = "; ".join(f"line {line}: {reason}" for line, reason in rows.faults[:SHOWN])
+        raise ValueError(
+            f"read_labels: {printable(path)} must be a table of file and label, but {len(rows.faults)} of its rows "
+            f"{'is' if len(rows.faults) == 1 else 'are'} not: {listed}{'; …' * (len(rows.faults) > SHOWN)}"
+        )
+    return found
+
+
+class _Rows:
+    """(line number, fields) of the rows that are not blank; iterating collects what cannot be parsed in `faults`."""
+
+    def __init__(self, text: str, separator: str) -> None:
+        self._reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        self.faults: list[tuple[int, str]] = []
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        while True:
+            line = self._reader.line_num + 1
+            try:
+                fields = next(self._reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self.faults.append((line, f"{error} (quotes inside a quoted field are doubled)"))
+                continue
+            if any(field.strip() for field in fields):
+                yield line, fields
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    with open(path, "rb") as file:
+        data = file.read(TABLE_BYTES + 1)
+    if len(data) > TABLE_BYTES:
+        raise ValueError(f"read_labels: {printable(path)} has more than {TABLE_BYTES} bytes; is it a table of labels?")
+    if not data.strip():
+        raise ValueError(
+            f"read_labels: {printable(path)} is empty; it must hold a row of file and label for each image"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        fault, place = "is not UTF-8", error.start
+    else:
+        if "\0" not in text:
+            return text
+        fault, place = "holds a zero byte", data.index(b"\0")
+    line = data.count(b"\n", 0, place) + 1
+    raise ValueError(
+        f"read_labels: line {line} of {printable(path)} {fault}; the table must be text in UTF-8 (spreadsheets call it "
+        '"CSV UTF-8")'
+    )
+
+
+def _separator(text: str, path: str) -> str:
+    """The separator that makes at least two fields of the first row: a tab, a comma or a semicolon, in this order."""
+    if path.lower().endswith(".tsv"):
+        return "\t"
+    for separator in "\t,;":
+        rows = _Rows(text, separator)
+        first = next((fields for _, fields in rows), [])
+        if len(first) > 1 and not rows.faults:
+            return separator
+    return ","
+
+
+def _header(fields: list[str]) -> tuple[int, int] | None:
+    """The columns of files and labels; None if the row is no header. Label column -1: there is none."""
+    words = [field.strip().lower() for field in fields]
+    file = next((column for column, word in enumerate(words) if word in FILES), None)
+    label = next((column for column, word in enumerate(words) if word in LABELS), -1)
+    return None if file is None or (label < 0 and len(words) > 1) else (file, label)
+
+
+def match_labels(
+    rows: Sequence[Row], names: Sequence[str], folder: str | os.PathLike[str] | None = None
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Tell which image each row of a table means, and number the classes.
+
+    A file is one of the names, or leads to one: with "./" or "x/../" in it, with "\\\\" for "/", with spaces around
+    it, absolute in the folder, with the folder's own name in front, or with accents composed in another way (macOS).
+    Upper and lower case differ.
+
+    Parameters
+    ----------
+    rows : sequence of (str, str)
+        Files and labels, as read_labels returns them; a label "" is none.
+    names : sequence of str
+        Names (n,) of the images, such as their paths relative to the folder.
+    folder : str or path, optional
+        Where the images lie; None: absolute paths are unknown.
+
+    Returns
+    -------
+    labels : array (n,), int64
+        Positions in classes; -1: the image has no label.
+    classes : list of str
+        The labels of the rows, sorted.
+
+    Raises
+    ------
+    ValueError
+        If rows name files that are not among the names, one file has two labels, or a row's name is that of several
+        images.
+    """
+    positions = {name: position for position, name in enumerate(names)}
+    composed: dict[str, str] = {}  # made when a row needs it
+    several = _repeated(names) if len(positions) < len(names) else set()
+    found: dict[int, str] = {}
+    unknown, different, ambiguous = list[str](), list[str](), list[str]()
+    repeated = 0
+    for file, label in rows:
+        name = next((name for name in _readings(file, folder) if name in positions), None)
+        if name is None:
+            composed = composed or {normalize("NFC", name): name for name in positions}
+            readings = (normalize("NFC", name) for name in _readings(file, folder))
+            name = next((composed[name] for name in readings if name in composed), None)
+        if name is None:
+            unknown.append(file)
+            continue
+        if name in several:
+            ambiguous.append(file)
+        position = positions[name]
+        before = found.get(position, "")
+        if before and label and before != label:
+            different.append(f"{printable(file)} ({printable(before)} and {printable(label)})")
+        repeated += position in found
+        found[position] = before or label
+    if unknown:
+        raise ValueError(_unknown(unknown, len(rows), rows[0][0], names, folder))
+    if different:
+        raise ValueError(f"match_labels: a file must have one label, these have two: {_listed(different)}")
+    if ambiguous:
+        raise ValueError(
+            f"match_labels: rows must name one image each, but several images are called {_listed(ambiguous)}"
+        )
+    if repeated:
+        log.warning("%d of %d rows of labels name a file that another row names already", repeated, len(rows))
+    classes = sorted({label for label in found.values() if label}, key=os.fsencode)
+    numbers = {"": UNLABELLED, **{label: number for number, label in enumerate(classes)}}
+    labels = np.full(len(names), UNLABELLED, np.int64)
+    for position, label in found.items():
+        labels[position] = numbers[label]
+    return labels, classes
+
+
+def _repeated(names: Sequence[str]) -> set[str]:
+    return {name for name, count in Counter(names).items() if count > 1}
+
+
+def _readings(file: str, folder: str | os.PathLike[str] | None) -> Iterator[str]:
+    """The names that the file of a row may mean, the most literal first."""
+    yield file
+    for text in dict.fromkeys((file, file.strip(), file.strip().replace("\\", "/"))):
+        plain = posixpath.normpath(text)
+        yield plain
+        if folder is None:
+            continue
+        root = os.path.abspath(folder)
+        for above in (root, os.path.realpath(root), os.path.basename(root), os.path.normpath(folder)):
+            if above and plain.startswith(f"{above}/"):
+                yield plain[len(above) + 1 :]
+
+
+def _unknown(
+    files: list[str], rows: int, first: str, names: Sequence[str], folder: str | os.PathLike[str] | None
+) -> str:
+    """The message for files that no image is called."""
+    where = "the images" if folder is None else f"the images of {printable(folder)}"
+    alike: dict[str, str] = {}
+    for name in names:
+        base = posixpath.basename(name).casefold()
+        alike.setdefault(base, name)
+        alike.setdefault(posixpath.splitext(base)[0], name)
+    listed = []
+    for file in files[:SHOWN]:
+        hint = alike.get(posixpath.basename(file.strip().replace("\\", "/")).casefold())
+        listed.append(repr(printable(file)) + (f" (is it {printable(hint)!r}?)" if hint is not None else ""))
+    header = "; if the first row is a header, call its columns file and label" if files == [first] and rows > 1 else ""
+    return (
+        f"match_labels: {len(files)} of {rows} rows name a file that is not among {where}: {', '.join(listed)}"
+        f"{', …' * (len(files) > SHOWN)}; names are relative to the folder{header}"
+    )
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(map(printable, texts[:SHOWN])) + (f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else "")

@@ -1,0 +1,123 @@
+"""Images in a folder, nested or not, without labels or with those of a table."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from loaders.labels import match_labels, read_labels
+from loaders.shards.format import UNLABELLED
+from loaders.sources.base import Item, name_key
+from loaders.sources.class_folders import is_class
+from loaders.sources.walk import FileSource, Listed, walk
+from loaders.text import printable
+
+TABLES = (".csv", ".tsv")
+
+
+class ImageFiles(FileSource):
+    """All images below a folder, nested or not: without labels, or with those of a table.
+
+    A row of the table labels its image. An outermost folder that is called like a label of the table gives it to those
+    of its images that have none there. All other images have no label, so folders by year or by camera may stay as
+    they are. Links are followed as by ImageFolder. Files in hidden folders and tables are reported and not read.
+
+    Parameters
+    ----------
+    root : str or path
+        The folder of the images.
+    labels : str or path, optional
+        A table of files, relative to root or absolute, and labels; see read_labels and match_labels. None: no image has
+        a label.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If root is no folder, or there is no such table.
+    ValueError
+        If root has no files, the table is malformed, or it names files that are not there.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], labels: str | os.PathLike[str] | None = None) -> None:
+        self.root = Path(root)
+        self.class_names: list[str] = []
+        self.remarks: list[str] = []
+        self._of_files: dict[str, int] = {}
+        self._of_folders: dict[str, int] = {}
+        names: list[str] = []
+        self._listed = Listed(self._noted(names))
+        if not names:
+            raise ValueError(f"ImageFiles: {printable(self.root)} must be a folder with images in it, it has no files")
+        if labels is not None:
+            self._take(labels, names)
+        missing = sum(self._label_of(name) == UNLABELLED for name in names)
+        if labels is None:
+            self.remarks.append(
+                f"{missing} files of {printable(self.root)} have no label; a table of file and label goes with labels "
+                "(--labels)"
+            )
+        elif missing:
+            self.remarks.append(f"{missing} of {len(names)} files of {printable(self.root)} have no label")
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the index says about the source; see ImageSource."""
+        described = {"kind": "image files", "name": self.root.resolve().name, **self._listed.describe()}
+        if not self.class_names:
+            return described
+        digest = hashlib.sha256()
+        for item in self.items():
+            digest.update(name_key(item.name) + b"\0%d\0" % item.label)
+        return {**described, "labels": digest.hexdigest()[:16]}
+
+    def items(self) -> Iterator[Item]:
+        """Return the files in the order of their names."""
+        for item in self._unlabelled():
+            label = self._label_of(item.name) if item.problem is None else UNLABELLED
+            yield replace(item, label=label)
+
+    def _unlabelled(self) -> Iterator[Item]:
+        for position, (path_in_root, path, problem) in enumerate(walk(self.root, "."), 1):
+            name = path_in_root.removeprefix("./")
+            yield Item(name, UNLABELLED, path, position=position, problem=problem or _problem(name))
+
+    def _noted(self, names: list[str]) -> Iterator[Item]:
+        """The items; the names of those that can be read go into a list."""
+        for item in self._unlabelled():
+            if item.problem is None:
+                names.append(item.name)
+            yield item
+
+    def _take(self, path: str | os.PathLike[str], names: list[str]) -> None:
+        """Take over what a table says."""
+        labels, self.class_names = match_labels(read_labels(path), names, self.root)
+        self._of_files = {name: label for name, label in zip(names, labels.tolist(), strict=True) if label >= 0}
+        self._of_folders = {name: label for label, name in enumerate(self.class_names)}
+        folders = set(map(_outermost, names)) - {""}
+        others = sorted(folders.difference(self.class_names), key=name_key)
+        if 0 < len(others) < len(folders):
+            listed = ", ".join(map(printable, others[:5])) + ", …" * (len(others) > 5)
+            self.remarks.append(f"folders that are called like no label of the table give none: {listed}")
+        against = sum(self._of_folders.get(_outermost(name), label) != label for name, label in self._of_files.items())
+        if against:
+            self.remarks.append(
+                f"{against} images lie in a folder named after another label than theirs in the table, which they have"
+            )
+
+    def _label_of(self, name: str) -> int:
+        label = self._of_files.get(name)
+        return self._of_folders.get(_outermost(name), UNLABELLED) if label is None else label
+
+
+def _outermost(name: str) -> str:
+    """The outermost folder of a file; "", which is no label, if it lies in none."""
+    folder, inside, _ = name.partition("/")
+    return folder if inside else ""
+
+
+def _problem(name: str) -> str | None:
+    """Why a file is not read."""
+    if not all(map(is_class, name.split("/")[:-1])):
+        return "in a hidden folder"
+    return "a table, not an image" if name.lower().endswith(TABLES) else None
