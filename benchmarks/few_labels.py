@@ -6,9 +6,9 @@
 Features of the first `--images` training images and the first `--test` test images, by a dictionary learned from these
 training images. Of these, `--labels` have labels: as many of each class ("stratified"), at random ("random"), or
 those that `suggest` names in rounds, from the smallest number on ("suggested"; a draw is another seed of it). Accuracy
-on the test images in percent, mean and standard deviation of `--draws` selections. "ridge" is RidgeReadout, "ridge,
-leave-one-out" scikit-learn's RidgeCV in the space that FewLabelClassifier predicts in. `--skew` s leaves classes of
-falling sizes in training and test, the first s times the last. `--wrong` p gives that part of the labels another class.
+on the test images in percent, mean and standard deviation of `--draws` selections. "ridge" is scikit-learn's RidgeCV
+(leave-one-out) in the space that FewLabelClassifier predicts in. `--skew` s leaves classes of falling sizes in training
+and test, the first s times the last. `--wrong` p gives that part of the labels another class.
 """
 
 import argparse
@@ -20,13 +20,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 
 import hebbcore
 from hebbcore.classify import FewLabelClassifier
 from hebbcore.classify.linear import labelled_predictor
-from hebbcore.evaluation import RidgeReadout, labelled_subset
+from hebbcore.evaluation import labelled_subset
 
 
 def skewed(labels: Any, factor: float, seed: int = 0) -> Any:
@@ -65,8 +64,8 @@ def calibration_error(likely: Any, right: Any) -> float:
     return float(100 * sum(abs(right[part].mean() - sure[part].mean()) * part.mean() for part in parts))
 
 
-def figures(model: Any, labels: Any, rows: Any, data: tuple[Any, ...]) -> dict[str, float]:
-    """Return the figures of one selection: labels (n,), −1 where there is none. rows: standardised features."""
+def figures(model: Any, labels: Any, data: tuple[Any, ...]) -> dict[str, float]:
+    """Return the figures of one selection: labels (n,), −1 where there is none."""
     _, true, test, answers = data
     began = time.perf_counter()
     model.relearn(labels)
@@ -81,13 +80,11 @@ def figures(model: Any, labels: Any, rows: Any, data: tuple[Any, ...]) -> dict[s
         found["estimated accuracy"] = 100 * model.estimated_accuracy_[0]
     wrong = set(known[labels[known] != true[known]].tolist())
     found["doubted"], found["doubted and wrong"] = len(model.doubts_), len(wrong & set(model.doubts_.tolist()))
-    scaled, scaled_test, space = *rows, model._images
-    ridge = RidgeReadout(np.logspace(0, 6, 13)).fit(scaled[known], labels[known])
-    found["ridge"] = 100 * ridge.score(scaled_test, answers)
+    space = model._images
     classes, codes = np.unique(labels[known], return_inverse=True)
     coef, intercept = labelled_predictor(space.rows[known], codes, len(classes))
     own = space.space.ridge_rows(test) @ coef + intercept
-    found["ridge, leave-one-out"] = 100 * np.mean(classes[own.argmax(axis=1)] == answers)
+    found["ridge"] = 100 * np.mean(classes[own.argmax(axis=1)] == answers)
     spread = LabelSpreading("knn", n_neighbors=10, alpha=0.9).fit(space.neighbour_rows, labels)
     near = space.space.neighbour_rows(space.space.components(test))
     found["LabelSpreading"] = 100 * np.mean(spread.predict(near) == answers)
@@ -96,8 +93,10 @@ def figures(model: Any, labels: Any, rows: Any, data: tuple[Any, ...]) -> dict[s
 
 def chosen(select: str, count: int, draw: int, model: Any, before: Any, true: Any) -> Any:
     """Return which images have labels. before: labels of the number before, for suggestions."""
-    if select != "suggested":
-        return labelled_subset(true, count, draw, "stratified" if select == "stratified" else "published")
+    if select == "stratified":
+        return labelled_subset(true, count, draw, "stratified")
+    if select == "random":
+        return np.random.default_rng(draw).permutation(len(true))[:count]
     model.random_state, model._seed = draw, draw
     known = np.flatnonzero(before >= 0)
     return np.concatenate([known, model.relearn(before).suggest(count - len(known))])
@@ -118,9 +117,7 @@ def main() -> None:
     parser.add_argument("--select", nargs="+", default=("stratified", "random", "suggested"))
     args = parser.parse_args()
     data = features_of(args)
-    features, true, test, _ = data
-    scaler = StandardScaler().fit(features)
-    rows = scaler.transform(features), scaler.transform(test)
+    features, true, *_ = data
     model = FewLabelClassifier().fit(features, np.full(len(features), -1))
     results = {key: value for key, value in vars(args).items() if key not in ("data", "json")}
     results |= {"machine": platform.machine(), "hebbcore": hebbcore.__version__, "numpy": np.__version__, "rows": []}
@@ -134,7 +131,7 @@ def main() -> None:
                 labels[where] = true[where]
                 flipped = where[random.random(count) < args.wrong]
                 labels[flipped] = (true[flipped] + random.integers(1, 10, len(flipped))) % 10
-                found[count].append(figures(model, labels, rows, data))
+                found[count].append(figures(model, labels, data))
         for count, draws in found.items():
             row: dict[str, Any] = {"select": select, "labels": count}
             for name in draws[0]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from hebbcore.classify.balance import labelled_shares
 from hebbcore.classify.learn import Images
@@ -14,6 +15,7 @@ from hebbcore.evaluation.ridge.calibration import probabilities, sharpness
 
 LEAST = 10  # held-out labels that say anything
 _MANY_CLASSES = 100
+_MOST_SHARP = 20.0  # logarithm of a factor
 _Z = 1.959964  # of a 95 % interval
 _TINY = float(np.finfo(float).tiny)
 
@@ -95,8 +97,9 @@ def doubted(held: HeldOut) -> Indices:
     classes = held.scores.shape[1]
 
     def parts(parameters: Floats) -> tuple[Floats, Floats, float]:
-        wrong = 1 / (1 + np.exp(-parameters[1]))
-        own = probabilities(held.scores, np.exp(parameters[0]))[np.arange(len(held.codes)), held.codes]
+        wrong = float(expit(parameters[1]))
+        factor = np.exp(min(parameters[0], _MOST_SHARP))
+        own = probabilities(held.scores, factor)[np.arange(len(held.codes)), held.codes]
         return (1 - wrong) * own, wrong * (1 - own) / (classes - 1), wrong
 
     def cost(parameters: Floats) -> float:
