@@ -1,0 +1,118 @@
+"""What the labels say of each other: scores of labelled images by predictors that never saw their labels."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from hebbcore.classify.balance import labelled_shares
+from hebbcore.classify.learn import Images
+from hebbcore.classify.linear import Floats
+from hebbcore.classify.neighbours import Indices
+from hebbcore.evaluation.ridge.calibration import probabilities, sharpness
+
+LEAST = 10  # held-out labels that say anything
+_MANY_CLASSES = 100
+_MOST_SHARP = 20.0  # logarithm of a factor
+_Z = 1.959964  # of a 95 % interval
+_TINY = float(np.finfo(float).tiny)
+
+
+class HeldOut(NamedTuple):
+    """positions: (h,) among the labelled. codes: (h,) their classes. scores: (h, classes) without their own labels."""
+
+    positions: Indices
+    codes: Indices
+    scores: Floats
+
+
+def held_out(
+    images: Images, where: Indices, codes: Indices, shares: Floats | None, kind: str, classes: int, seed: int
+) -> HeldOut | None:
+    """Return scores of each labelled image by predictors that learned from the labels of other parts; None: too few.
+
+    The only label of a class is never held out. shares: None: those of the labels that a predictor sees.
+    """
+    counts = np.bincount(codes, minlength=classes)
+    positions = np.flatnonzero(counts[codes] > 1)
+    if len(positions) < LEAST or classes < 2:
+        return None
+    parts = _parts(codes, classes, 3 if classes > _MANY_CLASSES else 10 if kind == "refit" else 5, seed)
+    scores = np.zeros((len(where), classes))
+    for part in np.unique(parts[positions]):
+        held = (parts == part) & (counts[codes] > 1)
+        seen = labelled_shares(np.bincount(codes[~held], minlength=classes)) if shares is None else shares
+        coef, intercept = images.predictor(where[~held], codes[~held], seen, kind)
+        scores[held] = images.rows[where[held]] @ coef + intercept
+    return HeldOut(positions, codes[positions], scores[positions])
+
+
+def _parts(codes: Indices, classes: int, count: int, seed: int) -> Indices:
+    """Return the part (m,) of each label: those of a class are dealt out in turn, after a shuffle."""
+    random = np.random.default_rng(seed)
+    parts, following = np.empty(len(codes), np.int64), 0
+    for number in range(classes):
+        own = random.permutation(np.flatnonzero(codes == number))
+        parts[own] = (following + np.arange(len(own))) % count
+        following += len(own)
+    return parts
+
+
+def fitted_sharpness(held: HeldOut) -> float:
+    """Return the factor of scores whose softmax makes the held-out labels most likely."""
+    return sharpness(lambda: [(held.scores, held.codes, np.ones(len(held.codes)))])
+
+
+def assumed_sharpness(scores: Floats) -> float:
+    """Return the factor under which guesses are sure a quarter of the way from chance to certainty, on the mean.
+
+    For labels that are too few to measure it.
+    """
+    wanted = (1 + 3 / scores.shape[1]) / 4
+    low, high, factor = 1e-3, 1e6, 1.0
+    for _ in range(60):
+        factor = (low * high) ** 0.5
+        sure = float(probabilities(scores, factor).max(axis=1).mean())
+        low, high = (low, factor) if sure > wanted else (factor, high)
+    return factor
+
+
+def accuracy_interval(right: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Return the share of right guesses and its 95 % interval (Wilson's)."""
+    n, share = len(right), float(right.mean())
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * (share * (1 - share) / n + _Z**2 / (4 * n**2)) ** 0.5
+    return share, max(0.0, middle - half), min(1.0, middle + half)
+
+
+def doubted(held: HeldOut) -> Indices:
+    """Return the positions of labels that are more likely wrong than right, the most doubtful first.
+
+    A label is thought to be right with probability 1 − ε, and else any other class: with p of its class under the
+    softmax of its scores times a factor, it is seen with (1 − ε) p + ε (1 − p)/(classes − 1). Factor and ε make all
+    labels together most likely; one right label and a ninth of a wrong one are added, for few labels.
+    Another class must be more likely than not besides, as predict_proba has it: scores that know little doubt nothing.
+    """
+    classes = held.scores.shape[1]
+
+    def parts(parameters: Floats) -> tuple[Floats, Floats, float]:
+        wrong = float(expit(parameters[1]))
+        factor = np.exp(min(parameters[0], _MOST_SHARP))
+        own = probabilities(held.scores, factor)[np.arange(len(held.codes)), held.codes]
+        return (1 - wrong) * own, wrong * (1 - own) / (classes - 1), wrong
+
+    def cost(parameters: Floats) -> float:
+        right, other, wrong = parts(parameters)
+        seen = np.log(right + other + _TINY).sum()
+        return -float(seen + np.log(1 - wrong + _TINY) + np.log(wrong + _TINY) / 9)
+
+    plain = fitted_sharpness(held)
+    found = minimize(cost, [np.log(plain) + 0.5, np.log(1 / 9)], method="Nelder-Mead")
+    right, other, _ = parts(found.x)
+    likely = probabilities(held.scores, plain)
+    sure = (likely.max(axis=1) > 0.5) & (likely.argmax(axis=1) != held.codes)
+    doubtful = np.flatnonzero(sure & (other > right))
+    order: Indices = np.argsort((right / np.maximum(other, _TINY))[doubtful], kind="stable")
+    return held.positions[doubtful[order]]
