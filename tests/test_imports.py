@@ -35,6 +35,7 @@ ROOMS = [
     "features",
     "estimators",
     "evaluation",
+    "classify",
     "runs",
     "plots",
     "cli",

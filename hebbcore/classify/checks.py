@@ -1,0 +1,67 @@
+"""What users give a FewLabelClassifier: labels with gaps, and shares of the classes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.validation import column_or_1d
+
+from hebbcore import checks
+from hebbcore.classify.balance import labelled_shares
+from hebbcore.classify.linear import Floats
+from hebbcore.engine import backend, devices
+from hebbcore.evaluation.batches import as_labels
+
+Labels = npt.NDArray[Any]
+
+
+def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDArray[np.bool_]]:
+    """Return labels (count,), and which of them are labels: −1 among numbers is none, None among texts."""
+    if y is None:
+        raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
+    labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else y, warn=True)
+    if len(labels) != count:
+        raise ValueError(
+            f"{function}: y must have one label, or −1 or None, for each of {count} rows, got {len(labels)}."
+        )
+    if labels.dtype.kind == "O":
+        known = np.array([label is not None and not _is_minus_one(label) for label in labels], bool)
+        texts = [isinstance(label, str) for label in labels[known]]
+        if any(texts) and not all(texts):
+            raise TypeError(f"{function}: y must be all texts or all numbers, with None or −1 for no label, got both.")
+        gap = "" if any(texts) else -1
+        labels = np.array([label if has else gap for label, has in zip(labels, known, strict=True)])
+    else:
+        known = labels != -1 if labels.dtype.kind in "if" else np.ones(count, bool)
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError(f"{function}: Input y contains infinity or NaN; −1 is no label.")
+    return as_labels(function, "y", labels, count, "features"), known
+
+
+def _is_minus_one(label: Any) -> bool:
+    return not isinstance(label, str) and bool(label == -1)
+
+
+def class_shares(function: str, prior: Any, classes: Labels, counts: npt.NDArray[np.int64]) -> Floats:
+    """Return the shares (classes,) that a prior means. Raises ValueError or TypeError for a bad one."""
+    if isinstance(prior, str):
+        checks.choice(function, "prior", prior, ("labelled", "uniform"))
+        return labelled_shares(counts) if prior == "labelled" else np.full(len(classes), 1 / len(classes))
+    if isinstance(prior, Mapping):
+        lacking = [label for label in classes.tolist() if label not in prior]
+        if lacking:
+            raise ValueError(f"{function}: prior must have a share for each class, but lacks {lacking}.")
+        prior = [prior[label] for label in classes.tolist()]
+    try:
+        shares = np.asarray(prior, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f'{function}: prior must be "labelled", "uniform", a dict or shares (classes,), got {prior!r}.'
+        ) from error
+    if shares.shape != (len(classes),) or not (np.isfinite(shares).all() and (shares > 0).all()):
+        raise ValueError(
+            f"{function}: prior must be {len(classes)} shares above 0, one for each of the classes {classes.tolist()}, "
+            f"got {prior!r}."
+        )
+    return shares / shares.sum()  # type: ignore[no-any-return]

@@ -1,0 +1,259 @@
+"""FewLabelClassifier: labels for all images, and for new ones, from labels of a few."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from hebbcore import checks
+from hebbcore.classify import storage
+from hebbcore.classify.checks import Labels, class_shares, labels_and_gaps
+from hebbcore.classify.held_out import (
+    HeldOut,
+    accuracy_interval,
+    assumed_sharpness,
+    doubted,
+    fitted_sharpness,
+    held_out,
+)
+from hebbcore.classify.learn import REFIT_UNTIL, Images, regime
+from hebbcore.classify.linear import Floats
+from hebbcore.classify.neighbours import Indices
+from hebbcore.classify.suggest import cover, doubt_and_cover
+from hebbcore.engine import backend
+from hebbcore.evaluation.ridge.calibration import probabilities
+from hebbcore.evaluation.ridge.given import checked_features
+
+
+class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Classifier for features of many images with labels for a few, which learns from those without labels too.
+
+    Labels spread over a graph of nearest neighbours (Poisson learning). A bias for each class brings the guesses to the
+    classes' shares. A ridge learns these guesses for all images: up to 16 labels a class, on the mean, that is the
+    predictor ("refit"). Up to 350, a ridge on the labelled images alone sees its scores beside the features ("stack");
+    beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened components.
+
+    Parameters
+    ----------
+    prior : str, dict or (classes,)
+        Shares of the classes among all images: "labelled", those of the labels, smoothed; "uniform"; or given, by
+        label, or in the order of classes_. They serve the regimes "refit" and "stack".
+    random_state : int, RandomState or None
+        For suggestions, and for the parts of the cross-validation.
+    progress : callable, optional
+        Called with a line of text every ten seconds of the long parts.
+
+    Attributes
+    ----------
+    classes_ : (classes,)
+        Sorted labels.
+    n_features_in_ : int
+        Features of an image.
+    regime_ : str
+        "refit", "stack" or "ridge".
+    class_shares_ : (classes,)
+        What `prior` came to.
+    transduction_ : (n,)
+        Labels of all images of fit: those given, and guesses.
+    label_distributions_ : (n, classes)
+        Calibrated probabilities for all images of fit, also for those with a label, which it may doubt.
+    doubts_ : (m,)
+        Images whose given labels the other labels contradict, the most doubtful first.
+    estimated_accuracy_ : tuple of float, or None
+        (value, low, high): the share of right guesses in a cross-validation among the labelled images, and its 95 %
+        interval. It holds for images like these: not, say, where only easy ones were labelled. None for fewer
+        than 10 labels of classes with at least two.
+
+    References
+    ----------
+    Calder, Cook, Thorpe, Slepčev 2020, "Poisson learning: graph based semi-supervised learning at very low label
+    rates". Differences: parts of the graph without links get one to the nearest image; the balance of more than
+    ten classes takes longer steps.
+    """
+
+    classes_: Labels
+    n_features_in_: int
+
+    def __init__(
+        self, prior: Any = "labelled", random_state: Any = 0, progress: Callable[[str], None] | None = None
+    ) -> None:
+        self.prior = prior
+        self.random_state = random_state
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Learn from features of images and the labels of some.
+
+        Parameters
+        ----------
+        X : (n, features)
+            Features, NumPy or CuPy, or a numpy.memmap, read some rows at a time. Neighbours are looked for on their
+            device: on the CPU among at most 200,000 images.
+        y : (n,)
+            Labels; −1 where there is none, or None among texts. Without any label, only `suggest` and `relearn` work.
+
+        Returns
+        -------
+        FewLabelClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad arguments or parameters, and too many images for the CPU.
+        """
+        function = "FewLabelClassifier.fit"
+        if y is None:
+            raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
+        features = checked_features(function, self, X, reset=True, least=2)
+        labels_and_gaps(function, y, len(features))  # before long work
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        self._images: Images | None = Images(features, backend.device_of(features), self.progress)
+        self._space = self._images.space
+        return self._learn(function, y)
+
+    def relearn(self, y: Any) -> Self:
+        """Learn from other labels of the images of the last fit; the graph and what else needs no labels is kept.
+
+        Parameters
+        ----------
+        y : (n,)
+            Labels, as for fit.
+
+        Returns
+        -------
+        FewLabelClassifier
+            Itself.
+        """
+        check_is_fitted(self)
+        self._require_images("relearn")
+        return self._learn("FewLabelClassifier.relearn", y)
+
+    def _learn(self, function: str, y: Any) -> Self:
+        images = self._require_images("fit")
+        labels, known = labels_and_gaps(function, y, len(images.rows))
+        where = np.flatnonzero(known)
+        classes, codes = np.unique(labels[where], return_inverse=True)
+        counts = np.bincount(codes, minlength=len(classes))
+        shares = class_shares(function, self.prior, classes, counts) if len(classes) else np.zeros(0)
+        self.classes_, self.class_shares_, self._known = classes, shares, known
+        self.regime_ = regime(len(where), max(1, len(classes)))
+        self.estimated_accuracy_: tuple[float, float, float] | None = None
+        self.doubts_: Indices = np.zeros(0, np.int64)
+        if len(classes) < 2:
+            self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
+        else:
+            self._coef, self._intercept = images.predictor(where, codes, shares, self.regime_)
+        scores = images.rows @ self._coef + self._intercept
+        self._judge(where, codes, scores)
+        self._set_transduction(labels, scores)
+        return self
+
+    def _judge(self, where: Indices, codes: Indices, scores: Floats) -> None:
+        """Set what the cross-validation says: sharpness, accuracy, doubts."""
+        images, classes = self._require_images("fit"), len(self.classes_)
+        # shares that follow the labels follow those that each predictor sees
+        follows = isinstance(self.prior, str) and self.prior == "labelled"
+        shares = None if follows else self.class_shares_
+        held: HeldOut | None = held_out(images, where, codes, shares, self.regime_, classes, self._seed)
+        if held is None:
+            self._sharpness = assumed_sharpness(scores) if classes > 1 else 1.0
+            return
+        self._sharpness = fitted_sharpness(held)
+        self.estimated_accuracy_ = accuracy_interval(held.scores.argmax(axis=1) == held.codes)
+        self.doubts_ = where[doubted(held, self._sharpness)]
+
+    def _set_transduction(self, labels: Labels, scores: Floats) -> None:
+        if not len(self.classes_):
+            self.transduction_, self.label_distributions_ = labels, scores
+            return
+        self.label_distributions_ = probabilities(scores, self._sharpness)
+        self.transduction_ = np.where(self._known, labels, self.classes_[scores.argmax(axis=1)])
+
+    def predict(self, X: Any) -> Labels:
+        """Return the most likely labels (n,) of features (n, features)."""
+        scores = self._scores("predict", X)  # first: it knows whether there is a fit
+        labels: Labels = self.classes_[scores.argmax(axis=1)]
+        return labels
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Return the probability of each class (n, classes), NumPy: the softmax of scores times a factor.
+
+        The factor makes the labels most likely in a cross-validation. With too few labels for that, guesses are sure
+        half-way between chance and certainty, on the mean.
+        """
+        likely: Floats = probabilities(self._scores("predict_proba", X), self._sharpness)
+        return likely
+
+    def suggest(self, n: int = 10) -> Indices:
+        """Return which images of fit to label next.
+
+        Up to 16 labels a class, they are centres of clusters without labels; then doubtful images unlike each other.
+
+        Parameters
+        ----------
+        n : int
+            How many; fewer if fewer have no label.
+
+        Returns
+        -------
+        (n,)
+            Numbers of images, the most useful first.
+        """
+        check_is_fitted(self)
+        images = self._require_images("suggest")
+        count = min(checks.integer("FewLabelClassifier.suggest", "n", n, 1), int((~self._known).sum()))
+        if not count:
+            return np.zeros(0, np.int64)
+        rows, labels = images.neighbour_rows, int(self._known.sum())
+        if len(self.classes_) < 2 or labels <= REFIT_UNTIL * len(self.classes_):
+            return cover(rows, self._known, count, self._seed)
+        return doubt_and_cover(rows, self.label_distributions_, self._known, count, self._seed)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return (arrays, settings) that predict: NumPy arrays and what JSON can hold, without the images of fit.
+
+        Returns
+        -------
+        tuple of dict
+            For from_state; classes_ that are texts are an array of text.
+        """
+        check_is_fitted(self)
+        return storage.state_of(self)
+
+    @classmethod
+    def from_state(cls, arrays: Any, settings: Any) -> Self:
+        """Return a classifier that predicts as the one whose state it is; it can be fitted anew.
+
+        Parameters
+        ----------
+        arrays, settings : mapping
+            What `state` gave.
+
+        Returns
+        -------
+        FewLabelClassifier
+            Without what belongs to the images of fit: transduction_, label_distributions_, doubts_, and suggest.
+        """
+        model = cls()
+        storage.restore(model, arrays, settings)
+        return model
+
+    def _scores(self, method: str, X: Any) -> Floats:
+        check_is_fitted(self)
+        function = f"FewLabelClassifier.{method}"
+        features = checked_features(function, self, X)
+        if not len(self.classes_):
+            raise ValueError(f"{function}: no image has a label yet; give relearn, or fit, at least one.")
+        return self._space.ridge_rows(features) @ self._coef + self._intercept
+
+    def _require_images(self, method: str) -> Images:
+        if self._images is None:
+            raise ValueError(f"FewLabelClassifier.{method}: a classifier from a state has no images; fit it to them.")
+        return self._images
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "progress": None}

@@ -1,0 +1,62 @@
+"""The graph of neighbours: weights that fall with the distance, and links between parts that nothing else joins."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from hebbcore.classify.neighbours import Indices
+
+NEIGHBOURS = 10
+_FALL = 4.0
+_STEP = 256
+
+Floats = npt.NDArray[Any]
+
+
+def neighbour_graph(indices: Indices, squares: Floats) -> Any:
+    """Return the symmetric weights W (n, n), CSR: exp(−4 d²/d_k²) of each row's k neighbours, then (W + Wᵀ)/2.
+
+    indices, squares: (n, k) neighbours and the squares of their distances. Where all k are duplicates, d_k is 0 and
+    the weights are 1.
+    """
+    n, k = indices.shape
+    farthest = squares.max(axis=1, keepdims=True, initial=0)
+    weights = np.exp(-_FALL * squares / np.where(farthest > 0, farthest, 1))
+    graph = sparse.csr_array((weights.ravel(), (np.repeat(np.arange(n), k), indices.ravel())), (n, n))
+    return ((graph + graph.T) / 2).tocsr()
+
+
+def joined(graph: Any, rows: Floats) -> Any:
+    """Return the graph with its parts joined: all but the largest get a link to the row nearest to them.
+
+    Poisson learning has no solution on a part whose labels do not sum to those of the whole, and says nothing on one
+    without labels. A link weighs as much as the farthest of the neighbours.
+    rows: (n, d), in which neighbours were looked for.
+    """
+    squares = (rows * rows).sum(axis=1)
+    while True:
+        count, parts = connected_components(graph, directed=False)
+        if count == 1:
+            return graph
+        largest = np.bincount(parts).argmax()
+        order = np.argsort(parts, kind="stable")
+        groups = np.split(order, np.cumsum(np.bincount(parts))[:-1])
+        pairs = np.array([_link(rows, squares, group) for part, group in enumerate(groups) if part != largest])
+        weights = np.full(len(pairs), np.exp(-_FALL))
+        links = sparse.csr_array((weights, (pairs[:, 0], pairs[:, 1])), graph.shape)
+        graph = graph.maximum(links).maximum(links.T).tocsr()
+
+
+def _link(rows: Floats, squares: Floats, group: Indices) -> tuple[int, int]:
+    """Return (row of the group, row outside it) that are nearest to each other."""
+    best = (np.inf, 0, 0)
+    for start in range(0, len(group), _STEP):
+        own = group[start : start + _STEP]
+        costs = squares - 2 * rows[own] @ rows.T + squares[own, None]
+        costs[:, group] = np.inf
+        row, column = np.unravel_index(costs.argmin(), costs.shape)
+        best = min(best, (float(costs[row, column]), int(own[row]), int(column)))
+    return best[1:]

@@ -1,0 +1,102 @@
+"""What the labels say of each other: scores of labelled images by predictors that never saw their labels."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hebbcore.classify.balance import labelled_shares
+from hebbcore.classify.learn import Images
+from hebbcore.classify.linear import Floats
+from hebbcore.classify.neighbours import Indices
+from hebbcore.evaluation.ridge.calibration import probabilities, sharpness
+
+LEAST = 10  # held-out labels that say anything
+_MANY_CLASSES = 100
+_Z = 1.959964  # of a 95 % interval
+
+
+class HeldOut(NamedTuple):
+    """positions: (h,) among the labelled. codes: (h,) their classes. scores: (h, classes) without their own labels."""
+
+    positions: Indices
+    codes: Indices
+    scores: Floats
+
+
+def held_out(
+    images: Images, where: Indices, codes: Indices, shares: Floats | None, kind: str, classes: int, seed: int
+) -> HeldOut | None:
+    """Return scores of each labelled image by predictors that learned from the labels of other parts; None: too few.
+
+    The only label of a class is never held out. shares: None: those of the labels that a predictor sees.
+    """
+    counts = np.bincount(codes, minlength=classes)
+    positions = np.flatnonzero(counts[codes] > 1)
+    if len(positions) < LEAST or classes < 2:
+        return None
+    parts = _parts(codes, classes, 3 if classes > _MANY_CLASSES else 10 if kind == "refit" else 5, seed)
+    scores = np.zeros((len(where), classes))
+    for part in np.unique(parts[positions]):
+        held = (parts == part) & (counts[codes] > 1)
+        seen = labelled_shares(np.bincount(codes[~held], minlength=classes)) if shares is None else shares
+        coef, intercept = images.predictor(where[~held], codes[~held], seen, kind)
+        scores[held] = images.rows[where[held]] @ coef + intercept
+    return HeldOut(positions, codes[positions], scores[positions])
+
+
+def _parts(codes: Indices, classes: int, count: int, seed: int) -> Indices:
+    """Return the part (m,) of each label: those of a class are dealt out in turn, after a shuffle."""
+    random = np.random.default_rng(seed)
+    parts, following = np.empty(len(codes), np.int64), 0
+    for number in range(classes):
+        own = random.permutation(np.flatnonzero(codes == number))
+        parts[own] = (following + np.arange(len(own))) % count
+        following += len(own)
+    return parts
+
+
+def fitted_sharpness(held: HeldOut) -> float:
+    """Return the factor of scores whose softmax makes the held-out labels most likely."""
+    return sharpness(lambda: [(held.scores, held.codes, np.ones(len(held.codes)))])
+
+
+def assumed_sharpness(scores: Floats) -> float:
+    """Return the factor under which guesses are sure half-way between chance and certainty, on the mean.
+
+    For labels that are too few to measure it.
+    """
+    wanted = (1 + 1 / scores.shape[1]) / 2
+    low, high, factor = 1e-3, 1e6, 1.0
+    for _ in range(60):
+        factor = (low * high) ** 0.5
+        sure = float(probabilities(scores, factor).max(axis=1).mean())
+        low, high = (low, factor) if sure > wanted else (factor, high)
+    return factor
+
+
+def accuracy_interval(right: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Return the share of right guesses and its 95 % interval (Wilson's)."""
+    n, share = len(right), float(right.mean())
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * (share * (1 - share) / n + _Z**2 / (4 * n**2)) ** 0.5
+    return share, max(0.0, middle - half), min(1.0, middle + half)
+
+
+def doubted(held: HeldOut, factor: float) -> Indices:
+    """Return the positions of labels that other labels contradict, the most doubtful first.
+
+    A label is doubted if another class is most likely, no less than it is for its own labels on the mean.
+
+    References
+    ----------
+    Northcutt, Jiang, Chuang 2021, "Confident learning: estimating uncertainty in dataset labels".
+    """
+    likely = probabilities(held.scores, factor)
+    own = likely[np.arange(len(likely)), held.codes]
+    counts = np.bincount(held.codes, minlength=likely.shape[1])
+    usual = np.bincount(held.codes, own, minlength=likely.shape[1]) / np.maximum(counts, 1)
+    other = likely.argmax(axis=1)
+    doubtful = np.flatnonzero((other != held.codes) & (likely.max(axis=1) >= usual[other]))
+    order: Indices = np.argsort(own[doubtful] / likely.max(axis=1)[doubtful], kind="stable")
+    return held.positions[doubtful[order]]

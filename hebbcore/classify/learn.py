@@ -1,0 +1,95 @@
+"""From labels of few images to a linear predictor for all: the regimes, and which of them is taken."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hebbcore.classify.balance import balancing_bias
+from hebbcore.classify.graph import NEIGHBOURS, joined, neighbour_graph
+from hebbcore.classify.linear import AllRows, Predictor, labelled_predictor
+from hebbcore.classify.neighbours import Indices, nearest
+from hebbcore.classify.poisson import Poisson
+from hebbcore.classify.space import Space, learned_space, scaled
+from hebbcore.engine import devices
+from hebbcore.engine.backend import Array
+from hebbcore.evaluation.ridge.meter import Meter
+
+MOST_ON_CPU = 200_000  # exact neighbours of more would take hours
+REFIT_UNTIL, STACK_UNTIL = 16, 350  # labels a class; fixed by experiments on CIFAR-10
+_SCORES_WEIGH = 0.3  # against the rows, in squares
+
+Floats = npt.NDArray[Any]
+
+
+def regime(labels: int, classes: int) -> str:
+    """Return what so many labels of so many classes are learned by: "refit", "stack" or "ridge"."""
+    if labels <= REFIT_UNTIL * classes:
+        return "refit"
+    return "stack" if labels <= STACK_UNTIL * classes else "ridge"
+
+
+class Images:
+    """What is learned from all images without labels: the space, and when needed the graph and a factorised ridge.
+
+    rows: (n, p), what the ridge sees. device: where neighbours are looked for.
+    """
+
+    def __init__(self, features: Array, device: str, progress: Callable[[str], None] | None) -> None:
+        self._progress, self._device = progress, device
+        self.space: Space = learned_space(features, Meter(progress, "components", len(features), "images"))
+        self._components = self.space.components(features)
+        self.rows = scaled(self._components, self.space.eigenvalues, -1 / 4)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_progress": None}
+
+    @property
+    def neighbour_rows(self) -> Floats:
+        """What neighbours are looked for in (n, at most 400)."""
+        return self.space.neighbour_rows(self._components)
+
+    @functools.cached_property
+    def poisson(self) -> Poisson:
+        """Poisson learning on the graph of neighbours, which is made at its first use."""
+        rows = self.neighbour_rows
+        if len(rows) > MOST_ON_CPU and self._device == "cpu":
+            raise ValueError(
+                f"FewLabelClassifier.fit: features must be of at most {MOST_ON_CPU:,} images on the CPU, got "
+                f"{len(rows):,}; give them as a CuPy array, or fit a part and predict the rest."
+            )
+        meter = Meter(self._progress, "neighbours", len(rows), "images")
+        found = nearest(devices.to_device(rows, self._device), min(NEIGHBOURS, len(rows) - 1), meter)
+        return Poisson(joined(neighbour_graph(*found), rows))
+
+    @functools.cached_property
+    def all_rows(self) -> AllRows:
+        """The ridge on guesses for all images."""
+        return AllRows(self.rows)
+
+    def predictor(self, where: Indices, codes: Indices, shares: Floats, kind: str) -> Predictor:
+        """Return coefficients (p, classes) and intercepts (classes,) on rows, learned from labels `codes` of `where`.
+
+        shares: (classes,) that the guesses shall have. kind: see regime.
+        """
+        classes = len(shares)
+        if kind == "ridge":
+            return labelled_predictor(self.rows[where], codes, classes)
+        potentials = self.poisson.potentials(where, codes, classes)
+        guesses = (potentials + balancing_bias(potentials, shares)).argmax(axis=1)
+        guesses[where] = codes
+        refitted = self.all_rows.predictor(guesses, classes)
+        return refitted if kind == "refit" else self._stacked(refitted, where, codes)
+
+    def _stacked(self, refitted: Predictor, where: Indices, codes: Indices) -> Predictor:
+        """Return the ridge of the labelled rows beside the refitted scores, as one predictor on rows."""
+        coef, intercept = refitted
+        scores = self.rows @ coef
+        mean = scores.mean(axis=0)
+        factor = np.sqrt(_SCORES_WEIGH / max(((scores - mean) ** 2).sum(axis=1).mean(), np.finfo(float).tiny))
+        both = np.hstack([self.rows[where], factor * (scores[where] - mean)])
+        stacked, constant = labelled_predictor(both, codes, len(intercept))
+        own, of_scores = np.split(stacked, [len(coef)])
+        return own + factor * coef @ of_scores, constant - factor * mean @ of_scores

@@ -1,0 +1,122 @@
+"""Principal components of standardised features, and the two spaces made of them: for neighbours and for the ridge."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from hebbcore.engine import backend, devices
+from hebbcore.engine.backend import Array
+from hebbcore.evaluation.ridge.meter import Meter
+
+Floats = npt.NDArray[Any]
+
+COMPONENTS = 800  # for the ridge
+NEIGHBOUR_COMPONENTS = 400
+_NUMBERS = 2**23  # of a block of features
+_SMALLEST = 1e-7  # eigenvalues below so much of the largest are rounding
+
+
+class Space(NamedTuple):
+    """Principal components of standardised features; NumPy arrays.
+
+    mean, scale: (d,) of the features; scale: 1 / standard deviation, 0 for a constant feature.
+    axes: (p, d) unit vectors. eigenvalues: (p,) variances along them, falling.
+    """
+
+    mean: Floats
+    scale: Floats
+    axes: Floats
+    eigenvalues: Floats
+
+    def components(self, features: Array) -> Floats:
+        """Return the components (n, p) of features (n, d), float32, on the host."""
+        out = np.empty((len(features), len(self.axes)), np.float32)
+        turned = backend.namespace(features).asarray(self.axes.T)
+        for first, block in _blocks(features):
+            rows = _standardised(block, self.mean, self.scale)
+            out[first : first + len(block)] = devices.to_device(rows @ turned, "cpu")
+        return out
+
+    def ridge_rows(self, features: Array) -> Floats:
+        """Return what the ridge sees of features (n, d): components times λ^(−1/4), rows of unit length."""
+        return scaled(self.components(features), self.eigenvalues, -1 / 4)
+
+    def neighbour_rows(self, components: Floats) -> Floats:
+        """Return the space of neighbours: the first components times λ^(−3/8), rows of unit length."""
+        return scaled(components[:, :NEIGHBOUR_COMPONENTS], self.eigenvalues[:NEIGHBOUR_COMPONENTS], -3 / 8)
+
+
+def scaled(components: Floats, eigenvalues: Floats, power: float) -> Floats:
+    """Return components times a power of their eigenvalues, rows of unit length; rows of zeros stay so."""
+    rows = components * (eigenvalues**power).astype(components.dtype)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1)  # type: ignore[no-any-return]
+
+
+def learned_space(features: Array, meter: Meter, most: int = COMPONENTS) -> Space:
+    """Return the space of features (n, d): at most so many components, some rows at a time.
+
+    The smaller of the matrices features × features and rows × rows gives them.
+    """
+    mean, scale = _statistics(features)
+    if len(features) < features.shape[1]:
+        values, axes = _from_rows(features, mean, scale, most)
+    else:
+        values, axes = _from_features(features, mean, scale, most, meter)
+    largest = np.abs(axes).argmax(axis=1)
+    axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]  # whichever sign LAPACK gives
+    return Space(mean, scale, axes.astype(np.float32), values)
+
+
+def _statistics(features: Array) -> tuple[Floats, Floats]:
+    """Return means and 1 / standard deviations, in two passes: the squares of differences lose no digits."""
+    xp = backend.namespace(features)
+    total = sum(block.sum(axis=0, dtype=np.float64) for _, block in _blocks(features))
+    mean = total / len(features)
+    squares = sum(((block - mean) ** 2).sum(axis=0) for _, block in _blocks(features))
+    std = xp.sqrt(squares / len(features))
+    mean, std = devices.to_device(mean, "cpu"), devices.to_device(std, "cpu")
+    varies = std > 1e-12 * np.abs(mean)
+    return mean, np.where(varies, 1 / np.where(varies, std, 1), 0)
+
+
+def _from_features(features: Array, mean: Floats, scale: Floats, most: int, meter: Meter) -> tuple[Floats, Floats]:
+    total: Any = 0.0
+    for _, block in _blocks(features):
+        rows = _standardised(block, mean, scale)
+        total = total + (rows.T @ rows).astype(np.float64)
+        meter.add(len(block))
+    values, vectors = _largest(devices.to_device(total, "cpu") / len(features), most)
+    return values, vectors.T
+
+
+def _from_rows(features: Array, mean: Floats, scale: Floats, most: int) -> tuple[Floats, Floats]:
+    rows = devices.to_device(_standardised(features[:], mean, scale), "cpu")
+    values, vectors = _largest(rows.astype(np.float64) @ rows.T.astype(np.float64) / len(rows), most)
+    axes = vectors.T @ rows
+    return values, axes / np.linalg.norm(axes, axis=1, keepdims=True)
+
+
+def _largest(matrix: Floats, most: int) -> tuple[Floats, Floats]:
+    """Return the largest eigenvalues, falling, and their eigenvectors in columns, without those that are rounding."""
+    size = len(matrix)
+    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=(max(0, size - most), size - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = max(1, int((values > _SMALLEST * max(values[0], 0)).sum()))
+    if not values[0] > 0:  # all rows are alike
+        values = np.ones_like(values)
+    return values[:kept].copy(), vectors[:, :kept]
+
+
+def _standardised(block: Array, mean: Floats, scale: Floats) -> Array:
+    xp = backend.namespace(block)
+    return ((block - xp.asarray(mean)) * xp.asarray(scale)).astype(np.float32)
+
+
+def _blocks(features: Array) -> Iterator[tuple[int, Array]]:
+    """Yield (first row, rows) of a bounded number of numbers."""
+    step = max(1, _NUMBERS // features.shape[1])
+    return ((first, features[first : first + step]) for first in range(0, len(features), step))

@@ -1,0 +1,62 @@
+"""A classifier as arrays and plain values, so that it is stored without pickle."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hebbcore.classify.space import Space
+
+_VERSION = 1
+
+
+def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arrays and the settings of a fitted classifier, all that predictions need."""
+    arrays = {
+        **model._space._asdict(),
+        "coef": model._coef,
+        "intercept": model._intercept,
+        "classes": model.classes_,
+        "class_shares": model.class_shares_,
+    }
+    prior = model.prior
+    if not isinstance(prior, str):
+        prior = model.class_shares_.tolist()
+    accuracy = model.estimated_accuracy_
+    settings = {
+        "version": _VERSION,
+        "prior": prior,
+        "regime": model.regime_,
+        "sharpness": float(model._sharpness),
+        "estimated_accuracy": None if accuracy is None else list(accuracy),
+    }
+    return arrays, settings
+
+
+def restore(model: Any, arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Set the attributes of a new classifier from a state. Raises ValueError if they do not fit each other."""
+    function = "FewLabelClassifier.from_state"
+    if settings.get("version") != _VERSION:
+        raise ValueError(f"{function}: settings must be of version {_VERSION}, got {settings.get('version')!r}.")
+    needed = (*Space._fields, "coef", "intercept", "classes", "class_shares")
+    lacking = [name for name in needed if name not in arrays]
+    lacking += [name for name in ("prior", "regime", "sharpness", "estimated_accuracy") if name not in settings]
+    if lacking:
+        raise ValueError(f"{function}: the state lacks {lacking}.")
+    found = {name: np.asarray(arrays[name]) for name in needed}
+    features, components, classes = len(found["mean"]), len(found["eigenvalues"]), len(found["classes"])
+    expected = {
+        "mean": (features,), "scale": (features,), "axes": (components, features), "eigenvalues": (components,),
+        "coef": (components, classes), "intercept": (classes,), "classes": (classes,), "class_shares": (classes,),
+    }  # fmt: skip
+    for name, shape in expected.items():
+        if found[name].shape != shape:
+            raise ValueError(f"{function}: {name} must have shape {shape}, got {found[name].shape}.")
+        if name != "classes" and not (found[name].dtype.kind == "f" and np.isfinite(found[name]).all()):
+            raise ValueError(f"{function}: {name} must be finite floats, got {found[name].dtype}.")
+    accuracy = settings["estimated_accuracy"]
+    model._space = Space(*(found[name] for name in Space._fields))
+    model._coef, model._intercept, model._images, model._seed = found["coef"], found["intercept"], None, 0
+    model.prior, model.regime_, model._sharpness = settings["prior"], settings["regime"], float(settings["sharpness"])
+    model.classes_, model.class_shares_, model.n_features_in_ = found["classes"], found["class_shares"], features
+    model.estimated_accuracy_ = None if accuracy is None else tuple(accuracy)

@@ -1,0 +1,74 @@
+"""Which images to label next: at the start centres of clusters without labels, later doubtful images that differ."""
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.cluster import KMeans
+
+from hebbcore.classify.linear import Floats
+from hebbcore.classify.neighbours import Indices
+
+_MOST = 10_000  # images that clusters are made of
+_POOL = 10  # doubtful images to choose from, for each that is chosen
+
+Flags = npt.NDArray[np.bool_]
+
+
+def cover(rows: Floats, labelled: Flags, count: int, seed: int) -> Indices:
+    """Return images (count,) in the middle of as many clusters without labels, those of the largest first.
+
+    As many clusters are made as there are labels and suggestions together, so that there are enough.
+
+    References
+    ----------
+    Hacohen, Dekel, Weinshall 2022, "Active learning on a budget" (TypiClust); here the image nearest to the centre.
+    """
+    random = np.random.default_rng(seed)
+    sample = random.choice(len(rows), min(_MOST, len(rows)), replace=False)
+    clusters = min(int(labelled.sum()) + count, len(sample))
+    model = KMeans(clusters, n_init=1, max_iter=30, random_state=seed).fit(rows[sample])
+    member = model.predict(rows)
+    sizes = np.bincount(member, minlength=clusters)
+    taken = np.bincount(member[labelled], minlength=clusters) > 0
+    free = [number for number in np.argsort(-sizes, kind="stable") if sizes[number] and not taken[number]]
+    return _filled(_nearest_to(model.cluster_centers_[free], rows, ~labelled, count), ~labelled, count, random)
+
+
+def doubt_and_cover(rows: Floats, likely: Floats, labelled: Flags, count: int, seed: int) -> Indices:
+    """Return images (count,) that are doubtful but unlike each other, one of each cluster of the most doubtful.
+
+    likely: (n, classes) probabilities; doubt is 1 − the difference of the two largest.
+
+    References
+    ----------
+    Zhdanov 2019, "Diverse mini-batch active learning".
+    """
+    largest = np.sort(np.partition(likely, -2, axis=1)[:, -2:], axis=1)
+    doubt = np.where(labelled, -1, 1 - (largest[:, 1] - largest[:, 0]))
+    size = min(max(_POOL * count, 100), int((~labelled).sum()))
+    pool = np.argsort(-doubt, kind="stable")[:size]
+    model = KMeans(min(count, size), n_init=1, max_iter=30, random_state=seed)
+    model.fit(rows[pool], sample_weight=np.maximum(doubt[pool], 1e-6))
+    allowed = np.zeros(len(rows), bool)
+    allowed[pool] = True
+    chosen = _nearest_to(model.cluster_centers_, rows, allowed, count)
+    return _filled(chosen[np.argsort(-doubt[chosen], kind="stable")], ~labelled, count, np.random.default_rng(seed))
+
+
+def _nearest_to(centres: Floats, rows: Floats, allowed: Flags, count: int) -> Indices:
+    """Return the allowed row nearest to each centre, each once, for the first `count` centres."""
+    candidates = np.flatnonzero(allowed)
+    squares = (rows[candidates] ** 2).sum(axis=1) / 2
+    chosen: list[int] = []
+    for centre in centres[:count]:
+        costs = squares - rows[candidates] @ centre
+        place = int(costs.argmin())
+        chosen.append(int(candidates[place]))
+        squares[place] = np.inf
+    return np.array(chosen, np.int64)
+
+
+def _filled(chosen: Indices, allowed: Flags, count: int, random: np.random.Generator) -> Indices:
+    """Return the chosen images, and others at random until there are `count`: duplicates make fewer clusters."""
+    others = np.setdiff1d(np.flatnonzero(allowed), chosen)
+    missing = min(count - len(chosen), len(others))
+    return np.concatenate([chosen, random.choice(others, missing, replace=False)])

@@ -1,0 +1,289 @@
+"""FewLabelClassifier: against a slow program of its whole algorithm, hard cases, and scikit-learn's own checks."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
+from sklearn.semi_supervised import LabelSpreading
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from hebbcore.classify import FewLabelClassifier, learn
+from hebbcore.classify.balance import balancing_bias
+
+LIKE_LABEL_SPREADING = {"check_classifiers_classes": "−1 is no label; the check knows scikit-learn's own by name"}
+
+
+@parametrize_with_checks([FewLabelClassifier()], expected_failed_checks=lambda _: LIKE_LABEL_SPREADING)
+def test_scikit_learn_accepts_it(estimator, check):
+    check(estimator)
+
+
+def blobs(n=600, classes=4, labels=3, spread=1.0, seed=0, weights=None):
+    """Return features (n, 20), true classes, and y with so many labels of each class."""
+    counts = n // classes if weights is None else (np.array(weights) * n).astype(int)
+    size = n if weights is None else counts.tolist()
+    centres = np.random.default_rng(5).standard_normal((classes, 20)) * 2
+    features, true = make_blobs(size, 20, centers=centres, cluster_std=spread, random_state=seed)
+    y = np.full(len(true), -1)
+    for number in range(classes):
+        chosen = np.flatnonzero(true == number)[:labels]
+        y[chosen] = number
+    return features.astype(np.float32), true, y
+
+
+def slow_refit(features, y):
+    """Return the guesses of the regime "refit", by dense float64 linear algebra."""
+    rows = features.astype(np.float64)
+    rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    components, n = rows @ vectors, len(rows)
+
+    def unit(power):
+        scaled = components * values**power
+        return scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+
+    near, weights = unit(-3 / 8), np.zeros((n, n))
+    squares = ((near[:, None] - near[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(squares, np.inf)
+    for i in range(n):
+        ten = np.argsort(squares[i])[:10]
+        weights[i, ten] = np.exp(-4 * squares[i, ten] / squares[i, ten[-1]])
+    weights = (weights + weights.T) / 2
+    laplacian = np.diag(weights.sum(axis=1)) - weights
+    known = y >= 0
+    targets = np.eye(y.max() + 1)[np.maximum(y, 0)] * known[:, None]
+    sources = np.where(known[:, None], targets - targets[known].mean(axis=0), 0)
+    potentials = np.linalg.lstsq(laplacian, sources, rcond=None)[0]
+    bias = balancing_bias(potentials, targets[known].mean(axis=0))  # as many labels of each class: no smoothing
+    guesses = np.where(known, y, (potentials + bias).argmax(axis=1))
+    wide = unit(-1 / 4)
+    penalty = 0.03 * ((wide - wide.mean(axis=0)) ** 2).sum() / wide.shape[1]
+    return Ridge(penalty).fit(wide, np.eye(y.max() + 1)[guesses]).predict(wide)
+
+
+def test_it_is_the_algorithm():
+    features, _, y = blobs(300, spread=4.0)
+    model = FewLabelClassifier().fit(features, y)
+    scores = slow_refit(features, y)
+    assert model.regime_ == "refit"
+    assert np.mean(scores.argmax(axis=1) == model.predict(features)) > 0.98
+    own = model._images.rows @ model._coef + model._intercept
+    assert np.corrcoef(own.ravel(), scores.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(("labels", "name"), [(3, "refit"), (30, "stack"), (400, "ridge")])
+def test_each_regime_learns(labels, name):
+    features, _, y = blobs(2000, 4, labels, spread=2.5)
+    model = FewLabelClassifier().fit(features, y)
+    assert model.regime_ == name
+    fresh, answers, _ = blobs(400, 4, 3, spread=2.5, seed=1)
+    assert model.score(fresh, answers) > 0.85
+    likely = model.predict_proba(fresh)
+    np.testing.assert_allclose(likely.sum(axis=1), 1)
+    np.testing.assert_array_equal(model.classes_[likely.argmax(axis=1)], model.predict(fresh))
+
+
+def test_labels_spread_further_than_label_spreading_takes_them():
+    features, true, y = blobs(1000, 4, 1, spread=3.5)
+    model, other = FewLabelClassifier().fit(features, y), LabelSpreading("knn", n_neighbors=10).fit(features, y)
+    hidden = y < 0
+    assert np.mean(model.transduction_[hidden] == true[hidden]) > np.mean(other.transduction_[hidden] == true[hidden])
+
+
+def test_given_labels_stay_and_guesses_are_those_of_predict():
+    features, true, y = blobs(spread=4.0)
+    y[:40] = (true[:40] + 1) % 4
+    model = FewLabelClassifier().fit(features, y)
+    np.testing.assert_array_equal(model.transduction_[y >= 0], y[y >= 0])
+    np.testing.assert_array_equal(model.transduction_[y < 0], model.predict(features)[y < 0])
+    np.testing.assert_allclose(model.label_distributions_, model.predict_proba(features), atol=1e-5)
+
+
+def test_texts_with_none():
+    features, true, y = blobs()
+    names = np.array(["ant", "bee", "cat", "dog"], object)
+    texts = [names[label] if label >= 0 else None for label in y]
+    model = FewLabelClassifier().fit(features, texts)
+    assert model.classes_.tolist() == names.tolist()
+    assert np.mean(model.transduction_ == names[true]) > 0.95
+    np.testing.assert_array_equal(
+        model.predict(features), names[FewLabelClassifier().fit(features, y).predict(features)]
+    )
+
+
+def test_wrong_labels_are_doubted():
+    features, true, y = blobs(labels=10)
+    wrong = np.flatnonzero(y >= 0)[::5]
+    y[wrong] = (true[wrong] + 1) % 4
+    model = FewLabelClassifier().fit(features, y)
+    assert set(model.doubts_) <= set(wrong)
+    assert len(model.doubts_) >= 0.8 * len(wrong)
+    assert np.mean(model.predict(features) == true) > 0.95
+    assert not len(FewLabelClassifier().fit(features, blobs(labels=10)[2]).doubts_)
+
+
+def test_skewed_classes():
+    shares = np.array([1, 1, 4, 14]) / 20
+    features, true, _ = blobs(2000, 4, spread=2.5, weights=shares)
+    y = np.full(len(true), -1)
+    chosen = np.random.default_rng(0).choice(len(true), 60, replace=False)
+    y[chosen] = true[chosen]
+    model = FewLabelClassifier().fit(features, y)
+    assert np.abs(model.class_shares_ - shares).max() < 0.1
+    given = FewLabelClassifier(dict(enumerate(shares))).fit(features, y)
+    np.testing.assert_allclose(given.class_shares_, shares)
+    uniform = FewLabelClassifier("uniform").fit(features, y)
+    np.testing.assert_allclose(uniform.class_shares_, 0.25)
+    right = [np.mean(fitted.predict(features) == true) for fitted in (uniform, model, given)]
+    assert min(right[1:]) > right[0] + 0.1
+
+
+def test_many_classes_and_single_labels():
+    features, true, y = blobs(3000, 200, 1, spread=0.3)
+    model = FewLabelClassifier().fit(features, y)
+    assert np.mean(model.transduction_ == true) > 0.9
+    assert model.estimated_accuracy_ is None
+
+
+def test_hard_graphs(generator):
+    """Duplicates, rows of equal features, far ones, and clusters that nothing links, some without a label."""
+    features, true, y = blobs(400, 4, 3, spread=0.01)
+    features = np.concatenate([features, np.repeat(features[:1], 50, axis=0), np.zeros((3, 20)), np.full((1, 20), 1e6)])
+    y = np.concatenate([y, np.full(54, -1)])
+    y[y == 3] = -1
+    model = FewLabelClassifier().fit(features.astype(np.float32), y)
+    assert np.isfinite(model.label_distributions_).all()
+    assert (model.transduction_[400:450] == true[0]).all() or true[0] == 3
+    constant = FewLabelClassifier().fit(np.ones((6, 3), np.float32), [0, 1, -1, -1, -1, -1])
+    assert np.isfinite(constant.predict_proba(np.ones((2, 3)))).all()
+    assert FewLabelClassifier().fit([[0.0], [1.0]], [0, 1]).predict([[0.0], [1.0]]).shape == (2,)
+
+
+def test_the_estimate_holds_the_accuracy():
+    features, true, y = blobs(2000, 4, 12, spread=6.0)
+    model = FewLabelClassifier().fit(features, y)
+    value, low, high = model.estimated_accuracy_
+    assert 0 < low < value < high < 1
+    assert low < np.mean(model.predict(features) == true) < high
+    sure = model.label_distributions_.max(axis=1)
+    assert abs(sure.mean() - np.mean(model.predict(features) == true)) < 0.15
+
+
+def test_no_label_and_one_class():
+    features, true, y = blobs()
+    model = FewLabelClassifier().fit(features, np.full(600, -1))
+    assert model.classes_.shape == (0,)
+    first = model.suggest(4)
+    assert sorted(true[first]) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="no image has a label yet"):
+        model.predict(features)
+    answers = np.full(600, -1)
+    answers[first] = true[first]
+    model.relearn(answers)
+    assert np.mean(model.predict(features) == true) > 0.95
+    one = FewLabelClassifier().fit(features, np.where(y == 2, 2, -1))
+    assert (one.predict(features) == 2).all()
+    assert (one.predict_proba(features) == 1).all()
+
+
+def test_relearning_is_fitting_and_the_same_each_time():
+    features, _, y = blobs(spread=3.0)
+    other = blobs(labels=20)[2]
+    model = FewLabelClassifier(random_state=3).fit(features, other).relearn(y)
+    again = clone(model).fit(features, y)
+    np.testing.assert_array_equal(model.label_distributions_, again.label_distributions_)
+    np.testing.assert_array_equal(model.suggest(20), again.suggest(20))
+    assert not set(model.suggest(20)) & set(np.flatnonzero(y >= 0))
+    assert len(model.suggest(5000)) == (y < 0).sum()
+    assert len(FewLabelClassifier().fit(features, blobs(labels=40)[2]).suggest(7)) == 7
+
+
+def test_memmaps_and_pickles(tmp_path):
+    features, _, y = blobs(spread=3.0)
+    np.save(tmp_path / "features.npy", features)
+    told = []
+    model = FewLabelClassifier(progress=told.append).fit(np.load(tmp_path / "features.npy", mmap_mode="r"), y)
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(
+        copy.predict_proba(features), FewLabelClassifier().fit(features, y).predict_proba(features)
+    )
+    np.testing.assert_array_equal(copy.suggest(5), model.suggest(5))
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_a_state_predicts_the_same_without_pickle(tmp_path, texts):
+    features, _, y = blobs(labels=5, spread=3.0)
+    labels = [f"é{label}" if label >= 0 else None for label in y] if texts else y
+    model = FewLabelClassifier([0.1, 0.2, 0.3, 0.4]).fit(features, labels)
+    arrays, settings = model.state()
+    np.savez(tmp_path / "model.npz", **arrays)
+    settings = json.loads(json.dumps(settings))
+    with np.load(tmp_path / "model.npz", allow_pickle=False) as stored:
+        restored = FewLabelClassifier.from_state(stored, settings)
+    np.testing.assert_array_equal(restored.predict_proba(features), model.predict_proba(features))
+    np.testing.assert_array_equal(restored.predict(features), model.predict(features))
+    assert restored.estimated_accuracy_ == model.estimated_accuracy_
+    with pytest.raises(ValueError, match="has no images"):
+        restored.suggest(3)
+    assert restored.fit(features, y).suggest(3).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"coef": np.zeros((2, 2))}, "coef must have shape"),
+        ({"mean": np.full(20, np.nan)}, "mean must be finite"),
+        ({"version": 2}, "version 1, got 2"),
+        ({"axes": None}, r"lacks \['axes'\]"),
+    ],
+)
+def test_damaged_states_are_refused(change, match):
+    features, _, y = blobs()
+    arrays, settings = FewLabelClassifier().fit(features, y).state()
+    for name, value in change.items():
+        part = settings if name in settings else arrays
+        part[name] = value
+        if value is None:
+            del part[name]
+    with pytest.raises(ValueError, match=match):
+        FewLabelClassifier.from_state(arrays, settings)
+
+
+@pytest.mark.parametrize(
+    ("prior", "y", "error", "match"),
+    [
+        ("equal", None, ValueError, "prior must be one of"),
+        ([0.5, 0.5], None, ValueError, "prior must be 4 shares above 0"),
+        ([0.5, 0.5, 0, 0], None, ValueError, "prior must be 4 shares above 0"),
+        ({0: 1.0}, None, ValueError, r"lacks \[1, 2, 3\]"),
+        (3.5j, None, TypeError, "prior must be"),
+        ("uniform", [0, 1], ValueError, "one label, or −1 or None, for each of 600 rows"),
+        ("uniform", ["a", 1] * 300, TypeError, "all texts or all numbers"),
+    ],
+)
+def test_bad_arguments(prior, y, error, match):
+    features, _, given = blobs()
+    y = given if y is None else np.array(y, object)
+    with pytest.raises(error, match=match):
+        FewLabelClassifier(prior).fit(features, y)
+
+
+def test_too_many_images_for_the_cpu(monkeypatch):
+    features, _, y = blobs()
+    monkeypatch.setattr(learn, "MOST_ON_CPU", 599)
+    with pytest.raises(ValueError, match="at most 599 images on the CPU, got 600"):
+        FewLabelClassifier().fit(features, y)
+
+
+def test_what_is_not_fitted_says_so():
+    model = FewLabelClassifier()
+    for call in (model.predict, model.predict_proba, model.relearn):
+        with pytest.raises(NotFittedError):
+            call(np.zeros((2, 20)))
+    with pytest.raises(NotFittedError):
+        model.suggest(2)

@@ -1,0 +1,217 @@
+"""The parts of hebbcore.classify against scikit-learn, SciPy, and slow programs of their formulas."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+
+from hebbcore.classify import neighbours, space
+from hebbcore.classify.balance import balancing_bias, labelled_shares
+from hebbcore.classify.graph import joined, neighbour_graph
+from hebbcore.classify.held_out import (
+    HeldOut,
+    accuracy_interval,
+    assumed_sharpness,
+    doubted,
+)
+from hebbcore.classify.learn import regime
+from hebbcore.classify.linear import AllRows, labelled_predictor
+from hebbcore.classify.poisson import Poisson
+from hebbcore.classify.suggest import cover, doubt_and_cover
+from hebbcore.evaluation.ridge.meter import SILENT
+
+
+def unit_rows(generator, n, d):
+    rows = generator.standard_normal((n, d)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("shape", [(200, 12), (40, 90)])  # features × features, and rows × rows
+def test_components_are_those_of_scikit_learn(generator, monkeypatch, shape):
+    monkeypatch.setattr(space, "_NUMBERS", 500)
+    features = (generator.standard_normal(shape) * np.arange(1, shape[1] + 1) + 1000).astype(np.float32)
+    features[:, 3] = 7  # constant
+    learned = space.learned_space(features, SILENT, most=8)
+    model = PCA(8).fit(StandardScaler().fit_transform(features.astype(np.float64)))
+    n = len(features)
+    np.testing.assert_allclose(learned.eigenvalues, model.explained_variance_ * (n - 1) / n, rtol=1e-3)
+    expected = model.transform(StandardScaler().fit_transform(features.astype(np.float64)))
+    np.testing.assert_allclose(np.abs(learned.components(features)), np.abs(expected), atol=0.02)
+
+
+def test_rows_are_scaled_by_powers_of_the_eigenvalues(generator):
+    components, values = generator.standard_normal((5, 3)), np.array([4.0, 2.0, 0.5])
+    components[2] = 0
+    rows = space.scaled(components, values, -3 / 8)
+    expected = components / values ** (3 / 8)
+    norms = np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(rows, expected / np.where(norms > 0, norms, 1))
+
+
+@pytest.mark.parametrize("references", [7, 64, 1000])
+def test_neighbours_are_those_of_scikit_learn_whatever_the_blocks(generator, monkeypatch, references):
+    monkeypatch.setattr(neighbours, "_REFERENCES", references)
+    monkeypatch.setattr(neighbours, "_PRODUCTS", 20 * references)
+    rows = unit_rows(generator, 130, 6)
+    indices, squares = neighbours.nearest(rows, 10)
+    expected, where = NearestNeighbors(n_neighbors=11, algorithm="brute").fit(rows.astype(np.float64)).kneighbors()
+    np.testing.assert_array_equal(indices, where[:, :10])
+    np.testing.assert_allclose(squares, expected[:, :10] ** 2, rtol=1e-4)
+
+
+def test_duplicates_are_neighbours_at_distance_zero(generator):
+    rows = np.repeat(unit_rows(generator, 4, 5), 3, axis=0)
+    indices, squares = neighbours.nearest(rows, 2)
+    assert (squares == 0).all()
+    assert (indices // 3 == np.arange(12)[:, None] // 3).all()
+    assert (indices != np.arange(12)[:, None]).all()
+
+
+def test_weights_of_the_graph():
+    indices = np.array([[1, 2], [0, 2], [1, 0]])
+    squares = np.array([[1.0, 4.0], [1.0, 2.0], [0.0, 0.0]])
+    wanted = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(2):
+            wanted[i, indices[i, j]] = np.exp(-4 * squares[i, j] / squares[i].max()) if squares[i].max() else 1
+    np.testing.assert_allclose(neighbour_graph(indices, squares).toarray(), (wanted + wanted.T) / 2)
+
+
+def test_parts_are_linked_where_they_are_nearest():
+    rows = np.array([[0.0], [1.0], [5.0], [6.0], [20.0], [21.0], [22.0]])
+    graph = np.zeros((7, 7))
+    for i, j in ((0, 1), (2, 3), (4, 5), (5, 6)):
+        graph[i, j] = graph[j, i] = 1
+    linked = joined(sparse.csr_array(graph), rows)
+    assert connected_components(linked)[0] == 1
+    new = {tuple(pair) for pair in np.argwhere(np.triu(linked.toarray()) - np.triu(graph) > 0)}
+    assert new == {(1, 2), (3, 4)}
+    assert linked[1, 2] == linked[2, 1] == np.exp(-4)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_potentials_solve_poissons_equation(generator, classes):
+    rows = unit_rows(generator, 80, 4)
+    graph = joined(neighbour_graph(*neighbours.nearest(rows, 5)), rows)
+    where = generator.permutation(80)[: 3 * classes]
+    codes = np.arange(3 * classes) % classes
+    dense = graph.toarray()
+    degrees = dense.sum(axis=1)
+    sources = np.zeros((80, classes))
+    sources[where] = np.eye(classes)[codes] - np.eye(classes)[codes].mean(axis=0)
+    expected = scipy.linalg.lstsq(np.diag(degrees) - dense, sources)[0]
+    expected -= degrees @ expected / degrees.sum()  # conjugate gradients from 0 leave a weighted mean of 0
+    found = Poisson(graph).potentials(where, codes, classes)
+    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+@pytest.mark.parametrize("skew", [1, 20])
+def test_the_balance_brings_the_shares_to_those_wanted(generator, classes, skew):
+    scores = generator.standard_normal((5000, classes)) * 0.01 + generator.standard_normal(classes) * 0.005
+    shares = np.linspace(1, skew, classes)
+    shares /= shares.sum()
+    found = np.bincount((scores + balancing_bias(scores, shares)).argmax(axis=1), minlength=classes) / 5000
+    assert np.abs(found - shares).sum() < 0.1
+
+
+def test_scores_that_are_all_alike_have_no_balance():
+    np.testing.assert_array_equal(balancing_bias(np.zeros((9, 3)), np.full(3, 1 / 3)), 0)
+
+
+def test_shares_are_smoothed_less_the_surer_the_labels_are(generator):
+    even = generator.multinomial(40, np.full(10, 0.1))
+    assert np.abs(labelled_shares(even) - 0.1).max() < np.abs(even / 40 - 0.1).max() / 2
+    skewed = np.array([2000, 100])
+    np.testing.assert_allclose(labelled_shares(skewed), skewed / 2100, atol=1e-3)
+    np.testing.assert_allclose(labelled_shares(np.array([1, 1, 1])), 1 / 3)
+    assert labelled_shares(np.array([5])) == 1
+
+
+def test_the_ridge_of_all_rows_is_scikit_learns(generator):
+    rows, codes = unit_rows(generator, 90, 7), generator.integers(0, 3, 90)
+    coef, intercept = AllRows(rows).predictor(codes, 4)  # a class without rows too
+    centred = rows - rows.mean(axis=0)
+    model = Ridge(0.03 * (centred**2).sum() / 7).fit(rows.astype(np.float64), np.eye(4)[codes])
+    np.testing.assert_allclose(coef, model.coef_.T, atol=1e-5)
+    np.testing.assert_allclose(intercept, model.intercept_, atol=1e-5)
+
+
+def test_the_ridge_of_the_labelled_has_the_least_leave_one_out_error(generator):
+    rows, codes = unit_rows(generator, 20, 7), np.arange(20) % 3
+    coef, intercept = labelled_predictor(rows, codes, 3)
+    wide = rows.astype(np.float64)
+    targets = np.eye(3)[codes]
+    scale = wide.var(axis=0).sum() * 20 / 7
+    errors = {}
+    for penalty in scale * np.logspace(-4, 2, 13):
+        left = [np.arange(20) != i for i in range(20)]
+        fits = [Ridge(penalty).fit(wide[kept], targets[kept]) for kept in left]
+        errors[penalty] = sum(((fit.predict(wide[i : i + 1]) - targets[i]) ** 2).sum() for i, fit in enumerate(fits))
+    model = Ridge(min(errors, key=errors.get)).fit(wide, targets)
+    np.testing.assert_allclose(coef, model.coef_.T, atol=1e-6)
+    np.testing.assert_allclose(intercept, model.intercept_, atol=1e-6)
+
+
+def test_the_regime_follows_the_labels_of_a_class():
+    assert [regime(count, 10) for count in (10, 100, 160, 161, 250, 2500, 3500, 5000)] == [
+        *["refit"] * 3, *["stack"] * 4, "ridge",
+    ]  # fmt: skip
+
+
+def test_the_interval_is_wilsons():
+    right = np.arange(50) < 20
+    value, low, high = accuracy_interval(right)
+    assert value == 0.4
+    for bound in (low, high):  # where the normal test just rejects
+        assert abs(0.4 - bound) == pytest.approx(1.959964 * (bound * (1 - bound) / 50) ** 0.5)
+    assert accuracy_interval(np.ones(10, bool))[2] == pytest.approx(1)
+
+
+def test_the_assumed_sharpness_is_half_way_between_chance_and_certainty(generator):
+    scores = generator.standard_normal((300, 4))
+    powers = np.exp(assumed_sharpness(scores) * scores)
+    assert (powers.max(axis=1) / powers.sum(axis=1)).mean() == pytest.approx(0.625, abs=1e-6)
+
+
+def test_doubted_are_labels_that_others_contradict():
+    codes = np.array([0, 0, 0, 1, 1, 1])
+    scores = np.array([[3, 0], [3, 0], [0, 4], [0, 3], [0, 3], [2.9, 0]])
+    assert doubted(HeldOut(np.array([1, 3, 5, 7, 9, 11]), codes, scores), 1.0).tolist() == [5, 11]
+    scores[2] = [0, 0.1]  # unsure
+    assert doubted(HeldOut(np.arange(6), codes, scores), 1.0).tolist() == [5]
+
+
+def test_cover_takes_the_middle_of_clusters_without_labels(generator):
+    centres = 10 * np.eye(6)
+    rows = np.repeat(centres, 20, axis=0) + 0.1 * generator.standard_normal((120, 6))
+    labelled = np.zeros(120, bool)
+    labelled[[5, 45]] = True
+    found = cover(rows, labelled, 4, 0)
+    assert sorted(found // 20) == [1, 3, 4, 5]
+
+
+def test_doubt_and_cover_takes_doubtful_images_that_differ(generator):
+    rows = generator.standard_normal((400, 3))
+    likely = np.tile([0.98, 0.02], (400, 1))
+    likely[:150] = [0.52, 0.48]
+    rows[:75] += 20
+    rows[75:150] -= 20
+    labelled = np.zeros(400, bool)
+    labelled[:10] = True
+    found = doubt_and_cover(rows, likely, labelled, 10, 0)
+    assert len(set(found)) == 10
+    assert ((found >= 10) & (found < 150)).all()
+    assert (found < 75).any()
+    assert (found >= 75).any()
+
+
+def test_more_are_asked_for_than_clusters_are_there():
+    rows, labelled = np.zeros((8, 2)), np.arange(8) < 2
+    with pytest.warns(UserWarning, match="distinct clusters"):
+        assert sorted(cover(rows, labelled, 6, 0)) == [2, 3, 4, 5, 6, 7]
