@@ -242,12 +242,14 @@ def _unknown(
     where = "the images" if folder is None else f"the images of {printable(folder)}"
     alike: dict[str, str] = {}
     for name in names:
-        alike.setdefault(posixpath.basename(name).casefold(), name)
+        base = posixpath.basename(name).casefold()
+        alike.setdefault(base, name)
+        alike.setdefault(posixpath.splitext(base)[0], name)
     listed = []
     for file in files[:SHOWN]:
         hint = alike.get(posixpath.basename(file.strip().replace("\\", "/")).casefold())
         listed.append(repr(printable(file)) + (f" (is it {printable(hint)!r}?)" if hint is not None else ""))
-    header = "; if the first row is a header, call its columns file and label" if files[0] == first else ""
+    header = "; if the first row is a header, call its columns file and label" if files == [first] and rows > 1 else ""
     return (
         f"match_labels: {len(files)} of {rows} rows name a file that is not among {where}: {', '.join(listed)}"
         f"{', …' * (len(files) > SHOWN)}; names are relative to the folder{header}"

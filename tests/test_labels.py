@@ -173,19 +173,16 @@ def test_a_name_is_taken_literally_first():
 
 def test_unknown_files_are_listed_with_what_is_alike(tmp_path):
     names = ["a.jpg", "sub/B.jpg"]
-    rows = [
-        ("id_of_photo", "kind"),
-        ("A.JPG", "x"),
-        ("b.jpg", "x"),
-        *[(f"{i}.jpg", "x") for i in range(4)],
-        ("a.jpg", "x"),
-    ]
-    with pytest.raises(ValueError, match="match_labels: 6 of 8 rows name a file") as caught:
-        match_labels([*rows[:6], ("a.jpg", "x"), ("sub/B.jpg", "x")], names, tmp_path)
+    rows = [("A.JPG", "x"), ("b.jpg", "x"), ("a", "x"), *[(f"{i}.jpg", "x") for i in range(4)], ("a.jpg", "x")]
+    with pytest.raises(ValueError, match="match_labels: 7 of 8 rows name a file") as caught:
+        match_labels(rows, names, tmp_path)
     message = str(caught.value)
-    assert "'A.JPG' (is it 'a.jpg'?), 'b.jpg' (is it 'sub/B.jpg'?)" in message
-    assert "…" in message
-    assert "call its columns file and label" in message
+    assert (
+        "'A.JPG' (is it 'a.jpg'?), 'b.jpg' (is it 'sub/B.jpg'?), 'a' (is it 'a.jpg'?), '0.jpg', '1.jpg', …" in message
+    )
+    assert "header" not in message
+    with pytest.raises(ValueError, match="if the first row is a header, call its columns file and label"):
+        match_labels([("photo", "kind"), ("a.jpg", "x")], names, tmp_path)
     for outside in ("../a.jpg", "/etc/a.jpg", f"{tmp_path}x/a.jpg", f"{tmp_path}/../a.jpg", "C:\\a.jpg", ""):
         with pytest.raises(ValueError, match="1 of 1 rows name a file that is not among"):
             match_labels([(outside, "x")], names, tmp_path)
@@ -210,3 +207,21 @@ def test_accents_may_be_composed_in_another_way():
     assert match_labels([(composed, "x")], [composed])[0].tolist() == [0]
     assert match_labels([(composed, "x")], [decomposed])[0].tolist() == [0]
     assert match_labels([(composed, "x"), (decomposed, "y")], [decomposed, composed])[0].tolist() == [1, 0]
+
+
+NAMES = st.lists(st.text("ab./\\ é", min_size=1, max_size=6), min_size=1, max_size=6, unique=True)
+
+
+@given(NAMES, st.data())
+def test_names_find_themselves_and_others_are_unknown(names, data):
+    rows = data.draw(st.lists(st.tuples(st.sampled_from(names), st.sampled_from(["", "x", "y"])), max_size=6))
+    texts = {name: {label for file, label in rows if file == name and label} for name in names}
+    if any(len(found) > 1 for found in texts.values()):
+        with pytest.raises(ValueError, match="must have one label"):
+            match_labels(rows, names, "photos")
+    else:
+        labels, classes = match_labels(rows, names, "photos")
+        assert [{classes[label]} if label >= 0 else set() for label in labels] == list(texts.values())
+        assert classes == sorted(set().union(*texts.values()))
+    with pytest.raises(ValueError, match="1 of 1 rows name"):
+        match_labels([("c", "x")], names, "photos")
