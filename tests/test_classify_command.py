@@ -17,6 +17,7 @@ from cli_helpers import ENVIRONMENT, call, fails, files_of, names
 from PIL import Image
 
 import loaders
+from hebbcore.files import locked
 from hebbcore.labelling import load_model, work
 
 __all__ = ["call", "fails", "files_of", "photos"]
@@ -233,6 +234,20 @@ def test_wrong_labels_are_told_before_the_long_work(table, message, photos, call
     _, err = call(LINE if table is not None else LINE.replace("--labels labels.csv", ""), 1)
     assert message in err
     assert not Path("work/network").exists()
+
+
+def test_a_folder_is_for_one_command_at_a_time(photos, fails):
+    Path("work").mkdir()
+    with locked(Path("work"), "classifying into"):
+        assert fails(SMALL) == "another process is classifying into work; wait for it or stop it."
+
+
+def test_two_labelled_photos_are_enough(photos, call):
+    for file in sorted(photos)[4:]:
+        Path("photos", file).unlink()
+    write_labels(Path("labels.csv"), {file: photos[file] for file in sorted(photos)[:2]})
+    call(LINE)
+    assert len(rows_of(Path("work/predictions.csv"))) == 4
 
 
 def test_a_folder_of_other_work_is_refused(photos, call):

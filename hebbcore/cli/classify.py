@@ -82,10 +82,10 @@ def _classify(options: argparse.Namespace) -> int:
         try:
             model = _in_work(options, network, stages)
         except (FileExistsError, ValueError) as error:
-            if _is_of_other(error):
-                advice = f"({work} is the work of other images or another network: name another --out, or remove it.)"
-                raise ValueError(f"{error} {advice}") from None
-            raise
+            if str(work) not in str(error):
+                raise
+            advice = f"(If {work} is the work of other images or of another network, name another --out, or remove it.)"
+            raise ValueError(f"{error} {advice}") from None
     if model is None:
         print(printable(f"{work}: nothing to do, its results are of these images and labels"))
     print(printable(f"{work}: {', '.join(OUTPUTS)} and model/"))
@@ -104,11 +104,6 @@ def _check(options: argparse.Namespace) -> None:
         loaders.read_labels(options.labels)  # tells what is wrong with it, before long work
     if options.out.resolve().is_relative_to(options.photos.resolve()):
         raise ValueError(f"--out must lie outside of the images' folder, got {options.out}, in {options.photos}.")
-
-
-def _is_of_other(error: Exception) -> bool:
-    """Return whether an error says that the folder holds what was made of other images or by other settings."""
-    return isinstance(error, FileExistsError) or "holds a set built" in str(error) or "another extraction" in str(error)
 
 
 def _given_network(options: argparse.Namespace) -> Network | None:

@@ -4,8 +4,6 @@ import argparse
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from hebbcore.checks import printable
 from hebbcore.cli.classify import add_split, require_there, side_of
 from hebbcore.cli.options import add_import
@@ -51,14 +49,13 @@ def _predict(options: argparse.Namespace) -> int:
         )
         with photos.stream() as stream:
             check_images("predict", model, stream.image_shape)
-            probabilities, done = [], 0
+            rows: list[tuple[str, str, float, str]] = []
             for images, _ in stream:
-                stages.tell("labels", done, stream.images)
-                probabilities.append(model.predict_proba(images))
-                done += len(images)
-            stages.tell("labels", done, stream.images)
-            guesses = Guesses.of(np.concatenate(probabilities))
-            write_table(out, NEW, guesses.rows(list(stream.names), model.classes))
+                stages.tell("labels", len(rows), stream.images)
+                names = stream.names[len(rows) : len(rows) + len(images)]
+                rows += Guesses.of(model.predict_proba(images)).rows(names, model.classes)
+            stages.tell("labels", len(rows), stream.images)
+            write_table(out, NEW, rows)
         shutil.rmtree(read, ignore_errors=True)
-    print(printable(f"{out}: labels of {done} images"))
+    print(printable(f"{out}: labels of {len(rows)} images"))
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import hdf5
+from hebbcore.dictionary import UNITS
 from hebbcore.engine import devices
 from hebbcore.features.choice import Features
 from hebbcore.features.extract import extract_features
@@ -17,6 +18,7 @@ from hebbcore.training.diagnostics import Record
 from hebbcore.training.network import fit
 
 BATCH = 200  # images a step, as the dictionary is trained
+_UNITS_AN_IMAGE = 8  # at most: units of a layer learn from patches that are more than they
 _MOST, _MOST_OF_MANY = 25_000, 10_000  # features of an image: larger outputs are averaged over a grid
 _FEW = 10_000  # images
 _MOST_IN_MEMORY = 2**31  # bytes of features; more stay in their file
@@ -24,7 +26,8 @@ _MOST_IN_MEMORY = 2**31  # bytes of features; more stay in their file
 
 def learned_network(shuffled: Any, run: Path, device: str, callback: Callable[[Record], None]) -> Network:
     """Return the dictionary, learned from a stream of images in random order. A run that was interrupted goes on."""
-    network = preset("dictionary", image_shape=shuffled.image_shape, device=device)
+    units = [min(number, _UNITS_AN_IMAGE * shuffled.images) for number in UNITS]
+    network = preset("dictionary", image_shape=shuffled.image_shape, units=units, device=device)
     with warnings.catch_warnings():  # of few images some units stay unused, which harms nothing
         warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")
         return fit(network, shuffled, run=run, callback=callback, log_seconds=2)

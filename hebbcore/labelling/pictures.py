@@ -13,7 +13,8 @@ _LARGEST = 96  # side of a picture, in pixels
 def pictures_of(stream: Any, wanted: Iterable[int]) -> dict[int, str]:
     """Return {number: "data:image/…"} of some images of a stream that gives them in order; reads their batches alone.
 
-    stream: of uint8 images (H, W, C), one or three channels, with batch_size. Its position is left at the start.
+    stream: of uint8 images (H, W, C), with batch_size; its position is left at the start. Of more than three channels
+    the first three are shown.
     """
     by_batch: dict[int, list[int]] = {}
     for number in sorted(set(wanted)):
@@ -32,7 +33,7 @@ def _as_data(image: Any) -> str:
     """Return an image as an address that holds it: a PNG, or a JPEG of larger ones."""
     from PIL import Image
 
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    picture = Image.fromarray(image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0])
     large = max(picture.size) > _LARGEST
     picture.thumbnail((_LARGEST, _LARGEST))
     file = io.BytesIO()
