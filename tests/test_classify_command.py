@@ -94,7 +94,7 @@ def test_the_same_again_does_nothing_and_other_labels_only_relearn(photos, call,
     assert Path("work/report.html").exists()
 
 
-@pytest.mark.parametrize("seen", ["images/index.json", "network/checkpoints", "features.h5"])
+@pytest.mark.parametrize("seen", ["network/checkpoints", "features.h5"])
 def test_a_command_that_was_killed_goes_on(seen, photos, call):
     call(LINE.replace("--out work", "--out whole"))
     killed = subprocess.Popen(
@@ -212,6 +212,7 @@ def test_photos_of_all_sizes_get_the_usual_side_but_no_more_than_48(photos, call
         (f"{SMALL} --split train", "--split is for sources of several splits"),
         (SMALL.replace("--out work", "--out photos/work"), "--out must lie outside of the images' folder"),
         (SMALL.replace("labels.csv", "none.csv"), "No such file or directory: none.csv"),
+        (SMALL.replace("labels.csv", "net.h5"), "read_labels: "),
         ("predict photos photos --out new.csv", "load_model: photos holds no model (model.json)"),
     ],
 )
@@ -255,7 +256,9 @@ def test_a_folder_of_other_work_is_refused(photos, call):
     save_network(Path("other.h5"), 9)
     _, err = call(f"{LINE} --features other.h5", 1)
     assert "name another --out, or remove it" in err
-    Path("photos", min(photos)).unlink()
+    _, err = call(f"{SMALL} --no-mirror", 1)
+    assert "name another --out, or remove it" in err
+    Path("photos", max(photos)).unlink()
     _, err = call(SMALL, 1)
     assert "files 60 there and 59 here" in err
     assert "name another --out, or remove it" in err
@@ -281,6 +284,12 @@ def test_a_damaged_model_is_refused(damage, photos, call, fails):
         note.write_text(json.dumps(table))
     assert fails("predict work photos --out new.csv").startswith("load_model: work/model")
     assert not Path("new.csv").exists()
+
+
+def test_new_labels_are_not_written_among_the_photos(photos, call, fails):
+    call(SMALL)
+    assert "--out must lie outside of the images' folder" in fails("predict work photos --out photos/new.csv")
+    assert "--out must be a CSV file, work is a folder" in fails("predict work photos --out work")
 
 
 def test_other_images_than_the_model_takes_are_refused(photos, call):

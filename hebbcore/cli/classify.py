@@ -3,17 +3,16 @@
 import argparse
 from pathlib import Path
 
-import loaders
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import Photos, known_labels, read_photos
+from hebbcore.cli.photos import Photos, Table, read_photos
 from hebbcore.cli.progress import clock
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.files import locked, remove_partial
 from hebbcore.labelling.features import learned_network
-from hebbcore.labelling.work import OUTPUTS, classified
+from hebbcore.labelling.work import OUTPUTS, Labels, classified
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Record
 
@@ -47,6 +46,11 @@ def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )  # fmt: skip
     add_split(command)
     command.add_argument(
+        "--no-mirror", action="store_false", dest="mirror",
+        help="features of each image alone, not averaged with those of its mirror image: for text, or where left and "
+        "right matter",
+    )  # fmt: skip
+    command.add_argument(
         "--prior", choices=("labelled", "uniform"), default="labelled",
         help="how frequent the classes are: as among the labels, or all alike (default: labelled)",
     )  # fmt: skip
@@ -70,6 +74,12 @@ def require_there(photos: Path) -> None:
     """Raise FileNotFoundError if there are no images."""
     if not photos.exists():
         raise FileNotFoundError(f"{photos} does not exist; give a folder of images, shards or an HDF5 file.")
+
+
+def require_outside(out: Path, photos: Path) -> None:
+    """Raise ValueError if what is written would lie among the images."""
+    if out.resolve().is_relative_to(photos.resolve()):
+        raise ValueError(f"--out must lie outside of the images' folder, got {out}, in {photos}.")
 
 
 def _classify(options: argparse.Namespace) -> int:
@@ -100,10 +110,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.features is None and (options.previous or options.imports):
         raise ValueError("--previous and --import are for the network of --features; give that, or leave them out.")
     require_there(options.photos)
-    if options.labels is not None:
-        loaders.read_labels(options.labels)  # tells what is wrong with it, before long work
-    if options.out.resolve().is_relative_to(options.photos.resolve()):
-        raise ValueError(f"--out must lie outside of the images' folder, got {options.out}, in {options.photos}.")
+    require_outside(options.out, options.photos)
 
 
 def _given_network(options: argparse.Namespace) -> Network | None:
@@ -127,17 +134,19 @@ def side_of(network: Network) -> int | None:
 def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> object:
     """Do all stages that are not done yet; returns the model, None if it was there."""
     work = options.out
+    table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
     photos = read_photos(
         options.photos, work / _IMAGES, size=options.image_size, split=options.split,
-        without_labels=options.labels is not None, stages=stages,
+        without_labels=table is not None, stages=stages,
     )  # fmt: skip
     with photos.stream() as stream:
-        labels = known_labels(photos, stream, options.labels)  # before the long stages: it may be wrong
+        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(list(stream.names))
         if network is None:
             network = _learned(photos, work / _NETWORK, options.device, stages)
         return classified(
-            work, network, stream, labels, prior=options.prior, suggestions=options.suggestions, listener=stages
-        )
+            work, network, stream, labels, mirror=options.mirror, prior=options.prior, suggestions=options.suggestions,
+            listener=stages,
+        )  # fmt: skip
 
 
 def _learned(photos: Photos, run: Path, device: str, stages: Stages) -> Network:

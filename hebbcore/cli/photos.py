@@ -127,18 +127,22 @@ def _tell_skipped(folder: Path, count: int, stages: Stages) -> None:
         stages.say("left out", f"{count - _SHOWN:,} more files; {folder / REPORT} names them")
 
 
-def known_labels(photos: Photos, stream: loaders.ShardStream, table: Path | None) -> Labels:
-    """Return the labels of a stream's images: those of a table, or those that come with the images.
+class Table:
+    """Labels of a table; looks at once whether it fits a folder of images.
 
-    Raises FileNotFoundError and ValueError for a table that is none, names other files, or has fewer than two classes.
+    Raises FileNotFoundError and ValueError for a table that is none, or names files that are not there.
     """
-    if table is None:
-        return Labels.of(stream.labels, stream.class_names)
-    names: Sequence[str] = list(stream.names)
-    if photos.shards != photos.path and photos.path.is_dir() and kind_of(photos.path) is None:
-        source = loaders.ImageFiles(photos.path, table)
-        of_files = {item.name: item.label for item in source.items()}
-        numbers = np.array([of_files.get(name, -1) for name in names], np.int64)
-        return Labels.of(numbers, source.class_names)
-    numbers, classes = loaders.match_labels(loaders.read_labels(table), names)
-    return Labels.of(numbers, classes)
+
+    def __init__(self, path: Path, photos: Path) -> None:
+        self._rows = loaders.read_labels(path)
+        self._of_files: dict[str, int] | None = None
+        if photos.is_dir() and not (photos / INDEX).is_file() and kind_of(photos) is None:
+            source = loaders.ImageFiles(photos, path)
+            self._of_files = {item.name: item.label for item in source.items()}
+            self._classes = source.class_names
+
+    def labels(self, names: Sequence[str]) -> Labels:
+        """Return the labels of images; a photo that has one but could not be read is left out."""
+        if self._of_files is None:
+            return Labels.of(*loaders.match_labels(self._rows, names))
+        return Labels.of(np.array([self._of_files[name] for name in names], np.int64), self._classes)

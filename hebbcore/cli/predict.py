@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from hebbcore.checks import printable
-from hebbcore.cli.classify import add_split, require_there, side_of
+from hebbcore.cli.classify import add_split, require_outside, require_there, side_of
 from hebbcore.cli.options import add_import
 from hebbcore.cli.photos import read_photos
 from hebbcore.cli.stages import Stages
@@ -39,6 +39,7 @@ def _predict(options: argparse.Namespace) -> int:
     import_modules(options.imports)
     model, stages, out = load_model(options.model, device=options.device), Stages(), options.out
     require_there(options.photos)
+    require_outside(out, options.photos)
     if out.is_dir():
         raise IsADirectoryError(f"--out must be a CSV file, {out} is a folder.")
     out.parent.mkdir(parents=True, exist_ok=True)

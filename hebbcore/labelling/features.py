@@ -33,22 +33,23 @@ def learned_network(shuffled: Any, run: Path, device: str, callback: Callable[[R
         return fit(network, shuffled, run=run, callback=callback, log_seconds=2)
 
 
-def grid_of(network: Network, images: int) -> int | None:
-    """Return over how many cells a side the output is averaged; None: it is taken whole.
+def chosen(network: Network, images: int, mirror: bool) -> Features:
+    """Return which features are taken: the last layer's output, over a grid of cells if it is large.
 
     images: how many the classifier learns from. More than a few thousand make a matrix of features × features, of which
-    it finds the components.
+    it finds the components. mirror: see Features.
     """
     most = _MOST if images <= _FEW else _MOST_OF_MANY
-    return Features.at_most("classify", network, network.names[-1], most).grid
+    return Features.at_most("classify", network, network.names[-1], most, mirror)
 
 
-def extracted(network: Network, grid: int | None, stream: Any, path: Path, progress: Callable[[int], None]) -> Any:
+def extracted(features: Features, stream: Any, path: Path, progress: Callable[[int], None]) -> Any:
     """Return the features (n, numbers) of a stream's images, in its order, extracted into a file unless they are there.
 
-    Raises ValueError and FileExistsError if the file is of other images or another network.
+    Raises ValueError and FileExistsError if the file is of other images or other features.
     """
-    extract_features(network, stream, path, pool=grid, progress=progress)
+    network, pool, mirror = features.network, features.grid, features.mirror
+    extract_features(network, stream, path, layer=features.layer, pool=pool, mirror=mirror, progress=progress)
     with hdf5.reading(path, f"classify: {path} holds no features") as file:
         array = hdf5.member(file, "features")
         shape, dtype, offset = array.shape, array.dtype, int(array.id.get_offset())
@@ -56,7 +57,7 @@ def extracted(network: Network, grid: int | None, stream: Any, path: Path, progr
     return rows if rows.nbytes > _MOST_IN_MEMORY else np.array(rows)
 
 
-def features_of(network: Network, grid: int | None, images: Any) -> Any:
+def rows_of(features: Features, images: Any) -> Any:
     """Return the features (n, numbers) of images as `extracted` has them, on the CPU."""
-    found = devices.to_device(Features(network, network.names[-1], grid).of(images), "cpu")
+    found = devices.to_device(features.of(images), "cpu")
     return found.reshape(len(found), -1)

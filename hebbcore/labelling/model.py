@@ -12,7 +12,7 @@ import hebbcore
 from hebbcore import checkpoint, checks, hdf5
 from hebbcore.features.choice import Features
 from hebbcore.files import parse_json, remove_partial, write_atomically, write_text
-from hebbcore.labelling.features import features_of
+from hebbcore.labelling.features import rows_of
 from hebbcore.labelling.guesses import Floats, Guesses
 from hebbcore.network import Network
 
@@ -29,20 +29,22 @@ class Model:
 
     Parameters
     ----------
-    network : Network
-        Makes the features of images.
+    features : Features
+        A network, and which of its output is taken.
     classifier : FewLabelClassifier
-        Fitted to features of this network; its classes are 0, 1, …
+        Fitted to these features; its classes are 0, 1, …
     classes : sequence of str
         What they mean.
-    grid : int or None
-        The network's output is averaged over grid × grid cells; None: it is not.
     """
 
-    network: Network
+    features: Features
     classifier: Any
     classes: tuple[str, ...]
-    grid: int | None = None
+
+    @property
+    def network(self) -> Network:
+        """Makes the features."""
+        return self.features.network
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -64,7 +66,7 @@ class Model:
         array (n, classes), float
             Each row sums to 1.
         """
-        probabilities: Floats = self.classifier.predict_proba(features_of(self.network, self.grid, images))
+        probabilities: Floats = self.classifier.predict_proba(rows_of(self.features, images))
         return probabilities
 
     def predict(self, images: Any) -> list[str]:
@@ -98,8 +100,9 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
     write_atomically(folder / name, lambda path: hdf5.write_sealed(path, "classifier", VERSION, arrays))
     note = {
         "format": VERSION, "hebbcore": hebbcore.__version__, "classes": list(model.classes),
-        "image_shape": list(model.image_shape), "pool": model.grid, "network": network, "classifier": name,
-        "parameters": table, "made_from": made_from,
+        "image_shape": list(model.image_shape), "layer": model.features.layer, "pool": model.features.grid,
+        "mirror": model.features.mirror, "network": network, "classifier": name, "parameters": table,
+        "made_from": made_from,
     }  # fmt: skip
     write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
     for path in folder.glob("classifier-*.h5"):
@@ -124,13 +127,11 @@ def read_note(folder: Path) -> dict[str, Any]:
     try:
         note = parse_json(path.read_bytes())
         version = note["format"]
-        texts = [*note["classes"], note["network"], note["classifier"], note["made_from"]]
+        texts = [*note["classes"], note["layer"], note["network"], note["classifier"], note["made_from"]]
         if not all(isinstance(text, str) for text in texts) or not _CLASSIFIER.fullmatch(note["classifier"]):
             raise ValueError("its texts are none")
-        if not isinstance(note["parameters"], dict):
-            raise ValueError("its parameters are no table")
-        if not (note["pool"] is None or isinstance(note["pool"], int)):
-            raise ValueError("its pool is no number")
+        if not isinstance(note["parameters"], dict) or {"pool", "mirror", "image_shape"} - note.keys():
+            raise ValueError("it lacks something")
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(
             f"load_model: {path} is damaged ({type(error).__name__}: {error}); run hebbcore classify again."
@@ -183,8 +184,8 @@ def load_model(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
         classifier = FewLabelClassifier.from_state(arrays, note["parameters"])
         if len(classifier.classes_) != len(note["classes"]):
             raise ValueError(f"it has {len(classifier.classes_)} classes, and {NOTE} names {len(note['classes'])}")
-        Features.checked("load_model", network, None, note["pool"], False)
-    return Model(network, classifier, tuple(note["classes"]), note["pool"])
+        features = Features.checked("load_model", network, note["layer"], note["pool"], note["mirror"])
+    return Model(features, classifier, tuple(note["classes"]))
 
 
 def check_images(function: str, model: Model, shape: Sequence[int]) -> None:

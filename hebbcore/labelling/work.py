@@ -11,8 +11,9 @@ import numpy as np
 
 import hebbcore
 from hebbcore import checkpoint, streams
+from hebbcore.features.choice import Features
 from hebbcore.files import write_text
-from hebbcore.labelling.features import extracted, grid_of
+from hebbcore.labelling.features import chosen, extracted
 from hebbcore.labelling.guesses import Guesses, Ints
 from hebbcore.labelling.model import FOLDER, Model, read_note, save_model
 from hebbcore.labelling.report import Findings, page_of
@@ -68,7 +69,15 @@ class Labels:
 
 
 def classified(
-    work: Path, network: Network, stream: Any, labels: Labels, *, prior: str, suggestions: int, listener: Listener
+    work: Path,
+    network: Network,
+    stream: Any,
+    labels: Labels,
+    *,
+    mirror: bool,
+    prior: str,
+    suggestions: int,
+    listener: Listener,
 ) -> Model | None:
     """Give all images of a stream labels, from those that are known, and write the results and the model.
 
@@ -82,6 +91,8 @@ def classified(
         Images (H, W, C) in order, with names and batch_size.
     labels : Labels
         One for each image.
+    mirror : bool
+        Features are averaged over each image and its mirror image.
     prior : str
         See FewLabelClassifier.
     suggestions : int
@@ -94,21 +105,19 @@ def classified(
     Model or None
         None if the folder holds all that already.
     """
-    grid = grid_of(network, stream.images)
-    features = extracted(
-        network, grid, stream, work / FEATURES, lambda done: listener.tell("features", done, stream.images)
-    )
-    made_from = _digest(network, stream, labels, prior, suggestions)
+    features = chosen(network, stream.images, mirror)
+    rows = extracted(features, stream, work / FEATURES, lambda done: listener.tell("features", done, stream.images))
+    made_from = _digest(features, stream, labels, prior, suggestions)
     if _is_done(work, made_from):
         return None
     from hebbcore.classify import FewLabelClassifier
 
     listener.tell("labels", 0, 1)
     classifier = FewLabelClassifier(prior, 0, lambda line: listener.say("labels", line))
-    classifier.fit(features, labels.numbers)
+    classifier.fit(rows, labels.numbers)
     listener.tell("labels", 1, 1)
     _write(work, stream, labels, classifier, suggestions)
-    model = Model(network, classifier, labels.classes, grid)
+    model = Model(features, classifier, labels.classes)
     save_model(work / FOLDER, model, made_from)  # last: it says that all the rest is there
     return model
 
@@ -129,10 +138,11 @@ def _write(work: Path, stream: Any, labels: Labels, classifier: Any, suggestions
     write_text(work / REPORT, page_of(findings, stream))
 
 
-def _digest(network: Network, stream: Any, labels: Labels, prior: str, suggestions: int) -> str:
+def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggestions: int) -> str:
     """Return a digest of all that decides the results."""
     described = {
-        "hebbcore": hebbcore.__version__, "network": checkpoint.digest_of(network), "prior": prior,
+        "hebbcore": hebbcore.__version__, "network": checkpoint.digest_of(features.network), "prior": prior,
+        "layer": features.layer, "pool": features.grid, "mirror": features.mirror,
         "data": streams.identity_of(stream), "classes": labels.classes, "suggestions": suggestions,
     }  # fmt: skip
     digest = hashlib.blake2b(json.dumps(described).encode(), digest_size=16)
