@@ -12,9 +12,9 @@ from unicodedata import normalize
 import numpy as np
 import numpy.typing as npt
 
+from loaders.shards.format import UNLABELLED
 from loaders.text import printable
 
-UNLABELLED = -1
 FILES = frozenset(
     ("file", "filename", "file_name", "path", "filepath", "image", "img", "image_id", "id", "name", "photo")
 )

@@ -179,12 +179,39 @@ def test_the_assumed_sharpness_is_half_way_between_chance_and_certainty(generato
     assert (powers.max(axis=1) / powers.sum(axis=1)).mean() == pytest.approx(0.625, abs=1e-6)
 
 
-def test_doubted_are_labels_that_others_contradict():
-    codes = np.array([0, 0, 0, 1, 1, 1])
-    scores = np.array([[3, 0], [3, 0], [0, 4], [0, 3], [0, 3], [2.9, 0]])
-    assert doubted(HeldOut(np.array([1, 3, 5, 7, 9, 11]), codes, scores), 1.0).tolist() == [5, 11]
-    scores[2] = [0, 0.1]  # unsure
-    assert doubted(HeldOut(np.arange(6), codes, scores), 1.0).tolist() == [5]
+def noisy(generator, wrong):
+    """Return held-out scores of 400 labels, of which a part is wrong, and which those are."""
+    true = generator.integers(0, 4, 400)
+    scores = 2 * np.eye(4)[true] + 0.3 * generator.standard_normal((400, 4))
+    flipped = np.arange(400) < 400 * wrong
+    return HeldOut(np.arange(400) * 2, np.where(flipped, (true + 1) % 4, true), scores), 2 * np.flatnonzero(flipped)
+
+
+def test_doubted_are_labels_that_others_contradict(generator):
+    held, wrong = noisy(generator, 0.2)
+    found = doubted(held)
+    assert len(set(found) & set(wrong)) > 0.9 * len(wrong)
+    assert len(set(found) - set(wrong)) < 0.05 * len(wrong)
+    assert not len(doubted(noisy(generator, 0)[0]))
+
+
+def test_scores_that_know_little_doubt_few(generator):
+    codes = generator.integers(0, 4, 400)
+    scores = 0.5 * np.eye(4)[codes] + generator.standard_normal((400, 4))
+    contradicted = np.count_nonzero(scores.argmax(axis=1) != codes)
+    assert len(doubted(HeldOut(np.arange(400), codes, scores))) < contradicted / 4
+
+
+def test_unseen_scores_are_those_of_a_ridge_without_the_row(generator):
+    rows, codes = unit_rows(generator, 30, 7), generator.integers(0, 3, 30)
+    model = AllRows(rows)
+    found = model.unseen_scores(model.predictor(codes, 3), np.array([4, 9]), codes[[4, 9]])
+    wide = rows.astype(np.float64)
+    penalty = 0.03 * ((wide - wide.mean(axis=0)) ** 2).sum() / 7
+    for row, scores in zip([4, 9], found, strict=True):
+        kept = np.arange(30) != row
+        expected = Ridge(penalty).fit(wide[kept], np.eye(3)[codes[kept]]).predict(wide[row : row + 1])[0]
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 def test_cover_takes_the_middle_of_clusters_without_labels(generator):

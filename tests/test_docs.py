@@ -21,9 +21,9 @@ DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 # Their Python runs in this order in one folder: later pages read files that earlier ones write
 WITH_PYTHON = (
-    "README", "docs/howto/train", "docs/howto/networks", "docs/howto/evaluate", "docs/howto/features",
-    "docs/howto/imagenet", "docs/howto/images", "docs/howto/resume", "docs/howto/gpu", "docs/formats/shards",
-    "docs/formats/runs", "docs/formats/features", "docs/extending",
+    "README", "docs/howto/train", "docs/howto/networks", "docs/howto/evaluate", "docs/howto/few-labels",
+    "docs/howto/features", "docs/howto/imagenet", "docs/howto/images", "docs/howto/resume", "docs/howto/gpu",
+    "docs/formats/shards", "docs/formats/runs", "docs/formats/features", "docs/extending",
 )  # fmt: skip
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

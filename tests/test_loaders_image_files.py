@@ -197,6 +197,20 @@ def test_hidden_folders_empty_files_and_texts_are_reported(tmp_path):
     assert set(reasons) == {".thumbs/a.jpg", "x/__MACOSX/b.jpg", "empty.jpg", "notes.txt"}
 
 
+def test_escape_codes_in_names_and_labels_do_not_reach_the_terminal(tmp_path, capsys, caplog):
+    escape = "\x1b[31mred\u202e"
+    root = photos(tmp_path / escape, f"{escape}/1.jpg", f"x{escape}/2.jpg", f"{escape}.jpg")
+    command = ["shards", "build", str(root), str(tmp_path / "shards"), "--workers", "1", "--labels"]
+    assert main([*command, str(table(tmp_path / "1.csv", (f"{escape}.jpg", escape), (f"x{escape}/2.jpg", "y")))]) == 0
+    assert main([*command, str(table(tmp_path / "2.csv", (f"{escape}.jpg", escape), (f"{escape}.jpg", "y")))]) == 1
+    assert main([*command, str(table(tmp_path / "3.csv", (f"{escape}.png", escape)))]) == 1
+    assert main([*command, str(table(tmp_path / "4.csv", (" ", escape)))]) == 1
+    captured = capsys.readouterr()
+    texts = (captured.out, captured.err, caplog.text)
+    assert all("\x1b" not in text and "\u202e" not in text for text in texts)
+    assert captured.err.count(r"\x1b[31mred") >= 3
+
+
 def test_labels_belong_to_folders_of_images(nested, tmp_path):
     csv = table(tmp_path / "labels.csv", ("a.jpg", "cat"))
     tar = make_tar(tmp_path / "a.tar", {"a/1.jpg": encoded(crop(0))})
@@ -212,7 +226,11 @@ def test_labels_belong_to_folders_of_images(nested, tmp_path):
     (nested / "wnids.txt").unlink()
     with pytest.raises(FileNotFoundError):
         loaders.open_source(nested, labels=tmp_path / "none.csv")
+    with pytest.raises(NotADirectoryError, match="cannot list the folder"):
+        loaders.ImageFiles(nested / "a.jpg")
     shutil.rmtree(nested)
+    with pytest.raises(FileNotFoundError, match="cannot list the folder"):
+        loaders.ImageFiles(nested)
     nested.mkdir()
     with pytest.raises(ValueError, match="it has no files"):
         loaders.open_source(nested, labels=csv)

@@ -61,7 +61,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     label_distributions_ : (n, classes)
         Calibrated probabilities for all images of fit, also for those with a label, which it may doubt.
     doubts_ : (m,)
-        Images whose given labels the other labels contradict, the most doubtful first.
+        Images whose given labels the others contradict: more likely wrong than right, the most doubtful first.
     estimated_accuracy_ : tuple of float, or None
         (value, low, high): the share of right guesses in a cross-validation among the labelled images, and its 95 %
         interval. It holds for images like these: not, say, where only easy ones were labelled. None for fewer
@@ -164,7 +164,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             return
         self._sharpness = fitted_sharpness(held)
         self.estimated_accuracy_ = accuracy_interval(held.scores.argmax(axis=1) == held.codes)
-        self.doubts_ = where[doubted(held, self._sharpness)]
+        self.doubts_ = where[doubted(held)]
 
     def _set_transduction(self, labels: Labels, scores: Floats) -> None:
         if not len(self.classes_):

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from hebbcore.classify.balance import labelled_shares
 from hebbcore.classify.learn import Images
@@ -13,7 +15,9 @@ from hebbcore.evaluation.ridge.calibration import probabilities, sharpness
 
 LEAST = 10  # held-out labels that say anything
 _MANY_CLASSES = 100
+_MOST_SHARP = 20.0  # logarithm of a factor
 _Z = 1.959964  # of a 95 % interval
+_TINY = float(np.finfo(float).tiny)
 
 
 class HeldOut(NamedTuple):
@@ -83,20 +87,28 @@ def accuracy_interval(right: npt.NDArray[np.bool_]) -> tuple[float, float, float
     return share, max(0.0, middle - half), min(1.0, middle + half)
 
 
-def doubted(held: HeldOut, factor: float) -> Indices:
-    """Return the positions of labels that other labels contradict, the most doubtful first.
+def doubted(held: HeldOut) -> Indices:
+    """Return the positions of labels that are more likely wrong than right, the most doubtful first.
 
-    A label is doubted if another class is most likely, no less than it is for its own labels on the mean.
-
-    References
-    ----------
-    Northcutt, Jiang, Chuang 2021, "Confident learning: estimating uncertainty in dataset labels".
+    A label is thought to be right with probability 1 − ε, and else any other class: with p of its class under the
+    softmax of its scores times a factor, it is seen with (1 − ε) p + ε (1 − p)/(classes − 1). Factor and ε make all
+    labels together most likely; one right label and a ninth of a wrong one are added, for few labels.
     """
-    likely = probabilities(held.scores, factor)
-    own = likely[np.arange(len(likely)), held.codes]
-    counts = np.bincount(held.codes, minlength=likely.shape[1])
-    usual = np.bincount(held.codes, own, minlength=likely.shape[1]) / np.maximum(counts, 1)
-    other = likely.argmax(axis=1)
-    doubtful = np.flatnonzero((other != held.codes) & (likely.max(axis=1) >= usual[other]))
-    order: Indices = np.argsort(own[doubtful] / likely.max(axis=1)[doubtful], kind="stable")
+    classes = held.scores.shape[1]
+
+    def parts(parameters: Floats) -> tuple[Floats, Floats, float]:
+        wrong = float(expit(parameters[1]))
+        factor = np.exp(min(parameters[0], _MOST_SHARP))
+        own = probabilities(held.scores, factor)[np.arange(len(held.codes)), held.codes]
+        return (1 - wrong) * own, wrong * (1 - own) / (classes - 1), wrong
+
+    def cost(parameters: Floats) -> float:
+        right, other, wrong = parts(parameters)
+        seen = np.log(right + other + _TINY).sum()
+        return -float(seen + np.log(1 - wrong + _TINY) + np.log(wrong + _TINY) / 9)
+
+    found = minimize(cost, [np.log(fitted_sharpness(held)) + 0.5, np.log(1 / 9)], method="Nelder-Mead")
+    right, other, _ = parts(found.x)
+    doubtful = np.flatnonzero(other > right)
+    order: Indices = np.argsort((right / np.maximum(other, _TINY))[doubtful], kind="stable")
     return held.positions[doubtful[order]]

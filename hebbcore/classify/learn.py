@@ -84,12 +84,16 @@ class Images:
         return refitted if kind == "refit" else self._stacked(refitted, where, codes)
 
     def _stacked(self, refitted: Predictor, where: Indices, codes: Indices) -> Predictor:
-        """Return the ridge of the labelled rows beside the refitted scores, as one predictor on rows."""
+        """Return the ridge of the labelled rows beside the refitted scores, as one predictor on rows.
+
+        The scores of a labelled row are those of a ridge without it: else its label, which its own score has learned,
+        would be trusted more than it is worth where images are few.
+        """
         coef, intercept = refitted
-        scores = self.rows @ coef
+        scores = self.rows @ coef + intercept
         mean = scores.mean(axis=0)
         factor = np.sqrt(_SCORES_WEIGH / max(((scores - mean) ** 2).sum(axis=1).mean(), np.finfo(float).tiny))
-        both = np.hstack([self.rows[where], factor * (scores[where] - mean)])
+        both = np.hstack([self.rows[where], factor * (self.all_rows.unseen_scores(refitted, where, codes) - mean)])
         stacked, constant = labelled_predictor(both, codes, len(intercept))
         own, of_scores = np.split(stacked, [len(coef)])
-        return own + factor * coef @ of_scores, constant - factor * mean @ of_scores
+        return own + factor * coef @ of_scores, constant + factor * (intercept - mean) @ of_scores

@@ -39,6 +39,15 @@ class AllRows:
         coef = scipy.linalg.cho_solve(self._factor, sums.T - np.outer(self._mean, counts))
         return coef, counts / len(codes) - self._mean @ coef
 
+    def unseen_scores(self, predictor: Predictor, where: Indices, codes: Indices) -> Floats:
+        """Return the scores (m, classes) of rows `where`, of classes `codes`, each as if it had not been there."""
+        coef, intercept = predictor
+        rows = self._rows[where]
+        centred = rows - self._mean
+        own = (centred * scipy.linalg.cho_solve(self._factor, centred.T).T).sum(axis=1) + 1 / len(self._rows)
+        targets = np.eye(len(intercept))[codes]
+        return (rows @ coef + intercept - own[:, None] * targets) / (1 - own[:, None])  # type: ignore[no-any-return]
+
 
 def labelled_predictor(rows: Floats, codes: Indices, classes: int) -> Predictor:
     """Return the ridge of 1 for the own class on labelled rows alone, its penalty of least leave-one-out error."""

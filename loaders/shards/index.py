@@ -107,7 +107,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"read_index: {path} does not exist; give a folder written by build_shards, "
+            f"read_index: {path} does not exist; give a folder written by build_shards (hebbcore shards build), "
             "and if a build was interrupted run it again to finish it"
         ) from None
     except (ValueError, RecursionError) as error:

@@ -121,7 +121,7 @@ def hdf5_names(path: str | os.PathLike[str], split: str) -> list[str] | None:
 
     with _faults(refusal), h5py.File(path, "r") as file:
         images, names = (find(file, f"{split}/{name}", SOFT_LINKS) for name in ("images", "filenames"))
-        if names is None:
+        if images is None or names is None:
             return None
         check_unpacked(names, f"{split}/filenames", "SO")
         return _texts(names, len(images))

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loaders.labels import UNLABELLED, match_labels, read_labels
+from loaders.labels import match_labels, read_labels
+from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item, name_key
 from loaders.sources.class_folders import is_class
 from loaders.sources.walk import FileSource, Listed, walk

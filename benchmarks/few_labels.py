@@ -1,0 +1,146 @@
+"""Do images without labels help? FewLabelClassifier beside ridge and LabelSpreading, on one set of features.
+
+    python benchmarks/few_labels.py cifar10.h5 --json FILE [--images 5000] [--test 2000] [--units 32 64 64 25]
+        [--labels 40 100 500] [--draws 5] [--skew 20] [--wrong 0.2]
+
+Features of the first `--images` training images and the first `--test` test images, by a dictionary learned from these
+training images. Of these, `--labels` have labels: as many of each class ("stratified"), at random ("random"), or
+those that `suggest` names in rounds, from the smallest number on ("suggested"; a draw is another seed of it). Accuracy
+on the test images in percent, mean and standard deviation of `--draws` selections. "ridge" is scikit-learn's RidgeCV
+(leave-one-out) in the space that FewLabelClassifier predicts in. `--skew` s leaves classes of falling sizes in training
+and test, the first s times the last. `--wrong` p gives that part of the labels another class.
+"""
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from sklearn.semi_supervised import LabelSpreading
+
+import hebbcore
+from hebbcore.classify import FewLabelClassifier
+from hebbcore.classify.linear import labelled_predictor
+from hebbcore.evaluation import labelled_subset
+
+
+def skewed(labels: Any, factor: float, seed: int = 0) -> Any:
+    """Return which images to keep, so that class sizes fall from the first to the last by a factor."""
+    classes, most = labels.max() + 1, np.bincount(labels).min()
+    sizes = (most * factor ** (-np.arange(classes) / (classes - 1))).astype(int)
+    random = np.random.default_rng(seed)
+    return np.sort(
+        np.concatenate([random.permutation(np.flatnonzero(labels == c))[: sizes[c]] for c in range(classes)])
+    )
+
+
+def features_of(args: argparse.Namespace) -> tuple[Any, ...]:
+    """Return (features, labels) of the training images and of the test images."""
+    with h5py.File(args.data) as file:
+        sets = {part: (file[part]["images"][:count], file[part]["labels"][:count].astype(int))
+                for part, count in (("train", args.images), ("test", args.test))}  # fmt: skip
+    if args.skew > 1:
+        for part, (images, labels) in sets.items():
+            kept = skewed(labels, args.skew)
+            sets[part] = (images[kept], labels[kept])
+    network = hebbcore.preset("dictionary", image_shape=sets["train"][0].shape[1:], units=args.units)
+    hebbcore.fit(network, sets["train"][0])
+    found = []
+    for images, labels in sets.values():
+        blocks = [network.transform(images[i : i + 500]) for i in range(0, len(images), 500)]
+        found += [np.concatenate([block.reshape(len(block), -1) for block in blocks]), labels]
+    return tuple(found)
+
+
+def calibration_error(likely: Any, right: Any) -> float:
+    """Return the expected calibration error of ten bins of confidence, in percent."""
+    sure = likely.max(axis=1)
+    bins = np.minimum((10 * sure).astype(int), 9)
+    parts = [bins == number for number in np.unique(bins)]
+    return float(100 * sum(abs(right[part].mean() - sure[part].mean()) * part.mean() for part in parts))
+
+
+def figures(model: Any, labels: Any, data: tuple[Any, ...]) -> dict[str, float]:
+    """Return the figures of one selection: labels (n,), −1 where there is none."""
+    _, true, test, answers = data
+    began = time.perf_counter()
+    model.relearn(labels)
+    found = {"seconds": time.perf_counter() - began}
+    likely = model.predict_proba(test)
+    right = model.classes_[likely.argmax(axis=1)] == answers
+    hidden, known = labels < 0, np.flatnonzero(labels >= 0)
+    found["few labels"] = 100 * right.mean()
+    found["few labels, images of fit"] = 100 * np.mean(model.transduction_[hidden] == true[hidden])
+    found["calibration error"] = calibration_error(likely, right)
+    if model.estimated_accuracy_:
+        found["estimated accuracy"] = 100 * model.estimated_accuracy_[0]
+    wrong = set(known[labels[known] != true[known]].tolist())
+    found["doubted"], found["doubted and wrong"] = len(model.doubts_), len(wrong & set(model.doubts_.tolist()))
+    space = model._images
+    classes, codes = np.unique(labels[known], return_inverse=True)
+    coef, intercept = labelled_predictor(space.rows[known], codes, len(classes))
+    own = space.space.ridge_rows(test) @ coef + intercept
+    found["ridge"] = 100 * np.mean(classes[own.argmax(axis=1)] == answers)
+    spread = LabelSpreading("knn", n_neighbors=10, alpha=0.9).fit(space.neighbour_rows, labels)
+    near = space.space.neighbour_rows(space.space.components(test))
+    found["LabelSpreading"] = 100 * np.mean(spread.predict(near) == answers)
+    return found
+
+
+def chosen(select: str, count: int, draw: int, model: Any, before: Any, true: Any) -> Any:
+    """Return which images have labels. before: labels of the number before, for suggestions."""
+    if select == "stratified":
+        return labelled_subset(true, count, draw, "stratified")
+    if select == "random":
+        return np.random.default_rng(draw).permutation(len(true))[:count]
+    model.random_state, model._seed = draw, draw
+    known = np.flatnonzero(before >= 0)
+    return np.concatenate([known, model.relearn(before).suggest(count - len(known))])
+
+
+def main() -> None:
+    """Measure, and write a row for each way of selecting and each number of labels."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--json", required=True)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--test", type=int, default=2000)
+    parser.add_argument("--units", type=int, nargs=4, default=(32, 64, 64, 25))
+    parser.add_argument("--labels", type=int, nargs="+", default=(40, 100, 500))
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--skew", type=float, default=1)
+    parser.add_argument("--wrong", type=float, default=0)
+    parser.add_argument("--select", nargs="+", default=("stratified", "random", "suggested"))
+    args = parser.parse_args()
+    data = features_of(args)
+    features, true, *_ = data
+    model = FewLabelClassifier().fit(features, np.full(len(features), -1))
+    results = {key: value for key, value in vars(args).items() if key not in ("data", "json")}
+    results |= {"machine": platform.machine(), "hebbcore": hebbcore.__version__, "numpy": np.__version__, "rows": []}
+    for select in args.select:
+        found: dict[int, list[dict[str, float]]] = {count: [] for count in args.labels}
+        for draw in range(args.draws):
+            labels = np.full(len(true), -1)
+            for count in args.labels:
+                where, random = chosen(select, count, draw, model, labels, true), np.random.default_rng(draw)
+                labels = np.full(len(true), -1)
+                labels[where] = true[where]
+                flipped = where[random.random(count) < args.wrong]
+                labels[flipped] = (true[flipped] + random.integers(1, 10, len(flipped))) % 10
+                found[count].append(figures(model, labels, data))
+        for count, draws in found.items():
+            row: dict[str, Any] = {"select": select, "labels": count}
+            for name in draws[0]:
+                values = [draw[name] for draw in draws if name in draw]
+                row[name] = [round(float(np.mean(values)), 2), round(float(np.std(values, ddof=1)), 2)]
+            results["rows"].append(row)
+            print(json.dumps(row), flush=True)
+            Path(args.json).write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
