@@ -18,7 +18,7 @@ from PIL import Image
 
 import loaders
 from hebbcore.files import locked
-from hebbcore.labelling import load_model, work
+from hebbcore.labelling import features, load_model, work
 
 __all__ = ["call", "fails", "files_of", "photos"]
 LINE = "classify photos --labels labels.csv --out work --device cpu"
@@ -199,6 +199,20 @@ def test_photos_of_all_sizes_get_the_usual_side_but_no_more_than_48(photos, call
     save_network(Path("large.h5"), 48)
     call(f"{LINE} --features large.h5")
     assert loaders.read_index("work/images").image_shape == (48, 48, 3)
+
+
+def test_wide_features_of_many_photos_are_averaged_over_a_grid_in_new_photos_too(photos, call, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "_FEW", 50)
+        patch.setattr(features, "_MOST_OF_MANY", 20)
+        call(SMALL)
+    with h5py.File("work/features.h5") as file:
+        assert file["features"].shape == (60, 1, 1, 12)
+    assert load_model("work").classifier.n_features_in_ == 12
+    call("predict work photos --out new.csv --device cpu")
+    pairs = zip(rows_of(Path("work/predictions.csv")), rows_of(Path("new.csv")), strict=True)
+    guessed = [(old["label"], new["label"]) for old, new in pairs if old["labelled"] == "0"]
+    assert sum(old == new for old, new in guessed) >= 50  # they round otherwise
 
 
 @pytest.mark.parametrize(
