@@ -31,7 +31,7 @@ def test_labels_for_all_photos_and_for_new_ones(photos, call, tmp_path):
     assert "network: learning" in err
     assert "labels: done" in err
     assert names("work") == [
-        "features.h5", "images", "model", "network", "next.csv", "predictions.csv", "report.html",
+        "done.txt", "features.h5", "images", "model", "network", "next.csv", "predictions.csv", "report.html",
     ]  # fmt: skip
     rows = rows_of(Path("work/predictions.csv"))
     assert [row["file"] for row in rows] == sorted(photos)
@@ -89,9 +89,10 @@ def test_the_same_again_does_nothing_and_other_labels_only_relearn(photos, call,
     }  # fmt: skip
     assert sum(row["labelled"] == "1" for row in rows_of(Path("work/predictions.csv"))) == 15
     assert len(list(Path("work/model").glob("classifier-*.h5"))) == 1
-    Path("work/report.html").unlink()
-    call(SMALL)
-    assert Path("work/report.html").exists()
+    for name in ("report.html", "model/network.h5"):
+        Path("work", name).unlink()
+        call(SMALL)
+        assert Path("work", name).exists()
 
 
 @pytest.mark.parametrize("seen", ["network/checkpoints", "features.h5"])
@@ -116,13 +117,16 @@ def test_results_that_are_half_written_are_written_anew(photos, call, monkeypatc
     def broken(findings, stream):
         raise OSError("no room")
 
+    call(SMALL)
+    before = Path("work/predictions.csv").read_bytes()
+    write_labels(Path("more.csv"), some_labels(photos, 6))
     with monkeypatch.context() as patch:
         patch.setattr(work, "page_of", broken)
-        call(SMALL, 1)
-    assert not Path("work/model").exists()
+        call(SMALL.replace("labels.csv", "more.csv"), 1)
+    assert Path("work/predictions.csv").read_bytes() != before
+    load_model("work")  # that of before
     call(SMALL)
-    assert Path("work/report.html").exists()
-    assert Path("work/model/model.json").exists()
+    assert Path("work/predictions.csv").read_bytes() == before
 
 
 def test_photos_that_cannot_be_read_are_named_and_left_out(photos, call):

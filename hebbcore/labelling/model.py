@@ -19,7 +19,7 @@ from hebbcore.network import Network
 FOLDER = "model"  # of a work folder
 NOTE = "model.json"
 VERSION = 1  # of the format
-_NETWORK = "network.h5"
+NETWORK = "network.h5"
 _CLASSIFIER = re.compile(r"classifier-[0-9a-f]{16}\.h5")
 
 
@@ -93,8 +93,8 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
     network = checkpoint.digest_of(model.network)
-    if not (folder / _NETWORK).exists() or _digest_of_file(folder / _NETWORK) != network:
-        hebbcore.save(folder / _NETWORK, model.network)
+    if not (folder / NETWORK).exists() or _digest_of_file(folder / NETWORK) != network:
+        hebbcore.save(folder / NETWORK, model.network)
     arrays, table = model.classifier.state()
     name = f"classifier-{made_from[:16]}.h5"
     write_atomically(folder / name, lambda path: hdf5.write_sealed(path, "classifier", VERSION, arrays))
@@ -170,10 +170,10 @@ def load_model(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
     if not (folder / NOTE).exists() and (folder / FOLDER).is_dir():
         folder = folder / FOLDER
     note = read_note(folder)
-    network = checkpoint.load(folder / _NETWORK, device=device)
+    network = checkpoint.load(folder / NETWORK, device=device)
     same = isinstance(network, Network) and list(network.image_shape or ()) == note["image_shape"]
     if not isinstance(network, Network) or not same or checkpoint.digest_of(network) != note["network"]:
-        raise ValueError(f"load_model: {folder / _NETWORK} is not the network that {NOTE} names; copy the folder anew.")
+        raise ValueError(f"load_model: {folder / NETWORK} is not the network that {NOTE} names; copy the folder anew.")
     file = folder / note["classifier"]
     if not file.is_file():
         raise FileNotFoundError(f"load_model: {file} is missing; copy the folder anew.")

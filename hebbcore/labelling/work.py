@@ -15,12 +15,13 @@ from hebbcore.features.choice import Features
 from hebbcore.files import write_text
 from hebbcore.labelling.features import chosen, extracted
 from hebbcore.labelling.guesses import Guesses, Ints
-from hebbcore.labelling.model import FOLDER, Model, read_note, save_model
+from hebbcore.labelling.model import FOLDER, NETWORK, Model, read_note, save_model
 from hebbcore.labelling.report import Findings, page_of
 from hebbcore.labelling.tables import NEXT, PREDICTIONS, write_table
 from hebbcore.network import Network
 
 FEATURES = "features.h5"
+DONE = "done.txt"  # digest of all that the results were made from; not there while they are written
 OUTPUTS = (PREDICTED, FOLLOWING, REPORT) = ("predictions.csv", "next.csv", "report.html")
 
 
@@ -116,9 +117,11 @@ def classified(
     classifier = FewLabelClassifier(prior, 0, lambda line: listener.say("labels", line))
     classifier.fit(rows, labels.numbers)
     listener.tell("labels", 1, 1)
+    (work / DONE).unlink(missing_ok=True)
     _write(work, stream, labels, classifier, suggestions)
     model = Model(features, classifier, labels.classes)
-    save_model(work / FOLDER, model, made_from)  # last: it says that all the rest is there
+    save_model(work / FOLDER, model, made_from)
+    write_text(work / DONE, f"{made_from}\n")
     return model
 
 
@@ -152,11 +155,10 @@ def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggest
 
 def _is_done(work: Path, made_from: str) -> bool:
     """Return whether the folder holds the results of a digest."""
-    if not all((work / name).is_file() for name in OUTPUTS):
-        return False
     try:
         note = read_note(work / FOLDER)
+        done = (work / DONE).read_text("utf-8")
     except (FileNotFoundError, ValueError):
         return False
-    found: bool = note["made_from"] == made_from and (work / FOLDER / note["classifier"]).is_file()
-    return found
+    model = (f"{FOLDER}/{name}" for name in (NETWORK, note["classifier"]))
+    return done == f"{made_from}\n" and all((work / name).is_file() for name in (*OUTPUTS, *model))
