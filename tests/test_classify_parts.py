@@ -173,10 +173,10 @@ def test_the_interval_is_wilsons():
     assert accuracy_interval(np.ones(10, bool))[2] == pytest.approx(1)
 
 
-def test_the_assumed_sharpness_is_half_way_between_chance_and_certainty(generator):
+def test_the_assumed_sharpness_is_a_quarter_of_the_way_to_certainty(generator):
     scores = generator.standard_normal((300, 4))
     powers = np.exp(assumed_sharpness(scores) * scores)
-    assert (powers.max(axis=1) / powers.sum(axis=1)).mean() == pytest.approx(0.625, abs=1e-6)
+    assert (powers.max(axis=1) / powers.sum(axis=1)).mean() == pytest.approx(0.4375, abs=1e-6)
 
 
 def noisy(generator, wrong):

@@ -183,7 +183,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """Return the probability of each class (n, classes), NumPy: the softmax of scores times a factor.
 
         The factor makes the labels most likely in a cross-validation. With too few labels for that, guesses are sure
-        half-way between chance and certainty, on the mean.
+        a quarter of the way from chance to certainty, on the mean: an assumption.
         """
         likely: Floats = probabilities(self._scores("predict_proba", X), self._sharpness)
         return likely

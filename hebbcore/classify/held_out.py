@@ -66,11 +66,11 @@ def fitted_sharpness(held: HeldOut) -> float:
 
 
 def assumed_sharpness(scores: Floats) -> float:
-    """Return the factor under which guesses are sure half-way between chance and certainty, on the mean.
+    """Return the factor under which guesses are sure a quarter of the way from chance to certainty, on the mean.
 
     For labels that are too few to measure it.
     """
-    wanted = (1 + 1 / scores.shape[1]) / 2
+    wanted = (1 + 3 / scores.shape[1]) / 4
     low, high, factor = 1e-3, 1e6, 1.0
     for _ in range(60):
         factor = (low * high) ** 0.5
@@ -93,6 +93,7 @@ def doubted(held: HeldOut) -> Indices:
     A label is thought to be right with probability 1 − ε, and else any other class: with p of its class under the
     softmax of its scores times a factor, it is seen with (1 − ε) p + ε (1 − p)/(classes − 1). Factor and ε make all
     labels together most likely; one right label and a ninth of a wrong one are added, for few labels.
+    Another class must be more likely than not besides, as predict_proba has it: scores that know little doubt nothing.
     """
     classes = held.scores.shape[1]
 
@@ -107,8 +108,11 @@ def doubted(held: HeldOut) -> Indices:
         seen = np.log(right + other + _TINY).sum()
         return -float(seen + np.log(1 - wrong + _TINY) + np.log(wrong + _TINY) / 9)
 
-    found = minimize(cost, [np.log(fitted_sharpness(held)) + 0.5, np.log(1 / 9)], method="Nelder-Mead")
+    plain = fitted_sharpness(held)
+    found = minimize(cost, [np.log(plain) + 0.5, np.log(1 / 9)], method="Nelder-Mead")
     right, other, _ = parts(found.x)
-    doubtful = np.flatnonzero(other > right)
+    likely = probabilities(held.scores, plain)
+    sure = (likely.max(axis=1) > 0.5) & (likely.argmax(axis=1) != held.codes)
+    doubtful = np.flatnonzero(sure & (other > right))
     order: Indices = np.argsort((right / np.maximum(other, _TINY))[doubtful], kind="stable")
     return held.positions[doubtful[order]]
