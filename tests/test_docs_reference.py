@@ -49,7 +49,15 @@ def public_names(module):
 
 @pytest.mark.parametrize(
     "module",
-    ["hebbcore", "hebbcore.classify", "hebbcore.evaluation", "hebbcore.estimators", "hebbcore.plots", "loaders"],
+    [
+        "hebbcore",
+        "hebbcore.classify",
+        "hebbcore.evaluation",
+        "hebbcore.estimators",
+        "hebbcore.labelling",
+        "hebbcore.plots",
+        "loaders",
+    ],
 )
 def test_every_public_name_is_in_the_reference(module):
     text = "".join(page.read_text("utf-8") for page in (DOCS / "api").glob("*.md"))

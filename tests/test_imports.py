@@ -36,6 +36,7 @@ ROOMS = [
     "estimators",
     "evaluation",
     "classify",
+    "labelling",
     "runs",
     "plots",
     "cli",

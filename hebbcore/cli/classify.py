@@ -1,0 +1,158 @@
+"""`hebbcore classify`: from a few labels to labels for all images."""
+
+import argparse
+from pathlib import Path
+
+from hebbcore.checks import printable
+from hebbcore.cli.networks import load_network
+from hebbcore.cli.options import add_import, add_previous
+from hebbcore.cli.photos import Photos, Table, read_photos
+from hebbcore.cli.progress import clock
+from hebbcore.cli.stages import Stages
+from hebbcore.engine import devices
+from hebbcore.files import locked, remove_partial
+from hebbcore.labelling.features import learned_network
+from hebbcore.labelling.work import OUTPUTS, Labels, classified
+from hebbcore.network import Network
+from hebbcore.training.diagnostics import Record
+
+_IMAGES, _NETWORK = "images", "network"  # folders of the work
+
+
+def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `classify` command to a command line."""
+    command = commands.add_parser(
+        "classify",
+        description="Learn features from all images, then give every image a label from the few that are known. The "
+        "folder of the work gets predictions.csv, next.csv, report.html and model/. An interrupted command goes on "
+        "when it is run again; with more labels, only the last stage is done anew.",
+    )
+    command.add_argument(
+        "photos", type=Path, help="folder of images, nested or not, or of class folders; shards; a tar; an HDF5 file"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="WORK", help="folder of the work")
+    command.add_argument(
+        "--labels", type=Path, metavar="FILE",
+        help="CSV or TSV of file and label (default: the class folders that the images lie in)",
+    )  # fmt: skip
+    command.add_argument(
+        "--features", type=Path, metavar="RUN",
+        help="take the features of this trained network: folder of a run, or a file of hebbcore.save (default: the "
+        "dictionary, learned from the images)",
+    )  # fmt: skip
+    command.add_argument(
+        "--image-size", type=int, metavar="PIXELS",
+        help="side of the central square that is taken of each image (default: what fits the images, at most 48)",
+    )  # fmt: skip
+    add_split(command)
+    command.add_argument(
+        "--no-mirror", action="store_false", dest="mirror",
+        help="features of each image alone, not averaged with those of its mirror image: for text, or where left and "
+        "right matter",
+    )  # fmt: skip
+    command.add_argument(
+        "--prior", choices=("labelled", "uniform"), default="labelled",
+        help="how frequent the classes are: as among the labels, or all alike (default: labelled)",
+    )  # fmt: skip
+    command.add_argument(
+        "--suggestions", type=int, default=20, metavar="N", help="images that next.csv names (default: 20)"
+    )
+    command.add_argument(
+        "--device", choices=devices.CHOICES, default="auto", help="where to compute (default: CUDA if it works)"
+    )
+    add_previous(command)
+    add_import(command)
+    command.set_defaults(run=_classify)
+
+
+def add_split(command: argparse.ArgumentParser) -> None:
+    """Add --split to a command that reads images of any kind."""
+    command.add_argument("--split", help="train, test or val, for sources that hold several (default: train)")
+
+
+def require_there(photos: Path) -> None:
+    """Raise FileNotFoundError if there are no images."""
+    if not photos.exists():
+        raise FileNotFoundError(f"{photos} does not exist; give a folder of images, shards or an HDF5 file.")
+
+
+def require_outside(out: Path, photos: Path) -> None:
+    """Raise ValueError if what is written would lie among the images."""
+    if out.resolve().is_relative_to(photos.resolve()):
+        raise ValueError(f"--out must lie outside of the images' folder, got {out}, in {photos}.")
+
+
+def _classify(options: argparse.Namespace) -> int:
+    _check(options)
+    work, stages = options.out, Stages()
+    network = _given_network(options)
+    work.mkdir(parents=True, exist_ok=True)
+    with locked(work, "classifying into"):
+        remove_partial(work)
+        try:
+            model = _in_work(options, network, stages)
+        except (FileExistsError, ValueError) as error:
+            if str(work) not in str(error):
+                raise
+            advice = f"(If {work} is the work of other images or of another network, name another --out, or remove it.)"
+            raise ValueError(f"{error} {advice}") from None
+    if model is None:
+        print(printable(f"{work}: nothing to do, its results are of these images and labels"))
+    print(printable(f"{work}: {', '.join(OUTPUTS)} and model/"))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise unless the options go together."""
+    for name, value in (("--suggestions", options.suggestions), ("--image-size", options.image_size)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    if options.features is None and (options.previous or options.imports):
+        raise ValueError("--previous and --import are for the network of --features; give that, or leave them out.")
+    require_there(options.photos)
+    require_outside(options.out, options.photos)
+
+
+def _given_network(options: argparse.Namespace) -> Network | None:
+    """Return the network of --features, None if it is not given."""
+    if options.features is None:
+        return None
+    network = load_network(options.features, options.imports, options.previous, options.device)
+    size = side_of(network)
+    if options.image_size not in (None, size):
+        raise ValueError(f"--image-size must be {size}, as the network of --features takes, got {options.image_size}.")
+    options.image_size = size
+    return network
+
+
+def side_of(network: Network) -> int | None:
+    """Return the side of the images that a network takes; None if they are not square."""
+    shape = network.image_shape
+    return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
+
+
+def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> object:
+    """Do all stages that are not done yet; returns the model, None if it was there."""
+    work = options.out
+    table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
+    photos = read_photos(
+        options.photos, work / _IMAGES, size=options.image_size, split=options.split,
+        without_labels=table is not None, stages=stages,
+    )  # fmt: skip
+    with photos.stream() as stream:
+        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(list(stream.names))
+        if network is None:
+            network = _learned(photos, work / _NETWORK, options.device, stages)
+        return classified(
+            work, network, stream, labels, mirror=options.mirror, prior=options.prior, suggestions=options.suggestions,
+            listener=stages,
+        )  # fmt: skip
+
+
+def _learned(photos: Photos, run: Path, device: str, stages: Stages) -> Network:
+    def show(record: Record) -> None:
+        left = record["seconds_left"]
+        stages.say("network", f"learning{'' if left is None else f', {clock(left)} left'}")
+
+    with photos.stream(shuffle=True) as shuffled:
+        return learned_network(shuffled, run, device, show)

@@ -1,0 +1,148 @@
+"""Images of any kind and size for the commands that give labels: read once into shards of one size, with names."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import loaders
+from hebbcore.cli.stages import Stages
+from hebbcore.labelling.features import BATCH
+from hebbcore.labelling.work import Labels
+from loaders.shards.format import INDEX, REPORT
+from loaders.sources.base import sample_of
+from loaders.sources.detect import kind_of
+from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
+
+SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is being written
+SMALLEST, LARGEST = 8, 48  # sides that are chosen, in pixels: larger ones cost more and say little more
+_SAMPLE = 64  # images that are asked for their size
+_FEW = 500  # images that are read sooner than other processes have started
+_SHOWN = 10  # images left out that are named
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Images that a command was given.
+
+    path: as it was given. shards: the folder that holds them now. image_size: the side of the central square that is
+    cut out of each, in pixels; None: they are taken as they are stored.
+    """
+
+    path: Path
+    shards: Path
+    image_size: int | None
+
+    def stream(self, shuffle: bool = False) -> loaders.ShardStream:
+        """Return batches of them, in order or shuffled anew in each epoch."""
+        return loaders.ShardStream(
+            self.shards, batch_size=BATCH, image_size=self.image_size, shuffle=shuffle, labels=not shuffle
+        )
+
+
+def read_photos(
+    path: Path, folder: Path, *, size: int | None, split: str | None, without_labels: bool, stages: Stages
+) -> Photos:
+    """Return images that lie in shards: those at path, or new ones in a folder, built from what is at path.
+
+    size: in pixels; None: chosen from the images. without_labels: folders are no classes. A build that was interrupted
+    goes on. Images that cannot be read are named on standard error.
+    """
+    if (path / INDEX).is_file():
+        if split is not None:
+            raise ValueError(f"--split is for sources of several splits; {path} is a folder of shards, which is one.")
+        return Photos(path, path, _size_of_shards(path) if size is None else size)
+    source = _source(path, split, without_labels)
+    options: dict[str, Any] = {}
+    if not isinstance(source, loaders.ArraySource):
+        few = source.unit == "images" and source.total <= _FEW
+        options = {"size": size or _chosen_size(source), "layout": "raw", "workers": 1 if few else None}
+
+    def show(progress: loaders.Progress) -> None:
+        stages.tell("images", progress.position, progress.total)
+
+    index = loaders.build_shards(source, folder, shard_bytes=SHARD_BYTES, progress=show, **options)
+    if index.skipped:
+        _tell_skipped(folder, index.skipped, stages)
+    if options:
+        return Photos(path, folder, None)
+    return Photos(path, folder, _size_of_shards(folder) if size is None else size)  # arrays are stored as they are
+
+
+def _source(path: Path, split: str | None, without_labels: bool) -> loaders.ArraySource | loaders.ImageSource:
+    """Return what is at path, opened. Unlike for a build of shards, files of arrays need no labels."""
+    import h5py
+
+    if path.is_file() and h5py.is_hdf5(path):
+        images, labels = hdf5_arrays(path, split or "train")
+        if labels is None:
+            names = hdf5_names(path, split or "train")
+            return loaders.array_source(images, np.full(len(images), -1), names=names, caller="classify")
+    if without_labels and path.is_dir() and kind_of(path) is None:
+        if split is not None:
+            raise ValueError(f"--split is for sources of several splits; {path} is a folder of images.")
+        files = loaders.ImageFiles(path)
+        files.remarks = []  # that no image has a label
+        return files
+    return loaders.open_source(path, split=split)
+
+
+def _chosen_size(source: loaders.ImageSource) -> int:
+    """Return the side that images get: the usual shorter side of the images, between the smallest and the largest."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    sides = []
+    for item in sample_of(source, _SAMPLE):
+        if item.problem is not None:
+            continue
+        try:
+            with Image.open(BytesIO(item.read())) as image:
+                sides.append(min(image.size))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # the build says what is wrong
+            continue
+    return min(LARGEST, max(SMALLEST, int(median(sides)))) if sides else LARGEST
+
+
+def _size_of_shards(path: Path) -> int | None:
+    """Return the side that images of a set of shards get; None: small ones stay as they are."""
+    index = loaders.read_index(path)
+    if index.image_shape is not None:
+        return None if min(index.image_shape[:2]) <= 2 * LARGEST else LARGEST
+    stored = index.settings.get("size")
+    return min(LARGEST, stored) if isinstance(stored, int) and stored >= SMALLEST else LARGEST
+
+
+def _tell_skipped(folder: Path, count: int, stages: Stages) -> None:
+    """Name files that were left out, with the reasons."""
+    report = json.loads((folder / REPORT).read_text("utf-8"))
+    for entry in report["skipped"][:_SHOWN]:
+        stages.say("left out", f"{entry['path']} ({entry['reason']})")
+    if count > _SHOWN:
+        stages.say("left out", f"{count - _SHOWN:,} more files; {folder / REPORT} names them")
+
+
+class Table:
+    """Labels of a table; looks at once whether it fits a folder of images.
+
+    Raises FileNotFoundError and ValueError for a table that is none, or names files that are not there.
+    """
+
+    def __init__(self, path: Path, photos: Path) -> None:
+        self._rows = loaders.read_labels(path)
+        self._of_files: dict[str, int] | None = None
+        if photos.is_dir() and not (photos / INDEX).is_file() and kind_of(photos) is None:
+            source = loaders.ImageFiles(photos, path)
+            self._of_files = {item.name: item.label for item in source.items()}
+            self._classes = source.class_names
+
+    def labels(self, names: Sequence[str]) -> Labels:
+        """Return the labels of images; a photo that has one but could not be read is left out."""
+        if self._of_files is None:
+            return Labels.of(*loaders.match_labels(self._rows, names))
+        return Labels.of(np.array([self._of_files[name] for name in names], np.int64), self._classes)

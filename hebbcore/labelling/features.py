@@ -1,0 +1,63 @@
+"""Features of all images: a network that learns from them, or one that is there, and its output in a file."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hebbcore import hdf5
+from hebbcore.dictionary import UNITS
+from hebbcore.engine import devices
+from hebbcore.features.choice import Features
+from hebbcore.features.extract import extract_features
+from hebbcore.network import Network
+from hebbcore.presets import preset
+from hebbcore.training.diagnostics import Record
+from hebbcore.training.network import fit
+
+BATCH = 200  # images a step, as the dictionary is trained
+_UNITS_AN_IMAGE = 8  # at most: units of a layer learn from patches that are more than they
+_MOST, _MOST_OF_MANY = 25_000, 10_000  # features of an image: larger outputs are averaged over a grid
+_FEW = 10_000  # images
+_MOST_IN_MEMORY = 2**31  # bytes of features; more stay in their file
+
+
+def learned_network(shuffled: Any, run: Path, device: str, callback: Callable[[Record], None]) -> Network:
+    """Return the dictionary, learned from a stream of images in random order. A run that was interrupted goes on."""
+    units = [min(number, _UNITS_AN_IMAGE * shuffled.images) for number in UNITS]
+    network = preset("dictionary", image_shape=shuffled.image_shape, units=units, device=device)
+    with warnings.catch_warnings():  # of few images some units stay unused, which harms nothing
+        warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")
+        return fit(network, shuffled, run=run, callback=callback, log_seconds=2)
+
+
+def chosen(network: Network, images: int, mirror: bool) -> Features:
+    """Return which features are taken: the last layer's output, over a grid of cells if it is large.
+
+    images: how many the classifier learns from. More than a few thousand make a matrix of features × features, of which
+    it finds the components. mirror: see Features.
+    """
+    most = _MOST if images <= _FEW else _MOST_OF_MANY
+    return Features.at_most("classify", network, network.names[-1], most, mirror)
+
+
+def extracted(features: Features, stream: Any, path: Path, progress: Callable[[int], None]) -> Any:
+    """Return the features (n, numbers) of a stream's images, in its order, extracted into a file unless they are there.
+
+    Raises ValueError and FileExistsError if the file is of other images or other features.
+    """
+    network, pool, mirror = features.network, features.grid, features.mirror
+    extract_features(network, stream, path, layer=features.layer, pool=pool, mirror=mirror, progress=progress)
+    with hdf5.reading(path, f"classify: {path} holds no features") as file:
+        array = hdf5.member(file, "features")
+        shape, dtype, offset = array.shape, array.dtype, int(array.id.get_offset())
+    rows: Any = np.memmap(path, dtype, "r", offset, shape).reshape(shape[0], -1)
+    return rows if rows.nbytes > _MOST_IN_MEMORY else np.array(rows)
+
+
+def rows_of(features: Features, images: Any) -> Any:
+    """Return the features (n, numbers) of images as `extracted` has them, on the CPU."""
+    found = devices.to_device(features.of(images), "cpu")
+    return found.reshape(len(found), -1)

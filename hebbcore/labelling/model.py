@@ -1,0 +1,195 @@
+"""The folder model/: a network, a classifier of its features and the names of the classes, without pickles."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hebbcore
+from hebbcore import checkpoint, checks, hdf5
+from hebbcore.features.choice import Features
+from hebbcore.files import parse_json, remove_partial, write_atomically, write_text
+from hebbcore.labelling.features import rows_of
+from hebbcore.labelling.guesses import Floats, Guesses
+from hebbcore.network import Network
+
+FOLDER = "model"  # of a work folder
+NOTE = "model.json"
+VERSION = 1  # of the format
+NETWORK = "network.h5"
+_CLASSIFIER = re.compile(r"classifier-[0-9a-f]{16}\.h5")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `hebbcore classify` has learned: from images to labels.
+
+    Parameters
+    ----------
+    features : Features
+        A network, and which of its output is taken.
+    classifier : FewLabelClassifier
+        Fitted to these features; its classes are 0, 1, …
+    classes : sequence of str
+        What they mean.
+    """
+
+    features: Features
+    classifier: Any
+    classes: tuple[str, ...]
+
+    @property
+    def network(self) -> Network:
+        """Makes the features."""
+        return self.features.network
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape (H, W, C) of the images that it takes."""
+        shape = self.network.image_shape
+        assert shape is not None
+        return shape
+
+    def predict_proba(self, images: Any) -> Floats:
+        """Return how likely each class is.
+
+        Parameters
+        ----------
+        images : array (n, H, W, C)
+            Of `image_shape`, uint8 (read as 0…1) or floating.
+
+        Returns
+        -------
+        array (n, classes), float
+            Each row sums to 1.
+        """
+        probabilities: Floats = self.classifier.predict_proba(rows_of(self.features, images))
+        return probabilities
+
+    def predict(self, images: Any) -> list[str]:
+        """Return the likeliest class of each image, by its name.
+
+        Parameters
+        ----------
+        images : array (n, H, W, C)
+            As for predict_proba.
+
+        Returns
+        -------
+        list of str
+            One name an image.
+        """
+        return [self.classes[first] for first in Guesses.of(self.predict_proba(images)).first]
+
+
+def save_model(folder: Path, model: Model, made_from: str) -> None:
+    """Write a model into a folder; until its last file is complete, the folder holds the model of before.
+
+    made_from: a digest of all that decides the classifier, see read_note.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(folder)
+    network = checkpoint.digest_of(model.network)
+    if not (folder / NETWORK).exists() or _digest_of_file(folder / NETWORK) != network:
+        hebbcore.save(folder / NETWORK, model.network)
+    arrays, table = model.classifier.state()
+    name = f"classifier-{made_from[:16]}.h5"
+    write_atomically(folder / name, lambda path: hdf5.write_sealed(path, "classifier", VERSION, arrays))
+    note = {
+        "format": VERSION, "hebbcore": hebbcore.__version__, "classes": list(model.classes),
+        "image_shape": list(model.image_shape), "layer": model.features.layer, "pool": model.features.grid,
+        "mirror": model.features.mirror, "network": network, "classifier": name, "parameters": table,
+        "made_from": made_from,
+    }  # fmt: skip
+    write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
+    for path in folder.glob("classifier-*.h5"):
+        if path.name != name:
+            path.unlink()
+
+
+def _digest_of_file(path: Path) -> str | None:
+    """Return the digest of the network in a file; None if that is damaged."""
+    try:
+        network = checkpoint.load(path, device="cpu")
+    except ValueError:
+        return None
+    return checkpoint.digest_of(network) if isinstance(network, Network) else None
+
+
+def read_note(folder: Path) -> dict[str, Any]:
+    """Return what model.json says. Raises FileNotFoundError, and ValueError if it is damaged or of another version."""
+    path = folder / NOTE
+    if not path.is_file():
+        raise FileNotFoundError(f"load_model: {folder} holds no model ({NOTE}); hebbcore classify makes one.")
+    try:
+        note = parse_json(path.read_bytes())
+        version = note["format"]
+        texts = [*note["classes"], note["layer"], note["network"], note["classifier"], note["made_from"]]
+        if not all(isinstance(text, str) for text in texts) or not _CLASSIFIER.fullmatch(note["classifier"]):
+            raise ValueError("its texts are none")
+        if not isinstance(note["parameters"], dict) or {"pool", "mirror", "image_shape"} - note.keys():
+            raise ValueError("it lacks something")
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"load_model: {path} is damaged ({type(error).__name__}: {error}); run hebbcore classify again."
+        ) from None
+    if version != VERSION:
+        raise ValueError(f"load_model: {path} has version {version} of the format; this hebbcore reads {VERSION}.")
+    found: dict[str, Any] = note
+    return found
+
+
+def load_model(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
+    """Return the model that `hebbcore classify` made.
+
+    Parameters
+    ----------
+    path : path
+        The folder model/, which may be copied to another machine, or the folder of the work that it lies in.
+    device : {"auto", "cpu", "cuda"}
+        Where the network computes.
+
+    Returns
+    -------
+    Model
+        Network, classifier and classes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no model.
+    ValueError
+        If it is damaged, of another version, or needs a layer or rule that no imported module has registered.
+    """
+    from hebbcore.classify import FewLabelClassifier
+
+    folder = Path(path)
+    if not (folder / NOTE).exists() and (folder / FOLDER).is_dir():
+        folder = folder / FOLDER
+    note = read_note(folder)
+    network = checkpoint.load(folder / NETWORK, device=device)
+    same = isinstance(network, Network) and list(network.image_shape or ()) == note["image_shape"]
+    if not isinstance(network, Network) or not same or checkpoint.digest_of(network) != note["network"]:
+        raise ValueError(f"load_model: {folder / NETWORK} is not the network that {NOTE} names; copy the folder anew.")
+    file = folder / note["classifier"]
+    if not file.is_file():
+        raise FileNotFoundError(f"load_model: {file} is missing; copy the folder anew.")
+    hdf5.check("load_model", file, "classifier", VERSION)
+    with hdf5.reading(file, f"load_model: {file} holds no classifier") as opened:
+        arrays = hdf5.arrays_in(opened, "/")
+    with checkpoint.naming("load_model", folder, "does not hold a model of this version"):
+        classifier = FewLabelClassifier.from_state(arrays, note["parameters"])
+        if len(classifier.classes_) != len(note["classes"]):
+            raise ValueError(f"it has {len(classifier.classes_)} classes, and {NOTE} names {len(note['classes'])}")
+        features = Features.checked("load_model", network, note["layer"], note["pool"], note["mirror"])
+    return Model(features, classifier, tuple(note["classes"]))
+
+
+def check_images(function: str, model: Model, shape: Sequence[int]) -> None:
+    """Raise ValueError unless images have the shape that a model takes."""
+    if tuple(shape) != model.image_shape:
+        problem = f"must be {model.image_shape}, as the model was made for, got {tuple(shape)}."
+        raise checks.wrong(ValueError, function, "images", problem)

@@ -1,0 +1,41 @@
+"""Pictures of a stream's images, picked by their numbers, as data that a page holds itself."""
+
+import base64
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from hebbcore import streams
+
+_LARGEST = 96  # side of a picture, in pixels
+
+
+def pictures_of(stream: Any, wanted: Iterable[int]) -> dict[int, str]:
+    """Return {number: "data:image/…"} of some images of a stream that gives them in order; reads their batches alone.
+
+    stream: of uint8 images (H, W, C), with batch_size; its position is left at the start. Of more than three channels
+    the first three are shown.
+    """
+    by_batch: dict[int, list[int]] = {}
+    for number in sorted(set(wanted)):
+        by_batch.setdefault(number // stream.batch_size, []).append(number)
+    found: dict[int, str] = {}
+    start = streams.at(stream.state(), 0, 0)
+    for batch, numbers in by_batch.items():
+        stream.restore(streams.at(start, 0, batch))
+        images = streams.images_of(next(iter(stream)))
+        found.update((number, _as_data(images[number % stream.batch_size])) for number in numbers)
+    stream.restore(start)
+    return found
+
+
+def _as_data(image: Any) -> str:
+    """Return an image as an address that holds it: a PNG, or a JPEG of larger ones."""
+    from PIL import Image
+
+    picture = Image.fromarray(image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0])
+    large = max(picture.size) > _LARGEST
+    picture.thumbnail((_LARGEST, _LARGEST))
+    file = io.BytesIO()
+    picture.save(file, "JPEG" if large else "PNG")
+    return f"data:image/{'jpeg' if large else 'png'};base64,{base64.b64encode(file.getvalue()).decode()}"

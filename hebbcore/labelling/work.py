@@ -1,0 +1,164 @@
+"""The work folder: what the stages of `hebbcore classify` leave there, each of which is done once."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+import hebbcore
+from hebbcore import checkpoint, streams
+from hebbcore.features.choice import Features
+from hebbcore.files import write_text
+from hebbcore.labelling.features import chosen, extracted
+from hebbcore.labelling.guesses import Guesses, Ints
+from hebbcore.labelling.model import FOLDER, NETWORK, Model, read_note, save_model
+from hebbcore.labelling.report import Findings, page_of
+from hebbcore.labelling.tables import NEXT, PREDICTIONS, write_table
+from hebbcore.network import Network
+
+FEATURES = "features.h5"
+DONE = "done.txt"  # digest of all that the results were made from; not there while they are written
+OUTPUTS = (PREDICTED, FOLLOWING, REPORT) = ("predictions.csv", "next.csv", "report.html")
+
+
+class Listener(Protocol):
+    """Who is told how far the stages are."""
+
+    def tell(self, name: str, done: int, total: int) -> None:
+        """Take note that a stage is done so far."""
+
+    def say(self, name: str, text: str) -> None:
+        """Take note of a line about a stage."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels that are known.
+
+    Parameters
+    ----------
+    numbers : array (n,), int
+        For each image its class; -1: none.
+    classes : sequence of str
+        What the numbers 0, 1, … mean.
+    """
+
+    numbers: Ints
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, numbers: Ints, classes: Sequence[str]) -> "Labels":
+        """Return labels whose classes are those that some image has.
+
+        Raises ValueError for no label at all, and for less than two classes.
+        """
+        known = np.unique(numbers[numbers >= 0])
+        if not len(known):
+            raise ValueError("classify: no image has a label; give --labels a table of file and label.")
+        if len(known) < 2:
+            raise ValueError(
+                f"classify: labels must be of two classes or more, all {np.count_nonzero(numbers >= 0)} are "
+                f"{classes[known[0]]!r}; add some of another class."
+            )
+        place = np.full(len(classes) + 1, -1)  # the last is that of -1
+        place[known] = np.arange(len(known))
+        return cls(place[numbers], tuple(classes[number] for number in known))
+
+
+def classified(
+    work: Path,
+    network: Network,
+    stream: Any,
+    labels: Labels,
+    *,
+    mirror: bool,
+    prior: str,
+    suggestions: int,
+    listener: Listener,
+) -> Model | None:
+    """Give all images of a stream labels, from those that are known, and write the results and the model.
+
+    Parameters
+    ----------
+    work : Path
+        The folder; the caller holds it.
+    network : Network
+        Makes the features.
+    stream : Stream
+        Images (H, W, C) in order, with names and batch_size.
+    labels : Labels
+        One for each image.
+    mirror : bool
+        Features are averaged over each image and its mirror image.
+    prior : str
+        See FewLabelClassifier.
+    suggestions : int
+        How many images next.csv names.
+    listener : Listener
+        Told how far it is.
+
+    Returns
+    -------
+    Model or None
+        None if the folder holds all that already.
+    """
+    features = chosen(network, stream.images, mirror)
+    rows = extracted(features, stream, work / FEATURES, lambda done: listener.tell("features", done, stream.images))
+    made_from = _digest(features, stream, labels, prior, suggestions)
+    if _is_done(work, made_from):
+        return None
+    from hebbcore.classify import FewLabelClassifier
+
+    listener.tell("labels", 0, 1)
+    classifier = FewLabelClassifier(prior, 0, lambda line: listener.say("labels", line))
+    classifier.fit(rows, labels.numbers)
+    listener.tell("labels", 1, 1)
+    (work / DONE).unlink(missing_ok=True)
+    _write(work, stream, labels, classifier, suggestions)
+    model = Model(features, classifier, labels.classes)
+    save_model(work / FOLDER, model, made_from)
+    write_text(work / DONE, f"{made_from}\n")
+    return model
+
+
+def _write(work: Path, stream: Any, labels: Labels, classifier: Any, suggestions: int) -> None:
+    """Write what the classifier found out about the images."""
+    names = list(streams.names_of(stream) or map(str, range(stream.images)))
+    guesses = Guesses.of(classifier.label_distributions_, labels.numbers)
+    rows = guesses.rows(names, labels.classes)
+    labelled = (labels.numbers >= 0).astype(int).tolist()
+    write_table(work / PREDICTED, PREDICTIONS, [(*row, own) for row, own in zip(rows, labelled, strict=True)])
+    following = classifier.suggest(suggestions).tolist()
+    write_table(work / FOLLOWING, NEXT, [(rows[i][0], "", *rows[i][1:3]) for i in following])
+    findings = Findings(
+        names, labels.classes, labels.numbers, guesses, following, classifier.doubts_.tolist(),
+        classifier.estimated_accuracy_,
+    )  # fmt: skip
+    write_text(work / REPORT, page_of(findings, stream))
+
+
+def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggestions: int) -> str:
+    """Return a digest of all that decides the results."""
+    described = {
+        "hebbcore": hebbcore.__version__, "network": checkpoint.digest_of(features.network), "prior": prior,
+        "layer": features.layer, "pool": features.grid, "mirror": features.mirror,
+        "data": streams.identity_of(stream), "classes": labels.classes, "suggestions": suggestions,
+    }  # fmt: skip
+    digest = hashlib.blake2b(json.dumps(described).encode(), digest_size=16)
+    digest.update(labels.numbers.astype(np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def _is_done(work: Path, made_from: str) -> bool:
+    """Return whether the folder holds the results of a digest."""
+    try:
+        note = read_note(work / FOLDER)
+        done = (work / DONE).read_text("utf-8")
+    except (FileNotFoundError, ValueError):
+        return False
+    model = (f"{FOLDER}/{name}" for name in (NETWORK, note["classifier"]))
+    return done == f"{made_from}\n" and all((work / name).is_file() for name in (*OUTPUTS, *model))
