@@ -50,7 +50,7 @@ def test_mirrored_features_of_layers_and_baselines(trained, digits, tmp_path, me
     sources = {"bn1": [trained.transform(view, "bn1") for view in views], "pixels": [view / 255 for view in views]}
     for name, (there, mirrored) in sources.items():
         features = ((there + mirrored) / 2).reshape(len(images), -1).astype(np.float32)
-        model = make_readout("ridge", 0)
+        model = make_readout("ridge", 0).set_params(memory=memory)
         if memory == "1 KiB":
             model.fit_stream([(features[TRAIN][i : i + 50], labels[TRAIN][i : i + 50]) for i in range(0, 300, 50)])
         else:

@@ -57,24 +57,47 @@ def test_labels_outside_the_labelled_rows_change_nothing(name, blobs, generator)
 
 
 @pytest.mark.parametrize("name", [name for name in READOUTS if isinstance(make_readout(name), GridSearchCV)])
-def test_the_grid_is_searched_on_one_split_of_the_labelled_rows(name, blobs):
+@pytest.mark.parametrize("few", [240, 239])
+def test_the_grid_is_searched_on_splits_of_the_labelled_rows(name, few, blobs, monkeypatch):
     features, labels = blobs
+    monkeypatch.setattr("hebbcore.evaluation.readouts.base.FEW", few)
     search = make_readout(name, seed=2).fit(features, labels)
-    ((train, held),) = search.cv.split(features, labels)
-    np.testing.assert_array_equal(np.sort(np.concatenate([train, held])), np.arange(240))
-    np.testing.assert_array_equal(np.bincount(labels[held]), [16, 16, 16])
+    splits = list(search.cv.split(features, labels))
+    assert search.n_splits_ == len(splits) == (5 if few == 240 else 1)
+    for train, held in splits:
+        np.testing.assert_array_equal(np.sort(np.concatenate([train, held])), np.arange(240))
+        np.testing.assert_array_equal(np.bincount(labels[held]), [16, 16, 16])
     for parameters, score in zip(search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True):
-        model = make_readout(name, seed=2).estimator.set_params(**parameters).fit(features[train], labels[train])
-        assert model.score(features[held], labels[held]) == pytest.approx(score)
+        found = []
+        for train, held in splits:
+            model = make_readout(name, seed=2).estimator.set_params(**parameters).fit(features[train], labels[train])
+            found.append(model.score(features[held], labels[held]))
+        assert np.mean(found) == pytest.approx(score)
     whole = make_readout(name, seed=2).estimator.set_params(**search.best_params_).fit(features, labels)
     np.testing.assert_array_equal(search.predict(features), whole.predict(features))  # the final fit has all rows
 
 
 def test_the_seed_draws_the_split(blobs):
-    splits = [next(ValidationSplit(seed=seed).split(*blobs))[1] for seed in (0, 0, 1)]
-    np.testing.assert_array_equal(splits[0], splits[1])
-    assert set(splits[0]) != set(splits[2])
-    assert ValidationSplit().get_n_splits() == 1
+    for fraction in (None, 0.3):
+        splits = [next(ValidationSplit(fraction, seed).split(*blobs))[1] for seed in (0, 0, 1)]
+        np.testing.assert_array_equal(splits[0], splits[1])
+        assert set(splits[0]) != set(splits[2])
+    assert ValidationSplit(0.3).get_n_splits() == 1
+
+
+@pytest.mark.parametrize("counts", [[1, 1, 2], [1, 5, 3], [2, 2, 2], [11, 1, 13], [3, 1, 1]])
+def test_few_rows_are_held_out_once_each_but_the_only_one_of_a_class(counts, generator):
+    labels = generator.permutation(np.repeat([0, 1, 2], counts))
+    split = ValidationSplit(seed=3)
+    splits = list(split.split(labels, labels))
+    assert len(splits) == split.get_n_splits(None, labels) <= 5
+    only = [count == 1 for count in counts]
+    held = np.concatenate([held for _, held in splits])
+    np.testing.assert_array_equal(np.sort(held), np.flatnonzero(~np.take(only, labels)))
+    assert np.ptp([len(held) for _, held in splits]) <= 1
+    for train, held in splits:
+        assert set(labels[train]) == {0, 1, 2}
+        assert len(train) + len(held) == len(labels)
 
 
 def test_the_ridge_readout_is_scaled_and_seeded():

@@ -87,7 +87,7 @@ def test_held_out_labels_choose_and_do_nothing_else(rows, generator, monkeypatch
     held = np.arange(rows) % 5 == 4
     monkeypatch.setattr(ridge_rows, "validation_rows", lambda *arguments: held)
     for _ in range(3):
-        model = RidgeReadout(ALPHAS).fit(features, labels)
+        model = RidgeReadout(ALPHAS, validation_fraction=0.2).fit(features, labels)
         # the models of slow_choice have not seen the held-out labels, whatever these are
         np.testing.assert_allclose(model.validation_scores_, slow_choice(features, labels, held, ALPHAS))
         labels = np.where(held, generator.integers(0, 3, rows), labels)
@@ -103,7 +103,7 @@ def test_held_out_rows_are_a_share_of_each_class(generator):
 
 def test_the_largest_of_equally_good_penalties_wins(generator):
     features = np.repeat(np.eye(2), 20, axis=0)
-    model = RidgeReadout((1e-3, 10.0, 0.1)).fit(features, np.repeat([0, 1], 20))
+    model = RidgeReadout((1e-3, 10.0, 0.1), validation_fraction=0.1).fit(features, np.repeat([0, 1], 20))
     np.testing.assert_array_equal(model.validation_scores_, [1, 1, 1])
     assert model.alpha_ == 10.0
 
@@ -112,13 +112,18 @@ def test_penalties_that_rounding_swallows_are_left_out(monkeypatch):
     square = np.array([[4.0, 4.0], [-4.0, -4.0], [4.0, 4.0], [-4.0, -4.0]])  # FᵀF = 64 throughout: the factor is exact
     features, labels = np.tile(square, (2, 1)), [1, 0] * 4
     monkeypatch.setattr(ridge_rows, "validation_rows", lambda *arguments: np.arange(8) > 3)
-    model = RidgeReadout((1e-30, 1.0, 1e-40), fit_intercept=False).fit(features, labels)
-    np.testing.assert_array_equal(model.validation_scores_, [np.nan, 1, np.nan])
-    assert model.alpha_ == 1.0
+    for fraction, times in ((0.5, 1), (None, 2)):  # without one all rows count
+        model = RidgeReadout((1e-30, 1.0, 1e-40), fit_intercept=False, validation_fraction=fraction)
+        scores = model.fit(np.tile(features, (times, 1)), labels * times).validation_scores_
+        np.testing.assert_array_equal(scores, [np.nan, scores[1], np.nan])
+        assert (scores[1] == 1) == (fraction is not None)
+        assert model.alpha_ == 1.0
     with pytest.raises(ValueError, match=r"RidgeReadout.fit: alpha=1e-30 is too small for rounding .*; raise it"):
         RidgeReadout(1e-30, fit_intercept=False).fit(square, [1, 0, 1, 0])
     with pytest.raises(ValueError, match="all alphas up to 1e-30 are too small for rounding; add larger ones"):
-        RidgeReadout((1e-40, 1e-30), fit_intercept=False).fit(features, labels)
+        RidgeReadout((1e-40, 1e-30), fit_intercept=False, validation_fraction=0.5).fit(features, labels)
+    with pytest.raises(ValueError, match="all alphas up to 1e-30 are too small for rounding; add larger ones"):
+        RidgeReadout((1e-40, 1e-30), fit_intercept=False).fit(np.tile(features, (2, 1)), labels * 2)
 
 
 # Memory
@@ -194,7 +199,7 @@ X, Y = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])
 )
 def test_bad_streams_are_refused(batches, error, message):
     with pytest.raises(error, match=f"RidgeReadout.fit_stream: .*{message}"):
-        RidgeReadout((1.0, 2.0)).fit_stream(batches)
+        RidgeReadout((1.0, 2.0), validation_fraction=0.1).fit_stream(batches)
 
 
 def test_labels_outside_the_classes_given_are_refused():
@@ -207,9 +212,10 @@ def test_labels_outside_the_classes_given_are_refused():
         model.partial_fit(X, Y, classes=[0, 2])
 
 
-def test_one_row_a_class_leaves_nothing_to_choose_by():
+def test_one_row_a_class_leaves_nothing_to_hold_out():
     with pytest.raises(ValueError, match=r"RidgeReadout.fit: to choose among 2 alphas some rows must be held out"):
-        RidgeReadout((1.0, 2.0)).fit(np.eye(3), [0, 1, 2])
+        RidgeReadout((1.0, 2.0), validation_fraction=0.1).fit(np.eye(3), [0, 1, 2])
+    assert RidgeReadout((1.0, 2.0)).fit(np.eye(3), [0, 1, 2]).score(np.eye(3), [0, 1, 2]) == 1
     assert RidgeReadout(1.0).fit(np.eye(3), [0, 1, 2]).score(np.eye(3), [0, 1, 2]) == 1
 
 

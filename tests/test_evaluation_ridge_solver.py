@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from hebbcore.evaluation import RidgeReadout
 from hebbcore.evaluation.ridge import linear_system
+from hebbcore.evaluation.ridge.meter import SILENT
 
 
 @pytest.fixture
@@ -34,7 +35,11 @@ def cupyx(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(errstate=errstate, lapack=SimpleNamespace(posv=posv)))
 
 
-@pytest.mark.parametrize("solver", [linear_system._solve_in_place, linear_system._solve_whole])
+def in_place(*given):
+    return linear_system._solve_in_place(*given, 3, SILENT)
+
+
+@pytest.mark.parametrize("solver", [in_place, linear_system._solve_whole])
 @pytest.mark.parametrize("size", [1, 3, 8])
 @pytest.mark.parametrize("subtract", [False, True])
 def test_systems_are_solved_from_the_lower_triangle(solver, size, subtract, generator, monkeypatch, cupyx):
@@ -48,8 +53,12 @@ def test_systems_are_solved_from_the_lower_triangle(solver, size, subtract, gene
     before, added = np.tril(matrix), generator.random(size)
     minus = 0.1 * generator.normal(size=size) if subtract else None
     whole = rows @ rows.T + np.diag(added) - (np.outer(minus, minus) if subtract else 0)
+    columns = generator.normal(size=(size, 2))
+    forms = (columns * np.linalg.solve(whole, columns)).sum(axis=0)
     for _ in range(2):
-        np.testing.assert_allclose(solver(matrix, added, right, minus), np.linalg.solve(whole, right))
+        found, of_inverse = solver(matrix, added, right, minus, iter([(0, columns)]))
+        np.testing.assert_allclose(found, np.linalg.solve(whole, right))
+        np.testing.assert_allclose(of_inverse, forms)
         np.testing.assert_array_equal(np.tril(matrix), before)
 
 
@@ -57,7 +66,7 @@ def test_systems_are_solved_from_the_lower_triangle(solver, size, subtract, gene
 def test_a_matrix_that_is_not_positive_is_refused_and_stays(cuda, message, cupyx, monkeypatch):
     matrix = np.array([[1.0, np.nan], [2.0, 1.0]])
     if cuda:
-        monkeypatch.setattr(linear_system, "_solve_in_place", linear_system._solve_whole)
+        monkeypatch.setattr(linear_system, "_solve_in_place", lambda *given: linear_system._solve_whole(*given[:5]))
     with pytest.raises(np.linalg.LinAlgError, match=message):
         linear_system.solve(matrix, np.zeros(2), np.ones((2, 1)))
     np.testing.assert_array_equal(np.tril(matrix), [[1, 0], [2, 1]])

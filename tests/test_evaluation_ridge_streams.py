@@ -78,7 +78,7 @@ def test_a_stream_chooses_by_its_held_out_rows(limit, generator, monkeypatch):
     monkeypatch.setattr(holdout, "HELD_BYTES", limit * features[0].nbytes)
     names = np.array(["c", "a", "b"])[labels]
     batches = cut(features, names, 40, 80)
-    model = RidgeReadout(ALPHAS).fit_stream(batches)
+    model = RidgeReadout(ALPHAS, validation_fraction=0.1).fit_stream(batches)
     numbered = cut(np.arange(150.0)[:, None], labels, 40, 80)
     monkeypatch.setattr(holdout, "HELD_BYTES", limit * 8)
     first_seen = {label: code for code, label in enumerate(dict.fromkeys(labels.tolist()))}

@@ -87,7 +87,7 @@ def test_a_wide_stream_is_kept_in_a_file_and_gives_what_its_rows_give(class_weig
         return kept
 
     monkeypatch.setattr(holdout.StreamHoldout, "split", noted)
-    options = {"standardize": True, "class_weight": class_weight}
+    options = {"standardize": True, "class_weight": class_weight, "validation_fraction": 0.1}
     model = RidgeReadout(ALPHAS, memory=8 * 80 * 80, **options).fit_stream(cut(x, labels, 7, 31))
     assert len(files) == 1  # the rows; the matrix of fewer rows fits
     monkeypatch.setattr(ridge_rows, "validation_rows", lambda *arguments: held)
@@ -144,7 +144,8 @@ def test_memory_is_kept(rows, features, streamed, generator, tmp_path):
     for row in range(rows):
         x[row] = generator.normal(size=features)
     labels, memory = np.arange(rows) % 3, 2_000_000  # the matrix takes 3.9 MB, the features 4.2
-    model = RidgeReadout(ALPHAS, standardize=True, memory=memory)
+    fraction = 0.1 if streamed else None  # held-out rows of a stream may take 32 MiB whatever the memory
+    model = RidgeReadout(ALPHAS, standardize=True, memory=memory, validation_fraction=fraction)
     tracemalloc.start()
     if streamed:
         model.fit_stream((x[i : i + 50], labels[i : i + 50]) for i in range(0, rows, 50))
@@ -185,14 +186,21 @@ def test_a_matrix_in_a_file_is_solved_and_stays(tile, subtract, generator, tmp_p
     before, added = np.tril(matrix), generator.random(8)
     minus = 0.1 * generator.normal(size=8) if subtract else None
     whole = rows @ rows.T + np.diag(added) - (np.outer(minus, minus) if subtract else 0)
+    columns = generator.normal(size=(8, 3))
+    below = np.concatenate([np.zeros((2, 3)), columns[2:]])
+
+    def of_inverse(some):
+        return (some * np.linalg.solve(whole, some)).sum(axis=0)
+
     for _ in range(2):
         lines = []
         counted = meter.Meter(lines.append, "solving", tiled.operations(8))
-        found = tiled.solve(matrix, added, right, minus, tile, counted)
+        found, forms = tiled.solve(matrix, added, right, minus, [(0, columns), (2, columns[2:])], tile, counted)
         np.testing.assert_allclose(found, np.linalg.solve(whole, right))
+        np.testing.assert_allclose(forms, np.concatenate([of_inverse(columns), of_inverse(below)]))
         np.testing.assert_array_equal(np.tril(matrix), before)
-        assert counted._done == pytest.approx(tiled.operations(8))
-    assert tiled.solve(matrix, -100 * np.ones(8), right, minus, tile, counted) is None
+        assert counted._done == pytest.approx(tiled.operations(8) + 3 * (8**2 + 6**2))
+    assert tiled.solve(matrix, -100 * np.ones(8), right, minus, (), tile, counted) is None
     np.testing.assert_array_equal(np.tril(matrix), before)
 
 
@@ -213,8 +221,9 @@ def test_long_parts_tell_how_far_they_are(generator, monkeypatch):
     for rows, features in FORMS[:2]:
         x, labels = problem(generator, rows, features)
         RidgeReadout(ALPHAS, memory=SMALL, progress=lines.append).fit(x, labels)
-    RidgeReadout(ALPHAS, progress=lines.append).fit_stream([problem(generator)])
-    for name in ("sums of rows", "products of 8 rows of 60 features", "solving 12 equations"):
+    RidgeReadout(ALPHAS, validation_fraction=0.1, progress=lines.append).fit_stream([problem(generator)])
+    singly = ("leaving out 60 rows", "leaving out 12 rows")
+    for name in ("sums of rows", "products of 12 rows of 60 features", *singly, "solving 12 equations"):
         mine = [line for line in lines if line.startswith(name)]
         assert re.fullmatch(rf"{name}: 100 %, \S+ [kMGT]?(FLOP|rows)/s, 0:00:00 left", mine[-1])
-    assert any(re.fullmatch(r"rows of the stream: 108 rows, \S+ k?rows/s", line) for line in lines)
+    assert any(re.fullmatch(r"rows of the stream: 120 rows, \S+ k?rows/s", line) for line in lines)

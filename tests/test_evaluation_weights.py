@@ -91,12 +91,13 @@ def test_weighted_deviations_standardise(rows, generator):
 @pytest.mark.parametrize("alphas", [1.0, ALPHAS])
 @pytest.mark.parametrize("rows", [90, 8])
 @pytest.mark.parametrize("class_weight", [None, {1: 5.0}])
-def test_whole_weights_are_repeated_rows(alphas, rows, class_weight, generator):
+@pytest.mark.parametrize("fraction", [0.3, None])
+def test_whole_weights_are_repeated_rows(alphas, rows, class_weight, fraction, generator):
     for _ in range(5):
         features, labels = problem(generator, rows, classes=3)
         weights = generator.integers(0, 4, rows)
         weights[:3] = 2
-        model = RidgeReadout(alphas, class_weight=class_weight, validation_fraction=0.3)
+        model = RidgeReadout(alphas, class_weight=class_weight, validation_fraction=fraction)
         order = generator.permutation(rows)
         weighted = clone(model).fit(features[order], labels[order], weights[order])
         repeated = clone(model).fit(features.repeat(weights, axis=0), labels.repeat(weights))
@@ -110,14 +111,15 @@ def test_whole_weights_are_repeated_rows(alphas, rows, class_weight, generator):
 @pytest.mark.parametrize("alphas", [1.0, ALPHAS])
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize("rows", [120, 9])
-def test_weight_zero_is_no_row(alphas, class_weight, rows, generator):
+@pytest.mark.parametrize("fraction", [0.1, None])
+def test_weight_zero_is_no_row(alphas, class_weight, rows, fraction, generator):
     features, labels = problem(generator, rows, classes=2)
     weights = (generator.random(rows) < 0.7).astype(float)
     weights[[0, 1, 2, 3]] = 1
     labels[2:4] = [0, 1]
     features[weights == 0] *= 1e3
     kept = weights > 0
-    model = RidgeReadout(alphas, class_weight=class_weight)
+    model = RidgeReadout(alphas, class_weight=class_weight, validation_fraction=fraction)
     weighted, left = clone(model).fit(features, labels, weights), clone(model).fit(features[kept], labels[kept])
     np.testing.assert_allclose(weighted.coef_, left.coef_, atol=1e-12)
     if alphas is ALPHAS:
@@ -133,7 +135,7 @@ def test_the_penalty_is_chosen_by_weighted_accuracy(class_weight, generator, mon
     weights = generator.uniform(0.1, 5, 150)
     held = generator.random(150) < 0.4
     monkeypatch.setattr(ridge_rows, "validation_rows", lambda *arguments: held)
-    model = RidgeReadout(ALPHAS, class_weight=class_weight).fit(features, labels, weights)
+    model = RidgeReadout(ALPHAS, class_weight=class_weight, validation_fraction=0.4).fit(features, labels, weights)
     whole = weights * compute_sample_weight(class_weight, labels)
     parts = [
         RidgeClassifier(alpha).fit(features[~held], labels[~held], whole[~held]).score(
@@ -148,19 +150,20 @@ def test_the_penalty_is_chosen_by_weighted_accuracy(class_weight, generator, mon
 def test_streams_weigh_their_held_out_rows(generator, monkeypatch):
     features, labels = problem(generator, 200, classes=3)
     weights = generator.uniform(0.1, 5, 200)
-    found = RidgeReadout(ALPHAS).fit_stream([(features, labels, weights)])
-    other = RidgeReadout(ALPHAS).fit_stream(
+    model = RidgeReadout(ALPHAS, validation_fraction=0.1)
+    found = clone(model).fit_stream([(features, labels, weights)])
+    other = clone(model).fit_stream(
         [(features[:70], labels[:70], weights[:70]), (features[70:], labels[70:], weights[70:])]
     )
     np.testing.assert_array_equal(found.validation_scores_, other.validation_scores_)
     np.testing.assert_allclose(found.predict_proba(features), other.predict_proba(features))
     assert not np.array_equal(
-        found.validation_scores_, RidgeReadout(ALPHAS).fit_stream([(features, labels)]).validation_scores_
+        found.validation_scores_, clone(model).fit_stream([(features, labels)]).validation_scores_
     )
     final = RidgeClassifier(found.alpha_).fit(features, labels, weights)
     np.testing.assert_allclose(found.coef_, final.coef_, atol=1e-9)
     monkeypatch.setattr(holdout, "HELD_BYTES", 8 * features[0].nbytes)  # rows that are given up keep their weights
-    thinned = RidgeReadout(found.alpha_ * np.ones(2)).fit_stream(
+    thinned = RidgeReadout(found.alpha_ * np.ones(2), validation_fraction=0.1).fit_stream(
         [(features[i : i + 9], labels[i : i + 9], weights[i : i + 9]) for i in range(0, 200, 9)]
     )
     np.testing.assert_allclose(thinned.coef_, final.coef_, atol=1e-9)
@@ -221,7 +224,7 @@ def test_probabilities_are_those_most_likely_on_the_held_out_rows(classes, weigh
     weights = generator.uniform(0.5, 2, 600) if weighted else np.ones(600)
     held = np.arange(600) % 3 == 0
     monkeypatch.setattr(ridge_rows, "validation_rows", lambda *arguments: held)
-    model = RidgeReadout((5.0, 5.0)).fit(features, labels, weights)
+    model = RidgeReadout((5.0, 5.0), validation_fraction=0.3).fit(features, labels, weights)
     rest = RidgeClassifier(5.0).fit(features[~held], labels[~held], weights[~held])
 
     def scores_of(fitted, rows):
@@ -254,7 +257,8 @@ def test_probabilities_are_calibrated(generator):
     for low, high in itertools.pairwise(edges):
         some = (sure >= low) & (sure <= high)
         assert abs(sure[some].mean() - right[some].mean()) < 0.06
-    streamed = RidgeReadout().fit_stream([(features[:3000], labels[:3000])]).predict_proba(features[3000:])
+    held = RidgeReadout(validation_fraction=0.1).fit_stream([(features[:3000], labels[:3000])])
+    streamed = held.predict_proba(features[3000:])
     np.testing.assert_allclose(streamed, found, atol=0.1)
 
 
@@ -265,7 +269,8 @@ def test_rows_that_are_all_right_or_all_wrong_have_finite_probabilities(flipped,
     if flipped:
         labels[held] = 1 - labels[held]
     monkeypatch.setattr(ridge_rows, "validation_rows", lambda *arguments: held)
-    found = RidgeReadout((1.0, 2.0)).fit(features[:, :1], labels).predict_proba(features[:, :1])
+    model = RidgeReadout((1.0, 2.0), validation_fraction=0.25)
+    found = model.fit(features[:, :1], labels).predict_proba(features[:, :1])
     assert np.isfinite(found).all()
     assert (found.max() < 0.51) == flipped
 
@@ -302,7 +307,8 @@ def test_weights_and_probabilities_of_cupy_arrays(rows, whole, generator):
     features, labels = problem(generator, rows, classes=3, dtype=np.float32)
     labels[3:6] = [0, 1, 2]
     weights = generator.integers(1, 4, rows).astype(float) if whole else generator.uniform(0.5, 2, rows)
-    model = RidgeReadout(ALPHAS, class_weight="balanced", validation_fraction=0.3)
+    fraction = None if rows == 10 else 0.3
+    model = RidgeReadout(ALPHAS, class_weight="balanced", validation_fraction=fraction)
     expected = clone(model).fit(features, labels, weights)
     fitted = clone(model).fit(cupy.asarray(features), cupy.asarray(labels), cupy.asarray(weights))
     assert fitted.alpha_ == expected.alpha_

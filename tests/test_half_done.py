@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import h5py
@@ -13,6 +13,8 @@ from half_done_helpers import FOLDER, RUNS, STOP_AT, measure, train, write_featu
 
 import hebbcore
 from hebbcore import checkpoint, checks
+from hebbcore.evaluation import readouts
+from hebbcore.evaluation.ridge import holdout
 from hebbcore.training import header, run, settings
 from hebbcore.training import network as training
 from hebbcore.training.diagnostics import lines
@@ -48,7 +50,14 @@ def test_a_run_of_other_settings_does_not(kind, tmp_path):
     assert {path: path.read_bytes() for path in folder.rglob("*.h5")} == before
 
 
-def test_an_evaluation_goes_on(network, tmp_path):
+def set_few(monkeypatch, few):
+    """Let a ridge readout leave out up to so many images in turn."""
+    monkeypatch.setattr(holdout, "FEW", few)
+    monkeypatch.setitem(readouts.KINDS, "ridge", replace(readouts.KINDS["ridge"], few=few))
+
+
+def test_an_evaluation_goes_on(network, tmp_path, monkeypatch):
+    set_few(monkeypatch, 0)  # images are held out, as in all evaluations then
     folder = shutil.copytree(FOLDER / "evaluation", tmp_path / "evaluation")
     begun = json.loads((folder / "results.json").read_text())["sources"]["bn1"]["runs"]
     found, whole = measure(network, folder), json.loads((FOLDER / "evaluation.json").read_text())
@@ -62,6 +71,34 @@ def test_an_evaluation_goes_on(network, tmp_path):
             assert one == pytest.approx(other, abs=2.5)  # an image of 40, where rounding decides
         for metric, one in theirs["retrieval"].items():
             assert ours["retrieval"][metric]["map"] == pytest.approx(one["map"], abs=1)
+
+
+@pytest.mark.parametrize("few", [5000, 20])
+@pytest.mark.parametrize("ended", [True, False])
+def test_few_labels_of_an_evaluation_are_measured_again(few, ended, network, tmp_path, monkeypatch, caplog):
+    """One table does not mix figures of held-out images with those of images that are left out in turn."""
+    set_few(monkeypatch, few)
+    folder = shutil.copytree(FOLDER / "evaluation", tmp_path / "evaluation")
+    if ended:
+        shutil.copy(FOLDER / "evaluation.json", folder / "results.json")
+    before = json.loads((folder / "results.json").read_text())["sources"]
+    again, anew = measure(network, folder), measure(network, tmp_path / "anew")
+    assert again["settings"] == anew["settings"]
+    for name, entry in anew["sources"].items():
+        mine, old = again["sources"][name], before.get(name, {"runs": []})
+        kept = [one for one in old["runs"] if one["labels"] == 1 and few < 80]  # 80 images, of which 20 are a quarter
+        assert mine["runs"][: len(kept)] == kept
+        found, wanted = (sorted(some["runs"], key=lambda one: (one["labels"], one["seed"])) for some in (mine, entry))
+        for one, other in zip(found, wanted, strict=True):
+            assert one == (other if one not in kept else pytest.approx(other, abs=2.5))
+        if not kept:
+            assert (mine["confusion"], again["mistakes"].get(name)) == (entry["confusion"], anew["mistakes"].get(name))
+    figures = sum(few >= 80 or one["labels"] < 1 for entry in before.values() for one in entry["runs"])
+    assert f"holds {figures} figures of an earlier version for up to {few} labels" in caplog.text
+    assert json.loads((folder / "results.json").read_text()) == again
+    caplog.clear()
+    assert measure(network, folder) == again
+    assert "earlier version" not in caplog.text
 
 
 def test_an_extraction_goes_on(network, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,7 @@ import hebbcore
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.runs import sweeps
+from hebbcore.runs.entries import read_entries, write_entries
 
 pytest_plugins = "cli_helpers"
 
@@ -251,6 +253,11 @@ def test_accuracy_on_held_out_training_images(place, call, fails):
     assert results()[name]["accuracy"] == held_out_accuracy(network, stream)
     before = results()
     call(LINE)
+    assert results() == before
+    path = Path("s/sweep.json")
+    older = {key: replace(one, judge=one.judge[:3], accuracy=0.0) for key, one in read_entries(path).items()}
+    write_entries(path, older)  # of a version whose readout chose its penalty otherwise
+    call([*LINE, "--evaluate", "images.h5"])
     assert results() == before
     shutil.copy("images.h5", "others.h5")
     with h5py.File("images.h5", "r+") as file:  # other labels under the same name

@@ -2,11 +2,13 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from hebbcore import serialize
 from hebbcore.evaluation.results import Counted, Results, Settings, Shared, SourceResults, digest_of
 from hebbcore.evaluation.sources import Source
+from hebbcore.evaluation.splits import rows_of
 from hebbcore.files import parse_json, write_text
 
 RESULTS = "results.json"
@@ -24,9 +26,11 @@ class Book:
     def __init__(self, folder: Path, settings: Settings, titles: list[str | int]) -> None:
         self.folder, self._path = folder, folder / RESULTS
         settings = Settings.from_json(json.loads(json.dumps(settings.as_json())))  # as a file gives them back
-        self.results = Results(settings, titles)
+        self.results, self._older = Results(settings, titles), False
         if self._path.exists():
             before = read_results(self._path)
+            self._older = before.settings.penalty != settings.penalty
+            before.settings = replace(before.settings, penalty=settings.penalty)
             different = serialize.differences(settings.as_json(), before.settings.as_json())
             different = different or serialize.differences(titles, before.classes, "classes")
             if different:
@@ -35,6 +39,25 @@ class Book:
                     "remove it."
                 )
             self.results = before
+
+    def forget_held_out(self, few: int, labelled: int) -> None:
+        """Take out an earlier version's figures of up to so many labels, for which it held out a fifth of them.
+
+        labelled: how many training images have a label.
+        """
+        forgotten = 0
+        for name, entry in self.results.sources.items() if self._older else ():
+            most, runs = entry.shares[-1:], entry.runs
+            entry.runs = [run for run in runs if rows_of(run.share, labelled) > few]
+            forgotten += len(runs) - len(entry.runs)
+            if entry.shares[-1:] != most:  # these were of the run with the most labels
+                entry.confusion = None
+                self.results.mistakes.pop(name, None)
+        if forgotten:
+            _log.warning(
+                "evaluate: %s holds %d figures of an earlier version for up to %d labels, a fifth of which chose the "
+                "readout's penalty; they are measured again, and all labels choose", self.folder, forgotten, few,
+            )  # fmt: skip
 
     def source(self, source: Source) -> SourceResults:
         """Return the results of a source, to be changed."""

@@ -12,7 +12,8 @@ from hebbcore.engine.backend import Array
 from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.measure import Job, Plan, grouped, measure
 from hebbcore.evaluation.passes import LabelledStream
-from hebbcore.evaluation.results import Settings
+from hebbcore.evaluation.readouts import few_labels
+from hebbcore.evaluation.results import HELD_OUT, LEFT_OUT, Settings
 from hebbcore.evaluation.sources import BASELINES, Source, baseline, most_features
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
@@ -130,13 +131,14 @@ def evaluate(
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
         readout=str(readout), how=how, features=most or most_features(network, network.names[-1]), mirror=mirror,
-        shifts=shifts, queries=queries,
+        shifts=shifts, queries=queries, penalty=LEFT_OUT if few_labels(readout) else HELD_OUT,
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "evaluating into"):
         book = Book(folder, settings, [title(label, titles) for label in classes.tolist()])
+        book.forget_held_out(few_labels(readout), len(mine.numbers))
         job = Job(mine, theirs, classes, plan, book, progress or (lambda text: None))
         job.tell_unlabelled()
         job.tell_doubts()

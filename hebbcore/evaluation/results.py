@@ -15,6 +15,7 @@ from hebbcore.evaluation.json_values import as_count, as_list, as_number, as_per
 Json = dict[str, Any]
 
 SPLITS = ("train", "test")
+HELD_OUT, LEFT_OUT = "held out", "left out in turn"  # what few labelled images are, to choose a readout's penalty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,9 @@ class Settings:
         Features are averaged over images shifted by so many pixels. 0: they are not; earlier files do not say it.
     queries : int
         Test images that are looked up.
+    penalty : str
+        LEFT_OUT: all of few labelled images are left out in turn to choose the readout's penalty. HELD_OUT: they are
+        not; earlier files, which do not say it, held out a fifth.
     """
 
     weights: str
@@ -48,12 +52,14 @@ class Settings:
     mirror: bool = False
     shifts: int = 0
     queries: int
+    penalty: str = HELD_OUT
 
     @classmethod
     def from_json(cls, table: Any) -> Self:
         """Return settings; those that this version does not know are refused."""
         found = cls(**table)
         as_list(as_text, [found.weights, found.readout, found.how])
+        require(found.penalty in (HELD_OUT, LEFT_OUT), f'"{HELD_OUT}" or "{LEFT_OUT}"', found.penalty)
         as_list(as_count, [found.features, found.shifts, found.queries])
         require(isinstance(found.mirror, bool), "true or false", found.mirror)
         for images in (found.train, found.test):
@@ -61,10 +67,14 @@ class Settings:
         return found
 
     def as_json(self) -> Json:
-        """Return {"weights", "train", …}; without "shifts" where there are none, as files of before there were any."""
+        """Return {"weights", "train", …}; without "shifts" where there are none, and without "penalty" where images are
+        held out, as files of before there were any others.
+        """
         table = asdict(self)
         if not self.shifts:
             del table["shifts"]
+        if self.penalty == HELD_OUT:
+            del table["penalty"]
         return table
 
 

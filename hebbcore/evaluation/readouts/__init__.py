@@ -4,16 +4,14 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
-from sklearn.utils import check_random_state
 
 from hebbcore import checks
-from hebbcore.evaluation.readouts.base import VALIDATION_FRACTION, Readout, ValidationSplit
+from hebbcore.evaluation.readouts.base import Readout, ValidationSplit, held_parts
 from hebbcore.evaluation.readouts.knn import KNN
 from hebbcore.evaluation.readouts.logistic import LOGISTIC
 from hebbcore.evaluation.readouts.ridge import RIDGE
 from hebbcore.evaluation.readouts.sgd import SGD, sgd_stream
 from hebbcore.evaluation.readouts.svm import SVM
-from hebbcore.evaluation.ridge.holdout import validation_rows
 
 __all__ = ["KINDS", "READOUTS", "Readout", "ValidationSplit", "make_readout", "sgd_stream", "why_unfit"]
 
@@ -35,8 +33,8 @@ def make_readout(readout: Any, seed: int = 0) -> Any:
     readout : str or classifier
         "ridge" (RidgeReadout), "logistic", "svm" (LinearSVC), "sgd" (linear SVM by stochastic gradient descent), "knn"
         (Euclidean): each divides features by their standard deviations and chooses its penalty, or number of
-        neighbours, on a fraction of the rows that it is fitted to, and on no others. Or any scikit-learn classifier:
-        an unfitted clone.
+        neighbours, within the rows that it is fitted to, see RidgeReadout and ValidationSplit. Or any scikit-learn
+        classifier: an unfitted clone.
     seed : int
         Every random_state; in a clone those that are None.
 
@@ -59,6 +57,24 @@ def make_readout(readout: Any, seed: int = 0) -> Any:
     return KINDS[checks.choice(function, "readout", readout, KINDS)].make(seed)
 
 
+def few_labels(readout: Any) -> int:
+    """Return up to how many labels all of them are left out in turn to choose the readout's penalty.
+
+    Parameters
+    ----------
+    readout : str or classifier
+        What make_readout takes.
+
+    Returns
+    -------
+    int
+        0 for a classifier of one's own, unless it is or holds a RidgeReadout (a pipeline, a search).
+    """
+    if isinstance(readout, str):
+        return KINDS[readout].few
+    return RIDGE.few if "RidgeReadout" in str(readout) else 0
+
+
 def why_unfit(readout: Any, labels: Any) -> str:
     """Return why a readout cannot be fitted to rows of these labels.
 
@@ -79,10 +95,12 @@ def why_unfit(readout: Any, labels: Any) -> str:
         return "all of one class" if len(counts) else "none"
     if not isinstance(readout, str):
         return ""
+    kind = KINDS[readout]
+    if kind.singly and len(codes) <= kind.few:
+        return ""
     if counts.max() < 2:
         return "no class has two, of which one is held out to choose the readout's penalty"
-    kind = KINDS[readout]
-    held = validation_rows(codes, VALIDATION_FRACTION, check_random_state(0)).sum()
+    held = max(part.sum() for part in held_parts(codes, None, 0))
     if len(codes) - held < kind.least:
         return f"{readout} needs {kind.least} besides those held out {kind.reason}"
     return ""

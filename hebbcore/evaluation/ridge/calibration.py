@@ -42,6 +42,14 @@ def sharpness(scored: Callable[[], Iterable[Scored]]) -> float:
     return max(factor, _LEAST)
 
 
+def log_likelihood(scores: Array, codes: Codes, weights: Weights, sharpness: float) -> float:
+    """Return the mean logarithm of the probability of the classes (n,) of rows of these scores (n, classes)."""
+    xp = backend.namespace(scores)
+    powers = sharpness * (scores - scores.max(axis=1, keepdims=True))
+    own = powers[xp.arange(len(scores)), xp.asarray(codes)] - xp.log(xp.exp(powers).sum(axis=1))
+    return float(xp.asarray(weights) @ own) / float(weights.sum())
+
+
 def _derivatives(scored: Callable[[], Iterable[Scored]], factor: float) -> tuple[float, float]:
     """Return the slope of the log likelihood at a factor, and minus its curvature."""
     total = own_slope = even_slope = curvature = 0.0

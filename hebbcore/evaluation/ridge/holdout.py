@@ -1,6 +1,10 @@
-"""Which labelled rows are held out to choose a penalty: those of arrays at once, those of streams as they pass."""
+"""By which labelled rows a penalty is chosen: few of them one after the other, of many a part that is held out.
+
+Rows of arrays are held out at once, those of streams as they pass.
+"""
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +13,27 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
 
+FEW = 5_000  # rows up to which each is left out in turn, which takes rows³ operations for each penalty
+FRACTION = 0.2  # of more rows that is held out
 HELD_BYTES = 512 * 2**20
 _PIECE = 512  # rows at a time
+
+
+class Choice(NamedTuple):
+    """How a penalty is chosen. several: there is something to choose. fraction: what a user wants held out, or None."""
+
+    several: bool
+    fraction: float | None
+
+    def singly(self, rows: float) -> bool:
+        """Return True if each of so many rows is left out in turn."""
+        return self.several and self.fraction is None and rows <= FEW
+
+    def held(self, rows: float) -> float:
+        """Return the fraction of so many rows to hold out, 0: none."""
+        if not self.several or self.singly(rows):
+            return 0.0
+        return FRACTION if self.fraction is None else self.fraction
 
 
 def validation_rows(codes: Codes, fraction: float, random: np.random.RandomState) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ alone the reduction to a tridiagonal matrix, 4 n³/3 of which half waits for mem
 the unused triangle: there is no second matrix.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from scipy.linalg import lapack
@@ -15,6 +15,7 @@ from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge import tiled
 from hebbcore.evaluation.ridge.meter import SILENT, Meter
+from hebbcore.evaluation.ridge.tiled import Column
 
 _TILE = 1024  # rows of products at a time: small beside the matrix, and large enough for BLAS
 _TERMS = 1024  # of a sum in the rows' own precision: more would let float32 lose digits
@@ -60,20 +61,33 @@ def solve(
     added, minus: (n,). right: (n, k). tile: of a matrix on disk, see tiled.
     Raises numpy.linalg.LinAlgError if the sum is not positive definite to rounding.
     """
-    if isinstance(matrix, np.memmap):
-        solution = tiled.solve(matrix, added, right, minus, tile, meter)
-    elif not backend.on_cuda(matrix) and len(matrix) > _WHOLE:
-        solution = tiled.solve(matrix, added, right, minus, _LARGE_TILE, meter)
-    else:
-        solver = _solve_whole if backend.on_cuda(matrix) else _solve_in_place
-        solution = solver(matrix, added, right, minus)
+    return solve_with_forms(matrix, added, right, minus, (), tile, meter)[0]
+
+
+def solve_with_forms(
+    matrix: Array, added: Array, right: Array, minus: Array | None, columns: Iterable[Column], tile: int, meter: Meter
+) -> tuple[Array, Array]:
+    """Return x, see solve, and cᵀ A⁻¹ c of each of some columns c, (m,), A being the sum.
+
+    columns: some of them at a time.
+    """
+    found: tuple[Array, Array] | None
+    if backend.on_cuda(matrix):
+        found = _solve_whole(matrix, added, right, minus, columns)
         meter.add(tiled.operations(len(matrix)))
-    if solution is None or not bool(backend.namespace(matrix).isfinite(solution).all()):
+    elif isinstance(matrix, np.memmap) or len(matrix) > _WHOLE:
+        step = tile if isinstance(matrix, np.memmap) else _LARGE_TILE
+        found = tiled.solve(matrix, added, right, minus, columns, step, meter)
+    else:
+        found = _solve_in_place(matrix, added, right, minus, columns, min(tile, _LARGE_TILE), meter)
+    if found is None or not bool(backend.namespace(matrix).isfinite(found[0]).all()):
         raise np.linalg.LinAlgError("the matrix is not positive definite")
-    return solution
+    return found
 
 
-def _solve_in_place(matrix: Array, added: Array, right: Array, minus: Array | None) -> Array | None:
+def _solve_in_place(
+    matrix: Array, added: Array, right: Array, minus: Array | None, columns: Iterable[Column], tile: int, meter: Meter
+) -> tuple[Array, Array] | None:
     """Solve by Cholesky, None if that fails."""
     diagonal = matrix.diagonal().copy()
     try:
@@ -81,7 +95,10 @@ def _solve_in_place(matrix: Array, added: Array, right: Array, minus: Array | No
         matrix.flat[:: len(matrix) + 1] += added
         # LAPACK's columns are NumPy's rows: the lower triangle of the transpose is the upper one here
         factor, info = lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
-        return lapack.dpotrs(factor, right, lower=1)[0] if info == 0 else None
+        if info:
+            return None
+        meter.add(tiled.operations(len(matrix)))
+        return lapack.dpotrs(factor, right, lower=1)[0], tiled.forms(matrix, columns, tile, meter)
     finally:
         matrix.flat[:: len(matrix) + 1] = diagonal
 
@@ -98,12 +115,17 @@ def _fill_upper(matrix: Array, minus: Array | None) -> None:
             matrix[start:end, end:] -= np.outer(minus[start:end], minus[end:])
 
 
-def _solve_whole(matrix: Array, added: Array, right: Array, minus: Array | None) -> Array:
+def _solve_whole(
+    matrix: Array, added: Array, right: Array, minus: Array | None, columns: Iterable[Column] = ()
+) -> tuple[Array, Array]:
     """Solve on CUDA, where CuPy has no Cholesky that works in place: in a copy. Raises LinAlgError if that fails."""
     from cupyx import errstate, lapack
 
     xp = backend.namespace(matrix)
+    count = right.shape[1]
     whole = matrix.copy() if minus is None else matrix - xp.outer(minus, minus)
     whole[xp.arange(len(whole)), xp.arange(len(whole))] += added
+    right = xp.concatenate([right, *[xp.pad(part, ((first, 0), (0, 0))) for first, part in columns]], axis=1)
     with errstate(linalg="raise"):  # else cuSOLVER's failure goes unnoticed
-        return lapack.posv(whole, right)  # reads the lower triangle
+        found = lapack.posv(whole, right)  # reads the lower triangle
+    return found[:, :count], (right[:, count:] * found[:, count:]).sum(axis=0)

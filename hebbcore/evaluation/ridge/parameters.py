@@ -8,6 +8,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.evaluation.batches import Labels, Weights
+from hebbcore.evaluation.ridge.holdout import Choice
 
 
 def penalties(function: str, alphas: Any) -> list[float]:
@@ -22,13 +23,15 @@ def penalties(function: str, alphas: Any) -> list[float]:
     return found
 
 
-def held_fraction(function: str, fraction: Any, alphas: Any) -> float:
-    """Return the fraction of each class's rows to hold out: 0 where there is only one penalty."""
+def choice_of(function: str, fraction: Any, alphas: Any) -> Choice:
+    """Return how one of the penalties is chosen, from `validation_fraction`."""
     several = len(penalties(function, alphas)) > 1
+    if fraction is None:
+        return Choice(several, None)
     checked = checks.positive(function, "validation_fraction", fraction)
     if checked >= 1:
         raise ValueError(f"{function}: validation_fraction must be below 1, got {checked}.")
-    return checked if several else 0.0
+    return Choice(several, checked)
 
 
 def factors_of_stream(function: str, given: Any) -> dict[Any, float]:

@@ -1,4 +1,4 @@
-"""RidgeReadout: an exact ridge classifier for arrays and streams, its penalty chosen on held-out rows."""
+"""RidgeReadout: an exact ridge classifier for arrays and streams, its penalty chosen on rows that did not train."""
 
 import copy
 import numbers
@@ -33,9 +33,9 @@ from hebbcore.evaluation.batches import (
 from hebbcore.evaluation.ridge.calibration import probabilities
 from hebbcore.evaluation.ridge.given import checked_features, checked_rows
 from hebbcore.evaluation.ridge.parameters import (
+    choice_of,
     factors_of,
     factors_of_stream,
-    held_fraction,
     penalties,
     require_classes,
 )
@@ -44,13 +44,13 @@ from hebbcore.evaluation.ridge.rows import ArrayRows, Rows, StreamRows
 from hebbcore.evaluation.ridge.solution import Solution, best_solution, scores_of, scores_of_classes, winners
 
 
-def _holds_out(model: "RidgeReadout") -> bool:
+def _chooses(model: "RidgeReadout") -> bool:
     """Return True if there are several alphas. Raises AttributeError for a single one."""
     alphas = model.alphas
     if isinstance(alphas, numbers.Real) or (isinstance(alphas, Sized) and len(alphas) == 1):
         raise AttributeError(
-            "RidgeReadout.predict_proba: probabilities are fitted to held-out rows, and with a single one of alphas, "
-            f"{alphas!r}, none are held out; give several alphas."
+            "RidgeReadout.predict_proba: probabilities are fitted to rows that did not train, and with a single one of "
+            f"alphas, {alphas!r}, there are none; give several alphas."
         )
     return True
 
@@ -66,6 +66,10 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     fit takes arrays; fit_stream and partial_fit take batches, in one pass. A whole weight is the same as so many equal
     rows one after the other, weight 0 as no row; held-out rows count by their weights too. Only for a
     stream does the choice of held-out rows ignore the weights.
+
+    The penalty is chosen within the rows. Up to 5,000 of them are left out in turn, which takes one solution for each
+    penalty: under the best one's scores of left-out rows their labels are most likely. Of more rows a fifth of each
+    class is held out, and accuracy chooses.
 
     Numbers below 0 among the labels mean that there is none: these rows are left out of fits and scores, and a line of
     the log says how many. If those from 0 on are fewer than two classes, fit takes all numbers for classes, so that −1
@@ -83,15 +87,17 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     Parameters
     ----------
     alphas : float or iterable of float
-        Penalties to choose from by accuracy on held-out training rows (the largest of equals), or one number.
+        Penalties to choose from (the largest of equals), or one number. A warning in the log says if the best one is at
+        their end.
     fit_intercept : bool
         Centre features and targets.
     standardize : bool
         Penalise as if features were divided by their standard deviations.
-    validation_fraction : float
-        Part of each class's rows that is held out to choose the penalty; the final fit has them too.
+    validation_fraction : float or None
+        Part of each class's rows that is held out to choose the penalty, however many rows there are; the final fit has
+        them too. None: by the rule above; a stream's rows are left out in turn if an eighth of the memory holds them.
     random_state : int, RandomState or None
-        Draws those rows.
+        Draws held-out rows.
     class_weight : dict, "balanced" or None
         A dict gives each label a number that multiplies the weights of its rows (1 if the label is not there).
         "balanced", not for streams: n / (classes · the class's rows), whatever these weigh. Rows of weight 0 are no
@@ -119,8 +125,9 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     alpha_ : float
         The penalty that was chosen.
     validation_scores_ : (alphas,) or None
-        Accuracies of alphas on the held-out rows, NaN where rounding left no solution; None for one alpha. With several
-        there is predict_proba.
+        What chose among the alphas: the mean log likelihood of the labels of rows that are left out in turn, or the
+        accuracy on held-out rows; NaN where rounding left no solution. None for one alpha. With several there is
+        predict_proba.
 
     References
     ----------
@@ -136,7 +143,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         *,
         fit_intercept: bool = True,
         standardize: bool = False,
-        validation_fraction: float = 0.1,
+        validation_fraction: float | None = None,
         random_state: Any = 0,
         class_weight: Any = None,
         memory: int | str = "4 GiB",
@@ -194,7 +201,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def fit_stream(self, batches: Iterable[Any], classes: Any = None) -> Self:
         """Fit to one pass over batches.
 
-        Rows should come in a random order: the held-out ones of each class are taken evenly from the stream, by their
+        Rows should come in a random order: held-out ones of each class are taken evenly from the stream, by their
         number, not their weight. How rows are cut into batches does not matter.
 
         Parameters
@@ -288,12 +295,12 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         predicted: Labels = self.classes_[winners(scores)]
         return predicted
 
-    @available_if(_holds_out)  # type: ignore[untyped-decorator]
+    @available_if(_chooses)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class (n, classes), on the device of X: the softmax of scores times a factor.
 
-        The factor makes the labels of the held-out rows most likely under the scores of a fit without these rows, so
-        there must be several alphas to choose from; with a single one nothing is held out, and there is no such method.
+        The factor makes the labels of rows most likely under the scores of fits without these rows, so there must be
+        several alphas to choose from; with a single one no row is held or left out, and there is no such method.
         """
         scores = self.decision_function(X)
         factor = self._solved().sharpness
@@ -349,7 +356,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     @property
     def validation_scores_(self) -> Array | None:
-        """Accuracy on the held-out rows for each of alphas; None if there was nothing to choose."""
+        """What each of alphas was chosen by; None if there was nothing to choose."""
         return self._solved().scores
 
     def _solved(self) -> Solution:
@@ -366,11 +373,11 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
             self.__dict__.pop(name, None)
 
     def _options(self, function: str) -> Options:
-        held = held_fraction(function, self.validation_fraction, self.alphas)
+        choice = choice_of(function, self.validation_fraction, self.alphas)
         random = check_random_state(self.random_state)
         folder = None if self.folder is None else Path(self.folder)
         room = Room(checks.byte_size(function, "memory", self.memory), folder, self.progress)
-        return Options(bool(self.fit_intercept), bool(self.standardize), held, random, room)
+        return Options(bool(self.fit_intercept), bool(self.standardize), choice, random, room)
 
     def _solve(self, function: str, rows: Rows) -> Solution:
         if len(self.classes_) < 2:
@@ -379,4 +386,4 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
                 f"{function}: labels must have at least 2 classes, got {len(self.classes_)} class{only}; add rows of "
                 "others. Numbers below 0 mean that there is no label, unless classes lists them."
             )
-        return best_solution(function, rows, penalties(function, self.alphas))
+        return best_solution(function, rows.settled(), penalties(function, self.alphas))

@@ -14,6 +14,7 @@ from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
+from hebbcore.evaluation.ridge.holdout import Choice
 from hebbcore.evaluation.ridge.meter import Meter
 
 
@@ -71,11 +72,11 @@ class Room(NamedTuple):
 
 
 class Options(NamedTuple):
-    """centred: fit an intercept. held: fraction of each class to hold out, 0: none. random: draws the rows."""
+    """centred: fit an intercept. choice: how the penalty is chosen. random: draws the rows to hold out."""
 
     centred: bool
     standardize: bool
-    held: float
+    choice: Choice
     random: np.random.RandomState
     room: Room
 

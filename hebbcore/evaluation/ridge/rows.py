@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from hebbcore.evaluation.batches import ClassCodes, Codes, Labels, Weights
 from hebbcore.evaluation.ridge.holdout import StreamHoldout, counts_units, units_held, validation_rows
 from hebbcore.evaluation.ridge.room import Options, Room, RowFile
 from hebbcore.evaluation.ridge.sums import ClassSums
-from hebbcore.evaluation.ridge.systems import RowsSystem, SumsSystem, System
+from hebbcore.evaluation.ridge.systems import Part, RowsSystem, SumsSystem, System
 
 _BLOCK_BYTES = 32 * 2**20
 
@@ -21,7 +22,13 @@ _BLOCK_BYTES = 32 * 2**20
 class Rows(Protocol):
     """Rows of classes 0, 1, … in sorted order. Ask for training() before everything(), which joins the two parts."""
 
-    def held(self) -> Iterator[tuple[Array, Codes, Weights]]:
+    def settled(self) -> "Rows":
+        """Return the rows, of which no more come for now, in the form of which the rest is asked."""
+
+    def singly(self) -> tuple[Codes, Weights, Weights] | None:
+        """Return the rows' classes and weights, and how much of the latter is one row, if each is left out in turn."""
+
+    def held(self) -> Iterator[Part]:
         """Yield the held-out rows, their classes and weights, in parts."""
 
     @property
@@ -60,9 +67,12 @@ class ArrayRows:
     ) -> None:
         self._features, self._where, self._codes, self._options = features, where, codes, options
         self._classes = len(factors)
-        held = self._held_of(weights) if options.held else np.zeros(len(codes))
+        whole = bool((weights == np.floor(weights)).all())
+        rows = weights.sum() if whole else len(codes)
+        held = self._held_of(weights, options.choice.held(rows)) if options.choice.held(rows) else np.zeros(len(codes))
         factor = factors[codes]
         self._held, self._rest, self._all = held * factor, (weights - held) * factor, weights * factor
+        self._units = (factor if whole else self._all) if options.choice.singly(rows) else None
         self._sums: ClassSums | None = None
 
     @property
@@ -70,7 +80,15 @@ class ArrayRows:
         """See Rows."""
         return self._options.room
 
-    def held(self) -> Iterator[tuple[Array, Codes, Weights]]:
+    def settled(self) -> "ArrayRows":
+        """See Rows."""
+        return self
+
+    def singly(self) -> tuple[Codes, Weights, Weights] | None:
+        """See Rows."""
+        return None if self._units is None else (self._codes, self._all, self._units)
+
+    def held(self) -> Iterator[Part]:
         """See Rows."""
         return self._parts(self._held)
 
@@ -82,8 +100,8 @@ class ArrayRows:
         """See Rows."""
         return self._system(self._all, self._all if self._sums is None else self._held)
 
-    def _held_of(self, weights: Weights) -> Weights:
-        fraction, random = self._options.held, self._options.random
+    def _held_of(self, weights: Weights, fraction: float) -> Weights:
+        random = self._options.random
         if counts_units(self._features, self._where, self._codes, weights):
             return units_held(self._features, self._where, self._codes, weights, fraction, random)
         return weights * validation_rows(self._codes, fraction, random)
@@ -100,9 +118,12 @@ class ArrayRows:
         for features, codes, some in self._parts(new):
             self._sums.add(features, codes, some)
             meter.add(len(codes))
-        return SumsSystem(self._sums, np.arange(self._classes), options.centred, options.standardize, options.room)
+        parts = partial(self._parts, weights)
+        return SumsSystem(
+            self._sums, np.arange(self._classes), options.centred, options.standardize, options.room, parts
+        )
 
-    def _parts(self, weights: Weights) -> Iterator[tuple[Array, Codes, Weights]]:
+    def _parts(self, weights: Weights) -> Iterator[Part]:
         xp, rows = backend.namespace(self._features), np.flatnonzero(weights)
         for block in row_blocks(self._features[: len(rows)], most=self.room.memory // 16):
             some = rows[block]
@@ -114,6 +135,7 @@ class StreamRows:
 
     factors: by which the weights of rows with these labels are multiplied. expected: how many rows, if that is known.
 
+    Rows that may turn out to be few are kept, see settled, as long as an eighth of the memory holds them.
     If memory has no room for a matrix features × features, the rows go to a file as long as they are no more than the
     features: then the matrix rows × rows is the smaller one. Raises ValueError if such are to be kept.
     """
@@ -132,6 +154,7 @@ class StreamRows:
         self._first = first[:1].copy()
         room, features = options.room, first.shape[1]
         self._file: RowFile | None = None
+        self._sums: ClassSums | None = None
         if not (backend.on_cuda(first) or room.fits(features)):
             if keep:
                 raise ValueError(
@@ -140,14 +163,47 @@ class StreamRows:
                     "which keeps them on disk."
                 )
             self._file = RowFile(room, features, np.result_type(first.dtype, np.float32))
-        self._sums = ClassSums(first, options.centred, room) if self._file is None else None
+        self._few: list[Part] | None = [] if options.choice.singly(0) else None
+        self._count = 0.0
         self._holdout = None
-        if options.held:
-            self._holdout = StreamHoldout(first, options.held, options.random, max(_BLOCK_BYTES, room.memory // 8))
+        fraction = options.choice.held(np.inf)
+        if fraction:
+            self._holdout = StreamHoldout(first, fraction, options.random, max(_BLOCK_BYTES, room.memory // 8))
         self._meter = room.meter("rows of the stream", expected, "rows")
 
     def add(self, features: Array, labels: Labels, weights: Weights) -> None:
         """Add a batch, (n, features), (n,) and (n,)."""
+        self.codes.encode(labels)
+        if self._few is None:
+            self._sum(features, labels, weights)
+        else:
+            self._keep_few(self._few, features, labels, weights)
+        self._meter.add(len(labels))
+
+    def _keep_few(self, few: list[Part], features: Array, labels: Labels, weights: Weights) -> None:
+        """Keep a batch beside the others, or give up all of them, when they are no longer few."""
+        few.append((features.copy(), labels, weights))
+        self._count += float(np.maximum(weights, 1).sum())
+        kept = sum(part.nbytes for part, _, _ in few)
+        if not self._options.choice.singly(self._count) or kept > self.room.memory // 8:
+            self._few = None
+            few.reverse()
+            while few:
+                self._sum(*few.pop())
+
+    def settled(self) -> Rows:
+        """See Rows: few ones are those of an array, of which each can be left out in turn."""
+        if not self._few:
+            return self
+        features, labels, weights = zip(*self._few, strict=True)
+        names, numbers = self.codes.ordered()
+        codes = np.argsort(numbers)[self.codes.encode(np.concatenate(labels))]
+        factors = np.array([self._factors.get(name, 1.0) for name in names.tolist()])
+        together = backend.namespace(features[0]).concatenate(features)
+        return ArrayRows(together, np.arange(len(codes)), codes, np.concatenate(weights), factors, self._options)
+
+    def _sum(self, features: Array, labels: Labels, weights: Weights) -> None:
+        """Give a batch to the held-out rows, and what they leave to the sums or the file."""
         codes = self.codes.encode(labels)
         if self._factors:
             weights = weights * [self._factors.get(label, 1.0) for label in labels.tolist()]
@@ -155,16 +211,20 @@ class StreamRows:
             features, codes, weights = self._holdout.split(features, codes, weights)
         if self._file is not None and self._file.count + len(codes) > features.shape[1]:
             self._sum_up(self._file)
+        elif self._file is None and self._sums is None:
+            self._sums = ClassSums(self._first, self._options.centred, self.room)
         to: Any = self._sums or self._file
         to.add(features, codes, weights)
-        self._meter.add(len(codes))
 
     @property
     def room(self) -> Room:
         """See Rows."""
         return self._options.room
 
-    def held(self) -> Iterator[tuple[Array, Codes, Weights]]:
+    def singly(self) -> None:
+        """See Rows."""
+
+    def held(self) -> Iterator[Part]:
         """See Rows."""
         for features, codes, weights in self._holdout.rows() if self._holdout is not None else []:
             yield features, self._sorted(codes), weights

@@ -1,5 +1,6 @@
-"""The solution of a ridge fit, with the best of several penalties by held-out rows, and the scores that it gives."""
+"""The solution of a ridge fit, with the best of several penalties, and the scores that it gives."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -8,17 +9,20 @@ import numpy as np
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
-from hebbcore.evaluation.ridge.calibration import sharpness
+from hebbcore.evaluation.ridge.calibration import log_likelihood, sharpness
 from hebbcore.evaluation.ridge.meter import Meter
 from hebbcore.evaluation.ridge.rows import Rows, fit_block, row_blocks
-from hebbcore.evaluation.ridge.systems import System
-from hebbcore.evaluation.ridge.tiled import operations
+from hebbcore.evaluation.ridge.systems import Part, System
+
+_EDGE = 1e-3  # of its score by which a penalty at the end of the list is better than the next, if that is said
+
+_log = logging.getLogger("hebbcore")
 
 
 class Solution(NamedTuple):
     """Weights (targets, features) and intercepts (targets,) for a penalty.
 
-    scores: accuracies of all penalties on the held-out rows; sharpness: of probabilities. None: nothing was held out.
+    scores: what all penalties were chosen by; sharpness: of probabilities. None: there was one penalty.
     """
 
     coef: Array
@@ -31,15 +35,52 @@ class Solution(NamedTuple):
 def best_solution(function: str, rows: Rows, alphas: list[float]) -> Solution:
     """Return the solution for all rows with the best of the penalties."""
     best, scores, factor = alphas[0], None, None
-    if len(alphas) > 1:
+    singly = rows.singly()
+    if singly is None and len(alphas) > 1:
         best, scores, factor = _validate(function, rows, alphas)
     system = rows.everything()
+    if singly is not None:
+        meter = rows.room.meter(f"leaving out {len(singly[0]):,} rows", len(alphas) * system.operations(True))
+        best, scores, factor = _leave_one_out(function, system, singly, alphas, meter)
+    if scores is not None:
+        _tell_of_edge(function, alphas, scores, best)
     meter = _meter(rows, system, 1)
     try:
         coef, intercept = system.solve(best, meter)
     except np.linalg.LinAlgError as error:
         raise ValueError(f"{function}: alpha={best:g} is too small for rounding ({error}); raise it.") from error
     return Solution(coef, intercept, best, scores, factor)
+
+
+def _leave_one_out(
+    function: str, system: System, rows: tuple[Codes, Weights, Weights], alphas: list[float], meter: Meter
+) -> tuple[float, Array, float]:
+    """Return the penalty under whose scores of rows, each left out in turn, the rows' classes are most likely, the mean
+    log likelihood for each (NaN where rounding left none), and the sharpness of the best one's probabilities.
+
+    Least squared error, RidgeCV's choice from the same scores, prefers penalties that shrink scores: with the features
+    of the preset "dictionary" and 40, 100, 1,000 and 2,500 labels it lost 1.4, 1.8, 0.7 and 1.0 points of accuracy
+    beside the best penalty, likelihood 0.4, 0.7, 0.7 and 0.0, a held-out fifth 0.8, 1.3, 0.7 and 0.4.
+    """
+    (codes, weights, units), scores = rows, np.full(len(alphas), np.nan)
+    best: tuple[float, float, float] | None = None
+    for i, alpha in enumerate(alphas):
+        try:
+            found = system.left_out(alpha, units, meter)
+        except np.linalg.LinAlgError:
+            continue
+        classes = scores_of_classes(found)
+        factor = sharpness([(classes, codes, weights)].copy)
+        likely = log_likelihood(classes, codes, weights, factor)
+        if not np.isfinite(likely):
+            continue
+        scores[i] = likely
+        if best is None or (likely, alpha) > best[:2]:
+            best = likely, alpha, factor
+    if best is None:
+        raise ValueError(_too_small(function, alphas))
+    _, alpha, factor = best
+    return alpha, scores, factor
 
 
 def _validate(function: str, rows: Rows, alphas: list[float]) -> tuple[float, Array, float]:
@@ -68,16 +109,27 @@ def _validate(function: str, rows: Rows, alphas: list[float]) -> tuple[float, Ar
         if best is None or (scores[i], alpha) > best[:2]:
             best = float(scores[i]), alpha, coef, intercept
     if best is None:
-        raise ValueError(f"{function}: all alphas up to {max(alphas):g} are too small for rounding; add larger ones.")
+        raise ValueError(_too_small(function, alphas))
     _, alpha, coef, intercept = best
     again = _scored(rows, coef, intercept, fit_block(count * len(coef)))
     factor = sharpness(lambda: ((scores_of_classes(found), codes, weights) for found, codes, weights in again()))
     return alpha, scores, factor
 
 
-def _scored(
-    rows: Rows, coef: Array, intercept: Array, keep: bool
-) -> Callable[[], Iterable[tuple[Array, Codes, Weights]]]:
+def _tell_of_edge(function: str, alphas: list[float], scores: Array, best: float) -> None:
+    """Say so if the best of alphas is their largest or smallest, and clearly better than the next."""
+    order = np.argsort(alphas, kind="stable")
+    for end, inner, which, further in ((-1, -2, "largest", "larger"), (0, 1, "smallest", "smaller")):
+        mine, next_ = scores[order[end]], scores[order[inner]]
+        if alphas[order[end]] == best and mine - next_ > _EDGE * abs(next_):
+            _log.warning("%s: the best of alphas is the %s, %g; %s ones may be better", function, which, best, further)
+
+
+def _too_small(function: str, alphas: list[float]) -> str:
+    return f"{function}: all alphas up to {max(alphas):g} are too small for rounding; add larger ones."
+
+
+def _scored(rows: Rows, coef: Array, intercept: Array, keep: bool) -> Callable[[], Iterable[Part]]:
     """Return what yields the same as _held each time; keep: without reading the rows, which may be wide, each time."""
     if not keep:
         return lambda: _held(rows, coef, intercept)
@@ -86,10 +138,10 @@ def _scored(
 
 
 def _meter(rows: Rows, system: System, solutions: int) -> Meter:
-    return rows.room.meter(f"solving {system.size:,} equations", solutions * operations(system.size))
+    return rows.room.meter(f"solving {system.size:,} equations", solutions * system.operations(False))
 
 
-def _held(rows: Rows, coef: Array, intercept: Array) -> Iterator[tuple[Array, Codes, Weights]]:
+def _held(rows: Rows, coef: Array, intercept: Array) -> Iterator[Part]:
     """Yield the scores (n, targets) of the held-out rows, their classes and weights, in parts of a bounded memory."""
     for features, codes, weights in rows.held():
         for block in row_blocks(features, len(coef)):

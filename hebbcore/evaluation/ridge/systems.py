@@ -5,7 +5,7 @@ elsewhere; S is the standard deviation of each feature if features are standardi
 dividing the features by S. Two classes need one target.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,12 +14,17 @@ import numpy.typing as npt
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
-from hebbcore.evaluation.ridge.linear_system import add_cross_products, add_products, solve
+from hebbcore.evaluation.ridge import tiled
+from hebbcore.evaluation.ridge.linear_system import add_cross_products, add_products, solve, solve_with_forms
 from hebbcore.evaluation.ridge.meter import SILENT, Meter
 from hebbcore.evaluation.ridge.room import Options, Room
 from hebbcore.evaluation.ridge.sums import ClassSums
+from hebbcore.evaluation.ridge.tiled import Column
 
 _BLOCK_BYTES = 16 * 2**20  # of rows at a time in float64
+_COLUMNS = 64  # at least, of the unit matrix at a time
+
+Part = tuple[Array, Codes, Weights]  # some rows (n, features), their classes and weights
 
 
 class System(Protocol):
@@ -30,21 +35,43 @@ class System(Protocol):
     def solve(self, alpha: float, meter: Meter = SILENT) -> tuple[Array, Array]:
         """Return weights (targets, features) and intercepts (targets,). Raises LinAlgError if rounding forbids it."""
 
+    def left_out(self, alpha: float, units: Weights, meter: Meter = SILENT) -> Array:
+        """Return the scores (n, targets) of the rows, each from the solution for all rows but it; the scale S stays.
+
+        units: (n,) how much of each row's weight is left out. Raises LinAlgError if rounding forbids it.
+        """
+
+    def operations(self, left_out: bool) -> float:
+        """Return about how many operations `solve` or left_out takes."""
+
 
 class SumsSystem:
-    """The normal equations, features × features, from the sums of the classes with these codes."""
+    """The normal equations, features × features, from the sums of the classes with these codes.
 
-    def __init__(self, sums: ClassSums, codes: Codes, centred: bool, standardize: bool, room: Room) -> None:
+    parts: gives the rows that were summed, once more each time, for left_out.
+    """
+
+    def __init__(
+        self,
+        sums: ClassSums,
+        codes: Codes,
+        centred: bool,
+        standardize: bool,
+        room: Room,
+        parts: Callable[[], Iterable[Part]] = tuple,
+    ) -> None:
         sums.flush()
         assert sums.shift is not None
         of_class, counts = sums.of_classes(codes)
         xp, rows = backend.namespace(of_class), float(counts.sum())
+        self._parts, self._rows = parts, rows
         self._products, self._room, self.size = sums.products, room, len(sums.products)
         total = of_class.sum(axis=0)
         mean = total / rows
         power = sums.products.diagonal() / rows
         self._penalty = _squared_scale(power - mean**2, power, mean + sums.shift, sums.dtype, standardize)
         used = slice(-1, None) if len(codes) == 2 else slice(None)
+        self._used = np.arange(len(codes))[used]
         counts = xp.asarray(counts[used])[:, None]
         if centred:
             self._mean: Array | None = mean + sums.shift
@@ -59,7 +86,30 @@ class SumsSystem:
     def solve(self, alpha: float, meter: Meter = SILENT) -> tuple[Array, Array]:
         """See System."""
         added, tile = alpha * self._penalty, self._room.tile
-        weights = solve(self._products, added, self._right.T, self._minus, tile, meter).T
+        return self._with_intercepts(solve(self._products, added, self._right.T, self._minus, tile, meter).T)
+
+    def left_out(self, alpha: float, units: Weights, meter: Meter = SILENT) -> Array:
+        """See System. A row's error is its residual in the solution for all, divided by 1 − its leverage."""
+        added, tile = alpha * self._penalty, self._room.tile
+        columns = ((0, values.T) for values, _ in self._values())
+        found, forms = solve_with_forms(self._products, added, self._right.T, self._minus, columns, tile, meter)
+        coef, xp = found.T, backend.namespace(found)
+        leverage = xp.asarray(units) * (forms + (0 if self._mean is None else 1 / self._rows))
+        fitted = xp.concatenate([values @ coef.T + self._target_mean for values, _ in self._values()])
+        targets = xp.concatenate([xp.asarray(_targets(codes, self._used)) for _, codes in self._values()])
+        return targets - (targets - fitted) / (1 - leverage)[:, None]
+
+    def operations(self, left_out: bool) -> float:
+        """See System."""
+        return tiled.operations(self.size) + left_out * self._rows * float(self.size) ** 2
+
+    def _values(self) -> Iterator[tuple[Array, Codes]]:
+        """Yield some rows at a time, centred, in float64, and their classes."""
+        for features, codes, _ in self._parts():
+            values = features.astype(np.float64)
+            yield values if self._mean is None else values - self._mean, codes
+
+    def _with_intercepts(self, weights: Array) -> tuple[Array, Array]:
         return weights, self._target_mean - (0 if self._mean is None else weights @ self._mean)
 
 
@@ -84,11 +134,12 @@ class RowsSystem:
         self._chosen = np.arange(len(codes)) if chosen is None else chosen
         weighing = xp.asarray(weights)
         self._shares, self._roots = weighing / weighing.sum(), weighing[:, None] ** 0.5
+        self._centred = options.centred
         self._measure(options.centred, options.standardize)
         self._products = self._room.square(features, self.size)
         self._multiply(np.result_type(features.dtype, np.float32))
         used = np.array([1]) if classes == 2 else np.arange(classes)
-        targets = xp.asarray(np.where(np.equal.outer(codes, used), 1.0, -1.0))
+        targets = xp.asarray(_targets(codes, used))
         self._target_mean = self._shares @ targets * options.centred
         self._targets = (targets - self._target_mean) * self._roots
 
@@ -102,6 +153,39 @@ class RowsSystem:
             weights += shares[block].T @ values
         weights /= self._scale
         return weights, self._target_mean - weights @ self._mean
+
+    def left_out(self, alpha: float, units: Weights, meter: Meter = SILENT) -> Array:
+        """See System: with the matrix bordered for the intercept, an error is a share over an element of the inverse's
+        diagonal, if the whole row is left out.
+        """
+        xp, roots = backend.namespace(self._features), self._roots
+        added = xp.full(self.size, alpha)
+        right = xp.concatenate([self._targets, roots], axis=1)
+        columns, tile = self._columns(), self._room.tile
+        found, forms = solve_with_forms(self._products, added, right, None, columns, tile, meter)
+        shares, border = found[:, :-1], found[:, -1:]
+        if self._centred:
+            total = float((roots * border).sum())
+            shares = shares - border * (roots * shares).sum(axis=0) / total
+            forms = forms - border[:, 0] ** 2 / total
+        part = xp.asarray(units) / roots[:, 0] ** 2
+        errors = alpha * shares / roots / (1 - part + part * alpha * forms)[:, None]
+        return self._targets / roots + self._target_mean - errors
+
+    def operations(self, left_out: bool) -> float:
+        """See System."""
+        more = sum((self.size - start) ** 2 * width for start, width in self._spans()) if left_out else 0
+        return tiled.operations(self.size) + float(more)
+
+    def _columns(self) -> Iterator[Column]:
+        """Yield the columns of the unit matrix, some at a time."""
+        eye = backend.namespace(self._features).eye
+        return ((start, eye(self.size - start, width)) for start, width in self._spans())
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """Yield where some columns start and how many they are: few enough to gain from the zeros above them."""
+        step = min(self._room.rows(8 * self.size, 16), max(_COLUMNS, self.size // 8))
+        return ((start, min(step, self.size - start)) for start in range(0, self.size, step))
 
     def _measure(self, centred: bool, standardize: bool) -> None:
         """Find the means and scales (features,) of the features, in two passes."""
@@ -165,6 +249,11 @@ class RowsSystem:
         for first in range(start, end, step):
             block = slice(first, min(first + step, end))
             yield block, self._features[xp.asarray(self._chosen[block])].astype(np.float64, copy=False)
+
+
+def _targets(codes: Codes, used: Codes) -> Weights:
+    """Return 1 where rows are of the classes used, −1 elsewhere, (n, used)."""
+    return np.where(np.equal.outer(codes, used), 1.0, -1.0)
 
 
 def _squared_scale(variance: Array, power: Array, mean: Array, dtype: Any, standardize: bool) -> Array:

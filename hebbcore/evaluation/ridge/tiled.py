@@ -1,10 +1,14 @@
 """Cholesky's factorisation of a large symmetric matrix by tiles, of which four are in memory beside one in a file."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.linalg import blas, lapack, solve_triangular
 
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import Meter
+
+Column = tuple[int, Array]  # the first row that is not zero, and the rows from there on of some columns (n − first, m)
 
 
 def operations(size: int) -> float:
@@ -12,19 +16,37 @@ def operations(size: int) -> float:
     return size**3 / 3
 
 
-def solve(matrix: Array, added: Array, right: Array, minus: Array | None, tile: int, meter: Meter) -> Array | None:
-    """Return x of (matrix − minus · minusᵀ + diag(added)) x = right, None if the sum is not positive definite.
+def solve(
+    matrix: Array,
+    added: Array,
+    right: Array,
+    minus: Array | None,
+    columns: Iterable[Column],
+    tile: int,
+    meter: Meter,
+) -> tuple[Array, Array] | None:
+    """Return what linear_system.solve_with_forms does, None if the sum is not positive definite.
 
-    See linear_system.solve; tile: sides of what is in memory at a time, about four times.
+    tile: sides of what is in memory at a time, about four times.
     """
     diagonal = matrix.diagonal().copy()
     try:
         for start in range(0, len(matrix), tile):
             if not _factor(matrix, added, minus, start, min(start + tile, len(matrix)), meter):
                 return None
-        return _substitute(matrix, np.array(right), tile)
+        found = forms(matrix, columns, tile, meter)
+        return _backward(matrix, _forward(matrix, right, tile), tile), found
     finally:
         matrix.flat[:: len(matrix) + 1] = diagonal
+
+
+def forms(matrix: Array, columns: Iterable[Column], tile: int, meter: Meter) -> Array:
+    """Return cᵀ A⁻¹ c of columns c, (m,), where the matrix holds the upper factor of A."""
+    found = [np.empty(0)]
+    for first, part in columns:
+        found.append((_forward(matrix[first:, first:], part, tile) ** 2).sum(axis=0))
+        meter.add(float(len(part)) ** 2 * part.shape[1])
+    return np.concatenate(found)
 
 
 def _factor(matrix: Array, added: Array, minus: Array | None, start: int, end: int, meter: Meter) -> bool:
@@ -63,15 +85,20 @@ def _subtract(part: Array, matrix: Array, minus: Array | None, done: int, rows: 
         part -= np.outer(minus[rows], minus[columns])
 
 
-def _substitute(matrix: Array, x: Array, tile: int) -> Array:
-    """Solve for both triangles of the factor, in place."""
-    starts = range(0, len(matrix), tile)
-    for start in starts:
+def _forward(matrix: Array, right: Array, tile: int) -> Array:
+    """Solve for the transpose of the upper factor, which the matrix holds."""
+    x = np.array(right)
+    for start in range(0, len(matrix), tile):
         end = min(start + tile, len(matrix))
         corner = np.array(matrix[start:end, start:end])
         x[start:end] = solve_triangular(corner, x[start:end], trans="T", check_finite=False)
         x[end:] -= matrix[start:end, end:].T @ x[start:end]
-    for start in reversed(starts):
+    return x
+
+
+def _backward(matrix: Array, x: Array, tile: int) -> Array:
+    """Solve for the upper factor, in place."""
+    for start in reversed(range(0, len(matrix), tile)):
         end = min(start + tile, len(matrix))
         x[start:end] -= matrix[start:end, end:] @ x[end:]
         x[start:end] = solve_triangular(np.array(matrix[start:end, start:end]), x[start:end], check_finite=False)
