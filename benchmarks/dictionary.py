@@ -7,7 +7,7 @@ learned: as the preset learns. random: the patches that units start from, in eve
 k-means (KWTA of one winner) in every dictionary. `--units` u stands for units=(128, u, u, 25 u / 64) of the preset, and
 with `--layers 2` for (128, u, 25 u / 64).
 The readout is RidgeReadout on standardised features of all training images, or of `--labels` of them, as many of each
-class, in `--draws` selections; its penalty is chosen on held-out labelled images. `--validate` N judges by the last N
+class, in `--draws` selections; it chooses its penalty on the labelled images. `--validate` N judges by the last N
 training images, which are then not trained on, instead of the test images: what is chosen, choose so. Rows that FILE
 holds are not measured again.
 """
