@@ -103,8 +103,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         "balanced", not for streams: n / (classes · the class's rows), whatever these weigh. Rows of weight 0 are no
         rows there either; scikit-learn's RidgeClassifier counts them.
     memory : int or str
-        Bytes, or text like "4 GiB", that a fit may take beside the data and the solution. An eighth of it, between 32
-        and 512 MiB, is for the held-out rows of streams.
+        Bytes, or text like "4 GiB", that a fit may take beside the data and the solution. An eighth of it is for the
+        rows of a stream while they are few, or, between 32 and 512 MiB, for its held-out ones.
     folder : str or path, optional
         On whose disk lies what memory has no room for, in files without names that go with the fit; None: that of
         temporary files. A stream's rows lie there too, as long as they are no more than its features, if a matrix
