@@ -119,6 +119,11 @@ def _digest_of_file(path: Path) -> str | None:
     return checkpoint.digest_of(network) if isinstance(network, Network) else None
 
 
+def folder_of(path: Path) -> Path:
+    """Return the folder of the model that a path means: itself, or the one in the folder of a work."""
+    return path / FOLDER if not (path / NOTE).exists() and (path / FOLDER).is_dir() else path
+
+
 def read_note(folder: Path) -> dict[str, Any]:
     """Return what model.json says. Raises FileNotFoundError, and ValueError if it is damaged or of another version."""
     path = folder / NOTE
@@ -166,9 +171,7 @@ def load_model(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
     """
     from hebbcore.classify import FewLabelClassifier
 
-    folder = Path(path)
-    if not (folder / NOTE).exists() and (folder / FOLDER).is_dir():
-        folder = folder / FOLDER
+    folder = folder_of(Path(path))
     note = read_note(folder)
     network = checkpoint.load(folder / NETWORK, device=device)
     same = isinstance(network, Network) and list(network.image_shape or ()) == note["image_shape"]
