@@ -13,11 +13,9 @@ from hebbcore.engine import devices
 from hebbcore.files import locked, remove_partial
 from hebbcore.labelling.features import learned_network
 from hebbcore.labelling.model import Model
-from hebbcore.labelling.work import FOLLOWING, OUTPUTS, REPORT, Labels, classified
+from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT, Labels, classified
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Record
-
-_IMAGES, _NETWORK = "images", "network"  # folders of the work
 
 
 def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -157,7 +155,7 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
     work = options.out
     table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
     photos = read_photos(
-        options.photos, work / _IMAGES, size=options.image_size, split=options.split,
+        options.photos, work / IMAGES, size=options.image_size, split=options.split,
         without_labels=table is not None, stages=stages,
     )  # fmt: skip
     with photos.stream() as stream:
@@ -171,7 +169,7 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
                 "a table, for a start one of the line file,label alone",
             )
         if network is None:
-            network = _learned(photos, work / _NETWORK, options.device, stages)
+            network = _learned(photos, work / LEARNED, options.device, stages)
         return labels, classified(
             work, network, stream, labels, mirror=options.mirror, prior=options.prior, suggestions=options.suggestions,
             listener=stages,
