@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from hebbcore.checks import printable
-from hebbcore.cli.networks import load_network
+from hebbcore.cli.networks import load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
 from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
 from hebbcore.cli.progress import clock
@@ -142,12 +142,6 @@ def _given_network(options: argparse.Namespace) -> Network | None:
         raise ValueError(f"--image-size must be {size}, as the network of --features takes, got {options.image_size}.")
     options.image_size = size
     return network
-
-
-def side_of(network: Network) -> int | None:
-    """Return the side of the images that a network takes; None if they are not square."""
-    shape = network.image_shape
-    return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
 
 
 def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> tuple[Labels, Model | None]:

@@ -10,7 +10,8 @@ from typing import Any
 import hebbcore
 from hebbcore import streams
 from hebbcore.checks import printable
-from hebbcore.cli.classify import add_split, require_outside, require_there, side_of
+from hebbcore.cli.classify import add_split, require_outside, require_there
+from hebbcore.cli.networks import side_of
 from hebbcore.cli.options import add_import
 from hebbcore.cli.photos import Photos, read_photos
 from hebbcore.cli.stages import Stages
