@@ -19,9 +19,7 @@ FILLERS = {"images", "image", "img", "imgs", "set", "data", "dataset", "split", 
 DATE = re.compile(
     r"(19|20)\d\d(?:[-_. ]?(0[1-9]|1[0-2])(?:[-_. ]?(0[1-9]|[12]\d|3[01]))?)?(?![0-9])(?:[-_. ,].*)?", re.DOTALL
 )
-CAMERA = re.compile(
-    r"DCIM|Camera(?: Roll)?|[1-9]\d\d(?=\d*[A-Z_])[A-Z0-9_]{5}"
-)  # the last as cameras number them: 100CANON
+CAMERA = re.compile(r"DCIM|Camera(?: Roll)?|[1-9]\d\d(?=\d*[A-Z_])[A-Z0-9_]{5}")  # 100CANON: as cameras number them
 
 
 def split_named(name: str) -> str | None:
