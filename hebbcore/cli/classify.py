@@ -4,19 +4,18 @@ import argparse
 from pathlib import Path
 
 from hebbcore.checks import printable
-from hebbcore.cli.networks import load_network
+from hebbcore.cli.networks import load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import Photos, Table, read_photos
+from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
 from hebbcore.cli.progress import clock
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.files import locked, remove_partial
 from hebbcore.labelling.features import learned_network
-from hebbcore.labelling.work import OUTPUTS, Labels, classified
+from hebbcore.labelling.model import Model
+from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT, Labels, classified
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Record
-
-_IMAGES, _NETWORK = "images", "network"  # folders of the work
 
 
 def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,7 +32,8 @@ def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--out", type=Path, required=True, metavar="WORK", help="folder of the work")
     command.add_argument(
         "--labels", type=Path, metavar="FILE",
-        help="CSV or TSV of file and label (default: the class folders that the images lie in)",
+        help="CSV or TSV of file and label (default: the class folders that the images lie in); without any label, "
+        "next.csv names the images to label first",
     )  # fmt: skip
     command.add_argument(
         "--features", type=Path, metavar="RUN",
@@ -90,16 +90,30 @@ def _classify(options: argparse.Namespace) -> int:
     with locked(work, "classifying into"):
         remove_partial(work)
         try:
-            model = _in_work(options, network, stages)
+            labels, model = _in_work(options, network, stages)
         except (FileExistsError, ValueError) as error:
             if str(work) not in str(error):
                 raise
             advice = f"(If {work} is the work of other images or of another network, name another --out, or remove it.)"
             raise ValueError(f"{error} {advice}") from None
+    if labels.are_few:
+        _tell_what_to_label(work, labels)
+        return 0
     if model is None:
         print(printable(f"{work}: nothing to do, its results are of these images and labels"))
     print(printable(f"{work}: {', '.join(OUTPUTS)} and model/"))
     return 0
+
+
+def _tell_what_to_label(work: Path, labels: Labels) -> None:
+    """Say what to do before there are labels of two classes."""
+    print(printable(f"{work}: {FOLLOWING} and {REPORT}, which name the images to label first; {labels.state}"))
+    print(
+        printable(
+            f"Copy {work / FOLLOWING} to labels.csv, write labels of two classes or more into it, and run the same "
+            "command with --labels labels.csv."
+        )
+    )
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -111,6 +125,11 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--previous and --import are for the network of --features; give that, or leave them out.")
     require_there(options.photos)
     require_outside(options.out, options.photos)
+    if options.labels is not None and options.labels.resolve().parent == options.out.resolve():
+        raise ValueError(
+            f"--labels must lie outside of the work's folder, whose tables are written anew, got {options.labels}; "
+            "copy it."
+        )
 
 
 def _given_network(options: argparse.Namespace) -> Network | None:
@@ -125,25 +144,27 @@ def _given_network(options: argparse.Namespace) -> Network | None:
     return network
 
 
-def side_of(network: Network) -> int | None:
-    """Return the side of the images that a network takes; None if they are not square."""
-    shape = network.image_shape
-    return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
-
-
-def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> object:
-    """Do all stages that are not done yet; returns the model, None if it was there."""
+def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> tuple[Labels, Model | None]:
+    """Do all stages that are not done yet; returns the labels, and the model that was made from them, if one was."""
     work = options.out
     table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
     photos = read_photos(
-        options.photos, work / _IMAGES, size=options.image_size, split=options.split,
+        options.photos, work / IMAGES, size=options.image_size, split=options.split,
         without_labels=table is not None, stages=stages,
     )  # fmt: skip
     with photos.stream() as stream:
-        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(list(stream.names))
+        names = list(stream.names)
+        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(names)
+        require_taken_over(work, names, labels)
+        if table is None and not (labels.numbers < 0).any():
+            stages.say(
+                "labels",
+                "all images have one, that of their folder; if folders are no classes, give --labels "
+                "a table, for a start one of the line file,label alone",
+            )
         if network is None:
-            network = _learned(photos, work / _NETWORK, options.device, stages)
-        return classified(
+            network = _learned(photos, work / LEARNED, options.device, stages)
+        return labels, classified(
             work, network, stream, labels, mirror=options.mirror, prior=options.prior, suggestions=options.suggestions,
             listener=stages,
         )  # fmt: skip

@@ -11,8 +11,9 @@ import numpy as np
 
 import loaders
 from hebbcore.cli.stages import Stages
+from hebbcore.labelling.done import is_as_written
 from hebbcore.labelling.features import BATCH
-from hebbcore.labelling.work import Labels
+from hebbcore.labelling.work import FOLLOWING, Labels
 from loaders.shards.format import INDEX, REPORT
 from loaders.sources.base import sample_of
 from loaders.sources.detect import kind_of
@@ -73,6 +74,22 @@ def read_photos(
     return Photos(path, folder, _size_of_shards(folder) if size is None else size)  # arrays are stored as they are
 
 
+def is_photos(path: Path) -> bool:
+    """Return whether a path is a folder of image files, with or without classes, and not of shards."""
+    return path.is_dir() and not (path / INDEX).is_file()
+
+
+def as_shards(path: Path, folder: Path, size: int | None) -> Path:
+    """Return the shards of images: those at path, or new ones in a folder if path is a folder of image files.
+
+    size: the side of the central square that is taken of each image; None: chosen from the images. Class folders are
+    labels; without them no image has one.
+    """
+    if not is_photos(path):
+        return path
+    return read_photos(path, folder, size=size, split=None, without_labels=False, stages=Stages()).shards
+
+
 def _source(path: Path, split: str | None, without_labels: bool) -> loaders.ArraySource | loaders.ImageSource:
     """Return what is at path, opened. Unlike for a build of shards, files of arrays need no labels."""
     import h5py
@@ -85,10 +102,12 @@ def _source(path: Path, split: str | None, without_labels: bool) -> loaders.Arra
     if without_labels and path.is_dir() and kind_of(path) is None:
         if split is not None:
             raise ValueError(f"--split is for sources of several splits; {path} is a folder of images.")
-        files = loaders.ImageFiles(path)
-        files.remarks = []  # that no image has a label
-        return files
-    return loaders.open_source(path, split=split)
+        source: loaders.ArraySource | loaders.ImageSource = loaders.ImageFiles(path)
+    else:
+        source = loaders.open_source(path, split=split)
+    if isinstance(source, loaders.ImageFiles):
+        source.remarks = []  # that no image has a label
+    return source
 
 
 def _chosen_size(source: loaders.ImageSource) -> int:
@@ -146,3 +165,20 @@ class Table:
         if self._of_files is None:
             return Labels.of(*loaders.match_labels(self._rows, names))
         return Labels.of(np.array([self._of_files[name] for name in names], np.int64), self._classes)
+
+
+def require_taken_over(work: Path, names: Sequence[str], labels: Labels) -> None:
+    """Raise ValueError if next.csv holds labels for images that have none among labels: it is about to be replaced.
+
+    work: the folder that it lies in. names: of all images.
+    """
+    following = work / FOLLOWING
+    if not following.is_file() or is_as_written(work, FOLLOWING):
+        return
+    known = {name for name, number in zip(names, labels.numbers.tolist(), strict=True) if number >= 0}
+    lost = [file for file, label in loaders.read_labels(following) if label and file not in known]
+    if lost:
+        raise ValueError(
+            f"{FOLLOWING} in --out holds {len(lost)} labels that --labels lacks, such as that of {lost[0]}, and would "
+            "be written anew without them: add its rows to the table of --labels, or remove it."
+        )

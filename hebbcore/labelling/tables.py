@@ -23,8 +23,13 @@ def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]
         Texts and numbers; floats are probabilities and get four digits. Names of files that are no UTF-8 keep their
         bytes.
     """
-    lines = [",".join(_cell(value) for value in row) for row in (head, *rows)]
-    write_bytes(path, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    write_bytes(path, lines_of((head, *rows)))
+
+
+def lines_of(rows: Iterable[Sequence[object]]) -> bytes:
+    """Return rows as lines of CSV; see write_table."""
+    lines = "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+    return lines.encode("utf-8", "surrogateescape")
 
 
 def _cell(value: object) -> str:
