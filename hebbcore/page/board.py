@@ -177,7 +177,10 @@ class Board:
     def labelled(self) -> list[tuple[str, str]]:
         """Return (name, class) of all photos that have one, in their order."""
         with self._lock:
-            return [(self.names[i], self._classes[self._codes[i] - 1]) for i in np.flatnonzero(self._codes > UNSURE).tolist()]
+            return [
+                (self.names[i], self._classes[self._codes[i] - 1])
+                for i in np.flatnonzero(self._codes > UNSURE).tolist()
+            ]
 
     def close(self) -> None:
         """Close the store."""
