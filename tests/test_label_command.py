@@ -202,7 +202,8 @@ def codes_of(server):
     ]
 
 
-def test_a_port_that_is_taken_and_other_mistakes_are_told_plainly(photos, fails, tmp_path, monkeypatch):
+def test_a_port_that_is_taken_and_other_mistakes_are_told_plainly(photos, call, fails, tmp_path, monkeypatch):
+    call("classify photos --labels labels.csv --out work --features net.h5 --device cpu")
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         error = fails(f"{LINE} --port {port}")
