@@ -3,7 +3,7 @@
 import pytest
 from page_helpers import Session
 
-from hebbcore.page import app
+from hebbcore.page import app, asking
 from hebbcore.page.guard import HEADERS, POLICY
 from hebbcore.page.serve import Address
 
@@ -92,7 +92,7 @@ def test_other_methods_are_refused(session, method):
 
 
 def test_bodies_are_bounded(session, monkeypatch):
-    monkeypatch.setattr(app, "MOST_JSON", 1_000)
+    monkeypatch.setattr(asking, "MOST_JSON", 1_000)
     monkeypatch.setattr(app, "MOST_TABLE", 1_000)
     for path, kind in (("/api/label", "application/json"), ("/api/import", "text/csv")):
         answer = session.client.post(path, b"x" * 1_001, {"Content-Type": kind})
