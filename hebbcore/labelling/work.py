@@ -130,8 +130,7 @@ def classified(
         )
     features = chosen(network, stream.images, mirror)
     rows = extracted(features, stream, work / FEATURES, lambda done: listener.tell("features", done, stream.images))
-    made_from = _digest(features, stream, labels, prior, suggestions)
-    if _is_done(work, made_from, labels):
+    if _is_done(work, _digest(features, stream, labels, prior, suggestions), labels):
         return None
     from hebbcore.classify import FewLabelClassifier
 
@@ -139,6 +138,29 @@ def classified(
     classifier = FewLabelClassifier(prior, 0, lambda line: listener.say("labels", line))
     classifier.fit(rows, labels.numbers)
     listener.tell("labels", 1, 1)
+    return write_results(work, features, stream, labels, classifier, suggestions)
+
+
+def write_results(
+    work: Path, features: Features, stream: Any, labels: Labels, classifier: Any, suggestions: int
+) -> Model | None:
+    """Write the results and the model of a classifier that has learned the labels; see classified.
+
+    Parameters
+    ----------
+    work, stream, labels, suggestions
+        As for classified.
+    features : Features
+        What the classifier was fitted to.
+    classifier : FewLabelClassifier
+        Its `prior` is a word.
+
+    Returns
+    -------
+    Model or None
+        None if the labels are of less than two classes.
+    """
+    made_from = _digest(features, stream, labels, classifier.prior, suggestions)
     (work / DONE).unlink(missing_ok=True)
     following = classifier.suggest(suggestions).tolist()
     if labels.are_few:

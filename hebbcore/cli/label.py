@@ -1,0 +1,168 @@
+"""`hebbcore label`: label photos on a page in the browser, which learns meanwhile."""
+
+import argparse
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hebbcore.checks import printable
+from hebbcore.cli.classify import add_work, begun, learned, of_other_images
+from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
+from hebbcore.cli.stages import Stages
+from hebbcore.files import locked
+from hebbcore.labelling.work import IMAGES
+from hebbcore.network import Network
+from loaders.labels import Finder, match_labels, parse_labels
+
+if TYPE_CHECKING:
+    from hebbcore.page.board import Board
+    from hebbcore.page.serve import Address
+    from hebbcore.page.teacher import WorkTeacher
+
+LABELS, THUMBS, ENTRY = "labels.sqlite", "thumbs", "open.html"  # in the folder of the work
+
+
+def add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `label` command to a command line."""
+    command = commands.add_parser(
+        "label",
+        description="Show photos on a page in the browser, the most useful first, and take labels for them. Meanwhile "
+        "it learns, and guesses the labels of all others. Every label is on the disk at once; the command goes on "
+        "where it was when it is run again. It prints the address of the page, and runs until Ctrl-C.",
+    )
+    add_work(command, "CSV or TSV of file and label to begin with; each table is taken in once")
+    command.add_argument(
+        "--classes", default="", metavar="A,B,…", help="classes to choose from, with commas; the page can add more"
+    )
+    command.add_argument(
+        "--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1, for this machine alone)"
+    )
+    command.add_argument("--port", type=int, default=0, help="port to serve on (default: any that is free)")
+    command.add_argument("--no-browser", action="store_false", dest="browser", help="do not open a browser")
+    command.set_defaults(run=_label)
+
+
+def _label(options: argparse.Namespace) -> int:
+    _require_extra()
+    from hebbcore.page.board import checked_name
+    from hebbcore.page.serve import Address
+
+    if not 0 <= options.port < 2**16:
+        raise ValueError(f"--port must be from 0 to {2**16 - 1}, got {options.port}.")
+    classes = [checked_name(name) for name in options.classes.split(",") if name.strip()]
+    work, stages = options.out, Stages()
+    network = begun(options)
+    table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
+    address = Address(options.host, options.port)
+    with address.socket, locked(work, "working in"):
+        with of_other_images(work):
+            teacher, photos, names = _ready(options, network, stages)
+            board = _board(options, classes, table, names)
+        try:
+            _serve(options, address, board, teacher, photos)
+        finally:
+            board.close()
+    return 0
+
+
+def _require_extra() -> None:
+    """Raise ImportError with advice if the extra is not installed."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"hebbcore label needs {error.name}; pip install 'hebbcore[label]' installs it.") from None
+
+
+def _ready(
+    options: argparse.Namespace, network: Network | None, stages: Stages
+) -> "tuple[WorkTeacher, Photos, list[str]]":
+    """Do the stages up to the features; returns the teacher, the photos and their names."""
+    from hebbcore.page.teacher import WorkTeacher
+
+    work = options.out
+    photos = read_photos(
+        options.photos, work / IMAGES, size=options.image_size, split=options.split, without_labels=True, stages=stages
+    )
+    with photos.stream() as stream:
+        names = list(stream.names)
+    if network is None:
+        network = learned(photos, work, options.device, stages)
+    teacher = WorkTeacher(
+        work, network, photos.stream, len(names), options.mirror, options.prior, options.suggestions, stages,
+        lambda labels: require_taken_over(work, names, labels),
+    )  # fmt: skip
+    teacher.rows()
+    return teacher, photos, names
+
+
+def _board(options: argparse.Namespace, classes: Sequence[str], table: Table | None, names: Sequence[str]) -> "Board":
+    """Return the board of the work, with the classes and labels of the options."""
+    from hebbcore.page.board import Board, Versions
+    from hebbcore.page.store import Store
+
+    board = Board(names, Store(options.out / LABELS), Versions())
+    board.add_classes(classes)
+    if table is not None:
+        digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
+        if not board.has_imported(digest):
+            labels = table.labels(names)
+            board.take_in({i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}, digest)
+    return board
+
+
+class Tables:
+    """Reads tables of labels; see hebbcore.page.app."""
+
+    def __init__(self, names: Sequence[str], folder: Path) -> None:
+        self._names, self._folder = names, folder
+        self._finder = Finder(names, folder)
+
+    def read(self, data: bytes) -> tuple[dict[int, str], list[str]]:
+        """Return {photo: class}, and the files that are no photos. Raises ValueError for what is no table."""
+        rows = parse_labels(data, "the table")
+        known = [row for row in rows if self._finder.find(row[0]) is not None]
+        # where no file is known, the whole table is wrong, and the error says how
+        numbers, classes = match_labels(known or rows, self._names, self._folder)
+        unknown = [file for file, _ in rows if self._finder.find(file) is None]
+        return {photo: classes[k] for photo, k in enumerate(numbers.tolist()) if k >= 0}, unknown
+
+
+def _serve(
+    options: argparse.Namespace, address: "Address", board: "Board", teacher: "WorkTeacher", photos: Photos
+) -> None:
+    """Serve the page until an interrupt."""
+    from hebbcore.cli.pictures import pictures_of
+    from hebbcore.page.app import Page
+    from hebbcore.page.learner import Learner
+    from hebbcore.page.serve import serving
+    from hebbcore.page.thumbs import Thumbs
+
+    learner, pictures = Learner(board, teacher), pictures_of(photos, board.names)
+    page = Page(board, learner, pictures, Thumbs(options.out / THUMBS, pictures), Tables(board.names, options.photos))
+    learner.start()
+    try:
+        with serving(page.application(), address, page.end) as url:
+            print(printable(url), flush=True)
+            if options.browser:
+                _open(url, options.out / ENTRY)
+            threading.Event().wait()
+    finally:
+        learner.end()
+        (options.out / ENTRY).unlink(missing_ok=True)
+
+
+def _open(url: str, entry: Path) -> None:
+    """Open a browser, in a thread: one in the terminal would not return.
+
+    It is given a file that leads to the address: all users of the machine see what a program is started with.
+    """
+    import webbrowser
+
+    entry.unlink(missing_ok=True)
+    with open(os.open(entry, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">Go on</a>\n')
+    threading.Thread(target=webbrowser.open, args=(entry.resolve().as_uri(),), daemon=True).start()
