@@ -54,8 +54,14 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
         If the file is empty, has more than 256 MiB or is not UTF-8, or for malformed lines, which are named with their
         numbers.
     """
-    text = _text(path)
-    rows = _Rows(text, _separator(text, str(path)))
+    with open(path, "rb") as file:
+        return parse_labels(file.read(TABLE_BYTES + 1), str(path))
+
+
+def parse_labels(data: bytes, path: str) -> list[Row]:
+    """Return what read_labels does, of a file's bytes. path: what messages call it; its ending counts."""
+    text = _text(data, path)
+    rows = _Rows(text, _separator(text, path))
     found: list[Row] = []
     columns, width = (0, 1), 2
     for count, (line, fields) in enumerate(rows):
@@ -101,9 +107,7 @@ class _Rows:
                 yield line, fields
 
 
-def _text(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as file:
-        data = file.read(TABLE_BYTES + 1)
+def _text(data: bytes, path: str) -> str:
     if len(data) > TABLE_BYTES:
         raise ValueError(f"read_labels: {printable(path)} has more than {TABLE_BYTES} bytes; is it a table of labels?")
     if not data.strip():
@@ -176,24 +180,18 @@ def match_labels(
         If rows name files that are not among the names, one file has two labels, or a row's name is that of several
         images.
     """
-    positions = {name: position for position, name in enumerate(names)}
-    composed: dict[str, str] = {}  # made when a row needs it
-    several = _repeated(names) if len(positions) < len(names) else set()
+    finder = Finder(names, folder)
+    several = _repeated(names) if finder.has_repeated else set()
     found: dict[int, str] = {}
     unknown, different, ambiguous = list[str](), list[str](), list[str]()
     repeated = 0
     for file, label in rows:
-        name = next((name for name in _readings(file, folder) if name in positions), None)
-        if name is None:
-            composed = composed or {normalize("NFC", name): name for name in positions}
-            readings = (normalize("NFC", name) for name in _readings(file, folder))
-            name = next((composed[name] for name in readings if name in composed), None)
-        if name is None:
+        position = finder.find(file)
+        if position is None:
             unknown.append(file)
             continue
-        if name in several:
+        if names[position] in several:
             ambiguous.append(file)
-        position = positions[name]
         before = found.get(position, "")
         if before and label and before != label:
             different.append(f"{printable(file)} ({printable(before)} and {printable(label)})")
@@ -215,6 +213,24 @@ def match_labels(
     for position, label in found.items():
         labels[position] = numbers[label]
     return labels, classes
+
+
+class Finder:
+    """Finds the image that a file of a table means; see match_labels."""
+
+    def __init__(self, names: Sequence[str], folder: str | os.PathLike[str] | None = None) -> None:
+        self._positions = {name: position for position, name in enumerate(names)}
+        self._composed: dict[str, int] = {}  # made when a row needs it
+        self._folder, self.has_repeated = folder, len(self._positions) < len(names)
+
+    def find(self, file: str) -> int | None:
+        """Return the position of an image, None if no image is called so."""
+        for name in _readings(file, self._folder):
+            if name in self._positions:
+                return self._positions[name]
+        self._composed = self._composed or {normalize("NFC", name): place for name, place in self._positions.items()}
+        readings = (normalize("NFC", name) for name in _readings(file, self._folder))
+        return next((self._composed[name] for name in readings if name in self._composed), None)
 
 
 def _repeated(names: Sequence[str]) -> set[str]:

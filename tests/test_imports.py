@@ -37,6 +37,7 @@ ROOMS = [
     "evaluation",
     "classify",
     "labelling",
+    "page",
     "runs",
     "plots",
     "cli",

@@ -65,3 +65,11 @@ def class_shares(function: str, prior: Any, classes: Labels, counts: npt.NDArray
             f"got {prior!r}."
         )
     return shares / shares.sum()  # type: ignore[no-any-return]
+
+
+def flags(function: str, skip: Any, count: int) -> npt.NDArray[np.bool_]:
+    """Return `skip` as flags (count,). Raises ValueError if it is something else."""
+    found = np.asarray(skip)
+    if found.shape != (count,) or found.dtype != bool:
+        raise ValueError(f"{function}: skip must be ({count},) of bool, got {found.shape} of {found.dtype}.")
+    return found

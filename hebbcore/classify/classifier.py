@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hebbcore import checks
 from hebbcore.classify import storage
-from hebbcore.classify.checks import Labels, class_shares, labels_and_gaps
+from hebbcore.classify.checks import Labels, class_shares, flags, labels_and_gaps
 from hebbcore.classify.held_out import (
     HeldOut,
     accuracy_interval,
@@ -188,7 +188,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         likely: Floats = probabilities(self._scores("predict_proba", X), self._sharpness)
         return likely
 
-    def suggest(self, n: int = 10) -> Indices:
+    def suggest(self, n: int = 10, skip: Any = None) -> Indices:
         """Return which images of fit to label next.
 
         Up to 16 labels a class, they are centres of clusters without labels; then doubtful images unlike each other.
@@ -197,6 +197,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         ----------
         n : int
             How many; fewer if fewer have no label.
+        skip : (images of fit,) of bool, optional
+            Images that are not suggested, such as those that a person was unsure about. They count as covered.
 
         Returns
         -------
@@ -205,13 +207,16 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """
         check_is_fitted(self)
         images = self._require_images("suggest")
-        count = min(checks.integer("FewLabelClassifier.suggest", "n", n, 1), int((~self._known).sum()))
+        done = (
+            self._known if skip is None else self._known | flags("FewLabelClassifier.suggest", skip, len(self._known))
+        )
+        count = min(checks.integer("FewLabelClassifier.suggest", "n", n, 1), int((~done).sum()))
         if not count:
             return np.zeros(0, np.int64)
         rows, labels = images.neighbour_rows, int(self._known.sum())
         if len(self.classes_) < 2 or labels <= REFIT_UNTIL * len(self.classes_):
-            return cover(rows, self._known, count, self._seed)
-        return doubt_and_cover(rows, self.label_distributions_, self._known, count, self._seed)
+            return cover(rows, done, count, self._seed)
+        return doubt_and_cover(rows, self.label_distributions_, done, count, self._seed)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return (arrays, settings) that predict: NumPy arrays and what JSON can hold, without the images of fit.

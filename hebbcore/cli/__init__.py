@@ -25,6 +25,7 @@ COMMANDS = {  # name: its module, imported when a line names the command and not
     "extract": ("hebbcore.cli.extract", "write the features of images to an HDF5 file"),
     "evaluate": ("hebbcore.cli.evaluate", "judge the features of a run by classifiers and retrieval"),
     "classify": ("hebbcore.cli.classify", "give all images labels, from a few"),
+    "label": ("hebbcore.cli.label", "label photos on a page in the browser, which learns meanwhile"),
     "predict": ("hebbcore.cli.predict", "give new images labels, by what classify learned"),
     "verify": ("hebbcore.cli.verify", "compare the files of runs and features with their digests"),
     "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run, or compare several runs"),

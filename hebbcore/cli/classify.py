@@ -1,6 +1,8 @@
 """`hebbcore classify`: from a few labels to labels for all images."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hebbcore.checks import printable
@@ -16,7 +18,7 @@ from hebbcore.labelling.work import OUTPUTS, Labels, classified
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Record
 
-_IMAGES, _NETWORK = "images", "network"  # folders of the work
+IMAGES, _NETWORK = "images", "network"  # folders of the work
 
 
 def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,14 +29,17 @@ def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "folder of the work gets predictions.csv, next.csv, report.html and model/. An interrupted command goes on "
         "when it is run again; with more labels, only the last stage is done anew.",
     )
+    add_work(command, "CSV or TSV of file and label (default: the class folders that the images lie in)")
+    command.set_defaults(run=_classify)
+
+
+def add_work(command: argparse.ArgumentParser, labels: str) -> None:
+    """Add the options of a command that does all stages. labels: what --labels is."""
     command.add_argument(
         "photos", type=Path, help="folder of images, nested or not, or of class folders; shards; a tar; an HDF5 file"
     )
     command.add_argument("--out", type=Path, required=True, metavar="WORK", help="folder of the work")
-    command.add_argument(
-        "--labels", type=Path, metavar="FILE",
-        help="CSV or TSV of file and label (default: the class folders that the images lie in)",
-    )  # fmt: skip
+    command.add_argument("--labels", type=Path, metavar="FILE", help=labels)
     command.add_argument(
         "--features", type=Path, metavar="RUN",
         help="take the features of this trained network: folder of a run, or a file of hebbcore.save (default: the "
@@ -62,7 +67,6 @@ def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add_previous(command)
     add_import(command)
-    command.set_defaults(run=_classify)
 
 
 def add_split(command: argparse.ArgumentParser) -> None:
@@ -83,23 +87,35 @@ def require_outside(out: Path, photos: Path) -> None:
 
 
 def _classify(options: argparse.Namespace) -> int:
-    _check(options)
     work, stages = options.out, Stages()
-    network = _given_network(options)
-    work.mkdir(parents=True, exist_ok=True)
-    with locked(work, "classifying into"):
-        remove_partial(work)
-        try:
-            model = _in_work(options, network, stages)
-        except (FileExistsError, ValueError) as error:
-            if str(work) not in str(error):
-                raise
-            advice = f"(If {work} is the work of other images or of another network, name another --out, or remove it.)"
-            raise ValueError(f"{error} {advice}") from None
+    network = begun(options)
+    with locked(work, "classifying into"), of_other_images(work):
+        model = _in_work(options, network, stages)
     if model is None:
         print(printable(f"{work}: nothing to do, its results are of these images and labels"))
     print(printable(f"{work}: {', '.join(OUTPUTS)} and model/"))
     return 0
+
+
+def begun(options: argparse.Namespace) -> Network | None:
+    """Check the options, and make the folder of the work; returns the network of --features."""
+    _check(options)
+    network = _given_network(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    return network
+
+
+@contextmanager
+def of_other_images(work: Path) -> Iterator[None]:
+    """Do stages in a folder; errors that name it get advice."""
+    remove_partial(work)
+    try:
+        yield
+    except (FileExistsError, ValueError) as error:
+        if str(work) not in str(error):
+            raise
+        advice = f"(If {work} is the work of other images or of another network, name another --out, or remove it.)"
+        raise ValueError(f"{error} {advice}") from None
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -136,23 +152,25 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
     work = options.out
     table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
     photos = read_photos(
-        options.photos, work / _IMAGES, size=options.image_size, split=options.split,
+        options.photos, work / IMAGES, size=options.image_size, split=options.split,
         without_labels=table is not None, stages=stages,
     )  # fmt: skip
     with photos.stream() as stream:
         labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(list(stream.names))
         if network is None:
-            network = _learned(photos, work / _NETWORK, options.device, stages)
+            network = learned(photos, work, options.device, stages)
         return classified(
             work, network, stream, labels, mirror=options.mirror, prior=options.prior, suggestions=options.suggestions,
             listener=stages,
         )  # fmt: skip
 
 
-def _learned(photos: Photos, run: Path, device: str, stages: Stages) -> Network:
+def learned(photos: Photos, work: Path, device: str, stages: Stages) -> Network:
+    """Return the dictionary of the photos, learned in the folder of the work unless it is there."""
+
     def show(record: Record) -> None:
         left = record["seconds_left"]
         stages.say("network", f"learning{'' if left is None else f', {clock(left)} left'}")
 
     with photos.stream(shuffle=True) as shuffled:
-        return learned_network(shuffled, run, device, show)
+        return learned_network(shuffled, work / _NETWORK, device, show)

@@ -12,6 +12,7 @@ import numpy as np
 import loaders
 from hebbcore.cli.stages import Stages
 from hebbcore.labelling.features import BATCH
+from hebbcore.labelling.guesses import Ints
 from hebbcore.labelling.work import Labels
 from loaders.shards.format import INDEX, REPORT
 from loaders.sources.base import sample_of
@@ -143,6 +144,10 @@ class Table:
 
     def labels(self, names: Sequence[str]) -> Labels:
         """Return the labels of images; a photo that has one but could not be read is left out."""
+        return Labels.of(*self.numbers(names))
+
+    def numbers(self, names: Sequence[str]) -> tuple[Ints, Sequence[str]]:
+        """Return the labels (n,) of images, -1 for none, and the classes that they mean, also for less than two."""
         if self._of_files is None:
-            return Labels.of(*loaders.match_labels(self._rows, names))
-        return Labels.of(np.array([self._of_files[name] for name in names], np.int64), self._classes)
+            return loaders.match_labels(self._rows, names)
+        return np.array([self._of_files[name] for name in names], np.int64), self._classes

@@ -108,8 +108,7 @@ def classified(
     """
     features = chosen(network, stream.images, mirror)
     rows = extracted(features, stream, work / FEATURES, lambda done: listener.tell("features", done, stream.images))
-    made_from = _digest(features, stream, labels, prior, suggestions)
-    if _is_done(work, made_from):
+    if _is_done(work, _digest(features, stream, labels, prior, suggestions)):
         return None
     from hebbcore.classify import FewLabelClassifier
 
@@ -117,6 +116,29 @@ def classified(
     classifier = FewLabelClassifier(prior, 0, lambda line: listener.say("labels", line))
     classifier.fit(rows, labels.numbers)
     listener.tell("labels", 1, 1)
+    return write_results(work, features, stream, labels, classifier, suggestions)
+
+
+def write_results(
+    work: Path, features: Features, stream: Any, labels: Labels, classifier: Any, suggestions: int
+) -> Model:
+    """Write the results and the model of a classifier that has learned labels.
+
+    Parameters
+    ----------
+    work, stream, labels, suggestions
+        See classified.
+    features : Features
+        What the classifier was fitted to.
+    classifier : FewLabelClassifier
+        Its `prior` is a word.
+
+    Returns
+    -------
+    Model
+        What was written.
+    """
+    made_from = _digest(features, stream, labels, classifier.prior, suggestions)
     (work / DONE).unlink(missing_ok=True)
     _write(work, stream, labels, classifier, suggestions)
     model = Model(features, classifier, labels.classes)

@@ -1,0 +1,156 @@
+"""`hebbcore label`: label photos on a page in the browser, which learns meanwhile."""
+
+import argparse
+import hashlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hebbcore.checks import printable
+from hebbcore.cli.classify import IMAGES, add_work, begun, learned, of_other_images
+from hebbcore.cli.photos import Photos, Table, read_photos
+from hebbcore.cli.stages import Stages
+from hebbcore.files import locked
+from hebbcore.network import Network
+from loaders.labels import Finder, match_labels, parse_labels
+
+if TYPE_CHECKING:
+    from hebbcore.page.board import Board
+    from hebbcore.page.serve import Address
+    from hebbcore.page.teacher import WorkTeacher
+
+LABELS, THUMBS = "labels.sqlite", "thumbs"  # in the folder of the work
+
+
+def add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `label` command to a command line."""
+    command = commands.add_parser(
+        "label",
+        description="Show photos on a page in the browser, the most useful first, and take labels for them. Meanwhile "
+        "it learns, and guesses the labels of all others. Every label is on the disk at once; the command goes on "
+        "where it was when it is run again. It prints the address of the page, and runs until Ctrl-C.",
+    )
+    add_work(command, "CSV or TSV of file and label to begin with; each table is taken in once")
+    command.add_argument(
+        "--classes", default="", metavar="A,B,…", help="classes to choose from, with commas; the page can add more"
+    )
+    command.add_argument(
+        "--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1, for this machine alone)"
+    )
+    command.add_argument("--port", type=int, default=0, help="port to serve on (default: any that is free)")
+    command.add_argument("--no-browser", action="store_false", dest="browser", help="do not open a browser")
+    command.set_defaults(run=_label)
+
+
+def _label(options: argparse.Namespace) -> int:
+    _require_extra()
+    from hebbcore.page.serve import Address
+
+    if not 0 <= options.port < 2**16:
+        raise ValueError(f"--port must be from 0 to {2**16 - 1}, got {options.port}.")
+    work, stages = options.out, Stages()
+    network = begun(options)
+    table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
+    address = Address(options.host, options.port)
+    with locked(work, "labelling in"):
+        with of_other_images(work):
+            teacher, photos, names = _ready(options, network, stages)
+            board = _board(options, table, names)
+        try:
+            _serve(options, address, board, teacher, photos)
+        finally:
+            board.close()
+    return 0
+
+
+def _require_extra() -> None:
+    """Raise ImportError with advice if the extra is not installed."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"hebbcore label needs {error.name}; pip install 'hebbcore[label]' installs it.") from None
+
+
+def _ready(
+    options: argparse.Namespace, network: Network | None, stages: Stages
+) -> "tuple[WorkTeacher, Photos, list[str]]":
+    """Do the stages up to the features; returns the teacher, the photos and their names."""
+    from hebbcore.page.teacher import WorkTeacher
+
+    work = options.out
+    photos = read_photos(
+        options.photos, work / IMAGES, size=options.image_size, split=options.split, without_labels=True, stages=stages
+    )
+    with photos.stream() as stream:
+        names = list(stream.names)
+    if network is None:
+        network = learned(photos, work, options.device, stages)
+    teacher = WorkTeacher(
+        work, network, photos.stream, len(names), options.mirror, options.prior, options.suggestions, stages
+    )
+    teacher.rows()
+    return teacher, photos, names
+
+
+def _board(options: argparse.Namespace, table: Table | None, names: Sequence[str]) -> "Board":
+    """Return the board of the work, with the classes and labels of the options."""
+    from hebbcore.page.board import Board, Versions
+    from hebbcore.page.store import Store
+
+    board = Board(names, Store(options.out / LABELS), Versions())
+    board.add_classes(name for name in options.classes.split(",") if name.strip())
+    if table is not None:
+        digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
+        if not board.has_imported(digest):
+            numbers, classes = table.numbers(names)
+            board.take_in({photo: classes[k] for photo, k in enumerate(numbers.tolist()) if k >= 0}, digest)
+    return board
+
+
+class _Tables:
+    """Reads tables of labels; see hebbcore.page.app."""
+
+    def __init__(self, names: Sequence[str], folder: Path) -> None:
+        self._names, self._folder = names, folder
+        self._finder = Finder(names, folder)
+
+    def read(self, data: bytes) -> tuple[dict[int, str], list[str]]:
+        """Return {photo: class}, and the files that are no photos. Raises ValueError for what is no table."""
+        rows = parse_labels(data, "the table")
+        known = [row for row in rows if self._finder.find(row[0]) is not None]
+        # where no file is known, the whole table is wrong, and the error says how
+        numbers, classes = match_labels(known or rows, self._names, self._folder)
+        unknown = [file for file, _ in rows if self._finder.find(file) is None]
+        return {photo: classes[k] for photo, k in enumerate(numbers.tolist()) if k >= 0}, unknown
+
+
+def _serve(
+    options: argparse.Namespace, address: "Address", board: "Board", teacher: "WorkTeacher", photos: Photos
+) -> None:
+    """Serve the page until an interrupt."""
+    from hebbcore.cli.pictures import pictures_of
+    from hebbcore.page.app import Page
+    from hebbcore.page.learner import Learner
+    from hebbcore.page.serve import serving
+    from hebbcore.page.thumbs import Thumbs
+
+    learner, pictures = Learner(board, teacher), pictures_of(photos, board.names)
+    page = Page(board, learner, pictures, Thumbs(options.out / THUMBS, pictures), _Tables(board.names, options.photos))
+    learner.start()
+    try:
+        with serving(page.application(), address, page.end) as url:
+            print(printable(url), flush=True)
+            if options.browser:
+                _open(url)
+            threading.Event().wait()
+    finally:
+        learner.end()
+
+
+def _open(url: str) -> None:
+    """Open a browser, in a thread: one in the terminal would not return."""
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

@@ -1,0 +1,61 @@
+"""The work folder as the learner needs it: a classifier of all its photos, and a place for the results."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hebbcore.features.choice import Features
+from hebbcore.labelling.features import chosen, extracted
+from hebbcore.labelling.work import DONE, FEATURES, Labels, Listener, write_results
+from hebbcore.network import Network
+
+
+@dataclass(frozen=True)
+class WorkTeacher:
+    """A teacher, see hebbcore.page.learner.
+
+    work: the folder. network: makes the features. open_stream: opens the images, in order. images: how many they are.
+    mirror, prior, suggestions, listener: see hebbcore.labelling.work.classified.
+    """
+
+    work: Path
+    network: Network
+    open_stream: Callable[[], Any]
+    images: int
+    mirror: bool
+    prior: str
+    suggestions: int
+    listener: Listener
+
+    @property
+    def features(self) -> Features:
+        """What is taken of the network."""
+        return chosen(self.network, self.images, self.mirror)
+
+    def rows(self) -> Any:
+        """Return the features of all photos, extracted unless they are there."""
+        with self.open_stream() as stream:
+            path, tell = self.work / FEATURES, self.listener.tell
+            return extracted(self.features, stream, path, lambda done: tell("features", done, self.images))
+
+    def fitted(self) -> Any:
+        """Return a classifier, fitted without labels."""
+        from hebbcore.classify import FewLabelClassifier
+
+        classifier = FewLabelClassifier(self.prior, 0, lambda line: self.listener.say("labels", line))
+        return classifier.fit(self.rows(), np.full(self.images, -1))
+
+    def write(self, classifier: Any, labels: Labels) -> None:
+        """Write the results."""
+        with self.open_stream() as stream:
+            write_results(self.work, self.features, stream, labels, classifier, self.suggestions)
+
+    def written(self) -> float | None:
+        """Return when the results were written."""
+        try:
+            return (self.work / DONE).stat().st_mtime
+        except FileNotFoundError:
+            return None
