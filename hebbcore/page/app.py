@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from hebbcore.files import parse_json
 from hebbcore.labelling.tables import table_bytes
-from hebbcore.page.board import Board
+from hebbcore.page.board import Board, Ints
 from hebbcore.page.guard import refused, told
 from hebbcore.page.learner import Learner
 from hebbcore.page.store import UNSURE
@@ -126,12 +126,19 @@ class Page:
             raise ValueError("there is no such class.")
         place = None if name is None else classes.index(name)
         low, high = _share(request, "low", 0.0), _share(request, "high", 1.0)
-        photos = photos_of(Query(view, place, low, high), codes, found)
+        photos = self._named(asked["ids"]) if "ids" in asked else photos_of(Query(view, place, low, high), codes, found)
         first, count = _integer(request, "offset", 0), _integer(request, "limit", 200)
         if first < 0 or not 0 <= count <= _MOST_ITEMS:
             raise ValueError(f"offset must be at least 0, and limit from 0 to {_MOST_ITEMS}.")
         items = described(photos[first : first + count], self._board.names, codes, classes, found)
         return told({"version": version, "total": len(photos), "items": items})
+
+    def _named(self, text: str) -> Ints:
+        """Return the photos that a page asks for by their numbers, such as 3,14,15."""
+        numbers = [int(number) for number in text.split(",") if number]
+        if not all(0 <= number < len(self._board.names) for number in numbers):
+            raise ValueError("ids must be numbers of photos of this set.")
+        return np.array(numbers, np.int64)
 
     # Pictures
 

@@ -210,6 +210,7 @@ async function show() {
   grid.reset(keep);
   if (TO_DO.includes(query.view)) grid.go(nextOpen(grid.focus) ?? nextOpen(0) ?? 0);
   const { total } = store.list;
+  $("grid").setAttribute("aria-label", `Photos: ${viewName(query.view)}`);
   $("shown").textContent = photos(total);
   $("empty").hidden = total > 0;
   const filtered = Object.keys(query).length > 1;
@@ -217,10 +218,12 @@ async function show() {
   changed();
 }
 
+const viewName = (name) => filter.querySelector(`[value=${name}]`).parentElement.textContent.trim();
+
 function nextView() {
   const radios = [...filter.elements.view];
   radios[(radios.findIndex((radio) => radio.checked) + 1) % radios.length].checked = true;
-  done(`View: ${filter.querySelector("[name=view]:checked").parentElement.textContent}`);
+  done(`View: ${viewName(filter.elements.view.value)}`);
   show();
 }
 
