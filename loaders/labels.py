@@ -112,7 +112,8 @@ def _text(data: bytes, path: str) -> str:
         raise ValueError(f"read_labels: {printable(path)} has more than {TABLE_BYTES} bytes; is it a table of labels?")
     if not data.strip():
         raise ValueError(
-            f"read_labels: {printable(path)} is empty; it must hold a row of file and label for each image"
+            f"read_labels: {printable(path)} is empty; it must hold a row of file and label for each image, or "
+            "the line file,label alone where there is no label yet"
         )
     try:
         text = data.decode("utf-8-sig")

@@ -148,6 +148,7 @@ def test_many_classes_and_single_labels():
     model = FewLabelClassifier().fit(features, y)
     assert np.mean(model.transduction_ == true) > 0.9
     assert model.estimated_accuracy_ is None
+    assert model.calibration_error_ is None
 
 
 def test_hard_graphs(generator):
@@ -228,6 +229,7 @@ def test_a_state_predicts_the_same_without_pickle(tmp_path, texts):
     np.testing.assert_array_equal(restored.predict_proba(features), model.predict_proba(features))
     np.testing.assert_array_equal(restored.predict(features), model.predict(features))
     assert restored.estimated_accuracy_ == model.estimated_accuracy_
+    assert restored.calibration_error_ == model.calibration_error_
     with pytest.raises(ValueError, match="has no images"):
         restored.suggest(3)
     assert restored.fit(features, y).suggest(3).shape == (3,)

@@ -23,6 +23,7 @@ from hebbcore.classify.learn import regime
 from hebbcore.classify.linear import AllRows, labelled_predictor
 from hebbcore.classify.poisson import Poisson
 from hebbcore.classify.suggest import cover, doubt_and_cover
+from hebbcore.evaluation.ridge.calibration import calibration_error
 from hebbcore.evaluation.ridge.meter import SILENT
 
 
@@ -242,3 +243,23 @@ def test_more_are_asked_for_than_clusters_are_there():
     rows, labelled = np.zeros((8, 2)), np.arange(8) < 2
     with pytest.warns(UserWarning, match="distinct clusters"):
         assert sorted(cover(rows, labelled, 6, 0)) == [2, 3, 4, 5, 6, 7]
+
+
+def test_the_calibration_error_is_that_of_bins_counted_slowly(generator):
+    sure = generator.permutation(np.linspace(0.2, 0.9, 300))
+    right = generator.random(300) < sure**2
+    order, slow = sorted(range(300), key=lambda k: sure[k]), 0.0
+    for first in range(0, 300, 20):
+        part = order[first : first + 20]
+        slow += abs(sum(sure[k] for k in part) - sum(right[k] for k in part)) / 300
+    error, chance = calibration_error(sure, right)
+    assert error == pytest.approx(slow)
+    assert 0.04 < chance < 0.12 < error  # sqrt(p (1 − p) / 20) · 0.8 is about 0.08
+    assert calibration_error(np.ones(12), np.ones(12, bool)) == (0, 0)
+    assert calibration_error(np.full(4, 0.75), np.array([True, True, True, False]))[0] == 0
+
+
+def test_a_calibrated_classifier_has_little_more_than_chance_makes(generator):
+    sure = generator.uniform(0.3, 1, 5000)
+    error, chance = calibration_error(sure, generator.random(5000) < sure)
+    assert error < 2 * chance < 0.05

@@ -19,11 +19,12 @@ from hebbcore.labelling.work import Labels
 __all__ = ["call", "photos"]
 SMALL = "classify photos --labels labels.csv --out work --device cpu --features net.h5"
 TAGS = {
-    "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "thead", "tbody", "tr", "td", "th",
-    "div", "figure", "figcaption", "img", "b", "br", "details", "summary",
+    "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "ul", "li", "table", "thead",
+    "tbody", "tr", "td", "th", "div", "figure", "figcaption", "img", "b", "br", "details", "summary",
 }  # fmt: skip
 ATTRIBUTES = {
     "lang", "charset", "name", "content", "http-equiv", "class", "title", "alt", "loading", "src", "open",
+    "scope", "tabindex",
 }  # fmt: skip
 HOSTILE = [
     "<script>alert(1)<", "<img src=x onerror=alert(1)>", '" onload="alert(1)', "' x='", "a,b", 'say "no"', "two\nlines",
@@ -96,24 +97,28 @@ def stream(tmp_path):
     return loaders.ShardStream(tmp_path / "shards", batch_size=7)
 
 
-def findings(random, classes, doubts=(), accuracy=None):
+def findings(random, classes, doubts=(), accuracy=None, calibration=None):
     labels = np.where(np.arange(200) < 2 * classes, np.arange(200) % classes, -1)
     guesses = Guesses.of(random.dirichlet(np.ones(classes), 200), labels)
     names = [f"{number}.png" for number in range(200)]
-    return Findings(names, [f"c{k}" for k in range(classes)], labels, guesses, [150, 151], list(doubts), accuracy)
+    return Findings(
+        names, [f"c{k}" for k in range(classes)], labels, guesses, [150, 151], list(doubts), accuracy, calibration
+    )
 
 
 def test_the_page_tells_what_was_found(stream, generator):
-    found = findings(generator, 3, [4, 2], (0.81, 0.7, 0.9))
+    found = findings(generator, 3, [4, 2], (0.81, 0.7, 0.9), (0.123, 0.1))
     text = page_of(found, stream)
     page = harmless(text)
     assert "Estimated share of right guesses: 81 % (95 % interval 70 to 90 %)." in page.text
+    assert "differ by 12 points on the mean (expected calibration error, measured on your labels by" in page.text
+    assert "10 would be chance alone" in page.text
     assert "200 images, 6 with a label of yours, in 3 classes" in page.text
     assert page.text.index("4.png") < page.text.index("2.png", page.text.index("Labels that are likely wrong"))
     doubtful = text.split("Most doubtful guesses")[1].split("<h2>")[0]
     least = np.flatnonzero(found.labels < 0)[np.argsort(found.guesses.confidence[6:], kind="stable")][:48]
     assert re.findall(r'alt="(\d+)\.png"', doubtful) == [str(number) for number in least]
-    rows = re.findall(r"<tr><td>c(\d)</td><td>(\d+)</td><td>(\d+)</td>", text)
+    rows = re.findall(r'<tr><th scope="row">c(\d)</th><td>(\d+)</td><td>(\d+)</td>', text)
     first = np.bincount(found.guesses.first[6:], minlength=3)
     assert rows == [(str(k), "2", str(first[k])) for k in range(3)]
 

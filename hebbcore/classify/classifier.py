@@ -24,7 +24,7 @@ from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
 from hebbcore.classify.suggest import cover, doubt_and_cover
 from hebbcore.engine import backend
-from hebbcore.evaluation.ridge.calibration import probabilities
+from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities
 from hebbcore.evaluation.ridge.given import checked_features
 
 
@@ -66,6 +66,9 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         (value, low, high): the share of right guesses in a cross-validation among the labelled images, and its 95 %
         interval. It holds for images like these: not, say, where only easy ones were labelled. None for fewer
         than 10 labels of classes with at least two.
+    calibration_error_ : tuple of float, or None
+        (error, by_chance): how far confidence and share of right guesses lie apart in that cross-validation, the
+        expected calibration error, and what chance alone makes of it with so many labels. None as above.
 
     References
     ----------
@@ -142,6 +145,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.classes_, self.class_shares_, self._known = classes, shares, known
         self.regime_ = regime(len(where), max(1, len(classes)))
         self.estimated_accuracy_: tuple[float, float, float] | None = None
+        self.calibration_error_: tuple[float, float] | None = None
         self.doubts_: Indices = np.zeros(0, np.int64)
         if len(classes) < 2:
             self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
@@ -163,7 +167,9 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             self._sharpness = assumed_sharpness(scores) if classes > 1 else 1.0
             return
         self._sharpness = fitted_sharpness(held)
-        self.estimated_accuracy_ = accuracy_interval(held.scores.argmax(axis=1) == held.codes)
+        right = held.scores.argmax(axis=1) == held.codes
+        self.estimated_accuracy_ = accuracy_interval(right)
+        self.calibration_error_ = calibration_error(probabilities(held.scores, self._sharpness).max(axis=1), right)
         self.doubts_ = where[doubted(held)]
 
     def _set_transduction(self, labels: Labels, scores: Floats) -> None:

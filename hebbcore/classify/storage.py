@@ -22,13 +22,14 @@ def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     prior = model.prior
     if not isinstance(prior, str):
         prior = model.class_shares_.tolist()
-    accuracy = model.estimated_accuracy_
+    accuracy, error = model.estimated_accuracy_, model.calibration_error_
     settings = {
         "version": _VERSION,
         "prior": prior,
         "regime": model.regime_,
         "sharpness": float(model._sharpness),
         "estimated_accuracy": None if accuracy is None else list(accuracy),
+        "calibration_error": None if error is None else list(error),
     }
     return arrays, settings
 
@@ -54,9 +55,10 @@ def restore(model: Any, arrays: Mapping[str, Any], settings: Mapping[str, Any]) 
             raise ValueError(f"{function}: {name} must have shape {shape}, got {found[name].shape}.")
         if name != "classes" and not (found[name].dtype.kind == "f" and np.isfinite(found[name]).all()):
             raise ValueError(f"{function}: {name} must be finite floats, got {found[name].dtype}.")
-    accuracy = settings["estimated_accuracy"]
+    accuracy, error = settings["estimated_accuracy"], settings.get("calibration_error")  # which earlier states lack
     model._space = Space(*(found[name] for name in Space._fields))
     model._coef, model._intercept, model._images, model._seed = found["coef"], found["intercept"], None, 0
     model.prior, model.regime_, model._sharpness = settings["prior"], settings["regime"], float(settings["sharpness"])
     model.classes_, model.class_shares_, model.n_features_in_ = found["classes"], found["class_shares"], features
     model.estimated_accuracy_ = None if accuracy is None else tuple(accuracy)
+    model.calibration_error_ = None if error is None else tuple(error)

@@ -8,13 +8,14 @@ from pathlib import Path
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import Photos, Table, read_photos
+from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
 from hebbcore.cli.progress import clock
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.files import locked, remove_partial
 from hebbcore.labelling.features import learned_network
-from hebbcore.labelling.work import OUTPUTS, Labels, classified
+from hebbcore.labelling.model import Model
+from hebbcore.labelling.work import FOLLOWING, OUTPUTS, REPORT, Labels, classified
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Record
 
@@ -29,7 +30,11 @@ def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "folder of the work gets predictions.csv, next.csv, report.html and model/. An interrupted command goes on "
         "when it is run again; with more labels, only the last stage is done anew.",
     )
-    add_work(command, "CSV or TSV of file and label (default: the class folders that the images lie in)")
+    add_work(
+        command,
+        "CSV or TSV of file and label (default: the class folders that the images lie in); without any label, next.csv "
+        "names the images to label first",
+    )
     command.set_defaults(run=_classify)
 
 
@@ -90,7 +95,10 @@ def _classify(options: argparse.Namespace) -> int:
     work, stages = options.out, Stages()
     network = begun(options)
     with locked(work, "classifying into"), of_other_images(work):
-        model = _in_work(options, network, stages)
+        labels, model = _in_work(options, network, stages)
+    if labels.are_few:
+        _tell_what_to_label(work, labels)
+        return 0
     if model is None:
         print(printable(f"{work}: nothing to do, its results are of these images and labels"))
     print(printable(f"{work}: {', '.join(OUTPUTS)} and model/"))
@@ -118,6 +126,17 @@ def of_other_images(work: Path) -> Iterator[None]:
         raise ValueError(f"{error} {advice}") from None
 
 
+def _tell_what_to_label(work: Path, labels: Labels) -> None:
+    """Say what to do before there are labels of two classes."""
+    print(printable(f"{work}: {FOLLOWING} and {REPORT}, which name the images to label first; {labels.state}"))
+    print(
+        printable(
+            f"Copy {work / FOLLOWING} to labels.csv, write labels of two classes or more into it, and run the same "
+            "command with --labels labels.csv."
+        )
+    )
+
+
 def _check(options: argparse.Namespace) -> None:
     """Raise unless the options go together."""
     for name, value in (("--suggestions", options.suggestions), ("--image-size", options.image_size)):
@@ -127,6 +146,11 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--previous and --import are for the network of --features; give that, or leave them out.")
     require_there(options.photos)
     require_outside(options.out, options.photos)
+    if options.labels is not None and options.labels.resolve().parent == options.out.resolve():
+        raise ValueError(
+            f"--labels must lie outside of the work's folder, whose tables are written anew, got {options.labels}; "
+            "copy it."
+        )
 
 
 def _given_network(options: argparse.Namespace) -> Network | None:
@@ -147,8 +171,8 @@ def side_of(network: Network) -> int | None:
     return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
 
 
-def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> object:
-    """Do all stages that are not done yet; returns the model, None if it was there."""
+def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> tuple[Labels, Model | None]:
+    """Do all stages that are not done yet; returns the labels, and the model that was made from them, if one was."""
     work = options.out
     table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
     photos = read_photos(
@@ -156,10 +180,18 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
         without_labels=table is not None, stages=stages,
     )  # fmt: skip
     with photos.stream() as stream:
-        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(list(stream.names))
+        names = list(stream.names)
+        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(names)
+        require_taken_over(work, names, labels)
+        if table is None and not (labels.numbers < 0).any():
+            stages.say(
+                "labels",
+                "all images have one, that of their folder; if folders are no classes, give --labels "
+                "a table, for a start one of the line file,label alone",
+            )
         if network is None:
             network = learned(photos, work, options.device, stages)
-        return classified(
+        return labels, classified(
             work, network, stream, labels, mirror=options.mirror, prior=options.prior, suggestions=options.suggestions,
             listener=stages,
         )  # fmt: skip

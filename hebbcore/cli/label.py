@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hebbcore.checks import printable
 from hebbcore.cli.classify import IMAGES, add_work, begun, learned, of_other_images
-from hebbcore.cli.photos import Photos, Table, read_photos
+from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
 from hebbcore.cli.stages import Stages
 from hebbcore.files import locked
 from hebbcore.network import Network
@@ -88,8 +88,9 @@ def _ready(
     if network is None:
         network = learned(photos, work, options.device, stages)
     teacher = WorkTeacher(
-        work, network, photos.stream, len(names), options.mirror, options.prior, options.suggestions, stages
-    )
+        work, network, photos.stream, len(names), options.mirror, options.prior, options.suggestions, stages,
+        lambda labels: require_taken_over(work, names, labels),
+    )  # fmt: skip
     teacher.rows()
     return teacher, photos, names
 
@@ -104,8 +105,8 @@ def _board(options: argparse.Namespace, table: Table | None, names: Sequence[str
     if table is not None:
         digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
         if not board.has_imported(digest):
-            numbers, classes = table.numbers(names)
-            board.take_in({photo: classes[k] for photo, k in enumerate(numbers.tolist()) if k >= 0}, digest)
+            labels = table.labels(names)
+            board.take_in({i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}, digest)
     return board
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 import loaders
 from hebbcore.cli.stages import Stages
+from hebbcore.labelling.done import is_as_written
 from hebbcore.labelling.features import BATCH
-from hebbcore.labelling.guesses import Ints
-from hebbcore.labelling.work import Labels
+from hebbcore.labelling.work import FOLLOWING, Labels
 from loaders.shards.format import INDEX, REPORT
 from loaders.sources.base import sample_of
 from loaders.sources.detect import kind_of
@@ -86,10 +86,12 @@ def _source(path: Path, split: str | None, without_labels: bool) -> loaders.Arra
     if without_labels and path.is_dir() and kind_of(path) is None:
         if split is not None:
             raise ValueError(f"--split is for sources of several splits; {path} is a folder of images.")
-        files = loaders.ImageFiles(path)
-        files.remarks = []  # that no image has a label
-        return files
-    return loaders.open_source(path, split=split)
+        source: loaders.ArraySource | loaders.ImageSource = loaders.ImageFiles(path)
+    else:
+        source = loaders.open_source(path, split=split)
+    if isinstance(source, loaders.ImageFiles):
+        source.remarks = []  # that no image has a label
+    return source
 
 
 def _chosen_size(source: loaders.ImageSource) -> int:
@@ -144,10 +146,23 @@ class Table:
 
     def labels(self, names: Sequence[str]) -> Labels:
         """Return the labels of images; a photo that has one but could not be read is left out."""
-        return Labels.of(*self.numbers(names))
-
-    def numbers(self, names: Sequence[str]) -> tuple[Ints, Sequence[str]]:
-        """Return the labels (n,) of images, -1 for none, and the classes that they mean, also for less than two."""
         if self._of_files is None:
-            return loaders.match_labels(self._rows, names)
-        return np.array([self._of_files[name] for name in names], np.int64), self._classes
+            return Labels.of(*loaders.match_labels(self._rows, names))
+        return Labels.of(np.array([self._of_files[name] for name in names], np.int64), self._classes)
+
+
+def require_taken_over(work: Path, names: Sequence[str], labels: Labels) -> None:
+    """Raise ValueError if next.csv holds labels for images that have none among labels: it is about to be replaced.
+
+    work: the folder that it lies in. names: of all images.
+    """
+    following = work / FOLLOWING
+    if not following.is_file() or is_as_written(work, FOLLOWING):
+        return
+    known = {name for name, number in zip(names, labels.numbers.tolist(), strict=True) if number >= 0}
+    lost = [file for file, label in loaders.read_labels(following) if label and file not in known]
+    if lost:
+        raise ValueError(
+            f"{FOLLOWING} in --out holds {len(lost)} labels that --labels lacks, such as that of {lost[0]}, and would "
+            "be written anew without them: add its rows to the table of --labels, or remove it."
+        )

@@ -13,15 +13,18 @@ import hebbcore
 from hebbcore import checkpoint, streams
 from hebbcore.features.choice import Features
 from hebbcore.files import write_text
+from hebbcore.labelling.done import DONE, read_done, write_done
 from hebbcore.labelling.features import chosen, extracted
 from hebbcore.labelling.guesses import Guesses, Ints
 from hebbcore.labelling.model import FOLDER, NETWORK, Model, read_note, save_model
+from hebbcore.labelling.page import first_page
+from hebbcore.labelling.pictures import pictures_of
 from hebbcore.labelling.report import Findings, page_of
 from hebbcore.labelling.tables import NEXT, PREDICTIONS, write_table
 from hebbcore.network import Network
+from hebbcore.texts import plain
 
 FEATURES = "features.h5"
-DONE = "done.txt"  # digest of all that the results were made from; not there while they are written
 OUTPUTS = (PREDICTED, FOLLOWING, REPORT) = ("predictions.csv", "next.csv", "report.html")
 
 
@@ -54,19 +57,25 @@ class Labels:
     def of(cls, numbers: Ints, classes: Sequence[str]) -> "Labels":
         """Return labels whose classes are those that some image has.
 
-        Raises ValueError for no label at all, and for less than two classes.
+        With less than two classes nothing can be guessed, see `are_few`.
         """
         known = np.unique(numbers[numbers >= 0])
-        if not len(known):
-            raise ValueError("classify: no image has a label; give --labels a table of file and label.")
-        if len(known) < 2:
-            raise ValueError(
-                f"classify: labels must be of two classes or more, all {np.count_nonzero(numbers >= 0)} are "
-                f"{classes[known[0]]!r}; add some of another class."
-            )
         place = np.full(len(classes) + 1, -1)  # the last is that of -1
         place[known] = np.arange(len(known))
         return cls(place[numbers], tuple(classes[number] for number in known))
+
+    @property
+    def are_few(self) -> bool:
+        """Whether they are of less than two classes: then only which images to label first can be told."""
+        return len(self.classes) < 2
+
+    @property
+    def state(self) -> str:
+        """What labels of less than two classes there are, in words."""
+        if not self.classes:
+            return "no image has a label yet"
+        count = np.count_nonzero(self.numbers >= 0)
+        return f"{count:,} have a label, {plain(self.classes[0])}, the only class"
 
 
 def classified(
@@ -81,6 +90,8 @@ def classified(
     listener: Listener,
 ) -> Model | None:
     """Give all images of a stream labels, from those that are known, and write the results and the model.
+
+    If the labels are of less than two classes, only next.csv and report.html are written: the images to label first.
 
     Parameters
     ----------
@@ -104,11 +115,21 @@ def classified(
     Returns
     -------
     Model or None
-        None if the folder holds all that already.
+        None if the folder holds all that already, or the labels are of less than two classes.
+
+    Raises
+    ------
+    ValueError
+        If they are, and the folder holds predictions, which would not be theirs.
     """
+    if labels.are_few and (work / PREDICTED).exists():
+        raise ValueError(
+            f"classify: {work} holds predictions from labels of before, and now {labels.state}; give --labels the "
+            "table of before."
+        )
     features = chosen(network, stream.images, mirror)
     rows = extracted(features, stream, work / FEATURES, lambda done: listener.tell("features", done, stream.images))
-    if _is_done(work, _digest(features, stream, labels, prior, suggestions)):
+    if _is_done(work, _digest(features, stream, labels, prior, suggestions), labels):
         return None
     from hebbcore.classify import FewLabelClassifier
 
@@ -121,13 +142,13 @@ def classified(
 
 def write_results(
     work: Path, features: Features, stream: Any, labels: Labels, classifier: Any, suggestions: int
-) -> Model:
-    """Write the results and the model of a classifier that has learned labels.
+) -> Model | None:
+    """Write the results and the model of a classifier that has learned the labels; see classified.
 
     Parameters
     ----------
     work, stream, labels, suggestions
-        See classified.
+        As for classified.
     features : Features
         What the classifier was fitted to.
     classifier : FewLabelClassifier
@@ -135,32 +156,49 @@ def write_results(
 
     Returns
     -------
-    Model
-        What was written.
+    Model or None
+        None if the labels are of less than two classes.
     """
     made_from = _digest(features, stream, labels, classifier.prior, suggestions)
     (work / DONE).unlink(missing_ok=True)
-    _write(work, stream, labels, classifier, suggestions)
+    following = classifier.suggest(suggestions).tolist()
+    if labels.are_few:
+        _write_first(work, stream, labels, following)
+        write_done(work, made_from, (FOLLOWING, REPORT))
+        return None
+    _write(work, stream, labels, classifier, following)
     model = Model(features, classifier, labels.classes)
     save_model(work / FOLDER, model, made_from)
-    write_text(work / DONE, f"{made_from}\n")
+    write_done(work, made_from, OUTPUTS)
     return model
 
 
-def _write(work: Path, stream: Any, labels: Labels, classifier: Any, suggestions: int) -> None:
+def _write_first(work: Path, stream: Any, labels: Labels, following: Sequence[int]) -> None:
+    """Write which images to label first."""
+    names = _names_of(stream)
+    write_table(work / FOLLOWING, NEXT, [(names[i], "", "", "") for i in following])
+    some = {number: names[number] for number in following}
+    page = first_page(some, pictures_of(stream, following), stream.images, labels.state)
+    write_text(work / REPORT, page)
+
+
+def _write(work: Path, stream: Any, labels: Labels, classifier: Any, following: Sequence[int]) -> None:
     """Write what the classifier found out about the images."""
-    names = list(streams.names_of(stream) or map(str, range(stream.images)))
+    names = _names_of(stream)
     guesses = Guesses.of(classifier.label_distributions_, labels.numbers)
     rows = guesses.rows(names, labels.classes)
     labelled = (labels.numbers >= 0).astype(int).tolist()
     write_table(work / PREDICTED, PREDICTIONS, [(*row, own) for row, own in zip(rows, labelled, strict=True)])
-    following = classifier.suggest(suggestions).tolist()
     write_table(work / FOLLOWING, NEXT, [(rows[i][0], "", *rows[i][1:3]) for i in following])
     findings = Findings(
         names, labels.classes, labels.numbers, guesses, following, classifier.doubts_.tolist(),
-        classifier.estimated_accuracy_,
+        classifier.estimated_accuracy_, classifier.calibration_error_,
     )  # fmt: skip
     write_text(work / REPORT, page_of(findings, stream))
+
+
+def _names_of(stream: Any) -> list[str]:
+    return list(streams.names_of(stream) or map(str, range(stream.images)))
 
 
 def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggestions: int) -> str:
@@ -175,12 +213,13 @@ def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggest
     return digest.hexdigest()
 
 
-def _is_done(work: Path, made_from: str) -> bool:
+def _is_done(work: Path, made_from: str, labels: Labels) -> bool:
     """Return whether the folder holds the results of a digest."""
     try:
-        note = read_note(work / FOLDER)
-        done = (work / DONE).read_text("utf-8")
+        done, _ = read_done(work)
+        needed = [FOLLOWING, REPORT]
+        if not labels.are_few:
+            needed += [PREDICTED, f"{FOLDER}/{NETWORK}", f"{FOLDER}/{read_note(work / FOLDER)['classifier']}"]
     except (FileNotFoundError, ValueError):
         return False
-    model = (f"{FOLDER}/{name}" for name in (NETWORK, note["classifier"]))
-    return done == f"{made_from}\n" and all((work / name).is_file() for name in (*OUTPUTS, *model))
+    return done == made_from and all((work / name).is_file() for name in needed)

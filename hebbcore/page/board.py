@@ -177,7 +177,10 @@ class Board:
     def labelled(self) -> list[tuple[str, str]]:
         """Return (name, class) of all photos that have one, in their order."""
         with self._lock:
-            return [(self.names[i], self._classes[self._codes[i] - 1]) for i in np.flatnonzero(self._codes > 0)]
+            return [
+                (self.names[i], self._classes[self._codes[i] - 1])
+                for i in np.flatnonzero(self._codes > UNSURE).tolist()
+            ]
 
     def close(self) -> None:
         """Close the store."""
@@ -189,7 +192,7 @@ def checked_name(name: Any) -> str:
     """Return the name of a class without the spaces around it. Raises ValueError for what can be none."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError("the name of a class must be text, and not empty.")
-    name = name.strip()
+    name = str(name.strip())
     if len(name) > MOST_LETTERS:
         raise ValueError(f"the name of a class must have at most {MOST_LETTERS} letters, got {len(name)}.")
     if any(unicodedata.category(letter) in _NO_LETTERS for letter in name):

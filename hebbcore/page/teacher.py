@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from hebbcore.features.choice import Features
+from hebbcore.labelling.done import DONE
 from hebbcore.labelling.features import chosen, extracted
-from hebbcore.labelling.work import DONE, FEATURES, Labels, Listener, write_results
+from hebbcore.labelling.work import FEATURES, Labels, Listener, write_results
 from hebbcore.network import Network
 
 
@@ -18,7 +19,8 @@ class WorkTeacher:
     """A teacher, see hebbcore.page.learner.
 
     work: the folder. network: makes the features. open_stream: opens the images, in order. images: how many they are.
-    mirror, prior, suggestions, listener: see hebbcore.labelling.work.classified.
+    mirror, prior, suggestions, listener: see hebbcore.labelling.work.classified. check: raises ValueError if results of
+    labels would replace something that only a user has.
     """
 
     work: Path
@@ -29,6 +31,7 @@ class WorkTeacher:
     prior: str
     suggestions: int
     listener: Listener
+    check: Callable[[Labels], None]
 
     @property
     def features(self) -> Features:
@@ -50,6 +53,7 @@ class WorkTeacher:
 
     def write(self, classifier: Any, labels: Labels) -> None:
         """Write the results."""
+        self.check(labels)
         with self.open_stream() as stream:
             write_results(self.work, self.features, stream, labels, classifier, self.suggestions)
 
