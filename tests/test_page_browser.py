@@ -95,7 +95,7 @@ def test_a_class_added_on_the_fly_is_used_and_renamed(serve, open_page):
 def test_filters_and_corrects_guesses(serve, open_page):
     page = open_page(serve(names_of(60)).address)
     page.view("all")
-    page.press("1", "2", "3", "2")
+    page.press("1", "2", "3", "1")
     page.saved(4)
     page.until(lambda: "guess" in page.cells()[4] and "guess red" in page.cells()[9])
     page.script("document.querySelector('#filter [name=class]').value = 'green'")

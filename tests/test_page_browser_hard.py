@@ -3,7 +3,6 @@
 import json
 
 from browser_helpers import Keys, names_of
-from cli_helpers import ENVIRONMENT  # noqa: F401
 
 pytest_plugins = ("browser_helpers",)
 
@@ -47,8 +46,11 @@ def test_labels_of_one_set_never_reach_another(serve, open_page):
 def test_a_refused_label_is_told_and_not_shown(serve, open_page):
     page = open_page(serve(names_of(9)).address)
     page.view("all")
-    page.press("c", "a\u0007b", Keys.ENTER)
-    page.says("#error", "control characters")
+    page.press("c")
+    page.script("document.getElementById('name').value = 'a\\u0007b'")
+    page.press(Keys.ENTER)
+    page.says("#error", "without control characters")
+    page.says("#error", "1 photo, a\u0007b: not saved")
     page.until(lambda: "labelled" not in page.cells()[0])
 
 

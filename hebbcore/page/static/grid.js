@@ -1,4 +1,5 @@
 // A grid of photos of which only the rows in sight are in the document.
+import { saysOf } from "./words.js";
 
 const CAPTION = 2.25; // rem below a picture
 const GAP = 0.5; // rem between cells
@@ -251,16 +252,4 @@ function make(name, className, attributes) {
   element.className = className;
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   return element;
-}
-
-export const percent = (share) => `${Math.round(share * 100)} %`;
-
-/** Return what is said of a photo: {kind, short, share, long}. */
-export function saysOf({ label, unsure, guess, confidence, second }) {
-  if (label !== null) return { kind: "label", short: label, share: "", long: `labelled ${label}` };
-  const share = confidence === null ? "" : percent(confidence);
-  if (unsure) return { kind: "unsure", short: "unsure", share: "", long: "unsure" };
-  if (guess === null) return { kind: "none", short: "no label", share: "", long: "no label" };
-  const after = second === null ? "" : `, or ${second}`;
-  return { kind: "guess", short: guess, share, long: `guess ${guess} ${share}${after}` };
 }

@@ -1,18 +1,27 @@
 // The labelling page: what a key or a click does.
 import { ask, Lost, Refused } from "./api.js";
+import { Classes } from "./classes.js";
 import { Grid } from "./grid.js";
 import { actionOf, KEYS } from "./keys.js";
 import { Outbox } from "./outbox.js";
-import { $, Panel, photos, set } from "./panel.js";
+import { Panel } from "./panel.js";
 import { Photo } from "./photo.js";
 import { Store } from "./store.js";
+import { $, closeErrors, done, failed, photos } from "./words.js";
 
 const TO_DO = ["next", "unlabelled", "doubtful"]; // views in which what has a label is skipped
+const LOOK = 400; // milliseconds after the page changed the photos by itself, in which nobody has seen them
 const filter = $("filter");
 const photo = new Photo();
-const panel = new Panel({ chosen: (name) => give(name), rename: askName });
-const store = new Store(changed, refused);
+const store = new Store(changed, (error) => failed(error.message));
 const outbox = new Outbox({ sent, refused: unsent, changed });
+const classes = new Classes({
+  names: () => (store.state?.classes ?? []).map(({ name }) => name),
+  send: (path, body) => outbox.add(path, body),
+  give,
+  changed,
+});
+const panel = new Panel({ chosen: (name) => give(name), rename: (name) => classes.ask(name) });
 const grid = new Grid($("grid"), {
   item,
   total: () => store.list.total,
@@ -20,11 +29,10 @@ const grid = new Grid($("grid"), {
   moved,
   open: () => photo.show(current()),
 });
-
-function moved() {
-  if (photo.open) photo.show(current());
-  if (grid.selected.size > 1) done(`${photos(grid.selected.size)} selected`);
-}
+let reopen = false; // the queue is done: show the next one once all is sent
+let fresh = false; // nobody has touched the list that is shown
+let unseen = 0; // until then, by performance.now, nobody can have seen the photos
+let was = null; // the state that was drawn last
 
 /** Return the photo at an index of the list, with the label that waits to be sent. */
 function item(index) {
@@ -35,46 +43,65 @@ function item(index) {
 const current = () => item(grid.focus);
 const view = () => store.list.query.view;
 
+function needed(indices) {
+  store.load(Math.min(...indices), Math.max(...indices));
+  store.refresh(indices.map((index) => store.list.ids[index]).filter((id) => store.item(id)));
+}
+
+function moved() {
+  fresh = reopen = false;
+  if (photo.open) photo.show(current());
+  if (grid.selected.size > 1) done(`${photos(grid.selected.size)} selected`);
+}
+
+/** Draw what changed. */
+function changed() {
+  const lost = store.lost || outbox.lost;
+  panel.update(store.state, { waiting: outbox.waiting.length, lost });
+  if (!lost && grid.lost) grid.retry();
+  grid.lost = Boolean(lost);
+  grid.repaint();
+  if (photo.open) photo.show(current());
+  if (store.state && !lost) grid.timer ||= setTimeout(() => grid.fill(), 0);
+  if (store.state) news(store.state);
+  classes.hint();
+}
+
+/** Tell what happened on the server, and take a newer order where nobody works in the old one. */
+function news(state) {
+  if (state.learning.error && state.learning.error !== was?.learning.error) failed(`Learning failed: ${state.learning.error}`);
+  const { error, written } = state.results;
+  if (error && error !== was?.results.error) failed(`The results were not written: ${error}`);
+  if (was && written !== was.results.written) done("predictions.csv, next.csv, report.html and model are written");
+  was = state;
+  store.list.guesses ??= state.guesses_version;
+  const newer = store.list.guesses !== state.guesses_version && view() !== "all";
+  $("reload").classList.toggle("newer", newer);
+  if (!newer || view() !== "next" || outbox.waiting.length) return;
+  if (fresh || nextOpen(0) === undefined) showUnseen();
+}
+
+// ---- labels
+
 /** Return the photos that a label is for: those selected, else the one in focus. */
 function targets() {
   const ids = grid.selected.size ? [...grid.selected] : [current()?.id];
   return ids.map((id) => store.item(id)).filter((known) => known !== undefined);
 }
 
-function needed(indices) {
-  store.load(Math.min(...indices), Math.max(...indices));
-  store.refresh(indices.map((index) => store.list.ids[index]).filter((id) => store.item(id)));
+/** Return whether the photos have just changed under the user's hands, and say so. */
+function tooSoon() {
+  const soon = reopen || performance.now() < unseen;
+  if (soon) done("New photos have just come: press again");
+  return soon;
 }
-
-let wasLost = false;
-
-/** Draw what changed. */
-function changed() {
-  const lost = store.lost || outbox.lost;
-  panel.update(store.state, { waiting: outbox.waiting.length, lost });
-  if (wasLost && !lost) grid.retry();
-  wasLost = Boolean(lost);
-  grid.repaint();
-  if (photo.open) photo.show(current());
-  if (store.state && !lost) grid.timer ||= setTimeout(() => grid.fill(), 0);
-  news();
-  hintName();
-}
-
-/** Tell of a newer order, and take it where nothing is left to do in the old one. */
-function news() {
-  const newer = store.state !== null && store.list.guesses !== store.state.guesses_version && view() !== "all";
-  $("reload").classList.toggle("newer", newer);
-  if (newer && view() === "next" && nextOpen(0) === undefined && !outbox.waiting.length) show();
-}
-
-// ---- labels
 
 /** Give the targets a class (null takes the label away), or mark them as unsure. */
 function give(label, unsure = false) {
   const given = targets();
-  if (given.length) send(given, label, unsure);
-  if (given.length) advance(given);
+  if (!given.length || tooSoon()) return;
+  send(given, label, unsure);
+  advance(given);
 }
 
 function send(given, label, unsure) {
@@ -88,7 +115,10 @@ function send(given, label, unsure) {
 function accept() {
   const given = targets().filter(({ guess }) => guess !== null);
   if (!given.length) return done("There is no guess to accept here");
-  for (const [guess, some] of Map.groupBy(given, (one) => one.guess)) send(some, guess, false);
+  if (tooSoon()) return undefined;
+  for (const guess of new Set(given.map((one) => one.guess))) {
+    send(given.filter((one) => one.guess === guess), guess, false);
+  }
   return advance(given);
 }
 
@@ -100,11 +130,10 @@ function advance(given) {
   grid.selected.clear();
   if (!TO_DO.includes(view())) return grid.go(last + 1);
   const next = nextOpen(last + 1) ?? nextOpen(0);
-  if (next === undefined && view() === "next") reopen = true; // once it is sent
-  return grid.go(next ?? last);
+  grid.go(next ?? last);
+  reopen = next === undefined && view() === "next";
+  return undefined;
 }
-
-let reopen = false;
 
 /** Return the first index from start on whose photo has neither label nor doubt, or undefined. */
 function nextOpen(start) {
@@ -118,9 +147,10 @@ function nextOpen(start) {
 function undo() {
   const back = outbox.takeBack();
   if (back === undefined) return outbox.add("/api/undo", {}, { once: true });
-  changed();
   return done(`Taken back: ${photos(back.body.images.length)}`);
 }
+
+// ---- what the server answered
 
 function sent({ path, body }, answer) {
   if (path === "/api/label") store.labelled(body.images, body.label, body.unsure, answer.version);
@@ -128,10 +158,7 @@ function sent({ path, body }, answer) {
   if (path === "/api/classes") done(`New class: ${body.name}`);
   if (path === "/api/classes/rename") done(`${body.old} is now ${body.new}`);
   if (path === "/api/results") done("Results are being written");
-  if (reopen && outbox.waiting.length <= 1) {
-    reopen = false;
-    show();
-  }
+  if (reopen && outbox.waiting.length <= 1) showUnseen();
 }
 
 /** Show what an undo took back. */
@@ -144,43 +171,9 @@ function undone(ids) {
 
 /** Tell that an entry of the outbox was not taken. */
 function unsent({ path, body }, error) {
-  const what = path === "/api/label" ? `${photos(body.images.length)}, ${body.label ?? "no label"}: not saved. ` : "";
-  refused(new Refused(what + error.message));
-}
-
-// ---- classes
-
-/** Give the class that is typed; one that is new is added first. */
-function byName(event) {
-  event.preventDefault();
-  const name = $("name").value.trim();
-  if (!name) return;
-  if (!known(name)) outbox.add("/api/classes", { name });
-  $("name").value = "";
-  give(name);
-  changed();
-  $("grid").focus();
-}
-
-const known = (name) => (store.state?.classes ?? []).some((one) => one.name === name);
-
-function hintName() {
-  const name = $("name").value.trim();
-  set($("name-hint"), !name ? "" : known(name) ? `Gives ${name}` : `Adds ${name} as a new class and gives it`);
-}
-
-function askName(name) {
-  $("rename").dataset.old = name;
-  $("new-name").value = name;
-  $("rename").showModal();
-  $("new-name").select();
-}
-
-function rename(event) {
-  event.preventDefault();
-  const old = $("rename").dataset.old, name = $("new-name").value.trim();
-  $("rename").close();
-  if (name !== old) outbox.add("/api/classes/rename", { old, new: name });
+  if (path !== "/api/label") return failed(error.message);
+  const what = body.label ?? (body.unsure ? "unsure" : "no label");
+  return failed(`${photos(body.images.length)}, ${what}: not saved, ${error.message}`);
 }
 
 // ---- the list
@@ -189,33 +182,42 @@ function queryOf() {
   const form = new FormData(filter), query = { view: form.get("view") };
   const low = Number(form.get("low")) / 100, high = Number(form.get("high")) / 100;
   if (form.get("class")) query.class = form.get("class");
-  if (low > 0) query.low = low;
-  if (high < 1) query.high = high;
+  if (low > 0) query.low = Math.min(low, 1);
+  if (high < 1) query.high = Math.max(high, 0);
   return query;
 }
 
 const EMPTY = {
-  next: "Nothing is left to label: every photo has a label.",
+  next: "Nothing is left to label.",
   unsure: "No photo is marked as unsure. Space marks one.",
   doubtful: "No guesses yet: give labels to photos of two classes or more.",
   wrong: "The classifier doubts none of your labels.",
-  labelled: "No photo here has a label yet.",
+  labelled: "No photo has a label yet.",
+  unlabelled: "Every photo has a label.",
 };
 
 /** Show the list that the filter asks for, in its newest order. */
 async function show() {
   const query = queryOf(), same = JSON.stringify(query) === JSON.stringify(store.list.query);
   const keep = same ? current()?.id : undefined;
-  if (!(await store.open(query))) return;
+  if (!(await store.open(query))) return false;
   grid.reset(keep);
   if (TO_DO.includes(query.view)) grid.go(nextOpen(grid.focus) ?? nextOpen(0) ?? 0);
+  fresh = true;
+  reopen = false;
   const { total } = store.list;
   $("grid").setAttribute("aria-label", `Photos: ${viewName(query.view)}`);
   $("shown").textContent = photos(total);
   $("empty").hidden = total > 0;
-  const filtered = Object.keys(query).length > 1;
-  $("empty").textContent = filtered ? "No photo fits this filter." : (EMPTY[query.view] ?? "There are no photos here.");
+  $("empty").textContent = Object.keys(query).length > 1 ? "No photo fits this filter." : (EMPTY[query.view] ?? "");
   changed();
+  return true;
+}
+
+/** Show a list that nobody asked for: a key pressed at the same moment was meant for other photos. */
+async function showUnseen() {
+  const before = store.list.ids[grid.focus];
+  if ((await show()) && store.list.ids[grid.focus] !== before) unseen = performance.now() + LOOK;
 }
 
 const viewName = (name) => filter.querySelector(`[value=${name}]`).parentElement.textContent.trim();
@@ -227,35 +229,24 @@ function nextView() {
   show();
 }
 
-// ---- files
+// ---- tables
 
 async function read(event) {
   const [file] = event.target.files;
   if (file === undefined) return;
   done(`Reading ${file.name} …`);
   try {
-    const answer = await ask("/api/import", { body: await file.text(), type: "text/csv", seconds: 300 });
-    const unknown = answer.unknown ?? [];
-    done(`${photos(answer.labelled)} labelled from ${file.name}`);
-    if (unknown.length) refused(new Refused(`Not among the photos: ${unknown.slice(0, 5).join(", ")}${more(unknown)}`));
+    const { labelled, unknown = [], unknowns = unknown.length } = await ask("/api/import", {
+      body: await file.text(), type: "text/csv", seconds: 300,
+    });
+    done(`${photos(labelled)} labelled from ${file.name}`);
+    const named = unknown.slice(0, 5).join(", "), more = unknowns > 5 ? ` and ${unknowns - 5} more` : "";
+    if (unknowns) failed(`Not among the photos: ${named}${more}`);
   } catch (error) {
     if (!(error instanceof Refused || error instanceof Lost)) throw error;
-    refused(new Refused(`${file.name}: ${error.message}`));
+    failed(`${file.name}: ${error.message}`);
   }
   event.target.value = ""; // the same file may be read again
-}
-
-const more = (names) => (names.length > 5 ? ` and ${names.length - 5} more` : "");
-
-// ---- words
-
-function done(text) {
-  set($("done"), text);
-}
-
-function refused(error) {
-  set($("error").firstElementChild, error.message);
-  $("error").hidden = false;
 }
 
 // ---- keys and clicks
@@ -274,10 +265,10 @@ const ACTIONS = {
   all: () => grid.all(),
   open: () => (photo.open ? photo.dialog.close() : photo.show(current())),
   escape: () => {
-    $("error").hidden = true;
+    closeErrors();
     grid.deselect();
   },
-  reload: () => show().then(() => done("Newest order")),
+  reload: () => show().then((shown) => shown && done("Newest order")),
   view: nextView,
   help: () => $("keys").showModal(),
   move: ({ key, extend }) => grid.move(key, extend),
@@ -286,28 +277,30 @@ const ACTIONS = {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && event.target === $("name")) return $("grid").focus();
   const found = actionOf(event);
-  if (found === null || (photo.open && ["name", "escape", "help"].includes(found[0]))) return undefined;
+  if (found === null || (photo.open && ["name", "escape", "help", "view"].includes(found[0]))) return undefined;
   event.preventDefault();
   return ACTIONS[found[0]](found[1]);
 });
 
 const pressed = {
-  undo, accept, unsure: ACTIONS.unsure, clear: ACTIONS.clear, reload: ACTIONS.reload, help: ACTIONS.help,
-  import: () => $("file").click(),
-  results: () => outbox.add("/api/results", {}),
+  undo, accept, unsure: ACTIONS.unsure, clear: ACTIONS.clear, larger: ACTIONS.open, reload: ACTIONS.reload,
+  help: ACTIONS.help, import: () => $("file").click(), results: () => outbox.add("/api/results", {}),
 };
 for (const [id, act] of Object.entries(pressed)) $(id).addEventListener("click", () => act());
+// After the mouse, keys are for the photos again: Space would press the button once more.
+document.addEventListener("click", ({ detail, target }) => {
+  if (detail > 0 && target.closest("aside button, header button, #reload, #views") && !document.querySelector("[open]")) {
+    setTimeout(() => $("grid").focus(), 0);
+  }
+});
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }
 for (const button of document.querySelectorAll("[data-step]")) {
   button.addEventListener("click", () => grid.go(grid.focus + Number(button.dataset.step)));
 }
-$("error").lastElementChild.addEventListener("click", () => ($("error").hidden = true));
+$("error").lastElementChild.addEventListener("click", closeErrors);
 $("file").addEventListener("change", read);
-$("named").addEventListener("submit", byName);
-$("name").addEventListener("input", changed);
-$("rename").firstElementChild.addEventListener("submit", rename);
 photo.dialog.addEventListener("close", () => $("grid").focus());
 filter.addEventListener("submit", (event) => event.preventDefault());
 filter.addEventListener("change", (event) => event.target.name !== "size" && show());

@@ -1,11 +1,8 @@
 // The words and counts around the photos: classes, estimate, what is saved, what is learned.
 import { draw } from "./curve.js";
-import { percent } from "./grid.js";
+import { $, count, percent, photos, set } from "./words.js";
 
-export const $ = (id) => document.getElementById(id);
 const LISTED = 100; // classes drawn at a time
-const count = (n) => n.toLocaleString("en");
-export const photos = (n) => `${count(n)} photo${n === 1 ? "" : "s"}`;
 
 export class Panel {
   /** heard: {chosen(name), rename(name)}. */
@@ -114,11 +111,6 @@ function fill(row, { name, labelled, guessed, key }) {
   choose.title = name;
   rename.setAttribute("aria-label", `Rename ${name}`);
   rename.title = "Rename";
-}
-
-/** Write a text where it changed, so that a screen reader is not told the same again. */
-export function set(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 /** Fill a list of options with the classes' names; what is chosen stays, under its place if it was renamed. */

@@ -1,6 +1,5 @@
 // One photo, larger.
-import { saysOf } from "./grid.js";
-import { $ } from "./panel.js";
+import { $, saysOf } from "./words.js";
 
 export class Photo {
   constructor() {

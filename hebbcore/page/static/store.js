@@ -13,7 +13,7 @@ export class Store {
     this.state = null;
     this.lost = "";
     this.items = new Map(); // id: {item, seen: version}
-    this.list = { query: {}, ids: [], total: 0, asked: new Set(), guesses: 0 };
+    this.list = { query: {}, ids: [], total: 0, asked: new Set(), guesses: null };
     this.refreshing = new Set();
   }
 
@@ -39,7 +39,7 @@ export class Store {
 
   /** Show the photos of a query {view, class, low, high} from its start. */
   async open(query) {
-    const list = { query, ids: [], total: 0, asked: new Set([0]), guesses: this.state?.guesses_version ?? 0 };
+    const list = { query, ids: [], total: 0, asked: new Set([0]), guesses: this.state?.guesses_version ?? null };
     this.wanted = list;
     const answer = await this.page(list, 0);
     if (answer === null || this.wanted !== list) return false;
@@ -77,7 +77,8 @@ export class Store {
 
   /** Bring photos up to the state's version. */
   async refresh(ids) {
-    const old = ids.filter((id) => !this.refreshing.has(id) && this.items.get(id).seen < this.state.version);
+    const now = this.state?.version ?? -1;
+    const old = ids.filter((id) => !this.refreshing.has(id) && this.items.get(id).seen < now);
     for (const id of old) this.refreshing.add(id);
     try {
       for (let at = 0; at < old.length; at += PAGE) this.merge(await imagesOf(old.slice(at, at + PAGE)));
