@@ -148,7 +148,7 @@ class Page:
 
         def made() -> Response:
             version = self._pictures.version(photo)
-            headers = {"ETag": f'"{version}"', "Cache-Control": "private, max-age=86400"}
+            headers = {"ETag": f'"{version}"', "Cache-Control": "private, no-cache"}
             if request.headers.get("if-none-match") == headers["ETag"]:
                 return Response(status_code=304, headers=headers)
             return Response(self._thumbs.of(photo, version), media_type="image/jpeg", headers=headers)

@@ -21,6 +21,7 @@ export class Grid {
     this.anchor = 0;
     this.selected = new Set(); // ids
     this.rows = new Map(); // number: element
+    this.partial = false; // photos between anchor and focus are not known yet
     this.timer = 0;
     element.addEventListener("scroll", () => this.render(), { passive: true });
     element.addEventListener("click", (event) => this.clicked(event));
@@ -31,6 +32,7 @@ export class Grid {
   /** Draw a new list; keep: the id of a photo to stay at, if it is near the start. */
   reset(keep) {
     this.selected.clear();
+    this.partial = false;
     const total = this.source.total();
     let at = 0;
     for (let index = 0; keep !== undefined && index < Math.min(total, 200); index++) {
@@ -119,6 +121,10 @@ export class Grid {
 
   /** Draw what is known of the photos in the document. */
   repaint() {
+    if (this.partial) {
+      this.range();
+      if (!this.partial) this.source.moved();
+    }
     for (const cell of this.inner.querySelectorAll(".cell")) this.paint(cell, true);
     this.mark();
   }
@@ -171,7 +177,10 @@ export class Grid {
   go(index, extend = false) {
     this.focus = Math.max(0, Math.min(this.source.total() - 1, index));
     if (extend) this.range();
-    else this.anchor = this.focus;
+    else {
+      this.anchor = this.focus;
+      this.partial = false;
+    }
     this.show();
     this.source.moved();
   }
@@ -179,12 +188,15 @@ export class Grid {
   range() {
     const [first, last] = [this.anchor, this.focus].sort((a, b) => a - b);
     this.selected.clear();
-    for (let index = first; index <= last; index++) this.pick(index);
+    this.partial = false;
+    for (let index = first; index <= last; index++) this.partial ||= !this.pick(index);
+    if (this.partial) this.source.needed([first, last]); // the rest is selected when it is there
   }
 
   pick(index) {
     const item = this.source.item(index);
     if (item) this.selected.add(item.id);
+    return item !== undefined;
   }
 
   /** Select or deselect the photo at an index. */

@@ -38,7 +38,9 @@ export function actionOf(event) {
     if (!photo) return null;
   }
   if (MOVES.includes(key)) return ["move", { key, extend: event.shiftKey }];
-  if (/^[1-9]$/.test(key)) return ["class", Number(key) - 1];
   const action = PLAIN[key] ?? PLAIN[key.toLowerCase()];
-  return action ? [action] : null;
+  if (action) return [action];
+  // Some keyboards have digits with Shift only: then the place of the key counts.
+  const digit = /^[1-9]$/.exec(key)?.[0] ?? /^Digit([1-9])$/.exec(event.code)?.[1];
+  return digit ? ["class", Number(digit) - 1] : null;
 }

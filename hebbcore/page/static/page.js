@@ -60,6 +60,7 @@ function changed() {
   panel.update(store.state, { waiting: outbox.waiting.length, lost });
   if (!lost && grid.lost) grid.retry();
   grid.lost = Boolean(lost);
+  outbox.unchecked ||= grid.lost; // what comes back may be another server
   grid.repaint();
   if (photo.open) photo.show(current());
   if (store.state && !lost) grid.timer ||= setTimeout(() => grid.fill(), 0);
@@ -89,11 +90,12 @@ function targets() {
   return ids.map((id) => store.item(id)).filter((known) => known !== undefined);
 }
 
-/** Return whether the photos have just changed under the user's hands, and say so. */
+/** Return whether photos have just changed under the user's hands, or are not all selected yet; and say so. */
 function tooSoon() {
   const soon = reopen || performance.now() < unseen;
   if (soon) done("New photos have just come: press again");
-  return soon;
+  if (grid.partial) done("Still selecting: press again in a moment");
+  return soon || grid.partial;
 }
 
 /** Give the targets a class (null takes the label away), or mark them as unsure. */
@@ -156,9 +158,17 @@ function sent({ path, body }, answer) {
   if (path === "/api/label") store.labelled(body.images, body.label, body.unsure, answer.version);
   if (path === "/api/undo") undone(answer.images);
   if (path === "/api/classes") done(`New class: ${body.name}`);
-  if (path === "/api/classes/rename") done(`${body.old} is now ${body.new}`);
+  if (path === "/api/classes/rename") renamed(body);
   if (path === "/api/results") done("Results are being written");
   if (reopen && outbox.waiting.length <= 1) showUnseen();
+}
+
+function renamed({ old, new: name }) {
+  done(`${old} is now ${name}`);
+  const select = filter.elements.class;
+  if (store.list.query.class !== old) return;
+  select.options[select.selectedIndex].value = name;
+  show();
 }
 
 /** Show what an undo took back. */

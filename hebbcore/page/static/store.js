@@ -3,6 +3,7 @@
 import { ask, imagesOf, Lost, Refused, wait } from "./api.js";
 
 const PAGE = 200; // photos a request
+const HIDDEN = 1000; // milliseconds between looks of a tab in the background
 const QUEUE = 48; // photos of "next" at a time: labels change what comes after
 
 export class Store {
@@ -20,7 +21,9 @@ export class Store {
   /** Follow the server's state for ever. */
   async watch() {
     for (let failures = 0; ; ) {
-      const after = this.state && !this.lost ? `?after=${this.state.version}` : "";
+      // A browser has six connections to a server, for all tabs: those in the background must not hold them.
+      if (document.hidden && this.state) await wait(HIDDEN);
+      const after = this.state && !this.lost && !document.hidden ? `?after=${this.state.version}` : "";
       try {
         const state = await ask(`/api/state${after}`);
         // A server that was started again may count from anew: what was seen before says nothing about it.
@@ -99,6 +102,7 @@ export class Store {
   merge({ items, version }) {
     for (const item of items) {
       const known = this.items.get(item.id);
+      if (known && known.item.name !== item.name) location.reload(); // another photo set is served here now
       if (!known || known.seen <= version) this.items.set(item.id, { item, seen: version });
     }
   }
