@@ -254,7 +254,7 @@ function cellOf(index, columns) {
   image.addEventListener("error", () => image.classList.add("failed"));
   image.addEventListener("load", () => image.classList.remove("failed"));
   const caption = make("div", "caption", {});
-  caption.append(make("span", "", {}), make("span", "", {}));
+  caption.append(make("span", "", {}), " ", make("span", "", {}));
   cell.append(image, caption, make("span", "pick", { "aria-hidden": "true" }));
   return cell;
 }
