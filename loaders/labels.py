@@ -20,6 +20,7 @@ FILES = frozenset(
 )
 LABELS = frozenset(("label", "labels", "class", "class_name", "category", "target", "species", "tag"))
 TABLE_BYTES = 2**28
+OWN = b"file,label"  # how tables begin that hebbcore writes
 SHOWN = 5  # lines or files that a message lists
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
     ----------
     path : str or path
         The file, in UTF-8, with or without a byte order mark. In a .tsv the tab separates; otherwise the first row
-        tells.
+        tells. Where it begins with "file,label", as hebbcore writes it, names of files may be of any bytes.
 
     Returns
     -------
@@ -73,7 +74,9 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
             )
         else:
             file, label = (fields[column] if 0 <= column < len(fields) else "" for column in columns)
-            if file.strip():
+            if not _is_unicode(label):
+                rows.faults.append((line, "its label is not UTF-8"))
+            elif file.strip():
                 found.append((file, label.strip()))
             else:
                 rows.faults.append((line, f"a label without a file, {printable(label.strip())!r}"))
@@ -116,7 +119,7 @@ def _text(data: bytes, path: str) -> str:
             "the line file,label alone where there is no label yet"
         )
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig", "surrogateescape" if data.startswith(OWN) else "strict")
     except UnicodeDecodeError as error:
         fault, place = "is not UTF-8", error.start
     else:
@@ -128,6 +131,10 @@ def _text(data: bytes, path: str) -> str:
         f"read_labels: line {line} of {printable(path)} {fault}; the table must be text in UTF-8 (spreadsheets call it "
         '"CSV UTF-8")'
     )
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _separator(text: str, path: str) -> str:

@@ -79,6 +79,7 @@ def test_a_tsv_is_separated_by_tabs_alone(table):
         (b"", "is empty"),
         (b"\n \r\n", "is empty"),
         (b"a.jpg,cat\nb\xe9.jpg,dog\n", "line 2 of .*labels.csv is not UTF-8"),
+        (b"file,label\na.jpg,cat\nb.jpg,ch\xe9vre\n", "line 3: its label is not UTF-8"),
         ("a.jpg,cat\n".encode("utf-16"), "line 1 of .* is not UTF-8"),
         ("a.jpg,cat\n".encode("utf-16-le"), "line 1 of .* holds a zero byte"),
         (b"a.jpg,cat\nb.jpg,\0\n", "line 2 of .* holds a zero byte"),
@@ -97,6 +98,10 @@ def test_a_tsv_is_separated_by_tabs_alone(table):
 def test_what_is_no_table_is_refused_with_its_lines(table, content, message):
     with pytest.raises(ValueError, match=f"read_labels: .*{message}"):
         read_labels(table(content))
+
+
+def test_a_table_of_hebbcore_may_name_files_that_are_not_utf8(table):
+    assert read_labels(table(b"file,label\nb\xe9.jpg,dog\n")) == [("b\udce9.jpg", "dog")]
 
 
 def test_a_table_without_end_is_not_read(table, monkeypatch):

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from hebbcore.page.serve import Address
     from hebbcore.page.teacher import WorkTeacher
 
-LABELS, THUMBS = "labels.sqlite", "thumbs"  # in the folder of the work
+LABELS, THUMBS, ENTRY = "labels.sqlite", "thumbs", "open.html"  # in the folder of the work
 
 
 def add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,18 +46,20 @@ def add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _label(options: argparse.Namespace) -> int:
     _require_extra()
+    from hebbcore.page.board import checked_name
     from hebbcore.page.serve import Address
 
     if not 0 <= options.port < 2**16:
         raise ValueError(f"--port must be from 0 to {2**16 - 1}, got {options.port}.")
+    classes = [checked_name(name) for name in options.classes.split(",") if name.strip()]
     work, stages = options.out, Stages()
     network = begun(options)
     table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
     address = Address(options.host, options.port)
-    with locked(work, "labelling in"):
+    with address.socket, locked(work, "working in"):
         with of_other_images(work):
             teacher, photos, names = _ready(options, network, stages)
-            board = _board(options, table, names)
+            board = _board(options, classes, table, names)
         try:
             _serve(options, address, board, teacher, photos)
         finally:
@@ -95,13 +98,13 @@ def _ready(
     return teacher, photos, names
 
 
-def _board(options: argparse.Namespace, table: Table | None, names: Sequence[str]) -> "Board":
+def _board(options: argparse.Namespace, classes: Sequence[str], table: Table | None, names: Sequence[str]) -> "Board":
     """Return the board of the work, with the classes and labels of the options."""
     from hebbcore.page.board import Board, Versions
     from hebbcore.page.store import Store
 
     board = Board(names, Store(options.out / LABELS), Versions())
-    board.add_classes(name for name in options.classes.split(",") if name.strip())
+    board.add_classes(classes)
     if table is not None:
         digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
         if not board.has_imported(digest):
@@ -110,7 +113,7 @@ def _board(options: argparse.Namespace, table: Table | None, names: Sequence[str
     return board
 
 
-class _Tables:
+class Tables:
     """Reads tables of labels; see hebbcore.page.app."""
 
     def __init__(self, names: Sequence[str], folder: Path) -> None:
@@ -138,20 +141,27 @@ def _serve(
     from hebbcore.page.thumbs import Thumbs
 
     learner, pictures = Learner(board, teacher), pictures_of(photos, board.names)
-    page = Page(board, learner, pictures, Thumbs(options.out / THUMBS, pictures), _Tables(board.names, options.photos))
+    page = Page(board, learner, pictures, Thumbs(options.out / THUMBS, pictures), Tables(board.names, options.photos))
     learner.start()
     try:
         with serving(page.application(), address, page.end) as url:
             print(printable(url), flush=True)
             if options.browser:
-                _open(url)
+                _open(url, options.out / ENTRY)
             threading.Event().wait()
     finally:
         learner.end()
+        (options.out / ENTRY).unlink(missing_ok=True)
 
 
-def _open(url: str) -> None:
-    """Open a browser, in a thread: one in the terminal would not return."""
+def _open(url: str, entry: Path) -> None:
+    """Open a browser, in a thread: one in the terminal would not return.
+
+    It is given a file that leads to the address: all users of the machine see what a program is started with.
+    """
     import webbrowser
 
-    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    entry.unlink(missing_ok=True)
+    with open(os.open(entry, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">Go on</a>\n')
+    threading.Thread(target=webbrowser.open, args=(entry.resolve().as_uri(),), daemon=True).start()

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from hebbcore.files import parse_json
 from hebbcore.labelling.tables import table_bytes
+from hebbcore.page.asking import body_of, integer, json_of, share
 from hebbcore.page.board import Board, Ints
 from hebbcore.page.guard import refused, told
 from hebbcore.page.learner import Learner
@@ -25,7 +25,7 @@ from hebbcore.page.thumbs import PHOTO, Pictures, Thumbs
 from hebbcore.page.views import VIEWS, Query, curve_of, described, photos_of
 
 STATIC = Path(__file__).parent / "static"
-MOST_JSON, MOST_TABLE = 2**24, 2**26  # bytes of a body
+MOST_TABLE = 2**26  # bytes
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _MOST_ITEMS = 1_000  # of an answer
 _SHOWN = 20  # unknown files of a table that an answer names
@@ -83,7 +83,7 @@ class Page:
 
     async def state(self, request: Request) -> Response:
         """Answer at once, or wait for another version than `after`."""
-        after, until = _integer(request, "after", -1), time.monotonic() + _POLL_SECONDS
+        after, until = integer(request, "after", -1), time.monotonic() + _POLL_SECONDS
         while self._board.versions.value == after and time.monotonic() < until and not self._ended:
             await asyncio.sleep(_LOOK)  # simpler than to be woken by other threads, and as good for a few pages
         return told(await asyncio.to_thread(self._state))
@@ -125,9 +125,9 @@ class Page:
         if name is not None and name not in classes:
             raise ValueError("there is no such class.")
         place = None if name is None else classes.index(name)
-        low, high = _share(request, "low", 0.0), _share(request, "high", 1.0)
+        low, high = share(request, "low", 0.0), share(request, "high", 1.0)
         photos = self._named(asked["ids"]) if "ids" in asked else photos_of(Query(view, place, low, high), codes, found)
-        first, count = _integer(request, "offset", 0), _integer(request, "limit", 200)
+        first, count = integer(request, "offset", 0), integer(request, "limit", 200)
         if first < 0 or not 0 <= count <= _MOST_ITEMS:
             raise ValueError(f"offset must be at least 0, and limit from 0 to {_MOST_ITEMS}.")
         items = described(photos[first : first + count], self._board.names, codes, classes, found)
@@ -185,7 +185,7 @@ class Page:
 
     async def label(self, request: Request) -> Response:
         """Give photos a label."""
-        asked = await _json_of(request, images=list, unsure=bool, label=object)
+        asked = await json_of(request, images=list, unsure=bool, label=object)
         photos, label, unsure = asked["images"], asked["label"], asked["unsure"]
         if not photos or not all(type(photo) is int and 0 <= photo < len(self._board.names) for photo in photos):
             raise ValueError("images must be numbers of photos of this set.")
@@ -196,7 +196,7 @@ class Page:
 
     async def undo(self, request: Request) -> Response:
         """Take back the last action."""
-        await _json_of(request)
+        await json_of(request)
         try:
             version, photos = await self._changed(self._board.undo)
         except LookupError as error:
@@ -205,17 +205,17 @@ class Page:
 
     async def add_class(self, request: Request) -> Response:
         """Add a class."""
-        asked = await _json_of(request, name=str)
+        asked = await json_of(request, name=str)
         return told({"version": await self._changed(lambda: self._board.add_class(asked["name"]))})
 
     async def rename_class(self, request: Request) -> Response:
         """Give a class another name."""
-        asked = await _json_of(request, old=str, new=str)
+        asked = await json_of(request, old=str, new=str)
         return told({"version": await self._changed(lambda: self._board.rename(asked["old"], asked["new"]))})
 
     async def take_table(self, request: Request) -> Response:
         """Take in the labels of a table."""
-        data = await _body_of(request, "text/csv", MOST_TABLE)
+        data = await body_of(request, "text/csv", MOST_TABLE)
 
         def take() -> dict[str, Any]:
             labels, unknown = self._tables.read(data)
@@ -228,7 +228,7 @@ class Page:
 
     async def results(self, request: Request) -> Response:
         """Begin to write the results."""
-        await _json_of(request)
+        await json_of(request)
         self._learner.write()
         return told({"version": self._board.versions.value})
 
@@ -249,49 +249,6 @@ _BROKEN = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="256" height="256"><rect width="256" height="256" fill="#8884"/>'
     '<path d="M64 64 192 192M192 64 64 192" stroke="#888" stroke-width="12"/></svg>'
 )
-
-
-async def _body_of(request: Request, kind: str, most: int) -> bytes:
-    """Return the body of a request. Raises HTTPException if it is too large, or of another kind."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != kind:
-        raise HTTPException(415, f"The Content-Type must be {kind}.")
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > most:
-            raise HTTPException(413, f"A request can have at most {most} bytes.")
-    return bytes(data)
-
-
-async def _json_of(request: Request, **kinds: type) -> dict[str, Any]:
-    """Return the values of a JSON object that a request holds. kinds: their names and types; others are refused."""
-    try:
-        asked = parse_json(await _body_of(request, "application/json", MOST_JSON))
-    except ValueError as error:
-        raise ValueError(f"the request is no JSON: {error}.") from None
-    if not isinstance(asked, dict) or asked.keys() != kinds.keys():
-        raise ValueError(f"the request must be a JSON object with {', '.join(kinds) or 'nothing in it'}.")
-    for name, kind in kinds.items():
-        if not isinstance(asked[name], kind):
-            raise ValueError(f"{name} must be {kind.__name__}.")
-    return asked
-
-
-def _integer(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 18:
-        raise ValueError(f"{name} must be an integer.")
-    return int(text)
-
-
-def _share(request: Request, name: str, default: float) -> float:
-    try:
-        value = float(request.query_params.get(name, default))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a number from 0 to 1.")
-    return value
 
 
 def _wrong(request: Request, error: HTTPException) -> Response:

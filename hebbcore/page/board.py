@@ -4,7 +4,6 @@ import threading
 import time
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -188,11 +187,11 @@ class Board:
             self._store.close()
 
 
-def checked_name(name: Any) -> str:
+def checked_name(name: object) -> str:
     """Return the name of a class without the spaces around it. Raises ValueError for what can be none."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError("the name of a class must be text, and not empty.")
-    name = str(name.strip())
+    name = name.strip()
     if len(name) > MOST_LETTERS:
         raise ValueError(f"the name of a class must have at most {MOST_LETTERS} letters, got {len(name)}.")
     if any(unicodedata.category(letter) in _NO_LETTERS for letter in name):

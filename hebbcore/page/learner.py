@@ -166,7 +166,8 @@ class Learner(threading.Thread):
         estimate = model.estimated_accuracy_
         suggested = model.suggest(SUGGESTIONS, codes == UNSURE)
         if estimate is not None:
-            self._board.add_point((int(np.count_nonzero(codes > UNSURE)), *map(float, estimate)))
+            value, low, high = map(float, estimate)
+            self._board.add_point((int(np.count_nonzero(codes > UNSURE)), value, low, high))
         return Found(self._board.versions.next(), codes, suggested, guesses, by_doubt, model.doubts_, estimate)
 
     def _write(self) -> None:

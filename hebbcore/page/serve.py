@@ -24,10 +24,7 @@ class Address:
 
     def __init__(self, host: str, port: int) -> None:
         try:
-            family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self.socket = socket.socket(family, kind, protocol)
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind(place)
+            self.socket = _bound(host, port)
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(f"cannot serve on {host}, port {port}: {reason}; give another --port or --host.") from None
@@ -50,6 +47,18 @@ class Address:
         if not self._bound.is_unspecified:
             return name == self._host.lower()
         return name in (*_LOOPBACK, socket.gethostname().lower(), socket.getfqdn().lower()) or _is_number(name)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    found = socket.socket(family, kind, protocol)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(place)
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 def _is_number(name: str) -> bool:
@@ -94,4 +103,3 @@ def serving(application: ASGIApp, address: Address, end: Callable[[], None]) -> 
         end()
         server.should_exit = True
         thread.join()
-        address.socket.close()

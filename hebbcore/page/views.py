@@ -48,8 +48,9 @@ def photos_of(query: Query, codes: Ints, found: Found | None) -> Ints:
 
 def _next(codes: Ints, found: Found | None) -> Ints:
     if found is None:
-        photos = np.random.default_rng(0).permutation(len(codes))
-        return photos[codes[photos] == NO_LABEL][:_SPREAD]
+        photos: Ints = np.random.default_rng(0).permutation(len(codes))
+        begin: Ints = photos[codes[photos] == NO_LABEL][:_SPREAD]
+        return begin
     done = codes[found.suggested] != NO_LABEL
     return np.concatenate([found.suggested[~done], found.suggested[done]])
 
@@ -57,13 +58,15 @@ def _next(codes: Ints, found: Found | None) -> Ints:
 def _doubtful(codes: Ints, found: Found | None) -> Ints:
     if found is None or found.guesses is None:
         return np.zeros(0, np.int64)
-    return found.by_doubt[codes[found.by_doubt] == NO_LABEL]
+    photos: Ints = found.by_doubt[codes[found.by_doubt] == NO_LABEL]
+    return photos
 
 
 def _wrong(codes: Ints, found: Found | None) -> Ints:
     if found is None:
         return np.zeros(0, np.int64)
-    return found.doubts[codes[found.doubts] == found.codes[found.doubts]]  # not those corrected since
+    photos: Ints = found.doubts[codes[found.doubts] == found.codes[found.doubts]]  # not those corrected since
+    return photos
 
 
 VIEWS: dict[str, Callable[[Ints, Found | None], Ints]] = {

@@ -1,0 +1,306 @@
+"""`hebbcore label`: the command around the page, killed and started again, and what it shares with `classify`."""
+
+import http.client
+import io
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from classify_helpers import CLASSES, digits, photos, rows_of, write_labels
+from cli_helpers import ENVIRONMENT, call, fails, names
+from page_helpers import Client
+from PIL import Image
+
+from hebbcore.cli import label
+from hebbcore.cli.photos import Photos, read_photos
+from hebbcore.cli.pictures import pictures_of
+from hebbcore.cli.stages import Stages
+from hebbcore.files import locked
+from hebbcore.page.store import NO_LABEL, UNSURE
+from hebbcore.page.thumbs import THUMB
+
+__all__ = ["call", "fails", "photos"]
+LINE = "label photos --classes none,one,two --out work --features net.h5 --no-browser --device cpu"
+CLASSIFY = "classify photos --labels exported.csv --out work --features net.h5 --device cpu"
+
+
+class Server:
+    """A running command, and a client of its page."""
+
+    def __init__(self, line=LINE):
+        command = [sys.executable, "-m", "hebbcore", *line.split()]
+        self.process = subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.url = self.process.stdout.readline().strip()
+        assert self.url, self.process.communicate()[1]
+        self.client = Client(int(self.url.partition("/?")[0].rpartition(":")[2]))
+        assert self.client.get("/?" + self.url.partition("?")[2]).status_code == 303
+
+    def get(self, path):
+        return self.client.get(path).json()
+
+    def post(self, path, **data):
+        answer = self.client.post(path, data)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def label(self, photos, name):
+        return self.post("/api/label", images=photos, label=name, unsure=False)
+
+    def state_when(self, reached):
+        until = time.monotonic() + 120
+        while not reached(state := self.get("/api/state")):
+            assert time.monotonic() < until, state
+            time.sleep(0.05)
+        return state
+
+    def end(self, number=signal.SIGTERM):
+        """Send a signal; returns (status, what was printed to standard error)."""
+        self.process.send_signal(number)
+        _, err = self.process.communicate(timeout=30)
+        return self.process.returncode, err
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+def label_some(server, truth, each=4):
+    order = sorted(truth)
+    for name in CLASSES:
+        server.label([i for i, file in enumerate(order) if truth[file] == name][:each], name)
+
+
+def test_labels_outlive_the_server_and_results_are_those_of_classify(photos, call):
+    with Server() as server:
+        label_some(server, photos)
+        server.post("/api/label", images=[59], label=None, unsure=True)
+        status, err = server.end(signal.SIGINT)
+    assert (status, err.splitlines()[-1]) == (130, "hebbcore: interrupted")
+    with Server() as server:
+        state = server.get("/api/state")
+        assert (state["labelled"], state["unsure"], state["can_undo"]) == (12, 1, True)
+        assert [item["name"] for item in state["classes"]] == list(CLASSES)
+        server.state_when(lambda state: state["learning"]["labels"] == 12)
+        server.post("/api/results")
+        state = server.state_when(lambda state: not state["results"]["running"])
+        assert state["results"]["error"] is None
+        assert state["results"]["written"] is not None
+        Path("exported.csv").write_bytes(server.client.get("/api/export").content)
+        assert "another process is working in work" in fails_beside()
+        status, err = server.end()
+    assert (status, err.splitlines()[-1]) == (143, "hebbcore: interrupted")
+    written = {name: Path("work", name).read_bytes() for name in ("predictions.csv", "next.csv", "report.html")}
+    assert "nothing to do" in call(CLASSIFY)[0]
+    call(CLASSIFY.replace("--out work", "--out other"))
+    for name, data in written.items():
+        assert Path("other", name).read_bytes() == data, name
+    assert names("work/model") == names("other/model")
+    assert sum(row["labelled"] == "1" for row in rows_of(Path("work/predictions.csv"))) == 12
+    call(CLASSIFY.replace("--labels", "--suggestions 7 --labels"))  # after which the page goes on
+    with Server() as server:
+        assert server.get("/api/state")["labelled"] == 12
+
+
+def fails_beside():
+    done = subprocess.run(
+        [sys.executable, "-m", "hebbcore", *LINE.split()], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_a_table_is_taken_in_once(photos):
+    order = sorted(photos)
+    write_labels(Path("labels.csv"), {order[0]: "one", order[1]: "new"})
+    line = LINE + " --labels labels.csv"
+    with Server(line) as server:
+        assert server.get("/api/state")["labelled"] == 2
+        assert [item["name"] for item in server.get("/api/state")["classes"]] == [*CLASSES, "new"]
+        server.label([0], "two")
+    with Server(line) as server:
+        assert server.get("/api/images?view=all&limit=1")["items"][0]["label"] == "two"
+        write_labels(Path("labels.csv"), {order[0]: "one"})
+        server.end()
+    with Server(line) as server:
+        assert server.get("/api/images?view=all&limit=1")["items"][0]["label"] == "one"
+
+
+CLICKS, KILLS = int(os.environ.get("HEBBCORE_CLICKS", 300)), int(os.environ.get("HEBBCORE_KILLS", 3))
+
+
+def test_no_click_that_was_answered_is_lost_by_kills(photos):
+    """HEBBCORE_CLICKS and HEBBCORE_KILLS make it longer."""
+    draw, kills = random.Random(0), set(random.Random(1).sample(range(1, CLICKS), KILLS))
+    now, before = [NO_LABEL] * 60, []
+    number, server = 0, Server()
+    try:
+        while number < CLICKS:
+            number += 1
+            undo, picked = before and draw.random() < 0.2, draw.sample(range(60), draw.choice([1, 1, 1, 5]))
+            code = draw.choice([1, 1, 2, 2, 3, UNSURE, NO_LABEL])
+            data = {"images": picked, "label": CLASSES[code - 1] if code > 0 else None, "unsure": code == UNSURE}
+            expected = list(before[-1]) if undo else [code if i in picked else now[i] for i in range(60)]
+            if number in kills:
+                answered = ask_and_kill(server, "/api/undo" if undo else "/api/label", {} if undo else data)
+                server.__exit__()
+                server = Server()
+                found = codes_of(server)
+                assert found == expected if answered else found in (now, expected), number
+                if found == now:
+                    continue
+            else:
+                server.post("/api/undo" if undo else "/api/label", **({} if undo else data))
+            if undo:
+                now = before.pop()
+            elif expected != now:
+                before.append(now)
+                now = expected
+        assert codes_of(server) == now
+        while before:
+            server.post("/api/undo")
+            before.pop()
+        assert codes_of(server) == [NO_LABEL] * 60
+        assert server.client.post("/api/undo", {}).status_code == 409
+    finally:
+        server.__exit__()
+    with closing(sqlite3.connect("work/labels.sqlite")) as base:
+        assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def ask_and_kill(server, path, data):
+    """Kill the server at some moment of a request; returns whether it was answered."""
+    delay = random.random() * 0.02
+    killer = subprocess.Popen(["sh", "-c", f"sleep {delay:.4f}; kill -9 {server.process.pid}"])
+    try:
+        return server.client.post(path, data).status_code == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        killer.wait()
+
+
+def codes_of(server):
+    items = server.get("/api/images?view=all&limit=1000")["items"]
+    return [
+        UNSURE if item["unsure"] else NO_LABEL if item["label"] is None else CLASSES.index(item["label"]) + 1
+        for item in items
+    ]
+
+
+def test_a_port_that_is_taken_and_other_mistakes_are_told_plainly(photos, call, fails, tmp_path, monkeypatch):
+    call("classify photos --labels labels.csv --out work --features net.h5 --device cpu")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        error = fails(f"{LINE} --port {port}")
+    assert error == (f"cannot serve on 127.0.0.1, port {port}: Address already in use; give another --port or --host.")
+    assert fails(f"{LINE} --port 65536") == "--port must be from 0 to 65535, got 65536."
+    assert "the name of a class must have at most" in fails(LINE.replace("none,one", "x" * 201))
+    with locked(Path("work"), "working in"):
+        assert "another process is working in work" in fails(LINE)
+    digits(tmp_path / "others", 60, 20)
+    assert "name another --out" in fails(LINE.replace("photos", "others"))
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert fails(LINE) == "hebbcore label needs uvicorn; pip install 'hebbcore[label]' installs it."
+
+
+def test_photos_of_any_name_are_labelled_and_come_out(photos, call):
+    strange = ["<img src=x onerror=alert(1)>.png", 'a,"b"\'.png', "line\nbreak.png", "n\udce9.png", " .png", "ü.png"]
+    for name, source in zip(strange, sorted(photos), strict=False):
+        os.link(Path("photos", source), Path("photos", name))
+    with Server() as server:
+        items = server.get("/api/images?view=all&limit=1000")["items"]
+        ids = {item["name"]: item["id"] for item in items}
+        assert set(strange) < set(ids)
+        for name in strange:
+            server.label([ids[name]], "one")
+            assert server.client.get(f"/thumb/{ids[name]}").headers["content-type"] == "image/jpeg"
+        server.label([ids[sorted(photos)[0]]], "two")
+        Path("exported.csv").write_bytes(server.client.get("/api/export").content)
+        server.post("/api/undo")
+    call(CLASSIFY)
+    own = {row["file"]: row["label"] for row in rows_of(Path("work/predictions.csv")) if row["labelled"] == "1"}
+    assert own == {**dict.fromkeys(strange, "one"), sorted(photos)[0]: "two"}
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Return a folder with photos in it and links out of it, and its shards of 8 pixels a side."""
+    folder, random = tmp_path / "large", np.random.default_rng(0)
+    (folder / "sub").mkdir(parents=True)
+    for name in ("large/a.png", "large/sub/b.jpg", "secret.png"):
+        Image.fromarray(random.integers(0, 256, (600, 900, 3), np.uint8)).save(tmp_path / name)
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "own.png").symlink_to("a.png")
+    read = read_photos(folder, tmp_path / "shards", size=8, split=None, without_labels=True, stages=Stages())
+    with read.stream() as stream:
+        return read, list(stream.names)
+
+
+def test_pictures_come_from_the_files_of_the_folder_alone(large, tmp_path):
+    read, found = large
+    pictures = pictures_of(read, found)
+    sizes = {name: opened(pictures.jpeg(number, THUMB)).size for number, name in enumerate(found)}
+    assert sizes == {"a.png": (256, 171), "sub/b.jpg": (256, 171), "own.png": (256, 171), "link.png": (8, 8)}
+    photo = found.index("a.png")
+    before = pictures.version(photo)
+    path = tmp_path / "large/a.png"
+    path.unlink()
+    path.symlink_to(tmp_path / "secret.png")  # put there later
+    assert opened(pictures.jpeg(photo, THUMB)).size == (8, 8)
+    path.unlink()
+    path.write_bytes(b"no image")
+    assert pictures.version(photo) != before
+    with pytest.raises(ValueError, match="not an image"):
+        pictures.jpeg(photo, THUMB)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is no file"):
+        pictures.jpeg(photo, THUMB)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        pictures.jpeg(photo, THUMB)
+    Image.new("1", (11_000, 11_000)).save(path)
+    with pytest.raises(ValueError, match="pixels are more than"):
+        pictures.jpeg(photo, THUMB)
+
+
+def test_pictures_of_shards_are_those_they_hold(large):
+    read, found = large
+    pictures = pictures_of(Photos(read.shards, read.shards, None), found)
+    with read.stream() as stream:
+        images, _ = next(iter(stream))
+    for number, image in enumerate(images):
+        shown = np.array(opened(pictures.jpeg(number, THUMB)), float)
+        assert np.abs(shown - image).mean() < 12  # JPEG
+    assert len({pictures.version(number) for number in range(len(found))}) == len(found)
+
+
+def opened(data):
+    return Image.open(io.BytesIO(data))
+
+
+def test_the_browser_gets_a_file_that_others_cannot_read(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    label._open("http://127.0.0.1:1/?token=x", tmp_path / "open.html")
+    until = time.monotonic() + 10
+    while not opened and time.monotonic() < until:
+        time.sleep(0.01)
+    assert opened == [(tmp_path / "open.html").as_uri()]
+    assert (tmp_path / "open.html").stat().st_mode & 0o777 == 0o600
+    assert "http://127.0.0.1:1/?token=x" in (tmp_path / "open.html").read_text()
