@@ -135,8 +135,9 @@ class Page:
 
     def _named(self, text: str) -> Ints:
         """Return the photos that a page asks for by their numbers, such as 3,14,15."""
-        numbers = [int(number) for number in text.split(",") if number]
-        if not all(0 <= number < len(self._board.names) for number in numbers):
+        numbers = text.split(",")
+        most = len(self._board.names)
+        if not all(n.isascii() and n.isdigit() and len(n) < 19 and int(n) < most for n in numbers):
             raise ValueError("ids must be numbers of photos of this set.")
         return np.array(numbers, np.int64)
 
