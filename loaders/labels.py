@@ -198,7 +198,7 @@ def match_labels(
         if position is None:
             unknown.append(file)
             continue
-        if names[position] in several:
+        if several and names[position] in several:
             ambiguous.append(file)
         before = found.get(position, "")
         if before and label and before != label:

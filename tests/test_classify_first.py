@@ -23,6 +23,9 @@ def test_photos_without_a_label_and_a_network_of_their_own(photos, call):
     rows = rows_of(Path("work/next.csv"))
     assert len({row["file"] for row in rows} & set(photos)) == 6
     assert {(row["label"], row["guess"], row["confidence"]) for row in rows} == {("", "", "")}
+    out, _ = call("verify work")
+    assert "work/network/checkpoints/" in out
+    assert out.endswith(" damaged: 0\n")
 
 
 def test_from_no_label_to_labels_for_all(photos, call, files_of):

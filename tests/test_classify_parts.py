@@ -45,6 +45,20 @@ def test_components_are_those_of_scikit_learn(generator, monkeypatch, shape):
     np.testing.assert_allclose(np.abs(learned.components(features)), np.abs(expected), atol=0.02)
 
 
+def test_components_of_many_wide_features_are_found_by_iteration(generator, monkeypatch):
+    monkeypatch.setattr(space, "_NUMBERS", 5000)
+    hidden = generator.standard_normal((400, 60)) * 0.8 ** np.arange(60)
+    features = (hidden @ generator.standard_normal((60, 300)) + 5).astype(np.float32)
+    exact = space.learned_space(features, SILENT, most=8)
+    monkeypatch.setattr(space, "_MOST_EXACT", 100)
+    monkeypatch.setattr(space, "_SPARE", 16)
+    found = space.learned_space(features, SILENT, most=8)
+    np.testing.assert_allclose(found.eigenvalues, exact.eigenvalues, rtol=1e-3)
+    np.testing.assert_allclose(np.abs((found.axes * exact.axes).sum(axis=1)), 1, atol=0.01)
+    again = space.learned_space(features, SILENT, most=8)
+    np.testing.assert_array_equal(again.axes, found.axes)
+
+
 def test_rows_are_scaled_by_powers_of_the_eigenvalues(generator):
     components, values = generator.standard_normal((5, 3)), np.array([4.0, 2.0, 0.5])
     components[2] = 0

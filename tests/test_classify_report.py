@@ -19,12 +19,12 @@ from hebbcore.labelling.work import Labels
 __all__ = ["call", "photos"]
 SMALL = "classify photos --labels labels.csv --out work --device cpu --features net.h5"
 TAGS = {
-    "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "ul", "li", "table", "thead",
-    "tbody", "tr", "td", "th", "div", "figure", "figcaption", "img", "b", "br", "details", "summary",
+    "html", "head", "meta", "title", "style", "body", "main", "nav", "a", "section", "h1", "h2", "h3", "p", "ul", "li",
+    "table", "thead", "tbody", "tr", "td", "th", "div", "figure", "figcaption", "img", "b", "br", "details", "summary",
 }  # fmt: skip
 ATTRIBUTES = {
     "lang", "charset", "name", "content", "http-equiv", "class", "title", "alt", "loading", "src", "open",
-    "scope", "tabindex",
+    "scope", "tabindex", "role", "aria-label", "id", "href",
 }  # fmt: skip
 HOSTILE = [
     "<script>alert(1)<", "<img src=x onerror=alert(1)>", '" onload="alert(1)', "' x='", "a,b", 'say "no"', "two\nlines",
@@ -37,13 +37,14 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.attributes, self.sources, self.text = set(), set(), [], ""
+        self.tags, self.attributes, self.sources, self.links, self.text = set(), set(), [], [], ""
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
         self.sources += [value for name, value in attrs if name == "src"]
+        self.links += [value for name, value in attrs if name == "href"]
 
     def handle_data(self, data):
         self.text += data
@@ -54,6 +55,7 @@ def harmless(text):
     assert page.tags <= TAGS
     assert page.attributes <= ATTRIBUTES
     assert page.sources
+    assert all(link.startswith("#") for link in page.links)
     assert all(re.match("data:image/(png|jpeg);base64,[A-Za-z0-9+/=]+$", one) for one in page.sources)
     assert "default-src 'none'" in text
     return page
@@ -114,8 +116,8 @@ def test_the_page_tells_what_was_found(stream, generator):
     assert "differ by 12 points on the mean (expected calibration error, measured on your labels by" in page.text
     assert "10 would be chance alone" in page.text
     assert "200 images, 6 with a label of yours, in 3 classes" in page.text
-    assert page.text.index("4.png") < page.text.index("2.png", page.text.index("Labels that are likely wrong"))
-    doubtful = text.split("Most doubtful guesses")[1].split("<h2>")[0]
+    assert page.text.index("4.png") < page.text.index("2.png", page.text.rindex("Labels that are likely wrong"))
+    doubtful = text.split("Most doubtful guesses</h2>")[1].split("<h2")[0]
     least = np.flatnonzero(found.labels < 0)[np.argsort(found.guesses.confidence[6:], kind="stable")][:48]
     assert re.findall(r'alt="(\d+)\.png"', doubtful) == [str(number) for number in least]
     rows = re.findall(r'<tr><th scope="row">c(\d)</th><td>(\d+)</td><td>(\d+)</td>', text)

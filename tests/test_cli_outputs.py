@@ -68,9 +68,9 @@ def test_extract_from_a_saved_network(place, call, fails):
         ("extract shards images.h5 f.h5", "load: shards holds no checkpoint; train into it first."),
         ("extract images.h5 images.h5 f.h5", "load: images.h5 is damaged or no checkpoint of hebbcore."),
         ("extract run.toml images.h5 f.h5", "load: run.toml is damaged or no checkpoint of hebbcore"),
-        ("extract a gone f.h5", "gone does not exist; give a folder of shards (hebbcore shards build), or an HDF5"),
+        ("extract a gone f.h5", "gone does not exist; give a folder of shards (hebbcore shards build) or of images"),
         ("extract a run.toml f.h5", "run.toml cannot be read as HDF5"),
-        ("extract a shards f.h5", "read_index: shards/index.json does not exist"),
+        ("extract a shards f.h5", "ImageFolder: shards holds splits, not classes: has train, test; give shards/train"),
         ("extract a images.h5 f.h5 --split val", "images.h5 must hold val/images; it holds"),
         ("extract a images.h5 f.h5 --split short", "images.h5: short/labels must hold 2 labels, one for each of"),
         (

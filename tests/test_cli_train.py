@@ -137,9 +137,9 @@ def test_a_folder_in_use_keeps_its_configuration(place, call, fails):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ("data.path=gone.h5", "gone.h5 does not exist; give a folder of shards (hebbcore shards build), or an HDF5"),
+        ("data.path=gone.h5", "gone.h5 does not exist; give a folder of shards (hebbcore shards build) or of images"),
         ("data.path=run.toml", "run.toml cannot be read as HDF5"),
-        ("data.path=shards", "read_index: shards/index.json does not exist"),
+        ("data.path=shards", "ImageFolder: shards holds splits, not classes: has train, test; give shards/train"),
         ("data.split=val", "images.h5 must hold val/images; it holds alone, grouped, half, short, test, train."),
         ("data.split=alone", "images.h5 must hold alone/images; it holds"),
         (

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -16,12 +17,15 @@ FOLDERS = ("hebbcore", "loaders", "examples", "benchmarks", "tests")
 FILES = [path.relative_to(ROOT) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
+PAGE = all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn"))  # the extra label
+
+
 def modules():
-    """Yield every module of both packages; a __main__ would run."""
+    """Yield every module of both packages that can be imported; a __main__ would run."""
     for package in (hebbcore, loaders):
         yield package
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__"):
+            if not found.name.endswith("__main__") and (PAGE or not found.name.startswith("hebbcore.page.")):
                 yield importlib.import_module(found.name)
 
 

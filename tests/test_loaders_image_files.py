@@ -15,6 +15,7 @@ import hebbcore
 import loaders
 from hebbcore.cli import main
 from hebbcore.features.extract import extract_features
+from loaders.sources.class_folders import is_of_photos
 
 ODD = [
     "ünï 图.png",
@@ -61,6 +62,28 @@ def test_a_nested_folder_without_labels(nested, tmp_path):
     assert labels_of(tmp_path / "shards") == dict.fromkeys(["2019/b.png", "2019/may/c.jpg", "2020/d.jpg", "a.jpg"])
     assert built(loaders.ImageFiles(nested), tmp_path / "shards") == index
     assert loaders.verify_shards(tmp_path / "shards") == []
+
+
+def test_folders_named_after_dates_or_by_cameras_are_no_classes(nested, tmp_path, caplog):
+    index = built(nested, tmp_path / "shards")
+    assert (index.class_names, index.records) == ((), 4)
+    assert "folders of" in caplog.text
+    assert "are named after dates or by cameras, and are no classes" in caplog.text
+    photos(nested, "cats/e.jpg")  # one other, and all are classes: the user has thought of something
+    assert loaders.open_source(nested).class_names == ["2019", "2020", "cats"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        *[(name, True) for name in ("2019", "1987", "2019-05", "2019_05_13", "20190513", "2019-05-13 Anna, 2 years")],
+        *[(name, True) for name in ("2019 Italy", "201905", "DCIM", "Camera", "Camera Roll", "100CANON", "101_PANA")],
+        *[(name, False) for name in ("0", "9", "1", "12", "1812", "2119", "20191301", "20195", "2019a")],
+        *[(name, False) for name in ("001.ak47", "n01440764", "cat", "100", "100canon", "012CANON", "", "cat 2019")],
+    ],
+)
+def test_names_of_folders_that_tell_no_class(name, is_one):
+    assert is_of_photos(name) == is_one
 
 
 def test_a_table_labels_some(nested, tmp_path, caplog, capsys):

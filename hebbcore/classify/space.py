@@ -17,6 +17,8 @@ COMPONENTS = 800  # for the ridge
 NEIGHBOUR_COMPONENTS = 400
 _NUMBERS = 2**23  # of a block of features
 _SMALLEST = 1e-7  # eigenvalues below so much of the largest are rounding
+_MOST_EXACT = 10_000  # rows of a matrix whose eigenvectors are computed: of 25,000 they take hours and 15 GB
+_SPARE, _PRODUCTS = 160, 3  # of the iteration: axes besides those that are kept, and products with the covariance
 
 
 class Space(NamedTuple):
@@ -59,10 +61,12 @@ def scaled(components: Floats, eigenvalues: Floats, power: float) -> Floats:
 def learned_space(features: Array, meter: Meter, most: int = COMPONENTS) -> Space:
     """Return the space of features (n, d): at most so many components, some rows at a time.
 
-    The smaller of the matrices features × features and rows × rows gives them.
+    The smaller of the matrices features × features and rows × rows gives them; a subspace iteration, if both are large.
     """
     mean, scale = _statistics(features)
-    if len(features) < features.shape[1]:
+    if min(features.shape) > _MOST_EXACT:
+        values, axes = _by_iteration(features, mean, scale, most, meter)
+    elif len(features) < features.shape[1]:
         values, axes = _from_rows(features, mean, scale, most)
     else:
         values, axes = _from_features(features, mean, scale, most, meter)
@@ -93,9 +97,32 @@ def _from_features(features: Array, mean: Floats, scale: Floats, most: int, mete
     return values, vectors.T
 
 
+def _by_iteration(features: Array, mean: Floats, scale: Floats, most: int, meter: Meter) -> tuple[Floats, Floats]:
+    """Return the largest components, found by products of all features with some random axes, again and again.
+
+    Source: Halko, Martinsson, Tropp 2011, "Finding structure with randomness", randomised subspace iteration. On
+    features of 20,000 images of CIFAR-10 two products and three make guesses of the same accuracy.
+    """
+    xp = backend.namespace(features)
+    random = np.random.default_rng(0).standard_normal((features.shape[1], most + _SPARE), np.float32)
+    axes = found = xp.asarray(random)
+    for _ in range(_PRODUCTS):
+        axes = xp.linalg.qr(found)[0]
+        found = xp.zeros_like(axes)
+        for _, block in _blocks(features):
+            rows = _standardised(block, mean, scale)
+            found += rows.T @ (rows @ axes)
+            meter.add(len(block) / _PRODUCTS)
+    among = devices.to_device(axes.T @ found, "cpu").astype(np.float64) / len(features)
+    values, vectors = _largest((among + among.T) / 2, most)
+    return values, devices.to_device(axes, "cpu").dot(vectors.astype(np.float32)).T
+
+
 def _from_rows(features: Array, mean: Floats, scale: Floats, most: int) -> tuple[Floats, Floats]:
     rows = devices.to_device(_standardised(features[:], mean, scale), "cpu")
-    values, vectors = _largest(rows.astype(np.float64) @ rows.T.astype(np.float64) / len(rows), most)
+    exact = rows.astype(np.float64)
+    values, vectors = _largest(exact @ exact.T / len(rows), most)  # of one array NumPy computes half
+    del exact
     axes = vectors.T @ rows
     return values, axes / np.linalg.norm(axes, axis=1, keepdims=True)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hebbcore.checks import printable
-from hebbcore.cli.networks import load_network
+from hebbcore.cli.networks import load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
 from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
 from hebbcore.cli.progress import clock
@@ -15,11 +15,9 @@ from hebbcore.engine import devices
 from hebbcore.files import locked, remove_partial
 from hebbcore.labelling.features import learned_network
 from hebbcore.labelling.model import Model
-from hebbcore.labelling.work import FOLLOWING, OUTPUTS, REPORT, Labels, classified
+from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT, Labels, classified
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Record
-
-IMAGES, _NETWORK = "images", "network"  # folders of the work
 
 
 def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -165,12 +163,6 @@ def _given_network(options: argparse.Namespace) -> Network | None:
     return network
 
 
-def side_of(network: Network) -> int | None:
-    """Return the side of the images that a network takes; None if they are not square."""
-    shape = network.image_shape
-    return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
-
-
 def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> tuple[Labels, Model | None]:
     """Do all stages that are not done yet; returns the labels, and the model that was made from them, if one was."""
     work = options.out
@@ -205,4 +197,4 @@ def learned(photos: Photos, work: Path, device: str, stages: Stages) -> Network:
         stages.say("network", f"learning{'' if left is None else f', {clock(left)} left'}")
 
     with photos.stream(shuffle=True) as shuffled:
-        return learned_network(shuffled, work / _NETWORK, device, show)
+        return learned_network(shuffled, work / LEARNED, device, show)

@@ -39,10 +39,16 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add_network(command)
     command.add_argument(
-        "--train", type=Path, required=True, help="training images: shards, or an HDF5 file with the split train"
+        "--train",
+        type=Path,
+        required=True,
+        help="training images: shards, class folders, or an HDF5 file with the split train",
     )
     command.add_argument(
-        "--test", type=Path, required=True, help="test images: shards, or an HDF5 file with the split test"
+        "--test",
+        type=Path,
+        required=True,
+        help="test images: shards, class folders, or an HDF5 file with the split test",
     )
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the report")
     command.add_argument(
@@ -116,7 +122,9 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     network = load_network(options.network, options.imports, options.previous, options.device)
     train, test = (
-        network_stream(network, path, split, options.batch_size, options.image_size)
+        network_stream(
+            network, path, split, options.batch_size, options.image_size, images=options.out / "images" / split
+        )
         for path, split in ((options.train, "train"), (options.test, "test"))
     )
     metrics = options.network / METRICS

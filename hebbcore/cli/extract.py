@@ -1,6 +1,7 @@
 """`hebbcore extract`: features of images into an HDF5 file."""
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hebbcore.cli.options import (
     add_previous,
     add_shifts,
 )
+from hebbcore.cli.photos import is_photos
 from hebbcore.features.extract import extract_features
 from hebbcore.features.storage import DTYPES
 
@@ -32,7 +34,7 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "again.",
     )
     add_network(extract)
-    extract.add_argument("images", type=Path, help="folder of shards, or HDF5 file with SPLIT/images")
+    extract.add_argument("images", type=Path, help="folder of shards or of images, or HDF5 file with SPLIT/images")
     extract.add_argument("out", type=Path, help="HDF5 file to write")
     extract.add_argument("--layer", help="layer whose output is written, such as bn3 (default: the last)")
     extract.add_argument("--split", help="split of an HDF5 file (default: test)")
@@ -50,9 +52,12 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _extract(options: argparse.Namespace) -> int:
     network = load_network(options.network, options.imports, options.previous, options.device)
     if options.images.is_dir() and options.split is not None:
-        raise ValueError(f"--split is for HDF5 files; {options.images} is a folder of shards, which is one split.")
-    split = options.split or "test"
-    stream = network_stream(network, options.images, split, options.batch_size, options.image_size, UNLABELLED)
+        what = "images" if is_photos(options.images) else "shards"
+        raise ValueError(f"--split is for HDF5 files; {options.images} is a folder of {what}, which is one split.")
+    split, read = options.split or "test", options.out.with_name(f".{options.out.name}.images")
+    stream = network_stream(
+        network, options.images, split, options.batch_size, options.image_size, UNLABELLED, images=read
+    )
     with tqdm(total=stream.images, unit="img", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
 
         def show(done: int) -> None:
@@ -62,5 +67,6 @@ def _extract(options: argparse.Namespace) -> int:
             network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool,
             mirror=options.mirror, shifts=options.shifts, progress=show,
         )  # fmt: skip
+    shutil.rmtree(read, ignore_errors=True)
     print(printable(f"{path}: features of {stream.images} images"))
     return 0

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hebbcore.checks import printable
-from hebbcore.cli.classify import IMAGES, add_work, begun, learned, of_other_images
+from hebbcore.cli.classify import add_work, begun, learned, of_other_images
 from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
 from hebbcore.cli.stages import Stages
 from hebbcore.files import locked
+from hebbcore.labelling.work import IMAGES
 from hebbcore.network import Network
 from loaders.labels import Finder, match_labels, parse_labels
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hebbcore import checkpoint
+from hebbcore.cli.photos import as_shards
 from hebbcore.cli.sources import labelled_stream
 from hebbcore.network import Network
 from hebbcore.runs.imports import import_modules
@@ -24,12 +25,28 @@ def load_network(path: Path, imports: Sequence[str], previous: bool = False, dev
     return network
 
 
+def side_of(network: Network) -> int | None:
+    """Return the side of the images that a network takes; None if they are not square."""
+    shape = network.image_shape
+    return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
+
+
 def network_stream(
-    network: Network, path: Path, split: str, batch_size: int, image_size: int | None, unlabelled: int | None = None
+    network: Network,
+    path: Path,
+    split: str,
+    batch_size: int,
+    image_size: int | None,
+    unlabelled: int | None = None,
+    *,
+    images: Path | None = None,
 ) -> Stream:
-    """Return labelled images of the size that the network takes, unless a size is given; see labelled_stream."""
-    assert network.image_shape is not None
-    if image_size is None and path.is_dir() and len(network.image_shape) == 3:
-        height, width = network.image_shape[:2]
-        image_size = height if height == width else None
+    """Return labelled images of the size that the network takes, unless a size is given; see labelled_stream.
+
+    images: where the images of a folder of files are read into; None: path is no such folder.
+    """
+    if image_size is None and path.is_dir():
+        image_size = side_of(network)
+    if images is not None:
+        path = as_shards(path, images, image_size)
     return labelled_stream(path, split, batch_size, image_size, unlabelled)

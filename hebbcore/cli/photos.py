@@ -74,6 +74,22 @@ def read_photos(
     return Photos(path, folder, _size_of_shards(folder) if size is None else size)  # arrays are stored as they are
 
 
+def is_photos(path: Path) -> bool:
+    """Return whether a path is a folder of image files, with or without classes, and not of shards."""
+    return path.is_dir() and not (path / INDEX).is_file()
+
+
+def as_shards(path: Path, folder: Path, size: int | None) -> Path:
+    """Return the shards of images: those at path, or new ones in a folder if path is a folder of image files.
+
+    size: the side of the central square that is taken of each image; None: chosen from the images. Class folders are
+    labels; without them no image has one.
+    """
+    if not is_photos(path):
+        return path
+    return read_photos(path, folder, size=size, split=None, without_labels=False, stages=Stages()).shards
+
+
 def _source(path: Path, split: str | None, without_labels: bool) -> loaders.ArraySource | loaders.ImageSource:
     """Return what is at path, opened. Unlike for a build of shards, files of arrays need no labels."""
     import h5py

@@ -1,19 +1,26 @@
 """`hebbcore predict`: labels for new images, by the model that `hebbcore classify` made."""
 
 import argparse
+import hashlib
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import hebbcore
+from hebbcore import streams
 from hebbcore.checks import printable
-from hebbcore.cli.classify import add_split, require_outside, require_there, side_of
+from hebbcore.cli.classify import add_split, require_outside, require_there
+from hebbcore.cli.networks import side_of
 from hebbcore.cli.options import add_import
-from hebbcore.cli.photos import read_photos
+from hebbcore.cli.photos import Photos, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.files import locked_file
+from hebbcore.labelling.growing import GrowingTable
 from hebbcore.labelling.guesses import Guesses
-from hebbcore.labelling.model import check_images, load_model
-from hebbcore.labelling.tables import NEW, write_table
+from hebbcore.labelling.model import Model, check_images, folder_of, load_model, read_note
+from hebbcore.labelling.tables import NEW
 from hebbcore.runs.imports import import_modules
 
 
@@ -22,7 +29,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser(
         "predict",
         description="Give new images labels, by the model that hebbcore classify made: file, label, confidence and "
-        "second choice, as CSV.",
+        "second choice, as CSV. An interrupted command goes on when it is run again.",
     )
     command.add_argument("model", type=Path, metavar="work", help="folder of the work, or a copy of its model/")
     command.add_argument("photos", type=Path, help="images, as for hebbcore classify")
@@ -43,20 +50,48 @@ def _predict(options: argparse.Namespace) -> int:
     if out.is_dir():
         raise IsADirectoryError(f"--out must be a CSV file, {out} is a folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    read = out.with_name(f".{out.name}.images")  # until the file is written: a command that was killed goes on
+    parts = out.with_name(f".{out.name}.parts")  # until the file is written: a command that was killed goes on
     with locked_file(out, "predicting into"):
-        photos = read_photos(
-            options.photos, read, size=side_of(model.network), split=options.split, without_labels=True, stages=stages
-        )
+        photos = _read(options, parts / "images", side_of(model.network), stages)
         with photos.stream() as stream:
             check_images("predict", model, stream.image_shape)
-            rows: list[tuple[str, str, float, str]] = []
-            for images, _ in stream:
-                stages.tell("labels", len(rows), stream.images)
-                names = stream.names[len(rows) : len(rows) + len(images)]
-                rows += Guesses.of(model.predict_proba(images)).rows(names, model.classes)
-            stages.tell("labels", len(rows), stream.images)
-            write_table(out, NEW, rows)
-        shutil.rmtree(read, ignore_errors=True)
-    print(printable(f"{out}: labels of {len(rows)} images"))
+            table = GrowingTable(parts, _digest(read_note(folder_of(options.model)), stream))
+            _predict_rest(model, stream, table, stages)
+            table.write(out, NEW)
+        shutil.rmtree(parts, ignore_errors=True)
+    print(printable(f"{out}: labels of {table.rows} images"))
     return 0
+
+
+def _read(options: argparse.Namespace, folder: Path, size: int | None, stages: Stages) -> Photos:
+    """Return the images; those that a killed command left are read anew if they are others."""
+    before = folder.exists()
+    while True:
+        try:
+            return read_photos(
+                options.photos, folder, size=size, split=options.split, without_labels=True, stages=stages
+            )
+        except ValueError:
+            if not before:
+                raise
+            shutil.rmtree(folder)
+            before = False
+
+
+def _digest(note: dict[str, Any], stream: Any) -> str:
+    """Return a digest of all that decides the rows. note: of the model."""
+    described = [hebbcore.__version__, note, streams.identity_of(stream), stream.batch_size]
+    return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
+
+
+def _predict_rest(model: Model, stream: Any, table: GrowingTable, stages: Stages) -> None:
+    """Add the rows of the images that have none yet."""
+    stages.tell("labels", table.rows, stream.images)
+    if table.rows == stream.images:
+        return
+    names = stream.names
+    stream.restore(streams.at(stream.state(), 0, table.batches))
+    for images, _ in stream:
+        some = names[table.rows : table.rows + len(images)]
+        table.add(Guesses.of(model.predict_proba(images)).rows(some, model.classes))
+        stages.tell("labels", table.rows, stream.images)

@@ -17,7 +17,7 @@ def is_shards(path: Path) -> bool:
     """Return True for a folder. Raises FileNotFoundError if there is nothing."""
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} does not exist; give a folder of shards (hebbcore shards build), or an HDF5 file."
+            f"{path} does not exist; give a folder of shards (hebbcore shards build) or of images, or an HDF5 file."
         )
     return path.is_dir()
 

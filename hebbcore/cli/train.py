@@ -12,7 +12,9 @@ from typing import Any
 import loaders
 from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
+from hebbcore.cli.networks import side_of
 from hebbcore.cli.options import add_import, add_set
+from hebbcore.cli.photos import as_shards, is_photos
 from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.files import locked, write_text
@@ -25,6 +27,8 @@ from hebbcore.training.diagnostics import METRICS, Record, dead_texts
 from hebbcore.training.network import fit
 from hebbcore.training.record import is_from_python
 from hebbcore.training.settings import LEARNING_RATE, listed, may_change
+
+_LARGER = 8  # sevenths of the size of random crops that photos are read in
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -61,7 +65,7 @@ def train_into(
 ) -> Network:
     """Train the network of a configuration into a folder, or go on with it; see fit. Returns the network."""
     network = config.make_network()
-    data = _open(config)
+    data = _open(config, network, run)
     run.mkdir(parents=True, exist_ok=True)
     with locked(run, "training into"):
         before = _keep(run, config)
@@ -83,14 +87,17 @@ def train_into(
         raise
 
 
-def _open(config: Config) -> Any:
-    """Return the training images: a stream, or an array."""
+def _open(config: Config, network: Network, run: Path) -> Any:
+    """Return the training images: a stream, or an array. Those of a folder of image files are read into the run."""
     data, training = config.data, config.training
     path = Path(data.path)
     if is_shards(path):
         if data.split != "train":
-            raise ValueError(f"config: data.split is for HDF5 files; {path} is a folder of shards, which is one split.")
+            what = "images" if is_photos(path) else "shards"
+            raise ValueError(f"config: data.split is for HDF5 files; {path} is a folder of {what}, which is one split.")
         random = data.crop == "random" and data.image_size is not None
+        size = side_of(network) if data.image_size is None else data.image_size
+        path = as_shards(path, run / "images", _LARGER * size // 7 if random and size else size)
         return loaders.ShardStream(
             path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
             image_size=None if random else data.image_size, labels=False,

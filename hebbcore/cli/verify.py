@@ -8,10 +8,16 @@ from typing import Any
 
 from hebbcore import checkpoint, hdf5
 from hebbcore.checks import printable
+from hebbcore.cli.options import add_import
 from hebbcore.features import storage
 from hebbcore.files import parse_json
+from hebbcore.labelling.done import DONE
+from hebbcore.labelling.model import CLASSIFIER, NOTE, VERSION
+from hebbcore.labelling.verify import files_of_work, state_of_model, state_of_results
+from hebbcore.labelling.work import IMAGES, LEARNED
 from hebbcore.runs import entries
 from hebbcore.runs.config import config_of
+from hebbcore.runs.imports import import_modules
 from hebbcore.serialize import CONFIG, compared, layer_of, layer_table
 from hebbcore.training import diagnostics
 from hebbcore.training.array_batches import is_of_an_array
@@ -28,14 +34,18 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "verify",
         description="Read files of hebbcore and compare them with the digests that were written with them: the "
         "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, sweep.json, files of "
-        "hebbcore.save and of hebbcore extract. The exit status is 1 if any is damaged. For shards, use hebbcore "
-        "shards verify.",
+        "hebbcore.save and of hebbcore extract, and the work of hebbcore classify: model, features, results, network. "
+        "The exit status is 1 if any is damaged. For shards, use hebbcore shards verify.",
     )
-    verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a run or of features, or a file")
+    verify.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help="folder of a run, of features or of a work, or a file"
+    )
+    add_import(verify)
     verify.set_defaults(run=_verify)
 
 
 def _verify(options: argparse.Namespace) -> int:
+    import_modules(options.imports)  # which a model may need
     damaged = 0
     paths = [path for place in options.paths for path in _files(place)]
     for path in paths:
@@ -57,17 +67,29 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.exists():
         raise FileNotFoundError(f"verify: {path} does not exist.")
     texts = [path / name for name in (CONFIG, METRICS, _RESULTS, entries.RESULTS) if (path / name).exists()]
-    found = [*checkpoint.checkpoints(path), *texts, *sorted(path.glob("*.h5"))]
+    work = files_of_work(path)
+    found = [
+        *checkpoint.checkpoints(path),
+        *texts,
+        *work,
+        *(one for one in sorted(path.glob("*.h5")) if one not in work),
+    ]
     if not found:
         raise FileNotFoundError(
-            f"verify: {path} is no folder of a run, an evaluation, a sweep or features; hebbcore shards verify is for "
-            "shards."
+            f"verify: {path} is no folder of a run, an evaluation, a sweep, features or a work; hebbcore shards verify "
+            "is for shards."
         )
     yield from found
+    if work and (path / IMAGES).is_dir():
+        yield path / IMAGES
+    if work and (path / LEARNED).is_dir():
+        yield from _files(path / LEARNED)
 
 
 def _state(path: Path) -> str:
     """Return the state of a file in words. Raises ValueError if it is damaged or none of hebbcore's."""
+    if path.is_dir():
+        return _state_of_shards(path)
     if path.name == CONFIG:
         return _state_of_config(path)
     if path.name == METRICS:
@@ -80,9 +102,26 @@ def _state(path: Path) -> str:
     if path.name == entries.RESULTS:
         entries.read_entries(path)
         return "sound"
+    if path.name == NOTE:
+        return state_of_model(path)
+    if path.name == DONE:
+        return state_of_results(path)
+    if hdf5.seal_of(path, CLASSIFIER) is not None:
+        hdf5.check("verify", path, CLASSIFIER, VERSION)
+        return "sound"
     if hdf5.is_plain(path) or hdf5.seal_of(path, "features") is not None:
         return "sound" if storage.verify(path) else _NO_DIGEST
     checkpoint.read("verify", path)
+    return "sound"
+
+
+def _state_of_shards(path: Path) -> str:
+    import loaders  # not before: few runs have images of their own
+
+    for damage in loaders.verify_shards(path):
+        raise ValueError(
+            f"verify: {path} is damaged: {damage.shard}: {damage.reason}; hebbcore shards verify tells all."
+        )
     return "sound"
 
 

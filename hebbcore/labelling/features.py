@@ -20,7 +20,7 @@ from hebbcore.training.network import fit
 BATCH = 200  # images a step, as the dictionary is trained
 _UNITS_AN_IMAGE = 8  # at most: units of a layer learn from patches that are more than they
 _MOST, _MOST_OF_MANY = 25_000, 10_000  # features of an image: larger outputs are averaged over a grid
-_FEW = 10_000  # images
+_FEW = 200_000  # images: 25,000 features of them are a file of 20 GB
 _MOST_IN_MEMORY = 2**31  # bytes of features; more stay in their file
 
 
@@ -36,8 +36,7 @@ def learned_network(shuffled: Any, run: Path, device: str, callback: Callable[[R
 def chosen(network: Network, images: int, mirror: bool) -> Features:
     """Return which features are taken: the last layer's output, over a grid of cells if it is large.
 
-    images: how many the classifier learns from. More than a few thousand make a matrix of features × features, of which
-    it finds the components. mirror: see Features.
+    images: how many the classifier learns from; their features lie in a file. mirror: see Features.
     """
     most = _MOST if images <= _FEW else _MOST_OF_MANY
     return Features.at_most("classify", network, network.names[-1], most, mirror)

@@ -20,6 +20,7 @@ FOLDER = "model"  # of a work folder
 NOTE = "model.json"
 VERSION = 1  # of the format
 NETWORK = "network.h5"
+CLASSIFIER = "classifier"  # what its file says that it is
 _CLASSIFIER = re.compile(r"classifier-[0-9a-f]{16}\.h5")
 
 
@@ -97,7 +98,7 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
         hebbcore.save(folder / NETWORK, model.network)
     arrays, table = model.classifier.state()
     name = f"classifier-{made_from[:16]}.h5"
-    write_atomically(folder / name, lambda path: hdf5.write_sealed(path, "classifier", VERSION, arrays))
+    write_atomically(folder / name, lambda path: hdf5.write_sealed(path, CLASSIFIER, VERSION, arrays))
     note = {
         "format": VERSION, "hebbcore": hebbcore.__version__, "classes": list(model.classes),
         "image_shape": list(model.image_shape), "layer": model.features.layer, "pool": model.features.grid,
@@ -117,6 +118,11 @@ def _digest_of_file(path: Path) -> str | None:
     except ValueError:
         return None
     return checkpoint.digest_of(network) if isinstance(network, Network) else None
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder of the model that a path means: itself, or the one in the folder of a work."""
+    return path / FOLDER if not (path / NOTE).exists() and (path / FOLDER).is_dir() else path
 
 
 def read_note(folder: Path) -> dict[str, Any]:
@@ -166,9 +172,7 @@ def load_model(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
     """
     from hebbcore.classify import FewLabelClassifier
 
-    folder = Path(path)
-    if not (folder / NOTE).exists() and (folder / FOLDER).is_dir():
-        folder = folder / FOLDER
+    folder = folder_of(Path(path))
     note = read_note(folder)
     network = checkpoint.load(folder / NETWORK, device=device)
     same = isinstance(network, Network) and list(network.image_shape or ()) == note["image_shape"]
@@ -177,7 +181,7 @@ def load_model(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
     file = folder / note["classifier"]
     if not file.is_file():
         raise FileNotFoundError(f"load_model: {file} is missing; copy the folder anew.")
-    hdf5.check("load_model", file, "classifier", VERSION)
+    hdf5.check("load_model", file, CLASSIFIER, VERSION)
     with hdf5.reading(file, f"load_model: {file} holds no classifier") as opened:
         arrays = hdf5.arrays_in(opened, "/")
     with checkpoint.naming("load_model", folder, "does not hold a model of this version"):

@@ -9,9 +9,11 @@ _STYLE = (
     ":root{color-scheme:light dark}*{box-sizing:border-box}"
     "body{font-family:sans-serif;line-height:1.45;max-width:75em;margin:0 auto;padding:1em;overflow-wrap:anywhere}"
     "h2{margin:1.6em 0 .4em}h3{display:inline;font-size:1em}"
+    "nav{display:flex;flex-wrap:wrap;gap:.3em 1.2em}nav a{padding:.3em 0}"
     ".wide{overflow-x:auto}table{border-collapse:collapse;overflow-wrap:normal}"
-    "td,th{border:1px solid #8888;padding:.3em .6em;text-align:right}"
-    "th:first-child{text-align:left;overflow-wrap:anywhere;min-width:6em}"
+    "td,th{border:1px solid #8888;padding:.3em .6em;text-align:right}td{white-space:nowrap}"
+    "th:first-child{text-align:left;overflow-wrap:anywhere;min-width:7em;max-width:20em}"
+    "@media(max-width:30em){table{font-size:.8em}td,th{padding:.3em .35em}}"
     ".images{display:grid;grid-template-columns:repeat(auto-fill,minmax(96px,1fr));gap:.8em;list-style:none;padding:0}"
     "figure{margin:0}figcaption{font-size:.8em}"
     "img{display:block;width:96px;height:96px;object-fit:contain;image-rendering:pixelated;background:#8882}"
@@ -49,6 +51,17 @@ def figure(name: object, picture: str, caption: str = "", *, second: object = No
         f'<li><figure title="{title}"><img{mark} alt="{shown(name)}" loading="lazy" src="{picture}">'
         f"<figcaption>{above}{shown(name)}</figcaption></figure></li>"
     )
+
+
+def section(anchor: str, title: str, *parts: str) -> str:
+    """Return a section of a page, which `contents` can lead to. anchor: its address in the page. parts: HTML."""
+    return "\n".join([f'<section aria-label="{title}"><h2 id="{anchor}">{title}</h2>', *parts, "</section>"])
+
+
+def contents(titles: Mapping[str, str]) -> str:
+    """Return links to sections. titles: of their anchors."""
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in titles.items())
+    return f'<nav aria-label="Sections">{links}</nav>'
 
 
 def figures(found: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore.labelling.guesses import Guesses, Ints
-from hebbcore.labelling.page import document, figure, figures, shown
+from hebbcore.labelling.page import contents, document, figure, figures, section, shown
 from hebbcore.labelling.pictures import pictures_of
 
 _PICTURES, _MOST_A_CLASS, _LEAST_A_CLASS = 1_200, 24, 4  # of guesses, in all and of a class
@@ -58,22 +58,25 @@ def page_of(findings: Findings, stream: Any) -> str:
     wanted = [*doubtful, *following, *doubts, *(number for numbers in by_class.values() for number in numbers)]
     page = _Page(findings, pictures_of(stream, wanted))
     more = len(findings.classes) - len(by_class)
-    parts = [
-        f"<p>{_summary(findings)}</p>",
-        "<h2>Classes</h2>", _shares(findings),
-        "<h2>To label next</h2><p>Labels of these images help most; next.csv lists them.</p>", page.images(following),
-        "<h2>Labels that are likely wrong</h2>", _wrong_text(findings), page.images(doubts, own=True),
-        "<h2>Most doubtful guesses</h2>", page.images(doubtful),
-        "<h2>Guesses by class</h2><p>The surest come first, and the least sure of the class last. A green frame: your "
-        "label.</p>",
-        *[
-            f"<details{' open' if len(by_class) <= 20 else ''}><summary><h3>{shown(findings.classes[number])}</h3>"
-            f"</summary>{page.images(numbers)}</details>"
-            for number, numbers in by_class.items()
-        ],
-        *([f"<p>{more} more classes are in predictions.csv.</p>"] if more else []),
-    ]  # fmt: skip
-    return document("Labels for all images", parts)
+    parts = {
+        "classes": ("Classes", _shares(findings)),
+        "next": (
+            "To label next",
+            "<p>Labels of these images help most; next.csv lists them.</p>",
+            page.images(following),
+        ),
+        "wrong": ("Labels that are likely wrong", _wrong_text(findings), page.images(doubts, own=True)),
+        "doubtful": ("Most doubtful guesses", page.images(doubtful)),
+        "guesses": (
+            "Guesses by class",
+            "<p>The surest come first, and the least sure of the class last. A green frame: your label.</p>",
+            *(page.of_class(number, numbers, len(by_class) <= 20) for number, numbers in by_class.items()),
+            *([f"<p>{more} more classes are in predictions.csv.</p>"] if more else []),
+        ),
+    }
+    titles = {anchor: title for anchor, (title, *_) in parts.items()}
+    sections = [section(anchor, *texts) for anchor, texts in parts.items()]
+    return document("Labels for all images", [f"<p>{_summary(findings)}</p>", contents(titles), *sections])
 
 
 def _shown_by_class(findings: Findings) -> dict[int, list[int]]:
@@ -99,6 +102,11 @@ class _Page:
     def images(self, numbers: Iterable[int], own: bool = False) -> str:
         """Return pictures with what they are guessed to be; own: with the label, and the likeliest other class."""
         return figures(self._figure(number, own) for number in numbers)
+
+    def of_class(self, number: int, images: Iterable[int], is_open: bool) -> str:
+        """Return the pictures of a class, to be folded."""
+        title = f"<summary><h3>{shown(self._findings.classes[number])}</h3></summary>"
+        return f"<details{' open' if is_open else ''}>{title}{self.images(images)}</details>"
 
     def _figure(self, number: int, own: bool) -> str:
         findings, guesses = self._findings, self._findings.guesses
@@ -152,4 +160,4 @@ def _shares(findings: Findings) -> str:
     names = ("class", "labels", "guesses", "share of all", "mean confidence")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f'<div class="wide" tabindex="0"><table>{body}</table></div>'
+    return f'<div class="wide" role="region" aria-label="Table of classes" tabindex="0"><table>{body}</table></div>'

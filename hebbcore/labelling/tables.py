@@ -11,28 +11,25 @@ NEXT = ("file", "label", "guess", "confidence")
 
 
 def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write rows as CSV; see write_atomically and table_bytes."""
-    write_bytes(path, table_bytes(head, rows))
-
-
-def table_bytes(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Return rows as CSV.
+    """Write rows as CSV; see write_atomically.
 
     Parameters
     ----------
+    path : Path
+        The file.
     head : sequence of str
         Names of the columns.
     rows : iterable of sequences
         Texts and numbers; floats are probabilities and get four digits. Names of files that are no UTF-8 keep their
         bytes.
-
-    Returns
-    -------
-    bytes
-        In UTF-8, with a line end after each row.
     """
-    lines = [",".join(_cell(value) for value in row) for row in (head, *rows)]
-    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+    write_bytes(path, lines_of((head, *rows)))
+
+
+def lines_of(rows: Iterable[Sequence[object]]) -> bytes:
+    """Return rows as lines of CSV; see write_table."""
+    lines = "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+    return lines.encode("utf-8", "surrogateescape")
 
 
 def _cell(value: object) -> str:

@@ -25,6 +25,7 @@ from hebbcore.network import Network
 from hebbcore.texts import plain
 
 FEATURES = "features.h5"
+IMAGES, LEARNED = "images", "network"  # folders: shards of the images, and the run that learned from them
 OUTPUTS = (PREDICTED, FOLLOWING, REPORT) = ("predictions.csv", "next.csv", "report.html")
 
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from hebbcore.labelling.tables import table_bytes
+from hebbcore.labelling.tables import lines_of
 from hebbcore.page.asking import body_of, integer, json_of, share
 from hebbcore.page.board import Board, Ints
 from hebbcore.page.guard import refused, told
@@ -234,7 +234,7 @@ class Page:
         return told({"version": self._board.versions.value})
 
     def export(self, request: Request) -> Response:
-        data = table_bytes(("file", "label"), self._board.labelled())
+        data = lines_of([("file", "label"), *self._board.labelled()])
         headers = {"Content-Disposition": 'attachment; filename="labels.csv"'}
         return Response(data, media_type="text/csv; charset=utf-8", headers=headers)
 

@@ -76,7 +76,8 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, without the empty journal beside it."""
+        self._base.execute("PRAGMA journal_mode = DELETE")
         self._base.close()
 
     def classes(self) -> list[str]:

@@ -16,6 +16,11 @@ SPLITS = {
 }
 FILLERS = {"images", "image", "img", "imgs", "set", "data", "dataset", "split", "jpg", "jpeg", "png", "ilsvrc"}
 
+DATE = re.compile(
+    r"(19|20)\d\d(?:[-_. ]?(0[1-9]|1[0-2])(?:[-_. ]?(0[1-9]|[12]\d|3[01]))?)?(?![0-9])(?:[-_. ,].*)?", re.DOTALL
+)
+CAMERA = re.compile(r"DCIM|Camera(?: Roll)?|[1-9]\d\d(?=\d*[A-Z_])[A-Z0-9_]{5}")  # 100CANON: as cameras number them
+
 
 def split_named(name: str) -> str | None:
     """The split that a folder's name stands for: "train", "val", "test" or "unlabelled", as in train2017; else None."""
@@ -34,6 +39,11 @@ def splits_in(names: Iterable[str]) -> list[str]:
 def is_class(folder: str) -> bool:
     """Whether a folder of this name can be a class: not what systems and programs leave behind."""
     return not folder.startswith((".", "__MACOSX", "@eaDir"))
+
+
+def is_of_photos(folder: str) -> bool:
+    """Whether a folder is named after a date, as 2019, 2019-05 or 20190513 Italy, or by a camera: it tells no class."""
+    return bool(DATE.fullmatch(folder) or CAMERA.fullmatch(folder))
 
 
 class ClassFolders:

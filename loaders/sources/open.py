@@ -4,6 +4,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from loaders.sources.base import Source
+from loaders.sources.class_folders import is_of_photos
 from loaders.sources.detect import kind_of
 from loaders.sources.folder import ClassFolderTar, ImageFolder, class_folders
 from loaders.sources.image_files import ImageFiles
@@ -27,7 +28,8 @@ def open_source(
     path : str or path
         ImageNet's train or val tar, a tar or a tree of class folders, Tiny ImageNet's folder, CIFAR-10/100 (python or
         binary, tar.gz or unpacked), MNIST's idx folder, an HDF5 file with train/images, train/labels and so on, or a
-        folder of images without class folders, whose images have no label.
+        folder of images without class folders, or with folders that are all named after dates or by cameras, whose
+        images have no label.
     split : str, optional
         Which part of a source that holds several: "train" (None means this), "test", or "val" for Tiny ImageNet.
     ground_truth : str or path, optional
@@ -83,4 +85,10 @@ def open_source(
         )
     if not root.is_dir():
         return ClassFolderTar(root)
-    return ImageFolder(root) if class_folders(root) else ImageFiles(root)
+    classes = class_folders(root)
+    if not all(map(is_of_photos, classes)):
+        return ImageFolder(root)
+    files = ImageFiles(root)
+    if classes:
+        files.remarks.insert(0, f"folders of {printable(root)} are named after dates or by cameras, and are no classes")
+    return files

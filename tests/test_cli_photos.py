@@ -1,0 +1,73 @@
+"""`hebbcore train`, `extract` and `evaluate` on folders of image files, flat or of class folders."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from classify_helpers import photos
+from cli_helpers import POOL, call, config_text, fails, names
+from PIL import Image
+
+import hebbcore
+import loaders
+
+__all__ = ["call", "fails", "photos"]
+CONV = {"type": "conv", "units": 6, "kernel_size": 3}
+
+
+def in_class_folders(photos, folder, files):
+    """Copy photos into folders of their classes."""
+    for file in files:
+        Path(folder, photos[file]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path("photos", file), Path(folder, photos[file], file))
+
+
+def test_features_of_a_flat_folder_have_names(photos, call):
+    out, err = call("extract net.h5 photos f.h5 --device cpu")
+    assert out == "f.h5: features of 60 images\n"
+    assert "images: done" in err
+    with h5py.File("f.h5") as file:
+        assert file["names"].asstr()[:].tolist() == sorted(photos)
+        assert (file["labels"][:] == -1).all()
+        images = np.stack([np.array(Image.open(f"photos/{name}").convert("RGB")) for name in sorted(photos)])
+        np.testing.assert_array_equal(file["features"], hebbcore.load("net.h5", device="cpu").transform(images))
+    before = names(".")
+    assert not [name for name in before if name.startswith(".")]
+    call("extract net.h5 photos f.h5 --device cpu")
+    assert names(".") == before
+
+
+def test_features_of_class_folders_have_labels(photos, call, fails):
+    in_class_folders(photos, "tree", photos)
+    call("extract net.h5 tree f.h5 --device cpu")
+    with h5py.File("f.h5") as file:
+        for name, label in zip(file["names"].asstr()[:], file["labels"][:], strict=True):
+            assert name.split("/")[0] == ("none", "one", "two")[label]
+    assert "tree is a folder of images, which is one split" in fails("extract net.h5 tree g.h5 --split test")
+
+
+@pytest.mark.parametrize("crop", ["center", "random"])
+def test_a_network_is_trained_on_photos(crop, photos, call):
+    text = config_text(CONV, POOL, epochs=1).replace('"images.h5"', f'"photos"\nimage_size = 7\ncrop = "{crop}"')
+    Path("run.toml").write_text(text)
+    call("train run.toml --out run")
+    assert hebbcore.load("run", device="cpu").image_shape == (7, 7, 3)
+    assert loaders.read_index("run/images").image_shape == ((7, 7, 3) if crop == "center" else (8, 8, 3))
+    _, err = call("train run.toml --out run --set training.epochs=2")
+    assert "images: " not in err  # they are there
+    assert call("verify run")[0].endswith(" damaged: 0\n")
+
+
+def test_features_are_judged_on_class_folders(photos, call):
+    files = sorted(photos)
+    in_class_folders(photos, "train", files[:45])
+    in_class_folders(photos, "test", files[45:])
+    line = (
+        "evaluate net.h5 --train train --test test --out report --labels 100 --queries 0 --device cpu --baselines none"
+    )
+    out, _ = call(line)
+    assert "report/report.md" in out
+    assert names("report/images") == ["test", "train"]
+    assert loaders.read_index("report/images/train").records == 45
