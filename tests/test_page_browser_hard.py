@@ -45,14 +45,21 @@ def test_labels_of_one_set_never_reach_another(serve, open_page):
 
 
 def test_a_refused_label_is_told_and_not_shown(serve, open_page):
-    page = open_page(serve(names_of(9)).address)
+    server = serve(names_of(9))
+    page = open_page(server.address)
     page.view("all")
+    server.kill()
+    page.says("#saved", "No connection")
     page.press("c")
     page.script("document.getElementById('name').value = 'a\\u0007b'")
     page.press(Keys.ENTER)
+    page.says("#saved", "2 not sent yet")
+    server.start()
+    open_page(server.address)
     page.says("#error", "without control characters")
     page.says("#error", "1 photo, a\u0007b: not saved")
     page.until(lambda: "labelled" not in page.cells()[0])
+    page.saved(0)
 
 
 def test_a_table_is_read_and_results_are_written(serve, open_page, tmp_path):

@@ -82,6 +82,7 @@ export class Outbox {
         this.heard.changed();
         await wait(1000);
       } else if (error instanceof Lost || error instanceof Refused) {
+        this.lost = "";
         this.done(entry);
         this.heard.refused(entry, error);
       } else {

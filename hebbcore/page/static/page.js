@@ -13,7 +13,7 @@ const TO_DO = ["next", "unlabelled", "doubtful"]; // views in which what has a l
 const LOOK = 400; // milliseconds after the page changed the photos by itself, in which nobody has seen them
 const filter = $("filter");
 const photo = new Photo();
-const store = new Store(changed, (error) => failed(error.message));
+const store = new Store(changed, (error) => failed(error.message), replaced);
 const outbox = new Outbox({ sent, refused: unsent, changed });
 const classes = new Classes({
   names: () => (store.state?.classes ?? []).map(({ name }) => name),
@@ -32,6 +32,7 @@ const grid = new Grid($("grid"), {
 let reopen = false; // the queue is done: show the next one once all is sent
 let fresh = false; // nobody has touched the list that is shown
 let unseen = 0; // until then, by performance.now, nobody can have seen the photos
+let leaving = false; // the page begins anew by itself
 let was = null; // the state that was drawn last
 
 /** Return the photo at an index of the list, with the label that waits to be sent. */
@@ -52,6 +53,12 @@ function moved() {
   fresh = reopen = false;
   if (photo.open) photo.show(current());
   if (grid.selected.size > 1) done(`${photos(grid.selected.size)} selected`);
+}
+
+/** Begin anew with another photo set; what waits for the former one is kept, and refused then. */
+function replaced() {
+  leaving = true;
+  location.reload();
 }
 
 /** Draw what changed. */
@@ -319,7 +326,7 @@ filter.elements.size.addEventListener("input", (event) => {
   localStorage.setItem("hebbcore-size", grid.size);
   grid.layout();
 });
-addEventListener("beforeunload", (event) => outbox.waiting.length && event.preventDefault());
+addEventListener("beforeunload", (event) => !leaving && outbox.waiting.length && event.preventDefault());
 
 for (const [keys, text] of KEYS) {
   const term = document.createElement("dt"), told = document.createElement("dd");

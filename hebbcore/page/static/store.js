@@ -7,10 +7,14 @@ const HIDDEN = 1000; // milliseconds between looks of a tab in the background
 const QUEUE = 48; // photos of "next" at a time: labels change what comes after
 
 export class Store {
-  /** changed(): state, photos or list are new. failed(error): a request was refused. */
-  constructor(changed, failed) {
+  /**
+   * changed(): state, photos or list are new. failed(error): a request was refused. replaced(): another photo set is
+   * served here now.
+   */
+  constructor(changed, failed, replaced) {
     this.changed = changed;
     this.failed = failed;
+    this.replaced = replaced;
     this.state = null;
     this.lost = "";
     this.items = new Map(); // id: {item, seen: version}
@@ -102,7 +106,7 @@ export class Store {
   merge({ items, version }) {
     for (const item of items) {
       const known = this.items.get(item.id);
-      if (known && known.item.name !== item.name) location.reload(); // another photo set is served here now
+      if (known && known.item.name !== item.name) this.replaced();
       if (!known || known.seen <= version) this.items.set(item.id, { item, seen: version });
     }
   }
