@@ -143,7 +143,7 @@ def test_bad_requests_change_nothing_and_are_told_why(session, body):
     "query",
     [
         "view=none", "offset=-1", "limit=-1", "limit=1001", "limit=x", "offset=1e9", "low=2", "high=nan", "low=x",
-        "class=emu", "offset=" + "9" * 30, "limit=%C2%B2",
+        "class=emu", "offset=" + "9" * 30, "limit=%C2%B2", "ids=", "ids=1,x", "ids=-1", "ids=9999", "ids=" + "9" * 30,
     ],
 )  # fmt: skip
 def test_bad_questions_are_refused(session, query):

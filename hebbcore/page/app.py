@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from hebbcore.labelling.tables import lines_of
 from hebbcore.page.asking import body_of, integer, json_of, share
-from hebbcore.page.board import Board
+from hebbcore.page.board import Board, Ints
 from hebbcore.page.guard import refused, told
 from hebbcore.page.learner import Learner
 from hebbcore.page.store import UNSURE
@@ -126,12 +126,20 @@ class Page:
             raise ValueError("there is no such class.")
         place = None if name is None else classes.index(name)
         low, high = share(request, "low", 0.0), share(request, "high", 1.0)
-        photos = photos_of(Query(view, place, low, high), codes, found)
+        photos = self._named(asked["ids"]) if "ids" in asked else photos_of(Query(view, place, low, high), codes, found)
         first, count = integer(request, "offset", 0), integer(request, "limit", 200)
         if first < 0 or not 0 <= count <= _MOST_ITEMS:
             raise ValueError(f"offset must be at least 0, and limit from 0 to {_MOST_ITEMS}.")
         items = described(photos[first : first + count], self._board.names, codes, classes, found)
         return told({"version": version, "total": len(photos), "items": items})
+
+    def _named(self, text: str) -> Ints:
+        """Return the photos that a page asks for by their numbers, such as 3,14,15."""
+        numbers = text.split(",")
+        most = len(self._board.names)
+        if not all(n.isascii() and n.isdigit() and len(n) < 19 and int(n) < most for n in numbers):
+            raise ValueError("ids must be numbers of photos of this set.")
+        return np.array(numbers, np.int64)
 
     # Pictures
 
@@ -141,7 +149,7 @@ class Page:
 
         def made() -> Response:
             version = self._pictures.version(photo)
-            headers = {"ETag": f'"{version}"', "Cache-Control": "private, max-age=86400"}
+            headers = {"ETag": f'"{version}"', "Cache-Control": "private, no-cache"}
             if request.headers.get("if-none-match") == headers["ETag"]:
                 return Response(status_code=304, headers=headers)
             return Response(self._thumbs.of(photo, version), media_type="image/jpeg", headers=headers)

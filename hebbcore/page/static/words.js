@@ -1,0 +1,41 @@
+// What the page says, and how it counts.
+export const $ = (id) => document.getElementById(id);
+export const count = (n) => n.toLocaleString("en");
+export const photos = (n) => `${count(n)} photo${n === 1 ? "" : "s"}`;
+export const percent = (share) => `${Math.round(share * 100)} %`;
+
+const KEPT = 3; // errors shown at a time
+
+/** Write a text where it changed, so that a screen reader is not told the same again. */
+export function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Say what was done. */
+export function done(text) {
+  set($("done"), text);
+}
+
+/** Say what did not work; it stays until it is closed. */
+export function failed(text) {
+  const list = $("errors"), line = document.createElement("li");
+  line.textContent = text[0].toUpperCase() + text.slice(1);
+  if (list.lastElementChild?.textContent !== line.textContent) list.append(line);
+  while (list.children.length > KEPT) list.firstElementChild.remove();
+  $("error").hidden = false;
+}
+
+export function closeErrors() {
+  $("error").hidden = true;
+  $("errors").replaceChildren();
+}
+
+/** Return what is said of a photo: {kind, short, share, long}. */
+export function saysOf({ label, unsure, guess, confidence, second }) {
+  if (label !== null) return { kind: "label", short: label, share: "", long: `labelled ${label}` };
+  const share = confidence === null ? "" : percent(confidence);
+  if (unsure) return { kind: "unsure", short: "unsure", share: "", long: "unsure" };
+  if (guess === null) return { kind: "none", short: "no label", share: "", long: "no label" };
+  const after = second === null || second === guess ? "" : `, or ${second}`;
+  return { kind: "guess", short: guess, share, long: `guess ${guess} ${share}${after}` };
+}
