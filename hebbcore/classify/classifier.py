@@ -20,7 +20,7 @@ from hebbcore.classify.held_out import (
     held_out,
 )
 from hebbcore.classify.learn import REFIT_UNTIL, Images, regime
-from hebbcore.classify.linear import Floats
+from hebbcore.classify.linear import Floats, scores_of
 from hebbcore.classify.neighbours import Indices
 from hebbcore.classify.suggest import cover, doubt_and_cover
 from hebbcore.engine import backend
@@ -147,7 +147,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
         else:
             self._coef, self._intercept = images.predictor(where, codes, shares, self.regime_)
-        scores = images.rows @ self._coef + self._intercept
+        scores = scores_of(images.rows, (self._coef, self._intercept))
         self._judge(where, codes, scores)
         self._set_transduction(labels, scores)
         return self
@@ -170,8 +170,10 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         if not len(self.classes_):
             self.transduction_, self.label_distributions_ = labels, scores
             return
-        self.label_distributions_ = probabilities(scores, self._sharpness)
         self.transduction_ = np.where(self._known, labels, self.classes_[scores.argmax(axis=1)])
+        for block in backend.pieces(scores):
+            block[:] = probabilities(block, self._sharpness)
+        self.label_distributions_ = scores
 
     def predict(self, X: Any) -> Labels:
         """Return the most likely labels (n,) of features (n, features)."""
@@ -248,7 +250,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         features = checked_features(function, self, X)
         if not len(self.classes_):
             raise ValueError(f"{function}: no image has a label yet; give relearn, or fit, at least one.")
-        return self._space.ridge_rows(features) @ self._coef + self._intercept
+        return scores_of(self._space.ridge_rows(features), (self._coef, self._intercept))
 
     def _require_images(self, method: str) -> Images:
         if self._images is None:

@@ -9,7 +9,8 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import SILENT, Meter
 
-_PRODUCTS = 2**24  # numbers of a block of products
+_PRODUCTS = 2**24  # numbers of a block of products on the CPU
+_MORE_ON_CUDA = 8  # times as many there, so that starting a kernel costs little beside its work
 _REFERENCES = 2**16
 
 Indices = npt.NDArray[np.int64]
@@ -22,8 +23,9 @@ def nearest(rows: Array, count: int, meter: Meter = SILENT) -> tuple[Indices, Fl
     rows: float32, NumPy or CuPy; the answer is NumPy. Of rows at the same distance any may be taken.
     """
     n = len(rows)
-    squares = (rows * rows).sum(axis=1)
-    step = max(1, _PRODUCTS // min(n, _REFERENCES))
+    squares = backend.namespace(rows).einsum("ij,ij->i", rows, rows)
+    products = _PRODUCTS * (_MORE_ON_CUDA if backend.on_cuda(rows) else 1)
+    step = max(1, products // min(n, _REFERENCES))
     indices, distances = np.empty((n, count), np.int64), np.empty((n, count))
     for first in range(0, n, step):
         last = min(n, first + step)
@@ -46,15 +48,35 @@ def _candidates(rows: Array, squares: Array, first: int, last: int, count: int) 
         # half of |b|² − 2ab: |a|² is the same for all b
         costs = squares[start : start + _REFERENCES] / 2 - rows[first:last] @ references.T
         inside = (own >= start) & (own < start + len(references))
-        costs[xp.flatnonzero(inside), own[inside] - start] = np.inf
+        costs[xp.flatnonzero(inside), own[inside] - start] = np.inf  # itself
         kept = min(count, len(references))
-        chosen = xp.argpartition(costs, kept - 1, axis=1)[:, :kept]
-        found = (xp.take_along_axis(costs, chosen, axis=1), chosen + start)
+        smallest, chosen = _smallest(costs, kept)
+        found = (smallest, chosen + start)
         best = found if best is None else tuple(xp.concatenate(pair, axis=1) for pair in zip(best, found, strict=True))
         if best[0].shape[1] > count:
-            chosen = xp.argpartition(best[0], count - 1, axis=1)[:, :count]
-            best = tuple(xp.take_along_axis(part, chosen, axis=1) for part in best)
+            smallest, chosen = _smallest(best[0], count)
+            best = (smallest, xp.take_along_axis(best[1], chosen, axis=1))
     return best[1]
+
+
+def _smallest(costs: Array, count: int) -> tuple[Array, Array]:
+    """Return the smallest costs (n, count) of rows (n, m), which are overwritten, and their columns, in any order."""
+    if backend.on_cuda(costs):
+        return _smallest_in_turn(costs, count)
+    chosen = np.argpartition(costs, count - 1, axis=1)[:, :count]
+    return np.take_along_axis(costs, chosen, axis=1), chosen
+
+
+def _smallest_in_turn(costs: Array, count: int) -> tuple[Array, Array]:
+    """Do the same by passes: CuPy's argpartition sorts whole rows, and a pass over them takes far less."""
+    xp = backend.namespace(costs)
+    own = xp.arange(len(costs))
+    smallest, chosen = xp.empty((len(costs), count), costs.dtype), xp.empty((len(costs), count), np.int64)
+    for number in range(count):
+        columns = costs.argmin(axis=1)
+        smallest[:, number], chosen[:, number] = costs[own, columns], columns
+        costs[own, columns] = np.inf
+    return smallest, chosen
 
 
 def _distances(rows: Array, first: int, last: int, found: Array) -> Floats:
