@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hebbcore.classify.approximate import nearest_approximately
 from hebbcore.classify.balance import balanced_guesses
 from hebbcore.classify.graph import NEIGHBOURS, joined, neighbour_graph
 from hebbcore.classify.linear import AllRows, Predictor, labelled_predictor
@@ -17,7 +18,6 @@ from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import Meter
 
-MOST_ON_CPU = 200_000  # exact neighbours of more would take hours
 REFIT_UNTIL, STACK_UNTIL = 16, 350  # labels a class; fixed by experiments on CIFAR-10
 _SCORES_WEIGH = 0.3  # against the rows, in squares
 
@@ -34,11 +34,12 @@ def regime(labels: int, classes: int) -> str:
 class Images:
     """What is learned from all images without labels: the space, and when needed the graph and a factorised ridge.
 
-    rows: (n, p), what the ridge sees. device: where neighbours are looked for.
+    rows: (n, p), what the ridge sees. search: "exact" or "approximate" neighbours; device: where exact ones are
+    looked for.
     """
 
-    def __init__(self, features: Array, device: str, progress: Callable[[str], None] | None) -> None:
-        self._progress, self._device = progress, device
+    def __init__(self, features: Array, search: str, device: str, progress: Callable[[str], None] | None) -> None:
+        self._progress, self._search, self._device = progress, search, device
         self.space: Space = learned_space(features, Meter(progress, "components", len(features), "images"))
         self.rows = self.space.ridge_rows(features)
 
@@ -55,13 +56,12 @@ class Images:
     def poisson(self) -> Poisson:
         """Poisson learning on the graph of neighbours, which is made at its first use."""
         rows = self.neighbour_rows
-        if len(rows) > MOST_ON_CPU and self._device == "cpu":
-            raise ValueError(
-                f"FewLabelClassifier.fit: features must be of at most {MOST_ON_CPU:,} images on the CPU, got "
-                f"{len(rows):,}; give them as a CuPy array, or fit a part and predict the rest."
-            )
-        meter = Meter(self._progress, "neighbours", len(rows), "images")
-        found = nearest(devices.to_device(rows, self._device), min(NEIGHBOURS, len(rows) - 1), meter)
+        count = min(NEIGHBOURS, len(rows) - 1)
+        if self._search == "approximate":
+            found = nearest_approximately(rows, count, self._progress)
+        else:
+            meter = Meter(self._progress, "neighbours", len(rows), "images")
+            found = nearest(devices.to_device(rows, self._device), count, meter)
         return Poisson(joined(neighbour_graph(*found), rows))
 
     @functools.cached_property
