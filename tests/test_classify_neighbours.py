@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from cupy_helpers import cupy  # noqa: F401
 from sklearn.datasets import make_blobs
 
 from hebbcore.classify import FewLabelClassifier, neighbours, space
@@ -119,7 +120,13 @@ def test_the_smallest_by_passes_are_those_of_a_partition(generator, columns):
     assert all(len(set(row)) == 3 for row in where)
 
 
-@pytest.mark.gpu
+@pytest.fixture(params=["stand-in", pytest.param("GPU", marks=pytest.mark.gpu)])
+def cuda(request):
+    """Let "cuda" be CuPy's stand-in, which refuses to mix arrays of host and device, then a GPU."""
+    return request.getfixturevalue("cupy") if request.param == "stand-in" else None
+
+
+@pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("references", [70, 100_000])
 def test_cuda_finds_the_neighbours_that_the_cpu_finds(generator, monkeypatch, references):
     monkeypatch.setattr(neighbours, "_REFERENCES", references)
@@ -133,7 +140,7 @@ def test_cuda_finds_the_neighbours_that_the_cpu_finds(generator, monkeypatch, re
     np.testing.assert_array_equal(neighbours.nearest(devices.to_device(rows, "cuda"), 10, of=some)[0], found[some])
 
 
-@pytest.mark.gpu
+@pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("shape", [(200, 12), (40, 90)])
 def test_cuda_finds_the_components_that_the_cpu_finds(generator, monkeypatch, shape):
     monkeypatch.setattr(space, "_NUMBERS", 500)
@@ -146,7 +153,7 @@ def test_cuda_finds_the_components_that_the_cpu_finds(generator, monkeypatch, sh
     np.testing.assert_allclose(expected.ridge_rows(there), expected.ridge_rows(features), atol=1e-4)
 
 
-@pytest.mark.gpu
+@pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("search", ["auto", "approximate"])
 def test_cuda_learns_what_the_cpu_learns(search):
     if search == "approximate":
