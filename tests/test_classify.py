@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from sklearn.semi_supervised import LabelSpreading
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from hebbcore.classify import FewLabelClassifier, learn
+from hebbcore.classify import FewLabelClassifier
 from hebbcore.classify.balance import balancing_bias
 
 LIKE_LABEL_SPREADING = {"check_classifiers_classes": "−1 is no label; the check knows scikit-learn's own by name"}
@@ -273,13 +273,6 @@ def test_bad_arguments(prior, y, error, match):
     y = given if y is None else np.array(y, object)
     with pytest.raises(error, match=match):
         FewLabelClassifier(prior).fit(features, y)
-
-
-def test_too_many_images_for_the_cpu(monkeypatch):
-    features, _, y = blobs()
-    monkeypatch.setattr(learn, "MOST_ON_CPU", 599)
-    with pytest.raises(ValueError, match="at most 599 images on the CPU, got 600"):
-        FewLabelClassifier().fit(features, y)
 
 
 def test_what_is_not_fitted_says_so():

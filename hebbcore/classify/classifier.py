@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hebbcore import checks
 from hebbcore.classify import storage
+from hebbcore.classify.approximate import library
 from hebbcore.classify.checks import Labels, class_shares, flags, labels_and_gaps
 from hebbcore.classify.held_out import (
     HeldOut,
@@ -20,8 +21,8 @@ from hebbcore.classify.held_out import (
     held_out,
 )
 from hebbcore.classify.learn import REFIT_UNTIL, Images, regime
-from hebbcore.classify.linear import Floats
-from hebbcore.classify.neighbours import Indices
+from hebbcore.classify.linear import Floats, scores_of
+from hebbcore.classify.neighbours import Indices, search_for
 from hebbcore.classify.suggest import cover, doubt_and_cover
 from hebbcore.engine import backend
 from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities
@@ -45,6 +46,9 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         For suggestions, and for the parts of the cross-validation.
     progress : callable, optional
         Called with a line of text every ten seconds of the long parts.
+    neighbours : {"auto", "exact", "approximate"}
+        How the graph's neighbours are found. Approximate ones need faiss (the extra "neighbours") and the CPU, and
+        miss some. "auto": exact for CuPy features and for up to 200,000 images, else approximate.
 
     Attributes
     ----------
@@ -81,11 +85,16 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     n_features_in_: int
 
     def __init__(
-        self, prior: Any = "labelled", random_state: Any = 0, progress: Callable[[str], None] | None = None
+        self,
+        prior: Any = "labelled",
+        random_state: Any = 0,
+        progress: Callable[[str], None] | None = None,
+        neighbours: str = "auto",
     ) -> None:
         self.prior = prior
         self.random_state = random_state
         self.progress = progress
+        self.neighbours = neighbours
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from features of images and the labels of some.
@@ -93,8 +102,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         Parameters
         ----------
         X : (n, features)
-            Features, NumPy or CuPy, or a numpy.memmap, read some rows at a time. Neighbours are looked for on their
-            device: on the CPU among at most 200,000 images.
+            Features, NumPy or CuPy, or a numpy.memmap, read some rows at a time. Exact neighbours are looked for on
+            their device.
         y : (n,)
             Labels; −1 where there is none, or None among texts. Without any label, only `suggest` and `relearn` work.
 
@@ -106,15 +115,21 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         Raises
         ------
         ValueError, TypeError
-            For bad arguments or parameters, and too many images for the CPU.
+            For bad arguments or parameters.
+        ModuleNotFoundError
+            If approximate neighbours are to be found without faiss.
         """
         function = "FewLabelClassifier.fit"
         if y is None:
             raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
         features = checked_features(function, self, X, reset=True, least=2)
-        labels_and_gaps(function, y, len(features))  # before long work
+        labels, known = labels_and_gaps(function, y, len(features))  # before long work
+        device = backend.device_of(features)
+        search = search_for(function, self.neighbours, len(features), device)
+        if search == "approximate" and regime(int(known.sum()), len(np.unique(labels[known]))) != "ridge":
+            library(function)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        self._images: Images | None = Images(features, backend.device_of(features), self.progress)
+        self._images: Images | None = Images(features, search, device, self.progress)
         self._space = self._images.space
         return self._learn(function, y)
 
@@ -151,7 +166,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
         else:
             self._coef, self._intercept = images.predictor(where, codes, shares, self.regime_)
-        scores = images.rows @ self._coef + self._intercept
+        vars(self).pop("label_distributions_", None)  # so that the old and the new are not in memory together
+        scores = scores_of(images.rows, (self._coef, self._intercept))
         self._judge(where, codes, scores)
         self._set_transduction(labels, scores)
         return self
@@ -176,8 +192,10 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         if not len(self.classes_):
             self.transduction_, self.label_distributions_ = labels, scores
             return
-        self.label_distributions_ = probabilities(scores, self._sharpness)
         self.transduction_ = np.where(self._known, labels, self.classes_[scores.argmax(axis=1)])
+        for block in backend.pieces(scores):
+            block[:] = probabilities(block, self._sharpness)
+        self.label_distributions_ = scores
 
     def predict(self, X: Any) -> Labels:
         """Return the most likely labels (n,) of features (n, features)."""
@@ -259,7 +277,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         features = checked_features(function, self, X)
         if not len(self.classes_):
             raise ValueError(f"{function}: no image has a label yet; give relearn, or fit, at least one.")
-        return self._space.ridge_rows(features) @ self._coef + self._intercept
+        return scores_of(self._space.ridge_rows(features), (self._coef, self._intercept))
 
     def _require_images(self, method: str) -> Images:
         if self._images is None:

@@ -11,6 +11,7 @@ from hebbcore.classify.balance import labelled_shares
 from hebbcore.classify.learn import Images
 from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
+from hebbcore.engine import backend
 from hebbcore.evaluation.ridge.calibration import probabilities, sharpness
 
 LEAST = 10  # held-out labels that say anything
@@ -74,7 +75,9 @@ def assumed_sharpness(scores: Floats) -> float:
     low, high, factor = 1e-3, 1e6, 1.0
     for _ in range(60):
         factor = (low * high) ** 0.5
-        sure = float(probabilities(scores, factor).max(axis=1).mean())
+        sure = sum(float(probabilities(block, factor).max(axis=1).sum()) for block in backend.pieces(scores)) / len(
+            scores
+        )
         low, high = (low, factor) if sure > wanted else (factor, high)
     return factor
 
