@@ -193,10 +193,27 @@ def test_the_ridge_of_the_labelled_has_the_least_leave_one_out_error(generator, 
     np.testing.assert_allclose(intercept, model.intercept_, atol=1e-6)
 
 
+def test_no_penalty_below_the_least(generator):
+    rows = generator.standard_normal((40, 5))
+    codes = (rows[:, 0] > 0).astype(int)
+    loose, tight = labelled_predictor(rows, codes, 2), labelled_predictor(rows, codes, 2, least=10)
+    centred = rows - rows.mean(axis=0)
+    model = Ridge(10 * (centred**2).sum() / 5).fit(rows, np.eye(2)[codes])
+    np.testing.assert_allclose(tight[0], model.coef_.T)
+    assert np.abs(loose[0]).sum() > 1.5 * np.abs(tight[0]).sum()
+
+
 def test_the_regime_follows_the_labels_of_a_class():
-    assert [regime(count, 10) for count in (10, 100, 160, 161, 250, 2500, 3500, 5000)] == [
+    assert [regime(np.full(10, count)) for count in (1, 10, 16, 17, 25, 250, 350, 500)] == [
         *["refit"] * 3, *["stack"] * 4, "ridge",
     ]  # fmt: skip
+    assert regime(np.array([], np.int64)) == regime(np.array([1])) == "refit"
+
+
+def test_labels_of_skewed_classes_are_stacked_from_the_first(generator):
+    skewed = np.geomspace(20, 1, 10) / np.geomspace(20, 1, 10).sum()
+    assert all(regime(generator.multinomial(40, skewed)) == "stack" for _ in range(5))
+    assert all(regime(generator.multinomial(40, np.full(10, 0.1))) == "refit" for _ in range(5))
 
 
 def test_the_interval_is_wilsons():

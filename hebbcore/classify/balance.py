@@ -12,22 +12,31 @@ _COLUMNS = 2**16  # whose scores stay in the caches
 Floats = npt.NDArray[Any]
 
 
-def labelled_shares(counts: npt.NDArray[np.int64]) -> Floats:
+def labelled_shares(counts: npt.NDArray[np.int64], estimate: Floats | None = None) -> Floats:
     """Return the shares (classes,) of the classes from counts of their labels, smoothed towards equal shares.
 
-    The smoothing is the one of least expected squared error: equal shares for labels that look as if drawn from
-    them, the labels' own shares for many labels of skewed classes.
+    estimate: what is smoothed, instead of the labels' own shares. Sums to 1.
+    """
+    classes = len(counts)
+    shares = counts / counts.sum() if estimate is None else estimate
+    smoothing = evenness(counts, shares)
+    return smoothing / classes + (1 - smoothing) * shares  # type: ignore[no-any-return]
+
+
+def evenness(counts: npt.NDArray[np.int64], shares: Floats) -> float:
+    """Return how far (0 to 1) shares (classes,) are to be smoothed towards equal ones, for so many labels.
+
+    The smoothing is the one of least expected squared error: 1 for labels that look as if drawn from equal shares,
+    near 0 for many labels of skewed classes.
 
     References
     ----------
     Hausser and Strimmer 2009, "Entropy inference and the James-Stein estimator", equation 6.
     """
-    total, classes = counts.sum(), len(counts)
-    shares = counts / total
-    apart = ((1 / classes - shares) ** 2).sum()
-    noise = (1 - (shares**2).sum()) / max(total - 1, 1)
-    smoothing = min(1.0, noise / apart) if apart > 0 else 1.0
-    return smoothing / classes + (1 - smoothing) * shares  # type: ignore[no-any-return]
+    total = counts.sum()
+    apart = ((1 / len(counts) - shares) ** 2).sum()
+    noise = (1 - ((counts / total) ** 2).sum()) / max(total - 1, 1)
+    return float(min(1.0, noise / apart)) if apart > 0 else 1.0
 
 
 def balanced_guesses(scores: Floats, shares: Floats) -> npt.NDArray[np.int64]:

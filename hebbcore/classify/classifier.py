@@ -34,14 +34,16 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     Labels spread over a graph of nearest neighbours (Poisson learning). A bias for each class brings the guesses to the
     classes' shares. A ridge learns these guesses for all images: up to 16 labels a class, on the mean, that is the
-    predictor ("refit"). Up to 350, a ridge on the labelled images alone sees its scores beside the features ("stack");
-    beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened components.
+    predictor ("refit"), unless the labels are of skewed classes. Up to 350, a ridge on the labelled images alone sees
+    its scores beside the features ("stack"), and is averaged with one that does not if more than 2 % of the images
+    have labels; beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened
+    components.
 
     Parameters
     ----------
     prior : str, dict or (classes,)
-        Shares of the classes among all images: "labelled", those of the labels, smoothed; "uniform"; or given, by
-        label, or in the order of classes_. They serve the regimes "refit" and "stack".
+        Shares of the classes among all images: "labelled", estimated from the labels, and smoothed; "uniform"; or
+        given, by label, or in the order of classes_. They serve the regimes "refit" and "stack".
     random_state : int, RandomState or None
         For suggestions, and for the parts of the cross-validation.
     progress : callable, optional
@@ -123,7 +125,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         labels, known = labels_and_gaps(function, y, len(features))  # before long work
         device = backend.device_of(features)
         search = search_for(function, self.neighbours, len(features), device)
-        if search == "approximate" and regime(int(known.sum()), len(np.unique(labels[known]))) != "ridge":
+        if search == "approximate" and regime(np.unique(labels[known], return_counts=True)[1]) != "ridge":
             library(function)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images: Images | None = Images(features, search, device, self.progress)
@@ -153,9 +155,11 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         where = np.flatnonzero(known)
         classes, codes = np.unique(labels[where], return_inverse=True)
         counts = np.bincount(codes, minlength=len(classes))
-        shares = class_shares(function, self.prior, classes, counts) if len(classes) else np.zeros(0)
+        shares = np.zeros(0)
+        if len(classes):
+            shares = class_shares(function, self.prior, classes, lambda: images.shares(where, codes, len(classes)))
         self.classes_, self.class_shares_, self._known = classes, shares, known
-        self.regime_ = regime(len(where), max(1, len(classes)))
+        self.regime_ = regime(counts)
         self.estimated_accuracy_: tuple[float, float, float] | None = None
         self.doubts_: Indices = np.zeros(0, np.int64)
         if len(classes) < 2:

@@ -7,7 +7,6 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from hebbcore.classify.balance import labelled_shares
 from hebbcore.classify.learn import Images
 from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
@@ -44,7 +43,7 @@ def held_out(
     scores = np.zeros((len(where), classes))
     for part in np.unique(parts[positions]):
         held = (parts == part) & (counts[codes] > 1)
-        seen = labelled_shares(np.bincount(codes[~held], minlength=classes)) if shares is None else shares
+        seen = images.shares(where[~held], codes[~held], classes) if shares is None else shares
         coef, intercept = images.predictor(where[~held], codes[~held], seen, kind)
         scores[held] = images.rows[where[held]] @ coef + intercept
     return HeldOut(positions, codes[positions], scores[positions])
