@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from hebbcore.classify import neighbours, space
+from hebbcore.classify import balance, neighbours, poisson, space
 from hebbcore.classify.balance import balancing_bias, labelled_shares
 from hebbcore.classify.graph import joined, neighbour_graph
 from hebbcore.classify.held_out import (
@@ -20,7 +20,7 @@ from hebbcore.classify.held_out import (
     doubted,
 )
 from hebbcore.classify.learn import regime
-from hebbcore.classify.linear import AllRows, labelled_predictor
+from hebbcore.classify.linear import AllRows, labelled_predictor, scores_of
 from hebbcore.classify.poisson import Poisson
 from hebbcore.classify.suggest import cover, doubt_and_cover
 from hebbcore.evaluation.ridge.calibration import calibration_error
@@ -125,6 +125,33 @@ def test_potentials_solve_poissons_equation(generator, classes):
     np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("most", [0, 16])  # labels a class whose responses are kept
+def test_potentials_do_not_depend_on_what_was_asked_before(generator, monkeypatch, most):
+    monkeypatch.setattr(poisson, "_KEPT_A_CLASS", most)
+    monkeypatch.setattr(poisson, "_KEPT_NUMBERS", 60 * 8)  # of these labels, not of many more
+    monkeypatch.setattr(poisson, "_STACKED", 3)
+    rows = unit_rows(generator, 60, 4)
+    graph = joined(neighbour_graph(*neighbours.nearest(rows, 5)), rows)
+    where, codes = np.arange(8), np.arange(8) % 3
+    used, fresh = Poisson(graph), Poisson(graph)
+    for others in (where + 3, where + 20, where + 40):
+        used.potentials(others, codes, 3)
+    np.testing.assert_array_equal(used.potentials(where, codes, 3), fresh.potentials(where, codes, 3))
+    assert len(used._responses) <= (16 if most else 0)
+
+
+@pytest.mark.parametrize("columns", [7, 1000])
+def test_guesses_are_counted_as_argmax_does(generator, monkeypatch, columns):
+    monkeypatch.setattr(balance, "_COLUMNS", columns)
+    scores = generator.integers(0, 4, (100, 5)).astype(np.float32)  # many are equal
+    bias = np.array([0, 1, 0, -1, 0], np.float32)
+    wanted = np.bincount((scores + bias).argmax(axis=1), minlength=5)
+    np.testing.assert_array_equal(balance._counts(np.ascontiguousarray(scores.T), bias), wanted)
+    shares = np.full(5, 0.2)
+    expected = (scores + balancing_bias(scores, shares)).argmax(axis=1)
+    np.testing.assert_array_equal(balance.balanced_guesses(scores, shares), expected)
+
+
 @pytest.mark.parametrize("classes", [2, 10, 100])
 @pytest.mark.parametrize("skew", [1, 20])
 def test_the_balance_brings_the_shares_to_those_wanted(generator, classes, skew):
@@ -148,24 +175,32 @@ def test_shares_are_smoothed_less_the_surer_the_labels_are(generator):
     assert labelled_shares(np.array([5])) == 1
 
 
-def test_the_ridge_of_all_rows_is_scikit_learns(generator):
+def test_the_ridge_of_all_rows_is_scikit_learns(generator, tune):
+    tune(piece_bytes=900)
     rows, codes = unit_rows(generator, 90, 7), generator.integers(0, 3, 90)
     coef, intercept = AllRows(rows).predictor(codes, 4)  # a class without rows too
     centred = rows - rows.mean(axis=0)
     model = Ridge(0.03 * (centred**2).sum() / 7).fit(rows.astype(np.float64), np.eye(4)[codes])
     np.testing.assert_allclose(coef, model.coef_.T, atol=1e-5)
     np.testing.assert_allclose(intercept, model.intercept_, atol=1e-5)
+    scores = scores_of(rows, (coef, intercept))
+    np.testing.assert_allclose(scores, rows @ coef + intercept)
+    mean, spread = AllRows(rows).mean_and_spread((coef, intercept))
+    np.testing.assert_allclose(mean, scores.mean(axis=0), atol=1e-6)
+    assert spread == pytest.approx(((scores - mean) ** 2).sum(axis=1).mean(), rel=1e-5)
 
 
-def test_the_ridge_of_the_labelled_has_the_least_leave_one_out_error(generator):
-    rows, codes = unit_rows(generator, 20, 7), np.arange(20) % 3
+@pytest.mark.parametrize("n", [20, 60])  # less rows than columns, and more
+def test_the_ridge_of_the_labelled_has_the_least_leave_one_out_error(generator, n):
+    rows, codes = unit_rows(generator, n, 30), np.arange(n) % 3
+    rows[:, 5] = 0
     coef, intercept = labelled_predictor(rows, codes, 3)
     wide = rows.astype(np.float64)
     targets = np.eye(3)[codes]
-    scale = wide.var(axis=0).sum() * 20 / 7
+    scale = wide.var(axis=0).sum() * n / 30
     errors = {}
     for penalty in scale * np.logspace(-4, 2, 13):
-        left = [np.arange(20) != i for i in range(20)]
+        left = [np.arange(n) != i for i in range(n)]
         fits = [Ridge(penalty).fit(wide[kept], targets[kept]) for kept in left]
         errors[penalty] = sum(((fit.predict(wide[i : i + 1]) - targets[i]) ** 2).sum() for i, fit in enumerate(fits))
     model = Ridge(min(errors, key=errors.get)).fit(wide, targets)
@@ -173,10 +208,27 @@ def test_the_ridge_of_the_labelled_has_the_least_leave_one_out_error(generator):
     np.testing.assert_allclose(intercept, model.intercept_, atol=1e-6)
 
 
+def test_no_penalty_below_the_least(generator):
+    rows = generator.standard_normal((40, 5))
+    codes = (rows[:, 0] > 0).astype(int)
+    loose, tight = labelled_predictor(rows, codes, 2), labelled_predictor(rows, codes, 2, least=10)
+    centred = rows - rows.mean(axis=0)
+    model = Ridge(10 * (centred**2).sum() / 5).fit(rows, np.eye(2)[codes])
+    np.testing.assert_allclose(tight[0], model.coef_.T)
+    assert np.abs(loose[0]).sum() > 1.5 * np.abs(tight[0]).sum()
+
+
 def test_the_regime_follows_the_labels_of_a_class():
-    assert [regime(count, 10) for count in (10, 100, 160, 161, 250, 2500, 3500, 5000)] == [
+    assert [regime(np.full(10, count)) for count in (1, 10, 16, 17, 25, 250, 350, 500)] == [
         *["refit"] * 3, *["stack"] * 4, "ridge",
     ]  # fmt: skip
+    assert regime(np.array([], np.int64)) == regime(np.array([1])) == "refit"
+
+
+def test_labels_of_skewed_classes_are_stacked_from_the_first(generator):
+    skewed = np.geomspace(20, 1, 10) / np.geomspace(20, 1, 10).sum()
+    assert all(regime(generator.multinomial(40, skewed)) == "stack" for _ in range(5))
+    assert all(regime(generator.multinomial(40, np.full(10, 0.1))) == "refit" for _ in range(5))
 
 
 def test_the_interval_is_wilsons():

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hebbcore import checks
 from hebbcore.classify import storage
+from hebbcore.classify.approximate import library
 from hebbcore.classify.checks import Labels, class_shares, flags, labels_and_gaps
 from hebbcore.classify.held_out import (
     HeldOut,
@@ -20,8 +21,8 @@ from hebbcore.classify.held_out import (
     held_out,
 )
 from hebbcore.classify.learn import REFIT_UNTIL, Images, regime
-from hebbcore.classify.linear import Floats
-from hebbcore.classify.neighbours import Indices
+from hebbcore.classify.linear import Floats, scores_of
+from hebbcore.classify.neighbours import Indices, search_for
 from hebbcore.classify.suggest import cover, doubt_and_cover
 from hebbcore.engine import backend
 from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities
@@ -33,18 +34,23 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     Labels spread over a graph of nearest neighbours (Poisson learning). A bias for each class brings the guesses to the
     classes' shares. A ridge learns these guesses for all images: up to 16 labels a class, on the mean, that is the
-    predictor ("refit"). Up to 350, a ridge on the labelled images alone sees its scores beside the features ("stack");
-    beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened components.
+    predictor ("refit"), unless the labels are of skewed classes. Up to 350, a ridge on the labelled images alone sees
+    its scores beside the features ("stack"), and is averaged with one that does not if more than 2 % of the images
+    have labels; beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened
+    components.
 
     Parameters
     ----------
     prior : str, dict or (classes,)
-        Shares of the classes among all images: "labelled", those of the labels, smoothed; "uniform"; or given, by
-        label, or in the order of classes_. They serve the regimes "refit" and "stack".
+        Shares of the classes among all images: "labelled", estimated from the labels, and smoothed; "uniform"; or
+        given, by label, or in the order of classes_. They serve the regimes "refit" and "stack".
     random_state : int, RandomState or None
         For suggestions, and for the parts of the cross-validation.
     progress : callable, optional
         Called with a line of text every ten seconds of the long parts.
+    neighbours : {"auto", "exact", "approximate"}
+        How the graph's neighbours are found. Approximate ones need faiss (the extra "neighbours") and the CPU, and
+        miss some. "auto": exact for CuPy features and for up to 200,000 images, else approximate.
 
     Attributes
     ----------
@@ -81,11 +87,16 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     n_features_in_: int
 
     def __init__(
-        self, prior: Any = "labelled", random_state: Any = 0, progress: Callable[[str], None] | None = None
+        self,
+        prior: Any = "labelled",
+        random_state: Any = 0,
+        progress: Callable[[str], None] | None = None,
+        neighbours: str = "auto",
     ) -> None:
         self.prior = prior
         self.random_state = random_state
         self.progress = progress
+        self.neighbours = neighbours
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from features of images and the labels of some.
@@ -93,8 +104,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         Parameters
         ----------
         X : (n, features)
-            Features, NumPy or CuPy, or a numpy.memmap, read some rows at a time. Neighbours are looked for on their
-            device: on the CPU among at most 200,000 images.
+            Features, NumPy or CuPy, or a numpy.memmap, read some rows at a time. Exact neighbours are looked for on
+            their device.
         y : (n,)
             Labels; −1 where there is none, or None among texts. Without any label, only `suggest` and `relearn` work.
 
@@ -106,15 +117,21 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         Raises
         ------
         ValueError, TypeError
-            For bad arguments or parameters, and too many images for the CPU.
+            For bad arguments or parameters.
+        ModuleNotFoundError
+            If approximate neighbours are to be found without faiss.
         """
         function = "FewLabelClassifier.fit"
         if y is None:
             raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
         features = checked_features(function, self, X, reset=True, least=2)
-        labels_and_gaps(function, y, len(features))  # before long work
+        labels, known = labels_and_gaps(function, y, len(features))  # before long work
+        device = backend.device_of(features)
+        search = search_for(function, self.neighbours, len(features), device)
+        if search == "approximate" and regime(np.unique(labels[known], return_counts=True)[1]) != "ridge":
+            library(function)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        self._images: Images | None = Images(features, backend.device_of(features), self.progress)
+        self._images: Images | None = Images(features, search, device, self.progress)
         self._space = self._images.space
         return self._learn(function, y)
 
@@ -141,9 +158,11 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         where = np.flatnonzero(known)
         classes, codes = np.unique(labels[where], return_inverse=True)
         counts = np.bincount(codes, minlength=len(classes))
-        shares = class_shares(function, self.prior, classes, counts) if len(classes) else np.zeros(0)
+        shares = np.zeros(0)
+        if len(classes):
+            shares = class_shares(function, self.prior, classes, lambda: images.shares(where, codes, len(classes)))
         self.classes_, self.class_shares_, self._known = classes, shares, known
-        self.regime_ = regime(len(where), max(1, len(classes)))
+        self.regime_ = regime(counts)
         self.estimated_accuracy_: tuple[float, float, float] | None = None
         self.calibration_error_: tuple[float, float] | None = None
         self.doubts_: Indices = np.zeros(0, np.int64)
@@ -151,7 +170,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
         else:
             self._coef, self._intercept = images.predictor(where, codes, shares, self.regime_)
-        scores = images.rows @ self._coef + self._intercept
+        scores = scores_of(images.rows, (self._coef, self._intercept))
         self._judge(where, codes, scores)
         self._set_transduction(labels, scores)
         return self
@@ -176,8 +195,10 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         if not len(self.classes_):
             self.transduction_, self.label_distributions_ = labels, scores
             return
-        self.label_distributions_ = probabilities(scores, self._sharpness)
         self.transduction_ = np.where(self._known, labels, self.classes_[scores.argmax(axis=1)])
+        for block in backend.pieces(scores):
+            block[:] = probabilities(block, self._sharpness)
+        self.label_distributions_ = scores
 
     def predict(self, X: Any) -> Labels:
         """Return the most likely labels (n,) of features (n, features)."""
@@ -259,7 +280,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         features = checked_features(function, self, X)
         if not len(self.classes_):
             raise ValueError(f"{function}: no image has a label yet; give relearn, or fit, at least one.")
-        return self._space.ridge_rows(features) @ self._coef + self._intercept
+        return scores_of(self._space.ridge_rows(features), (self._coef, self._intercept))
 
     def _require_images(self, method: str) -> Images:
         if self._images is None:

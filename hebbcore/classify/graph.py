@@ -11,7 +11,7 @@ from hebbcore.classify.neighbours import Indices
 
 NEIGHBOURS = 10
 _FALL = 4.0
-_STEP = 256
+_PRODUCTS = 2**26  # numbers of a block of products
 
 Floats = npt.NDArray[Any]
 
@@ -36,7 +36,7 @@ def joined(graph: Any, rows: Floats) -> Any:
     without labels. A link weighs as much as the farthest of the neighbours.
     rows: (n, d), in which neighbours were looked for.
     """
-    squares = (rows * rows).sum(axis=1)
+    squares = np.einsum("ij,ij->i", rows, rows)
     while True:
         count, parts = connected_components(graph, directed=False)
         if count == 1:
@@ -53,8 +53,9 @@ def joined(graph: Any, rows: Floats) -> Any:
 def _link(rows: Floats, squares: Floats, group: Indices) -> tuple[int, int]:
     """Return (row of the group, row outside it) that are nearest to each other."""
     best = (np.inf, 0, 0)
-    for start in range(0, len(group), _STEP):
-        own = group[start : start + _STEP]
+    step = max(1, min(256, _PRODUCTS // len(rows)))
+    for start in range(0, len(group), step):
+        own = group[start : start + step]
         costs = squares - 2 * rows[own] @ rows.T + squares[own, None]
         costs[:, group] = np.inf
         row, column = np.unravel_index(costs.argmin(), costs.shape)

@@ -7,10 +7,10 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from hebbcore.classify.balance import labelled_shares
 from hebbcore.classify.learn import Images
 from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
+from hebbcore.engine import backend
 from hebbcore.evaluation.ridge.calibration import probabilities, sharpness
 
 LEAST = 10  # held-out labels that say anything
@@ -43,7 +43,7 @@ def held_out(
     scores = np.zeros((len(where), classes))
     for part in np.unique(parts[positions]):
         held = (parts == part) & (counts[codes] > 1)
-        seen = labelled_shares(np.bincount(codes[~held], minlength=classes)) if shares is None else shares
+        seen = images.shares(where[~held], codes[~held], classes) if shares is None else shares
         coef, intercept = images.predictor(where[~held], codes[~held], seen, kind)
         scores[held] = images.rows[where[held]] @ coef + intercept
     return HeldOut(positions, codes[positions], scores[positions])
@@ -74,7 +74,9 @@ def assumed_sharpness(scores: Floats) -> float:
     low, high, factor = 1e-3, 1e6, 1.0
     for _ in range(60):
         factor = (low * high) ** 0.5
-        sure = float(probabilities(scores, factor).max(axis=1).mean())
+        sure = sum(float(probabilities(block, factor).max(axis=1).sum()) for block in backend.pieces(scores)) / len(
+            scores
+        )
         low, high = (low, factor) if sure > wanted else (factor, high)
     return factor
 

@@ -10,13 +10,20 @@ from scipy.sparse.linalg import cg
 from hebbcore.classify.neighbours import Indices
 
 _RESIDUAL = 1e-3  # norm, of each class
+_OF_A_LABEL = 1e-4  # norm; the potential of a class is a sum over its labels
 _MOST_STEPS = 1000
+_KEPT_A_CLASS = 16  # labels a class: of more, solving for the classes of a cross-validation anew takes less time
+_KEPT_NUMBERS = 2**28  # of all responses: 1 GiB
+_STACKED = 64  # responses that are added up at once
 
 Floats = npt.NDArray[Any]
 
 
 class Poisson:
     """Solves L u = b on a connected graph by conjugate gradients, for any labels.
+
+    The solution is linear in b. Of few labels the response to each is solved for once and kept: other labels of the
+    same nodes, parts of them in a cross-validation, and one more label then cost little.
 
     graph: symmetric weights (n, n), CSR.
 
@@ -27,22 +34,60 @@ class Poisson:
     """
 
     def __init__(self, graph: Any) -> None:
-        self._roots = 1 / np.sqrt(graph.sum(axis=1))
+        degrees = graph.sum(axis=1)
+        self._roots, self._shares = 1 / np.sqrt(degrees), degrees / degrees.sum()
         scaled = sparse.diags_array(self._roots) @ graph @ sparse.diags_array(self._roots)
         self._laplacian = (sparse.eye_array(graph.shape[0]) - scaled).tocsr()
+        if self._laplacian.nnz < 2**31:  # half of what a product reads; SciPy took int64 from the neighbours
+            self._laplacian.indices = self._laplacian.indices.astype(np.int32)
+            self._laplacian.indptr = self._laplacian.indptr.astype(np.int32)
+        self._responses: dict[int, Floats] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_responses": {}}
 
     def potentials(self, where: Indices, codes: Indices, classes: int) -> Floats:
-        """Return u (n, classes): b is y − ȳ at the labelled nodes `where`, of classes `codes`, and 0 elsewhere.
+        """Return u (n, classes), float32: b is y − ȳ at the nodes `where`, of classes `codes`, and 0 elsewhere.
 
-        (I − D^(−½) W D^(−½)) v = D^(−½) b is solved to a residual norm of 1e-3; u = D^(−½) v.
+        (I − D^(−½) W D^(−½)) v = D^(−½) b is solved to a residual norm of 1e-3; u = D^(−½) v. The potentials of a
+        class lie one after another in memory.
         """
-        sources = np.zeros((len(where), classes))
-        sources[np.arange(len(where)), codes] = 1
-        sources -= sources.mean(axis=0)
-        out = np.empty((len(self._roots), classes))
+        sources = np.zeros((classes, len(where)))
+        sources[codes, np.arange(len(where))] = 1
+        sources -= sources.mean(axis=1, keepdims=True)
+        # what is kept must not decide: labels have the same potentials whatever was learned before
+        if len(where) <= _KEPT_A_CLASS * classes and len(where) * len(self._roots) <= _KEPT_NUMBERS:
+            return self._summed(where, sources).T
+        out = np.empty((classes, len(self._roots)), np.float32)
         right = np.zeros(len(self._roots))
         for number in range(classes):
-            right[where] = self._roots[where] * sources[:, number]
-            solution, _ = cg(self._laplacian, right, rtol=0, atol=_RESIDUAL, maxiter=_MOST_STEPS)
-            out[:, number] = self._roots * solution
+            right[where] = self._roots[where] * sources[number]
+            out[number] = self._solution(right, _RESIDUAL)
+        return out.T
+
+    def _summed(self, where: Indices, sources: Floats) -> Floats:
+        """Return the potentials (classes, n) of sources (classes, m) at the nodes `where`."""
+        if (len(self._responses) + len(where)) * len(self._roots) > 2 * _KEPT_NUMBERS:
+            kept = set(where.tolist())
+            self._responses = {node: found for node, found in self._responses.items() if node in kept}
+        out = np.zeros((len(sources), len(self._roots)), np.float32)
+        for first in range(0, len(where), _STACKED):
+            responses = np.stack([self._response(node) for node in where[first : first + _STACKED].tolist()])
+            out += sources[:, first : first + _STACKED].astype(np.float32) @ responses
         return out
+
+    def _response(self, node: int) -> Floats:
+        """Return the potential (n,) of a source of 1 at a node, whose sinks are all nodes in proportion to degrees.
+
+        Sources that sum to 0 leave nothing of the sinks.
+        """
+        if node not in self._responses:
+            right = -self._shares * self._roots
+            right[node] += self._roots[node]
+            self._responses[node] = self._solution(right, _OF_A_LABEL).astype(np.float32)
+        return self._responses[node]
+
+    def _solution(self, right: Floats, residual: float) -> Floats:
+        solution, _ = cg(self._laplacian, right, rtol=0, atol=residual, maxiter=_MOST_STEPS)
+        found: Floats = self._roots * solution
+        return found

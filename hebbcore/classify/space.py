@@ -1,6 +1,6 @@
 """Principal components of standardised features, and the two spaces made of them: for neighbours and for the ridge."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,16 +35,19 @@ class Space(NamedTuple):
 
     def components(self, features: Array) -> Floats:
         """Return the components (n, p) of features (n, d), float32, on the host."""
+        return self._of(features, lambda block: block)
+
+    def ridge_rows(self, features: Array) -> Floats:
+        """Return what the ridge sees of features (n, d): components times λ^(−1/4), rows of unit length."""
+        return self._of(features, lambda block: scaled(block, self.eigenvalues, -1 / 4))
+
+    def _of(self, features: Array, then: Callable[[Floats], Floats]) -> Floats:
         out = np.empty((len(features), len(self.axes)), np.float32)
         turned = backend.namespace(features).asarray(self.axes.T)
         for first, block in _blocks(features):
             rows = _standardised(block, self.mean, self.scale)
-            out[first : first + len(block)] = devices.to_device(rows @ turned, "cpu")
+            out[first : first + len(block)] = then(devices.to_device(rows @ turned, "cpu"))
         return out
-
-    def ridge_rows(self, features: Array) -> Floats:
-        """Return what the ridge sees of features (n, d): components times λ^(−1/4), rows of unit length."""
-        return scaled(self.components(features), self.eigenvalues, -1 / 4)
 
     def neighbour_rows(self, components: Floats) -> Floats:
         """Return the space of neighbours: the first components times λ^(−3/8), rows of unit length."""
@@ -54,8 +57,9 @@ class Space(NamedTuple):
 def scaled(components: Floats, eigenvalues: Floats, power: float) -> Floats:
     """Return components times a power of their eigenvalues, rows of unit length; rows of zeros stay so."""
     rows = components * (eigenvalues**power).astype(components.dtype)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)  # type: ignore[no-any-return]
+    norms = backend.row_norms(rows)
+    rows /= np.where(norms > 0, norms, 1)
+    return rows  # type: ignore[no-any-return]
 
 
 def learned_space(features: Array, meter: Meter, most: int = COMPONENTS) -> Space:
@@ -119,12 +123,22 @@ def _by_iteration(features: Array, mean: Floats, scale: Floats, most: int, meter
 
 
 def _from_rows(features: Array, mean: Floats, scale: Floats, most: int) -> tuple[Floats, Floats]:
-    rows = devices.to_device(_standardised(features[:], mean, scale), "cpu")
-    exact = rows.astype(np.float64)
-    values, vectors = _largest(exact @ exact.T / len(rows), most)  # of one array NumPy computes half
-    del exact
-    axes = vectors.T @ rows
+    rows = np.empty(features.shape, np.float32)
+    for first, block in _blocks(features):
+        rows[first : first + len(block)] = devices.to_device(_standardised(block, mean, scale), "cpu")
+    total: Any = 0.0
+    for columns in _columns(rows):
+        wide = columns.astype(np.float64)
+        total = total + wide @ wide.T
+    values, vectors = _largest(total / len(rows), most)
+    axes = np.concatenate([vectors.T @ columns for columns in _columns(rows)], axis=1)
     return values, axes / np.linalg.norm(axes, axis=1, keepdims=True)
+
+
+def _columns(rows: Floats) -> Iterator[Floats]:
+    """Yield columns of a bounded number of numbers."""
+    step = max(1, _NUMBERS // len(rows))
+    return (rows[:, first : first + step] for first in range(0, rows.shape[1], step))
 
 
 def _largest(matrix: Floats, most: int) -> tuple[Floats, Floats]:

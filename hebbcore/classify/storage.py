@@ -26,6 +26,7 @@ def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = {
         "version": _VERSION,
         "prior": prior,
+        "neighbours": model.neighbours,
         "regime": model.regime_,
         "sharpness": float(model._sharpness),
         "estimated_accuracy": None if accuracy is None else list(accuracy),
@@ -59,6 +60,7 @@ def restore(model: Any, arrays: Mapping[str, Any], settings: Mapping[str, Any]) 
     model._space = Space(*(found[name] for name in Space._fields))
     model._coef, model._intercept, model._images, model._seed = found["coef"], found["intercept"], None, 0
     model.prior, model.regime_, model._sharpness = settings["prior"], settings["regime"], float(settings["sharpness"])
+    model.neighbours = settings.get("neighbours", "auto")  # older states have none
     model.classes_, model.class_shares_, model.n_features_in_ = found["classes"], found["class_shares"], features
     model.estimated_accuracy_ = None if accuracy is None else tuple(accuracy)
     model.calibration_error_ = None if error is None else tuple(error)

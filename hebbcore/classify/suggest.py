@@ -6,9 +6,11 @@ from sklearn.cluster import KMeans
 
 from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
+from hebbcore.engine import backend
 
 _MOST = 10_000  # images that clusters are made of
 _POOL = 10  # doubtful images to choose from, for each that is chosen
+_CENTRES = 32  # whose products with all images are made at once
 
 Flags = npt.NDArray[np.bool_]
 
@@ -42,7 +44,8 @@ def doubt_and_cover(rows: Floats, likely: Floats, labelled: Flags, count: int, s
     ----------
     Zhdanov 2019, "Diverse mini-batch active learning".
     """
-    largest = np.sort(np.partition(likely, -2, axis=1)[:, -2:], axis=1)
+    largest = np.concatenate([np.partition(block, -2, axis=1)[:, -2:] for block in backend.pieces(likely)])
+    largest.sort(axis=1)
     doubt = np.where(labelled, -1, 1 - (largest[:, 1] - largest[:, 0]))
     size = min(max(_POOL * count, 100), int((~labelled).sum()))
     pool = np.argsort(-doubt, kind="stable")[:size]
@@ -56,14 +59,13 @@ def doubt_and_cover(rows: Floats, likely: Floats, labelled: Flags, count: int, s
 
 def _nearest_to(centres: Floats, rows: Floats, allowed: Flags, count: int) -> Indices:
     """Return the allowed row nearest to each centre, each once, for the first `count` centres."""
-    candidates = np.flatnonzero(allowed)
-    squares = (rows[candidates] ** 2).sum(axis=1) / 2
+    squares = np.einsum("ij,ij->i", rows, rows) / 2
+    squares[~allowed] = np.inf
     chosen: list[int] = []
-    for centre in centres[:count]:
-        costs = squares - rows[candidates] @ centre
-        place = int(costs.argmin())
-        chosen.append(int(candidates[place]))
-        squares[place] = np.inf
+    for start in range(0, min(count, len(centres)), _CENTRES):
+        for products in (rows @ centres[start : min(start + _CENTRES, count)].T).T:
+            chosen.append(int((squares - products).argmin()))
+            squares[chosen[-1]] = np.inf
     return np.array(chosen, np.int64)
 
 

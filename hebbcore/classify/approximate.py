@@ -1,0 +1,73 @@
+"""Nearly all of the nearest rows of each row, in time that grows little faster than their number: by faiss's HNSW."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hebbcore.classify.neighbours import Floats, Indices, by_distance, nearest
+from hebbcore.engine import parallel
+from hebbcore.evaluation.ridge.meter import Meter
+
+_LINKS = 16  # of a row, on each side
+_BUILDING, _SEARCHING = 80, 64  # candidates that are kept: more find more of the nearest, and take longer
+_ROWS = 4096  # added, or looked for, between two looks at the clock
+
+
+def library(function: str) -> Any:
+    """Return the module faiss. Raises ModuleNotFoundError, with what to do, if it is not installed."""
+    try:
+        import faiss
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'{function}: approximate neighbours need faiss: python -m pip install faiss-cpu (the extra "neighbours" '
+            'of hebbcore), or take neighbours="exact", whose time grows with the square of the images.'
+        ) from error
+    return faiss
+
+
+def nearest_approximately(
+    rows: Floats, count: int, progress: Callable[[str], None] | None = None
+) -> tuple[Indices, Floats]:
+    """Return near other rows (n, count) of each of rows (n, d), and the squares of their distances, rising.
+
+    The same each time: one thread builds the index, as several would do so in an order of their own; all search it.
+
+    References
+    ----------
+    Malkov and Yashunin 2018, "Efficient and robust approximate nearest neighbor search using hierarchical navigable
+    small world graphs".
+    """
+    faiss, n = library("FewLabelClassifier.fit"), len(rows)
+    index = faiss.IndexHNSWFlat(rows.shape[1], _LINKS)
+    index.hnsw.efConstruction, index.hnsw.efSearch = _BUILDING, max(_SEARCHING, count + 1)
+    indices, distances = np.empty((n, count), np.int64), np.empty((n, count))
+    before = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(1)
+        meter = Meter(progress, "index of neighbours", n, "images")
+        for first in range(0, n, _ROWS):
+            index.add(rows[first : first + _ROWS])
+            meter.add(min(_ROWS, n - first))
+        faiss.omp_set_num_threads(parallel.threads())
+        meter = Meter(progress, "neighbours", n, "images")
+        for first in range(0, n, _ROWS):
+            own = np.arange(first, min(n, first + _ROWS))
+            _, found = index.search(rows[own], count + 1)
+            indices[own], distances[own] = _others(rows, own, found)
+            meter.add(len(own))
+    finally:
+        faiss.omp_set_num_threads(before)
+    return indices, distances
+
+
+def _others(rows: Floats, own: Indices, found: Indices) -> tuple[Indices, Floats]:
+    """Return what was found (m, count + 1) near the rows `own`, without these; exact where too few were found (−1)."""
+    itself = found == own[:, None]
+    itself[~itself.any(axis=1), -1] = True  # the farthest goes instead
+    others = found[~itself].reshape(len(own), -1)
+    few = (others < 0).any(axis=1)
+    indices, distances = by_distance(rows, own, others)
+    if few.any():
+        indices[few], distances[few] = nearest(rows, others.shape[1], of=own[few])
+    return indices, distances
