@@ -288,3 +288,19 @@ def test_what_is_not_fitted_says_so():
             call(np.zeros((2, 20)))
     with pytest.raises(NotFittedError):
         model.suggest(2)
+
+
+@pytest.mark.parametrize("labels", [0, 1, 40])
+def test_a_fit_from_the_state_of_the_images_is_the_same(labels):
+    random = np.random.default_rng(0)
+    truth = np.arange(90) % 3
+    features = (random.normal(size=(90, 12)) + 2 * np.eye(12)[truth]).astype(np.float32)
+    y = np.where(np.arange(90) < labels, truth, -1)
+    model = FewLabelClassifier().fit(features, y)
+    arrays = {name: array.copy() for name, array in model.images_state().items()}
+    again = FewLabelClassifier().fit_state(arrays, np.full(90, -1)).relearn(y)
+    np.testing.assert_array_equal(again.label_distributions_, model.label_distributions_)
+    np.testing.assert_array_equal(again.suggest(9), model.suggest(9))
+    assert again.n_features_in_ == 12
+    if labels > 1:
+        np.testing.assert_array_equal(again.predict_proba(features), model.predict_proba(features))

@@ -131,9 +131,40 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         if search == "approximate" and regime(np.unique(labels[known], return_counts=True)[1]) != "ridge":
             library(function)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        self._images: Images | None = Images(features, search, device, self.progress)
+        self._images: Images | None = Images.of(features, search, device, self.progress)
         self._space = self._images.space
         return self._learn(function, y)
+
+    def fit_state(self, arrays: Any, y: Any) -> Self:
+        """Fit to the images of another fit, which images_state tells of, without their features.
+
+        Parameters
+        ----------
+        arrays : mapping
+            What `images_state` gave.
+        y : (n,)
+            Labels, as for fit.
+
+        Returns
+        -------
+        FewLabelClassifier
+            Itself, as after fit.
+        """
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        self._images = Images.from_state(arrays, self.progress)
+        self._space, self.n_features_in_ = self._images.space, len(self._images.space.mean)
+        return self._learn("FewLabelClassifier.fit_state", y)
+
+    def images_state(self) -> dict[str, Any]:
+        """Return what fit has learned from the images without labels, for fit_state; makes the graph if need be.
+
+        Returns
+        -------
+        dict of NumPy arrays
+            Some 3,300 bytes for each image.
+        """
+        check_is_fitted(self)
+        return self._require_images("images_state").state()
 
     def relearn(self, y: Any) -> Self:
         """Learn from other labels of the images of the last fit; the graph and what else needs no labels is kept.

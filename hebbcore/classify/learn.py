@@ -1,8 +1,8 @@
 """From labels of few images to a linear predictor for all: the regimes, and which of them is taken."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -47,10 +47,28 @@ class Images:
     looked for.
     """
 
-    def __init__(self, features: Array, search: str, device: str, progress: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, space: Space, rows: Floats, search: str, device: str, progress: Callable[[str], None] | None
+    ) -> None:
+        self.space, self.rows = space, rows
         self._progress, self._search, self._device = progress, search, device
-        self.space: Space = learned_space(features, Meter(progress, "components", len(features), "images"))
-        self.rows = self.space.ridge_rows(features)
+
+    @classmethod
+    def of(cls, features: Array, search: str, device: str, progress: Callable[[str], None] | None) -> Self:
+        """Return what features (n, d) say."""
+        space = learned_space(features, Meter(progress, "components", len(features), "images"))
+        return cls(space, space.ridge_rows(features), search, device, progress)
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, Any], progress: Callable[[str], None] | None) -> Self:
+        """Return the images whose state it is."""
+        images = cls(Space(*(arrays[name] for name in Space._fields)), arrays["rows"], "exact", "cpu", progress)
+        images.poisson = Poisson.from_state(arrays)
+        return images
+
+    def state(self) -> dict[str, Any]:
+        """Return all that took long, the graph included, as NumPy arrays."""
+        return {**self.space._asdict(), "rows": self.rows, **self.poisson.state()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_progress": None}
@@ -84,6 +102,8 @@ class Images:
         They are the mean over all images of what a ridge on the labelled ones says (the regression estimator of
         survey sampling), smoothed: labels of images that are no fair sample mislead it less than they do their counts.
         """
+        if classes < 2:
+            return np.ones(classes)
         counts = np.bincount(codes, minlength=classes)
         coef, intercept = labelled_predictor(self.rows[where], codes, classes)
         found = np.maximum(self._mean @ coef + intercept, 1 / (4 * len(where)))
