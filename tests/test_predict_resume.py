@@ -12,6 +12,7 @@ from classify_helpers import digits, photos, rows_of, save_network, some_labels,
 from cli_helpers import ENVIRONMENT, call, files_of, names
 from PIL import Image
 
+import hebbcore
 from hebbcore.cli import photos as reading
 from hebbcore.labelling import growing, load_model
 from hebbcore.labelling.model import Model
@@ -146,5 +147,6 @@ def test_a_copied_model_of_read_only_files_works_elsewhere(new, call, monkeypatc
     model = load_model(elsewhere / "m", device="cpu")
     images = np.stack([np.array(Image.open(path).convert("RGB")) for path in sorted((elsewhere / "photos").iterdir())])
     assert model.predict(images) == [row["label"] for row in rows_of(elsewhere / "new.csv")]
+    assert hebbcore.load(elsewhere / "m" / "network.h5", device="cpu").image_shape == model.image_shape
     assert files_of(elsewhere / "m") == before
     (elsewhere / "m").chmod(0o755)
