@@ -67,11 +67,12 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     label_distributions_ : (n, classes)
         Calibrated probabilities for all images of fit, also for those with a label, which it may doubt.
     doubts_ : (m,)
-        Images whose given labels the others contradict: more likely wrong than right, the most doubtful first.
+        Images whose given labels the others contradict: wrong with a probability above a third, the most doubtful
+        first.
     estimated_accuracy_ : tuple of float, or None
-        (value, low, high): the share of right guesses in a cross-validation among the labelled images, and its 95 %
-        interval. It holds for images like these: not, say, where only easy ones were labelled. None for fewer
-        than 10 labels of classes with at least two.
+        (value, low, high): the share of right guesses in a cross-validation among the labelled images, where each
+        class weighs as much as its share, and its 95 % interval. It holds for images like these: not, say, where only
+        easy ones were labelled. None for fewer than 10 labels of classes with at least two.
 
     References
     ----------
@@ -182,7 +183,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             self._sharpness = assumed_sharpness(scores) if classes > 1 else 1.0
             return
         self._sharpness = fitted_sharpness(held)
-        self.estimated_accuracy_ = accuracy_interval(held.scores.argmax(axis=1) == held.codes)
+        self.estimated_accuracy_ = accuracy_interval(held, self.class_shares_)
         self.doubts_ = where[doubted(held)]
 
     def _set_transduction(self, labels: Labels, scores: Floats) -> None:
@@ -229,10 +230,10 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         count = min(checks.integer("FewLabelClassifier.suggest", "n", n, 1), int((~self._known).sum()))
         if not count:
             return np.zeros(0, np.int64)
-        rows, labels = images.neighbour_rows, int(self._known.sum())
+        labels = int(self._known.sum())
         if len(self.classes_) < 2 or labels <= REFIT_UNTIL * len(self.classes_):
-            return cover(rows, self._known, count, self._seed)
-        return doubt_and_cover(rows, self.label_distributions_, self._known, count, self._seed)
+            return cover(images.cluster_rows, self._known, count, self._seed)
+        return doubt_and_cover(images.neighbour_rows, self.label_distributions_, self._known, count, self._seed)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return (arrays, settings) that predict: NumPy arrays and what JSON can hold, without the images of fit.
