@@ -128,6 +128,7 @@ def test_potentials_do_not_depend_on_what_was_asked_before(generator, monkeypatc
 @pytest.mark.parametrize("columns", [7, 1000])
 def test_guesses_are_counted_as_argmax_does(generator, monkeypatch, columns):
     monkeypatch.setattr(balance, "_COLUMNS", columns)
+    monkeypatch.setattr(balance, "_NUMBERS", columns)
     scores = generator.integers(0, 4, (100, 5)).astype(np.float32)  # many are equal
     bias = np.array([0, 1, 0, -1, 0], np.float32)
     wanted = np.bincount((scores + bias).argmax(axis=1), minlength=5)

@@ -167,6 +167,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
         else:
             self._coef, self._intercept = images.predictor(where, codes, shares, self.regime_)
+        self.__dict__.pop("label_distributions_", None)  # so that the old and the new are not in memory together
         scores = scores_of(images.rows, (self._coef, self._intercept))
         self._judge(where, codes, scores)
         self._set_transduction(labels, scores)
