@@ -143,6 +143,7 @@ def test_potentials_do_not_depend_on_what_was_asked_before(generator, monkeypatc
 @pytest.mark.parametrize("columns", [7, 1000])
 def test_guesses_are_counted_as_argmax_does(generator, monkeypatch, columns):
     monkeypatch.setattr(balance, "_COLUMNS", columns)
+    monkeypatch.setattr(balance, "_NUMBERS", columns)
     scores = generator.integers(0, 4, (100, 5)).astype(np.float32)  # many are equal
     bias = np.array([0, 1, 0, -1, 0], np.float32)
     wanted = np.bincount((scores + bias).argmax(axis=1), minlength=5)
@@ -232,12 +233,22 @@ def test_labels_of_skewed_classes_are_stacked_from_the_first(generator):
 
 
 def test_the_interval_is_wilsons():
-    right = np.arange(50) < 20
-    value, low, high = accuracy_interval(right)
-    assert value == 0.4
+    codes = np.arange(50) % 2
+    scores = np.eye(2)[np.where(np.arange(50) < 20, codes, 1 - codes)]
+    value, low, high = accuracy_interval(HeldOut(np.arange(50), codes, scores), np.full(2, 0.5))
+    assert value == pytest.approx(0.4)
     for bound in (low, high):  # where the normal test just rejects
-        assert abs(0.4 - bound) == pytest.approx(1.959964 * (bound * (1 - bound) / 50) ** 0.5)
-    assert accuracy_interval(np.ones(10, bool))[2] == pytest.approx(1)
+        assert abs(0.4 - bound) == pytest.approx(1.959964 * (bound * (1 - bound) / (50 / 1.5)) ** 0.5)
+    assert accuracy_interval(HeldOut(np.arange(50), codes, np.eye(2)[codes]), np.full(2, 0.5))[2] == pytest.approx(1)
+
+
+def test_classes_weigh_as_much_as_their_shares():
+    codes = np.repeat([0, 1], [30, 10])
+    held = HeldOut(np.arange(40), codes, np.tile([1.0, 0.0], (40, 1)))  # right in the first class alone
+    value, low, high = accuracy_interval(held, np.array([0.2, 0.8]))
+    assert value == pytest.approx(0.2)
+    assert low < 0.2 < high
+    assert high - low > np.subtract(*accuracy_interval(held, np.array([0.75, 0.25]))[:0:-1])
 
 
 def test_the_assumed_sharpness_is_a_quarter_of_the_way_to_certainty(generator):

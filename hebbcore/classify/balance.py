@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 _ROUNDS = 300
 _SLOWER = 30  # rounds after which a step is half as long
+_NUMBERS = 2**20  # of sums made at once
 _COLUMNS = 2**16  # whose scores stay in the caches
 
 Floats = npt.NDArray[Any]
@@ -43,9 +44,9 @@ def balanced_guesses(scores: Floats, shares: Floats) -> npt.NDArray[np.int64]:
     """Return the classes (n,) of scores (n, classes) under the bias that balances them."""
     bias = balancing_bias(scores, shares)
     guesses = np.empty(len(scores), np.int64)
-    for first in range(0, len(scores), _COLUMNS):
-        block = scores[first : first + _COLUMNS]
-        guesses[first : first + _COLUMNS] = (block + bias).argmax(axis=1)
+    step = max(1, _NUMBERS // scores.shape[1])
+    for first in range(0, len(scores), step):
+        guesses[first : first + step] = (scores[first : first + step] + bias).argmax(axis=1)
     return guesses
 
 

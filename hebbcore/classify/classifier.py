@@ -67,11 +67,12 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     label_distributions_ : (n, classes)
         Calibrated probabilities for all images of fit, also for those with a label, which it may doubt.
     doubts_ : (m,)
-        Images whose given labels the others contradict: more likely wrong than right, the most doubtful first.
+        Images whose given labels the others contradict: wrong with a probability above a third, the most doubtful
+        first.
     estimated_accuracy_ : tuple of float, or None
-        (value, low, high): the share of right guesses in a cross-validation among the labelled images, and its 95 %
-        interval. It holds for images like these: not, say, where only easy ones were labelled. None for fewer
-        than 10 labels of classes with at least two.
+        (value, low, high): the share of right guesses in a cross-validation among the labelled images, where each
+        class weighs as much as its share, and its 95 % interval. It holds for images like these: not, say, where only
+        easy ones were labelled. None for fewer than 10 labels of classes with at least two.
     calibration_error_ : tuple of float, or None
         (error, by_chance): how far confidence and share of right guesses lie apart in that cross-validation, the
         expected calibration error, and what chance alone makes of it with so many labels. None as above.
@@ -201,6 +202,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
         else:
             self._coef, self._intercept = images.predictor(where, codes, shares, self.regime_)
+        self.__dict__.pop("label_distributions_", None)  # so that the old and the new are not in memory together
         scores = scores_of(images.rows, (self._coef, self._intercept))
         self._judge(where, codes, scores)
         self._set_transduction(labels, scores)
@@ -218,7 +220,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             return
         self._sharpness = fitted_sharpness(held)
         right = held.scores.argmax(axis=1) == held.codes
-        self.estimated_accuracy_ = accuracy_interval(right)
+        self.estimated_accuracy_ = accuracy_interval(held, self.class_shares_)
         self.calibration_error_ = calibration_error(probabilities(held.scores, self._sharpness).max(axis=1), right)
         self.doubts_ = where[doubted(held)]
 
@@ -271,10 +273,10 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         count = min(checks.integer("FewLabelClassifier.suggest", "n", n, 1), int((~done).sum()))
         if not count:
             return np.zeros(0, np.int64)
-        rows, labels = images.neighbour_rows, int(self._known.sum())
+        labels = int(self._known.sum())
         if len(self.classes_) < 2 or labels <= REFIT_UNTIL * len(self.classes_):
-            return cover(rows, done, count, self._seed)
-        return doubt_and_cover(rows, self.label_distributions_, done, count, self._seed)
+            return cover(images.cluster_rows, done, count, self._seed)
+        return doubt_and_cover(images.neighbour_rows, self.label_distributions_, done, count, self._seed)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return (arrays, settings) that predict: NumPy arrays and what JSON can hold, without the images of fit.

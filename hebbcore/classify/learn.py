@@ -19,6 +19,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import Meter
 
 REFIT_UNTIL, STACK_UNTIL = 16, 350  # labels a class; fixed by experiments on CIFAR-10
+_CLUSTER_COMPONENTS = 100  # centres of clusters in more of them are worse to label
 _EVEN = 0.5  # smoothing below which labels are of skewed classes
 _SCORES_WEIGH = 0.3  # against the rows, in squares
 _STACK_PENALTY = 0.3  # at least; below, the scores of labelled images, which their labels made, would be believed
@@ -76,8 +77,15 @@ class Images:
     @property
     def neighbour_rows(self) -> Floats:
         """What neighbours are looked for in (n, at most 400), made anew of rows: λ^(−1/4) · λ^(−1/8) is λ^(−3/8)."""
-        eigenvalues = self.space.eigenvalues[:NEIGHBOUR_COMPONENTS]
-        return scaled(self.rows[:, :NEIGHBOUR_COMPONENTS], eigenvalues, -1 / 8)
+        return self._whitened(NEIGHBOUR_COMPONENTS)
+
+    @property
+    def cluster_rows(self) -> Floats:
+        """What clusters are looked for in (n, at most 100)."""
+        return self._whitened(_CLUSTER_COMPONENTS)
+
+    def _whitened(self, count: int) -> Floats:
+        return scaled(self.rows[:, :count], self.space.eigenvalues[:count], -1 / 8)
 
     @functools.cached_property
     def poisson(self) -> Poisson:
