@@ -2,12 +2,14 @@
 
     python benchmarks/few_labels.py cifar10.h5 --json FILE [--images 5000] [--test 2000] [--units 32 64 64 25]
         [--labels 40 100 500] [--draws 5] [--skew 20] [--wrong 0.2]
+    python benchmarks/few_labels.py train.h5 test.h5 --json FILE [--images 50000] [--test 10000] ...
 
 Features of the first `--images` training images and the first `--test` test images, by a dictionary learned from these
-training images. Of these, `--labels` have labels: as many of each class ("stratified"), at random ("random"), or
-those that `suggest` names in rounds, from the smallest number on ("suggested"; a draw is another seed of it). Accuracy
-on the test images in percent, mean and standard deviation of `--draws` selections. "ridge" is scikit-learn's RidgeCV
-(leave-one-out) in the space that FewLabelClassifier predicts in. `--skew` s leaves classes of falling sizes in training
+training images; or those of two files of `hebbcore extract`, of training and test images. Of these, `--labels` have
+labels: as many of each class ("stratified"), at random ("random"), or those that `suggest` names in rounds, from the
+smallest number on ("suggested"; a draw is another seed of it). Accuracy on the test images in percent, mean and
+standard deviation of `--draws` selections. "ridge" is scikit-learn's RidgeCV (leave-one-out) in the space that
+FewLabelClassifier predicts in. `--skew` s leaves classes of falling sizes in training
 and test, the first s times the last. `--wrong` p gives that part of the labels another class.
 """
 
@@ -40,13 +42,18 @@ def skewed(labels: Any, factor: float, seed: int = 0) -> Any:
 
 def features_of(args: argparse.Namespace) -> tuple[Any, ...]:
     """Return (features, labels) of the training images and of the test images."""
-    with h5py.File(args.data) as file:
-        sets = {part: (file[part]["images"][:count], file[part]["labels"][:count].astype(int))
-                for part, count in (("train", args.images), ("test", args.test))}  # fmt: skip
+    counts, ready = (args.images, args.test), len(args.data) == 2
+    sets = {}
+    for number, (part, count) in enumerate(zip(("train", "test"), counts, strict=True)):
+        with h5py.File(args.data[number if ready else 0]) as file:
+            group, name = (file, "features") if ready else (file[part], "images")
+            sets[part] = (group[name][:count], group["labels"][:count].astype(int))
     if args.skew > 1:
         for part, (images, labels) in sets.items():
             kept = skewed(labels, args.skew)
             sets[part] = (images[kept], labels[kept])
+    if ready:
+        return tuple(part for x, labels in sets.values() for part in (x.reshape(len(x), -1).astype(np.float32), labels))
     network = hebbcore.preset("dictionary", image_shape=sets["train"][0].shape[1:], units=args.units)
     hebbcore.fit(network, sets["train"][0])
     found = []
@@ -105,7 +112,7 @@ def chosen(select: str, count: int, draw: int, model: Any, before: Any, true: An
 def main() -> None:
     """Measure, and write a row for each way of selecting and each number of labels."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
+    parser.add_argument("data", nargs="+")
     parser.add_argument("--json", required=True)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--test", type=int, default=2000)

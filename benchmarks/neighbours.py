@@ -3,8 +3,8 @@
     python benchmarks/neighbours.py ROWS.npy [--queries 10000] [--ways exact hebbcore faiss-ivf pynndescent]
 
 ROWS.npy: (n, d), float32. "hebbcore" is what FewLabelClassifier takes (faiss's HNSW), "exact" its exact search, of
-`--queries` rows. Seconds are those of the processor. "more MiB" is the memory above the rows, libraries
-and compiled code included. pynndescent compiles for 20 s and more in each process, so it runs twice, and the second is timed.
+`--queries` rows. Seconds are those of the processor. "more MiB" is the memory above the rows, libraries and compiled
+code included. pynndescent compiles for 20 s and more in each process: its second run is timed.
 """
 
 import argparse

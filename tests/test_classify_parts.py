@@ -143,6 +143,7 @@ def test_potentials_do_not_depend_on_what_was_asked_before(generator, monkeypatc
 @pytest.mark.parametrize("columns", [7, 1000])
 def test_guesses_are_counted_as_argmax_does(generator, monkeypatch, columns):
     monkeypatch.setattr(balance, "_COLUMNS", columns)
+    monkeypatch.setattr(balance, "_NUMBERS", columns)
     scores = generator.integers(0, 4, (100, 5)).astype(np.float32)  # many are equal
     bias = np.array([0, 1, 0, -1, 0], np.float32)
     wanted = np.bincount((scores + bias).argmax(axis=1), minlength=5)
@@ -208,19 +209,46 @@ def test_the_ridge_of_the_labelled_has_the_least_leave_one_out_error(generator, 
     np.testing.assert_allclose(intercept, model.intercept_, atol=1e-6)
 
 
+def test_no_penalty_below_the_least(generator):
+    rows = generator.standard_normal((40, 5))
+    codes = (rows[:, 0] > 0).astype(int)
+    loose, tight = labelled_predictor(rows, codes, 2), labelled_predictor(rows, codes, 2, least=10)
+    centred = rows - rows.mean(axis=0)
+    model = Ridge(10 * (centred**2).sum() / 5).fit(rows, np.eye(2)[codes])
+    np.testing.assert_allclose(tight[0], model.coef_.T)
+    assert np.abs(loose[0]).sum() > 1.5 * np.abs(tight[0]).sum()
+
+
 def test_the_regime_follows_the_labels_of_a_class():
-    assert [regime(count, 10) for count in (10, 100, 160, 161, 250, 2500, 3500, 5000)] == [
+    assert [regime(np.full(10, count)) for count in (1, 10, 16, 17, 25, 250, 350, 500)] == [
         *["refit"] * 3, *["stack"] * 4, "ridge",
     ]  # fmt: skip
+    assert regime(np.array([], np.int64)) == regime(np.array([1])) == "refit"
+
+
+def test_labels_of_skewed_classes_are_stacked_from_the_first(generator):
+    skewed = np.geomspace(20, 1, 10) / np.geomspace(20, 1, 10).sum()
+    assert all(regime(generator.multinomial(40, skewed)) == "stack" for _ in range(5))
+    assert all(regime(generator.multinomial(40, np.full(10, 0.1))) == "refit" for _ in range(5))
 
 
 def test_the_interval_is_wilsons():
-    right = np.arange(50) < 20
-    value, low, high = accuracy_interval(right)
-    assert value == 0.4
+    codes = np.arange(50) % 2
+    scores = np.eye(2)[np.where(np.arange(50) < 20, codes, 1 - codes)]
+    value, low, high = accuracy_interval(HeldOut(np.arange(50), codes, scores), np.full(2, 0.5))
+    assert value == pytest.approx(0.4)
     for bound in (low, high):  # where the normal test just rejects
-        assert abs(0.4 - bound) == pytest.approx(1.959964 * (bound * (1 - bound) / 50) ** 0.5)
-    assert accuracy_interval(np.ones(10, bool))[2] == pytest.approx(1)
+        assert abs(0.4 - bound) == pytest.approx(1.959964 * (bound * (1 - bound) / (50 / 1.5)) ** 0.5)
+    assert accuracy_interval(HeldOut(np.arange(50), codes, np.eye(2)[codes]), np.full(2, 0.5))[2] == pytest.approx(1)
+
+
+def test_classes_weigh_as_much_as_their_shares():
+    codes = np.repeat([0, 1], [30, 10])
+    held = HeldOut(np.arange(40), codes, np.tile([1.0, 0.0], (40, 1)))  # right in the first class alone
+    value, low, high = accuracy_interval(held, np.array([0.2, 0.8]))
+    assert value == pytest.approx(0.2)
+    assert low < 0.2 < high
+    assert high - low > np.subtract(*accuracy_interval(held, np.array([0.75, 0.25]))[:0:-1])
 
 
 def test_the_assumed_sharpness_is_a_quarter_of_the_way_to_certainty(generator):

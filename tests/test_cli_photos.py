@@ -39,6 +39,13 @@ def test_features_of_a_flat_folder_have_names(photos, call):
     assert names(".") == before
 
 
+def test_nothing_is_written_among_the_photos(photos, call, fails):
+    Path("run.toml").write_text(config_text(CONV, epochs=1).replace('"images.h5"', '"photos"'))
+    for line in ("extract net.h5 photos photos/f.h5 --device cpu", "train run.toml --out photos/run"):
+        assert "must lie outside of the images' folder, photos" in fails(line)
+    assert names("photos") == sorted(photos)
+
+
 def test_features_of_class_folders_have_labels(photos, call, fails):
     in_class_folders(photos, "tree", photos)
     call("extract net.h5 tree f.h5 --device cpu")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,17 @@ from cli_helpers import ENVIRONMENT, call, fails, names
 from page_helpers import Client
 from PIL import Image
 
+import hebbcore
+import loaders
+from hebbcore.classify import FewLabelClassifier
 from hebbcore.cli import label
 from hebbcore.cli.photos import Photos, read_photos
 from hebbcore.cli.pictures import pictures_of
 from hebbcore.cli.stages import Stages
 from hebbcore.files import locked
+from hebbcore.page.kept import write_kept
 from hebbcore.page.store import NO_LABEL, UNSURE
+from hebbcore.page.teacher import WorkTeacher
 from hebbcore.page.thumbs import THUMB
 
 __all__ = ["call", "fails", "photos"]
@@ -104,6 +110,7 @@ def test_labels_outlive_the_server_and_results_are_those_of_classify(photos, cal
         assert "another process is working in work" in fails_beside()
         status, err = server.end()
     assert (status, err.splitlines()[-1]) == (143, "hebbcore: interrupted")
+    assert Path("work/space.h5").exists()
     written = {name: Path("work", name).read_bytes() for name in ("predictions.csv", "next.csv", "report.html")}
     assert "nothing to do" in call(CLASSIFY)[0]
     call(CLASSIFY.replace("--out work", "--out other"))
@@ -114,6 +121,37 @@ def test_labels_outlive_the_server_and_results_are_those_of_classify(photos, cal
     call(CLASSIFY.replace("--labels", "--suggestions 7 --labels"))  # after which the page goes on
     with Server() as server:
         assert server.get("/api/state")["labelled"] == 12
+
+
+@pytest.mark.parametrize("damage", [None, "bytes", "features", "disk"])
+def test_what_was_learned_without_labels_is_kept_for_the_next_start(photos, call, tmp_path, monkeypatch, damage):
+    call("classify photos --labels labels.csv --out work --features net.h5 --device cpu")
+    said, network, stages = [], hebbcore.load("net.h5", device="cpu"), Stages()
+    monkeypatch.setattr(stages, "say", lambda name, text: said.append(text))
+    stream = partial(loaders.ShardStream, "work/images", batch_size=200)
+    teacher = WorkTeacher(Path("work"), network, stream, 60, True, "labelled", 20, stages, lambda labels: None)
+    if damage == "disk":
+        monkeypatch.setattr("hebbcore.page.teacher.write_kept", cannot_write)
+        teacher.fitted()
+        assert said == ["the next start takes as long as this one: no room"]
+        return
+    first, path = teacher.fitted(), Path("work/space.h5")
+    if damage == "bytes":
+        path.write_bytes(path.read_bytes()[:-9])
+    elif damage == "features":
+        write_kept(path, "0" * 32, first.images_state())
+    fits = []
+    monkeypatch.setattr(FewLabelClassifier, "fit", lambda model, *given: fits.append(model) or fit(model, *given))
+    second, y = teacher.fitted(), np.where(np.arange(60) < 30, np.arange(60) % 3, -1)
+    assert len(fits) == (damage is not None)
+    np.testing.assert_array_equal(first.relearn(y).label_distributions_, second.relearn(y).label_distributions_)
+
+
+fit = FewLabelClassifier.fit
+
+
+def cannot_write(*given):
+    raise OSError("no room")
 
 
 def fails_beside():

@@ -250,6 +250,8 @@ def test_thumbnails_are_made_once(session):
     (file,) = session.page._thumbs._folder.glob("*/*.jpg")
     file.write_bytes(file.read_bytes()[:-100])  # torn by a power cut
     assert session.client.get("/thumb/0").content == answer.content
+    session.page._thumbs._folder = file / "no folder"  # as on a full disk
+    assert session.client.get("/thumb/0").content == answer.content
     photo = session.client.get("/photo/0")
     assert (photo.status_code, photo.headers["cache-control"]) == (200, "no-store")
     assert len(photo.content) > len(answer.content)

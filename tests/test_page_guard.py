@@ -27,7 +27,7 @@ def require_headers(answer):
 
 
 @pytest.mark.parametrize("path", PATHS + POSTS)
-@pytest.mark.parametrize("cookie", [None, "", "guessed", "{token}x", "{token} ", "é"])
+@pytest.mark.parametrize("cookie", [None, "", "guessed", "{token}", "{token}~", "é"])
 def test_without_the_cookie_nothing_is_told_or_taken(session, path, cookie):
     client = session.anew()
     value = (cookie or "").format(token=session.token[:-1])

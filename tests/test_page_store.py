@@ -19,7 +19,12 @@ NAMES = ["a.jpg", "sub/b.jpg", "<script>.jpg", 'li\nne "q", \'.jpg', "n\udce9.jp
 
 
 def opened(path, names=NAMES):
-    return Board(names, Store(path), Versions())
+    store = Store(path)
+    try:
+        return Board(names, store, Versions())
+    except ValueError:
+        store.close()
+        raise
 
 
 @pytest.fixture
@@ -95,6 +100,25 @@ def test_the_history_tells_what_was_and_what_was_undone(path):
     assert row == ["a.jpg", NO_LABEL, 1, None]
     assert rows[1] == (first, "sub/b.jpg", NO_LABEL, 1, None)
     assert (before, after, undone) == (1, UNSURE, second + 1)
+
+
+@pytest.mark.parametrize("ask", ["last_action", "last_standing", "undo"])
+def test_a_long_history_is_not_searched_for_each_click(path, ask):
+    with closing(Store(path)) as store:
+        for number in range(3):
+            store.apply([("a.jpg", NO_LABEL, UNSURE)] * (number + 1))
+        queries = []
+        store._base.set_trace_callback(queries.append)
+        getattr(store, ask)()
+        store._base.set_trace_callback(None)
+        plans = [
+            row[3]
+            for query in queries
+            if query[0] in "SU"
+            for row in store._base.execute(f"EXPLAIN QUERY PLAN {query}")
+        ]
+    assert plans
+    assert not [plan for plan in plans if plan.startswith("SCAN events")], plans
 
 
 def test_what_is_committed_is_synced(path):

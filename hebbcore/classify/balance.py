@@ -7,36 +7,46 @@ import numpy.typing as npt
 
 _ROUNDS = 300
 _SLOWER = 30  # rounds after which a step is half as long
+_NUMBERS = 2**20  # of sums made at once
 _COLUMNS = 2**16  # whose scores stay in the caches
 
 Floats = npt.NDArray[Any]
 
 
-def labelled_shares(counts: npt.NDArray[np.int64]) -> Floats:
+def labelled_shares(counts: npt.NDArray[np.int64], estimate: Floats | None = None) -> Floats:
     """Return the shares (classes,) of the classes from counts of their labels, smoothed towards equal shares.
 
-    The smoothing is the one of least expected squared error: equal shares for labels that look as if drawn from
-    them, the labels' own shares for many labels of skewed classes.
+    estimate: what is smoothed, instead of the labels' own shares. Sums to 1.
+    """
+    classes = len(counts)
+    shares = counts / counts.sum() if estimate is None else estimate
+    smoothing = evenness(counts, shares)
+    return smoothing / classes + (1 - smoothing) * shares  # type: ignore[no-any-return]
+
+
+def evenness(counts: npt.NDArray[np.int64], shares: Floats) -> float:
+    """Return how far (0 to 1) shares (classes,) are to be smoothed towards equal ones, for so many labels.
+
+    The smoothing is the one of least expected squared error: 1 for labels that look as if drawn from equal shares,
+    near 0 for many labels of skewed classes.
 
     References
     ----------
     Hausser and Strimmer 2009, "Entropy inference and the James-Stein estimator", equation 6.
     """
-    total, classes = counts.sum(), len(counts)
-    shares = counts / total
-    apart = ((1 / classes - shares) ** 2).sum()
-    noise = (1 - (shares**2).sum()) / max(total - 1, 1)
-    smoothing = min(1.0, noise / apart) if apart > 0 else 1.0
-    return smoothing / classes + (1 - smoothing) * shares  # type: ignore[no-any-return]
+    total = counts.sum()
+    apart = ((1 / len(counts) - shares) ** 2).sum()
+    noise = (1 - ((counts / total) ** 2).sum()) / max(total - 1, 1)
+    return float(min(1.0, noise / apart)) if apart > 0 else 1.0
 
 
 def balanced_guesses(scores: Floats, shares: Floats) -> npt.NDArray[np.int64]:
     """Return the classes (n,) of scores (n, classes) under the bias that balances them."""
     bias = balancing_bias(scores, shares)
     guesses = np.empty(len(scores), np.int64)
-    for first in range(0, len(scores), _COLUMNS):
-        block = scores[first : first + _COLUMNS]
-        guesses[first : first + _COLUMNS] = (block + bias).argmax(axis=1)
+    step = max(1, _NUMBERS // scores.shape[1])
+    for first in range(0, len(scores), step):
+        guesses[first : first + step] = (scores[first : first + step] + bias).argmax(axis=1)
     return guesses
 
 

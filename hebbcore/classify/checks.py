@@ -1,6 +1,6 @@
 """What users give a FewLabelClassifier: labels with gaps, and shares of the classes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,6 @@ import numpy.typing as npt
 from sklearn.utils.validation import column_or_1d
 
 from hebbcore import checks
-from hebbcore.classify.balance import labelled_shares
 from hebbcore.classify.linear import Floats
 from hebbcore.engine import backend, devices
 from hebbcore.evaluation.batches import as_labels
@@ -43,11 +42,14 @@ def _is_minus_one(label: Any) -> bool:
     return not isinstance(label, str) and bool(label == -1)
 
 
-def class_shares(function: str, prior: Any, classes: Labels, counts: npt.NDArray[np.int64]) -> Floats:
-    """Return the shares (classes,) that a prior means. Raises ValueError or TypeError for a bad one."""
+def class_shares(function: str, prior: Any, classes: Labels, labelled: Callable[[], Floats]) -> Floats:
+    """Return the shares (classes,) that a prior means; labelled: gives those that follow from the labels.
+
+    Raises ValueError or TypeError for a bad one.
+    """
     if isinstance(prior, str):
         checks.choice(function, "prior", prior, ("labelled", "uniform"))
-        return labelled_shares(counts) if prior == "labelled" else np.full(len(classes), 1 / len(classes))
+        return labelled() if prior == "labelled" else np.full(len(classes), 1 / len(classes))
     if isinstance(prior, Mapping):
         lacking = [label for label in classes.tolist() if label not in prior]
         if lacking:

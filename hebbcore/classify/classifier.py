@@ -34,14 +34,16 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     Labels spread over a graph of nearest neighbours (Poisson learning). A bias for each class brings the guesses to the
     classes' shares. A ridge learns these guesses for all images: up to 16 labels a class, on the mean, that is the
-    predictor ("refit"). Up to 350, a ridge on the labelled images alone sees its scores beside the features ("stack");
-    beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened components.
+    predictor ("refit"), unless the labels are of skewed classes. Up to 350, a ridge on the labelled images alone sees
+    its scores beside the features ("stack"), and is averaged with one that does not if more than 2 % of the images
+    have labels; beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened
+    components.
 
     Parameters
     ----------
     prior : str, dict or (classes,)
-        Shares of the classes among all images: "labelled", those of the labels, smoothed; "uniform"; or given, by
-        label, or in the order of classes_. They serve the regimes "refit" and "stack".
+        Shares of the classes among all images: "labelled", estimated from the labels, and smoothed; "uniform"; or
+        given, by label, or in the order of classes_. They serve the regimes "refit" and "stack".
     random_state : int, RandomState or None
         For suggestions, and for the parts of the cross-validation.
     progress : callable, optional
@@ -65,11 +67,12 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     label_distributions_ : (n, classes)
         Calibrated probabilities for all images of fit, also for those with a label, which it may doubt.
     doubts_ : (m,)
-        Images whose given labels the others contradict: more likely wrong than right, the most doubtful first.
+        Images whose given labels the others contradict: wrong with a probability above a third, the most doubtful
+        first.
     estimated_accuracy_ : tuple of float, or None
-        (value, low, high): the share of right guesses in a cross-validation among the labelled images, and its 95 %
-        interval. It holds for images like these: not, say, where only easy ones were labelled. None for fewer
-        than 10 labels of classes with at least two.
+        (value, low, high): the share of right guesses in a cross-validation among the labelled images, where each
+        class weighs as much as its share, and its 95 % interval. It holds for images like these: not, say, where only
+        easy ones were labelled. None for fewer than 10 labels of classes with at least two.
     calibration_error_ : tuple of float, or None
         (error, by_chance): how far confidence and share of right guesses lie apart in that cross-validation, the
         expected calibration error, and what chance alone makes of it with so many labels. None as above.
@@ -126,12 +129,43 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         labels, known = labels_and_gaps(function, y, len(features))  # before long work
         device = backend.device_of(features)
         search = search_for(function, self.neighbours, len(features), device)
-        if search == "approximate" and regime(int(known.sum()), len(np.unique(labels[known]))) != "ridge":
+        if search == "approximate" and regime(np.unique(labels[known], return_counts=True)[1]) != "ridge":
             library(function)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        self._images: Images | None = Images(features, search, device, self.progress)
+        self._images: Images | None = Images.of(features, search, device, self.progress)
         self._space = self._images.space
         return self._learn(function, y)
+
+    def fit_state(self, arrays: Any, y: Any) -> Self:
+        """Fit to the images of another fit, which images_state tells of, without their features.
+
+        Parameters
+        ----------
+        arrays : mapping
+            What `images_state` gave.
+        y : (n,)
+            Labels, as for fit.
+
+        Returns
+        -------
+        FewLabelClassifier
+            Itself, as after fit.
+        """
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        self._images = Images.from_state(arrays, self.progress)
+        self._space, self.n_features_in_ = self._images.space, len(self._images.space.mean)
+        return self._learn("FewLabelClassifier.fit_state", y)
+
+    def images_state(self) -> dict[str, Any]:
+        """Return what fit has learned from the images without labels, for fit_state; makes the graph if need be.
+
+        Returns
+        -------
+        dict of NumPy arrays
+            Some 3,300 bytes for each image.
+        """
+        check_is_fitted(self)
+        return self._require_images("images_state").state()
 
     def relearn(self, y: Any) -> Self:
         """Learn from other labels of the images of the last fit; the graph and what else needs no labels is kept.
@@ -156,9 +190,11 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         where = np.flatnonzero(known)
         classes, codes = np.unique(labels[where], return_inverse=True)
         counts = np.bincount(codes, minlength=len(classes))
-        shares = class_shares(function, self.prior, classes, counts) if len(classes) else np.zeros(0)
+        shares = np.zeros(0)
+        if len(classes):
+            shares = class_shares(function, self.prior, classes, lambda: images.shares(where, codes, len(classes)))
         self.classes_, self.class_shares_, self._known = classes, shares, known
-        self.regime_ = regime(len(where), max(1, len(classes)))
+        self.regime_ = regime(counts)
         self.estimated_accuracy_: tuple[float, float, float] | None = None
         self.calibration_error_: tuple[float, float] | None = None
         self.doubts_: Indices = np.zeros(0, np.int64)
@@ -166,7 +202,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
         else:
             self._coef, self._intercept = images.predictor(where, codes, shares, self.regime_)
-        vars(self).pop("label_distributions_", None)  # so that the old and the new are not in memory together
+        self.__dict__.pop("label_distributions_", None)  # so that the old and the new are not in memory together
         scores = scores_of(images.rows, (self._coef, self._intercept))
         self._judge(where, codes, scores)
         self._set_transduction(labels, scores)
@@ -184,7 +220,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             return
         self._sharpness = fitted_sharpness(held)
         right = held.scores.argmax(axis=1) == held.codes
-        self.estimated_accuracy_ = accuracy_interval(right)
+        self.estimated_accuracy_ = accuracy_interval(held, self.class_shares_)
         self.calibration_error_ = calibration_error(probabilities(held.scores, self._sharpness).max(axis=1), right)
         self.doubts_ = where[doubted(held)]
 
@@ -237,10 +273,10 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         count = min(checks.integer("FewLabelClassifier.suggest", "n", n, 1), int((~done).sum()))
         if not count:
             return np.zeros(0, np.int64)
-        rows, labels = images.neighbour_rows, int(self._known.sum())
+        labels = int(self._known.sum())
         if len(self.classes_) < 2 or labels <= REFIT_UNTIL * len(self.classes_):
-            return cover(rows, done, count, self._seed)
-        return doubt_and_cover(rows, self.label_distributions_, done, count, self._seed)
+            return cover(images.cluster_rows, done, count, self._seed)
+        return doubt_and_cover(images.neighbour_rows, self.label_distributions_, done, count, self._seed)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return (arrays, settings) that predict: NumPy arrays and what JSON can hold, without the images of fit.

@@ -1,16 +1,16 @@
 """From labels of few images to a linear predictor for all: the regimes, and which of them is taken."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from hebbcore.classify.approximate import nearest_approximately
-from hebbcore.classify.balance import balanced_guesses
+from hebbcore.classify.balance import balanced_guesses, balancing_bias, evenness, labelled_shares
 from hebbcore.classify.graph import NEIGHBOURS, joined, neighbour_graph
-from hebbcore.classify.linear import AllRows, Predictor, labelled_predictor
+from hebbcore.classify.linear import AllRows, Predictor, labelled_predictor, scores_of
 from hebbcore.classify.neighbours import Indices, nearest
 from hebbcore.classify.poisson import Poisson
 from hebbcore.classify.space import NEIGHBOUR_COMPONENTS, Space, learned_space, scaled
@@ -19,16 +19,26 @@ from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import Meter
 
 REFIT_UNTIL, STACK_UNTIL = 16, 350  # labels a class; fixed by experiments on CIFAR-10
+_CLUSTER_COMPONENTS = 100  # centres of clusters in more of them are worse to label
+_EVEN = 0.5  # smoothing below which labels are of skewed classes
 _SCORES_WEIGH = 0.3  # against the rows, in squares
+_STACK_PENALTY = 0.3  # at least; below, the scores of labelled images, which their labels made, would be believed
+_MANY = 0.02  # of the images: so many labels know as much alone as beside the images without
+_BALANCED = 2**16  # rows at most that the last balance sees
 
 Floats = npt.NDArray[Any]
 
 
-def regime(labels: int, classes: int) -> str:
-    """Return what so many labels of so many classes are learned by: "refit", "stack" or "ridge"."""
-    if labels <= REFIT_UNTIL * classes:
+def regime(counts: npt.NDArray[np.int64]) -> str:
+    """Return what labels, so many of each class, are learned by: "refit", "stack" or "ridge"."""
+    labels, classes = int(counts.sum()), max(1, len(counts))
+    if labels <= REFIT_UNTIL * classes and not _skewed(counts):
         return "refit"
     return "stack" if labels <= STACK_UNTIL * classes else "ridge"
+
+
+def _skewed(counts: npt.NDArray[np.int64]) -> bool:
+    return len(counts) > 1 and evenness(counts, counts / counts.sum()) < _EVEN
 
 
 class Images:
@@ -38,10 +48,28 @@ class Images:
     looked for.
     """
 
-    def __init__(self, features: Array, search: str, device: str, progress: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, space: Space, rows: Floats, search: str, device: str, progress: Callable[[str], None] | None
+    ) -> None:
+        self.space, self.rows = space, rows
         self._progress, self._search, self._device = progress, search, device
-        self.space: Space = learned_space(features, Meter(progress, "components", len(features), "images"))
-        self.rows = self.space.ridge_rows(features)
+
+    @classmethod
+    def of(cls, features: Array, search: str, device: str, progress: Callable[[str], None] | None) -> Self:
+        """Return what features (n, d) say."""
+        space = learned_space(features, Meter(progress, "components", len(features), "images"))
+        return cls(space, space.ridge_rows(features), search, device, progress)
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, Any], progress: Callable[[str], None] | None) -> Self:
+        """Return the images whose state it is."""
+        images = cls(Space(*(arrays[name] for name in Space._fields)), arrays["rows"], "exact", "cpu", progress)
+        images.poisson = Poisson.from_state(arrays)
+        return images
+
+    def state(self) -> dict[str, Any]:
+        """Return all that took long, the graph included, as NumPy arrays."""
+        return {**self.space._asdict(), "rows": self.rows, **self.poisson.state()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_progress": None}
@@ -49,8 +77,15 @@ class Images:
     @property
     def neighbour_rows(self) -> Floats:
         """What neighbours are looked for in (n, at most 400), made anew of rows: λ^(−1/4) · λ^(−1/8) is λ^(−3/8)."""
-        eigenvalues = self.space.eigenvalues[:NEIGHBOUR_COMPONENTS]
-        return scaled(self.rows[:, :NEIGHBOUR_COMPONENTS], eigenvalues, -1 / 8)
+        return self._whitened(NEIGHBOUR_COMPONENTS)
+
+    @property
+    def cluster_rows(self) -> Floats:
+        """What clusters are looked for in (n, at most 100)."""
+        return self._whitened(_CLUSTER_COMPONENTS)
+
+    def _whitened(self, count: int) -> Floats:
+        return scaled(self.rows[:, :count], self.space.eigenvalues[:count], -1 / 8)
 
     @functools.cached_property
     def poisson(self) -> Poisson:
@@ -69,6 +104,23 @@ class Images:
         """The ridge on guesses for all images."""
         return AllRows(self.rows)
 
+    def shares(self, where: Indices, codes: Indices, classes: int) -> Floats:
+        """Return the shares (classes,) of the classes among all images, estimated from labels `codes` of `where`.
+
+        They are the mean over all images of what a ridge on the labelled ones says (the regression estimator of
+        survey sampling), smoothed: labels of images that are no fair sample mislead it less than they do their counts.
+        """
+        if classes < 2:
+            return np.ones(classes)
+        counts = np.bincount(codes, minlength=classes)
+        coef, intercept = labelled_predictor(self.rows[where], codes, classes)
+        found = np.maximum(self._mean @ coef + intercept, 1 / (4 * len(where)))
+        return labelled_shares(counts, found / found.sum())
+
+    @functools.cached_property
+    def _mean(self) -> Floats:
+        return self.rows.mean(axis=0, dtype=np.float64)
+
     def predictor(self, where: Indices, codes: Indices, shares: Floats, kind: str) -> Predictor:
         """Return coefficients (p, classes) and intercepts (classes,) on rows, learned from labels `codes` of `where`.
 
@@ -81,7 +133,15 @@ class Images:
         guesses = balanced_guesses(potentials, shares)
         guesses[where] = codes
         refitted = self.all_rows.predictor(guesses, classes)
-        return refitted if kind == "refit" else self._stacked(refitted, where, codes)
+        if kind == "refit":
+            return refitted
+        coef, intercept = self._stacked(refitted, where, codes)
+        if len(where) > _MANY * len(self.rows):
+            alone = labelled_predictor(self.rows[where], codes, classes)
+            coef, intercept = (coef + alone[0]) / 2, (intercept + alone[1]) / 2
+        some = self.rows[:: -(-len(self.rows) // _BALANCED)]
+        # halfway to the shares: the whole way costs right guesses where they are misjudged
+        return coef, intercept + balancing_bias(scores_of(some, (coef, intercept)), shares) / 2
 
     def _stacked(self, refitted: Predictor, where: Indices, codes: Indices) -> Predictor:
         """Return the ridge of the labelled rows beside the refitted scores, as one predictor on rows.
@@ -93,6 +153,6 @@ class Images:
         mean, spread = self.all_rows.mean_and_spread(refitted)
         factor = np.sqrt(_SCORES_WEIGH / max(spread, np.finfo(float).tiny))
         both = np.hstack([self.rows[where], factor * (self.all_rows.unseen_scores(refitted, where, codes) - mean)])
-        stacked, constant = labelled_predictor(both, codes, len(intercept))
+        stacked, constant = labelled_predictor(both, codes, len(intercept), _STACK_PENALTY)
         own, of_scores = np.split(stacked, [len(coef)])
         return own + factor * coef @ of_scores, constant + factor * (intercept - mean) @ of_scores

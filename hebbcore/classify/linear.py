@@ -71,8 +71,11 @@ class AllRows:
         return (rows @ coef + intercept - own[:, None] * targets) / (1 - own[:, None])  # type: ignore[no-any-return]
 
 
-def labelled_predictor(rows: Floats, codes: Indices, classes: int) -> Predictor:
-    """Return the ridge of 1 for the own class on labelled rows alone, its penalty of least leave-one-out error."""
+def labelled_predictor(rows: Floats, codes: Indices, classes: int, least: float = 0) -> Predictor:
+    """Return the ridge of 1 for the own class on labelled rows alone, its penalty of least leave-one-out error.
+
+    least: of the penalties that are tried, against the mean eigenvalue.
+    """
     rows = rows.astype(np.float64)
     targets = np.eye(classes)[codes]
     mean, shares = rows.mean(axis=0), targets.mean(axis=0)
@@ -81,11 +84,12 @@ def labelled_predictor(rows: Floats, codes: Indices, classes: int) -> Predictor:
     eigenvalues, left, axes = _decomposed(centred)
     turned, squares = left.T @ targets, left**2
     errors = []
-    for penalty in scale * _PENALTIES:
+    penalties = scale * _PENALTIES[least <= _PENALTIES]
+    for penalty in penalties:
         kept = eigenvalues / (eigenvalues + penalty)
         unseen = 1 - 1 / len(rows) - squares @ kept  # by which leaving a row out divides its error
         errors.append((((targets - left @ (kept[:, None] * turned)) / unseen[:, None]) ** 2).sum())
-    penalty = scale * _PENALTIES[int(np.argmin(errors))]
+    penalty = penalties[int(np.argmin(errors))]
     coef = axes @ ((np.sqrt(eigenvalues) / (eigenvalues + penalty))[:, None] * turned)
     return coef, shares - mean @ coef
 

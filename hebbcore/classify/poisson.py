@@ -1,6 +1,7 @@
 """Poisson learning on a graph: labels as sources and sinks, whose potential spreads over all nodes."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,21 @@ class Poisson:
             self._laplacian.indices = self._laplacian.indices.astype(np.int32)
             self._laplacian.indptr = self._laplacian.indptr.astype(np.int32)
         self._responses: dict[int, Floats] = {}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, Any]) -> Self:
+        """Return the one whose state it is."""
+        found = cls.__new__(cls)
+        found._roots, found._shares, found._responses = arrays["roots"], arrays["shares"], {}
+        parts = arrays["laplacian"], arrays["columns"], arrays["starts"]
+        found._laplacian = sparse.csr_array(parts, (len(found._roots), len(found._roots)))
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Return what is known of the graph, as NumPy arrays."""
+        graph = self._laplacian
+        parts = {"laplacian": graph.data, "columns": graph.indices, "starts": graph.indptr}
+        return {"roots": self._roots, "shares": self._shares, **parts}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_responses": {}}

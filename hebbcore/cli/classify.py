@@ -8,7 +8,7 @@ from pathlib import Path
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
+from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_taken_over
 from hebbcore.cli.progress import clock
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
@@ -175,11 +175,11 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
         names = list(stream.names)
         labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(names)
         require_taken_over(work, names, labels)
-        if table is None and not (labels.numbers < 0).any():
+        if table is None and is_photos(options.photos) and not (labels.numbers < 0).any():
             stages.say(
                 "labels",
-                "all images have one, that of their folder; if folders are no classes, give --labels "
-                "a table, for a start one of the line file,label alone",
+                "all images have one, that of their folder; if folders are no classes, give --labels a table, for a "
+                "start one of the line file,label alone",
             )
         if network is None:
             network = learned(photos, work, options.device, stages)

@@ -83,10 +83,12 @@ def as_shards(path: Path, folder: Path, size: int | None) -> Path:
     """Return the shards of images: those at path, or new ones in a folder if path is a folder of image files.
 
     size: the side of the central square that is taken of each image; None: chosen from the images. Class folders are
-    labels; without them no image has one.
+    labels; without them no image has one. Raises ValueError if the new ones would lie among the images.
     """
     if not is_photos(path):
         return path
+    if folder.resolve().is_relative_to(path.resolve()):
+        raise ValueError(f"{folder.parent} must lie outside of the images' folder, {path}: name another output.")
     return read_photos(path, folder, size=size, split=None, without_labels=False, stages=Stages()).shards
 
 

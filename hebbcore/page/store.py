@@ -18,6 +18,7 @@ CREATE TABLE events (
     before INTEGER NOT NULL, after INTEGER NOT NULL, undone_by INTEGER
 );
 CREATE INDEX standing ON events (action) WHERE undone_by IS NULL;
+CREATE INDEX undone ON events (undone_by) WHERE undone_by IS NOT NULL;
 CREATE TABLE imports (digest TEXT PRIMARY KEY, time TEXT NOT NULL);
 CREATE TABLE curve (labels INTEGER PRIMARY KEY, value REAL NOT NULL, low REAL NOT NULL, high REAL NOT NULL);
 """
@@ -121,7 +122,9 @@ class Store:
 
     def last_action(self) -> int:
         """Return the number of the last action, undoing included; 0 before the first."""
-        return self._one("SELECT max(coalesce(max(action), 0), coalesce(max(undone_by), 0)) FROM events")
+        undoing = self._one("SELECT coalesce(max(undone_by), 0) FROM events WHERE undone_by IS NOT NULL")
+        latest = "SELECT action FROM events WHERE number = (SELECT max(number) FROM events)"
+        return max(undoing, self._one(f"SELECT coalesce(({latest}), 0)"))
 
     def last_standing(self) -> int:
         """Return the number of the last action that is not undone; 0 if there is none."""
@@ -130,10 +133,11 @@ class Store:
     def undo(self) -> list[tuple[str, int]]:
         """Undo the last action that is not undone; returns (image, label before) of each of its images."""
         action = self.last_standing()
-        query = "SELECT image, before FROM events WHERE action = ?"
+        query = "SELECT image, before FROM events WHERE action = ? AND undone_by IS NULL"
         back = [(_name(image), before) for image, before in self._base.execute(query, (action,))]
         with self._together():
-            self._base.execute("UPDATE events SET undone_by = ? WHERE action = ?", (self.last_action() + 1, action))
+            marks = "UPDATE events SET undone_by = ? WHERE action = ? AND undone_by IS NULL"
+            self._base.execute(marks, (self.last_action() + 1, action))
         return back
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore import hdf5
 from hebbcore.features.choice import Features
 from hebbcore.labelling.done import DONE
 from hebbcore.labelling.features import chosen, extracted
 from hebbcore.labelling.work import FEATURES, Labels, Listener, write_results
 from hebbcore.network import Network
+from hebbcore.page.kept import KEPT, read_kept, write_kept
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,16 @@ class WorkTeacher:
         from hebbcore.classify import FewLabelClassifier
 
         classifier = FewLabelClassifier(self.prior, 0, lambda line: self.listener.say("labels", line))
-        return classifier.fit(self.rows(), np.full(self.images, -1))
+        seal, path, none = hdf5.seal_of(self.work / FEATURES, "features"), self.work / KEPT, np.full(self.images, -1)
+        made_from = "" if seal is None else seal[1]  # features of before there were digests
+        if made_from and (kept := read_kept(path, made_from)) is not None:
+            return classifier.fit_state(kept, none)
+        classifier.fit(self.rows(), none)
+        try:
+            write_kept(path, made_from, classifier.images_state())
+        except OSError as error:
+            self.listener.say("labels", f"the next start takes as long as this one: {error}")
+        return classifier
 
     def write(self, classifier: Any, labels: Labels) -> None:
         """Write the results."""

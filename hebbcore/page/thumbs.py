@@ -1,5 +1,6 @@
 """Pictures for the page: thumbnails, made once and kept in files, and photos for a closer look."""
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -30,13 +31,14 @@ class Thumbs:
         path = self._folder / version[:2] / f"{version}.jpg"
         try:
             data = path.read_bytes()
-        except FileNotFoundError:
+        except OSError:
             data = b""
         if data.startswith(_JPEG[0]) and data.endswith(_JPEG[1]):
             return data
         data = self._pictures.jpeg(photo, THUMB)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{version}.{threading.get_ident()}.partial")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # a full disk: the photo can be seen all the same
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{version}.{threading.get_ident()}.partial")
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
         return data
