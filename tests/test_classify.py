@@ -289,3 +289,18 @@ def test_what_is_not_fitted_says_so():
             call(np.zeros((2, 20)))
     with pytest.raises(NotFittedError):
         model.suggest(2)
+
+
+def test_images_to_skip_are_not_suggested():
+    random = np.random.default_rng(0)
+    truth = np.arange(90) % 3
+    features = (random.normal(size=(90, 12)) + 2 * np.eye(12)[truth]).astype(np.float32)
+    skip = random.random(90) < 0.8
+    for labels in (0, 60):  # by clusters; by doubt
+        model = FewLabelClassifier().fit(features, np.where(np.arange(90) < labels, truth, -1))
+        found = model.suggest(100, skip)
+        assert sorted(found) == [i for i in range(labels, 90) if not skip[i]]
+        assert set(model.suggest(3, skip)) <= set(found)
+    assert len(model.suggest(5, np.ones(90, bool))) == 0
+    with pytest.raises(ValueError, match=r"suggest: skip must be \(90,\) of bool, got \(90,\) of int64"):
+        model.suggest(5, skip.astype(np.int64))

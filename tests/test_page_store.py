@@ -19,7 +19,12 @@ NAMES = ["a.jpg", "sub/b.jpg", "<script>.jpg", 'li\nne "q", \'.jpg', "n\udce9.jp
 
 
 def opened(path, names=NAMES):
-    return Board(names, Store(path), Versions())
+    store = Store(path)
+    try:
+        return Board(names, store, Versions())
+    except ValueError:
+        store.close()
+        raise
 
 
 @pytest.fixture

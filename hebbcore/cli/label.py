@@ -104,13 +104,18 @@ def _board(options: argparse.Namespace, classes: Sequence[str], table: Table | N
     from hebbcore.page.board import Board, Versions
     from hebbcore.page.store import Store
 
-    board = Board(names, Store(options.out / LABELS), Versions())
-    board.add_classes(classes)
-    if table is not None:
-        digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
-        if not board.has_imported(digest):
-            labels = table.labels(names)
-            board.take_in({i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}, digest)
+    store = Store(options.out / LABELS)
+    try:
+        board = Board(names, store, Versions())
+        board.add_classes(classes)
+        if table is not None:
+            digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
+            if not board.has_imported(digest):
+                labels = table.labels(names)
+                board.take_in({i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}, digest)
+    except BaseException:
+        store.close()
+        raise
     return board
 
 
@@ -149,7 +154,8 @@ def _serve(
             print(printable(url), flush=True)
             if options.browser:
                 _open(url, options.out / ENTRY)
-            threading.Event().wait()
+            address.ended.wait()  # until an interrupt
+            raise RuntimeError("the server has ended by itself; what it answered is on the disk.")
     finally:
         learner.end()
         (options.out / ENTRY).unlink(missing_ok=True)

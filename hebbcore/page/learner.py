@@ -122,7 +122,8 @@ class Learner(threading.Thread):
         try:
             do()
         except Exception as error:
-            log.exception("the learner failed")
+            if not self._ended:  # then the board is closed, and nobody asks any more
+                log.exception("the learner failed")
             return str(error) or type(error).__name__
         return None
 

@@ -28,6 +28,7 @@ class Address:
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(f"cannot serve on {host}, port {port}: {reason}; give another --port or --host.") from None
+        self.ended = threading.Event()  # when nobody answers on it any more
         self._host = f"[{host}]" if ":" in host else host
         self.port: int = self.socket.getsockname()[1]
         self._bound = ipaddress.ip_address(self.socket.getsockname()[0])
@@ -89,6 +90,8 @@ def serving(application: ASGIApp, address: Address, end: Callable[[], None]) -> 
             server.run(sockets=[address.socket])
         except OSError as error:
             failures.append(error)
+        finally:
+            address.ended.set()
 
     thread = threading.Thread(target=run, name="server", daemon=True)
     thread.start()
