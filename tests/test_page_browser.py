@@ -1,5 +1,7 @@
 """The labelling page in a browser: labels by keyboard, on the disk at once, through kills and in two tabs."""
 
+import time
+
 from browser_helpers import SHIFT_RIGHT, Keys, names_of
 
 pytest_plugins = ("browser_helpers",)
@@ -35,6 +37,23 @@ def test_twenty_labels_by_keyboard_survive_a_reload_and_a_kill(serve, open_page)
     assert rows[0] == "file,label"
     assert len(rows) == 21
     assert {f"{name},{classes[number]}" for name, number in given.items()} < set(rows)
+
+
+def test_the_next_queue_comes_when_one_is_done(serve, open_page):
+    page = open_page(serve(names_of(70)).address)
+    page.says("#shown", "48 photos")
+    seen = {page.focused().split(",")[0]}
+    for number in range(47):
+        page.press(str(number % 3 + 1))
+        seen.add(page.focused().split(",")[0])
+    assert len(seen) == 48
+    page.press(" ")
+    page.saved(47)
+    page.until(lambda: page.focused().split(",")[0] not in seen)
+    assert page.state()["unsure"] == 1
+    time.sleep(0.5)
+    page.press("1")
+    page.saved(48)
 
 
 def test_two_tabs_agree(serve, open_page):

@@ -30,6 +30,20 @@ def test_no_click_is_lost_while_the_server_is_away(serve, open_page):
     assert other.export() == ["file,label", *(f"{name},{label}" for name, label in given)]
 
 
+def test_what_waits_is_sent_by_the_page_that_comes_after(serve, open_page):
+    server = serve(names_of(30))
+    page = open_page(server.address)
+    page.view("all")
+    server.kill()
+    page.says("#saved", "No connection")
+    page.press("2", " ", "3")
+    page.says("#saved", "3 not sent yet")
+    server.start()
+    page.driver.get(server.address)
+    page.saved(2)
+    assert page.export() == ["file,label", "photos/00000.jpg,green", "photos/00002.jpg,blue"]
+
+
 def test_labels_of_one_set_never_reach_another(serve, open_page):
     server = serve(names_of(30))
     page = open_page(server.address)
