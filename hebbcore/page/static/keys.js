@@ -1,6 +1,6 @@
 // The keys, as the page obeys them and as its help tells them.
 
-export const KEYS = [
+const KEYS = [
   ["1 … 9", "give the class of that number"],
   ["c", "type a class, also a new one; Enter gives it"],
   ["g", "accept the guess"],
@@ -43,4 +43,14 @@ export function actionOf(event) {
   // Some keyboards have digits with Shift only: then the place of the key counts.
   const digit = /^[1-9]$/.exec(key)?.[0] ?? /^Digit([1-9])$/.exec(event.code)?.[1];
   return digit ? ["class", Number(digit) - 1] : null;
+}
+
+/** Write the keys into a list of terms. */
+export function tellKeys(list) {
+  for (const [keys, text] of KEYS) {
+    const term = document.createElement("dt"), told = document.createElement("dd");
+    term.textContent = keys;
+    told.textContent = text;
+    list.append(term, told);
+  }
 }

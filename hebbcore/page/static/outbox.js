@@ -114,6 +114,6 @@ export class Outbox {
     if (same) return;
     const count = this.waiting.length;
     this.waiting = this.waiting.slice(0, 1);
-    throw new Refused(`Another photo set is served here now: ${count} actions of before were not sent. Reload the page.`);
+    throw new Refused(`Another photo set is served here now: ${count} actions of before were not sent.`);
   }
 }

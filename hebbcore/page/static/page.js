@@ -1,13 +1,13 @@
 // The labelling page: what a key or a click does.
-import { ask, Lost, Refused } from "./api.js";
 import { Classes } from "./classes.js";
 import { Grid } from "./grid.js";
-import { actionOf, KEYS } from "./keys.js";
+import { actionOf, tellKeys } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Panel } from "./panel.js";
 import { Photo } from "./photo.js";
 import { Store } from "./store.js";
-import { $, closeErrors, done, failed, photos } from "./words.js";
+import { read } from "./tables.js";
+import { $, closeErrors, done, failed, keepErrors, photos, tellKeptErrors } from "./words.js";
 
 const TO_DO = ["next", "unlabelled", "doubtful"]; // views in which what has a label is skipped
 const LOOK = 400; // milliseconds after the page changed the photos by itself, in which nobody has seen them
@@ -58,6 +58,7 @@ function moved() {
 /** Begin anew with another photo set; what waits for the former one is kept, and refused then. */
 function replaced() {
   leaving = true;
+  keepErrors();
   location.reload();
 }
 
@@ -188,9 +189,10 @@ function undone(ids) {
 
 /** Tell that an entry of the outbox was not taken. */
 function unsent({ path, body }, error) {
-  if (path !== "/api/label") return failed(error.message);
   const what = body.label ?? (body.unsure ? "unsure" : "no label");
-  return failed(`${photos(body.images.length)}, ${what}: not saved, ${error.message}`);
+  const whose = path === "/api/label" ? `${photos(body.images.length)}, ${what}: not saved, ` : "";
+  failed(whose + error.message);
+  if (leaving) keepErrors();
 }
 
 // ---- the list
@@ -244,26 +246,6 @@ function nextView() {
   radios[(radios.findIndex((radio) => radio.checked) + 1) % radios.length].checked = true;
   done(`View: ${viewName(filter.elements.view.value)}`);
   show();
-}
-
-// ---- tables
-
-async function read(event) {
-  const [file] = event.target.files;
-  if (file === undefined) return;
-  done(`Reading ${file.name} …`);
-  try {
-    const { labelled, unknown = [], unknowns = unknown.length } = await ask("/api/import", {
-      body: await file.text(), type: "text/csv", seconds: 300,
-    });
-    done(`${photos(labelled)} labelled from ${file.name}`);
-    const named = unknown.slice(0, 5).join(", "), more = unknowns > 5 ? ` and ${unknowns - 5} more` : "";
-    if (unknowns) failed(`Not among the photos: ${named}${more}`);
-  } catch (error) {
-    if (!(error instanceof Refused || error instanceof Lost)) throw error;
-    failed(`${file.name}: ${error.message}`);
-  }
-  event.target.value = ""; // the same file may be read again
 }
 
 // ---- keys and clicks
@@ -328,15 +310,11 @@ filter.elements.size.addEventListener("input", (event) => {
 });
 addEventListener("beforeunload", (event) => !leaving && outbox.waiting.length && event.preventDefault());
 
-for (const [keys, text] of KEYS) {
-  const term = document.createElement("dt"), told = document.createElement("dd");
-  term.textContent = keys;
-  told.textContent = text;
-  $("keys").querySelector("dl").append(term, told);
-}
+tellKeys($("keys").querySelector("dl"));
 grid.size = Number(localStorage.getItem("hebbcore-size")) || 208;
 filter.elements.size.value = grid.size;
 $("grid").focus();
+tellKeptErrors();
 store.watch();
 outbox.run();
 show();

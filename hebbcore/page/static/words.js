@@ -5,6 +5,7 @@ export const photos = (n) => `${count(n)} photo${n === 1 ? "" : "s"}`;
 export const percent = (share) => `${Math.round(share * 100)} %`;
 
 const KEPT = 3; // errors shown at a time
+const ERRORS = "hebbcore-errors";
 
 /** Write a text where it changed, so that a screen reader is not told the same again. */
 export function set(element, text) {
@@ -23,6 +24,16 @@ export function failed(text) {
   if (list.lastElementChild?.textContent !== line.textContent) list.append(line);
   while (list.children.length > KEPT) list.firstElementChild.remove();
   $("error").hidden = false;
+}
+
+/** Keep the errors that are shown for the page that is loaded next; tell those that the page before kept. */
+export function keepErrors() {
+  sessionStorage.setItem(ERRORS, JSON.stringify([...$("errors").children].map((line) => line.textContent)));
+}
+
+export function tellKeptErrors() {
+  for (const text of JSON.parse(sessionStorage.getItem(ERRORS) || "[]")) failed(text);
+  sessionStorage.removeItem(ERRORS);
 }
 
 export function closeErrors() {

@@ -1,0 +1,22 @@
+// Tables of labels from elsewhere.
+import { ask, Lost, Refused } from "./api.js";
+import { done, failed, photos } from "./words.js";
+
+/** Send the table that was chosen in a field for files, and say what came of it. */
+export async function read(event) {
+  const [file] = event.target.files;
+  if (file === undefined) return;
+  done(`Reading ${file.name} …`);
+  try {
+    const { labelled, unknown = [], unknowns = unknown.length } = await ask("/api/import", {
+      body: await file.text(), type: "text/csv", seconds: 300,
+    });
+    done(`${photos(labelled)} labelled from ${file.name}`);
+    const named = unknown.slice(0, 5).join(", "), more = unknowns > 5 ? ` and ${unknowns - 5} more` : "";
+    if (unknowns) failed(`Not among the photos: ${named}${more}`);
+  } catch (error) {
+    if (!(error instanceof Refused || error instanceof Lost)) throw error;
+    failed(`${file.name}: ${error.message}`);
+  }
+  event.target.value = ""; // the same file may be read again
+}
