@@ -9,8 +9,8 @@ training images; or those of two files of `hebbcore extract`, of training and te
 labels: as many of each class ("stratified"), at random ("random"), or those that `suggest` names in rounds, from the
 smallest number on ("suggested"; a draw is another seed of it). Accuracy on the test images in percent, mean and
 standard deviation of `--draws` selections. "ridge" is scikit-learn's RidgeCV (leave-one-out) in the space that
-FewLabelClassifier predicts in. `--skew` s leaves classes of falling sizes in training
-and test, the first s times the last. `--wrong` p gives that part of the labels another class.
+FewLabelClassifier predicts in. `--skew` s leaves classes of falling sizes in training and test, the first s times the
+last. `--wrong` p gives that part of the labels another class.
 """
 
 import argparse

@@ -21,7 +21,7 @@ def labelled_shares(counts: npt.NDArray[np.int64], estimate: Floats | None = Non
     classes = len(counts)
     shares = counts / counts.sum() if estimate is None else estimate
     smoothing = evenness(counts, shares)
-    return smoothing / classes + (1 - smoothing) * shares  # type: ignore[no-any-return]
+    return smoothing / classes + (1 - smoothing) * shares
 
 
 def evenness(counts: npt.NDArray[np.int64], shares: Floats) -> float:

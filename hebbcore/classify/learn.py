@@ -119,7 +119,7 @@ class Images:
 
     @functools.cached_property
     def _mean(self) -> Floats:
-        return self.rows.mean(axis=0, dtype=np.float64)
+        return self.rows.mean(axis=0, dtype=np.float64)  # type: ignore[no-any-return]
 
     def predictor(self, where: Indices, codes: Indices, shares: Floats, kind: str) -> Predictor:
         """Return coefficients (p, classes) and intercepts (classes,) on rows, learned from labels `codes` of `where`.
