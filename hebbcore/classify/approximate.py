@@ -71,4 +71,5 @@ def _others(own: Indices, found: Indices) -> Indices:
     """Return what was found (m, count + 1) near the rows `own`, without these; −1 stays where too few were found."""
     itself = found == own[:, None]
     itself[~itself.any(axis=1), -1] = True  # the farthest goes instead
-    return found[~itself].reshape(len(own), -1)
+    others: Indices = found[~itself].reshape(len(own), -1)
+    return others
