@@ -42,6 +42,7 @@ def nearest_approximately(
     index = faiss.IndexHNSWFlat(rows.shape[1], _LINKS)
     index.hnsw.efConstruction, index.hnsw.efSearch = _BUILDING, max(_SEARCHING, count + 1)
     indices, distances = np.empty((n, count), np.int64), np.empty((n, count))
+    lacking: list[Indices] = []
     before = faiss.omp_get_max_threads()
     try:
         faiss.omp_set_num_threads(1)
@@ -54,20 +55,21 @@ def nearest_approximately(
         for first in range(0, n, _ROWS):
             own = np.arange(first, min(n, first + _ROWS))
             _, found = index.search(rows[own], count + 1)
-            indices[own], distances[own] = _others(rows, own, found)
+            others = _others(own, found)
+            indices[own], distances[own] = by_distance(rows, own, others)
+            lacking.append(own[(others < 0).any(axis=1)])
             meter.add(len(own))
     finally:
         faiss.omp_set_num_threads(before)
+    few = np.concatenate(lacking)  # the index does not lead to enough others, as among many duplicates
+    if len(few):
+        indices[few], distances[few] = nearest(rows, count, Meter(progress, "neighbours", len(few), "images"), few)
     return indices, distances
 
 
-def _others(rows: Floats, own: Indices, found: Indices) -> tuple[Indices, Floats]:
-    """Return what was found (m, count + 1) near the rows `own`, without these; exact where too few were found (−1)."""
+def _others(own: Indices, found: Indices) -> Indices:
+    """Return what was found (m, count + 1) near the rows `own`, without these; −1 stays where too few were found."""
     itself = found == own[:, None]
     itself[~itself.any(axis=1), -1] = True  # the farthest goes instead
-    others = found[~itself].reshape(len(own), -1)
-    few = (others < 0).any(axis=1)
-    indices, distances = by_distance(rows, own, others)
-    if few.any():
-        indices[few], distances[few] = nearest(rows, others.shape[1], of=own[few])
-    return indices, distances
+    others: Indices = found[~itself].reshape(len(own), -1)
+    return others

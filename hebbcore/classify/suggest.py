@@ -59,13 +59,15 @@ def doubt_and_cover(rows: Floats, likely: Floats, labelled: Flags, count: int, s
 
 def _nearest_to(centres: Floats, rows: Floats, allowed: Flags, count: int) -> Indices:
     """Return the allowed row nearest to each centre, each once, for the first `count` centres."""
+    candidates = np.flatnonzero(allowed)
+    rows = rows[candidates]
     squares = np.einsum("ij,ij->i", rows, rows) / 2
-    squares[~allowed] = np.inf
     chosen: list[int] = []
     for start in range(0, min(count, len(centres)), _CENTRES):
         for products in (rows @ centres[start : min(start + _CENTRES, count)].T).T:
-            chosen.append(int((squares - products).argmin()))
-            squares[chosen[-1]] = np.inf
+            place = int((squares - products).argmin())
+            chosen.append(int(candidates[place]))
+            squares[place] = np.inf
     return np.array(chosen, np.int64)
 
 
