@@ -1,5 +1,8 @@
 """Who may ask the labelling page's server, and what it takes: tokens, hosts, origins, sizes, numbers, headers."""
 
+import socket
+import time
+
 import pytest
 from page_helpers import Session
 
@@ -100,6 +103,20 @@ def test_bodies_are_bounded(session, monkeypatch):
         require_headers(answer)
 
 
+@pytest.mark.parametrize("sent", ["POST /api/label HTTP/1.1\r\n{}Content-Length: 9\r\n\r\n{{", "no HTTP\r\n\r\n"])
+def test_what_clients_do_wrong_is_no_news_in_the_terminal(session, caplog, sent):
+    client, cookie = session.client, f"{session.cookie}={session.token}"
+    headers = {
+        "Host": client.host, "Origin": f"http://{client.host}", "Cookie": cookie, "Content-Type": "application/json",
+    }  # fmt: skip
+    with socket.create_connection(("127.0.0.1", session.port), timeout=60) as connection:
+        connection.sendall(sent.format("".join(f"{name}: {value}\r\n" for name, value in headers.items())).encode())
+        time.sleep(0.2)  # the server has begun to read
+    time.sleep(0.2)
+    session.get("/api/state")
+    assert [record.getMessage() for record in caplog.records] == []
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -142,8 +159,9 @@ def test_bad_requests_change_nothing_and_are_told_why(session, body):
 @pytest.mark.parametrize(
     "query",
     [
-        "view=none", "offset=-1", "limit=-1", "limit=1001", "limit=x", "offset=1e9", "low=2", "high=nan", "low=x",
-        "class=emu", "offset=" + "9" * 30, "limit=%C2%B2", "ids=", "ids=1,x", "ids=-1", "ids=9999", "ids=" + "9" * 30,
+        "view=none", "offset=-1", "limit=-1", "limit=1001", "limit=x", "offset=1e9", "offset=--1", "low=2", "high=nan",
+        "low=x", "class=emu", "offset=" + "9" * 30, "limit=%C2%B2", "ids=", "ids=1,x", "ids=-1", "ids=9999",
+        "ids=" + "9" * 30,
     ],
 )  # fmt: skip
 def test_bad_questions_are_refused(session, query):

@@ -79,8 +79,8 @@ def serving(application: ASGIApp, address: Address, end: Callable[[], None]) -> 
     token = secrets.token_urlsafe(24)
     guard = Guard(application, token, address.is_host, f"hebbcore-{address.port}")
     settings = uvicorn.Config(
-        guard, lifespan="off", ws="none", http="h11", loop="asyncio", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, timeout_graceful_shutdown=_ENDING,
+        guard, lifespan="off", ws="none", http="h11", loop="asyncio", log_config=None, log_level="error",
+        access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=_ENDING,
     )  # fmt: skip
     server = uvicorn.Server(settings)
     failures: list[OSError] = []
