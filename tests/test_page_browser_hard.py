@@ -149,3 +149,19 @@ def test_fifty_thousand_photos_scroll_to_the_end(serve, open_page):
     page.saved(1)
     assert page.export()[1] == "photos/49999.jpg,green"
     assert page.script(count) < 400
+
+
+def test_words_have_room(serve, open_page):
+    page = open_page(serve(names_of(30), [f"other{number}" for number in range(20)]).address)
+    cut = "return [...document.querySelectorAll('#classes b')].filter(b => b.scrollWidth > b.clientWidth).length"
+    assert page.script(cut) == 0
+    page.press("?")
+    widths = "const [dt, dd] = document.querySelector('#keys dl').children; return [dt.clientWidth, dd.clientWidth]"
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    )
+    try:
+        key, meaning = page.script(widths)
+        assert meaning > key
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
