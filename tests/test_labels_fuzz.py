@@ -104,7 +104,7 @@ def test_a_damaged_table_is_rows_or_a_value_error_that_names_it(folder, rows, da
         assert all(file.strip() and label == label.strip() and "\0" not in file + label for file, label in found)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(131_000, 131_100), st.booleans())
 def test_fields_at_the_limit(folder, size, quoted):
     """The csv module takes 131,072 letters."""
