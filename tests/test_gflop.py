@@ -1,9 +1,13 @@
 """What an image costs, as counted by Network.gflop and as the products that are really made."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from cli_helpers import ENVIRONMENT
+from conftest import ROOT
 
 import hebbcore
 from hebbcore.engine.gemm import Gemm
@@ -106,3 +110,34 @@ def test_a_report_of_figures_with_and_without_the_cost(tmp_path):
     for wrong in ("1", -1, float("nan")):
         with pytest.raises((ValueError, TypeError)):
             Results.from_json({**older, "sources": {"bn1": {**entry, "gflop": wrong}}})
+
+
+def test_the_cost_of_an_accuracy_from_files_that_lack_rows(tmp_path):
+    def file(name, *rows, validation=False):
+        made = [
+            {"method": method, "units": [128, units, units, 9], "seed": 0, "gflop_mirrored_image": cost, "top1": top1}
+            for method, units, cost, top1 in rows
+        ]
+        (tmp_path / name).write_text(json.dumps({"about": {"validation": validation}, "rows": made}))
+
+    def drawn(*names):
+        command = [sys.executable, ROOT / "benchmarks" / "draw_dictionary.py", *(tmp_path / name for name in names)]
+        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+
+    file("first", ("learned", 64, 0.25, {"500": [50.0], "50000": [78.0]}), ("random", 64, 0.25, {"50000": [81.0]}))
+    file(
+        "second",
+        ("learned", 256, 1.0, {"50000": [82.0]}),
+        ("learned", 64, 0.25, {"50000": [10.0]}),  # the first file has it
+        ("k-means", 64, 0.25, {"50000": [70.0]}),
+        ("k-means", 256, 1.0, {"500": [90.0]}),  # not all labels
+    )
+    file("validation", ("random", 256, 1.0, {"50000": [70.0]}), validation=True)
+    done = drawn("first", "second")
+    assert done.returncode == 0, done.stderr
+    assert [line.split() for line in done.stdout.splitlines()[1:]] == [
+        ["k-means", "3", "layers", ">", "0.25", ">", "0.25"],
+        ["learned", "3", "layers", "0.50", ">", "1.00"],
+        ["random", "3", "layers", "≤", "0.25", ">", "0.25"],
+    ]
+    assert "draw them apart" in drawn("first", "validation").stderr
