@@ -14,7 +14,6 @@ holds are not measured again.
 
 import argparse
 import json
-import math
 import platform
 import time
 from pathlib import Path
@@ -27,24 +26,8 @@ import hebbcore
 from hebbcore import KWTA, Network
 from hebbcore.engine import backend
 from hebbcore.evaluation import RidgeReadout, labelled_subset
-from hebbcore.layers import Learner, Nystrom, Whiten
 
 METHODS = ("learned", "random", "k-means")
-
-
-def gflop(network: Network) -> float:
-    """Return the GFLOP of the matrix products that an image costs."""
-    products = 0
-    for i, layer in enumerate(network.layers):
-        channels = network.shapes[i][-1]
-        places = math.prod(network.shapes[i][:-1])
-        if isinstance(layer, Learner):
-            products += places * channels * layer.geometry.patch_size
-        elif isinstance(layer, Whiten):
-            products += places * math.prod(layer.matrix.shape)
-        elif isinstance(layer, Nystrom):
-            products += places * channels**2
-    return 2 * products / 1e9
 
 
 def sizes(units: int, layers: int) -> tuple[int, ...]:
@@ -89,7 +72,7 @@ def measure(method: str, units: int, seed: int, data: tuple[Any, ...], args: arg
     transformed = time.perf_counter()
     row = {
         "method": method, "units": sizes(units, args.layers), "seed": seed, "features": features.shape[1],
-        "gflop_mirrored_image": 2 * gflop(network), "seconds_fit": learned - begin,
+        "gflop_mirrored_image": network.gflop(mirror=True), "seconds_fit": learned - begin,
         "seconds_transform": transformed - learned, "images": len(images) + len(test), "top1": {},
     }  # fmt: skip
     for count in args.labels:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hebbcore.layers import Branches, Layer, Learner
+from hebbcore.layers import Branches, Layer, Learner, Shape
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,18 @@ class Graph:
             found.add(value - 1)
             left += self.reads[value - 1]
         return sorted(found)
+
+    def multiplications(self, shapes: Sequence[Shape], layer: int) -> int:
+        """Return how many multiplications the matrix products on the way to a layer's output take for an image.
+
+        Parameters
+        ----------
+        shapes : sequence of tuple of int
+            Of each value.
+        layer : int
+            Which.
+        """
+        return sum(self.layers[i].multiplications(shapes[self.entries[i]]) for i in self.needed(0, [layer + 1]))
 
     def upstream(self, layer: int) -> list[int]:
         """Return the layers, in order, that make the input of a layer of the images."""

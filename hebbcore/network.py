@@ -14,9 +14,10 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.parallel import ForkedLock
 from hebbcore.graph import Graph
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
-from hebbcore.layers.arguments import as_image_shape, check_images_of_shape
+from hebbcore.layers.arguments import as_image_shape, check_images_of_shape, check_layers
 from hebbcore.layers.names import name_layers
 from hebbcore.pipeline import Learn, Pipeline
+from hebbcore.summary import summary_of
 
 _MOST_NUMBERS = 2**48  # of a layer's output for an image
 _TRAINING = ("batch_size", "epochs", "mode", "sample", "statistics_images")  # the arguments of fit that a network tells
@@ -83,23 +84,14 @@ class Network:
         function = "Network"
         self.stack = tuple(layers)
         self.graph = Graph(self.stack)
-        if not self.layers:
-            raise checks.wrong(ValueError, function, "layers", "must not be empty.")
-        for layer in self.layers:
-            if not isinstance(layer, Layer):
-                raise checks.wrong(
-                    TypeError, function, "layers", f"must be hebbcore layers such as Conv(…), got {layer!r}."
-                )
-        if len({id(layer) for layer in self.layers}) < len(self.layers):
-            raise checks.wrong(ValueError, function, None, "a layer appears twice; make a new one for each place.")
+        check_layers(function, self.layers)
         self.seed = checks.integer(function, "seed", seed, 0)
         device = devices.resolve(function, device)
         gemm.check_precision(function, precision, device)
         self.site = Site(device, precision, checks.byte_size(function, "workspace", workspace))
         self.names = name_layers(function, self.layers)
-        for layer in self.layers:
-            layer.join_network()
         for i, layer in enumerate(self.layers):
+            layer.join_network()
             try:
                 layer.follow([self.layers[value - 1] for value in sorted(self.graph.before(i)) if value])
             except ValueError as error:
@@ -247,17 +239,33 @@ class Network:
         self._require_built("Network.parameters")
         return sum(math.prod(layer.weights.shape) for layer in self.learners.values())
 
+    def gflop(self, layer: str | None = None, *, mirror: bool = False) -> float:
+        """Return the billions of floating point operations (GFLOP) that a layer's output costs for an image.
+
+        Counted are the matrix products of Conv, Dense, Whiten and Nystrom on the way to it, two operations for each
+        multiplication; neither what is done to single numbers (responses, pools) nor learning.
+
+        Parameters
+        ----------
+        layer : str or None
+            A name in `names`; None: the last.
+        mirror : bool
+            For an image and its mirror image: twice as many; see transform.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an unknown layer, and if the network has no weights yet.
+        """
+        self._require_built("Network.gflop")
+        last = len(self) - 1 if layer is None else self.index_of("Network.gflop", layer)
+        count = self.graph.multiplications([self.image_shape or (), *self.shapes], last)
+        return (4 if checks.boolean("Network.gflop", "mirror", mirror) else 2) * count / 1e9
+
     def summary(self) -> str:
         """Return a table of the layers (name, shape of the output, number of weights), and what `training` says."""
         self._require_built("Network.summary")
-        lines = [f"{'layer':<12}{'output':>18}{'weights':>14}"]
-        for name, layer, shape, depth in zip(self.names, self.layers, self.shapes, self.graph.depths, strict=True):
-            count = math.prod(layer.weights.shape) if isinstance(layer, Learner) else 0
-            lines.append(f"{'  ' * depth + name:<12}{' × '.join(map(str, shape)):>18}{count or '':>14}")
-        lines.append(f"{'':<12}{'':>18}{self.parameters:>14}")
-        if self.training:
-            lines.append("training: " + ", ".join(f"{key}={value!r}" for key, value in self.training.items()))
-        return "\n".join(lines)
+        return summary_of(self.graph, self.shapes, self.training)
 
     def transform(
         self, images: Any, layer: str | None = None, *, mirror: bool = False, workspace: int | str = WORKSPACE
@@ -359,15 +367,7 @@ class Network:
         """Return the bytes that the outputs of layers take for one image while the network learns."""
         return self._pipeline.image_bytes()
 
-    def run(
-        self,
-        x: Array,
-        first: int,
-        last: int,
-        *,
-        training: bool = False,
-        learn: Learn | None = None,
-    ) -> Array:
+    def run(self, x: Array, first: int, last: int, *, training: bool = False, learn: Learn | None = None) -> Array:
         """Return the output of layers first…last-1; the next call overwrites it.
 
         Layers that do not lead there, of other branches, are not run. The caller holds `lock` while it uses the result.

@@ -1,7 +1,8 @@
 """python browser_server.py FOLDER PORT: the labelling page's server on made photos, which learns at once.
 
-FOLDER/set.json: {"names": of the photos, "classes": to begin with}. Photo n is red, green or blue as n % 3 is, which is
-all that the classifier sees. The address goes to stdout; the server ends with stdin.
+FOLDER/set.json: {"names": of the photos, "classes": to begin with, "photo_set": their identity, or without it}. Photo n
+is red, green or blue as n % 3 is, which is all that the classifier sees. The address goes to stdout; the server ends
+with stdin.
 """
 
 import csv
@@ -101,7 +102,7 @@ def main(folder, port):
     learner = Learner(board, Teacher(folder, len(names)))
     learner.start()
     pictures = Pictures()
-    page = Page(board, learner, pictures, Thumbs(folder / "thumbs", pictures), Tables(names))
+    page = Page(board, learner, pictures, Thumbs(folder / "thumbs", pictures), Tables(names), made.get("photo_set", ""))
     with serving(page.application(), Address("127.0.0.1", port), page.end) as address:
         print(address, flush=True)
         sys.stdin.read()

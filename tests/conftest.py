@@ -16,6 +16,7 @@ except Exception:  # whatever keeps CuPy from working, the simulator takes its p
 if not GPU:
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -26,6 +27,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 PLUGINS = ("browser", "cli", "evaluate", "extract", "hostile", "layers", "loaders_hostile", "ridge", "stream")
 pytest.register_assert_rewrite(*(f"{name}_helpers" for name in PLUGINS))  # before a test file imports its plugin
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on
+
+# on a busy machine an example takes as long as it takes
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 CUDA_STATUS = devices.cuda_status
 if GPU:  # the other tests expect NumPy arrays of device="auto"

@@ -131,7 +131,7 @@ class Session:
         self.teacher, self.pictures = Teacher(), Pictures()
         self.learner = Learner(self.board, self.teacher)
         thumbs = Thumbs(folder / "thumbs", self.pictures)
-        self.page = Page(self.board, self.learner, self.pictures, thumbs, Tables(names, folder / "photos"))
+        self.page = Page(self.board, self.learner, self.pictures, thumbs, Tables(names, folder / "photos"), "set")
         address = Address("127.0.0.1", 0)
         self._socket, self._serving = address.socket, serving(self.page.application(), address, self.page.end)
         url = self._serving.__enter__()

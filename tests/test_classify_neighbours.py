@@ -1,16 +1,20 @@
 """Where FewLabelClassifier looks for neighbours: approximate ones, the choice between them and exact ones, and CUDA."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cupy_helpers import cupy  # noqa: F401
 from sklearn.datasets import make_blobs
 
+import hebbcore
 from hebbcore.classify import FewLabelClassifier, neighbours, space
 from hebbcore.classify.approximate import nearest_approximately
-from hebbcore.engine import devices
+from hebbcore.engine import backend, devices
 from hebbcore.evaluation.ridge.meter import SILENT
+from hebbcore.features.choice import Features
+from hebbcore.labelling.features import placed
 
 
 def rows_in_clusters(generator, n=3000, d=16):
@@ -166,3 +170,29 @@ def test_cuda_learns_what_the_cpu_learns(search):
     assert np.mean(model.transduction_ == expected.transduction_) > 0.99
     np.testing.assert_allclose(model.predict_proba(there), model.predict_proba(features), atol=1e-3)
     assert len(model.suggest(5)) == 5
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_features_go_to_the_gpu_if_they_fit(cupy, fits):  # noqa: F811
+    features, _, y = problem()
+    room = 3 * features.nbytes - (0 if fits else 1)
+    cupy.cuda = SimpleNamespace(runtime=SimpleNamespace(memGetInfo=lambda: (room - 100, 10**12)))
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 100)
+    network = hebbcore.Network([hebbcore.Flatten()], (4,), device="cuda")
+    there = placed(Features(network, network.names[-1]), features)
+    assert isinstance(there, cupy.ndarray) == fits
+    model, expected = FewLabelClassifier().fit(there, y), FewLabelClassifier().fit(features, y)
+    assert np.mean(model.transduction_ == expected.transduction_) > 0.99
+    host = hebbcore.Network([hebbcore.Flatten()], (4,), device="cpu")
+    assert placed(Features(host, host.names[-1]), features) is features
+
+
+@pytest.mark.gpu
+def test_features_that_fit_a_gpu_are_learned_from_there():
+    features, _, y = problem()
+    network = hebbcore.Network([hebbcore.Flatten()], (4,), device="cuda")
+    there = placed(Features(network, network.names[-1]), features)
+    assert devices.free_bytes() > 0
+    assert backend.on_cuda(there)
+    model, expected = FewLabelClassifier().fit(there, y), FewLabelClassifier().fit(features, y)
+    assert np.mean(model.transduction_ == expected.transduction_) > 0.99

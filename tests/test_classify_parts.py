@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from hebbcore.classify import balance, neighbours, poisson, space
+from hebbcore.classify import balance, graph, neighbours, poisson, space
 from hebbcore.classify.balance import balancing_bias, labelled_shares
 from hebbcore.classify.graph import joined, neighbour_graph
 from hebbcore.classify.held_out import (
@@ -107,6 +107,42 @@ def test_parts_are_linked_where_they_are_nearest():
     new = {tuple(pair) for pair in np.argwhere(np.triu(linked.toarray()) - np.triu(graph) > 0)}
     assert new == {(1, 2), (3, 4)}
     assert linked[1, 2] == linked[2, 1] == np.exp(-4)
+
+
+def nearest_outside(rows, parts):
+    """Return the square of the distance from each part to the nearest row outside it, by all pairs."""
+    exact = ((rows[:, None].astype(np.float64) - rows[None]) ** 2).sum(axis=2)
+    return [exact[np.ix_(parts == part, parts != part)].min() for part in range(parts.max() + 1)]
+
+
+@pytest.mark.parametrize("spread", [0, 1e-3, 0.3])
+def test_each_part_is_linked_to_what_is_nearest(generator, monkeypatch, spread):
+    monkeypatch.setattr(graph, "_REFERENCES", 37)
+    rows = unit_rows(generator, 30, 6).repeat(8, axis=0)
+    rows[:160] += spread * generator.standard_normal((160, 6)).astype(np.float32)
+    rows = np.concatenate([rows, unit_rows(generator, 60, 6)])
+    groups = [*np.split(np.arange(240), 30), np.arange(240, 300)]
+    parts = np.repeat(np.arange(31), [len(group) for group in groups])
+    squares = np.einsum("ij,ij->i", rows, rows)
+    found = graph._links(rows, squares, groups)
+    assert all(parts[row] == part != parts[other] for part, (row, other) in enumerate(found))
+    lengths = [((rows[row] - rows[other]).astype(np.float64) ** 2).sum() for row, other in found]
+    np.testing.assert_allclose(lengths, nearest_outside(rows, parts), atol=1e-5)
+
+
+def test_duplicates_are_not_compared_with_all(generator, monkeypatch):
+    compared, before = [], graph._link
+
+    def link(rows, squares, group, others):
+        compared.append(len(others))
+        return before(rows, squares, group, others)
+
+    monkeypatch.setattr(graph, "_link", link)
+    rows = np.concatenate([unit_rows(generator, 600, 20), unit_rows(generator, 20, 20).repeat(30, axis=0)])
+    parts = sparse.block_diag([np.ones((600, 600)), *[np.ones((30, 30))] * 20], "csr")
+    assert connected_components(joined(parts, rows))[0] == 1
+    assert len(compared) >= 20
+    assert np.mean(compared) < 60  # of 1,170 others
 
 
 @pytest.mark.parametrize("classes", [2, 5])

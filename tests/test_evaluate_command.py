@@ -91,8 +91,9 @@ def test_the_command_writes_a_complete_and_self_contained_report(files, tmp_path
         assert f"<td>{name}</td>" in page
     for row in accuracy_table(Results.from_json(results), lambda run: run.top1)[1:]:
         assert all(figure in page for figure in row)
-        assert re.fullmatch(r"\d+\.\d ± \d+\.\d", row[2])
-        assert re.fullmatch(r"\d+\.\d", row[3])  # all labels: one selection
+        assert float(row[2]) == pytest.approx(results["sources"][row[0]]["gflop"], abs=0.005)
+        assert re.fullmatch(r"\d+\.\d ± \d+\.\d", row[3])
+        assert re.fullmatch(r"\d+\.\d", row[4])  # all labels: one selection
     assert not re.findall(r'(?:src|href)="(?!data:)', page)  # nothing from elsewhere
     assert page.count("<table>") == page.count("</table>") == 5
     assert main(command(files, "--out", str(out), "--labels", "20,100", "--seeds", "2", "--queries", "20")) == 0

@@ -25,6 +25,7 @@ ROOMS = [
     "layers",
     "graph",
     "pipeline",
+    "summary",
     "network",
     "dictionary",
     "presets",

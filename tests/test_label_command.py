@@ -95,10 +95,12 @@ def test_labels_outlive_the_server_and_results_are_those_of_classify(photos, cal
     with Server() as server:
         label_some(server, photos)
         server.post("/api/label", images=[59], label=None, unsure=True)
+        photo_set = server.get("/api/state")["photo_set"]
         status, err = server.end(signal.SIGINT)
     assert (status, err.splitlines()[-1]) == (130, "hebbcore: interrupted")
     with Server() as server:
         state = server.get("/api/state")
+        assert state["photo_set"] == photo_set != ""
         assert (state["labelled"], state["unsure"], state["can_undo"]) == (12, 1, True)
         assert [item["name"] for item in state["classes"]] == list(CLASSES)
         server.state_when(lambda state: state["learning"]["labels"] == 12)
@@ -342,3 +344,16 @@ def test_the_browser_gets_a_file_that_others_cannot_read(tmp_path, monkeypatch):
     assert opened == [(tmp_path / "open.html").as_uri()]
     assert (tmp_path / "open.html").stat().st_mode & 0o777 == 0o600
     assert "http://127.0.0.1:1/?token=x" in (tmp_path / "open.html").read_text()
+
+
+def test_photos_of_the_same_names_are_another_set(tmp_path):
+    sets = []
+    for number in range(2):
+        folder = tmp_path / f"set{number}"
+        folder.mkdir()
+        for name in ("a.png", "b.png"):
+            Image.new("RGB", (8, 8), (50 * number, 9, 9)).save(folder / name)
+        shards = tmp_path / f"shards{number}"
+        found = read_photos(folder, shards, size=None, split=None, without_labels=True, stages=Stages())
+        sets += [label._identity(found, names) for names in ("ab", "ac", "ab")]
+    assert len(set(sets)) == 4

@@ -49,6 +49,7 @@ def test_a_network_that_is_not_built():
     for name, use in (
         ("transform", lambda: network.transform(np.ones((1, 8, 8, 3)))),
         ("Network.summary", network.summary),
+        ("Network.gflop", network.gflop),
         ("Network.parameters", lambda: network.parameters),
     ):
         with raises(ValueError, f"{name}: {rest}"):

@@ -219,7 +219,7 @@ CELLS = st.sampled_from(
 TABLES = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=6).map("\n".join)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.one_of(st.binary(max_size=80), TABLES.map(lambda text: text.encode("utf-8", "surrogatepass"))))
 def test_any_table_is_taken_or_refused(fuzzed, data):
     answer = fuzzed.client.post("/api/import", data, {"Content-Type": "text/csv"})

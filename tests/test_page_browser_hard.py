@@ -51,7 +51,8 @@ def test_labels_of_one_set_never_reach_another(serve, open_page):
     page.says("#saved", "No connection")
     page.press("2", "3")
     page.says("#saved", "2 not sent yet")
-    (server.folder / "set.json").write_text(json.dumps({"names": [f"b/{n}.jpg" for n in range(30)], "classes": ["x"]}))
+    made = {"names": names_of(30), "classes": ["x"], "photo_set": "others of the same names"}
+    (server.folder / "set.json").write_text(json.dumps(made))
     server.start()
     open_page(server.address)
     page.says("#error", "Another photo set")

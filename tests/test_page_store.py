@@ -181,7 +181,7 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(ACTIONS, max_size=25))
 def test_the_board_is_what_a_list_of_actions_says(tmp_path_factory, actions):
     path = tmp_path_factory.mktemp("board") / "labels.sqlite"

@@ -54,7 +54,7 @@ def test_im2col_equals_the_reference(channels, padding_mode, kernel, stride, pad
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_im2col_equals_the_reference_for_any_sizes(data):
     height, width = (data.draw(st.integers(1, 6)) for _ in range(2))
     mode = data.draw(st.sampled_from(["zeros", "reflect", "edge"]))
@@ -181,7 +181,7 @@ def geometries():
 
 
 @given(geometries(), st.integers(1, 12), st.integers(0, 400))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_chunks_cover_every_output_row_once_in_order(g, n, most_rows):
     height, width = g.output
     chunks = list(g.chunks(n, most_rows))

@@ -77,7 +77,7 @@ def test_workspace_and_threads_do_not_change_the_result(images, weights, rule, w
     close(layer.transform(images, workspace=workspace), layer.transform(images))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     cut=st.integers(1, 29),
     rule=st.sampled_from([hebbcore.HPCA(), hebbcore.HPCA("identity")]),
@@ -90,7 +90,7 @@ def test_changes_add_up_over_samples_in_any_order(images, weights, cut, rule, or
     close((cut * parts[0] + (30 - cut) * parts[1]) / 30, whole)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     rule=st.sampled_from(sorted(hebbcore.RULES)),
     order=st.permutations(range(30)),

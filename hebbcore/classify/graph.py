@@ -12,6 +12,8 @@ from hebbcore.classify.neighbours import Indices
 NEIGHBOURS = 10
 _FALL = 4.0
 _PRODUCTS = 2**26  # numbers of a block of products
+_REFERENCES = 2**16
+_ROUNDING = 1e-5  # of a square of a distance that is made of products, in the squares of the rows
 
 Floats = npt.NDArray[Any]
 
@@ -44,20 +46,43 @@ def joined(graph: Any, rows: Floats) -> Any:
         largest = np.bincount(parts).argmax()
         order = np.argsort(parts, kind="stable")
         groups = np.split(order, np.cumsum(np.bincount(parts))[:-1])
-        pairs = np.array([_link(rows, squares, group) for part, group in enumerate(groups) if part != largest])
+        pairs = np.array(_links(rows, squares, [group for part, group in enumerate(groups) if part != largest]))
         weights = np.full(len(pairs), np.exp(-_FALL))
         links = sparse.csr_array((weights, (pairs[:, 0], pairs[:, 1])), graph.shape)
         graph = graph.maximum(links).maximum(links.T).tocsr()
 
 
-def _link(rows: Floats, squares: Floats, group: Indices) -> tuple[int, int]:
-    """Return (row of the group, row outside it) that are nearest to each other."""
-    best = (np.inf, 0, 0)
+def _links(rows: Floats, squares: Floats, groups: list[Indices]) -> list[tuple[int, int]]:
+    """Return (row of the group, row outside it) that are nearest to each other, for each group.
+
+    A row that is nearest to some row of a group is no farther from its middle than the row nearest to that, and two
+    radii: few need a look where rows of a group are alike, such as duplicates.
+    """
+    found = []
     step = max(1, min(256, _PRODUCTS // len(rows)))
-    for start in range(0, len(group), step):
-        own = group[start : start + step]
-        costs = squares - 2 * rows[own] @ rows.T + squares[own, None]
-        costs[:, group] = np.inf
-        row, column = np.unravel_index(costs.argmin(), costs.shape)
-        best = min(best, (float(costs[row, column]), int(own[row]), int(column)))
+    for start in range(0, len(groups), step):
+        block = groups[start : start + step]
+        middles = np.stack([rows[group].mean(axis=0) for group in block])
+        own = np.einsum("ij,ij->i", middles, middles)
+        costs = squares - 2 * middles @ rows.T + own[:, None]
+        slack = _ROUNDING * (own + squares.max())
+        for group, middle, cost, more in zip(block, middles, costs, slack, strict=True):
+            cost[group] = np.inf
+            radius = np.sqrt(((rows[group] - middle) ** 2).sum(axis=1).max())
+            farthest = (np.sqrt(max(cost.min() + more, 0)) + 2 * radius) ** 2 + more
+            found.append(_link(rows, squares, group, np.flatnonzero(cost <= farthest)))
+    return found
+
+
+def _link(rows: Floats, squares: Floats, group: Indices, others: Indices) -> tuple[int, int]:
+    """Return (row of the group, one of the others) that are nearest to each other."""
+    best = (np.inf, 0, 0)
+    for first in range(0, len(others), _REFERENCES):
+        some = others[first : first + _REFERENCES]
+        references, step = rows[some], max(1, min(256, _PRODUCTS // len(some)))
+        for start in range(0, len(group), step):
+            own = group[start : start + step]
+            costs = squares[some] - 2 * rows[own] @ references.T + squares[own, None]
+            row, column = np.unravel_index(costs.argmin(), costs.shape)
+            best = min(best, (float(costs[row, column]), int(own[row]), int(some[column])))
     return best[1:]

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from hebbcore.cli.stages import Stages
 from hebbcore.files import locked
 from hebbcore.labelling.work import IMAGES
 from hebbcore.network import Network
+from hebbcore.streams import identity_of
 from loaders.labels import Finder, match_labels, parse_labels
 
 if TYPE_CHECKING:
@@ -147,7 +149,8 @@ def _serve(
     from hebbcore.page.thumbs import Thumbs
 
     learner, pictures = Learner(board, teacher), pictures_of(photos, board.names)
-    page = Page(board, learner, pictures, Thumbs(options.out / THUMBS, pictures), Tables(board.names, options.photos))
+    thumbs, tables = Thumbs(options.out / THUMBS, pictures), Tables(board.names, options.photos)
+    page = Page(board, learner, pictures, thumbs, tables, _identity(photos, board.names))
     learner.start()
     try:
         with serving(page.application(), address, page.end) as url:
@@ -159,6 +162,13 @@ def _serve(
     finally:
         learner.end()
         (options.out / ENTRY).unlink(missing_ok=True)
+
+
+def _identity(photos: Photos, names: Sequence[str]) -> str:
+    """Return what tells the photos from those of another set, also of the same names."""
+    with photos.stream() as stream:
+        described = json.dumps([identity_of(stream), list(names)])
+    return hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
 
 
 def _open(url: str, entry: Path) -> None:

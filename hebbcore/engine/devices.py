@@ -103,6 +103,13 @@ def resolve(function: str, device: str) -> str:
     return "cuda" if works else "cpu"
 
 
+def free_bytes() -> int:
+    """Return how much memory of the CUDA device is free, what CuPy keeps for later arrays included."""
+    cupy = module("cuda")
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    return int(free + cupy.get_default_memory_pool().free_bytes())
+
+
 def to_device(array: Any, device: str) -> Array:
     """Return an array on a device, without a copy if it is there already.
 

@@ -61,8 +61,10 @@ class Book:
 
     def source(self, source: Source) -> SourceResults:
         """Return the results of a source, to be changed."""
-        new = SourceResults(source.features.size, source.features.grid)
-        return self.results.sources.setdefault(source.name, new)
+        features = source.features
+        entry = self.results.sources.setdefault(source.name, SourceResults(features.size, features.grid))
+        entry.gflop = features.gflop
+        return entry
 
     def missing(self, name: str, shares: list[float], seeds: int) -> list[tuple[float, int]]:
         """Return the (share, seed) of the labels that a source has no figure for."""

@@ -96,13 +96,14 @@ def evaluate(
     -------
     dict
         What results.json holds (see hebbcore.evaluation.results, whose Results.from_json gives the fields types):
-        {"settings", "classes", "sources": {name: {"features", "cells", "runs": [{"labels", "seed", "top1", "top5"}],
-        "confusion", "retrieval"}}, "mistakes", "images", "shared", "digest"}, accuracies in percent. "labels" is the
-        part of the labels. "confusion" counts the test images of each class (row) by the class they are taken for
-        (column); "classes" are their names, or labels. "mistakes": for each source, the test images that are taken for
-        another class by the largest margin. "images": how many of train and test are labelled and unlabelled, and a
-        digest of them. "shared": images of test that equal one of train in every pixel, which a warning tells of, see
-        passes.shared_images. "digest": of all else.
+        {"settings", "classes", "sources": {name: {"features", "cells", "gflop", "runs": [{"labels", "seed", "top1",
+        "top5"}], "confusion", "retrieval"}}, "mistakes", "images", "shared", "digest"}, accuracies in percent. "gflop":
+        what the features of an image cost, see Network.gflop. "labels" is the part of the labels. "confusion" counts
+        the test images of each class (row) by the class they are taken for (column); "classes" are their names, or
+        labels. "mistakes": for each source, the test images that are taken for another class by the largest margin.
+        "images": how many of train and test are labelled and unlabelled, and a digest of them. "shared": images of test
+        that equal one of train in every pixel, which a warning tells of, see passes.shared_images. "digest": of all
+        else.
 
     Raises
     ------

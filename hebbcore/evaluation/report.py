@@ -83,16 +83,24 @@ def require_matplotlib() -> None:
 
 
 def accuracy_table(results: Results, figure: Callable[[Run], float]) -> Table:
-    """Return a row for each source, and a column for each share of the labels: mean ± 95 % interval over seeds."""
+    """Return a row for each source, and a column for each share of the labels: mean ± 95 % interval over seeds.
+
+    GFLOP are those of an image, see Network.gflop; there is no such column if no source's are known.
+    """
     shares = results.shares
-    table = [["features", "number", *[f"{100 * share:g} %" for share in shares]]]
+    costs = any(entry.gflop is not None for entry in results.sources.values())
+    table = [["features", "number", *["GFLOP"] * costs, *[f"{100 * share:g} %" for share in shares]]]
     for name, entry in results.sources.items():
-        row = [plain(name), str(entry.features)]
+        row = [plain(name), str(entry.features), *[_cost(entry.gflop)] * costs]
         for share in shares:
             values = [figure(run) for run in entry.runs_at(share)]
             row.append(_figure(values) if values else "")
         table.append(row)
     return table
+
+
+def _cost(gflop: float | None) -> str:
+    return "" if gflop is None else f"{gflop:.2g}" if gflop < 1 else f"{gflop:.2f}"
 
 
 def _figure(values: Sequence[float]) -> str:
@@ -161,6 +169,11 @@ def _notes(results: Results) -> list[str]:
         notes.append(
             f"Its penalty is chosen on the labelled images: up to {kind.few:,} are left out in turn, "
             f"{'one by one' if kind.singly else 'in five parts'}, a fifth of more is held out."
+        )
+    if any(entry.gflop is not None for entry in results.sources.values()):
+        notes.append(
+            "GFLOP: billions of floating point operations of the matrix products for the features of an image, two for "
+            "each multiplication. docs/results.md of hebbcore has published methods to compare with."
         )
     if settings.mirror:
         notes.append("Features are averaged over each image and its mirror image.")

@@ -140,6 +140,8 @@ class SourceResults:
         Test images of each class (row) by the class that they are taken for (column), with the most labels.
     retrieval : dict of Neighbours, or None
         One for each metric; none where features were too many to keep. None: not measured.
+    gflop : float or None
+        GFLOP that the features of an image cost, see Features.gflop. None: the file is of an earlier version.
     """
 
     features: int
@@ -147,6 +149,7 @@ class SourceResults:
     runs: list[Run] = field(default_factory=list)
     confusion: list[list[int]] | None = None
     retrieval: dict[str, Neighbours] | None = None
+    gflop: float | None = None
 
     @property
     def shares(self) -> list[float]:
@@ -159,16 +162,22 @@ class SourceResults:
 
     @classmethod
     def from_json(cls, table: Json, classes: int) -> Self:
-        """Take {"features", "cells", "runs", "confusion", "retrieval"}; "cells" is the grid."""
-        confusion, retrieval = table["confusion"], table["retrieval"]
+        """Take {"features", "cells", "gflop", "runs", "confusion", "retrieval"}; "cells" is the grid.
+
+        Earlier versions wrote no "gflop".
+        """
+        confusion, retrieval, gflop = table["confusion"], table["retrieval"], table.get("gflop")
         if confusion is not None:
             confusion = as_list(lambda row: as_list(as_count, row), confusion)
             require({len(confusion), *map(len, confusion)} == {classes}, f"{classes} × {classes}", confusion)
         if retrieval is not None:
             retrieval = {metric: Neighbours.from_json(found) for metric, found in retrieval.items()}
+        if gflop is not None:
+            require(as_number(gflop) >= 0, "at least 0", gflop)
         grid = table["cells"]
         runs = as_list(Run.from_json, table["runs"])
-        return cls(as_count(table["features"]), None if grid is None else as_count(grid), runs, confusion, retrieval)
+        grid = None if grid is None else as_count(grid)
+        return cls(as_count(table["features"]), grid, runs, confusion, retrieval, gflop)
 
     def as_json(self) -> Json:
         """Return what from_json takes."""
@@ -176,6 +185,7 @@ class SourceResults:
         return {
             "features": self.features,
             "cells": self.grid,
+            **({} if self.gflop is None else {"gflop": self.gflop}),
             "runs": [run.as_json() for run in self.runs],
             "confusion": self.confusion,
             "retrieval": None if found is None else {metric: one.as_json() for metric, one in found.items()},

@@ -78,6 +78,12 @@ class Features:
         """Number of an image's features."""
         return math.prod(self.shape)
 
+    @property
+    def gflop(self) -> float:
+        """GFLOP that an image costs, see Network.gflop; mirror images and shifted images are included."""
+        views = len(_DIRECTIONS) if self.shifts else 1
+        return views * self.network.gflop(self.layer, mirror=self.mirror)
+
     def of(self, images: Array) -> Array:
         """Return the features (n, *shape) of images, in the network's dtype and the images' library."""
         return features_of([self], images)[0]

@@ -21,6 +21,7 @@ BATCH = 200  # images a step, as the dictionary is trained
 _UNITS_AN_IMAGE = 8  # at most: units of a layer learn from patches that are more than they
 _MOST, _MOST_OF_MANY = 25_000, 10_000  # features of an image: larger outputs are averaged over a grid
 _FEW = 200_000  # images: 25,000 features of them are a file of 20 GB
+_SHARE = 3  # times the features must fit into the free memory of a GPU, which also holds what is made of them
 _MOST_IN_MEMORY = 2**31  # bytes of features; more stay in their file
 
 
@@ -54,6 +55,15 @@ def extracted(features: Features, stream: Any, path: Path, progress: Callable[[i
         shape, dtype, offset = array.shape, array.dtype, int(array.id.get_offset())
     rows: Any = np.memmap(path, dtype, "r", offset, shape).reshape(shape[0], -1)
     return rows if rows.nbytes > _MOST_IN_MEMORY else np.array(rows)
+
+
+def placed(features: Features, rows: Any) -> Any:
+    """Return features of images where the classifier is to learn from them: on the GPU, if the network computes there.
+
+    Where they would take more than a third of its free memory, they stay on the host.
+    """
+    fits = features.network.site.device == "cuda" and _SHARE * rows.nbytes <= devices.free_bytes()
+    return devices.to_device(rows, "cuda") if fits else rows
 
 
 def rows_of(features: Features, images: Any) -> Any:

@@ -14,7 +14,7 @@ from hebbcore import checkpoint, streams
 from hebbcore.features.choice import Features
 from hebbcore.files import write_text
 from hebbcore.labelling.done import DONE, read_done, write_done
-from hebbcore.labelling.features import chosen, extracted
+from hebbcore.labelling.features import chosen, extracted, placed
 from hebbcore.labelling.guesses import Guesses, Ints
 from hebbcore.labelling.model import FOLDER, NETWORK, Model, read_note, save_model
 from hebbcore.labelling.page import first_page
@@ -136,7 +136,7 @@ def classified(
 
     listener.tell("labels", 0, 1)
     classifier = FewLabelClassifier(prior, 0, lambda line: listener.say("labels", line))
-    classifier.fit(rows, labels.numbers)
+    classifier.fit(placed(features, rows), labels.numbers)
     listener.tell("labels", 1, 1)
     return write_results(work, features, stream, labels, classifier, suggestions)
 

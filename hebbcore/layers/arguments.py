@@ -9,7 +9,32 @@ from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry, as_images
-from hebbcore.layers.base import as_4d
+from hebbcore.layers.base import Layer, as_4d
+
+
+def check_layers(function: str, layers: Sequence[Any]) -> None:
+    """Check what a network is to be made of.
+
+    Parameters
+    ----------
+    function : str
+        Who asks, for messages.
+    layers : sequence of Any
+        They should be layers, each another one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Unless they are.
+    """
+    if not layers:
+        raise checks.wrong(ValueError, function, "layers", "must not be empty.")
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            problem = f"must be hebbcore layers such as Conv(…), got {layer!r}."
+            raise checks.wrong(TypeError, function, "layers", problem)
+    if len({id(layer) for layer in layers}) < len(layers):
+        raise checks.wrong(ValueError, function, None, "a layer appears twice; make a new one for each place.")
 
 
 def check_images(function: str, images: Any, weights_shape: tuple[int, ...], name: str = "images") -> Array:

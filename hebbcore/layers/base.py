@@ -161,6 +161,16 @@ class Layer:
             The layer's own, to draw from.
         """
 
+    def multiplications(self, shape: Shape) -> int:
+        """Return how many multiplications the matrix products of one output take.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The shape of one input, which fits the layer.
+        """
+        return 0
+
     def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
         """Return what `arrays` must hold, before any array is made.
 

@@ -126,6 +126,11 @@ class Learner(Layer):
         self._matrix[...] = devices.to_device(weights, self._site.device)
         self.started = True
 
+    def multiplications(self, shape: Shape) -> int:
+        """See Layer."""
+        g = self._geometry(shape)
+        return g.positions * g.patch_size * self.units
+
     def place(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Be made for inputs of this shape, all but the weights, which restore then brings."""
         self._site = site

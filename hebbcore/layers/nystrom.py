@@ -1,5 +1,6 @@
 """Whitening of codes by the kernel of their units."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -69,6 +70,10 @@ class Nystrom(Layer):
                 f"{self.name} needs the {self._learner.units} channels of {self._learner.name}, but gets {shape[-1]}."
             )
         return shape
+
+    def multiplications(self, shape: Shape) -> int:
+        """See Layer."""
+        return math.prod(shape) * shape[-1]
 
     def build(self, site: Site, shape: Shape, generator: np.random.Generator) -> None:
         """Take the matrix of the units as they are drawn."""

@@ -149,6 +149,11 @@ class Whiten(Layer):
             return shape if self.components is None else (self.components,)
         return (*g.output, self._outputs(g))
 
+    def multiplications(self, shape: Shape) -> int:
+        """See Layer."""
+        g = self._geometry(shape)
+        return 0 if self.epsilon is None else g.positions * g.patch_size * self._outputs(g)
+
     def _outputs(self, g: Geometry) -> int:
         """Return how many numbers are put out for a patch."""
         return g.channels if self.centre else self.components or g.patch_size

@@ -41,10 +41,15 @@ class Tables(Protocol):
 
 
 class Page:
-    """The answers. end(): lets those that wait come back."""
+    """The answers. end(): lets those that wait come back.
 
-    def __init__(self, board: Board, learner: Learner, pictures: Pictures, thumbs: Thumbs, tables: Tables) -> None:
-        self._board, self._learner, self._tables = board, learner, tables
+    photo_set: tells the photos from those of another set, which may have the same names.
+    """
+
+    def __init__(
+        self, board: Board, learner: Learner, pictures: Pictures, thumbs: Thumbs, tables: Tables, photo_set: str
+    ) -> None:
+        self._board, self._learner, self._tables, self._photo_set = board, learner, tables, photo_set
         self._pictures, self._thumbs = pictures, thumbs
         self._makers, self._turns = ThreadPoolExecutor(_MAKERS, "pictures"), asyncio.Semaphore(_MAKERS)
         self._ended = False
@@ -99,6 +104,7 @@ class Page:
             estimate = dict(zip(("value", "low", "high"), map(float, found.estimate), strict=True))
         return {
             "version": version,
+            "photo_set": self._photo_set,
             "guesses_version": 0 if found is None else found.version,
             "images": len(codes),
             "labelled": sum(given),

@@ -10,7 +10,7 @@ import numpy as np
 from hebbcore import hdf5
 from hebbcore.features.choice import Features
 from hebbcore.labelling.done import DONE
-from hebbcore.labelling.features import chosen, extracted
+from hebbcore.labelling.features import chosen, extracted, placed
 from hebbcore.labelling.work import FEATURES, Labels, Listener, write_results
 from hebbcore.network import Network
 from hebbcore.page.kept import KEPT, read_kept, write_kept
@@ -55,7 +55,7 @@ class WorkTeacher:
         made_from = "" if seal is None else seal[1]  # features of before there were digests
         if made_from and (kept := read_kept(path, made_from)) is not None:
             return classifier.fit_state(kept, none)
-        classifier.fit(self.rows(), none)
+        classifier.fit(placed(self.features, self.rows()), none)
         try:
             write_kept(path, made_from, classifier.images_state())
         except OSError as error:

@@ -1,15 +1,15 @@
 // What was clicked and is not yet on the server's disk. It is sent in order, one request at a time. A lost connection
 // keeps it, here and over a reload of the page; an error of the server's own is tried some times and then told.
-import { ask, imagesOf, Lost, Refused, wait } from "./api.js";
+import { ask, Lost, Refused, wait } from "./api.js";
 
 const KEPT = "hebbcore-unsent";
 const TRIES = 5;
-const CHECKED = 200; // names compared before labels are sent to a server that came back
 
 export class Outbox {
-  /** heard: {sent(entry, answer), refused(entry, error), changed()}. */
-  constructor(heard) {
+  /** heard: {sent(entry, answer), refused(entry, error), changed()}. photoSet(): which one the page shows, if known. */
+  constructor(heard, photoSet) {
     this.heard = heard;
+    this.photoSet = photoSet;
     this.waiting = JSON.parse(sessionStorage.getItem(KEPT) || "[]");
     this.unchecked = this.waiting.length > 0; // is it still the same photo set?
     this.lost = "";
@@ -17,9 +17,9 @@ export class Outbox {
     this.overlay();
   }
 
-  /** Send {path, body}. names: {id: name} of the photos it speaks of. once: not sent again, as it may have arrived. */
-  add(path, body, { names = {}, once = false } = {}) {
-    this.waiting.push({ path, body, names, once });
+  /** Send {path, body}. once: not sent again, as it may have arrived. */
+  add(path, body, { once = false } = {}) {
+    this.waiting.push({ path, body, once, photoSet: this.photoSet() });
     this.keep();
     this.run();
   }
@@ -98,20 +98,9 @@ export class Outbox {
 
   /** Refuse all where another photo set is served at this address now. */
   async check() {
-    const names = Object.assign({}, ...this.waiting.map((entry) => entry.names));
-    const ids = Object.keys(names).slice(0, CHECKED);
-    let same = true;
-    if (ids.length) {
-      try {
-        const { items } = await imagesOf(ids);
-        same = items.length === ids.length && items.every((item) => names[item.id] === item.name);
-      } catch (error) {
-        if (!(error instanceof Refused)) throw error;
-        same = false; // it has fewer photos
-      }
-    }
+    const { photo_set: served } = await ask("/api/state");
     this.unchecked = false;
-    if (same) return;
+    if (this.waiting.every(({ photoSet }) => photoSet === undefined || photoSet === served)) return;
     const count = this.waiting.length;
     this.waiting = this.waiting.slice(0, 1);
     throw new Refused(`Another photo set is served here now: ${count} actions of before were not sent.`);

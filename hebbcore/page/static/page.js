@@ -14,7 +14,7 @@ const LOOK = 400; // milliseconds after the page changed the photos by itself, i
 const filter = $("filter");
 const photo = new Photo();
 const store = new Store(changed, (error) => failed(error.message), replaced);
-const outbox = new Outbox({ sent, refused: unsent, changed });
+const outbox = new Outbox({ sent, refused: unsent, changed }, () => store.state?.photo_set);
 const classes = new Classes({
   names: () => (store.state?.classes ?? []).map(({ name }) => name),
   send: (path, body) => outbox.add(path, body),
@@ -115,8 +115,7 @@ function give(label, unsure = false) {
 }
 
 function send(given, label, unsure) {
-  const names = Object.fromEntries(given.map(({ id, name }) => [id, name]));
-  outbox.add("/api/label", { images: given.map(({ id }) => id), label, unsure }, { names });
+  outbox.add("/api/label", { images: given.map(({ id }) => id), label, unsure });
   const what = label ?? (unsure ? "unsure" : "no label");
   done(`${given.length === 1 ? given[0].name : photos(given.length)}: ${what}`);
 }

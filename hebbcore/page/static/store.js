@@ -34,6 +34,7 @@ export class Store {
         if (this.lost) for (const known of this.items.values()) known.seen = -1;
         this.lost = "";
         failures = 0;
+        if (this.state && this.state.photo_set !== state.photo_set) this.replaced();
         this.state = state;
       } catch (error) {
         if (!(error instanceof Lost || error instanceof Refused)) throw error;
@@ -106,7 +107,6 @@ export class Store {
   merge({ items, version }) {
     for (const item of items) {
       const known = this.items.get(item.id);
-      if (known && known.item.name !== item.name) this.replaced();
       if (!known || known.seen <= version) this.items.set(item.id, { item, seen: version });
     }
   }
