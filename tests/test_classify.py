@@ -114,6 +114,8 @@ def test_texts_with_none():
     np.testing.assert_array_equal(
         model.predict(features), names[FewLabelClassifier().fit(features, y).predict(features)]
     )
+    mixed = [-1 if text is None else text for text in texts]  # of which NumPy would make texts
+    assert FewLabelClassifier().fit(features, mixed).classes_.tolist() == names.tolist()
 
 
 def test_wrong_labels_are_doubted():
