@@ -114,6 +114,8 @@ def test_texts_with_none():
     np.testing.assert_array_equal(
         model.predict(features), names[FewLabelClassifier().fit(features, y).predict(features)]
     )
+    mixed = [-1 if text is None else text for text in texts]  # of which NumPy would make texts
+    assert FewLabelClassifier().fit(features, mixed).classes_.tolist() == names.tolist()
 
 
 def test_wrong_labels_are_doubted():
@@ -166,8 +168,10 @@ def test_hard_graphs(generator):
     model = FewLabelClassifier().fit(features.astype(np.float32), y)
     assert np.isfinite(model.label_distributions_).all()
     assert (model.transduction_[400:450] == true[0]).all() or true[0] == 3
-    constant = FewLabelClassifier().fit(np.ones((6, 3), np.float32), [0, 1, -1, -1, -1, -1])
-    assert np.isfinite(constant.predict_proba(np.ones((2, 3)))).all()
+    for wide in (3, 40):  # fewer features than images, and more
+        constant = FewLabelClassifier().fit(np.ones((6, wide), np.float32), [0, 1, -1, -1, -1, -1])
+        assert np.isfinite(constant.predict_proba(np.zeros((2, wide)))).all()
+        assert len(constant.suggest(9)) == 4
     assert FewLabelClassifier().fit([[0.0], [1.0]], [0, 1]).predict([[0.0], [1.0]]).shape == (2,)
 
 

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from classify_helpers import photos, rows_of, some_labels, write_labels
 from cli_helpers import call, fails, files_of, names
+from PIL import Image
 from test_classify_report import harmless
+
+from hebbcore.cli.photos import read_photos
+from hebbcore.cli.stages import Stages
 
 __all__ = ["call", "fails", "files_of", "photos"]
 ALONE = "classify photos --out work --device cpu --features net.h5"
@@ -26,6 +30,18 @@ def test_photos_without_a_label_and_a_network_of_their_own(photos, call):
     out, _ = call("verify work")
     assert "work/network/checkpoints/" in out
     assert out.endswith(" damaged: 0\n")
+
+
+@pytest.mark.parametrize("without_labels", [False, True])
+def test_folders_that_are_taken_for_dates_are_said(tmp_path, caplog, without_labels):
+    for year in ("1950", "1960"):  # which may well have been classes
+        (tmp_path / "photos" / year).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "photos" / year / "a.png")
+    read_photos(
+        tmp_path / "photos", tmp_path / "shards", size=None, split=None, without_labels=without_labels, stages=Stages()
+    )
+    assert ("are named after dates or by cameras, and are no classes" in caplog.text) != without_labels
+    assert "have no label" not in caplog.text
 
 
 def test_from_no_label_to_labels_for_all(photos, call, files_of):

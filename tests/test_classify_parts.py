@@ -354,8 +354,8 @@ def test_doubt_and_cover_takes_doubtful_images_that_differ(generator):
 
 def test_more_are_asked_for_than_clusters_are_there():
     rows, labelled = np.zeros((8, 2)), np.arange(8) < 2
-    with pytest.warns(UserWarning, match="distinct clusters"):
-        assert sorted(cover(rows, labelled, 6, 0)) == [2, 3, 4, 5, 6, 7]
+    assert sorted(cover(rows, labelled, 6, 0)) == [2, 3, 4, 5, 6, 7]
+    assert sorted(doubt_and_cover(rows, np.full((8, 2), 0.5), labelled, 6, 0)) == [2, 3, 4, 5, 6, 7]
 
 
 def test_the_calibration_error_is_that_of_bins_counted_slowly(generator):

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from hebbcore.evaluation import (
     READOUTS,
@@ -23,6 +23,7 @@ from hebbcore.evaluation import (
     random_patches,
     sgd_stream,
 )
+from hebbcore.evaluation.readouts import few_labels
 from hebbcore.evaluation.ridge import sums
 
 
@@ -114,6 +115,22 @@ def test_an_object_is_cloned_and_seeded(blobs):
     assert original.get_params()["sgdclassifier__random_state"] is None
     assert make_readout(SGDClassifier(random_state=1), seed=7).random_state == 1
     assert make_readout(LogisticRegression(C=3)).C == 3
+
+
+def test_a_ridge_readout_is_found_in_whatever_holds_it():
+    class RidgeReadoutOfMine(SGDClassifier):
+        pass
+
+    many = [FunctionTransformer(kw_args={"note": "x" * 900}) for _ in range(9)]  # their text is shortened
+    for readout in (
+        "ridge",
+        RidgeReadout(),
+        make_pipeline(*many, RidgeReadout(), *many),
+        GridSearchCV(RidgeReadout(), {}),
+    ):
+        assert few_labels(readout) == 5_000
+    assert few_labels("svm") == 1_000
+    assert few_labels(RidgeReadoutOfMine()) == 0
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
     """Return labels (count,), and which of them are labels: −1 among numbers is none, None among texts."""
     if y is None:
         raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
-    labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else y, warn=True)
+    labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else _unconverted(y), warn=True)
     if len(labels) != count:
         raise ValueError(
             f"{function}: y must have one label, or −1 or None, for each of {count} rows, got {len(labels)}."
@@ -36,6 +36,11 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{function}: Input y contains infinity or NaN; −1 is no label.")
     return as_labels(function, "y", labels, count, "features"), known
+
+
+def _unconverted(y: Any) -> Any:
+    """Return a list of texts and numbers as objects: NumPy would make the text "-1", a class, of its −1."""
+    return np.array(y, object) if isinstance(y, list | tuple) and np.asarray(y).dtype.kind in "US" else y
 
 
 def _is_minus_one(label: Any) -> bool:

@@ -132,7 +132,8 @@ def _from_rows(features: Array, mean: Floats, scale: Floats, most: int) -> tuple
         total = total + wide @ wide.T
     values, vectors = _largest(total / len(rows), most)
     axes = np.concatenate([vectors.T @ columns for columns in _columns(rows)], axis=1)
-    return values, axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    lengths = np.linalg.norm(axes, axis=1, keepdims=True)
+    return values, axes / np.where(lengths > 0, lengths, 1)  # 0: all rows are alike
 
 
 def _columns(rows: Floats) -> Iterator[Floats]:

@@ -1,5 +1,8 @@
 """Which images to label next: at the start centres of clusters without labels, later doubtful images that differ."""
 
+import warnings
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans
@@ -27,7 +30,7 @@ def cover(rows: Floats, labelled: Flags, count: int, seed: int) -> Indices:
     random = np.random.default_rng(seed)
     sample = random.choice(len(rows), min(_MOST, len(rows)), replace=False)
     clusters = min(int(labelled.sum()) + count, len(sample))
-    model = KMeans(clusters, n_init=1, max_iter=30, random_state=seed).fit(rows[sample])
+    model = _clusters(rows[sample], clusters, seed)
     member = model.predict(rows)
     sizes = np.bincount(member, minlength=clusters)
     taken = np.bincount(member[labelled], minlength=clusters) > 0
@@ -49,12 +52,18 @@ def doubt_and_cover(rows: Floats, likely: Floats, labelled: Flags, count: int, s
     doubt = np.where(labelled, -1, 1 - (largest[:, 1] - largest[:, 0]))
     size = min(max(_POOL * count, 100), int((~labelled).sum()))
     pool = np.argsort(-doubt, kind="stable")[:size]
-    model = KMeans(min(count, size), n_init=1, max_iter=30, random_state=seed)
-    model.fit(rows[pool], sample_weight=np.maximum(doubt[pool], 1e-6))
+    model = _clusters(rows[pool], min(count, size), seed, np.maximum(doubt[pool], 1e-6))
     allowed = np.zeros(len(rows), bool)
     allowed[pool] = True
     chosen = _nearest_to(model.cluster_centers_, rows, allowed, count)
     return _filled(chosen[np.argsort(-doubt[chosen], kind="stable")], ~labelled, count, np.random.default_rng(seed))
+
+
+def _clusters(rows: Floats, count: int, seed: int, weights: Floats | None = None) -> Any:
+    """Return a KMeans of rows (n, d). That duplicates make fewer clusters is no news to a user: others fill them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Number of distinct clusters")
+        return KMeans(count, n_init=1, max_iter=30, random_state=seed).fit(rows, sample_weight=weights)
 
 
 def _nearest_to(centres: Floats, rows: Floats, allowed: Flags, count: int) -> Indices:

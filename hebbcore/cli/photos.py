@@ -108,7 +108,7 @@ def _source(path: Path, split: str | None, without_labels: bool) -> loaders.Arra
     else:
         source = loaders.open_source(path, split=split)
     if isinstance(source, loaders.ImageFiles):
-        source.remarks = []  # that no image has a label
+        source.remarks.pop()  # that no image has a label; one that folders are no classes stays
     return source
 
 

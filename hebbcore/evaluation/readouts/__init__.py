@@ -12,6 +12,7 @@ from hebbcore.evaluation.readouts.logistic import LOGISTIC
 from hebbcore.evaluation.readouts.ridge import RIDGE
 from hebbcore.evaluation.readouts.sgd import SGD, sgd_stream
 from hebbcore.evaluation.readouts.svm import SVM
+from hebbcore.evaluation.ridge.readout import RidgeReadout
 
 __all__ = ["KINDS", "READOUTS", "Readout", "ValidationSplit", "make_readout", "sgd_stream", "why_unfit"]
 
@@ -72,7 +73,8 @@ def few_labels(readout: Any) -> int:
     """
     if isinstance(readout, str):
         return KINDS[readout].few
-    return RIDGE.few if "RidgeReadout" in str(readout) else 0
+    parts = [readout, *readout.get_params().values()] if hasattr(readout, "get_params") else [readout]
+    return RIDGE.few if any(isinstance(part, RidgeReadout) for part in parts) else 0
 
 
 def why_unfit(readout: Any, labels: Any) -> str:
