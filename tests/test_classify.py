@@ -114,8 +114,10 @@ def test_texts_with_none():
     np.testing.assert_array_equal(
         model.predict(features), names[FewLabelClassifier().fit(features, y).predict(features)]
     )
-    mixed = [-1 if text is None else text for text in texts]  # of which NumPy would make texts
-    assert FewLabelClassifier().fit(features, mixed).classes_.tolist() == names.tolist()
+    for gap in (-1, np.nan):  # NumPy would make texts of a list with them; NaN is what pandas reads an empty cell as
+        mixed = [gap if text is None else text for text in texts]
+        for y in (mixed, np.array(mixed, object)):
+            assert FewLabelClassifier().fit(features, y).classes_.tolist() == names.tolist()
 
 
 def test_wrong_labels_are_doubted():

@@ -17,6 +17,7 @@ from cli_helpers import ENVIRONMENT, call, fails, files_of, names
 from PIL import Image
 
 import loaders
+from hebbcore.classify import neighbours
 from hebbcore.files import locked
 from hebbcore.labelling import features, load_model, work
 
@@ -313,3 +314,13 @@ def test_other_images_than_the_model_takes_are_refused(photos, call):
         file["train/images"], file["train/labels"] = np.zeros((4, 9, 9), np.uint8), np.zeros(4, np.int64)
     _, err = call("predict work grey.h5 --out new.csv", 1)
     assert "images must be (8, 8, 3), as the model was made for, got (8, 8, 1)" in err
+
+
+@pytest.mark.parametrize("line", [LINE, "label photos --classes a,b --out work --device cpu --no-browser"])
+def test_a_missing_library_for_so_many_images_is_told_before_long_work(photos, call, monkeypatch, line):
+    if line.startswith("label"):
+        pytest.importorskip("starlette")
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(neighbours, "MOST_EXACT", len(photos) - 1)
+    assert "python -m pip install faiss-cpu" in call(line, 1)[1].splitlines()[-1]
+    assert not Path("work/network").exists()

@@ -21,7 +21,8 @@ def library(function: str) -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f'{function}: approximate neighbours need faiss: python -m pip install faiss-cpu (the extra "neighbours" '
-            'of hebbcore), or take neighbours="exact", whose time grows with the square of the images.'
+            'of hebbcore). FewLabelClassifier(neighbours="exact") does without, in a time that grows with the square '
+            "of the images."
         ) from error
     return faiss
 

@@ -16,7 +16,7 @@ Labels = npt.NDArray[Any]
 
 
 def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDArray[np.bool_]]:
-    """Return labels (count,), and which of them are labels: −1 among numbers is none, None among texts."""
+    """Return labels (count,), and which of them are labels: −1 among numbers is none, None or NaN among texts."""
     if y is None:
         raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
     labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else _unconverted(y), warn=True)
@@ -25,7 +25,8 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
             f"{function}: y must have one label, or −1 or None, for each of {count} rows, got {len(labels)}."
         )
     if labels.dtype.kind == "O":
-        known = np.array([label is not None and not _is_minus_one(label) for label in labels], bool)
+        has_texts = any(isinstance(label, str) for label in labels)
+        known = np.array([not _is_gap(label, has_texts) for label in labels], bool)
         texts = [isinstance(label, str) for label in labels[known]]
         if any(texts) and not all(texts):
             raise TypeError(f"{function}: y must be all texts or all numbers, with None or −1 for no label, got both.")
@@ -43,8 +44,11 @@ def _unconverted(y: Any) -> Any:
     return np.array(y, object) if isinstance(y, list | tuple) and np.asarray(y).dtype.kind in "US" else y
 
 
-def _is_minus_one(label: Any) -> bool:
-    return not isinstance(label, str) and bool(label == -1)
+def _is_gap(label: Any, among_texts: bool) -> bool:
+    """Return whether a label is none; among texts NaN is, as pandas reads an empty cell."""
+    if label is None or isinstance(label, str):
+        return label is None
+    return bool(label == -1) or (among_texts and bool(label != label))
 
 
 def class_shares(function: str, prior: Any, classes: Labels, labelled: Callable[[], Floats]) -> Floats:

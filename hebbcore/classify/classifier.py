@@ -108,7 +108,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             Features, NumPy or CuPy, or a numpy.memmap, read some rows at a time. Exact neighbours are looked for on
             their device.
         y : (n,)
-            Labels; −1 where there is none, or None among texts. Without any label, only `suggest` and `relearn` work.
+            Labels; −1 where there is none, or None or NaN among texts. Without any label, only `suggest` and `relearn`
+            work.
 
         Returns
         -------

@@ -15,7 +15,7 @@ from hebbcore.engine import devices
 from hebbcore.files import locked, remove_partial
 from hebbcore.labelling.features import learned_network
 from hebbcore.labelling.model import Model
-from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT, Labels, classified
+from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT, Labels, classified, require_search
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Record
 
@@ -175,6 +175,7 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
         names = list(stream.names)
         labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(names)
         require_taken_over(work, names, labels)
+        require_search(labels.numbers, devices.resolve("classify", options.device))
         if table is None and is_photos(options.photos) and not (labels.numbers < 0).any():
             stages.say(
                 "labels",

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hebbcore.checks import printable
 from hebbcore.cli.classify import add_work, begun, learned, of_other_images
 from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
 from hebbcore.cli.stages import Stages
+from hebbcore.engine import devices
 from hebbcore.files import locked
-from hebbcore.labelling.work import IMAGES
+from hebbcore.labelling.work import IMAGES, require_search
 from hebbcore.network import Network
 from hebbcore.streams import identity_of
 from loaders.labels import Finder, match_labels, parse_labels
@@ -91,6 +94,7 @@ def _ready(
     )
     with photos.stream() as stream:
         names = list(stream.names)
+    require_search(np.full(len(names), -1), devices.resolve("label", options.device))
     if network is None:
         network = learned(photos, work, options.device, stages)
     teacher = WorkTeacher(
@@ -131,10 +135,11 @@ class Tables:
     def read(self, data: bytes) -> tuple[dict[int, str], list[str]]:
         """Return {photo: class}, and the files that are no photos. Raises ValueError for what is no table."""
         rows = parse_labels(data, "the table")
-        known = [row for row in rows if self._finder.find(row[0]) is not None]
+        unknown = [file for file, _ in rows if self._finder.find(file) is None]
+        missing = set(unknown)
+        known = [row for row in rows if row[0] not in missing]
         # where no file is known, the whole table is wrong, and the error says how
         numbers, classes = match_labels(known or rows, self._names, self._folder)
-        unknown = [file for file, _ in rows if self._finder.find(file) is None]
         return {photo: classes[k] for photo, k in enumerate(numbers.tolist()) if k >= 0}, unknown
 
 

@@ -79,6 +79,20 @@ class Labels:
         return f"{count:,} have a label, {plain(self.classes[0])}, the only class"
 
 
+def require_search(numbers: Ints, device: str) -> None:
+    """Raise ModuleNotFoundError if the neighbours of so many images need a library that is not there.
+
+    To be known before long work. numbers: (n,), for each image its class; -1: none. device: where is computed.
+    """
+    from hebbcore.classify.approximate import library
+    from hebbcore.classify.learn import regime
+    from hebbcore.classify.neighbours import search_for
+
+    approximate = search_for("classify", "auto", len(numbers), device) == "approximate"
+    if approximate and regime(np.bincount(numbers[numbers >= 0])) != "ridge":
+        library("classify")
+
+
 def classified(
     work: Path,
     network: Network,
