@@ -2,11 +2,16 @@
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from classify_helpers import photos, some_labels, write_labels
 from cli_helpers import call
+
+from hebbcore.page.kept import KEPT, write_kept
+from hebbcore.page.store import LABELS, Store
 
 __all__ = ["call", "photos"]
 SMALL = "classify photos --labels labels.csv --out work --device cpu --features net.h5"
@@ -90,3 +95,19 @@ def test_predictions_that_lack_an_image(work, call):
     (work / "predictions.csv").write_text("\n".join(lines[:-1]) + "\n")
     assert "59 there and 60 here" in call("verify work", 1)[0]
     assert json.loads((work / "model/model.json").read_text())["made_from"] == first
+
+
+@pytest.mark.parametrize("results", [True, False])
+@pytest.mark.parametrize("name", [LABELS, KEPT])
+def test_what_the_page_adds(results, name, photos, call):
+    call(SMALL if results else SMALL.replace("--labels labels.csv ", ""))
+    work = Path("work")
+    with closing(Store(work / LABELS)) as store:
+        store.apply([("a.png", -1, 1)] * 2000, ["cat"])
+    write_kept(work / KEPT, "digest", {"rows": np.zeros((20, 3))})
+    out, _ = call("verify work")
+    assert {f"work/{LABELS}: sound", f"work/{KEPT}: sound", "work/images: sound"} <= set(out.splitlines())
+    data = bytearray((work / name).read_bytes())
+    data[len(data) // 4 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 4)
+    (work / name).write_bytes(data)
+    assert f"work/{name} is damaged" in call("verify work", 1)[0]

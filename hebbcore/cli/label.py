@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hebbcore.page.serve import Address
     from hebbcore.page.teacher import WorkTeacher
 
-LABELS, THUMBS, ENTRY = "labels.sqlite", "thumbs", "open.html"  # in the folder of the work
+THUMBS, ENTRY = "thumbs", "open.html"  # in the folder of the work
 
 
 def add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -108,7 +108,7 @@ def _ready(
 def _board(options: argparse.Namespace, classes: Sequence[str], table: Table | None, names: Sequence[str]) -> "Board":
     """Return the board of the work, with the classes and labels of the options."""
     from hebbcore.page.board import Board, Versions
-    from hebbcore.page.store import Store
+    from hebbcore.page.store import LABELS, Store
 
     store = Store(options.out / LABELS)
     try:

@@ -15,6 +15,8 @@ from hebbcore.labelling.done import DONE
 from hebbcore.labelling.model import CLASSIFIER, NOTE, VERSION
 from hebbcore.labelling.verify import files_of_work, state_of_model, state_of_results
 from hebbcore.labelling.work import IMAGES, LEARNED
+from hebbcore.page import kept
+from hebbcore.page.store import LABELS, check_store
 from hebbcore.runs import entries
 from hebbcore.runs.config import config_of
 from hebbcore.runs.imports import import_modules
@@ -25,6 +27,7 @@ from hebbcore.training.diagnostics import METRICS
 from hebbcore.training.settings import LEARNING_RATE, may_change
 
 _RESULTS = "results.json"  # of an evaluation: evaluation.results, which says so too, loads scikit-learn
+_SEALED = {CLASSIFIER: VERSION, kept.SPACE: kept.VERSION}
 _NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
 
 
@@ -34,8 +37,8 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "verify",
         description="Read files of hebbcore and compare them with the digests that were written with them: the "
         "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, sweep.json, files of "
-        "hebbcore.save and of hebbcore extract, and the work of hebbcore classify: model, features, results, network. "
-        "The exit status is 1 if any is damaged. For shards, use hebbcore shards verify.",
+        "hebbcore.save and of hebbcore extract, and the work of hebbcore classify and label: model, features, results, "
+        "network, labels. The exit status is 1 if any is damaged. For shards, use hebbcore shards verify.",
     )
     verify.add_argument(
         "paths", type=Path, nargs="+", metavar="PATH", help="folder of a run, of features or of a work, or a file"
@@ -67,7 +70,7 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.exists():
         raise FileNotFoundError(f"verify: {path} does not exist.")
     texts = [path / name for name in (CONFIG, METRICS, _RESULTS, entries.RESULTS) if (path / name).exists()]
-    work = files_of_work(path)
+    work = [*files_of_work(path), *path.glob(LABELS)]
     found = [
         *checkpoint.checkpoints(path),
         *texts,
@@ -106,9 +109,13 @@ def _state(path: Path) -> str:
         return state_of_model(path)
     if path.name == DONE:
         return state_of_results(path)
-    if hdf5.seal_of(path, CLASSIFIER) is not None:
-        hdf5.check("verify", path, CLASSIFIER, VERSION)
+    if path.name == LABELS:
+        check_store(path)
         return "sound"
+    for what, version in _SEALED.items():
+        if hdf5.seal_of(path, what) is not None:
+            hdf5.check("verify", path, what, version)
+            return "sound"
     if hdf5.is_plain(path) or hdf5.seal_of(path, "features") is not None:
         return "sound" if storage.verify(path) else _NO_DIGEST
     checkpoint.read("verify", path)

@@ -1,4 +1,4 @@
 """The page of `hebbcore label`: a server that shows photos, takes labels, and learns from them meanwhile.
 
-Needs Starlette and uvicorn (extra "label"); nothing else of hebbcore imports them.
+Serving needs Starlette and uvicorn (extra "label"); nothing else of hebbcore imports them.
 """

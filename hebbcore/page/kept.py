@@ -11,13 +11,13 @@ from hebbcore.files import write_atomically
 
 KEPT = "space.h5"  # in the folder of the work
 VERSION = 1  # of the format
-_WHAT, _FROM = "space", "made_from"
+SPACE, _FROM = "space", "made_from"
 
 
 def write_kept(path: Path, made_from: str, arrays: Mapping[str, Any]) -> None:
     """Write arrays. made_from: digest of the features. Raises OSError if that cannot be done."""
     whole = {_FROM: np.frombuffer(made_from.encode(), np.uint8), **arrays}
-    write_atomically(path, lambda temporary: hdf5.write_sealed(temporary, _WHAT, VERSION, whole))
+    write_atomically(path, lambda temporary: hdf5.write_sealed(temporary, SPACE, VERSION, whole))
 
 
 def read_kept(path: Path, made_from: str) -> dict[str, Any] | None:
@@ -25,7 +25,7 @@ def read_kept(path: Path, made_from: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        hdf5.check("label", path, _WHAT, VERSION)
+        hdf5.check("label", path, SPACE, VERSION)
         with hdf5.reading(path, f"label: {path} holds no space") as file:
             arrays = hdf5.arrays_in(file, "/")
     except ValueError:  # it is only there to save time

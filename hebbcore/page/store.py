@@ -3,12 +3,13 @@
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 APPLICATION = 0x48454242  # "HEBB", where SQLite has room for it
 VERSION = 1  # of the format
+LABELS = "labels.sqlite"  # in the folder of the work
 NO_LABEL, UNSURE = -1, 0  # in the place of the number of a class, which are 1, 2, …
 
 _TABLES = """
@@ -156,3 +157,15 @@ def _value(name: str) -> str | bytes:
 
 def _name(value: str | bytes) -> str:
     return value if isinstance(value, str) else os.fsdecode(value)
+
+
+def check_store(path: Path) -> None:
+    """Raise ValueError unless the file is sound. What a killed server left half done is taken back, as at a start."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as base:
+            (application,) = base.execute("PRAGMA application_id").fetchone()
+            (found,) = base.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"verify: {path} is damaged or cannot be read ({error}).") from None
+    if found != "ok" or application != APPLICATION:
+        raise ValueError(f"verify: {path} is damaged or no file of labels ({found}).")
