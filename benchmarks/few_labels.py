@@ -9,14 +9,16 @@ training images; or those of two files of `hebbcore extract`, of training and te
 labels: as many of each class ("stratified"), at random ("random"), or those that `suggest` names in rounds, from the
 smallest number on ("suggested"; a draw is another seed of it). Accuracy on the test images in percent, mean and
 standard deviation of `--draws` selections. "ridge" is scikit-learn's RidgeCV (leave-one-out) in the space that
-FewLabelClassifier predicts in. `--skew` s leaves classes of falling sizes in training and test, the first s times the
-last. `--wrong` p gives that part of the labels another class.
+FewLabelClassifier predicts in. `--near` c looks for neighbours in the last c channels of each position, as `hebbcore
+classify` does in those of the wide branch (twice its units). `--skew` s leaves classes of falling sizes in training and
+test, the first s times the last. `--wrong` p gives that part of the labels another class.
 """
 
 import argparse
 import json
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def skewed(labels: Any, factor: float, seed: int = 0) -> Any:
 
 
 def features_of(args: argparse.Namespace) -> tuple[Any, ...]:
-    """Return (features, labels) of the training images and of the test images."""
+    """Return (features, labels) of the training images and of the test images, and the channels of features."""
     counts, ready = (args.images, args.test), len(args.data) == 2
     sets = {}
     for number, (part, count) in enumerate(zip(("train", "test"), counts, strict=True)):
@@ -53,14 +55,15 @@ def features_of(args: argparse.Namespace) -> tuple[Any, ...]:
             kept = skewed(labels, args.skew)
             sets[part] = (images[kept], labels[kept])
     if ready:
-        return tuple(part for x, labels in sets.values() for part in (x.reshape(len(x), -1).astype(np.float32), labels))
+        flat = (part for x, labels in sets.values() for part in (x.reshape(len(x), -1).astype(np.float32), labels))
+        return (*flat, sets["train"][0].shape[-1])
     network = hebbcore.preset("dictionary", image_shape=sets["train"][0].shape[1:], units=args.units)
     hebbcore.fit(network, sets["train"][0])
     found = []
     for images, labels in sets.values():
         blocks = [network.transform(images[i : i + 500]) for i in range(0, len(images), 500)]
         found += [np.concatenate([block.reshape(len(block), -1) for block in blocks]), labels]
-    return tuple(found)
+    return (*found, network.shapes[-1][-1])
 
 
 def calibration_error(likely: Any, right: Any) -> float:
@@ -71,7 +74,7 @@ def calibration_error(likely: Any, right: Any) -> float:
     return float(100 * sum(abs(right[part].mean() - sure[part].mean()) * part.mean() for part in parts))
 
 
-def figures(model: Any, labels: Any, data: tuple[Any, ...]) -> dict[str, float]:
+def figures(model: Any, labels: Any, data: Sequence[Any]) -> dict[str, float]:
     """Return the figures of one selection: labels (n,), −1 where there is none."""
     _, true, test, answers = data
     began = time.perf_counter()
@@ -119,13 +122,15 @@ def main() -> None:
     parser.add_argument("--units", type=int, nargs=4, default=(32, 64, 64, 25))
     parser.add_argument("--labels", type=int, nargs="+", default=(40, 100, 500))
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--near", type=int, default=0)
     parser.add_argument("--skew", type=float, default=1)
     parser.add_argument("--wrong", type=float, default=0)
     parser.add_argument("--select", nargs="+", default=("stratified", "random", "suggested"))
     args = parser.parse_args()
-    data = features_of(args)
+    *data, channels = features_of(args)
     features, true, *_ = data
-    model = FewLabelClassifier().fit(features, np.full(len(features), -1))
+    near = np.arange(features.shape[1]).reshape(-1, channels)[:, -args.near :].ravel() if args.near else None
+    model = FewLabelClassifier(neighbour_features=near).fit(features, np.full(len(features), -1))
     results = {key: value for key, value in vars(args).items() if key not in ("data", "json")}
     results |= {"machine": platform.machine(), "hebbcore": hebbcore.__version__, "numpy": np.__version__, "rows": []}
     for select in args.select:

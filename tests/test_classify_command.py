@@ -52,6 +52,7 @@ def test_labels_for_all_photos_and_for_new_ones(photos, call, tmp_path):
     assert [*rows[0]] == ["file", "label", "confidence", "second"]
     assert right(rows, truth) > 0.85
     model = load_model("moved", device="cpu")
+    assert len(model.classifier.neighbour_features) < model.classifier.n_features_in_  # those of the wide branch
     images = np.stack([np.array(Image.open(f"new/{file}").convert("RGB")) for file in truth])
     assert model.predict(images) == [row["label"] for row in rows]
     shares = model.predict_proba(images)

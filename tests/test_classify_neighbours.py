@@ -1,5 +1,6 @@
 """Where FewLabelClassifier looks for neighbours: approximate ones, the choice between them and exact ones, and CUDA."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from hebbcore.classify.approximate import nearest_approximately
 from hebbcore.engine import backend, devices
 from hebbcore.evaluation.ridge.meter import SILENT
 from hebbcore.features.choice import Features
+from hebbcore.labelling import features as labelling
 from hebbcore.labelling.features import placed
 
 
@@ -99,6 +101,48 @@ def test_a_classifier_on_approximate_neighbours(monkeypatch):
     arrays, settings = model.state()
     del settings["neighbours"]  # as older states are
     assert FewLabelClassifier.from_state(arrays, settings).neighbours == "auto"
+
+
+def test_neighbours_are_looked_for_in_the_features_that_are_named(generator, monkeypatch):
+    features, _, y = problem()
+    wide = np.hstack([generator.standard_normal((600, 7)), features[:, ::-1]])
+    near = np.arange(26, 6, -1)
+    expected = FewLabelClassifier().fit(features, y)._images.poisson.state()
+    model = FewLabelClassifier(neighbour_features=near).fit(wide, y)
+    for name, values in model._images.poisson.state().items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-5)
+    assert model._images.rows.shape == (600, 27)  # the ridge sees all
+    np.testing.assert_array_equal(model.predict(wide), model.transduction_)
+    arrays, settings = model.state()
+    assert FewLabelClassifier.from_state(arrays, json.loads(json.dumps(settings))).neighbour_features == near.tolist()
+    del settings["neighbour_features"]  # as older states are
+    assert FewLabelClassifier.from_state(arrays, settings).neighbour_features is None
+    monkeypatch.setattr(space, "_MOST_EXACT", 10)  # the components of many features are iterated
+    model.fit(wide, y)
+    np.testing.assert_allclose(model._images.poisson.state()["laplacian"], expected["laplacian"], atol=1e-3)
+
+
+@pytest.mark.parametrize("given", [[], [27], [-1], [[1, 2]], [0.5], "wide", np.ones(27, bool)])
+def test_features_that_are_none_are_told(given):
+    wide = np.random.default_rng(0).standard_normal((20, 27))
+    with pytest.raises(ValueError, match=r"neighbour_features must be None or numbers \(m,\) .*, from 0 to 26"):
+        FewLabelClassifier(neighbour_features=given).fit(wide, [0, 1, *[-1] * 18])
+
+
+@pytest.mark.parametrize(("units", "most"), [((8, 6, 5, 4), 25_000), ((8, 6, 4), 25_000), ((8, 6, 5, 4), 120)])
+def test_neighbours_of_the_dictionary_are_looked_for_in_its_wide_branch(units, most, generator, monkeypatch):
+    monkeypatch.setattr(labelling, "_MOST", most)
+    network = hebbcore.preset("dictionary", image_shape=(16, 16, 1), units=units, device="cpu")
+    hebbcore.fit(network, generator.random((30, 16, 16, 1), np.float32), sample=500)
+    images = generator.random((3, 16, 16, 1), np.float32)
+    chosen = labelling.chosen(network, 30, mirror=True)
+    end = max(index for index, name in enumerate(network.names[:-1]) if network.shapes[index][-1] == 8)
+    wide = Features(network, network.names[end], chosen.grid, mirror=True).of(images).reshape(3, -1)
+    near = labelling.neighbour_features(chosen)
+    np.testing.assert_array_equal(labelling.rows_of(chosen, images)[:, near], wide)
+    assert labelling.neighbour_features(Features(network, network.names[end])) is None
+    chain = hebbcore.Network([hebbcore.Conv(4, 3)], (8, 8, 1), device="cpu")
+    assert labelling.neighbour_features(labelling.chosen(chain, 30, mirror=False)) is None
 
 
 def test_without_faiss_it_says_what_to_install_before_long_work(monkeypatch):

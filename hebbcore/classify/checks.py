@@ -9,6 +9,7 @@ from sklearn.utils.validation import column_or_1d
 
 from hebbcore import checks
 from hebbcore.classify.linear import Floats
+from hebbcore.classify.neighbours import Indices
 from hebbcore.engine import backend, devices
 from hebbcore.evaluation.batches import as_labels
 
@@ -76,6 +77,17 @@ def class_shares(function: str, prior: Any, classes: Labels, labelled: Callable[
             f"got {prior!r}."
         )
     return shares / shares.sum()  # type: ignore[no-any-return]
+
+
+def columns(function: str, name: str, given: Any, count: int) -> Indices | None:
+    """Return numbers (m,) of `count` features, or None. Raises ValueError if they are something else."""
+    if given is None:
+        return None
+    found = np.asarray(given)
+    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= count:
+        problem = f"must be None or numbers (m,) of features, from 0 to {count - 1}, got {given!r}."
+        raise checks.wrong(ValueError, function, name, problem)
+    return found.astype(np.int64)
 
 
 def flags(function: str, skip: Any, count: int) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from hebbcore import checks
 from hebbcore.classify import storage
 from hebbcore.classify.approximate import library
-from hebbcore.classify.checks import Labels, class_shares, flags, labels_and_gaps
+from hebbcore.classify.checks import Labels, class_shares, columns, flags, labels_and_gaps
 from hebbcore.classify.held_out import (
     HeldOut,
     accuracy_interval,
@@ -51,6 +51,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     neighbours : {"auto", "exact", "approximate"}
         How the graph's neighbours are found. Approximate ones need faiss (the extra "neighbours") and the CPU, and
         miss some. "auto": exact for CuPy features and for up to 200,000 images, else approximate.
+    neighbour_features : (m,), optional
+        Numbers of the features in which the graph's neighbours are looked for; None: all.
 
     Attributes
     ----------
@@ -93,11 +95,13 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         random_state: Any = 0,
         progress: Callable[[str], None] | None = None,
         neighbours: str = "auto",
+        neighbour_features: Any = None,
     ) -> None:
         self.prior = prior
         self.random_state = random_state
         self.progress = progress
         self.neighbours = neighbours
+        self.neighbour_features = neighbour_features
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from features of images and the labels of some.
@@ -128,12 +132,13 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
         features = checked_features(function, self, X, reset=True, least=2)
         labels, known = labels_and_gaps(function, y, len(features))  # before long work
+        near = columns(function, "neighbour_features", self.neighbour_features, features.shape[1])
         device = backend.device_of(features)
         search = search_for(function, self.neighbours, len(features), device)
         if search == "approximate" and regime(np.unique(labels[known], return_counts=True)[1]) != "ridge":
             library(function)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        self._images: Images | None = Images.of(features, search, device, self.progress)
+        self._images: Images | None = Images.of(features, near, search, device, self.progress)
         self._space = self._images.space
         return self._learn(function, y)
 

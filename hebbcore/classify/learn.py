@@ -13,7 +13,7 @@ from hebbcore.classify.graph import NEIGHBOURS, joined, neighbour_graph
 from hebbcore.classify.linear import AllRows, Predictor, labelled_predictor, scores_of
 from hebbcore.classify.neighbours import Indices, nearest
 from hebbcore.classify.poisson import Poisson
-from hebbcore.classify.space import NEIGHBOUR_COMPONENTS, Space, learned_space, scaled
+from hebbcore.classify.space import NEIGHBOUR_COMPONENTS, Columns, Space, learned_space, scaled
 from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import Meter
@@ -45,20 +45,39 @@ class Images:
     """What is learned from all images without labels: the space, and when needed the graph and a factorised ridge.
 
     rows: (n, p), what the ridge sees. search: "exact" or "approximate" neighbours; device: where exact ones are
-    looked for.
+    looked for. own: (n, q), what neighbours are looked for in, where that is not made of rows.
     """
 
     def __init__(
-        self, space: Space, rows: Floats, search: str, device: str, progress: Callable[[str], None] | None
+        self,
+        space: Space,
+        rows: Floats,
+        search: str,
+        device: str,
+        progress: Callable[[str], None] | None,
+        own: Floats | None = None,
     ) -> None:
-        self.space, self.rows = space, rows
+        self.space, self.rows, self._own = space, rows, own
         self._progress, self._search, self._device = progress, search, device
 
     @classmethod
-    def of(cls, features: Array, search: str, device: str, progress: Callable[[str], None] | None) -> Self:
-        """Return what features (n, d) say."""
+    def of(
+        cls,
+        features: Array,
+        near: Indices | None,
+        search: str,
+        device: str,
+        progress: Callable[[str], None] | None,
+    ) -> Self:
+        """Return what features (n, d) say. near: which of them neighbours are looked for in; None: all."""
+        own = None
+        if near is not None:
+            columns = Columns(features, near)
+            meter = Meter(progress, "components for neighbours", len(features), "images")
+            space = learned_space(columns, meter, NEIGHBOUR_COMPONENTS)
+            own = space.neighbour_rows(space.components(columns))
         space = learned_space(features, Meter(progress, "components", len(features), "images"))
-        return cls(space, space.ridge_rows(features), search, device, progress)
+        return cls(space, space.ridge_rows(features), search, device, progress, own)
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, Any], progress: Callable[[str], None] | None) -> Self:
@@ -76,7 +95,7 @@ class Images:
 
     @property
     def neighbour_rows(self) -> Floats:
-        """What neighbours are looked for in (n, at most 400), made anew of rows: λ^(−1/4) · λ^(−1/8) is λ^(−3/8)."""
+        """What images are compared in (n, at most 400), made anew of rows: λ^(−1/4) · λ^(−1/8) is λ^(−3/8)."""
         return self._whitened(NEIGHBOUR_COMPONENTS)
 
     @property
@@ -90,14 +109,16 @@ class Images:
     @functools.cached_property
     def poisson(self) -> Poisson:
         """Poisson learning on the graph of neighbours, which is made at its first use."""
-        rows = self.neighbour_rows
+        rows = self.neighbour_rows if self._own is None else self._own
         count = min(NEIGHBOURS, len(rows) - 1)
         if self._search == "approximate":
             found = nearest_approximately(rows, count, self._progress)
         else:
             meter = Meter(self._progress, "neighbours", len(rows), "images")
             found = nearest(devices.to_device(rows, self._device), count, meter)
-        return Poisson(joined(neighbour_graph(*found), rows))
+        made = Poisson(joined(neighbour_graph(*found), rows))
+        self._own = None  # serves nothing else
+        return made
 
     @functools.cached_property
     def all_rows(self) -> AllRows:

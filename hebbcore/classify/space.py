@@ -43,7 +43,7 @@ class Space(NamedTuple):
 
     def _of(self, features: Array, then: Callable[[Floats], Floats]) -> Floats:
         out = np.empty((len(features), len(self.axes)), np.float32)
-        turned = backend.namespace(features).asarray(self.axes.T)
+        turned = backend.namespace(features[:0]).asarray(self.axes.T)
         for first, block in _blocks(features):
             rows = _standardised(block, self.mean, self.scale)
             out[first : first + len(block)] = then(devices.to_device(rows @ turned, "cpu"))
@@ -60,6 +60,20 @@ def scaled(components: Floats, eigenvalues: Floats, power: float) -> Floats:
     norms = backend.row_norms(rows)
     rows /= np.where(norms > 0, norms, 1)
     return rows  # type: ignore[no-any-return]
+
+
+class Columns:
+    """Some columns of features (n, d), taken when rows of them are read, so that there is no copy of all."""
+
+    def __init__(self, features: Array, columns: npt.NDArray[np.int64]) -> None:
+        self._features, self._columns = features, backend.namespace(features).asarray(columns)
+        self.shape = (len(features), len(columns))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> Array:
+        return self._features[rows][:, self._columns]
 
 
 def learned_space(features: Array, meter: Meter, most: int = COMPONENTS) -> Space:
@@ -81,7 +95,7 @@ def learned_space(features: Array, meter: Meter, most: int = COMPONENTS) -> Spac
 
 def _statistics(features: Array) -> tuple[Floats, Floats]:
     """Return means and 1 / standard deviations, in two passes: the squares of differences lose no digits."""
-    xp = backend.namespace(features)
+    xp = backend.namespace(features[:0])
     total = sum(block.sum(axis=0, dtype=np.float64) for _, block in _blocks(features))
     mean = total / len(features)
     squares = sum(((block - mean) ** 2).sum(axis=0) for _, block in _blocks(features))
@@ -107,7 +121,7 @@ def _by_iteration(features: Array, mean: Floats, scale: Floats, most: int, meter
     Source: Halko, Martinsson, Tropp 2011, "Finding structure with randomness", randomised subspace iteration. On
     features of 20,000 images of CIFAR-10 two products and three make guesses of the same accuracy.
     """
-    xp = backend.namespace(features)
+    xp = backend.namespace(features[:0])
     random = np.random.default_rng(0).standard_normal((features.shape[1], most + _SPARE), np.float32)
     axes = found = xp.asarray(random)
     for _ in range(_PRODUCTS):

@@ -22,11 +22,12 @@ def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     prior = model.prior
     if not isinstance(prior, str):
         prior = model.class_shares_.tolist()
-    accuracy, error = model.estimated_accuracy_, model.calibration_error_
+    accuracy, error, near = model.estimated_accuracy_, model.calibration_error_, model.neighbour_features
     settings = {
         "version": _VERSION,
         "prior": prior,
         "neighbours": model.neighbours,
+        "neighbour_features": None if near is None else np.asarray(near).tolist(),
         "regime": model.regime_,
         "sharpness": float(model._sharpness),
         "estimated_accuracy": None if accuracy is None else list(accuracy),
@@ -61,6 +62,7 @@ def restore(model: Any, arrays: Mapping[str, Any], settings: Mapping[str, Any]) 
     model._coef, model._intercept, model._images, model._seed = found["coef"], found["intercept"], None, 0
     model.prior, model.regime_, model._sharpness = settings["prior"], settings["regime"], float(settings["sharpness"])
     model.neighbours = settings.get("neighbours", "auto")  # older states have none
+    model.neighbour_features = settings.get("neighbour_features")
     model.classes_, model.class_shares_, model.n_features_in_ = found["classes"], found["class_shares"], features
     model.estimated_accuracy_ = None if accuracy is None else tuple(accuracy)
     model.calibration_error_ = None if error is None else tuple(error)

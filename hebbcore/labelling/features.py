@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hebbcore import hdf5
 from hebbcore.dictionary import UNITS
 from hebbcore.engine import devices
 from hebbcore.features.choice import Features
 from hebbcore.features.extract import extract_features
+from hebbcore.layers import Branches
 from hebbcore.network import Network
 from hebbcore.presets import preset
 from hebbcore.training.diagnostics import Record
@@ -41,6 +43,22 @@ def chosen(network: Network, images: int, mirror: bool) -> Features:
     """
     most = _MOST if images <= _FEW else _MOST_OF_MANY
     return Features.at_most("classify", network, network.names[-1], most, mirror)
+
+
+def neighbour_features(features: Features) -> npt.NDArray[np.int64] | None:
+    """Return the numbers of the features in which images that look alike are near; None: all.
+
+    Where the network joins branches at its end, they are those of the branch of fewest layers. See
+    docs/howto/few-labels.md for what deeper ones cost.
+    """
+    network = features.network
+    if not isinstance(network.layers[-1], Branches) or features.layer != network.names[-1]:
+        return None
+    start, ends = network.graph.entries[-1], network.graph.reads[-1]  # the layers of branches follow one another
+    shallow = int(np.diff((start, *ends)).argmin())
+    borders = np.cumsum([0, *(network.shapes[end - 1][-1] for end in ends)])
+    numbers = np.arange(features.size).reshape(-1, features.shape[-1])
+    return numbers[:, borders[shallow] : borders[shallow + 1]].ravel()
 
 
 def extracted(features: Features, stream: Any, path: Path, progress: Callable[[int], None]) -> Any:

@@ -14,7 +14,7 @@ from hebbcore import checkpoint, streams
 from hebbcore.features.choice import Features
 from hebbcore.files import write_text
 from hebbcore.labelling.done import DONE, read_done, write_done
-from hebbcore.labelling.features import chosen, extracted, placed
+from hebbcore.labelling.features import chosen, extracted, neighbour_features, placed
 from hebbcore.labelling.guesses import Guesses, Ints
 from hebbcore.labelling.model import FOLDER, NETWORK, Model, read_note, save_model
 from hebbcore.labelling.page import first_page
@@ -149,7 +149,8 @@ def classified(
     from hebbcore.classify import FewLabelClassifier
 
     listener.tell("labels", 0, 1)
-    classifier = FewLabelClassifier(prior, 0, lambda line: listener.say("labels", line))
+    near = neighbour_features(features)
+    classifier = FewLabelClassifier(prior, 0, lambda line: listener.say("labels", line), neighbour_features=near)
     classifier.fit(placed(features, rows), labels.numbers)
     listener.tell("labels", 1, 1)
     return write_results(work, features, stream, labels, classifier, suggestions)

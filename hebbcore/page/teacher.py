@@ -10,7 +10,7 @@ import numpy as np
 from hebbcore import hdf5
 from hebbcore.features.choice import Features
 from hebbcore.labelling.done import DONE
-from hebbcore.labelling.features import chosen, extracted, placed
+from hebbcore.labelling.features import chosen, extracted, neighbour_features, placed
 from hebbcore.labelling.work import FEATURES, Labels, Listener, write_results
 from hebbcore.network import Network
 from hebbcore.page.kept import KEPT, read_kept, write_kept
@@ -50,7 +50,8 @@ class WorkTeacher:
         """Return a classifier, fitted without labels."""
         from hebbcore.classify import FewLabelClassifier
 
-        classifier = FewLabelClassifier(self.prior, 0, lambda line: self.listener.say("labels", line))
+        near, say = neighbour_features(self.features), self.listener.say
+        classifier = FewLabelClassifier(self.prior, 0, lambda line: say("labels", line), neighbour_features=near)
         seal, path, none = hdf5.seal_of(self.work / FEATURES, "features"), self.work / KEPT, np.full(self.images, -1)
         made_from = "" if seal is None else seal[1]  # features of before there were digests
         if made_from and (kept := read_kept(path, made_from)) is not None:
