@@ -170,6 +170,27 @@ def test_chunks_and_sums_of_all_threads_fit_the_workspace(
     assert workspace / 3 < needed <= workspace
 
 
+@pytest.mark.parametrize(
+    ("images", "threads", "expected"),
+    [
+        (64, 2, [[6, 6, 7, 6, 7], [6, 6, 7, 6, 7]]),
+        (10, 3, [[3], [3], [4]]),
+        (1, 4, [[1]] * 4),
+        (3, 4, [[1], [1, 1]] * 2),
+    ],
+)
+def test_threads_have_as_much_to_do_in_chunks_of_even_sizes(images, threads, expected, monkeypatch, tune):
+    monkeypatch.setattr(parallel, "threads", lambda: threads)
+    tune(thread_patches=1, cache_patches=700, chunk_bytes=1)
+    plan = Plan("test", Geometry.of("test", (1, 10, 10, 1), 1, 1, 0, "zeros"), 5, "float32", 2**28, "cpu")
+    shares = plan.chunks(images)
+    assert [[chunk.last - chunk.first for chunk in share] for share in shares] == expected
+    lines = [
+        (i, row) for share in shares for c in share for i in range(c.first, c.last) for row in range(c.top, c.bottom)
+    ]
+    assert lines == [(i, row) for i in range(images) for row in range(10)]
+
+
 def test_the_cheaper_way_to_add_up_winners_is_chosen():
     assert update.scatter_is_cheaper(1, 1000, 1000)
     assert not update.scatter_is_cheaper(1, 10, 1000)
