@@ -53,7 +53,7 @@ def test_one_winner_is_what_it_was(generator):
     X, W = generator.normal(size=(50, 8)).astype(np.float32), generator.normal(size=(6, 8)).astype(np.float32)
     gate, decay, norms = X @ W.T, np.zeros((1, 6), np.float32), np.empty(6, np.float32)
     cpu.norms(W, norms)
-    cpu.signed_wta(gate, norms, decay)
+    cpu.signed_wta(gate, norms, np.empty(50, np.int64), decay)
     outer = np.zeros((6, 8), np.float32)
     outer += gate.T @ X
     expected = (outer - decay[0][:, None] * W) * (1 / decay[0])[:, None]

@@ -50,13 +50,14 @@ def blocked_is_cheaper(rows: int, units: int, size: int, block: int) -> bool:
     return 2 * (rows * units * size + rows * units * block + units * block * size) < units * units * (rows + size)
 
 
-def scatter_is_cheaper(winners: int, units: int, size: int) -> bool:
+def scatter_is_cheaper(winners: int, units: int, size: int, looked_at: int) -> bool:
     """Return True if adding up patches by winner takes less time on the CPU than the GEMM Gᵀ X.
 
-    For a row: entries of G to look at, and numbers of the winners' patches to add, against the GEMM's multiplications.
+    For a row: entries of G that are looked at, and numbers of the winners' patches to add, against the GEMM's
+    multiplications.
     """
     t = tuning.MEASURED
-    return t.entry_ns * units + t.scatter_ns * winners * size < t.product_ns * units * size
+    return t.entry_ns * looked_at + t.scatter_ns * winners * size < t.product_ns * units * size
 
 
 class BatchedUpdate:
@@ -203,10 +204,12 @@ class _ThreadSums:
     def _add_outer(self, sums: Sums, gate: Gate, patches: Array, operand: Array, add: bool) -> None:
         """Add Gᵀ X, and Gᵀ G if the decay needs it."""
         units, winners = self.plan.units, self.step.rule.expected_winners()
-        if self.plan.device == "cpu" and winners and scatter_is_cheaper(winners, units, patches.shape[1]):
+        looked_at = units if gate.winners is None else 0
+        if self.plan.device == "cpu" and winners and scatter_is_cheaper(winners, units, patches.shape[1], looked_at):
             if not add:
                 sums.outer[...] = 0
-            kernels.for_array(patches).scatter(gate.values, patches, sums.outer)
+            who = np.full(len(patches), -1) if gate.winners is None else gate.winners
+            kernels.for_array(patches).scatter(gate.values, who, patches, sums.outer)
             return
         values = self.gemm.operand(gate.values)
         self.gemm.multiply(values.T, operand, sums.outer, add)
@@ -217,7 +220,7 @@ class _ThreadSums:
 
     def _add_in_turn(self, pursuit: Pursuit, sums: Sums, scores: Array, patches: Array, add: bool) -> None:
         """Add Gᵀ R for each turn of a pursuit, R being what the winners of the turns before left of the patches."""
-        scattered = self.plan.device == "cpu" and scatter_is_cheaper(1, self.plan.units, patches.shape[1])
+        scattered = self.plan.device == "cpu" and scatter_is_cheaper(1, self.plan.units, patches.shape[1], 0)
         scores /= pursuit.norms
         won = pursuit.won(scores, vector_norms(patches), self.memory)
         if scattered and not add:
