@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from hebbcore.engine import gemm
+from hebbcore.engine.decay import blocked_is_cheaper
 from hebbcore.engine.memory import Memory
-from hebbcore.engine.update import blocked_is_cheaper
 
 Array = Any
 NAIVE_BYTES = 128 * 2**20  # of per-patch updates (rows, K, D) at a time

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hebbcore
-from hebbcore.engine import backend, parallel, update
+from hebbcore.engine import backend, decay, gemm, parallel, update
+from hebbcore.engine.memory import Memory
 
 HPCA_ORDERS = [True, False]
 
@@ -47,6 +48,19 @@ def test_gram_and_blocked_orders_agree(images, weights, blocked, block, rule, mo
     dense = reference.weight_update(images[:, 0, 0], weights[:, 0, 0], "hpca", activation=rule)
     close(hebbcore.weight_update(images[:, 0, 0], weights[:, 0, 0], hebbcore.HPCA(rule)), dense)
     np.testing.assert_array_equal(images, before)  # the blocked order overwrites patches, never images
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_a_block_by_one_product_and_by_two_agree(add, generator, tune):
+    """CUDA makes two, of which one adds: it is no slower there, and fewer arrays are made."""
+    tune(block_units={"cpu": 4})
+    values, x, weights, outer = (generator.normal(size=shape) for shape in ((5, 10), (5, 7), (10, 7), (10, 7)))
+    stacked, product = np.concatenate([x, np.empty((4, 7))]), gemm.Gemm("float64", Memory())
+    by_two, by_one = outer.copy(), outer.copy()
+    decay.add_blocked(product, values, x.copy(), weights, by_two, add)
+    decay.add_blocked_by_one(product, values, stacked, weights, by_one, add)
+    close(by_two, add * outer + values.T @ x - np.tril(values.T @ values) @ weights)
+    close(by_one, by_two)
 
 
 def test_the_cheaper_order_is_chosen():

@@ -29,7 +29,7 @@ class Tuning:
     split_products: int = 2**22  # multiplications that are worth cutting a product among threads
 
     # update.py: the decay of HPCA (benchmarks/step.py)
-    block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 64, "cuda": 256})  # in the blocked order
+    block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 96, "cuda": 256})  # in the blocked order
     gram_rows: int = 256  # rows of tril(Gᵀ G) whose product with W is taken together in the Gram order
 
     # update.py: Gᵀ X of a gate with few entries a row, on the CPU (benchmarks/step.py)
