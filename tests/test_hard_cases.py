@@ -184,7 +184,7 @@ def test_chunks_and_sums_of_all_threads_fit_the_workspace(
 )
 def test_threads_have_as_much_to_do_in_chunks_of_even_sizes(images, threads, expected, monkeypatch, tune):
     monkeypatch.setattr(parallel, "threads", lambda: threads)
-    tune(thread_patches=1, cache_patches=700, chunk_bytes=1)
+    tune(thread_patches=1, thread_products=1, cache_patches=700, chunk_bytes=1)
     plan = Plan("test", Geometry.of("test", (1, 10, 10, 1), 1, 1, 0, "zeros"), 5, "float32", 2**28, "cpu")
     shares = plan.chunks(images)
     assert [[chunk.last - chunk.first for chunk in share] for share in shares] == expected

@@ -26,7 +26,7 @@ def test_chunks_and_threads_do_not_change_what_is_learned(k, kind, threads, work
     weights = generator.normal(size=(12, 1, 1, 9) if kind == "dense" else (12, 3, 3, 1))
     before = images.copy()
     monkeypatch.setattr("hebbcore.engine.parallel.threads", lambda: threads)
-    tune(thread_patches=16, split_products=1)
+    tune(thread_patches=16, thread_products=1, split_products=1)
     expected = reference.weight_update(images, weights, "signedwta", k=k)
     close(hebbcore.weight_update(images, weights, SignedWTA(k), workspace=workspace), expected)
     np.testing.assert_array_equal(images, before)

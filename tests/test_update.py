@@ -85,7 +85,7 @@ def test_scattering_and_multiplying_agree(images, weights, rule, monkeypatch):
 def test_workspace_and_threads_do_not_change_the_result(images, weights, rule, workspace, threads, monkeypatch, tune):
     expected = hebbcore.weight_update(images, weights, rule)
     monkeypatch.setattr(parallel, "threads", lambda: threads)
-    tune(thread_patches=16, split_products=1)
+    tune(thread_patches=16, thread_products=1, split_products=1)
     close(hebbcore.weight_update(images, weights, rule, workspace=workspace), expected)
     layer = hebbcore.HebbianLayer(weights, hebbcore.RULES[rule](), precision="float64")
     close(layer.transform(images, workspace=workspace), layer.transform(images))
@@ -184,7 +184,7 @@ def test_a_rule_without_a_gate_says_so(images, weights):
 
 def test_threads_of_the_user_can_train_at_the_same_time(images, weights, monkeypatch, tune):
     monkeypatch.setattr(parallel, "threads", lambda: 2)
-    tune(thread_patches=16)
+    tune(thread_patches=16, thread_products=1)
     before, results = blas_threads(), {}
     alone = hebbcore.weight_update(images, weights, "swta")
 
@@ -214,7 +214,7 @@ def _in_child(pipe, images, weights):
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_it_works_after_a_fork(images, weights, monkeypatch, tune):
     monkeypatch.setattr(parallel, "threads", lambda: 2)
-    tune(thread_patches=16)
+    tune(thread_patches=16, thread_products=1)
     expected = hebbcore.weight_update(images, weights, "swta")  # starts threads, which a fork does not copy
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)

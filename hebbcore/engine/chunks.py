@@ -72,7 +72,8 @@ class Plan:
         rows, tuned = images * g.positions, tuning.MEASURED
         least_lines = 1 if self.beside is None else g.output[0]
         least_bytes = least_lines * line_bytes + sums_bytes
-        threads = max(1, min(self.threads, rows // tuned.thread_patches, available // least_bytes))
+        worth = min(rows // tuned.thread_patches, rows * self.units * g.patch_size // tuned.thread_products)
+        threads = max(1, min(self.threads, worth, available // least_bytes))
         fitting = (available // threads - (sums_bytes if threads > 1 else 0)) // line_bytes * width
         most_bytes = tuned.chunk_bytes if self.beside is None else tuned.cache_bytes
         in_cache = max(tuned.cache_patches, most_bytes // self._patch_bytes())

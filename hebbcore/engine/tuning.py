@@ -17,7 +17,8 @@ class Tuning:
     """What the engine's loops are cut by: the names say where it is bytes, nanoseconds or threads."""
 
     # chunks.py: how a batch is cut (benchmarks/step.py)
-    thread_patches: int = 256  # fewest patches that a thread is worth having for
+    thread_patches: int = 256  # fewest patches that a thread is worth having for,
+    thread_products: int = 2**21  # and multiplications of their scores: it takes some 50 µs to wake a thread
     # patches and scores of a chunk on the CPU: few enough for the outer caches, and enough that the passes over the
     # K × D sums, one a chunk, take little. The best were 4 to 8 MiB with 1 MiB of level 2, 16 MiB with 2 MiB of it.
     chunk_bytes: int = min(max(8 * _LEVEL_2, 2**21), 2**24)
@@ -26,7 +27,7 @@ class Tuning:
 
     # gemm.py, on the CPU (benchmarks/step.py)
     scratch_bytes: int = 4 * 2**20  # of a product that is to be added: a temporary that stays in the caches
-    split_products: int = 2**22  # multiplications that are worth cutting a product among threads
+    split_products: int = 2**23  # multiplications that are worth cutting a product among threads
 
     # update.py: the decay of HPCA (benchmarks/step.py)
     block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 96, "cuda": 256})  # in the blocked order

@@ -4,6 +4,7 @@ Gᵀ X, C and the normalisers are sums over rows, so a batch is cut into chunks 
 workspace, and on the CPU the chunks are shared among threads, each with sums of its own.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -81,6 +82,12 @@ class BatchedUpdate:
         out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
         bias: (K,), see Rule.biased_gate.
         """
+        # one limit for all products: to set it takes as long as some of them
+        is_cpu = backend.device_of(images) == "cpu"
+        with parallel.one_blas_thread() if is_cpu else contextlib.nullcontext():
+            return self._delta(images, weights, out, bias)
+
+    def _delta(self, images: Array, weights: Array, out: Array | None, bias: Array | None) -> tuple[Array, Any]:
         plan, g = self._plan(backend.device_of(images)), self.geometry
         rows = len(images) * g.positions
         shares = plan.shares(len(images), self._memories, self.units * g.patch_size * plan.dtype.itemsize)
