@@ -1,13 +1,14 @@
-"""What the engine is compared with: a straightforward NumPy step, a per-sample (naive) one, and the GEMMs alone."""
+"""What the engine is compared with: straightforward NumPy and scikit-learn, a per-sample step, the GEMMs alone."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from hebbcore.engine import gemm
+from hebbcore.engine.decay import blocked_is_cheaper
 from hebbcore.engine.memory import Memory
-from hebbcore.engine.update import blocked_is_cheaper
 
 Array = Any
 NAIVE_BYTES = 128 * 2**20  # of per-patch updates (rows, K, D) at a time
@@ -40,11 +41,51 @@ def numpy_step(images: Array, weights: Array, rule: str, kernel: int, learning_r
     if rule == "hpca":
         y = np.maximum(scores, 0)
         delta = (y.T @ x - np.tril(y.T @ y) @ weights) / len(x)
-    else:
+    elif rule == "swta":
         z = swta_shares(scores, x, weights)
         gate = z**2
         delta = (gate.T @ x - gate.sum(axis=0)[:, None] * weights) / z.sum(axis=0)[:, None]
+    else:
+        delta = hard_delta(scores, x, weights, rule)
     return weights + learning_rate * delta
+
+
+def hard_delta(scores: Array, x: Array, weights: Array, rule: str) -> Array:
+    """Return ΔW (K, D) of a rule of one winner, "signedwta", "hardwta" or "kwta", by a dense gate."""
+    y = scores if rule == "hardwta" else scores / np.linalg.norm(weights, axis=1)
+    winners, rows = np.argmax(np.abs(y) if rule == "signedwta" else y, axis=1), np.arange(len(x))
+    gate = np.zeros_like(scores)
+    gate[rows, winners] = y[rows, winners] if rule == "signedwta" else 1
+    if rule == "hardwta":
+        delta = gate.T @ x - (gate * scores).sum(axis=0)[:, None] * weights
+        return delta / np.abs(delta).max()
+    mass = (gate**2).sum(axis=0)
+    return (gate.T @ x - mass[:, None] * weights) / np.where(mass > 0, mass, 1)[:, None]
+
+
+def sklearn_step(patches: Array, units: int, rule: str) -> Callable[[], Any] | None:
+    """Return what learns the patches once more by scikit-learn: IncrementalPCA for HPCA, for rules of one winner
+    MiniBatchKMeans, as one batch and without the labels; None: nothing there is like the rule, or it needs more patches
+    or numbers than units.
+    """
+    if rule == "swta" or len(patches) < units or (rule == "hpca" and patches.shape[1] < units):
+        return None
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.decomposition import IncrementalPCA
+
+    if rule == "hpca":
+        learner = IncrementalPCA(units)
+    else:
+        learner = MiniBatchKMeans(
+            units, init=patches[:units].copy(), n_init=1, compute_labels=False, reassignment_ratio=0
+        )  # fmt: skip
+
+    def step() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of units that are alike
+            learner.partial_fit(patches)
+
+    return step
 
 
 def naive_step(patches: Array, weights: Array, rule: str, learning_rate: float) -> Array:

@@ -43,6 +43,17 @@ SIX_LAYER = [
     Shape("6-layer conv4", 64, 5, 192, 3, 256),
     Shape("6-layer fc5", 64, 1, 2304, 0, 4096),
 ]
+# many units of small patches; and what is small, where a step's own work outweighs its products
+OTHERS = [
+    Shape("patches 1600", 16, 68, 3, 6, 1600),
+    Shape("patches 400", 16, 68, 3, 6, 400),
+    Shape("small conv", 64, 8, 3, 3, 16),
+    Shape("small conv, few images", 4, 8, 3, 3, 16),
+    Shape("small dense", 64, 1, 784, 0, 100),
+    Shape("small dense, wide", 256, 1, 784, 0, 400),
+    Shape("small dense, few units", 1024, 1, 100, 0, 20),
+    Shape("small dense, few rows", 8, 1, 64, 0, 32),
+]
 TEN_LAYER = [
     Shape("10-layer conv1", 32, 210, 3, 7, 96),
     Shape("10-layer conv2", 32, 68, 96, 3, 128),

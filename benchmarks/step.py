@@ -1,17 +1,19 @@
 """Measure a full training step of a layer (patches, forward, competition, update, new weights) against its GEMMs.
 
-    python benchmarks/step.py [--json FILE] [--layers SUBSTRING] [--device cuda --batch 256 --precision tf32]
+    python benchmarks/step.py [--json FILE] [--layers SUBSTRING ...] [--rules RULE ...]
+                              [--device cuda --batch 256 --precision tf32]
 
 Columns: step and gemms in milliseconds (medians of alternating runs); ratio step / gemms; numpy: the straightforward
-NumPy step over the engine's (above 1: the engine is faster); naive: a per-patch update over the engine's, measured on
-part of the batch and scaled by its patches; memory: peak beside the weights and ΔW. The GEMMs are those of the whole
-batch with all BLAS threads, in the order the engine chooses; for a blocked (dense HPCA) update, forward and Gᵀ X only.
+NumPy step over the engine's (above 1: the engine is faster); sklearn: MiniBatchKMeans (rules of one winner) or
+IncrementalPCA (HPCA) on patches that are there already, over the engine's; naive: a per-patch update over the engine's,
+measured on part of the batch and scaled by its patches; memory: peak beside the weights and ΔW. The GEMMs are those of
+the whole batch with all BLAS threads, in the order the engine chooses; of a rule of one winner too, though it adds
+patches in place of the second.
 """
 
 import argparse
 import gc
 import json
-import platform
 import statistics
 import time
 import tracemalloc
@@ -19,18 +21,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numba
+import machine
 import numpy as np
-from baselines import gemms, naive_step, numpy_step, patches_of
-from layers import SIX_LAYER, TEN_LAYER, Shape
+from baselines import gemms, naive_step, numpy_step, patches_of, sklearn_step
+from layers import OTHERS, SIX_LAYER, TEN_LAYER, Shape
 
 import hebbcore
 from hebbcore import checks
-from hebbcore.engine import backend, devices, gemm, parallel, tuning
+from hebbcore.engine import backend, devices, gemm, tuning
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.rules import as_rule
 
+SHAPES = SIX_LAYER + OTHERS + TEN_LAYER
+RULES = ("hpca", "swta", "signedwta", "hardwta", "kwta")
 LEARNING_RATE = 1e-3
 NAIVE_PATCHES = 2000
 ROUNDS, REPEATS, TURN = 4, 5, 0.5  # turns; runs a turn, fewer if they take longer than so many seconds
@@ -113,12 +117,18 @@ def measure(shape: Shape, rule: str, args: argparse.Namespace) -> dict[str, Any]
     if args.device == "cpu":
         weights = stepper.weights.copy()
         functions["numpy"] = partial(numpy_step, stepper.images, weights, rule, shape.kernel, LEARNING_RATE)
+        sklearn = sklearn_step(patches_of(stepper.images, shape.kernel), shape.units, rule)
+        if sklearn is not None:
+            functions["sklearn"] = sklearn
     times = alternate(functions, (lambda: None) if xp is np else xp.cuda.get_current_stream().synchronize)
     row = {"layer": shape.name, "rule": rule, "batch": shape.batch, "N": shape.patches, "K": shape.units}
     row |= {"D": shape.patch_size, "step_ms": times["step"], "gemms_ms": times["gemms"]}
     row["ratio"] = times["step"] / times["gemms"]
     if args.device == "cpu":
-        row["numpy_over_step"] = times["numpy"] / times["step"]
+        row["rows_per_second"] = 1e3 * shape.patches / times["step"]
+        for name in {"numpy", "sklearn"} & times.keys():
+            row[f"{name}_over_step"] = times[name] / times["step"]
+    if args.device == "cpu" and rule in ("hpca", "swta"):
         part = patches_of(stepper.images[: max(1, shape.batch // 8)], shape.kernel)[:NAIVE_PATCHES]
         begin = time.perf_counter()
         naive_step(part, stepper.weights, rule, LEARNING_RATE)
@@ -131,37 +141,39 @@ def main() -> None:
     """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--layers", default="", help='only layers whose name contains this, such as "6-layer"')
+    parser.add_argument("--layers", nargs="+", default=[""], help='layers whose name contains one, such as "6-layer"')
+    parser.add_argument("--rules", nargs="+", default=RULES, choices=RULES)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="float32", choices=gemm.PRECISIONS)
     parser.add_argument("--batch", type=int, help="another batch size than the paper's")
     parser.add_argument("--workspace", default="256 MiB")
     args = parser.parse_args()
     gemm.check_precision("step.py", args.precision, devices.resolve("step.py", args.device))
-    shapes = [shape for shape in SIX_LAYER + TEN_LAYER if args.layers in shape.name]
+    shapes = [shape for shape in SHAPES if any(name in shape.name for name in args.layers)]
     if not shapes:
-        parser.error(f"--layers {args.layers!r} is in no name: {', '.join(s.name for s in SIX_LAYER + TEN_LAYER)}")
+        parser.error(f"--layers: {args.layers} are in no name: {', '.join(s.name for s in SHAPES)}")
     rows = []
-    print(f"{'layer':16} {'rule':5} {'step ms':>9} {'gemms ms':>9} {'ratio':>6} {'numpy':>6} {'naive':>6} {'MiB':>6}")
+    against = ("numpy", "sklearn", "naive")
+    header = " ".join(f"{name:>7}" for name in ("ratio", *against, "MiB"))
+    print(f"{'layer':22} {'rule':9} {'step ms':>9} {'gemms ms':>9} {header}")
     for shape in shapes:
         if args.batch:
             shape = shape._replace(batch=args.batch)
-        for rule in ("hpca", "swta"):
+        for rule in args.rules:
             row = measure(shape, rule, args)
             rows.append(row)
-            against = " ".join(f"{row.get(key, float('nan')):6.2f}" for key in ("numpy_over_step", "naive_over_step"))
+            others = " ".join(f"{row.get(f'{name}_over_step', float('nan')):7.2f}" for name in against)
             print(
-                f"{row['layer']:16} {rule:5} {row['step_ms']:9.2f} {row['gemms_ms']:9.2f} {row['ratio']:6.2f} "
-                f"{against} {row['peak_extra_mib']:6.1f}",
+                f"{row['layer']:22} {rule:9} {row['step_ms']:9.2f} {row['gemms_ms']:9.2f} {row['ratio']:7.2f} "
+                f"{others} {row['peak_extra_mib']:7.1f}",
                 flush=True,
             )
-    convolutions = [row["ratio"] for row in rows if "conv" in row["layer"]]
+    convolutions = [row["ratio"] for row in rows if "-layer conv" in row["layer"] and row["rule"] in ("hpca", "swta")]
     if convolutions:
-        print(f"conv layers: median ratio {statistics.median(convolutions):.2f}, largest {max(convolutions):.2f}")
+        median, largest = statistics.median(convolutions), max(convolutions)
+        print(f"networks' conv layers, HPCA and SWTA: median ratio {median:.2f}, largest {largest:.2f}")
     if args.json:
-        about = {
-            "hebbcore": hebbcore.__version__, "python": platform.python_version(), "numpy": np.__version__,
-            "numba": numba.__version__, "machine": platform.machine(), "threads": parallel.threads(),
+        about = machine.about() | {
             "device": {d.name: d.detail for d in hebbcore.devices()}[args.device],
             "precision": args.precision, "workspace": args.workspace,
         }  # fmt: skip

@@ -13,7 +13,7 @@ DTYPES = [np.float32, np.float64]
 def three_threads(monkeypatch, tune):
     """Share the rows of every array among threads."""
     monkeypatch.setattr(parallel, "threads", lambda: 3)
-    tune(split_numbers=1, thread_patches=4)
+    tune(split_numbers=1, thread_patches=4, thread_products=1)
 
 
 def built(layer, shape, dtype=np.float64, workspace=2**24):

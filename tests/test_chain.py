@@ -67,7 +67,7 @@ def close(actual, expected, precision="float64"):
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_chain_is_its_layers(stack, precision, cache_bytes, threads, monkeypatch, tune, generator):
     monkeypatch.setattr(parallel, "threads", lambda: threads)
-    tune(cache_bytes=cache_bytes, cache_patches=1, thread_patches=1, split_numbers=1)
+    tune(cache_bytes=cache_bytes, cache_patches=1, thread_patches=1, thread_products=1, split_numbers=1)
     network, images = made(stack, precision), generator.random((9, *SHAPE))
     before = images.copy()
     assert network.graph.chains(0, [len(network)])

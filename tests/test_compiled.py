@@ -21,7 +21,7 @@ SCRIPT = """
 import numpy as np
 from hebbcore.engine.kernels import cpu
 out = np.zeros((2, 3))
-cpu.scatter(np.eye(2), np.ones((2, 3)), out)
+cpu.scatter(np.eye(2), np.array([0, 1]), np.ones((2, 3)), out)
 assert (out == 1).all()
 print(cpu.scatter.stats.cache_path, "hit" if sum(cpu.scatter.stats.cache_hits.values()) else "miss")
 """

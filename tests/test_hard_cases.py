@@ -77,15 +77,18 @@ def test_softhebb_at_a_low_temperature_in_float32(anti_hebbian, backend_module, 
     np.testing.assert_allclose(hebbcore.weight_update(vectors, weights, rule), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("program", ["softmax", "soft_hebb", "ranked", "signed_wta", "swta"])
+@pytest.mark.parametrize("program", ["softmax", "soft_hebb", "ranked", "signed_wta", "hard_wta", "cosine_wta", "swta"])
 def test_rows_of_nan_end_and_leave_the_other_rows_alone(twin, program):
     scores = np.array([[np.nan] * 3, [0.5, 0.25, -0.5]])
     sums, ones, sharpness = np.zeros((twin.cells(2, 3), 3)), np.ones(3), np.float64(2)
+    winners = np.zeros(2, np.int64)
     run = {
         "softmax": lambda s: twin.softmax(s, sharpness),
         "soft_hebb": lambda s: twin.soft_hebb(s, sharpness, True, sums.copy()),
         "ranked": lambda s: twin.ranked(s, 2, np.float64(0.5), sums.copy()),
-        "signed_wta": lambda s: twin.signed_wta(s, ones, sums.copy()),
+        "signed_wta": lambda s: twin.signed_wta(s, ones, winners[: len(s)], sums.copy()),
+        "hard_wta": lambda s: twin.hard_wta(s, winners[: len(s)], sums.copy()),
+        "cosine_wta": lambda s: twin.cosine_wta(s, ones, winners[: len(s)], sums.copy()),
         "swta": lambda s: twin.swta(s, ones[: len(s)], ones, sharpness, False, sums.copy(), sums.copy()),
     }[program]
     both, alone = scores.copy(), scores[1:].copy()
@@ -170,10 +173,33 @@ def test_chunks_and_sums_of_all_threads_fit_the_workspace(
     assert workspace / 3 < needed <= workspace
 
 
+@pytest.mark.parametrize(
+    ("images", "threads", "expected"),
+    [
+        (64, 2, [[6, 6, 7, 6, 7], [6, 6, 7, 6, 7]]),
+        (10, 3, [[3], [3], [4]]),
+        (1, 4, [[1]] * 4),
+        (3, 4, [[1], [1, 1]] * 2),
+    ],
+)
+def test_threads_have_as_much_to_do_in_chunks_of_even_sizes(images, threads, expected, monkeypatch, tune):
+    monkeypatch.setattr(parallel, "threads", lambda: threads)
+    tune(thread_patches=1, thread_products=1, cache_patches=700, chunk_bytes=1)
+    plan = Plan("test", Geometry.of("test", (1, 10, 10, 1), 1, 1, 0, "zeros"), 5, "float32", 2**28, "cpu")
+    shares = plan.chunks(images)
+    assert [[chunk.last - chunk.first for chunk in share] for share in shares] == expected
+    lines = [
+        (i, row) for share in shares for c in share for i in range(c.first, c.last) for row in range(c.top, c.bottom)
+    ]
+    assert lines == [(i, row) for i in range(images) for row in range(10)]
+
+
 def test_the_cheaper_way_to_add_up_winners_is_chosen():
-    assert update.scatter_is_cheaper(1, 1000, 1000)
-    assert not update.scatter_is_cheaper(1, 10, 1000)
-    assert not update.scatter_is_cheaper(500, 1000, 1000)
+    assert update.scatter_is_cheaper(1, 1000, 1000, 1000)
+    assert not update.scatter_is_cheaper(1, 10, 1000, 10)
+    assert not update.scatter_is_cheaper(500, 1000, 1000, 1000)
+    assert update.scatter_is_cheaper(1, 30, 100, 0)  # nothing but the winners is looked at
+    assert not update.scatter_is_cheaper(1, 30, 100, 30)
 
 
 # Threads and processes, each in a process of its own: what hangs must not hang the suite

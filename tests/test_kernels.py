@@ -239,5 +239,10 @@ def test_scatter_adds_patches_by_winner(generator):
     gate = reference.k_wta(generator.normal(size=(50, 9)), 2) * generator.integers(-3, 4, (50, 9))
     patches = generator.integers(-5, 5, (50, 7)).astype(float)
     out = np.ones((9, 7))
-    cpu.scatter(gate, patches, out)
+    cpu.scatter(gate, np.full(50, -1), patches, out)
+    np.testing.assert_array_equal(out, 1 + gate.T @ patches)
+    out[...], gate[:25], winners = 1, 0, np.full(50, -1)
+    winners[:25] = generator.integers(0, 9, 25)
+    gate[np.arange(25), winners[:25]] = 3
+    cpu.scatter(gate, winners, patches, out)
     np.testing.assert_array_equal(out, 1 + gate.T @ patches)

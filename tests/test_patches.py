@@ -198,6 +198,8 @@ def test_chunks_are_as_few_as_fit_and_of_even_sizes():
     g = Geometry.of("test", (1, 10, 10, 1), 1, 1, 0, "zeros")
     assert [c.last - c.first for c in g.chunks(10, 399)] == [2, 3, 2, 3]
     assert [c.bottom - c.top for c in g.chunks(1, 49)] == [3, 3, 4]
+    assert [c[:2] for c in g.chunks(5, 200, 7)] == [(7, 8), (8, 10), (10, 12)]
+    assert [c[:2] for c in g.chunks(2, 50, 7)] == [(7, 8)] * 2 + [(8, 9)] * 2
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])

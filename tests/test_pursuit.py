@@ -26,7 +26,7 @@ def test_chunks_and_threads_do_not_change_what_is_learned(k, kind, threads, work
     weights = generator.normal(size=(12, 1, 1, 9) if kind == "dense" else (12, 3, 3, 1))
     before = images.copy()
     monkeypatch.setattr("hebbcore.engine.parallel.threads", lambda: threads)
-    tune(thread_patches=16, split_products=1)
+    tune(thread_patches=16, thread_products=1, split_products=1)
     expected = reference.weight_update(images, weights, "signedwta", k=k)
     close(hebbcore.weight_update(images, weights, SignedWTA(k), workspace=workspace), expected)
     np.testing.assert_array_equal(images, before)
@@ -53,7 +53,7 @@ def test_one_winner_is_what_it_was(generator):
     X, W = generator.normal(size=(50, 8)).astype(np.float32), generator.normal(size=(6, 8)).astype(np.float32)
     gate, decay, norms = X @ W.T, np.zeros((1, 6), np.float32), np.empty(6, np.float32)
     cpu.norms(W, norms)
-    cpu.signed_wta(gate, norms, decay)
+    cpu.signed_wta(gate, norms, np.empty(50, np.int64), decay)
     outer = np.zeros((6, 8), np.float32)
     outer += gate.T @ X
     expected = (outer - decay[0][:, None] * W) * (1 / decay[0])[:, None]

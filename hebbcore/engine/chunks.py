@@ -1,4 +1,4 @@
-"""How a batch is cut: chunks that fit the workspace, shared among the threads of the CPU; and the loop over them."""
+"""How a batch is cut: shared among the threads of the CPU, in chunks that fit the workspace; and the loop over them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,18 +67,21 @@ class Plan:
                 f"image's output ({width} patches of {g.patch_size} numbers, {self.units} units); "
                 f"use at least {checks.byte_text(self.workspace - available + line_bytes)}."
             )
-        rows, tuned, threads = images * g.positions, tuning.MEASURED, 1
-        least_lines = 1 if self.beside is None else g.output[0]
-        if self.device == "cpu":
-            least_bytes = least_lines * line_bytes + sums_bytes
-            threads = min(self.threads, rows // tuned.thread_patches, available // least_bytes)
-        if threads <= 1 and (self.device == "cuda" or self.beside is None):
+        if self.device == "cuda":
             return [list(g.chunks(images, available // line_bytes * width))]
-        threads = max(1, threads)
+        rows, tuned = images * g.positions, tuning.MEASURED
+        least_lines = 1 if self.beside is None else g.output[0]
+        least_bytes = least_lines * line_bytes + sums_bytes
+        worth = min(rows // tuned.thread_patches, rows * self.units * g.patch_size // tuned.thread_products)
+        threads = max(1, min(self.threads, worth, available // least_bytes))
         fitting = (available // threads - (sums_bytes if threads > 1 else 0)) // line_bytes * width
-        in_cache = max(tuned.cache_patches, tuned.cache_bytes // self._patch_bytes())
-        most_rows = max(least_lines * width, min(fitting, in_cache, -(-rows // threads)))
-        chunks = list(g.chunks(images, most_rows))
+        most_bytes = tuned.chunk_bytes if self.beside is None else tuned.cache_bytes
+        in_cache = max(tuned.cache_patches, most_bytes // self._patch_bytes())
+        most_rows = max(least_lines * width, min(fitting, in_cache))
+        if images >= threads:  # shared first and then cut, so that threads have as much to do
+            return [list(g.chunks(end - start, most_rows, start)) for start, end in parallel.cuts(images, threads)]
+        of_a_thread = -(-images * g.output[0] // threads) * width
+        chunks = list(g.chunks(images, max(least_lines * width, min(most_rows, of_a_thread))))
         return [chunks[start:end] for start, end in parallel.cuts(len(chunks), threads)]
 
     @property

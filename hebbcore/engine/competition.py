@@ -40,11 +40,15 @@ class Gate(NamedTuple):
         (K,): C as one factor a unit, summed over the rows; None: C is tril(Gᵀ G).
     mass : Array or None
         (K,), summed over the rows, handed to the rule's scale; None if it does not need one.
+    winners : Array or None
+        (N,), int64: of each patch the one unit whose entry of G is not 0, −1 where there may be more; None: any may.
+        It saves time, and may be left out.
     """
 
     values: Array
     decay: Array | None = None
     mass: Array | None = None
+    winners: Array | None = None
 
 
 def vector_norms(vectors: Array) -> Array:
@@ -84,12 +88,17 @@ def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> G
 def kwta_gate(scores: Array, unit_norms: Array, k: int) -> Gate:
     """Return 1 where scores / unit_norms is at least the row's k-th largest, else 0. In place.
 
-    Equation: FastHebb (Lagani et al. 2022), k-WTA. Kernel and oracle: kwta.
+    Equation: FastHebb (Lagani et al. 2022), k-WTA. Kernels and oracles: kwta, for one winner cosine_wta.
     """
     decay = cells(scores)
-    kernels.for_array(scores).kwta(scores, unit_norms, k, decay)
+    if k == 1:
+        winners = _winners(scores)
+        kernels.for_array(scores).cosine_wta(scores, unit_norms, winners, decay)
+    else:
+        winners = None
+        kernels.for_array(scores).kwta(scores, unit_norms, k, decay)
     sums = column_sums(decay)
-    return Gate(scores, sums, sums)
+    return Gate(scores, sums, sums, winners)
 
 
 def soft_hebb_gate(scores: Array, temperature: float, anti_hebbian: bool) -> Gate:
@@ -103,13 +112,28 @@ def soft_hebb_gate(scores: Array, temperature: float, anti_hebbian: bool) -> Gat
 
 
 def ranked_gate(scores: Array, rank: int, strength: float) -> Gate:
-    """Return 1 at each row's largest u, -strength at its rank-th largest (rank 1: only the winner). In place.
+    """Return 1 at each row's largest u, -strength at its rank-th largest. In place.
 
-    Equation: Krotov & Hopfield (PNAS 2019); rank 1: the hard WTA of SoftHebb's program. Kernel and oracle: ranked.
+    Equation: Krotov & Hopfield (PNAS 2019). Kernel and oracle: ranked.
     """
     decay = cells(scores)
     kernels.for_array(scores).ranked(scores, rank, scores.dtype.type(strength), decay)
     return Gate(scores, column_sums(decay))
+
+
+def hard_gate(scores: Array) -> Gate:
+    """Return 1 at each row's largest u, else 0. In place.
+
+    Equation: hard WTA of SoftHebb's program (Journé et al., ICLR 2023). Kernel and oracle: hard_wta.
+    """
+    decay, winners = cells(scores), _winners(scores)
+    kernels.for_array(scores).hard_wta(scores, winners, decay)
+    return Gate(scores, column_sums(decay), winners=winners)
+
+
+def _winners(scores: Array) -> Array:
+    """Return where a kernel puts the winner of each row of scores (n, K)."""
+    return backend.namespace(scores).empty(len(scores), np.int64)
 
 
 def signed_gate(scores: Array, unit_norms: Array) -> Gate:
@@ -117,10 +141,10 @@ def signed_gate(scores: Array, unit_norms: Array) -> Gate:
 
     Equation: Oja (1982) for the winner alone. Kernel and oracle: signed_wta.
     """
-    decay = cells(scores)
-    kernels.for_array(scores).signed_wta(scores, unit_norms, decay)
+    decay, winners = cells(scores), _winners(scores)
+    kernels.for_array(scores).signed_wta(scores, unit_norms, winners, decay)
     sums = column_sums(decay)
-    return Gate(scores, sums, sums)
+    return Gate(scores, sums, sums, winners)
 
 
 def biased(scores: Array, patch_norms: Array, bias: Array) -> Array:
@@ -146,12 +170,12 @@ def biased_signed_gate(scores: Array, norms: Norms, bias: Array) -> Gate:
     parts = _parts(scores, norms.patches)
     for part, sizes in parts:
         part += xp.copysign(sizes * (extra * norms.units), part)
-    signed_gate(scores, norms.units)
+    winners = signed_gate(scores, norms.units).winners
     decay = xp.zeros(scores.shape[1], scores.dtype)
     for part, sizes in parts:
         part -= xp.copysign(sizes * extra, part) * (part != 0)
         decay += (part * part).sum(axis=0)
-    return Gate(scores, decay, decay)
+    return Gate(scores, decay, decay, winners)
 
 
 def _own_scores(function: str, scores: Any) -> Array:
@@ -238,7 +262,7 @@ def k_wta(scores: Any, k: int) -> Array:
 def argmax_wta(scores: Any) -> Array:
     """Let each row's most active unit win: one-hot rows; of equal scores the lowest index wins.
 
-    Kernel and oracle: ranked, with rank 1.
+    Kernel and oracle: hard_wta.
 
     Parameters
     ----------
@@ -258,7 +282,7 @@ def argmax_wta(scores: Any) -> Array:
         For other dtypes.
     """
     out = _own_scores("argmax_wta", scores)
-    ranked_gate(out, 1, 0.0)
+    hard_gate(out)
     return out
 
 

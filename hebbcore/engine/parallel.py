@@ -113,21 +113,23 @@ def _busy(task: Callable[[], T], on_device: Callable[[], contextlib.AbstractCont
 def run(tasks: Sequence[Callable[[], T]], blas: bool = True) -> list[T]:
     """Run the tasks side by side, with one BLAS thread each, and return their results in order.
 
-    blas: False if the tasks make no product on the CPU. One alone then leaves BLAS as it is: to limit it takes longer
-    than a launch on CUDA.
+    blas: False if the tasks make no product on the CPU. BLAS is then left as it is: to limit it takes longer than a
+    launch on CUDA, or a small task.
 
-    A single task runs in the caller's thread; so do tasks of tasks, one after the other, since waiting for a thread
-    could be waiting for oneself. If tasks fail, the error of the first of them is raised, after all ended.
+    The first task runs in the caller's thread, which costs no waking of another; so do tasks of tasks, one after the
+    other, since waiting for a thread could be waiting for oneself. If tasks fail, the error of the first of them is
+    raised, after all ended.
     """
-    if len(tasks) == 1 and not blas:
-        return [tasks[0]()]
-    with one_blas_thread():
+    with one_blas_thread() if blas else contextlib.nullcontext():
         if len(tasks) == 1 or getattr(_thread, "busy", False):
             return [task() for task in tasks]
         on_device = devices.here()
-        futures = [_pool(len(tasks)).submit(_busy, task, on_device) for task in tasks]
-        wait(futures)
-        return [future.result() for future in futures]
+        futures = [_pool(len(tasks) - 1).submit(_busy, task, on_device) for task in tasks[1:]]
+        try:
+            first = _busy(tasks[0], contextlib.nullcontext)
+        finally:
+            wait(futures)
+        return [first, *(future.result() for future in futures)]
 
 
 class ForkedLock:

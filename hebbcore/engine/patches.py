@@ -104,18 +104,18 @@ class Geometry:
         """Rows of the padded image that so many output rows need."""
         return (output_rows - 1) * self.stride[0] + self.kernel[0]
 
-    def chunks(self, n: int, most_rows: int) -> Iterator[Chunk]:
-        """Cut n images into chunks of at most max(most_rows, one output row) patches.
+    def chunks(self, n: int, most_rows: int, start: int = 0) -> Iterator[Chunk]:
+        """Cut n images, those from start on, into chunks of at most max(most_rows, one output row) patches.
 
         A chunk holds whole images if an image fits, else a band of one image. Sizes are even: no small last chunk.
         """
         oh, ow = self.output
         if self.positions <= most_rows:
             for first, last in parallel.cuts(n, -(-n // (most_rows // self.positions))):
-                yield Chunk(first, last, 0, oh)
+                yield Chunk(start + first, start + last, 0, oh)
         else:
             bands = parallel.cuts(oh, -(-oh // max(1, most_rows // ow)))
-            for i in range(n):
+            for i in range(start, start + n):
                 for top, bottom in bands:
                     yield Chunk(i, i + 1, top, bottom)
 

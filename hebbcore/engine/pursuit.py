@@ -76,9 +76,9 @@ def one_hot(out: Array, units: Array, values: Array) -> Array:
 
 
 def winner_bytes(rule: Rule, itemsize: int) -> int:
-    """Return the bytes of a patch's winners in turn, 0 if there are none."""
+    """Return the bytes of a patch's winners, in turn or of its only one; 0 if they are not known one by one."""
     turns = rule.winners_in_turn()
-    return turns * (_INDEX.itemsize + itemsize) if turns > 1 else 0
+    return turns * (_INDEX.itemsize + itemsize) if turns > 1 or rule.expected_winners() == 1 else 0
 
 
 def winner_parts(rule: Rule, rows: int, itemsize: int) -> dict[str, int]:

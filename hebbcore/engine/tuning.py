@@ -7,22 +7,30 @@ Modules read `tuning.MEASURED.…` when they compute, so that a test can put oth
 
 from dataclasses import dataclass, field
 
+from hebbcore.engine import caches
+
+_LEVEL_2 = caches.sizes().get(2, 2**20)  # bytes; 1 MiB where the system does not tell
+
 
 @dataclass(frozen=True)
 class Tuning:
     """What the engine's loops are cut by: the names say where it is bytes, nanoseconds or threads."""
 
     # chunks.py: how a batch is cut (benchmarks/step.py)
-    thread_patches: int = 256  # fewest patches that a thread is worth having for
-    cache_bytes: int = 2**21  # patches and scores of a chunk on the CPU: about what a core's caches hold,
-    cache_patches: int = 512  # but at least so many patches, since adding to K × D sums costs a pass over them
+    thread_patches: int = 256  # fewest patches that a thread is worth having for,
+    thread_products: int = 2**21  # and multiplications of their scores: it takes some 50 µs to wake a thread
+    # patches and scores of a chunk on the CPU: few enough for the outer caches, and enough that the passes over the
+    # K × D sums, one a chunk, take little. The best were 4 to 8 MiB with 1 MiB of level 2, 16 MiB with 2 MiB of it.
+    chunk_bytes: int = min(max(8 * _LEVEL_2, 2**21), 2**24)
+    cache_patches: int = 512  # but at least so many patches
+    cache_bytes: int = 2**21  # the same where maps are made out of the scores at once (benchmarks/transform.py)
 
     # gemm.py, on the CPU (benchmarks/step.py)
     scratch_bytes: int = 4 * 2**20  # of a product that is to be added: a temporary that stays in the caches
-    split_products: int = 2**22  # multiplications that are worth cutting a product among threads
+    split_products: int = 2**23  # multiplications that are worth cutting a product among threads
 
     # update.py: the decay of HPCA (benchmarks/step.py)
-    block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 64, "cuda": 256})  # in the blocked order
+    block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 96, "cuda": 256})  # in the blocked order
     gram_rows: int = 256  # rows of tril(Gᵀ G) whose product with W is taken together in the Gram order
 
     # update.py: Gᵀ X of a gate with few entries a row, on the CPU (benchmarks/step.py)

@@ -4,6 +4,7 @@ Gᵀ X, C and the normalisers are sums over rows, so a batch is cut into chunks 
 workspace, and on the CPU the chunks are shared among threads, each with sums of its own.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from hebbcore.engine import backend, gemm, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import Gate, Norms, vector_norms
+from hebbcore.engine.decay import add_blocked, add_blocked_by_one, blocked_is_cheaper, subtract_gram_decay
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
@@ -41,30 +43,23 @@ class Sums:
                 mine += more
 
 
-def blocked_is_cheaper(rows: int, units: int, size: int, block: int) -> bool:
-    """Return True if a decay tril(Gᵀ G) W takes fewer FLOPs in blocks of units; rows, units, size are N, K, D.
-
-    Gram order: the lower half of Gᵀ G, N·K², and of its product with W, K²·D.
-    Blocked: R ← R − G_I W_I, 2·N·K·D, and for each block its own Gram and product, 2·N·K·block + 2·K·block·D.
-    """
-    return 2 * (rows * units * size + rows * units * block + units * block * size) < units * units * (rows + size)
-
-
-def scatter_is_cheaper(winners: int, units: int, size: int) -> bool:
+def scatter_is_cheaper(winners: int, units: int, size: int, looked_at: int) -> bool:
     """Return True if adding up patches by winner takes less time on the CPU than the GEMM Gᵀ X.
 
-    For a row: entries of G to look at, and numbers of the winners' patches to add, against the GEMM's multiplications.
+    For a row: entries of G that are looked at, and numbers of the winners' patches to add, against the GEMM's
+    multiplications.
     """
     t = tuning.MEASURED
-    return t.entry_ns * units + t.scatter_ns * winners * size < t.product_ns * units * size
+    return t.entry_ns * looked_at + t.scatter_ns * winners * size < t.product_ns * units * size
 
 
 class BatchedUpdate:
     """Computes ΔW of batches for one layer, in memories that it keeps, so that a step allocates nothing large.
 
     Arguments are trusted: images (n, H, W, C) and weights (K, D) on one device, the weights C-contiguous and of the
-    precision's dtype. Work memory beside ΔW, scratch arrays (see Gemm) and, for a Gram decay, an array of K × K a
-    thread, or one for units that win in turn: at most `workspace` bytes, whatever the batch.
+    precision's dtype. Work memory beside ΔW, scratch arrays (see Gemm), a block of the weights for a blocked decay and,
+    for a Gram decay, an array of K × K a thread, or one for units that win in turn: at most `workspace` bytes, whatever
+    the batch.
 
     memories: one for each thread, more are added as needed; layers that take turns may share them.
     """
@@ -87,6 +82,12 @@ class BatchedUpdate:
         out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
         bias: (K,), see Rule.biased_gate.
         """
+        # one limit for all products: to set it takes as long as some of them
+        is_cpu = backend.device_of(images) == "cpu"
+        with parallel.one_blas_thread() if is_cpu else contextlib.nullcontext():
+            return self._delta(images, weights, out, bias)
+
+    def _delta(self, images: Array, weights: Array, out: Array | None, bias: Array | None) -> tuple[Array, Any]:
         plan, g = self._plan(backend.device_of(images)), self.geometry
         rows = len(images) * g.positions
         shares = plan.shares(len(images), self._memories, self.units * g.patch_size * plan.dtype.itemsize)
@@ -111,7 +112,7 @@ class BatchedUpdate:
             add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
         if sums.gram is not None:
-            _subtract_gram_decay(product, sums.gram, weights, sums.outer)
+            subtract_gram_decay(product, sums.gram, weights, sums.outer)
         elif sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
         return sums.outer, self.rule.scale(sums.outer, rows, sums.mass)
@@ -196,6 +197,8 @@ class _ThreadSums:
         if self.outer is None:
             parts["outer"] = math.prod(shape) * item
         parts |= winner_parts(self.step.rule, self.share.most_rows, item)
+        if self.step.blocked and self.plan.device == "cpu":
+            parts["patches"] = (self.share.most_rows + self._block) * shape[1] * item
         copy = self.step.blocked or self.step.pursuit is not None or self.plan.geometry.normalized
         self.share.lay_out(self.step.images, parts, copy=copy)
         return self.memory.part("outer", shape, self.plan.dtype) if self.outer is None else self.outer
@@ -203,10 +206,12 @@ class _ThreadSums:
     def _add_outer(self, sums: Sums, gate: Gate, patches: Array, operand: Array, add: bool) -> None:
         """Add Gᵀ X, and Gᵀ G if the decay needs it."""
         units, winners = self.plan.units, self.step.rule.expected_winners()
-        if self.plan.device == "cpu" and winners and scatter_is_cheaper(winners, units, patches.shape[1]):
+        looked_at = units if gate.winners is None else 0
+        if self.plan.device == "cpu" and winners and scatter_is_cheaper(winners, units, patches.shape[1], looked_at):
             if not add:
                 sums.outer[...] = 0
-            kernels.for_array(patches).scatter(gate.values, patches, sums.outer)
+            who = np.full(len(patches), -1) if gate.winners is None else gate.winners
+            kernels.for_array(patches).scatter(gate.values, who, patches, sums.outer)
             return
         values = self.gemm.operand(gate.values)
         self.gemm.multiply(values.T, operand, sums.outer, add)
@@ -217,7 +222,7 @@ class _ThreadSums:
 
     def _add_in_turn(self, pursuit: Pursuit, sums: Sums, scores: Array, patches: Array, add: bool) -> None:
         """Add Gᵀ R for each turn of a pursuit, R being what the winners of the turns before left of the patches."""
-        scattered = self.plan.device == "cpu" and scatter_is_cheaper(1, self.plan.units, patches.shape[1])
+        scattered = self.plan.device == "cpu" and scatter_is_cheaper(1, self.plan.units, patches.shape[1], 0)
         scores /= pursuit.norms
         won = pursuit.won(scores, vector_norms(patches), self.memory)
         if scattered and not add:
@@ -234,48 +239,29 @@ class _ThreadSums:
 
     def _add_blocked(self, sums: Sums, values: Array, residual: Array, add: bool) -> None:
         """Add Gᵀ X − tril(Gᵀ G) W in blocks of units; threads share the columns of X, W and outer."""
-        products, weights = self.gemm.split(), self.step.weights
-        columns = parallel.cuts(weights.shape[1], len(products))
+        weights = self.step.weights
+        if self.plan.device == "cuda":
+            add_blocked(self.gemm, values, residual, weights, sums.outer, add)
+            return
+        rows, products = len(residual) + self._block, self.gemm.split()
+        stacked = self.memory.part("patches", (rows, residual.shape[1]), self.plan.dtype)  # the residual, and room
         parallel.run(
             [
-                partial(_add_blocked, product, values, residual[:, i:j], weights[:, i:j], sums.outer[:, i:j], add)
-                for product, (i, j) in zip(products, columns, strict=False)
-            ],
-            blas=self.plan.device == "cpu",
+                partial(add_blocked_by_one, product, values, stacked[:, i:j], weights[:, i:j], sums.outer[:, i:j], add)
+                for product, (i, j) in zip(products, parallel.cuts(weights.shape[1], len(products)), strict=False)
+            ]
         )
+
+    @property
+    def _block(self) -> int:
+        """How many units are taken together in the blocked order."""
+        return min(self.plan.units, tuning.MEASURED.block_units[self.plan.device])
 
 
 def _require_gate(rule: Rule, gate: Any) -> Gate:
     if not isinstance(gate, Gate):
         raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
     return gate
-
-
-def _subtract_gram_decay(product: gemm.Gemm, gram: Array, weights: Array, outer: Array) -> None:
-    """outer ← outer − tril(gram) W, block by block to skip the upper half."""
-    xp, right = backend.namespace(weights), product.operand(weights)
-    step = tuning.MEASURED.gram_rows
-    for i in range(0, len(weights), step):
-        j = min(i + step, len(weights))
-        left = product.operand(xp.tril(gram[i:j, :j], i))
-        product.multiply(left, right[:j], outer[i:j], add=-1)
-
-
-def _add_blocked(product: gemm.Gemm, values: Array, residual: Array, weights: Array, outer: Array, add: bool) -> None:
-    """For each block I of units: outer_I += G_Iᵀ R − tril(G_Iᵀ G_I) W_I; R ← R − G_I W_I, R being X at first."""
-    xp, multiply, operand = backend.namespace(values), product.multiply, product.operand
-    units = len(weights)
-    block = tuning.MEASURED.block_units[backend.device_of(values)]
-    for i in range(0, units, block):
-        j = min(i + block, units)
-        block_values, block_weights = xp.ascontiguousarray(values[:, i:j]), operand(weights[i:j])
-        block_operand = operand(block_values)
-        multiply(block_operand.T, operand(residual), outer[i:j], add)
-        gram = xp.empty((j - i, j - i), values.dtype)
-        multiply(block_operand.T, block_operand, gram)
-        multiply(operand(xp.tril(gram)), block_weights, outer[i:j], add=-1)
-        if j < units:
-            multiply(block_operand, block_weights, residual, add=-1)
 
 
 def add_scaled(target: Array, factors: Any, source: Array) -> None:

@@ -24,8 +24,8 @@ class HardWTA(NormSeekingRule):
 
     Notes
     -----
-    Gate: `hebbcore.engine.competition.ranked_gate` with rank 1, which runs the kernel `ranked` of
-    `hebbcore.engine.kernels`. Oracle: tests/oracles/rules/hardwta.py.
+    Gate: `hebbcore.engine.competition.hard_gate`, which runs the kernel `hard_wta` of `hebbcore.engine.kernels`.
+    Oracle: tests/oracles/rules/hardwta.py.
 
     References
     ----------
@@ -37,7 +37,7 @@ class HardWTA(NormSeekingRule):
     adaptive_power: float | None = 0.5
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
-        return competition.ranked_gate(scores, 1, 0.0)
+        return competition.hard_gate(scores)
 
     def expected_winners(self) -> int:
         return 1

@@ -23,8 +23,8 @@ class KWTA(CosineRule):
 
     Notes
     -----
-    Gate: `hebbcore.engine.competition.kwta_gate`, which runs the kernel `kwta` of `hebbcore.engine.kernels`.
-    Oracle: tests/oracles/rules/kwta.py.
+    Gate: `hebbcore.engine.competition.kwta_gate`, which runs the kernel `kwta` of `hebbcore.engine.kernels`, for
+    one winner `cosine_wta`. Oracle: tests/oracles/rules/kwta.py.
 
     References
     ----------

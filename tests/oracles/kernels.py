@@ -23,6 +23,10 @@ def _share(rows, columns):
     return 1 / columns
 
 
+def _no_winners(rows, columns):
+    return np.zeros(rows, np.int64)
+
+
 @examples(sharpness=[1.0, 50.0])
 def softmax(scores, sharpness):
     """softmax(sharpness · scores)."""
@@ -64,11 +68,31 @@ def ranked(scores, rank, strength, decay):
     return {"scores": gate, "decay": (gate * scores).sum(axis=0)}
 
 
-def signed_wta(scores, unit_norms, decay):
+def _alone(gate):
+    """Return the unit of each row that is not 0; −1 where there are more."""
+    return np.where((gate != 0).sum(axis=1) == 1, (gate != 0).argmax(axis=1), -1)
+
+
+@examples(winners=_no_winners)
+def hard_wta(scores, winners, decay):
+    """1 at the largest u of a row, else 0."""
+    gate = reference.argmax_wta(scores)
+    return {"scores": gate, "winners": _alone(gate), "decay": (gate * scores).sum(axis=0)}
+
+
+@examples(winners=_no_winners)
+def cosine_wta(scores, unit_norms, winners, decay):
+    """1 where scores / unit_norms is the row's largest, else 0."""
+    gate = reference.k_wta(scores / unit_norms, 1)
+    return {"scores": gate, "winners": _alone(gate), "decay": gate.sum(axis=0)}
+
+
+@examples(winners=_no_winners)
+def signed_wta(scores, unit_norms, winners, decay):
     """y = scores / unit_norms at the row's largest |y|, else 0."""
     y = scores / unit_norms
     gate = np.where(reference.argmax_wta(np.abs(y)) == 1, y, 0)
-    return {"scores": gate, "decay": (gate**2).sum(axis=0)}
+    return {"scores": gate, "winners": _alone(gate), "decay": (gate**2).sum(axis=0)}
 
 
 def _cosines_of_units(rows, columns):

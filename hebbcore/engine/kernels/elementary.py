@@ -106,7 +106,8 @@ def _maximum(typing_context: Any, a: Any, b: Any) -> Any:
         function = ir.FunctionType(number, [number, number])
         return builder.call(builder.module.declare_intrinsic("llvm.maximum", [number], function), arguments)
 
-    return a(a, a), generate
+    number = typing_context.unify_types(a, b)
+    return number(number, number), generate
 
 
 @overload(larger, inline="always")

@@ -42,6 +42,7 @@ Shares = Annotated[Any, "shares"]  # (count,)
 
 ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)
 TINY = np.float32(2.0**-120)
+LOWEST = np.finfo(np.float32).min  # finite: infinity in its place would make a loop that looks for NaN too scalar
 
 PROGRAMS: dict[str, Callable[..., None]] = {}  # by name; whole when taken from programs, which declares them
 

@@ -1,15 +1,21 @@
 """Competition between the units of a row of scores.
 
+Who wins alone is found by two passes, the largest and then where it is, in int32: each is a loop that SIMD can do.
+
 Oracles: the functions of the same names in tests/oracles/kernels.py.
 """
 
-from hebbcore.engine.kernels.elementary import exp, log
+from numpy import int32
+
+from hebbcore.engine.kernels.elementary import exp, larger, log
 from hebbcore.engine.kernels.rows import (
     HALF,
     INFINITY,
+    LOWEST,
     ONE,
     TINY,
     ZERO,
+    Chosen,
     Flag,
     Matrix,
     Number,
@@ -217,27 +223,93 @@ def ranked(scores: Matrix, rank: Whole, strength: Number, decay: Sums):
 
 
 @program
-def signed_wta(scores: Matrix, unit_norms: PerColumn, decay: Sums):
-    """scores ← y = scores / unit_norms at the row's largest |y|, else 0; decay += Σ y².
+def hard_wta(scores: Matrix, winners: Chosen, decay: Sums):
+    """scores u ← 1 at the row's largest u, else 0; winners ← its unit, −1 if all are NaN; decay += Σ g∘u.
 
-    Of equal |y| the lowest index wins.
+    Of equal u the lowest index wins.
+
+    Equation: hard WTA of SoftHebb's program (Journé et al., ICLR 2023). Oracle: hard_wta.
+    """
+    cell_decay = decay[own_cell()]
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        peak = LOWEST
+        for k in entries(row.size):
+            u = row[k]
+            peak = larger(peak, u if u == u else LOWEST)
+        peak = highest(peak)
+        none = int32(row.size)
+        winner = none
+        for k in entries(row.size):
+            winner = min(winner, int32(k) if row[k] >= peak else none)
+        peak, winner = leader(peak, winner, none)
+        for k in entries(row.size):
+            g = ZERO * row[k]
+            row[k] = ONE + g if k == winner else g
+        for _ in entries(1):  # one lane writes
+            winners[n] = winner if winner < none else -1
+            if winner < none:
+                cell_decay[winner] += peak
+
+
+@program
+def cosine_wta(scores: Matrix, unit_norms: PerColumn, winners: Chosen, decay: Sums):
+    """scores ← 1 where scores / unit_norms is the row's largest, else 0; decay += its sums: kwta of one winner.
+
+    winners ← the unit; −1 if more tie, who win all, or all are NaN.
+
+    Equation: k-WTA of FastHebb (Lagani et al. 2022), k = 1. Oracle: cosine_wta.
+    """
+    cell_decay = decay[own_cell()]
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        peak = LOWEST
+        for k in entries(row.size):
+            v = row[k] / unit_norms[k]
+            row[k] = v
+            peak = larger(peak, v if v == v else LOWEST)
+        peak = highest(peak)
+        none = int32(row.size)
+        winner = none
+        count = ZERO * peak
+        for k in entries(row.size):
+            g = ONE if row[k] >= peak else ZERO
+            winner = min(winner, int32(k) if row[k] >= peak else none)
+            count += g
+            cell_decay[k] += g
+            row[k] = g
+        count = total(count)
+        peak, winner = leader(peak, winner, none)
+        for _ in entries(1):  # one lane writes
+            winners[n] = winner if count == ONE else -1
+
+
+@program
+def signed_wta(scores: Matrix, unit_norms: PerColumn, winners: Chosen, decay: Sums):
+    """scores ← y = scores / unit_norms at the row's largest |y|, else 0; winners ← its unit; decay += Σ y².
+
+    Of equal |y| the lowest index wins; −1: all are NaN.
 
     Equation: Oja (1982) for the winner alone. Oracle: signed_wta.
     """
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
         row = scores[n]
-        peak = -ONE  # below all; asking whether there is one yet would take 6 times as long
-        winner = row.size
+        peak = -ONE
         for k in entries(row.size):
             y = row[k] / unit_norms[k]
             row[k] = y
-            if abs(y) > peak:
-                peak = abs(y)
-                winner = k
-        peak, winner = leader(peak, winner, row.size)
+            peak = larger(peak, abs(y) if y == y else -ONE)
+        peak = highest(peak)
+        none = int32(row.size)
+        winner = none
+        for k in entries(row.size):
+            winner = min(winner, int32(k) if abs(row[k]) >= peak else none)
+        peak, winner = leader(peak, winner, none)
         for k in entries(row.size):
             y = row[k]
-            g = y if k == winner else ZERO * y
-            cell_decay[k] += g * y
-            row[k] = g
+            row[k] = y if k == winner else ZERO * y
+        for _ in entries(1):  # one lane writes
+            winners[n] = winner if winner < none else -1
+            if winner < none:
+                cell_decay[winner] += peak * peak

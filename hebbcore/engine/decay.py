@@ -1,0 +1,64 @@
+"""The decay of HPCA, tril(Gᵀ G) W, in the order of products that takes fewer FLOPs."""
+
+import numpy as np
+
+from hebbcore.engine import backend, tuning
+from hebbcore.engine.backend import Array
+from hebbcore.engine.gemm import Gemm
+
+
+def blocked_is_cheaper(rows: int, units: int, size: int, block: int) -> bool:
+    """Return True if a decay tril(Gᵀ G) W takes fewer FLOPs in blocks of units; rows, units, size are N, K, D.
+
+    Gram order: the lower half of Gᵀ G, N·K², and of its product with W, K²·D.
+    Blocked: R ← R − G_I W_I, 2·N·K·D, and for each block its own Gram and product, 2·N·K·block + 2·K·block·D.
+    """
+    return 2 * (rows * units * size + rows * units * block + units * block * size) < units * units * (rows + size)
+
+
+def subtract_gram_decay(product: Gemm, gram: Array, weights: Array, outer: Array) -> None:
+    """outer ← outer − tril(gram) W, block by block to skip the upper half."""
+    xp, right = backend.namespace(weights), product.operand(weights)
+    step = tuning.MEASURED.gram_rows
+    for i in range(0, len(weights), step):
+        j = min(i + step, len(weights))
+        left = product.operand(xp.tril(gram[i:j, :j], i))
+        product.multiply(left, right[:j], outer[i:j], add=-1)
+
+
+def add_blocked(product: Gemm, values: Array, residual: Array, weights: Array, outer: Array, add: bool) -> None:
+    """For each block I of units: outer_I += G_Iᵀ R − tril(G_Iᵀ G_I) W_I; R ← R − G_I W_I, R being X at first."""
+    xp, multiply, operand = backend.namespace(values), product.multiply, product.operand
+    units = len(weights)
+    block = tuning.MEASURED.block_units[backend.device_of(values)]
+    for i in range(0, units, block):
+        j = min(i + block, units)
+        block_values, block_weights = xp.ascontiguousarray(values[:, i:j]), operand(weights[i:j])
+        block_operand = operand(block_values)
+        multiply(block_operand.T, operand(residual), outer[i:j], add)
+        gram = xp.empty((j - i, j - i), values.dtype)
+        multiply(block_operand.T, block_operand, gram)
+        multiply(operand(xp.tril(gram)), block_weights, outer[i:j], add=-1)
+        if j < units:
+            multiply(block_operand, block_weights, residual, add=-1)
+
+
+def add_blocked_by_one(product: Gemm, values: Array, stacked: Array, weights: Array, outer: Array, add: bool) -> None:
+    """Do what add_blocked does by one product a block, [G_Iᵀ, −tril(G_Iᵀ G_I)] [R; W_I]: one that adds takes longer.
+
+    stacked: R, and beneath it room for W_I.
+    """
+    (rows, units), room = values.shape, len(stacked) - len(values)
+    residual, left = stacked[:rows], np.empty((room, len(stacked)), values.dtype)
+    for i in range(0, units, room):
+        j = min(i + room, units)
+        size, block_weights = j - i, stacked[rows : rows + j - i]
+        left[:size, :rows] = values[:, i:j].T
+        block_weights[...] = weights[i:j]
+        gate = left[:size, :rows]
+        gram = left[:size, rows : rows + size]
+        np.matmul(gate, gate.T, out=gram)
+        gram[...] = -np.tril(gram)
+        product.multiply(left[:size, : rows + size], stacked[: rows + size], outer[i:j], add)
+        if j < units:
+            product.multiply(gate.T, block_weights, residual, add=-1)
