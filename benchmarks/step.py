@@ -150,8 +150,9 @@ def main() -> None:
     args = parser.parse_args()
     gemm.check_precision("step.py", args.precision, devices.resolve("step.py", args.device))
     shapes = [shape for shape in SHAPES if any(name in shape.name for name in args.layers)]
-    if not shapes:
-        parser.error(f"--layers: {args.layers} are in no name: {', '.join(s.name for s in SHAPES)}")
+    for name in args.layers:
+        if not any(name in shape.name for shape in SHAPES):
+            parser.error(f"--layers {name!r} is in no name: {', '.join(s.name for s in SHAPES)}")
     rows = []
     against = ("numpy", "sklearn", "naive")
     header = " ".join(f"{name:>7}" for name in ("ratio", *against, "MiB"))

@@ -47,7 +47,7 @@ def log(x: float) -> float:
     return math.log(x)
 
 
-def larger(a: float, b: float) -> float:
+def larger(a: Any, b: Any) -> Any:
     """Return the larger of two numbers; NaN if one is NaN."""
     return a if a > b or a != a else b
 
