@@ -159,15 +159,19 @@ def test_an_old_note_does_not_speak_for_a_new_file(network, data, stream, tmp_pa
     assert path.read_bytes() == whole
 
 
+def extract_slowly(network, data, path):
+    """Extract, and note each batch on the disk."""
+    slow = lambda done: time.sleep(0.002)  # noqa: E731
+    extract_features(network, loaders.ArrayStream(*data, batch_size=8), path, layer="bn1", progress=slow)
+
+
 def kill_at_a_random_moment(network, data, path, seconds):
     """Extract in a forked child, and kill it; returns whether it was still at work."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            extract._SAVE_SECONDS = 0
-            slow = lambda done: time.sleep(0.002)  # noqa: E731
-            extract_features(network, loaders.ArrayStream(*data, batch_size=8), path, layer="bn1", progress=slow)
+            extract_slowly(network, data, path)
             status = 0
         finally:
             os._exit(status)
@@ -179,16 +183,20 @@ def kill_at_a_random_moment(network, data, path, seconds):
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_kills_at_random_moments_leave_the_same_file(network, data, tmp_path, generator):
+def test_kills_at_random_moments_leave_the_same_file(network, data, tmp_path, generator, monkeypatch):
+    monkeypatch.setattr(extract, "_SAVE_SECONDS", 0)
     stream = loaders.ArrayStream(*data, batch_size=8)
     whole = extract_features(network, stream, tmp_path / "whole.h5", layer="bn1").read_bytes()
+    begin = time.monotonic()
+    extract_slowly(network, data, tmp_path / "timed.h5")
+    seconds = time.monotonic() - begin  # of an extraction as long as the machine is as busy
     kills, in_the_middle = 0, 0
     for attempt in range(60):  # a busy machine needs more than twelve
         if attempt >= 12 and kills > 6 and in_the_middle > 2:
             break
         path = tmp_path / f"f{attempt}.h5"
         for _ in range(3):
-            kills += kill_at_a_random_moment(network, data, path, generator.uniform(0, 0.03))
+            kills += kill_at_a_random_moment(network, data, path, generator.uniform(0, 1.3 * seconds))
             note = path.with_name(f"{path.name}.progress")
             in_the_middle += note.exists() and 0 < json.loads(note.read_text())["done"] < COUNT
         extract_features(network, loaders.ArrayStream(*data, batch_size=8), path, layer="bn1")
