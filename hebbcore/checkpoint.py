@@ -20,6 +20,7 @@ from hebbcore.network import Network
 
 VERSION = 1  # of the format
 FOLDER = "checkpoints"  # of a run
+MODEL = "model.json"  # of hebbcore classify, which is no checkpoint: its network and classifier are named there
 _SUFFIX = ".h5"
 _MOST_SIDES = 2**22  # of all images between the layers, in pixels: tables of pooling windows grow with them
 
@@ -128,6 +129,11 @@ def find(function: str, path: Path, previous: bool = False) -> Path:
         return path
     found = checkpoints(path)
     if not found:
+        if (path / MODEL).exists() or (path / "model" / MODEL).exists():
+            raise FileNotFoundError(
+                f"{function}: {path} holds no checkpoint, but a model of hebbcore classify, which "
+                "hebbcore.labelling.load_model reads."
+            )
         raise FileNotFoundError(f"{function}: {path} holds no checkpoint; train into it first.")
     for candidate in reversed(found):
         try:

@@ -16,6 +16,7 @@ from classify_helpers import CLASSES, digits, photos, right, rows_of, save_netwo
 from cli_helpers import ENVIRONMENT, call, fails, files_of, names
 from PIL import Image
 
+import hebbcore
 import loaders
 from hebbcore.classify import neighbours
 from hebbcore.files import locked
@@ -52,6 +53,8 @@ def test_labels_for_all_photos_and_for_new_ones(photos, call, tmp_path):
     assert [*rows[0]] == ["file", "label", "confidence", "second"]
     assert right(rows, truth) > 0.85
     model = load_model("moved", device="cpu")
+    with pytest.raises(FileNotFoundError, match=r"hebbcore\.labelling\.load_model reads"):
+        hebbcore.load("moved")
     assert len(model.classifier.neighbour_features) < model.classifier.n_features_in_  # those of the wide branch
     images = np.stack([np.array(Image.open(f"new/{file}").convert("RGB")) for file in truth])
     assert model.predict(images) == [row["label"] for row in rows]

@@ -17,7 +17,7 @@ from hebbcore.labelling.guesses import Floats, Guesses
 from hebbcore.network import Network
 
 FOLDER = "model"  # of a work folder
-NOTE = "model.json"
+NOTE = checkpoint.MODEL
 VERSION = 1  # of the format
 NETWORK = "network.h5"
 CLASSIFIER = "classifier"  # what its file says that it is
