@@ -14,9 +14,11 @@ from loaders.sources.folder import ClassFolderTar, ImageFolder
 from loaders.sources.hdf5 import open_hdf5
 from loaders.sources.image_files import ImageFiles
 from loaders.sources.imagenet import ImageNetTrain, ImageNetValidation
+from loaders.sources.kaggle import KaggleImageNet
 from loaders.sources.mnist import open_mnist
 from loaders.sources.open import open_source
 from loaders.sources.tiny_imagenet import TinyImageNet
+from loaders.sources.zip_images import ZipImages
 from loaders.streams.array_stream import ArrayStream
 from loaders.streams.shard_stream import ShardStream
 
@@ -33,10 +35,12 @@ __all__ = [
     "ImageSource",
     "Index",
     "Item",
+    "KaggleImageNet",
     "Progress",
     "RandomResizedCrop",
     "ShardStream",
     "TinyImageNet",
+    "ZipImages",
     "array_source",
     "build_shards",
     "download_dataset",

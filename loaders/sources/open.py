@@ -27,11 +27,11 @@ def open_source(
     ----------
     path : str or path
         ImageNet's train or val tar, a tar or a tree of class folders, Tiny ImageNet's folder, CIFAR-10/100 (python or
-        binary, tar.gz or unpacked), MNIST's idx folder, an HDF5 file with train/images, train/labels and so on, or a
-        folder of images without class folders, or with folders that are all named after dates or by cameras, whose
-        images have no label.
+        binary, tar.gz or unpacked), MNIST's idx folder, an HDF5 file with train/images, train/labels and so on, a zip
+        of images, Kaggle's ImageNet as a zip or the folder it unpacks to, or a folder of images without class folders,
+        or with folders that are all named after dates or by cameras, whose images have no label.
     split : str, optional
-        Which part of a source that holds several: "train" (None means this), "test", or "val" for Tiny ImageNet.
+        Which part of a source that holds several: "train" (None means this), "test" or "val".
     ground_truth : str or path, optional
         The devkit's file for ImageNet's val tar or the folder it unpacks to; see ImageNetValidation.
     synsets : str or path, optional
@@ -72,7 +72,7 @@ def open_source(
             raise ValueError(f"open_source: {printable(root)} with labels holds one split only; leave split out")
         return ImageFiles(root, labels)
     if kind is not None and kind.splits:
-        return kind.open(root, split or "train")
+        return kind.open(root) if split is None else kind.open(root, split)
     first = first_members(root, 1) if kind is None and not root.is_dir() else []
     if split is not None:
         raise ValueError(f"open_source: {printable(root)} holds one split only; leave split out")
