@@ -12,11 +12,13 @@ from loaders.sources.base import ImageSource, Item
 from loaders.sources.cifar import open_cifar
 from loaders.sources.folder import ClassFolderTar, ImageFolder
 from loaders.sources.hdf5 import open_hdf5
+from loaders.sources.hugging_face import DatasetImages
 from loaders.sources.image_files import ImageFiles
 from loaders.sources.imagenet import ImageNetTrain, ImageNetValidation
 from loaders.sources.kaggle import KaggleImageNet
 from loaders.sources.mnist import open_mnist
 from loaders.sources.open import open_source
+from loaders.sources.parquet import ParquetImages
 from loaders.sources.tiny_imagenet import TinyImageNet
 from loaders.sources.zip_images import ZipImages
 from loaders.streams.array_stream import ArrayStream
@@ -28,6 +30,7 @@ __all__ = [
     "CenterCrop",
     "ClassFolderTar",
     "Damage",
+    "DatasetImages",
     "ImageFiles",
     "ImageFolder",
     "ImageNetTrain",
@@ -36,6 +39,7 @@ __all__ = [
     "Index",
     "Item",
     "KaggleImageNet",
+    "ParquetImages",
     "Progress",
     "RandomResizedCrop",
     "ShardStream",

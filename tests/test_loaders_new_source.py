@@ -181,12 +181,22 @@ def kaggle(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
     return loaders.open_source(folder / "kaggle")
 
 
+def parquet(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra parquet)")
+    pq = pytest.importorskip("pyarrow.parquet")
+    rows = [{"bytes": data, "path": name} for name, data in files.items()]
+    labels = arrow.array([name.partition("/")[0] for name in files])
+    pq.write_table(arrow.table({"image": arrow.array(rows), "label": labels}), folder / "a.parquet", row_group_size=5)
+    return loaders.open_source(folder / "a.parquet")
+
+
 SOURCES = {
     "folder": lambda folder, files: loaders.ImageFolder(folder / "tree"),
     "tar": lambda folder, files: loaders.ClassFolderTar(make_tar(folder / "a.tar", files)),
     "pack": lambda folder, files: ClassFolderPack(make_zip(folder / "a.pack", files)),
     "zip": lambda folder, files: loaders.open_source(make_zip(folder / "a.zip", files)),
     "Kaggle's folder": kaggle,
+    "Parquet": parquet,
     "ImageNet train": imagenet_train,
     "ImageNet validation": imagenet_validation,
     "Tiny ImageNet": tiny_imagenet,

@@ -16,6 +16,7 @@ from loaders.sources.hdf5 import open_hdf5
 from loaders.sources.imagenet import ImageNetTrain, is_train_tar
 from loaders.sources.kaggle import SPLITS, KaggleImageNet, is_kaggle
 from loaders.sources.mnist import is_mnist, open_mnist
+from loaders.sources.parquet import ParquetImages, has_parquet, is_parquet, parquet_splits
 from loaders.sources.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from loaders.sources.walk import listing
 from loaders.sources.zip_images import ZipImages, zip_splits
@@ -49,6 +50,7 @@ KINDS = (
     Kind("Kaggle's ImageNet folder", KaggleImageNet, folder=is_kaggle, splits=lambda path: SPLITS),
     Kind("HDF5 of arrays", open_hdf5, file=h5py.is_hdf5, splits=_train_test),
     Kind("zip of images", ZipImages, file=is_zip, splits=zip_splits),
+    Kind("Parquet of images", ParquetImages, folder=has_parquet, file=is_parquet, splits=parquet_splits),
     Kind("CIFAR files", open_cifar, folder=is_cifar, file=is_cifar_archive, splits=_train_test),
     Kind("MNIST files", open_mnist, folder=is_mnist, splits=_train_test),
     Kind("ImageNet's tars", ImageNetTrain, file=is_train_tar),
