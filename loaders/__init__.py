@@ -20,6 +20,7 @@ from loaders.sources.mnist import open_mnist
 from loaders.sources.open import open_source
 from loaders.sources.parquet import ParquetImages
 from loaders.sources.tiny_imagenet import TinyImageNet
+from loaders.sources.webdataset import WebDataset
 from loaders.sources.zip_images import ZipImages
 from loaders.streams.array_stream import ArrayStream
 from loaders.streams.shard_stream import ShardStream
@@ -44,6 +45,7 @@ __all__ = [
     "RandomResizedCrop",
     "ShardStream",
     "TinyImageNet",
+    "WebDataset",
     "ZipImages",
     "array_source",
     "build_shards",

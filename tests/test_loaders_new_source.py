@@ -190,6 +190,13 @@ def parquet(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
     return loaders.open_source(folder / "a.parquet")
 
 
+def webdataset(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
+    samples = {}
+    for name, data in files.items():
+        samples |= {name: data, f"{name[:-4]}.cls": name.partition("/")[0].encode()}
+    return loaders.open_source(make_tar(folder / "a.tar", samples))
+
+
 SOURCES = {
     "folder": lambda folder, files: loaders.ImageFolder(folder / "tree"),
     "tar": lambda folder, files: loaders.ClassFolderTar(make_tar(folder / "a.tar", files)),
@@ -197,6 +204,7 @@ SOURCES = {
     "zip": lambda folder, files: loaders.open_source(make_zip(folder / "a.zip", files)),
     "Kaggle's folder": kaggle,
     "Parquet": parquet,
+    "WebDataset": webdataset,
     "ImageNet train": imagenet_train,
     "ImageNet validation": imagenet_validation,
     "Tiny ImageNet": tiny_imagenet,

@@ -19,6 +19,7 @@ from loaders.sources.mnist import is_mnist, open_mnist
 from loaders.sources.parquet import ParquetImages, has_parquet, is_parquet, parquet_splits
 from loaders.sources.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from loaders.sources.walk import listing
+from loaders.sources.webdataset import WebDataset, has_samples, is_samples, sample_splits
 from loaders.sources.zip_images import ZipImages, zip_splits
 from loaders.sources.zip_members import is_zip
 
@@ -53,6 +54,7 @@ KINDS = (
     Kind("Parquet of images", ParquetImages, folder=has_parquet, file=is_parquet, splits=parquet_splits),
     Kind("CIFAR files", open_cifar, folder=is_cifar, file=is_cifar_archive, splits=_train_test),
     Kind("MNIST files", open_mnist, folder=is_mnist, splits=_train_test),
+    Kind("WebDataset's tars", WebDataset, folder=has_samples, file=is_samples, splits=sample_splits),
     Kind("ImageNet's tars", ImageNetTrain, file=is_train_tar),
 )
 
