@@ -12,11 +12,17 @@ from loaders.sources.base import ImageSource, Item
 from loaders.sources.cifar import open_cifar
 from loaders.sources.folder import ClassFolderTar, ImageFolder
 from loaders.sources.hdf5 import open_hdf5
+from loaders.sources.hugging_face import DatasetImages
 from loaders.sources.image_files import ImageFiles
 from loaders.sources.imagenet import ImageNetTrain, ImageNetValidation
+from loaders.sources.kaggle import KaggleImageNet
 from loaders.sources.mnist import open_mnist
 from loaders.sources.open import open_source
+from loaders.sources.parquet import ParquetImages
+from loaders.sources.stl10 import open_stl10
 from loaders.sources.tiny_imagenet import TinyImageNet
+from loaders.sources.webdataset import WebDataset
+from loaders.sources.zip_images import ZipImages
 from loaders.streams.array_stream import ArrayStream
 from loaders.streams.shard_stream import ShardStream
 
@@ -26,6 +32,7 @@ __all__ = [
     "CenterCrop",
     "ClassFolderTar",
     "Damage",
+    "DatasetImages",
     "ImageFiles",
     "ImageFolder",
     "ImageNetTrain",
@@ -33,10 +40,14 @@ __all__ = [
     "ImageSource",
     "Index",
     "Item",
+    "KaggleImageNet",
+    "ParquetImages",
     "Progress",
     "RandomResizedCrop",
     "ShardStream",
     "TinyImageNet",
+    "WebDataset",
+    "ZipImages",
     "array_source",
     "build_shards",
     "download_dataset",
@@ -45,6 +56,7 @@ __all__ = [
     "open_hdf5",
     "open_mnist",
     "open_source",
+    "open_stl10",
     "read_index",
     "read_labels",
     "verify_shards",

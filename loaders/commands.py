@@ -81,7 +81,9 @@ def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         metavar="BYTES",
         help="image bytes a shard holds at most, such as 256M (default)",
     )
-    build.add_argument("--split", help="train, test or val, for sources that hold several (default: train)")
+    build.add_argument(
+        "--split", help="train, test, val, unlabeled or fold0, for sources that hold several (default: train)"
+    )
     build.add_argument(
         "--labels", metavar="FILE", help="CSV or TSV of file and label, for a folder of images (default: class folders)"
     )

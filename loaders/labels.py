@@ -20,6 +20,7 @@ FILES = frozenset(
 )
 LABELS = frozenset(("label", "labels", "class", "class_name", "category", "target", "species", "tag"))
 TABLE_BYTES = 2**28
+SOLUTION = ["imageid", "predictionstring"]  # header of the labels of Kaggle's ImageNet
 OWN = b"file,label"  # how tables begin that hebbcore writes
 SHOWN = 5  # lines or files that a message lists
 
@@ -34,7 +35,8 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
     Fields may be quoted, and quoted fields may hold separators and line ends. The first row is a header if it names a
     column of files (such as "file" or "path") and one of labels (such as "label" or "class"); then columns may come in
     any order, and others are ignored. Without a header each row is file, label; a row without a label is an image
-    that has none yet. Empty rows do not count. Labels lose the spaces around them.
+    that has none yet. Empty rows do not count. Labels lose the spaces around them. LOC_val_solution.csv of Kaggle's
+    ImageNet is such a table too.
 
     Parameters
     ----------
@@ -64,10 +66,11 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
     text = _text(data, path)
     rows = _Rows(text, _separator(text, path))
     found: list[Row] = []
-    columns, width = (0, 1), 2
+    columns, width, is_solution = (0, 1), 2, False
     for count, (line, fields) in enumerate(rows):
         if count == 0 and (header := _header(fields)):
             columns, width = header, len(fields)
+            is_solution = [field.strip().lower() for field in fields] == SOLUTION
         elif any(field.strip() for field in fields[width:]):
             rows.faults.append(
                 (line, f"{len(fields)} fields instead of {width}; a field with the separator in it must be quoted")
@@ -76,6 +79,8 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
             file, label = (fields[column] if 0 <= column < len(fields) else "" for column in columns)
             if not _is_unicode(label):
                 rows.faults.append((line, "its label is not UTF-8"))
+            elif file.strip() and is_solution:  # the first box's class, of an image without its suffix
+                found.append((f"{file.strip()}.JPEG", label.split()[0] if label.strip() else ""))
             elif file.strip():
                 found.append((file, label.strip()))
             else:
@@ -152,6 +157,8 @@ def _separator(text: str, path: str) -> str:
 def _header(fields: list[str]) -> tuple[int, int] | None:
     """The columns of files and labels; None if the row is no header. Label column -1: there is none."""
     words = [field.strip().lower() for field in fields]
+    if words == SOLUTION:
+        return 0, 1
     file = next((column for column, word in enumerate(words) if word in FILES), None)
     label = next((column for column, word in enumerate(words) if word in LABELS), -1)
     return None if file is None or (label < 0 and len(words) > 1) else (file, label)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -61,6 +62,19 @@ def make_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
     return path
+
+
+def make_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def files_of(tree: Path) -> dict[str, bytes]:
+    """The JPEG files of make_tree's tree, by name."""
+    return {str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob("*.jpg"))}
 
 
 def make_arrays(count: int = 40, height: int = 8, width: int = 10, channels: int = 3, seed: int = 0):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loaders_helpers import contents, crop, encoded, make_tar, make_tree, read_all
+from loaders_helpers import contents, crop, encoded, files_of, make_tar, make_tree, make_zip, read_all
 
 import loaders
 from hebbcore.cli import main
@@ -24,11 +24,11 @@ from loaders.sources.content import archive_digest
 from loaders.sources.detect import Kind
 from loaders.text import printable
 
-# All of a new source: zip archives of class folders, whose members may be compressed
+# All of a new source: packs of class folders, whose members may be compressed
 
 
-class ClassFolderZip:
-    """A zip of …/<class>/<image>."""
+class ClassFolderPack:
+    """A pack, which is a zip, of …/<class>/<image>."""
 
     unit = "images"
 
@@ -36,11 +36,11 @@ class ClassFolderZip:
         self.path, self.changed = str(path), os.stat(path).st_ctime
         with zipfile.ZipFile(path) as archive:
             self._names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-        self._folders = ClassFolders(f"ClassFolderZip: {printable(path)}", self._names)
+        self._folders = ClassFolders(f"ClassFolderPack: {printable(path)}", self._names)
         self.class_names, self.total = self._folders.class_names, len(self._names)
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "zip of class folders", "content": archive_digest(self.path)}
+        return {"kind": "pack of class folders", "content": archive_digest(self.path)}
 
     def items(self) -> Iterator[Item]:
         for position, name in enumerate(self._names, 1):
@@ -58,32 +58,21 @@ def read_member(path: str, name: str, most: int) -> bytes:
         raise ValueError(f"damaged in its archive: {error}") from error
 
 
-LINE = Kind("zip of class folders", ClassFolderZip, file=zipfile.is_zipfile, splits=False)
+LINE = Kind("pack of class folders", ClassFolderPack, file=lambda path: path.suffix == ".pack")
 
 
 @pytest.fixture
-def with_zip(monkeypatch):
+def with_pack(monkeypatch):
     """The table with the new line."""
-    monkeypatch.setattr(detect, "KINDS", (*detect.KINDS, LINE))
+    monkeypatch.setattr(detect, "KINDS", (LINE, *detect.KINDS))
 
 
-def make_zip(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return path
-
-
-def files_of(tree: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob("*.jpg"))}
-
-
-def test_one_line_lets_everything_find_a_new_source(tmp_path, with_zip, capsys):
+def test_one_line_lets_everything_find_a_new_source(tmp_path, with_pack, capsys):
     tree = make_tree(tmp_path / "tree")
     files = files_of(tree)
-    path = make_zip(tmp_path / "a.zip", files)
-    assert isinstance(loaders.open_source(path), ClassFolderZip)
-    with pytest.raises(ValueError, match=r"a\.zip holds one split only; leave split out"):
+    path = make_zip(tmp_path / "a.pack", files)
+    assert isinstance(loaders.open_source(path), ClassFolderPack)
+    with pytest.raises(ValueError, match=r"a\.pack holds one split only; leave split out"):
         loaders.open_source(path, split="test")
     assert main(["shards", "build", str(path), str(tmp_path / "cli"), "--workers", "2"]) == 0  # items go to processes
     assert loaders.verify_shards(tmp_path / "cli") == []
@@ -99,12 +88,12 @@ def test_one_line_lets_everything_find_a_new_source(tmp_path, with_zip, capsys):
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["shards", "build", "--help"])
-    assert "zip of class folders" in re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "pack of class folders" in re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
-def test_a_damaged_member_is_reported_and_a_changed_archive_is_another_set(tmp_path, with_zip):
+def test_a_damaged_member_is_reported_and_a_changed_archive_is_another_set(tmp_path, with_pack):
     files = files_of(make_tree(tmp_path / "tree", classes=2, images=2))
-    path = make_zip(tmp_path / "a.zip", files)
+    path = make_zip(tmp_path / "a.pack", files)
     data = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         entry = archive.infolist()[1]
@@ -120,12 +109,12 @@ def test_a_damaged_member_is_reported_and_a_changed_archive_is_another_set(tmp_p
         loaders.build_shards(path, tmp_path / "shards", workers=1)
 
 
-def test_an_archive_that_goes_away_stops_the_build(tmp_path, with_zip):
-    path = make_zip(tmp_path / "a.zip", files_of(make_tree(tmp_path / "tree")))
+def test_an_archive_that_goes_away_stops_the_build(tmp_path, with_pack):
+    path = make_zip(tmp_path / "a.pack", files_of(make_tree(tmp_path / "tree")))
     source = loaders.open_source(path)
     source.describe = lambda: {"kind": "gone"}
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"a\.zip"):
+    with pytest.raises(FileNotFoundError, match=r"a\.pack"):
         loaders.build_shards(source, tmp_path / "shards", workers=1)
 
 
@@ -140,7 +129,7 @@ def test_a_member_that_unpacks_to_too_much_is_refused(monkeypatch):
 
 def test_a_folder_above_a_new_kind_of_folder_is_a_level_too_high(tmp_path, monkeypatch):
     make_zip(make_tree(tmp_path / "root" / "pack", classes=1) / "images.pack", {"a/1.jpg": b""})
-    line = Kind("pack", lambda path: ClassFolderZip(path / "images.pack"), folder=lambda names: "images.pack" in names)
+    line = Kind("pack", lambda path: ClassFolderPack(path / "images.pack"), folder=lambda names: "images.pack" in names)
     assert loaders.open_source(tmp_path / "root").class_names == ["pack"]
     monkeypatch.setattr(detect, "KINDS", (line, *detect.KINDS))
     with pytest.raises(ValueError, match=rf"level too high; give {tmp_path}/root/pack"):
@@ -183,10 +172,39 @@ def tiny_imagenet(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
     return loaders.TinyImageNet(folder / "tiny")
 
 
+def kaggle(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
+    for name, data in files.items():
+        path = folder / "kaggle" / "ILSVRC/Data/CLS-LOC/train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (folder / "kaggle" / "LOC_val_solution.csv").touch()
+    return loaders.open_source(folder / "kaggle")
+
+
+def parquet(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra parquet)")
+    pq = pytest.importorskip("pyarrow.parquet")
+    rows = [{"bytes": data, "path": name} for name, data in files.items()]
+    labels = arrow.array([name.partition("/")[0] for name in files])
+    pq.write_table(arrow.table({"image": arrow.array(rows), "label": labels}), folder / "a.parquet", row_group_size=5)
+    return loaders.open_source(folder / "a.parquet")
+
+
+def webdataset(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
+    samples = {}
+    for name, data in files.items():
+        samples |= {name: data, f"{name[:-4]}.cls": name.partition("/")[0].encode()}
+    return loaders.open_source(make_tar(folder / "a.tar", samples))
+
+
 SOURCES = {
     "folder": lambda folder, files: loaders.ImageFolder(folder / "tree"),
     "tar": lambda folder, files: loaders.ClassFolderTar(make_tar(folder / "a.tar", files)),
-    "zip": lambda folder, files: ClassFolderZip(make_zip(folder / "a.zip", files)),
+    "pack": lambda folder, files: ClassFolderPack(make_zip(folder / "a.pack", files)),
+    "zip": lambda folder, files: loaders.open_source(make_zip(folder / "a.zip", files)),
+    "Kaggle's folder": kaggle,
+    "Parquet": parquet,
+    "WebDataset": webdataset,
     "ImageNet train": imagenet_train,
     "ImageNet validation": imagenet_validation,
     "Tiny ImageNet": tiny_imagenet,
@@ -215,6 +233,15 @@ def test_what_every_source_must_do(tmp_path, make):
     (tmp_path / "tree" / next(iter(files))).write_bytes(encoded(crop(77)))
     other = make(tmp_path, files_of(tmp_path / "tree"))
     assert other.describe()["content"] != before["content"]
-    index = loaders.build_shards(other, tmp_path / "shards", workers=1)
-    assert (index.records, index.skipped) == (len(items), 0)
+    build = partial(loaders.build_shards, other, workers=1, shard_bytes=3 * len(next(iter(files.values()))))
+    index = build(tmp_path / "shards")
+    assert (index.records, index.skipped, len(index.shards) > 1) == (len(items), 0, True)
     assert loaders.verify_shards(tmp_path / "shards") == []
+    with pytest.raises(KeyboardInterrupt):  # before the last shard
+        build(tmp_path / "again", progress=stopping)
+    build(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "shards")
+
+
+def stopping(progress: loaders.Progress) -> None:
+    raise KeyboardInterrupt

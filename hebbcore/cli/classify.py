@@ -39,7 +39,9 @@ def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_work(command: argparse.ArgumentParser, labels: str) -> None:
     """Add the options of a command that does all stages. labels: what --labels is."""
     command.add_argument(
-        "photos", type=Path, help="folder of images, nested or not, or of class folders; shards; a tar; an HDF5 file"
+        "photos",
+        type=Path,
+        help="folder of images, nested or not, or of class folders; shards; an archive; an HDF5 file",
     )
     command.add_argument("--out", type=Path, required=True, metavar="WORK", help="folder of the work")
     command.add_argument("--labels", type=Path, metavar="FILE", help=labels)

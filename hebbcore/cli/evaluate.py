@@ -16,6 +16,7 @@ from hebbcore.cli.options import (
     add_previous,
     add_shifts,
 )
+from hebbcore.cli.photos import labelled_split
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
@@ -42,13 +43,13 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--train",
         type=Path,
         required=True,
-        help="training images: shards, class folders, or an HDF5 file with the split train",
+        help="training images: shards, class folders, an archive of images, or an HDF5 file with the split train",
     )
     command.add_argument(
         "--test",
         type=Path,
         required=True,
-        help="test images: shards, class folders, or an HDF5 file with the split test",
+        help="test images: shards, class folders, an archive of images, or an HDF5 file with the split test",
     )
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the report")
     command.add_argument(
@@ -123,7 +124,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     network = load_network(options.network, options.imports, options.previous, options.device)
     train, test = (
         network_stream(
-            network, path, split, options.batch_size, options.image_size, images=options.out / "images" / split
+            network,
+            path,
+            split,
+            options.batch_size,
+            options.image_size,
+            images=options.out / "images" / split,
+            part=labelled_split(path, split),
         )
         for path, split in ((options.train, "train"), (options.test, "test"))
     )

@@ -18,7 +18,7 @@ from hebbcore.cli.options import (
     add_previous,
     add_shifts,
 )
-from hebbcore.cli.photos import is_photos
+from hebbcore.cli.photos import is_photos, splits_at
 from hebbcore.features.extract import extract_features
 from hebbcore.features.storage import DTYPES
 
@@ -34,10 +34,12 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "again.",
     )
     add_network(extract)
-    extract.add_argument("images", type=Path, help="folder of shards or of images, or HDF5 file with SPLIT/images")
+    extract.add_argument(
+        "images", type=Path, help="folder of shards or of images, archive of images, or HDF5 file with SPLIT/images"
+    )
     extract.add_argument("out", type=Path, help="HDF5 file to write")
     extract.add_argument("--layer", help="layer whose output is written, such as bn3 (default: the last)")
-    extract.add_argument("--split", help="split of an HDF5 file (default: test)")
+    extract.add_argument("--split", help="split of an HDF5 file (default: test), or of images (default: train)")
     add_image_size(extract)
     extract.add_argument("--pool", type=int, metavar="CELLS", help="average the output over a grid of CELLS × CELLS")
     add_mirror(extract)
@@ -51,13 +53,16 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _extract(options: argparse.Namespace) -> int:
     network = load_network(options.network, options.imports, options.previous, options.device)
-    if options.images.is_dir() and options.split is not None:
+    is_set = options.images.is_dir() or is_photos(options.images)
+    if is_set and options.split is not None and not splits_at(options.images):
         what = "images" if is_photos(options.images) else "shards"
-        raise ValueError(f"--split is for HDF5 files; {options.images} is a folder of {what}, which is one split.")
+        where = "a folder" if options.images.is_dir() else "an archive"
+        raise ValueError(f"--split is for HDF5 files; {options.images} is {where} of {what}, which is one split.")
     split, read = options.split or "test", options.out.with_name(f".{options.out.name}.images")
     stream = network_stream(
-        network, options.images, split, options.batch_size, options.image_size, UNLABELLED, images=read
-    )
+        network, options.images, split, options.batch_size, options.image_size, UNLABELLED, images=read,
+        part=options.split,
+    )  # fmt: skip
     with tqdm(total=stream.images, unit="img", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
 
         def show(done: int) -> None:

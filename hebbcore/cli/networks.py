@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hebbcore import checkpoint
-from hebbcore.cli.photos import as_shards
+from hebbcore.cli.photos import as_shards, is_photos
 from hebbcore.cli.sources import labelled_stream
 from hebbcore.network import Network
 from hebbcore.runs.imports import import_modules
@@ -40,13 +40,14 @@ def network_stream(
     unlabelled: int | None = None,
     *,
     images: Path | None = None,
+    part: str | None = None,
 ) -> Stream:
     """Return labelled images of the size that the network takes, unless a size is given; see labelled_stream.
 
-    images: where the images of a folder of files are read into; None: path is no such folder.
+    images: where images of files are read into; None: path is not of files. part: which of several splits of them.
     """
-    if image_size is None and path.is_dir():
+    if image_size is None and (path.is_dir() or is_photos(path)):
         image_size = side_of(network)
     if images is not None:
-        path = as_shards(path, images, image_size)
+        path = as_shards(path, images, image_size, part)
     return labelled_stream(path, split, batch_size, image_size, unlabelled)

@@ -1,7 +1,7 @@
 """Images of any kind and size for the commands that give labels: read once into shards of one size, with names."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,7 +16,7 @@ from hebbcore.labelling.features import BATCH
 from hebbcore.labelling.work import FOLLOWING, Labels
 from loaders.shards.format import INDEX, REPORT
 from loaders.sources.base import sample_of
-from loaders.sources.detect import kind_of
+from loaders.sources.detect import is_archive, kind_of
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
 
 SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is being written
@@ -75,12 +75,14 @@ def read_photos(
 
 
 def is_photos(path: Path) -> bool:
-    """Return whether a path is a folder of image files, with or without classes, and not of shards."""
-    return path.is_dir() and not (path / INDEX).is_file()
+    """Return whether a path is of images that are read into shards first: a folder of files, or an archive of them."""
+    if path.is_dir():
+        return not (path / INDEX).is_file()
+    return path.is_file() and is_archive(path)
 
 
-def as_shards(path: Path, folder: Path, size: int | None) -> Path:
-    """Return the shards of images: those at path, or new ones in a folder if path is a folder of image files.
+def as_shards(path: Path, folder: Path, size: int | None, split: str | None = None) -> Path:
+    """Return the shards of images: those at path, or new ones in a folder if path is of image files.
 
     size: the side of the central square that is taken of each image; None: chosen from the images. Class folders are
     labels; without them no image has one. Raises ValueError if the new ones would lie among the images.
@@ -89,7 +91,21 @@ def as_shards(path: Path, folder: Path, size: int | None) -> Path:
         return path
     if folder.resolve().is_relative_to(path.resolve()):
         raise ValueError(f"{folder.parent} must lie outside of the images' folder, {path}: name another output.")
-    return read_photos(path, folder, size=size, split=None, without_labels=False, stages=Stages()).shards
+    return read_photos(path, folder, size=size, split=split, without_labels=False, stages=Stages()).shards
+
+
+def splits_at(path: Path) -> Collection[str]:
+    """Return the splits of images that are read into shards first; none if they are one."""
+    kind = kind_of(path) if is_photos(path) else None
+    return kind.splits(path) if kind is not None and kind.splits is not None else ()
+
+
+def labelled_split(path: Path, split: str) -> str | None:
+    """Return the split of several that is to train or to test with: val for a test whose labels nobody has."""
+    splits = splits_at(path)
+    if split == "test" and "val" in splits and ("test" not in splits or not _source(path, split, False).class_names):
+        return "val"
+    return split if split in splits else None
 
 
 def _source(path: Path, split: str | None, without_labels: bool) -> loaders.ArraySource | loaders.ImageSource:

@@ -14,7 +14,7 @@ from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
 from hebbcore.cli.networks import side_of
 from hebbcore.cli.options import add_import, add_set
-from hebbcore.cli.photos import as_shards, is_photos
+from hebbcore.cli.photos import as_shards, is_photos, splits_at
 from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays
 from hebbcore.files import locked, write_text
@@ -91,13 +91,14 @@ def _open(config: Config, network: Network, run: Path) -> Any:
     """Return the training images: a stream, or an array. Those of a folder of image files are read into the run."""
     data, training = config.data, config.training
     path = Path(data.path)
-    if is_shards(path):
-        if data.split != "train":
-            what = "images" if is_photos(path) else "shards"
-            raise ValueError(f"config: data.split is for HDF5 files; {path} is a folder of {what}, which is one split.")
+    if is_shards(path) or is_photos(path):
+        part = data.split if data.split in splits_at(path) else None
+        if data.split != "train" and part is None:
+            what = f"{'a folder' if path.is_dir() else 'an archive'} of {'images' if is_photos(path) else 'shards'}"
+            raise ValueError(f"config: data.split is for HDF5 files; {path} is {what}, which is one split.")
         random = data.crop == "random" and data.image_size is not None
         size = side_of(network) if data.image_size is None else data.image_size
-        path = as_shards(path, run / "images", _LARGER * size // 7 if random and size else size)
+        path = as_shards(path, run / "images", _LARGER * size // 7 if random and size else size, part)
         return loaders.ShardStream(
             path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
             image_size=None if random else data.image_size, labels=False,

@@ -16,6 +16,7 @@ from loaders.shards.ranges import found_range
 from loaders.sources.arrays import ArraySource, array_source
 from loaders.sources.base import ImageSource, Source
 from loaders.sources.class_folders import split_named
+from loaders.sources.hugging_face import is_dataset
 from loaders.sources.open import open_source
 from loaders.text import printable
 from loaders.workers import available_cores
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def build_shards(
-    source: Source | str | os.PathLike[str],
+    source: Source | Any,
     folder: str | os.PathLike[str],
     *,
     size: int | None = None,
@@ -47,8 +48,8 @@ def build_shards(
 
     Parameters
     ----------
-    source : source, str or path
-        A source, or a path that open_source understands.
+    source : source, str, path or datasets.Dataset
+        A source, or what open_source understands.
     folder : str or path
         Where the shards go; it is made if it is not there.
     size : int, optional
@@ -92,7 +93,7 @@ def build_shards(
     RuntimeError
         If a worker process was killed.
     """
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike)) or is_dataset(source):
         source = open_source(source)
     elif not isinstance(source, (ArraySource, ImageSource)):
         raise TypeError(

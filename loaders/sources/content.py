@@ -48,14 +48,20 @@ def files_digest(listing: "hashlib._Hash", sample: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def archive_digest(path: str) -> str:
-    """A digest of one file; a file larger than 64 MiB is read in 1,024 blocks spread over it."""
+def archives_digest(paths: Sequence[str]) -> str:
+    """A digest of files, of which 64 MiB are read in all, and at least 128 KiB of each."""
+    most = max(2 * END, FILE_BYTES // max(1, len(paths)))
+    return hashlib.sha256("".join(archive_digest(path, most) for path in paths).encode()).hexdigest()[:16]
+
+
+def archive_digest(path: str, most: int = FILE_BYTES) -> str:
+    """A digest of one file. A larger one than `most` bytes, 64 MiB, is read in blocks of 64 KiB spread over it."""
     size = os.path.getsize(path)
     digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:
         last = max(0, size - END)
-        count = min(FILE_BYTES, size) // END + 1
-        for position in np.linspace(0, last, count).astype(int).tolist() if size > FILE_BYTES else range(0, size, END):
+        count = min(most, size) // END + 1
+        for position in np.linspace(0, last, count).astype(int).tolist() if size > most else range(0, size, END):
             file.seek(position)
             digest.update(file.read(END))
     return digest.hexdigest()[:16]

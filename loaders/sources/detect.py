@@ -14,34 +14,50 @@ from loaders.sources.base import Source
 from loaders.sources.cifar import is_cifar, is_cifar_archive, open_cifar
 from loaders.sources.hdf5 import open_hdf5
 from loaders.sources.imagenet import ImageNetTrain, is_train_tar
+from loaders.sources.kaggle import SPLITS, KaggleImageNet, is_kaggle
 from loaders.sources.mnist import is_mnist, open_mnist
+from loaders.sources.parquet import ParquetImages, has_parquet, is_parquet, parquet_splits
+from loaders.sources.stl10 import is_stl10, is_stl10_archive, open_stl10, stl10_splits
 from loaders.sources.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from loaders.sources.walk import listing
+from loaders.sources.webdataset import WebDataset, has_samples, is_samples, sample_splits
+from loaders.sources.zip_images import ZipImages, zip_splits
+from loaders.sources.zip_members import is_zip
 
 
 @dataclass(frozen=True)
 class Kind:
     """A kind of source: what it is called, how it is opened, and how it is recognised.
 
-    name: how the command line's help calls it. open: opens a path, with a split if the kind has `splits`.
-    folder: tells from the names of a folder's files whether the folder is of this kind; None: no folder is.
+    name: how the command line's help calls it. open: opens a path, with a split if one is given and the kind has
+    `splits`. folder: tells from the names of a folder's files whether the folder is of this kind; None: no folder is.
     file: tells whether a file is, and raises nothing for what the file holds; None: no file is.
+    splits: tells which splits a path holds, none if it is one; None: nothing of this kind holds several.
     """
 
     name: str
     open: Callable[..., Source]
     folder: Callable[[Collection[str]], bool] | None = None
     file: Callable[[Path], bool] | None = None
-    splits: bool = True
+    splits: Callable[[Path], Collection[str]] | None = None
+
+
+def _train_test(path: Path) -> Collection[str]:
+    return "train", "test"
 
 
 # the first that recognises a path opens it; what none does are images in class folders, in a tree or a tar
 KINDS = (
-    Kind("Tiny ImageNet's folder", TinyImageNet, folder=is_tiny_imagenet),
-    Kind("HDF5 of arrays", open_hdf5, file=h5py.is_hdf5),
-    Kind("CIFAR files", open_cifar, folder=is_cifar, file=is_cifar_archive),
-    Kind("MNIST files", open_mnist, folder=is_mnist),
-    Kind("ImageNet's tars", ImageNetTrain, file=is_train_tar, splits=False),
+    Kind("Tiny ImageNet's folder", TinyImageNet, folder=is_tiny_imagenet, splits=lambda path: ("train", "val")),
+    Kind("Kaggle's ImageNet folder", KaggleImageNet, folder=is_kaggle, splits=lambda path: SPLITS),
+    Kind("HDF5 of arrays", open_hdf5, file=h5py.is_hdf5, splits=_train_test),
+    Kind("zip of images", ZipImages, file=is_zip, splits=zip_splits),
+    Kind("Parquet of images", ParquetImages, folder=has_parquet, file=is_parquet, splits=parquet_splits),
+    Kind("STL-10's binaries", open_stl10, folder=is_stl10, file=is_stl10_archive, splits=stl10_splits),
+    Kind("CIFAR files", open_cifar, folder=is_cifar, file=is_cifar_archive, splits=_train_test),
+    Kind("MNIST files", open_mnist, folder=is_mnist, splits=_train_test),
+    Kind("WebDataset's tars", WebDataset, folder=has_samples, file=is_samples, splits=sample_splits),
+    Kind("ImageNet's tars", ImageNetTrain, file=is_train_tar),
 )
 
 
@@ -50,6 +66,16 @@ def kind_of(path: Path) -> Kind | None:
     if path.is_dir():
         return kind_of_folder([entry.name for entry in listing(path) if entry.is_file()])
     return next((kind for kind in KINDS if kind.file and kind.file(path)), None)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file holds encoded images, or arrays, in another way than as HDF5: an archive."""
+    if h5py.is_hdf5(path):
+        return False
+    if kind_of(path) is not None:
+        return True
+    with open(path, "rb") as file:
+        return file.read(262).endswith(b"ustar")  # a tar, of class folders
 
 
 def kind_of_folder(names: Collection[str]) -> Kind | None:

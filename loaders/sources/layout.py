@@ -14,8 +14,8 @@ from loaders.text import printable
 
 VALIDATION = (
     "ImageNet's validation images need the devkit's ground truth and meta.mat as ground_truth and synsets "
-    "(--ground-truth and --synsets; a csv of solutions is neither), and other images need a table of file and label as "
-    "labels (--labels)"
+    "(--ground-truth and --synsets), or Kaggle's LOC_val_solution.csv as labels (--labels), and other images need a "
+    "table of file and label as labels"
 )
 LEVELS = 5  # folders in folders that are looked into,
 FOLDERS = 2000  # how many of them on each level,

@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from loaders.sources.base import Source
 from loaders.sources.class_folders import is_of_photos
 from loaders.sources.detect import kind_of
 from loaders.sources.folder import ClassFolderTar, ImageFolder, class_folders
+from loaders.sources.hugging_face import DatasetImages, is_dataset
 from loaders.sources.image_files import ImageFiles
 from loaders.sources.imagenet import ImageNetValidation
 from loaders.sources.tar import first_members
@@ -14,7 +16,7 @@ from loaders.text import printable
 
 
 def open_source(
-    path: str | os.PathLike[str],
+    path: Any,
     *,
     split: str | None = None,
     ground_truth: str | os.PathLike[str] | None = None,
@@ -25,13 +27,14 @@ def open_source(
 
     Parameters
     ----------
-    path : str or path
-        ImageNet's train or val tar, a tar or a tree of class folders, Tiny ImageNet's folder, CIFAR-10/100 (python or
-        binary, tar.gz or unpacked), MNIST's idx folder, an HDF5 file with train/images, train/labels and so on, or a
-        folder of images without class folders, or with folders that are all named after dates or by cameras, whose
-        images have no label.
+    path : str, path or datasets.Dataset
+        ImageNet's train or val tar, Kaggle's ImageNet as a zip or the folder it unpacks to, a tar, a zip or a tree of
+        class folders, Tiny ImageNet's folder, CIFAR-10/100 (python or binary, tar.gz or unpacked), MNIST's idx folder,
+        STL-10's folder, an HDF5 file with train/images, train/labels and so on, Parquet files of images or tars of
+        WebDataset or a folder of either, or a folder of images without class folders, or with folders that are all
+        named after dates or by cameras, whose images have no label.
     split : str, optional
-        Which part of a source that holds several: "train" (None means this), "test", or "val" for Tiny ImageNet.
+        Which part of a source that holds several: "train" (None means this), "test", "val", or others of some kinds.
     ground_truth : str or path, optional
         The devkit's file for ImageNet's val tar or the folder it unpacks to; see ImageNetValidation.
     synsets : str or path, optional
@@ -50,6 +53,10 @@ def open_source(
     ValueError
         If it is none of these, or has no use for an argument that is given.
     """
+    if is_dataset(path):
+        if any(argument is not None for argument in (split, ground_truth, synsets, labels)):
+            raise ValueError("open_source: a dataset tells its labels and is one split; leave other arguments out")
+        return DatasetImages(path)
     root = Path(path)
     if not root.exists():
         raise FileNotFoundError(f"open_source: {printable(root)} does not exist")
@@ -72,7 +79,7 @@ def open_source(
             raise ValueError(f"open_source: {printable(root)} with labels holds one split only; leave split out")
         return ImageFiles(root, labels)
     if kind is not None and kind.splits:
-        return kind.open(root, split or "train")
+        return kind.open(root) if split is None else kind.open(root, split)
     first = first_members(root, 1) if kind is None and not root.is_dir() else []
     if split is not None:
         raise ValueError(f"open_source: {printable(root)} holds one split only; leave split out")

@@ -1,0 +1,128 @@
+"""STL-10's binary files."""
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from loaders.shards.format import UNLABELLED, Bytes, Ints
+from loaders.sources.arrays import ArraySource, array_source
+from loaders.text import printable, read_lines, read_words
+
+SIDE, CHANNELS = 96, 3
+IMAGE = SIDE * SIDE * CHANNELS
+CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
+FOLDS = "fold_indices.txt"
+SPLITS = {"train": "train", "test": "test", "unlabeled": "unlabeled", "unlabelled": "unlabeled"}
+FILES = frozenset(f"{split}_X.bin" for split in SPLITS.values())
+
+
+def is_stl10(names: Collection[str]) -> bool:
+    """Whether a folder with files of these names holds STL-10's binaries."""
+    return not FILES.isdisjoint(names)
+
+
+def is_stl10_archive(path: Path) -> bool:
+    """Whether a file is called like STL-10's archive."""
+    return re.match(r"stl10_binary.*\.(tar|tgz|gz)", path.name) is not None
+
+
+def stl10_splits(path: Path) -> list[str]:
+    """The splits whose images are in a folder."""
+    return [split for split in ("train", "test", "unlabeled") if (path / f"{split}_X.bin").is_file()]
+
+
+def open_stl10(folder: str | os.PathLike[str], split: str | None = None) -> ArraySource:
+    """STL-10 from the folder that its binary version unpacks to. Images are read as they are needed.
+
+    Parameters
+    ----------
+    folder : str or path
+        stl10_binary, which holds train_X.bin and so on.
+    split : str, optional
+        "train" (None means this), "test", "unlabeled", whose images have no label, or "fold0" to "fold9": the 1,000
+        training images of a fold, as fold_indices.txt tells.
+
+    Returns
+    -------
+    ArraySource
+        Images (n, 96, 96, 3) uint8.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file of the split is missing.
+    ValueError
+        If there is no such split, or a file is damaged or cut short.
+    """
+    root, split = Path(folder), split or "train"
+    if not root.is_dir():
+        raise ValueError(f"open_stl10: {printable(root)} must be unpacked first (tar xf); give the folder")
+    fold = re.fullmatch(r"fold(\d)", split)
+    if fold is None and split not in SPLITS:
+        raise ValueError(
+            f"open_stl10: split must be train, test, unlabeled or fold0 to fold9, got {printable(split)!r}"
+        )
+    name = "train" if fold else SPLITS[split]
+    images = _images(root / f"{name}_X.bin")
+    labels = np.full(len(images), UNLABELLED) if name == "unlabeled" else _labels(root / f"{name}_y.bin", len(images))
+    rows: Ints = np.arange(len(images))
+    if fold:
+        rows = _fold(root / FOLDS, int(fold[1]), len(images))
+        images, labels = images[rows], labels[rows]
+    return array_source(
+        images,
+        labels,
+        class_names=_class_names(root / "class_names.txt"),
+        description={"kind": "STL-10", "split": split},
+        names=[f"{name}/{row:06d}" for row in rows.tolist()],
+        caller=f"open_stl10: {printable(root)}",
+    )
+
+
+def _images(path: Path) -> Bytes:
+    """The images of a file, where they lie: each is stored column after column, channel after channel."""
+    size = _size(path)
+    if not size or size % IMAGE:
+        raise ValueError(
+            f"open_stl10: {printable(path)} must hold images of {IMAGE} bytes, got {size} bytes; get the archive again"
+        )
+    stored: Bytes = np.memmap(path, np.uint8, "r", shape=(size // IMAGE, CHANNELS, SIDE, SIDE))
+    return stored.transpose(0, 3, 2, 1)
+
+
+def _labels(path: Path, count: int) -> Ints:
+    if _size(path) != count:
+        raise ValueError(
+            f"open_stl10: {printable(path)} must hold {count} labels, one for each image, got {_size(path)} bytes; get "
+            "the archive again"
+        )
+    labels = np.fromfile(path, np.uint8).astype(np.int64) - 1
+    if labels.min() < 0 or labels.max() >= len(CLASSES):
+        raise ValueError(f"open_stl10: {printable(path)} must hold labels from 1 to {len(CLASSES)}, it is damaged")
+    return labels
+
+
+def _fold(path: Path, number: int, count: int) -> Ints:
+    lines = [line.split() for line in read_lines(path) if line.strip()]
+    if number >= len(lines):
+        raise ValueError(f"open_stl10: {printable(path)} has {len(lines)} folds, no fold{number}")
+    if not all(word.isdecimal() and len(word) < 10 and int(word) < count for word in lines[number]):
+        raise ValueError(f"open_stl10: {printable(path)} line {number + 1} must be numbers of images below {count}")
+    return np.array(list(map(int, lines[number])), np.int64)
+
+
+def _class_names(path: Path) -> list[str]:
+    names = read_words(path) if path.exists() else CLASSES
+    if len(names) != len(CLASSES):
+        raise ValueError(f"open_stl10: {printable(path)} must name {len(CLASSES)} classes, got {len(names)}")
+    return names
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"open_stl10: {printable(path)} is missing; get the archive again") from None

@@ -1,0 +1,177 @@
+"""Images in a zip archive, which is read where it lies."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from loaders.images.formats import looks_like_an_image
+from loaders.shards.format import UNLABELLED
+from loaders.sources.base import Item, name_key
+from loaders.sources.class_folders import ClassFolders, is_class, is_of_photos, split_named, splits_in
+from loaders.sources.content import ITEMS, Spread, archive_digest
+from loaders.sources.kaggle import SOLUTION, solved
+from loaders.sources.zip_members import ZipMember, loader, read_member, zip_members
+from loaders.text import printable
+
+
+def zip_splits(path: str | os.PathLike[str]) -> list[str]:
+    """The names of the folders of a zip that stand for splits; none if it is one split."""
+    folders = _Tree(member.name for member in zip_members(path)).splits(f"ZipImages: {printable(path)}")
+    return [split_named(PurePosixPath(folder).name) or "" for folder in folders]
+
+
+class ZipImages:
+    """A zip of images: in class folders, without, or Kaggle's ImageNet; nothing is unpacked.
+
+    Labels follow the sorted names of the folders that hold images, as in ClassFolderTar. Images that lie in no folder,
+    or in folders named after dates or by cameras, have no label. Where folders stand for splits, as train and val,
+    only one of them is read. Kaggle's val has its labels from LOC_val_solution.csv in the archive.
+
+    Parameters
+    ----------
+    path : str or path
+        The archive: stored or deflated, not encrypted, in one file.
+    split : str, optional
+        Which of several splits: "train" (None means this), "val" or "test".
+
+    Raises
+    ------
+    ValueError
+        If the archive is encrypted, damaged or cut short, holds no images, folders of splits in several places, two
+        folders of one class's name, or not the split.
+    """
+
+    unit = "images"
+
+    def __init__(self, path: str | os.PathLike[str], split: str | None = None) -> None:
+        self.path, self.changed = str(path), os.stat(path).st_ctime
+        self.remarks: list[str] = []
+        self._where = f"ZipImages: {printable(path)}"
+        tree = _Tree(member.name for member in zip_members(path))
+        self.split, self._root = self._chosen(tree.splits(self._where), split)
+        self._folders: ClassFolders | None = None
+        self._solved = self._solutions(tree.solution)
+        self.class_names: list[str] = sorted(set(self._solved.values()), key=name_key)
+        inside = {PurePosixPath(folder) for folder in tree.with_images if self._inside(f"{folder}/")}
+        outermost = {folder.parts[0] for folder in map(self._below, inside) if folder.parts}
+        if not self._solved and not all(map(is_of_photos, outermost)):
+            self._folders = ClassFolders(self._where, (self._below(name).as_posix() for name in self._names()))
+            self.class_names = self._folders.class_names
+        elif not inside:
+            raise ValueError(f"{self._where} holds no file that is called like an image{tree.hint}")
+        elif outermost:
+            self.remarks.append(f"folders of {printable(path)} are named after dates or by cameras, and are no classes")
+        self._numbers = {name: number for number, name in enumerate(self.class_names)}
+        self._survey()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the index says about the source; see ImageSource."""
+        found = {"kind": "zip of images", "name": os.path.basename(self.path), "bytes": os.path.getsize(self.path)}
+        if self.split is not None:
+            found["split"] = self.split
+        if self._solved:
+            found["labels"] = hashlib.sha256(repr(sorted(self._solved.items())).encode()).hexdigest()[:16]
+        return {**found, "content": archive_digest(self.path)}
+
+    def items(self) -> Iterator[Item]:
+        """Return the files in the order of the archive's directory.
+
+        Raises
+        ------
+        ValueError
+            While iterating, if the directory is damaged.
+        """
+        position = 0
+        for member in zip_members(self.path):
+            if self._inside(member.name):
+                position += 1
+                label, problem = self._label_of(member)
+                load = loader(self.path, member)
+                yield Item(member.name, label, self.path, position=position, problem=problem, load=load)
+
+    def _label_of(self, member: ZipMember) -> tuple[int, str | None]:
+        """The label of a file, and why it is not read."""
+        problem = member.problem
+        if not all(map(is_class, member.name.split("/"))):
+            return 0, "hidden, or in a hidden folder"
+        if self._folders is not None:
+            label = self._folders.label_of(self._below(member.name).as_posix())
+            return (0, problem or "outside the class folders") if label is None else (label, problem)
+        wnid = self._solved.get(PurePosixPath(member.name).stem)
+        return UNLABELLED if wnid is None else self._numbers[wnid], problem
+
+    def _names(self) -> Iterator[str]:
+        for member in zip_members(self.path):
+            if self._inside(member.name) and all(map(is_class, member.name.split("/"))):
+                yield member.name
+
+    def _inside(self, name: str) -> bool:
+        return name.startswith(self._root)
+
+    def _below(self, name: "str | PurePosixPath") -> PurePosixPath:
+        """A path of the archive, from the split's folder on."""
+        return PurePosixPath(str(name)[len(self._root) :])
+
+    def _chosen(self, folders: list[str], split: str | None) -> tuple[str | None, str]:
+        """The split that is read, of those folders, and how names in it begin."""
+        if not folders:
+            if split is not None:
+                raise ValueError(f"{self._where} holds one split only; leave split out")
+            return None, ""
+        wanted = split or "train"
+        for folder in folders:
+            name = PurePosixPath(folder).name
+            if wanted in (name, split_named(name)):
+                return name, f"{folder}/"
+        listed = ", ".join(map(printable, folders))
+        raise ValueError(f"{self._where} holds the splits {listed}, not {wanted}; choose one (--split)")
+
+    def _solutions(self, table: str | None) -> dict[str, str]:
+        """The wnid of each image's stem, if this is the val split of Kaggle's ImageNet."""
+        if table is None or self.split is None or split_named(self.split) != "val":
+            return {}
+        member = next(member for member in zip_members(self.path) if member.name == table)
+        return solved(read_member(self.path, member), f"{self.path}/{table}")
+
+    def _survey(self) -> None:
+        """Count the items, note some that are spread over the source, and how many have no label."""
+        spread, missing = Spread[Item](ITEMS), 0
+        self.total = 0
+        for item in self.items():
+            spread.add(item)
+            self.total += 1
+            missing += item.problem is None and item.label == UNLABELLED
+        self.sample = list(spread)
+        if missing:
+            self.remarks.append(f"{missing} files of {printable(self.path)} have no label")
+
+
+class _Tree:
+    """The folders of an archive. with_images: those that hold files that are called like images."""
+
+    def __init__(self, names: Iterator[str]) -> None:
+        self.with_images: set[str] = set()
+        self.solution: str | None = None
+        arrays = False
+        for name in names:
+            folder, _, file = name.rpartition("/")
+            arrays |= file.endswith(".npy")
+            if file == SOLUTION:
+                self.solution = name
+            elif looks_like_an_image(file) and all(map(is_class, name.split("/"))):
+                self.with_images.add(folder)
+        self.hint = "; if it is a file of NumPy arrays (npz), save the images as npy" if arrays else ""
+
+    def splits(self, where: str) -> list[str]:
+        """The folders that stand for splits; none if the archive has no such folders."""
+        inside: dict[PurePosixPath, set[str]] = {}
+        for folder in map(PurePosixPath, self.with_images):
+            for inner, outer in zip([folder, *folder.parents], folder.parents, strict=False):
+                inside.setdefault(outer, set()).add(inner.name)
+        holders = {folder: found for folder, names in inside.items() if (found := splits_in(names))}
+        if len(holders) > 1:
+            listed = ", ".join(printable(folder) for folder in sorted(holders))
+            raise ValueError(f"{where} holds splits in several folders ({listed}); pack each by itself, or unpack it")
+        return [(folder / name).as_posix() for folder, names in holders.items() for name in names]

@@ -1,0 +1,193 @@
+"""Zip archives of unknown origin: their members, where these lie, and what is wrong with a damaged or hostile one.
+
+The standard library's zipfile keeps an object for each member, gigabytes for ImageNet, and finds one by reading the
+whole directory of the archive. Here the directory is read one entry after the other, and a member from its place.
+"""
+
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+from loaders.sources.base import MAX_FILE
+from loaders.sources.unpack import FACTOR
+from loaders.text import printable
+
+SMALL = 2**26  # bytes that any member may unpack to; a larger one 64 times its size
+STORED, DEFLATED = 0, 8
+_BEGINS = (b"PK\3\4", b"PK\5\6")  # with a member, or with the end of an empty archive
+_END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
+_END_BYTES, _LOCATOR_BYTES, _END64_BYTES = 22, 20, 56
+_ENTRY, _LOCAL = struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
+_COMMENT = 2**16  # bytes that a comment may have after the directory
+_PIECE = 2**20
+
+
+@dataclass(frozen=True)
+class ZipMember:
+    """A file in a zip archive.
+
+    offset: of its header in the archive. packed, size: bytes there, and unpacked. problem: why it cannot be read.
+    """
+
+    name: str
+    offset: int
+    packed: int
+    size: int
+    method: int
+    crc32: int
+    problem: str | None
+
+
+def is_zip(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a zip archive does."""
+    with open(path, "rb") as file:
+        return file.read(4) in _BEGINS
+
+
+def zip_members(path: str | os.PathLike[str]) -> Iterator[ZipMember]:
+    """The files of a zip archive, in the order of its directory.
+
+    Raises ValueError if the archive is encrypted, damaged, cut short or a part of several.
+    """
+    shown = printable(path)
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        count, length, start = _directory(file, size, shown)
+        file.seek(start)
+        for number in range(count):
+            header = file.read(_ENTRY.size)
+            if len(header) < _ENTRY.size or header[:4] != b"PK\1\2" or file.tell() > start + length:
+                raise ValueError(
+                    f"zip_members: {shown} has a damaged directory: entry {number + 1} of {count} is not there; get "
+                    "the archive again"
+                )
+            member, is_folder = _member(header, file, shown)
+            if member.offset + _LOCAL.size + member.packed > start:
+                raise ValueError(
+                    f"zip_members: {shown} has a damaged directory: {printable(member.name)} of {member.packed} bytes "
+                    "does not lie in the archive; get the archive again"
+                )
+            if not is_folder:
+                yield member
+
+
+def _directory(file: BinaryIO, size: int, shown: str) -> tuple[int, int, int]:
+    """(entries, bytes, start) of the directory of an archive."""
+    length = min(size, _END_BYTES + _COMMENT)
+    file.seek(size - length)
+    tail = file.read(length)
+    at = tail.rfind(_END)
+    if at < 0 or len(tail) - at < _END_BYTES:
+        raise ValueError(
+            f"zip_members: {shown} has no directory at its end: it is cut short, or a part of several files; get the "
+            "whole archive again"
+        )
+    disk, first, here, count, length, start = struct.unpack_from("<4H2L", tail, at + 4)
+    end = size - len(tail) + at
+    if at >= _LOCATOR_BYTES and tail[at - _LOCATOR_BYTES :].startswith(_LOCATOR):
+        (place,) = struct.unpack_from("<Q", tail, at - _LOCATOR_BYTES + 8)
+        file.seek(min(place, size))
+        large = file.read(_END64_BYTES)
+        if len(large) < _END64_BYTES or not large.startswith(_END64):
+            raise ValueError(f"zip_members: {shown} has a damaged directory of 64 bits; get the archive again")
+        disk, first, here, count, length, start = struct.unpack_from("<2L4Q", large, 16)
+        end = place
+    if disk or first or here != count:
+        raise ValueError(f"zip_members: {shown} is a part of several files; join them into one archive (zip -s 0)")
+    if start + length > end or count * _ENTRY.size > length:
+        raise ValueError(f"zip_members: {shown} claims a directory that it does not have; get the archive again")
+    return count, length, start
+
+
+def _member(header: bytes, file: BinaryIO, shown: str) -> tuple[ZipMember, bool]:
+    """An entry of the directory, and whether it is a folder; reads the fields of variable length behind it."""
+    fields = _ENTRY.unpack(header)
+    flags, method, crc, packed, size = fields[3], fields[4], fields[7], fields[8], fields[9]
+    name_length, extra_length, comment_length, attributes, offset = fields[10], fields[11], fields[12], *fields[15:]
+    encoded, extra = file.read(name_length), file.read(extra_length)
+    file.seek(comment_length, os.SEEK_CUR)
+    name = encoded.decode("utf-8", "surrogateescape") if flags & 0x800 else _old_name(encoded)
+    name = name.replace("\\", "/").removeprefix("./")  # some programs of Windows write its separator
+    if flags & 0x1:
+        raise ValueError(
+            f"zip_members: {shown} is encrypted ({printable(name)}); unpack it with its password and give the folder"
+        )
+    size, packed, offset = _wide(extra, size, packed, offset)
+    problem = None
+    if stat.S_ISLNK(attributes >> 16):
+        problem = "a link or not a file"
+    elif method not in (STORED, DEFLATED):
+        problem = f"compressed by method {method} of zip; only deflate is read, pack it again"
+    elif size > max(SMALL, FACTOR * packed):
+        problem = f"claims to unpack from {packed} bytes to {size}"
+    return ZipMember(name, offset, packed, size, method, crc, problem), name.endswith("/")
+
+
+def _old_name(encoded: bytes) -> str:
+    """A name without the mark of UTF-8: most programs write UTF-8 all the same, older ones the letters of DOS."""
+    try:
+        return encoded.decode("utf-8")
+    except UnicodeDecodeError:
+        return encoded.decode("cp437")
+
+
+def _wide(extra: bytes, *values: int) -> list[int]:
+    """Sizes and offset, those of them that do not fit 32 bits from the extra field of 64 bits."""
+    found, at = list(values), 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        if kind == 1:
+            wide = iter(struct.unpack_from(f"<{min(length, len(extra) - at - 4) // 8}Q", extra, at + 4))
+            return [next(wide, value) if value == 0xFFFFFFFF else value for value in found]
+        at += 4 + length
+    return found
+
+
+def loader(path: str, member: ZipMember) -> "partial[bytes]":
+    """What reads a member: a function of the most bytes that are wanted, which pickles; see Item.load."""
+    return partial(_read, path, member.offset, member.packed, member.size, member.method, member.crc32)
+
+
+def read_member(path: str, member: ZipMember) -> bytes:
+    """All bytes of a member, at most 1 GiB. Raises ValueError that names it if it cannot be read."""
+    try:
+        if member.problem is not None:
+            raise ValueError(member.problem)
+        return loader(path, member)(MAX_FILE)
+    except ValueError as error:
+        raise ValueError(f"{printable(member.name)} of {printable(path)} cannot be read: {error}") from None
+
+
+def _read(path: str, offset: int, packed: int, size: int, method: int, crc32: int, most: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        header = file.read(_LOCAL.size)
+        if len(header) < _LOCAL.size or not header.startswith(b"PK\3\4"):
+            raise ValueError("damaged in its archive: its header is not where the directory says")
+        file.seek(sum(_LOCAL.unpack(header)[-2:]), os.SEEK_CUR)
+        wanted = min(size, most)
+        data = file.read(min(packed, wanted)) if method == STORED else _inflated(file, packed, wanted)
+    if len(data) < wanted:
+        raise ValueError(f"damaged in its archive: it must have {size} bytes, got {len(data)}")
+    if wanted == size and zlib.crc32(data) != crc32:
+        raise ValueError("damaged in its archive: its checksum differs")
+    return data
+
+
+def _inflated(file: BinaryIO, packed: int, wanted: int) -> bytes:
+    """The first so many bytes of what the next ones of a file unpack to."""
+    unpacker, parts, size = zlib.decompressobj(-zlib.MAX_WBITS), list[bytes](), 0
+    try:
+        while size < wanted and packed > 0 and not unpacker.eof and (piece := file.read(min(packed, _PIECE))):
+            packed -= len(piece)
+            while size < wanted and (part := unpacker.decompress(piece, wanted - size)):
+                parts.append(part)
+                size, piece = size + len(part), unpacker.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(f"damaged in its archive: {error}") from error
+    return b"".join(parts)
