@@ -30,7 +30,9 @@ ROOMS = [
     "dictionary",
     "presets",
     "serialize",
+    "safetensors",
     "checkpoint",
+    "formulas",
     "training",
     "",  # hebbcore/__init__.py
     "features",
@@ -38,6 +40,7 @@ ROOMS = [
     "evaluation",
     "classify",
     "labelling",
+    "export",
     "page",
     "runs",
     "plots",
@@ -204,8 +207,17 @@ def test_cupy_is_imported_in_functions_of_few_files(name):
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_torch_and_jax_are_never_imported(name):
-    assert not [module for module, _ in imports_of_file(name) if module.split(".")[0] in ("torch", "jax")]
+def test_torch_and_jax_are_imported_by_their_bridges_alone(name):
+    found = [(module.split(".")[0], inside) for module, inside in imports_of_file(name)]
+    for module, inside in found:
+        if module in ("torch", "jax"):
+            assert (name, inside) == (f"hebbcore.bridges.{module}", True), f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_packages_of_extras_are_imported_in_functions(name):
+    found = imports_of_file(name)
+    assert all(inside for module, inside in found if module.split(".")[0] in ("onnx", "skl2onnx", "safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +235,7 @@ def loaded():
         "cupy",
         "torch",
         "jax",
+        "onnx",
         "sklearn",
         "loaders",
         "numba.cuda",
