@@ -122,8 +122,15 @@ class Formula:
         return {
             key: devices.to_device(array, "cpu")
             for key, array in checkpoint.arrays_of(self.model).items()
-            if array.dtype.kind == "f" and (needed is None or key.partition("/")[0] in needed)
+            if array.dtype.kind == "f"
+            and "/observed_" not in key
+            and (needed is None or key.partition("/")[0] in needed)
         }
+
+    @property
+    def precision(self) -> str:
+        """In which the model computes."""
+        return self.model.site.precision if isinstance(self.model, Network) else self.model.precision
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
