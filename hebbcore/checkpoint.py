@@ -1,4 +1,4 @@
-"""Files of networks and layers: HDF5, written atomically, behind a line with its digest. No pickles."""
+"""Files of networks and layers: HDF5 behind a line with its digest, or safetensors; written atomically, no pickles."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import checks, hdf5, serialize
+from hebbcore import checks, hdf5, safetensors, serialize
 from hebbcore.engine import devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import PADDING_MODES
@@ -39,7 +39,8 @@ def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
     Parameters
     ----------
     path : path
-        The file. One that is there is replaced when the new one is complete.
+        The file. One that is there is replaced when the new one is complete. A name that ends in .safetensors makes
+        it a file of that format, for other programs; else it is HDF5.
     model : Network or HebbianLayer
         Its parameters and arrays are written; a network's image_shape, seed and precision too.
 
@@ -55,7 +56,12 @@ def save(path: str | os.PathLike[str], model: Network | HebbianLayer) -> None:
     if not isinstance(model, Network | HebbianLayer):
         raise TypeError(f"save: model must be a Network or a HebbianLayer, got {type(model).__name__}.")
     with model.lock if isinstance(model, Network) else contextlib.nullcontext():  # not between the halves of a step
-        write(Path(path), describe("save", model), arrays_of(model))
+        header, arrays, file = describe("save", model), arrays_of(model), Path(path)
+        if file.suffix == safetensors.SUFFIX:
+            host = {key: devices.to_device(array, "cpu") for key, array in arrays.items()}
+            safetensors.write(file, as_json(header), host)
+        else:
+            write(file, header, arrays)
 
 
 def load(
@@ -70,7 +76,7 @@ def load(
     Parameters
     ----------
     path : path
-        The file, or the folder of a run.
+        The file, HDF5 or .safetensors, or the folder of a run.
     device : {"auto", "cpu", "cuda"}
         Where its arrays go. A precision of CUDA alone ("tf32", "bf16") becomes "float32" on the CPU.
     workspace : int or str
@@ -93,7 +99,7 @@ def load(
     """
     device = devices.resolve("load", device)
     file = find("load", Path(path), previous)
-    header, arrays = read("load", file)
+    header, arrays = (safetensors.read if file.suffix == safetensors.SUFFIX else read)("load", file)
     with naming("load", file, "does not hold a network or layer of this version"):
         serialize.require_known("load", header, file)
         return restore("load", header, arrays, device, workspace)

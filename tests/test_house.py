@@ -17,7 +17,14 @@ FOLDERS = ("hebbcore", "loaders", "examples", "benchmarks", "tests")
 FILES = [path.relative_to(ROOT) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
-PAGE = all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn"))  # the extra label
+NEEDS = {  # what modules cannot be imported without
+    "hebbcore.page.": ("starlette", "uvicorn"),  # the extra label
+    "hebbcore.bridges.torch_module": ("torch",),
+    "hebbcore.bridges.jax_operations": ("jax",),
+}
+OUT_OF_REACH = tuple(
+    begin for begin, packages in NEEDS.items() if not all(importlib.util.find_spec(name) for name in packages)
+)
 
 
 def modules():
@@ -25,7 +32,7 @@ def modules():
     for package in (hebbcore, loaders):
         yield package
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__") and (PAGE or not found.name.startswith("hebbcore.page.")):
+            if not found.name.endswith("__main__") and not found.name.startswith(OUT_OF_REACH):
                 yield importlib.import_module(found.name)
 
 

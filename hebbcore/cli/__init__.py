@@ -27,6 +27,7 @@ COMMANDS = {  # name: its module, imported when a line names the command and not
     "classify": ("hebbcore.cli.classify", "give all images labels, from a few"),
     "label": ("hebbcore.cli.label", "label photos on a page in the browser, which learns meanwhile"),
     "predict": ("hebbcore.cli.predict", "give new images labels, by what classify learned"),
+    "export": ("hebbcore.cli.export", "write a network or a few-label model for other programs: ONNX, safetensors"),
     "verify": ("hebbcore.cli.verify", "compare the files of runs and features with their digests"),
     "plot": ("hebbcore.cli.plot", "draw the filters and curves of a run, or compare several runs"),
 }

@@ -112,13 +112,8 @@ class _Axis:
     """The windows along one side of a map, on the device."""
 
     def __init__(self, site: Site, side: int, stride: int) -> None:
-        self.length, count = side, -(-side // stride)
-        centres = (np.arange(count) - (count - 1) / 2) * stride + (side - 1) / 2
-        firsts = np.maximum(np.ceil(centres - stride), 0).astype(np.int64)
-        lasts = np.minimum(np.floor(centres + stride) + 1, side).astype(np.int64)
-        pixels = firsts[:, None] + np.arange((lasts - firsts).max())  # the widest window's number of each
-        weights = np.exp(-(((pixels - centres[:, None]) / stride) ** 2)) * (pixels < lasts[:, None])
-        weights /= weights.sum(axis=1, keepdims=True)
+        self.length = side
+        firsts, lasts, weights = windows_of(side, stride)
         self._width = weights.shape[1]
         self._firsts, self._lasts, self._weights = (
             devices.to_device(array, site.device) for array in (firsts, lasts, weights.astype(site.dtype).ravel())
@@ -128,3 +123,17 @@ class _Axis:
         """Return the first pixels, the ones behind the last, and the weights of windows first…last-1."""
         weights = self._weights[first * self._width : last * self._width]
         return self._firsts[first:last], self._lasts[first:last], weights
+
+
+def windows_of(side: int, stride: int) -> tuple[Any, Any, Any]:
+    """Return the first pixel of each window along a side, the one behind its last, and the weights (windows, widest).
+
+    Weights behind a window's last pixel are 0.
+    """
+    count = -(-side // stride)
+    centres = (np.arange(count) - (count - 1) / 2) * stride + (side - 1) / 2
+    firsts = np.maximum(np.ceil(centres - stride), 0).astype(np.int64)
+    lasts = np.minimum(np.floor(centres + stride) + 1, side).astype(np.int64)
+    pixels = firsts[:, None] + np.arange((lasts - firsts).max())  # the widest window's number of each
+    weights = np.exp(-(((pixels - centres[:, None]) / stride) ** 2)) * (pixels < lasts[:, None])
+    return firsts, lasts, weights / weights.sum(axis=1, keepdims=True)

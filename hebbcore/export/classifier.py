@@ -1,0 +1,34 @@
+"""Few-label models: from features to labels and probabilities."""
+
+from typing import Any
+
+import numpy as np
+
+from hebbcore.export.graph import Graph, Tensor
+from hebbcore.formulas.operations import norms
+from hebbcore.formulas.pointwise import flat
+from hebbcore.formulas.pools import grid_pool
+from hebbcore.labelling.model import Model
+from hebbcore.layers import GridPool
+
+
+def predictions(graph: Graph, model: Model, output: Tensor) -> dict[str, Any]:
+    """Add what follows the output of the network, and return (dtype, sides) of the file's outputs by name."""
+    features, (arrays, settings) = model.features, model.classifier.state()
+    network = features.network
+    with graph.scope("classifier"):
+        if features.grid is not None:
+            whole = network.shapes[network.index_of("export.onnx", features.layer)]
+            output = grid_pool(graph, GridPool(features.grid), output, {}, whole)
+        rows = flat(graph, output, features.shape)
+        axes = arrays["axes"].astype(np.float64) * arrays["scale"] * arrays["eigenvalues"][:, None] ** -0.25
+        rows = graph.matmul(rows - arrays["mean"], axes.T)
+        rows = rows / norms(graph, rows, (1,))
+        scores = (
+            graph.matmul(rows, arrays["coef"] * settings["sharpness"]) + arrays["intercept"] * settings["sharpness"]
+        )
+        likely = graph.node("Softmax", scores, axis=1)
+        graph.name_output("probabilities", likely)
+        first = graph.node("ArgMax", likely, axis=1, keepdims=0)
+        graph.name_output("label", graph.node("Gather", np.array(model.classes, dtype=object), first))
+    return {"label": ("text", ["n"]), "probabilities": ("float32", ["n", len(model.classes)])}

@@ -1,0 +1,104 @@
+"""What units that learn put out, by the methods of their rules.
+
+A rule's output is known by the methods that make it, not by its class: a rule of one's own that changes none of them
+has a formula, and one that does has none until the method is entered here.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hebbcore.engine.output import Output
+from hebbcore.engine.rule import Rule
+from hebbcore.formulas.operations import Operations, Pair, Value, norms, root
+from hebbcore.rules import HPCA, Krotov, SignedWTA
+from hebbcore.rules.cosine import CosineRule
+from hebbcore.rules.norm_seeking import NormSeekingRule
+
+OfRule = Callable[[Operations, Any, Value], Value]
+
+
+class Windows(NamedTuple):
+    """Where the patches of maps lie."""
+
+    stride: Pair
+    padding: Pair
+    padding_mode: str
+
+    def padded(self, ops: Operations, x: Value) -> tuple[Value, Pair]:
+        """Return maps with what lies beyond them, unless it is zeros, and the padding that is left."""
+        if self.padding_mode == "zeros" or self.padding == (0, 0):
+            return x, self.padding
+        return ops.pad(x, self.padding, self.padding_mode), (0, 0)
+
+
+def _same(ops: Operations, rule: Any, x: Value) -> Value:
+    return x
+
+
+def _signed_power(ops: Operations, rule: Any, weights: Value) -> Value:
+    return weights if rule.p == 2 else ops.sign(weights) * ops.power(ops.abs(weights), rule.p - 1)
+
+
+def _directions(ops: Operations, rule: Any, weights: Value) -> Value:
+    return weights / norms(ops, weights, range(1, len(weights.shape)))
+
+
+def _relu(ops: Operations, rule: Any, x: Value) -> Value:
+    return ops.relu(x)
+
+
+def _activation(ops: Operations, rule: Any, x: Value) -> Value:
+    return x if rule.activation == "identity" else {"relu": ops.relu, "tanh": ops.tanh}[rule.activation](x)
+
+
+# by the rule's method: what its scores are made by, for weights (units, …)
+PROJECTIONS: dict[Any, OfRule] = {
+    Rule.projection: _same,
+    NormSeekingRule.projection: _signed_power,
+    Krotov.projection: _signed_power,
+}
+# that again, so that scores are responses
+RESPONSES: dict[Any, OfRule] = {Rule.response: _same, CosineRule.response: _directions}
+# what responses become
+ACTIVATIONS: dict[Any, OfRule] = {
+    Rule.activate: _same,
+    SignedWTA.activate: _same,
+    CosineRule.activate: _relu,
+    HPCA.activate: _activation,
+}
+
+
+def units(ops: Operations, x: Value, weights: Value, output: Output, windows: Windows | None) -> Value:
+    """Return what units put out for maps, or, without windows, for vectors.
+
+    weights: (units, height, width, channels), or (units, features).
+    """
+    rule, by_cosine = output.rule, output.response != "rule"
+    matrix = _of(PROJECTIONS, rule, "projection")(ops, rule, weights)
+    matrix = _directions(ops, rule, matrix) if by_cosine else _of(RESPONSES, rule, "response")(ops, rule, matrix)
+    if windows is None:
+        scores, lengths = ops.matmul(x, ops.transpose(matrix, (1, 0))), norms(ops, x, (1,)) if by_cosine else None
+    else:
+        x, padding = windows.padded(ops, x)
+        scores = ops.conv(x, ops.transpose(matrix, (0, 3, 1, 2)), windows.stride, padding)
+        if by_cosine:
+            ones = ops.constant(np.ones((1, 1, *matrix.shape[1:3])))
+            lengths = root(ops, ops.conv(ops.sum(x * x, (1,)), ones, windows.stride, padding))
+    if output.response == "cosine":
+        return scores / lengths
+    if output.response == "cosine-exp":
+        return ops.exp((scores / lengths - 1.0) * (1 / output.width)) * lengths
+    return scores if output.linear else _of(ACTIVATIONS, rule, "activate")(ops, rule, scores)
+
+
+def _of(table: Mapping[Any, OfRule], rule: Rule, method: str) -> OfRule:
+    """Return the formula of a rule's method. Raises ValueError if there is none."""
+    found = table.get(getattr(type(rule), method))
+    if found is None:
+        raise ValueError(
+            f"what the rule {type(rule).__name__} puts out has no formula: its {method} is its own; enter one in "
+            "hebbcore.formulas.units."
+        )
+    return found

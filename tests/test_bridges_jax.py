@@ -1,0 +1,45 @@
+"""Networks as functions for JAX: the same numbers, compiled and not, and gradients."""
+
+import numpy as np
+import pytest
+from formula_helpers import LAYERS, RULES, assert_same, learned_layer, network_by, small_preset
+
+import hebbcore
+from hebbcore.bridges.jax import to_function
+
+jax = pytest.importorskip("jax", reason="needs JAX")
+
+
+@pytest.mark.parametrize(("name", "shape", "parameters"), LAYERS)
+def test_a_layer(name, shape, parameters):
+    network, images = learned_layer(name, shape, parameters)
+    function, arrays = to_function(network)
+    assert_same(np.asarray(jax.jit(function)(arrays, images)), network.transform(images))
+
+
+@pytest.mark.parametrize(("rule", "parameters", "linear"), RULES[::2])
+def test_a_rule(rule, parameters, linear):
+    network, images = network_by(rule, parameters, linear)
+    layer = network["conv1"].as_layer()
+    function, arrays = to_function(layer)
+    assert list(arrays) == ["weights"]
+    assert_same(np.asarray(jax.jit(function)(arrays, images)), layer.transform(images))
+
+
+def test_the_dictionary():
+    network, images = small_preset("dictionary")
+    function, arrays = to_function(network, "gaussianpool2", mirror=True)
+    expected = network.transform(images, "gaussianpool2", mirror=True)
+    assert_same(np.asarray(jax.jit(function)(arrays, images)), expected)
+    slopes = jax.jit(jax.grad(lambda arrays: function(arrays, images).sum()))(arrays)
+    assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(slopes))
+    assert float(abs(slopes["conv1"]["weights"]).max()) > 0
+
+
+def test_channels_first_and_what_is_refused():
+    network = hebbcore.Network([hebbcore.Conv(3, 2)], (4, 5, 2), device="cpu", precision="float64")
+    images = np.random.default_rng(0).random((3, 4, 5, 2))
+    function, arrays = to_function(network, channels="first")
+    assert_same(np.moveaxis(np.asarray(function(arrays, np.moveaxis(images, 3, 1))), 1, 3), network.transform(images))
+    with pytest.raises(ValueError, match=r"^to_function: channels must be one of"):
+        to_function(network, channels="middle")

@@ -1,0 +1,83 @@
+"""Networks and layers as safetensors files: they come back whole, other programs read them, damage is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from formula_helpers import LAYERS, learned_layer
+
+import hebbcore
+from hebbcore import checkpoint, safetensors
+
+
+@pytest.mark.parametrize(("name", "shape", "parameters"), LAYERS)
+def test_a_network_comes_back(name, shape, parameters, tmp_path):
+    network, images = learned_layer(name, shape, parameters, "float64")
+    network.training = {"epochs": 3}
+    hebbcore.save(tmp_path / "a.safetensors", network)
+    back = hebbcore.load(tmp_path / "a.safetensors", device="cpu")
+    np.testing.assert_array_equal(back.transform(images), network.transform(images))
+    assert checkpoint.digest_of(back) == checkpoint.digest_of(network)
+    assert back.training == {"epochs": 3}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of a network."""
+    network = hebbcore.Network([hebbcore.Conv(3, 2), hebbcore.BatchNorm()], (4, 4, 1), device="cpu")
+    hebbcore.save(tmp_path / "a.safetensors", network)
+    return tmp_path / "a.safetensors", network
+
+
+def test_a_layer_comes_back(file, tmp_path):
+    layer, images = file[1]["conv1"].as_layer(), np.ones((1, 5, 6, 1), np.float32)
+    hebbcore.save(tmp_path / "layer.safetensors", layer)
+    back = hebbcore.load(tmp_path / "layer.safetensors", device="cpu")
+    np.testing.assert_array_equal(back.transform(images), layer.transform(images))
+
+
+def test_the_library_of_the_format_reads_it(file):
+    numpy = pytest.importorskip("safetensors.numpy", reason="needs the package safetensors")
+    path, network = file
+    arrays = numpy.load_file(path)
+    assert sorted(arrays) == ["bn1/mean", "bn1/variance", "conv1/weights"]
+    np.testing.assert_array_equal(arrays["conv1/weights"], network["conv1"].weights)
+    header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
+    numpy.save_file({**arrays, "conv1/weights": arrays["conv1/weights"] * 2}, path, header["__metadata__"])
+    np.testing.assert_array_equal(hebbcore.load(path, device="cpu")["conv1"].weights, 2 * network["conv1"].weights)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:-1],
+        lambda data: data + b"\0",
+        lambda data: data[:200],
+        lambda data: b"\xff" * 8 + data[8:],
+        lambda data: data.replace(b'"F32"', b'"F99"'),
+        lambda data: data.replace(b'"__metadata__"', b'"__metadatas_"'),
+        lambda data: data.replace(b"[3, 2, 2, 1]", b"[3, 2, 2, 2]"),
+        lambda data: data.replace(b"[3, 2, 2, 1]", b'[3, 2, 2,""]'),
+        lambda data: data.replace(b"[0, 48]", b"[48, 0]"),
+        lambda data: data.replace(b"conv1/weights", b"conv1/weighs_"),
+        lambda data: data.replace(b"\\\"conv\\\"", b"\\\"kinv\\\""),
+    ],
+)  # fmt: skip
+def test_damage_is_refused(damage, file):
+    path, _ = file
+    data = path.read_bytes()
+    assert damage(data) != data
+    path.write_bytes(damage(data))
+    with pytest.raises(ValueError, match=r"^load: .*a\.safetensors"):
+        hebbcore.load(path, device="cpu")
+
+
+def test_every_kind_of_array_has_a_name():
+    kinds = {
+        dtype
+        for layer in (hebbcore.Whiten(), hebbcore.BatchNorm(), hebbcore.Scale())
+        for network in [hebbcore.Network([layer], (4, 4, 1), device="cpu")]
+        for _, dtype in layer.arrays_for(network.site, (4, 4, 1), observed=True).values()
+    }
+    assert kinds <= set(safetensors._NAMES)
