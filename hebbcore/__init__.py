@@ -6,6 +6,7 @@ from hebbcore.engine.backend import namespace
 from hebbcore.engine.competition import Gate, Norms, argmax_wta, k_wta, softmax_wta
 from hebbcore.engine.devices import Device, devices, to_device
 from hebbcore.engine.patches import im2col
+from hebbcore.engine.teaching import Teacher
 from hebbcore.layers import (
     LAYERS,
     BatchNorm,
@@ -28,7 +29,7 @@ from hebbcore.layers import (
 )
 from hebbcore.network import Network
 from hebbcore.presets import PRESETS, preset
-from hebbcore.rules import HPCA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb
+from hebbcore.rules import HPCA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb, Supervised
 from hebbcore.training.change import weight_update
 from hebbcore.training.layer import Step, train_layer
 from hebbcore.training.network import fit
@@ -67,6 +68,8 @@ __all__ = [
     "SoftHebb",
     "Split",
     "Step",
+    "Supervised",
+    "Teacher",
     "Triangle",
     "Whiten",
     "argmax_wta",

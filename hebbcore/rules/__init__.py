@@ -10,9 +10,22 @@ from hebbcore.rules.krotov import Krotov
 from hebbcore.rules.kwta import KWTA
 from hebbcore.rules.signed_wta import SignedWTA
 from hebbcore.rules.soft_hebb import SoftHebb
+from hebbcore.rules.supervised import Supervised
 from hebbcore.rules.swta import SWTA
 
-__all__ = ["HPCA", "KWTA", "RULES", "SWTA", "HardWTA", "Krotov", "Rule", "SignedWTA", "SoftHebb", "as_rule"]
+__all__ = [
+    "HPCA",
+    "KWTA",
+    "RULES",
+    "SWTA",
+    "HardWTA",
+    "Krotov",
+    "Rule",
+    "SignedWTA",
+    "SoftHebb",
+    "Supervised",
+    "as_rule",
+]
 
 RULES: dict[str, type[Rule]] = {
     "hpca": HPCA,
@@ -22,6 +35,7 @@ RULES: dict[str, type[Rule]] = {
     "softhebb": SoftHebb,
     "hardwta": HardWTA,
     "krotov": Krotov,
+    "supervised": Supervised,
 }
 
 

@@ -14,9 +14,9 @@ def output(X, W, activation="relu"):
     return np.array([functions[activation](dots(x, W)) for x in X])
 
 
-def delta(X, W, activation="relu"):
-    """Δw_i = (1/N) Σ_n y_ni (x_n − Σ_{k≤i} y_nk w_k)."""
-    Y = output(X, W, activation)
+def delta(X, W, activation="relu", teacher=None):
+    """Δw_i = (1/N) Σ_n y_ni (x_n − Σ_{k≤i} y_nk w_k). teacher: (N, K), which multiplies y everywhere."""
+    Y = output(X, W, activation) * (1 if teacher is None else teacher)
     N, K = Y.shape
     change = np.zeros_like(W)
     for n in range(N):
