@@ -7,6 +7,7 @@ from hebbcore.engine.competition import Gate, Norms, Pair, argmax_wta, k_wta, so
 from hebbcore.engine.devices import Device, devices, to_device
 from hebbcore.engine.moments import Moments
 from hebbcore.engine.patches import im2col
+from hebbcore.engine.teaching import Teacher
 from hebbcore.layers import (
     LAYERS,
     BatchNorm,
@@ -29,7 +30,7 @@ from hebbcore.layers import (
 )
 from hebbcore.network import Network
 from hebbcore.presets import PRESETS, preset
-from hebbcore.rules import HPCA, ICA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb
+from hebbcore.rules import HPCA, ICA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb, Supervised
 from hebbcore.training.change import weight_update
 from hebbcore.training.layer import Step, train_layer
 from hebbcore.training.network import fit
@@ -71,6 +72,8 @@ __all__ = [
     "SoftHebb",
     "Split",
     "Step",
+    "Supervised",
+    "Teacher",
     "Triangle",
     "Whiten",
     "argmax_wta",

@@ -43,7 +43,7 @@ MORE = {  # than a rule as it is by default
     "hardwta": [HardWTA(p=3)],
     "krotov": [Krotov(3.0, 3, 0.2)],
 }
-RULES = {name: [kind(), *MORE.get(name, [])] for name, kind in hebbcore.RULES.items()}
+RULES = {name: [kind(), *MORE.get(name, [])] for name, kind in hebbcore.RULES.items() if not kind.supervised}
 CASES = [pytest.param(name, rule, id=repr(rule)) for name, rules in RULES.items() for rule in rules]
 SMOOTH = [pytest.param(name, rule, id=repr(rule)) for name, rule in (("hpca", HPCA()), ("softhebb", SoftHebb()))]
 

@@ -81,7 +81,7 @@ def test_scattering_and_multiplying_agree(images, weights, rule, monkeypatch):
 
 @pytest.mark.parametrize("workspace", ["60 KiB", "200 KiB", "1 MiB", "64 MiB"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("rule", hebbcore.RULES)
+@pytest.mark.parametrize("rule", reference.UNSUPERVISED)
 def test_workspace_and_threads_do_not_change_the_result(images, weights, rule, workspace, threads, monkeypatch, tune):
     expected = hebbcore.weight_update(images, weights, rule)
     monkeypatch.setattr(parallel, "threads", lambda: threads)
@@ -106,7 +106,7 @@ def test_changes_add_up_over_samples_in_any_order(images, weights, cut, rule, or
 
 @settings(max_examples=20)
 @given(
-    rule=st.sampled_from(sorted(hebbcore.RULES)),
+    rule=st.sampled_from(reference.UNSUPERVISED),
     order=st.permutations(range(30)),
     kibibytes=st.integers(40, 4000),
 )

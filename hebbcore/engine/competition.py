@@ -88,7 +88,7 @@ def column_sums(cells: Array) -> Array:
     return cells[0] if len(cells) == 1 else cells.sum(axis=0)
 
 
-def _sharpness(temperature: float, scores: Array) -> Any:
+def sharpness_of(temperature: float, scores: Array) -> Any:
     """Return 1 / temperature in the scores' dtype, at most its largest number."""
     return scores.dtype.type(min(1 / temperature, float(np.finfo(scores.dtype).max)))
 
@@ -99,7 +99,7 @@ def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> G
     Equation: FastHebb (Lagani et al. 2022), soft-WTA. Kernel and oracle: swta.
     """
     mass, decay = cells(scores, 2)
-    sharpness = _sharpness(temperature, scores)
+    sharpness = sharpness_of(temperature, scores)
     kernels.for_array(scores).swta(scores, norms.patches, norms.units, sharpness, power, mass, decay)
     return Gate(scores, column_sums(decay), column_sums(mass))
 
@@ -126,7 +126,7 @@ def soft_hebb_gate(scores: Array, temperature: float, anti_hebbian: bool) -> Gat
     Equation: SoftHebb (Journé et al., ICLR 2023). Kernel and oracle: soft_hebb.
     """
     decay = cells(scores)
-    kernels.for_array(scores).soft_hebb(scores, _sharpness(temperature, scores), anti_hebbian, decay)
+    kernels.for_array(scores).soft_hebb(scores, sharpness_of(temperature, scores), anti_hebbian, decay)
     return Gate(scores, column_sums(decay))
 
 
@@ -239,7 +239,7 @@ def softmax_wta(scores: Any, temperature: float = 1.0) -> Array:
     """
     temperature = checks.positive("softmax_wta", "temperature", temperature)
     out = _own_scores("softmax_wta", scores)
-    kernels.for_array(out).softmax(out, _sharpness(temperature, out))
+    kernels.for_array(out).softmax(out, sharpness_of(temperature, out))
     return out
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from hebbcore.engine.backend import Array, row_norms
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.moments import Moments
+from hebbcore.engine.teaching import Teacher
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Rule:
     competes : bool
         Class attribute. True: units compete for patches: they can start from patches, a unit can win nothing, and a
         bias can help it.
+    supervised : bool
+        Class attribute. True: each unit stands for a class and learns from labels alone, by `taught_gate`.
     """
 
     state: ClassVar[Mapping[str, Array]] = {}  # of a copy that `bound` made
@@ -58,6 +61,7 @@ class Rule:
     needs_norms: ClassVar[bool] = False
     # True: units compete for patches, so that patches are a start for them, one can win nothing, and a bias can help it
     competes: ClassVar[bool] = False
+    supervised: ClassVar[bool] = False  # True: each unit stands for a class and learns from labels alone
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         """Return G and the sums over rows for some scores; every rule must define it.
@@ -105,6 +109,30 @@ class Rule:
         Their units give way by themselves: a unit that wins shrinks, and it must win to shrink.
         """
         return type(self).biased_gate is not Rule.biased_gate
+
+    def taught_gate(self, scores: Array, norms: Norms | None, teacher: Teacher) -> Gate:
+        """Return the gate of a batch with a teacher, which says which units may learn from which image.
+
+        Parameters
+        ----------
+        scores : Array
+            (n, K), as `gate` gets them. May be overwritten.
+        norms : Norms or None
+            Norms of these patches and of the units, if the rule `needs_norms`.
+        teacher : Teacher
+            Of these patches.
+
+        Returns
+        -------
+        Gate
+            G (n, K), its decay and its mass.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no teacher: it must define taught_gate.")
+
+    @property
+    def takes_teacher(self) -> bool:
+        """Whether the rule listens to a teacher."""
+        return type(self).taught_gate is not Rule.taught_gate
 
     def projection(self, weights: Array) -> Array:
         """Return the matrix V (K, D) of the scores X Vᵀ: the weights (K, D), unless the rule says otherwise."""

@@ -28,11 +28,12 @@ from hebbcore.engine.decay import (
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.moments import Moments, of_both
 from hebbcore.engine.output import Output
-from hebbcore.engine.patches import Geometry
+from hebbcore.engine.patches import Chunk, Geometry
 from hebbcore.engine.pursuit import Pursuit, one_hot, winner_bytes, winner_parts
 from hebbcore.engine.rule import Rule
 from hebbcore.engine.scored import Scored
 from hebbcore.engine.state import initial_state
+from hebbcore.engine.teaching import Teacher
 
 
 @dataclass
@@ -91,22 +92,24 @@ class BatchedUpdate:
 
     def delta(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
-        state: Mapping[str, Array] | None = None,
+        teacher: Array | None = None, state: Mapping[str, Array] | None = None,
     ) -> tuple[Array, Any]:  # fmt: skip
         """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next use of the memories overwrites the array.
 
         out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
         bias: (K,), see Rule.biased_gate.
+        teacher: (n, K), uint8, see Rule.taught_gate; not with a bias.
         state: the rule's, which is brought up to date; None: as it begins.
         """
         # one limit for all products: to set it takes as long as some of them
         is_cpu = backend.device_of(images) == "cpu"
         with parallel.one_blas_thread() if is_cpu else contextlib.nullcontext():
-            return self._delta(images, weights, out, bias, state)
+            return self._delta(images, weights, out, bias, teacher, state)
 
     def _delta(
-        self, images: Array, weights: Array, out: Array | None, bias: Array | None, state: Mapping[str, Array] | None
-    ) -> tuple[Array, Any]:
+        self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
+        state: Mapping[str, Array] | None,
+    ) -> tuple[Array, Any]:  # fmt: skip
         plan, g = self._plan(backend.device_of(images)), self.geometry
         rows = len(images) * g.positions
         shares = plan.shares(len(images), self._memories, self.units * g.patch_size * plan.dtype.itemsize)
@@ -123,7 +126,7 @@ class BatchedUpdate:
                 rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device], self.rule.pairs
             ),
             pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
-            out=out, bias=bias,
+            out=out, bias=bias, teacher=teacher,
         )  # fmt: skip
         threads = [_ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
         after = self._next_state(threads, state) if self.rule.initial_state() else {}
@@ -171,10 +174,15 @@ class _Step:
     pursuit: Pursuit | None
     out: Array | None
     bias: Array | None
+    teacher: Array | None
 
-    def gate(self, scores: Array, patches: Array) -> Gate:
-        """Return the rule's gate for the scores of some patches."""
+    def gate(self, scores: Array, patches: Array, chunk: Chunk, g: Geometry) -> Gate:
+        """Return the rule's gate for the scores of a chunk's patches."""
         norms = None if self.unit_norms is None else Norms(vector_norms(patches), self.unit_norms)
+        if self.teacher is not None:
+            masks = self.teacher[chunk.first : chunk.last]
+            taught = self.rule.taught_gate(scores, norms, Teacher(masks, chunk.top * g.output[1], g.positions))
+            return _require_gate(self.rule, taught)
         if norms is None or self.bias is None:
             return _require_gate(self.rule, self.rule.gate(scores, norms))
         return _require_gate(self.rule, self.rule.biased_gate(scores, norms, self.bias))
@@ -218,7 +226,7 @@ class _ThreadSums:
                 residual = patches if normalized else self.share.owned(images, piece)
                 self._add_in_turn(step.pursuit, sums, scores, residual, add=i > 0)
                 continue
-            gate = step.gate(scores, patches)
+            gate = step.gate(scores, patches, piece.chunk, self.plan.geometry)
             if gate.pair is None and gate.decay is None and step.blocked:
                 residual = patches if normalized else self.share.owned(images, piece)
                 self._add_blocked(sums, gate.values, gate.values, residual, add=i > 0)

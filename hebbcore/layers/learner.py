@@ -241,7 +241,8 @@ class Learner(Layer):
         if rivalry is not None:
             bias, rivalry.rule = rivalry.bias(matrix.dtype), self.bound_rule
             rivalry.count(images, matrix, counts)
-        delta, scale = self._update.delta(images, matrix, None if out is None else rows_of(out), bias, self._state)
+        rows = None if out is None else rows_of(out)
+        delta, scale = self._update.delta(images, matrix, rows, bias, state=self._state)
         factors = self.rule.rate(matrix, rate) * scale
         size = None
         if measure:

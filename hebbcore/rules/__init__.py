@@ -11,9 +11,23 @@ from hebbcore.rules.krotov import Krotov
 from hebbcore.rules.kwta import KWTA
 from hebbcore.rules.signed_wta import SignedWTA
 from hebbcore.rules.soft_hebb import SoftHebb
+from hebbcore.rules.supervised import Supervised
 from hebbcore.rules.swta import SWTA
 
-__all__ = ["HPCA", "ICA", "KWTA", "RULES", "SWTA", "HardWTA", "Krotov", "Rule", "SignedWTA", "SoftHebb", "as_rule"]
+__all__ = [
+    "HPCA",
+    "ICA",
+    "KWTA",
+    "RULES",
+    "SWTA",
+    "HardWTA",
+    "Krotov",
+    "Rule",
+    "SignedWTA",
+    "SoftHebb",
+    "Supervised",
+    "as_rule",
+]
 
 RULES: dict[str, type[Rule]] = {
     "hpca": HPCA,
@@ -24,6 +38,7 @@ RULES: dict[str, type[Rule]] = {
     "softhebb": SoftHebb,
     "hardwta": HardWTA,
     "krotov": Krotov,
+    "supervised": Supervised,
 }
 
 

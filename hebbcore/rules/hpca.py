@@ -9,6 +9,7 @@ from hebbcore.engine.backend import Array, namespace
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.moments import Moments
 from hebbcore.engine.rule import Rule
+from hebbcore.engine.teaching import Teacher
 from hebbcore.rules.adaptive import adaptive_tanh, initial_statistics, next_statistics
 
 ACTIVATIONS = ("relu", "tanh", "identity", "adaptive_tanh")
@@ -61,6 +62,11 @@ class HPCA(Rule):
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         return Gate(self.activate(scores, None))
+
+    def taught_gate(self, scores: Array, norms: Norms | None, teacher: Teacher) -> Gate:
+        values = self.activate(scores, None)
+        teacher.mask(values)
+        return Gate(values)
 
     def stable_rate(self, eigenvalue: float) -> float | None:
         """Return 1 / eigenvalue: above it a unit along the first component steps over its fixed point, ‖w‖ = 1.

@@ -10,6 +10,7 @@ from hebbcore.engine.backend import Array, namespace
 from hebbcore.engine.competition import Gate, Norms, Pair
 from hebbcore.engine.moments import Moments
 from hebbcore.engine.rule import Rule
+from hebbcore.engine.teaching import Teacher
 from hebbcore.rules.adaptive import adaptive_tanh, initial_statistics, next_statistics
 
 
@@ -30,6 +31,8 @@ class ICA(Rule):
 
     Notes
     -----
+    With a teacher T, y and s are T∘y and T∘s, and the first w_i of Δw_i is (Σₙ T_ni / N) w_i.
+
     Norms follow the scale of the patches, as those of Σₙ y s = N do; a normalized unit of a norm below 1 shrinks and
     one above 1 grows without end. A batch of one patch leaves the statistics as they are.
 
@@ -61,8 +64,18 @@ class ICA(Rule):
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         outputs = self.activate(scores.copy(), None)
-        kept = namespace(scores).full(scores.shape[1], -len(scores), scores.dtype)
-        return Gate(None, None if self.normalized else kept, pair=Pair(outputs, scores, self.hierarchical))
+        rows = namespace(scores).full(scores.shape[1], len(scores), scores.dtype)
+        return self._gate(outputs, scores, rows)
+
+    def taught_gate(self, scores: Array, norms: Norms | None, teacher: Teacher) -> Gate:
+        outputs = self.activate(scores.copy(), None)
+        teacher.mask(outputs)
+        teacher.mask(scores)
+        return self._gate(outputs, scores, teacher.totals(scores))
+
+    def _gate(self, outputs: Array, scores: Array, rows: Array) -> Gate:
+        """Return the gate; rows (K,): from how many patches each unit learns."""
+        return Gate(None, None if self.normalized else -rows, pair=Pair(outputs, scores, self.hierarchical))
 
     def adjust(self, delta: Array, weights: Array) -> None:
         """Take off what lies along the weights, as if they had norm 1, if `normalized`."""

@@ -152,7 +152,7 @@ class LayerTraining:
             won = winners.count(rule, images, self._g, matrix)
         elif counting:
             out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)
-        delta, scale = self._update.delta(images, matrix, out, bias, self._layer.state)
+        delta, scale = self._update.delta(images, matrix, out, bias, state=self._layer.state)
         add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
         if rivalry is not None:
             rivalry.revive(matrix)

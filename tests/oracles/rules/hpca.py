@@ -26,9 +26,13 @@ def output(X, W, activation="relu", scale_by_fan_in=False, state=None):
     return functions[activation](S)
 
 
-def delta(X, W, activation="relu", scale_by_fan_in=False, state=None):
-    """Δw_i = (1/N) Σ_n y_ni (x_n − Σ_{k≤i} y_nk w_k), over √D if scaled by the fan-in."""
+def delta(X, W, activation="relu", scale_by_fan_in=False, teacher=None, state=None):
+    """Δw_i = (1/N) Σ_n y_ni (x_n − Σ_{k≤i} y_nk w_k), over √D if scaled by the fan-in.
+
+    teacher: (N, K), which multiplies y everywhere.
+    """
     Y = output(X, W, activation, scale_by_fan_in, next_state(X, W, state, activation))
+    Y = Y * (1 if teacher is None else teacher)
     N, K = Y.shape
     change = np.zeros_like(W)
     for n in range(N):

@@ -18,16 +18,20 @@ def output(X, W, hierarchical=False, normalized=False, state=None):
     return adaptive_tanh(S, state) if normalized else np.tanh(S)
 
 
-def delta(X, W, hierarchical=False, normalized=False, state=None):
-    """Δw_i = w_i − p_i, p_i = (1/N) Σ_n y_ni Σ_k s_nk w_k; hierarchical: k ≤ i; normalized: (p_i·w_i) w_i − p_i."""
+def delta(X, W, hierarchical=False, normalized=False, teacher=None, state=None):
+    """Δw_i = w_i − p_i, p_i = (1/N) Σ_n y_ni Σ_k s_nk w_k; hierarchical: k ≤ i; normalized: (p_i·w_i) w_i − p_i.
+
+    teacher: (N, K), which multiplies y and s everywhere, and by its mean the first w_i.
+    """
     S = np.array([dots(x, W) for x in X])
     Y = output(X, W, hierarchical, normalized, next_state(X, W, state, hierarchical, normalized))
+    T = np.ones_like(S) if teacher is None else teacher
     N, K = S.shape
     change = np.zeros_like(W)
     for i in range(K):
         p = np.zeros_like(W[i])
         for n in range(N):
             for k in range(i + 1 if hierarchical else K):
-                p += Y[n, i] * S[n, k] * W[k] / N
-        change[i] = (p @ W[i]) * W[i] - p if normalized else W[i] - p
+                p += T[n, i] * Y[n, i] * T[n, k] * S[n, k] * W[k] / N
+        change[i] = (p @ W[i]) * W[i] - p if normalized else T[:, i].mean() * W[i] - p
     return change
