@@ -14,7 +14,7 @@ from oracles.parts import argmax_wta, k_wta, patches, pixels, power_wta, softmax
 __all__ = [
     "LAYERS", "RULES", "UNSUPERVISED", "argmax_wta", "average_pool", "batch_norm", "contrast_normalised", "delta",
     "k_wta", "layer_examples", "layers_before", "max_pool", "oracle", "output", "parameters_of", "patches", "power_wta",
-    "rates", "softmax_wta", "step", "triangle", "variants", "weight_update", "whitening", "zca",
+    "rates", "softmax_wta", "state_after", "step", "triangle", "variants", "weight_update", "whitening", "zca",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).parent / "oracles"
@@ -85,6 +85,15 @@ def rates(W, rule, learning_rate, **params):
     """
     own = getattr(oracle("rules", rule), "rates", None)
     return learning_rate if own is None else own(W, learning_rate, **params)
+
+
+def state_after(images, weights, rule, state=None, *, stride=1, padding=0, padding_mode="zeros", **params):
+    """The state of a rule after a batch, {name: (K,)}, from the one before it; None for rules without one."""
+    following = getattr(oracle("rules", rule), "next_state", None)
+    weights = np.asarray(weights, dtype=np.float64)
+    is_dense = weights.ndim == 2
+    X = pixels(images) if is_dense else patches(images, weights.shape[1:3], stride, padding, padding_mode)
+    return None if following is None else following(X, weights.reshape(len(weights), -1), state, **params)
 
 
 def step(images, weights, rule, learning_rate, *, stride=1, padding=0, padding_mode="zeros", **params):

@@ -8,11 +8,12 @@ import reference
 from test_rules import CONVOLUTIONS, assert_close, batch
 
 import hebbcore
-from hebbcore import HPCA, KWTA, SWTA, Supervised
+from hebbcore import HPCA, ICA, KWTA, SWTA, Supervised
 from hebbcore.engine import parallel
 
 TAUGHT = [
-    ("hpca", HPCA()), ("hpca", HPCA("tanh")), ("swta", SWTA(0.05)), ("swta", SWTA(0.05, "power")), ("kwta", KWTA()),
+    ("hpca", HPCA()), ("hpca", HPCA("tanh")), ("hpca", HPCA("adaptive_tanh")), ("ica", ICA()), ("ica", ICA(True)),
+    ("ica", ICA(True, True)), ("swta", SWTA(0.05)), ("swta", SWTA(0.05, "power")), ("kwta", KWTA()),
     ("kwta", KWTA(3)), ("supervised", Supervised()),
 ]  # fmt: skip
 RULES = pytest.mark.parametrize(("name", "rule"), TAUGHT, ids=[repr(rule) for _, rule in TAUGHT])

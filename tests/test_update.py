@@ -57,8 +57,8 @@ def test_a_block_by_one_product_and_by_two_agree(add, generator, tune):
     values, x, weights, outer = (generator.normal(size=shape) for shape in ((5, 10), (5, 7), (10, 7), (10, 7)))
     stacked, product = np.concatenate([x, np.empty((4, 7))]), gemm.Gemm("float64", Memory())
     by_two, by_one = outer.copy(), outer.copy()
-    decay.add_blocked(product, values, x.copy(), weights, by_two, add)
-    decay.add_blocked_by_one(product, values, stacked, weights, by_one, add)
+    decay.add_blocked(product, values, values, x.copy(), weights, by_two, add)
+    decay.add_blocked_by_one(product, values, values, stacked, weights, by_one, add)
     close(by_two, add * outer + values.T @ x - np.tril(values.T @ values) @ weights)
     close(by_one, by_two)
 

@@ -29,26 +29,45 @@ class Norms(NamedTuple):
     units: Array
 
 
+class Pair(NamedTuple):
+    """Two arrays whose product is a decay: C = leftᵀ right, or its lower triangle.
+
+    Attributes
+    ----------
+    left, right : Array
+        (N, K).
+    lower : bool
+        Whether only the lower triangle counts, with the diagonal: unit i sees units 1…i.
+    """
+
+    left: Array
+    right: Array
+    lower: bool
+
+
 class Gate(NamedTuple):
     """A rule's answer to the scores of N patches by K units, for ΔW = scale ∘ (Gᵀ X − C·W).
 
     Attributes
     ----------
-    values : Array
-        G (N, K).
+    values : Array or None
+        G (N, K); None: 0, for a rule with a pair.
     decay : Array or None
-        (K,): C as one factor a unit, summed over the rows; None: C is tril(Gᵀ G).
+        (K,): C as one factor a unit, summed over the rows; None: C is tril(Gᵀ G), or with a pair the pair's alone.
     mass : Array or None
         (K,), summed over the rows, handed to the rule's scale; None if it does not need one.
     winners : Array or None
         (N,), int64: of each patch the one unit whose entry of G is not 0, −1 where there may be more; None: any may.
         It saves time, and may be left out.
+    pair : Pair or None
+        The product that C has besides its decay, of a rule that has `pairs`.
     """
 
-    values: Array
+    values: Array | None
     decay: Array | None = None
     mass: Array | None = None
     winners: Array | None = None
+    pair: Pair | None = None
 
 
 def vector_norms(vectors: Array) -> Array:

@@ -56,7 +56,7 @@ class Divergence:
         geometry : Geometry
             The layer's sizes.
         """
-        if name in self._limits:
+        if name in self._limits or rule.free_norms:
             return
         held = max(1.0, _largest_norm(weights))
         if not rule.unit_norms:  # no patch can be longer
@@ -208,7 +208,8 @@ def largest_stable_rate(rule: Rule, x: Array, geometry: Geometry) -> float | Non
     count = min(len(x) * geometry.positions, max(1, min(_ROWS, tuning.MEASURED.eigenvalue_bytes // (8 * size))))
     rows = np.arange(count) * (len(x) * geometry.positions) // count
     eigenvalue = _largest_eigenvalue(patches_at(x, geometry, rows, np.dtype(np.float64)))
-    return rule.stable_rate(eigenvalue) if 0 < eigenvalue < math.inf else None
+    stable = rule.stable_rate(eigenvalue) if 0 < eigenvalue < math.inf else None
+    return None if stable is None else stable * rule.divisor(size)
 
 
 def _largest_eigenvalue(patches: Array) -> float:

@@ -5,8 +5,10 @@ workspace, and on the CPU the chunks are shared among threads, each with sums of
 """
 
 import contextlib
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,25 +16,38 @@ import numpy as np
 
 from hebbcore.engine import backend, gemm, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
-from hebbcore.engine.chunks import Plan, Share
-from hebbcore.engine.competition import Gate, Norms, vector_norms
-from hebbcore.engine.decay import add_blocked, add_blocked_by_one, blocked_is_cheaper, subtract_gram_decay
+from hebbcore.engine.chunks import Piece, Plan, Share
+from hebbcore.engine.competition import Gate, Norms, Pair, vector_norms
+from hebbcore.engine.decay import (
+    add_blocked,
+    add_blocked_by_one,
+    blocked_is_cheaper,
+    subtract_gram_decay,
+    subtract_whole,
+)
 from hebbcore.engine.memory import Memory
+from hebbcore.engine.moments import Moments, of_both
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Chunk, Geometry
 from hebbcore.engine.pursuit import Pursuit, one_hot, winner_bytes, winner_parts
 from hebbcore.engine.rule import Rule
+from hebbcore.engine.scored import Scored
+from hebbcore.engine.state import initial_state
 from hebbcore.engine.teaching import Teacher
 
 
 @dataclass
 class Sums:
-    """What rows add up to: outer Gᵀ X (K, D), decay (K,) or gram Gᵀ G (K, K), mass (K,). None: not needed."""
+    """What rows add up to: outer Gᵀ X (K, D), decay (K,) or gram (K, K), mass (K,). None: not needed.
+
+    gram: Gᵀ G, or the product of pairs; lower: only its lower triangle counts.
+    """
 
     outer: Array
     decay: Array | None = None
     gram: Array | None = None
     mass: Array | None = None
+    lower: bool = True
 
     def add(self, decay: Array | None, gram: Array | None, mass: Array | None) -> None:
         """Add all but outer."""
@@ -70,29 +85,31 @@ class BatchedUpdate:
         output: Output | None = None, memories: list[Memory] | None = None,
     ) -> None:  # fmt: skip
         self.rule, self.geometry, self.units = rule, geometry, units
-        more = winner_bytes(rule, gemm.dtype_of(precision).itemsize)
+        more = _more_bytes(rule, units, gemm.dtype_of(precision).itemsize)
         self._plan = partial(Plan, function, geometry, units, precision, workspace, more_bytes=more)
         self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
 
     def delta(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
-        teacher: Array | None = None,
+        teacher: Array | None = None, state: Mapping[str, Array] | None = None,
     ) -> tuple[Array, Any]:  # fmt: skip
         """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next use of the memories overwrites the array.
 
         out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
         bias: (K,), see Rule.biased_gate.
         teacher: (n, K), uint8, see Rule.taught_gate; not with a bias.
+        state: the rule's, which is brought up to date; None: as it begins.
         """
         # one limit for all products: to set it takes as long as some of them
         is_cpu = backend.device_of(images) == "cpu"
         with parallel.one_blas_thread() if is_cpu else contextlib.nullcontext():
-            return self._delta(images, weights, out, bias, teacher)
+            return self._delta(images, weights, out, bias, teacher, state)
 
     def _delta(
-        self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None
-    ) -> tuple[Array, Any]:
+        self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
+        state: Mapping[str, Array] | None,
+    ) -> tuple[Array, Any]:  # fmt: skip
         plan, g = self._plan(backend.device_of(images)), self.geometry
         rows = len(images) * g.positions
         shares = plan.shares(len(images), self._memories, self.units * g.patch_size * plan.dtype.itemsize)
@@ -106,21 +123,37 @@ class BatchedUpdate:
             unit_norms=unit_norms,
             output_norms=unit_norms if as_the_rule else self._output.unit_norms(weights, projection),
             blocked=blocked_is_cheaper(
-                rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device]
+                rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device], self.rule.pairs
             ),
             pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
             out=out, bias=bias, teacher=teacher,
         )  # fmt: skip
-        tasks = [partial(_ThreadSums(share, step, None if i else outer).run) for i, share in enumerate(shares)]
-        sums, *others = parallel.run(tasks, blas=plan.device == "cpu")
+        threads = [_ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
+        after = self._next_state(threads, state) if self.rule.initial_state() else {}
+        sums, *others = parallel.run([thread.run for thread in threads], blas=plan.device == "cpu")
         for other in others:
             add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
         if sums.gram is not None:
-            subtract_gram_decay(product, sums.gram, weights, sums.outer)
-        elif sums.decay is not None:
+            subtract_gram_decay(product, sums.gram, weights, sums.outer, sums.lower)
+        if sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
+        self.rule.adjust(sums.outer, weights)
+        for name, array in () if state is None else state.items():
+            array[...] = after[name]
         return sums.outer, self.rule.scale(sums.outer, rows, sums.mass)
+
+    def _next_state(self, threads: "list[_ThreadSums]", state: Mapping[str, Array] | None) -> Mapping[str, Array]:
+        """Return the rule's state after this batch, by which the threads then work."""
+        step = threads[0].step
+        before = initial_state(self.rule, self.units, backend.device_of(step.weights)) if state is None else state
+        blas = backend.device_of(step.weights) == "cpu"
+        moments = functools.reduce(of_both, parallel.run([thread.moments for thread in threads], blas=blas))
+        after = self.rule.next_state(before, moments)
+        rule = self.rule.bound(after)
+        for thread in threads:
+            thread.step = replace(step, rule=rule, output=replace(step.output, rule=rule))
+        return after
 
 
 @dataclass(frozen=True)
@@ -171,18 +204,20 @@ class _ThreadSums:
     def __init__(self, share: Share, step: _Step, outer: Array | None) -> None:
         self.share, self.step, self.outer = share, step, outer
         self.gemm, self.memory, self.plan = share.gemm, share.memory, share.plan
+        self._scored: Scored | None = None
+
+    def moments(self) -> Moments:
+        """Return the moments of the scores of this share."""
+        return self._scores().moments()
 
     def run(self) -> Sums:
         """Return the sums over the chunks."""
-        step, images = self.step, self.step.images
-        sums = Sums(self._lay_out())
-        columns = self.gemm.operand(step.projection).T
-        normalized = self.plan.geometry.normalized
-        for i, piece in enumerate(self.share.pieces(images, own=normalized)):
+        images, scored = self.step.images, self._scores()
+        step, normalized = self.step, self.plan.geometry.normalized
+        assert self.outer is not None
+        sums = Sums(self.outer)
+        for i, (piece, operand, scores) in enumerate(scored):
             patches = piece.patches
-            operand = self.gemm.operand(patches)
-            scores = self.memory.part("scores", (len(patches), self.plan.units), self.plan.dtype)
-            self.gemm.multiply(operand, columns, scores)
             step.put_out(scores, patches, piece.rows)
             if normalized:  # after the output, which is of the patches as they are
                 kernels.for_array(patches).directions(patches, scores)
@@ -192,13 +227,22 @@ class _ThreadSums:
                 self._add_in_turn(step.pursuit, sums, scores, residual, add=i > 0)
                 continue
             gate = step.gate(scores, patches, piece.chunk, self.plan.geometry)
-            if gate.decay is None and step.blocked:
+            if gate.pair is None and gate.decay is None and step.blocked:
                 residual = patches if normalized else self.share.owned(images, piece)
-                self._add_blocked(sums, gate.values, residual, add=i > 0)
+                self._add_blocked(sums, gate.values, gate.values, residual, add=i > 0)
             else:
                 self._add_outer(sums, gate, patches, operand, add=i > 0)
+            if gate.pair is not None:
+                self._add_pair(sums, gate.pair, piece)
             sums.add(gate.decay, None, gate.mass)
         return sums
+
+    def _scores(self) -> Scored:
+        """Return the scores, for which memory is set aside the first time."""
+        if self._scored is None:
+            self.outer = self._lay_out()
+            self._scored = Scored(self.share, self.step.images, self.step.projection)
+        return self._scored
 
     def _lay_out(self) -> Array:
         """Set memory aside for the chunks; return where Gᵀ X is added up."""
@@ -217,18 +261,40 @@ class _ThreadSums:
         """Add Gᵀ X, and Gᵀ G if the decay needs it."""
         units, winners = self.plan.units, self.step.rule.expected_winners()
         looked_at = units if gate.winners is None else 0
-        if self.plan.device == "cpu" and winners and scatter_is_cheaper(winners, units, patches.shape[1], looked_at):
-            if not add:
-                sums.outer[...] = 0
+        scattered = self.plan.device == "cpu" and winners is not None
+        scattered = scattered and scatter_is_cheaper(winners or 0, units, patches.shape[1], looked_at)
+        if not add and (scattered or gate.values is None):
+            sums.outer[...] = 0
+        if gate.values is None:
+            return
+        if scattered:
             who = np.full(len(patches), -1) if gate.winners is None else gate.winners
             kernels.for_array(patches).scatter(gate.values, who, patches, sums.outer)
             return
         values = self.gemm.operand(gate.values)
         self.gemm.multiply(values.T, operand, sums.outer, add)
-        if gate.decay is None:
-            if sums.gram is None:
-                sums.gram = self.memory.grown("gram", (units, units), self.plan.dtype, self.plan.device)
-            self.gemm.multiply(values.T, values, sums.gram, add)
+        if gate.decay is None and gate.pair is None:
+            self._add_gram(sums, values, values)
+
+    def _add_gram(self, sums: Sums, left: Array, right: Array) -> None:
+        """Add leftᵀ right, two operands."""
+        add, units = sums.gram is not None, self.plan.units
+        if sums.gram is None:
+            sums.gram = self.memory.grown("gram", (units, units), self.plan.dtype, self.plan.device)
+        self.gemm.multiply(left.T, right, sums.gram, add)
+
+    def _add_pair(self, sums: Sums, pair: Pair, piece: Piece) -> None:
+        """Add the product of a pair to the Gram matrix, or take off at once what it makes of the weights."""
+        if not self.step.blocked:
+            sums.lower = pair.lower
+            self._add_gram(sums, self.gemm.operand(pair.left), self.gemm.operand(pair.right))
+            return
+        room = self.share.room(piece.chunk)
+        if pair.lower:
+            room[...] = 0
+            self._add_blocked(sums, pair.left, pair.right, room, add=True)
+        else:
+            subtract_whole(self.gemm, pair, room, self.step.weights, sums.outer)
 
     def _add_in_turn(self, pursuit: Pursuit, sums: Sums, scores: Array, patches: Array, add: bool) -> None:
         """Add Gᵀ R for each turn of a pursuit, R being what the winners of the turns before left of the patches."""
@@ -247,25 +313,31 @@ class _ThreadSums:
                 pursuit.deflate(patches, units, values)
         sums.add(won.squares, None, won.squares)
 
-    def _add_blocked(self, sums: Sums, values: Array, residual: Array, add: bool) -> None:
-        """Add Gᵀ X − tril(Gᵀ G) W in blocks of units; threads share the columns of X, W and outer."""
+    def _add_blocked(self, sums: Sums, values: Array, right: Array, residual: Array, add: bool) -> None:
+        """Add Gᵀ R − tril(Gᵀ S) W in blocks of units; threads share the columns of R, W and outer."""
         weights = self.step.weights
         if self.plan.device == "cuda":
-            add_blocked(self.gemm, values, residual, weights, sums.outer, add)
+            add_blocked(self.gemm, values, right, residual, weights, sums.outer, add)
             return
         rows, products = len(residual) + self._block, self.gemm.split()
         stacked = self.memory.part("patches", (rows, residual.shape[1]), self.plan.dtype)  # the residual, and room
-        parallel.run(
-            [
-                partial(add_blocked_by_one, product, values, stacked[:, i:j], weights[:, i:j], sums.outer[:, i:j], add)
-                for product, (i, j) in zip(products, parallel.cuts(weights.shape[1], len(products)), strict=False)
-            ]
-        )
+        tasks = [
+            partial(
+                add_blocked_by_one, product, values, right, stacked[:, i:j], weights[:, i:j], sums.outer[:, i:j], add
+            )
+            for product, (i, j) in zip(products, parallel.cuts(weights.shape[1], len(products)), strict=False)
+        ]
+        parallel.run(tasks)
 
     @property
     def _block(self) -> int:
         """How many units are taken together in the blocked order."""
         return min(self.plan.units, tuning.MEASURED.block_units[self.plan.device])
+
+
+def _more_bytes(rule: Rule, units: int, itemsize: int) -> int:
+    """Return what a patch needs besides itself and its scores: its winners, or a second array of scores and a block."""
+    return winner_bytes(rule, itemsize) + rule.pairs * 2 * units * itemsize
 
 
 def _require_gate(rule: Rule, gate: Any) -> Gate:

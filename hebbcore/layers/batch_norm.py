@@ -1,15 +1,15 @@
 """Batch normalisation."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, kernels, parallel
+from hebbcore.engine import backend, kernels
 from hebbcore.engine.backend import Array
-from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of, worth_splitting
+from hebbcore.engine.moments import column_moments, of_both
+from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of
 from hebbcore.layers.kept import Kept
 
 
@@ -132,30 +132,3 @@ class BatchNorm(Layer):
         self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_mean"], arrays["observed_squares"])
-
-
-def column_moments(rows: Array) -> tuple[Any, Any]:
-    """Return the mean and Σ (x − mean)² of each column of (n, C), float64; one pass over the rows."""
-    module, xp = kernels.for_array(rows), backend.namespace(rows)
-    cells, columns = module.moment_cells(*rows.shape), rows.shape[1]
-    shift, both = rows[0], xp.zeros((2, cells, columns), rows.dtype)
-    sums, squares = both
-    parts = parallel.cuts(cells, parallel.threads() if worth_splitting(rows) else 1)
-    n = len(rows)
-    parallel.run(
-        [
-            partial(module.moments, rows[i * n // cells : j * n // cells], shift, sums[i:j], squares[i:j])
-            for i, j in parts
-        ],
-        blas=False,
-    )
-    total, square = both.sum(axis=1, dtype=np.float64)
-    offset = total / len(rows)
-    return shift + offset, xp.maximum(square - total * offset, 0)
-
-
-def of_both(old: tuple[int, Any, Any], new: tuple[int, Any, Any]) -> tuple[int, Any, Any]:
-    """Return the count, the mean and Σ (x − mean)² of two samples together (Chan, Golub & LeVeque 1983)."""
-    (count, old_mean, old_squares), (more, mean, squares) = old, new
-    total, gap = count + more, mean - old_mean
-    return total, old_mean + gap * (more / total), old_squares + squares + gap**2 * (count * more / total)

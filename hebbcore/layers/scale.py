@@ -8,8 +8,8 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, kernels
 from hebbcore.engine.backend import Array
+from hebbcore.engine.moments import column_moments, of_both
 from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of
-from hebbcore.layers.batch_norm import column_moments, of_both
 from hebbcore.layers.kept import Kept
 
 

@@ -6,6 +6,7 @@ from hebbcore import checks
 from hebbcore.engine.rule import Rule
 from hebbcore.rules.hard_wta import HardWTA
 from hebbcore.rules.hpca import HPCA
+from hebbcore.rules.ica import ICA
 from hebbcore.rules.krotov import Krotov
 from hebbcore.rules.kwta import KWTA
 from hebbcore.rules.signed_wta import SignedWTA
@@ -15,6 +16,7 @@ from hebbcore.rules.swta import SWTA
 
 __all__ = [
     "HPCA",
+    "ICA",
     "KWTA",
     "RULES",
     "SWTA",
@@ -29,6 +31,7 @@ __all__ = [
 
 RULES: dict[str, type[Rule]] = {
     "hpca": HPCA,
+    "ica": ICA,
     "swta": SWTA,
     "kwta": KWTA,
     "signedwta": SignedWTA,

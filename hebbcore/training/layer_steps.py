@@ -142,16 +142,17 @@ class LayerTraining:
 
     def _learn(self, images: Array, counting: bool) -> Array | None:
         """Change the weights by one batch; if counting, return how many of some patches each unit wins."""
-        rule, matrix, rivalry, rows = self._rule, self._matrix, self._rivalry, len(images) * self._g.positions
+        rule, matrix, rivalry = self._layer.bound_rule, self._matrix, self._rivalry
+        rows = len(images) * self._g.positions
         bias = out = won = None
         if rivalry is not None:
-            bias = rivalry.bias(matrix.dtype)
+            bias, rivalry.rule = rivalry.bias(matrix.dtype), rule
             won = rivalry.count(images, matrix)
         elif counting and (rows > tuning.MEASURED.few_patches or rule.winners_in_turn() > 1):
             won = winners.count(rule, images, self._g, matrix)
         elif counting:
             out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)
-        delta, scale = self._update.delta(images, matrix, out, bias)
+        delta, scale = self._update.delta(images, matrix, out, bias, state=self._layer.state)
         add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
         if rivalry is not None:
             rivalry.revive(matrix)

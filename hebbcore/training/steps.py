@@ -103,7 +103,7 @@ class Steps:
         def learn(i: int, before: Array, out: Array) -> None:
             layer = network.layers[i]
             assert isinstance(layer, Learner)
-            rule, matrix = as_rule("fit", layer.rule), layer.weights.reshape(layer.units, -1)
+            rule, matrix = layer.bound_rule, layer.weights.reshape(layer.units, -1)
             won = None
             if layer.response == "cosine-exp" and rule.signed:  # outputs tell neither the sign nor what is left
                 won = count(rule, layer.as_input(before), layer.geometry, matrix)
@@ -128,7 +128,7 @@ class Steps:
         slower = factor(self._settings.schedule, epoch, phase.epochs, epoch / phase.epochs)
         with self._network.lock, layer.taking_patches():
             matrix = layer.weights.reshape(layer.units, -1)
-            won = count_sample(as_rule("fit", layer.rule), sample.patches, layer.geometry, matrix)
+            won = count_sample(layer.bound_rule, sample.patches, layer.geometry, matrix)
             step = partial(layer.learn, out=None, measure=measure, counts=won)
             change = self._learn(layer, sample.patches, slower, step)
         self._progress.diagnostics.learned(i, change, won)

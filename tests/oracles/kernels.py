@@ -196,6 +196,11 @@ def directions(vectors, scores):
     return {"vectors": vectors * factors, "scores": scores * factors}
 
 
+def tangent(delta, weights):
+    """Each row of delta without what lies along the same row of weights, as if that had norm 1."""
+    return {"delta": delta - (delta * weights).sum(axis=1, keepdims=True) * weights}
+
+
 def add_scaled(target, factors, source):
     """target + factors[:, None] · source."""
     return {"target": target + factors[:, None] * source}
