@@ -1,7 +1,7 @@
 """Hebbian learning on raw arrays: exact rules, batched updates by matrix products, on the CPU and on CUDA."""
 
 from hebbcore import interrupts as interrupts  # first: it answers signals during the other imports
-from hebbcore.checkpoint import load, save
+from hebbcore.checkpoint import save
 from hebbcore.engine.backend import namespace
 from hebbcore.engine.competition import Gate, Norms, Pair, argmax_wta, k_wta, softmax_wta
 from hebbcore.engine.devices import Device, devices, to_device
@@ -28,14 +28,14 @@ from hebbcore.layers import (
     Triangle,
     Whiten,
 )
+from hebbcore.loading import load
 from hebbcore.network import Network
 from hebbcore.presets import PRESETS, preset
 from hebbcore.rules import HPCA, ICA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb, Supervised
 from hebbcore.training.change import weight_update
 from hebbcore.training.layer import Step, train_layer
 from hebbcore.training.network import fit
-
-__version__ = "0.1.0"
+from hebbcore.version import __version__ as __version__
 
 __all__ = [
     "HPCA",

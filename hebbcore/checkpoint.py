@@ -21,7 +21,8 @@ from hebbcore.network import Network
 
 VERSION = 1  # of the format
 FOLDER = "checkpoints"  # of a run
-MODEL = "model.json"  # of hebbcore classify, which is no checkpoint: its network and classifier are named there
+MODEL, MODEL_FOLDER = "model.json", "model"  # of hebbcore classify: a network, a classifier, and the note of both
+MODEL_NETWORK = "network.h5"
 _SUFFIX = ".h5"
 _MOST_SIDES = 2**22  # of all images between the layers, in pixels: tables of pooling windows grow with them
 
@@ -76,27 +77,13 @@ def load(
 
     Parameters
     ----------
-    path : path
-        The file, HDF5 or .safetensors, or the folder of a run.
-    device : {"auto", "cpu", "cuda"}
-        Where its arrays go. A precision of CUDA alone ("tf32", "bf16") becomes "float32" on the CPU.
-    workspace : int or str
-        The network's: bytes, or text such as "256 MiB".
-    previous : bool
-        If the latest checkpoint of a run is damaged, take the one before it.
+    path, device, workspace, previous
+        As for hebbcore.load, which reads models of a work too.
 
     Returns
     -------
     Network or HebbianLayer
         With the arrays of the file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file, or no checkpoint in the folder.
-    ValueError
-        If the file is damaged, was not written by hebbcore, or needs a rule or layer that no imported module has
-        registered.
     """
     device = devices.resolve("load", device)
     file = find("load", Path(path), previous)
@@ -136,10 +123,10 @@ def find(function: str, path: Path, previous: bool = False) -> Path:
         return path
     found = checkpoints(path)
     if not found:
-        if (path / MODEL).exists() or (path / "model" / MODEL).exists():
+        if (model := model_folder(path)) is not None:
             raise FileNotFoundError(
-                f"{function}: {path} holds no checkpoint, but a model of hebbcore classify, which "
-                "hebbcore.labelling.load_model reads."
+                f"{function}: {path} holds no checkpoint, but a model of hebbcore classify; its network alone is in "
+                f"{model / MODEL_NETWORK}."
             )
         raise FileNotFoundError(f"{function}: {path} holds no checkpoint; train into it first.")
     for candidate in reversed(found):
@@ -151,6 +138,11 @@ def find(function: str, path: Path, previous: bool = False) -> Path:
                 before = f" The one before it, {found[-2].name}, is used with previous." if len(found) > 1 else ""
                 raise ValueError(f"{error}{before}") from None
     raise ValueError(f"{function}: every checkpoint in {path} is damaged; train again.")
+
+
+def model_folder(path: Path) -> Path | None:
+    """Return the folder of the model of hebbcore classify that a path means: itself, or model/ in it; None: none."""
+    return next((folder for folder in (path, path / MODEL_FOLDER) if (folder / MODEL).is_file()), None)
 
 
 def checkpoints(run: Path) -> list[Path]:

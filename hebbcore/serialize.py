@@ -120,20 +120,27 @@ def require_known(function: str, header: dict[str, Any], path: Path) -> None:
     header: of a network or a layer. path: of the file; what its run's configuration says of imports is told and
     not followed.
     """
+    if not (unknown := unknown_kinds(header)):
+        return
+    recorded = _recorded_imports(path)
+    raise ValueError(
+        f"{function}: {path} needs the {unknown}, which no imported module has registered; import theirs first (on the "
+        "command line: --import MODULE)." + (f" Its run was trained with imports = {recorded!r}." if recorded else "")
+    )
+
+
+def unknown_kinds(header: dict[str, Any]) -> str:
+    """Return the layers and rules of a file that are none of LAYERS and RULES, in words; "" if there are none.
+
+    header: of a network or a layer.
+    """
     unknown = []
     for table in flat(header.get("layers", [header])):
         if "type" in table and table["type"] not in LAYERS:
             unknown.append(f"layer {table['type']!r}")
         elif "rule" in table and table["rule"]["name"] not in RULES:
             unknown.append(f"rule {table['rule']['name']!r}")
-    if not unknown:
-        return
-    recorded = _recorded_imports(path)
-    raise ValueError(
-        f"{function}: {path} needs the {' and the '.join(dict.fromkeys(unknown))}, which no imported module has "
-        "registered; import theirs first (on the command line: --import MODULE)."
-        + (f" Its run was trained with imports = {recorded!r}." if recorded else "")
-    )
+    return " and the ".join(dict.fromkeys(unknown))
 
 
 def _recorded_imports(path: Path) -> list[str]:

@@ -1,8 +1,13 @@
 """Names that a file or a folder gave, made fit to be shown: they may hold anything."""
 
 import re
+from unicodedata import category, normalize
 
 from hebbcore.checks import printable
+
+_SPACES = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+_OTHER = "[^\0-\u036f\u200c\u200d]"  # beyond Latin and its accents
+_JOINERS = re.compile(f"({_OTHER})([\u200c\u200d])[\u200c\u200d]*(?={_OTHER})|[\u200c\u200d]")
 
 
 def plain(text: object) -> str:
@@ -14,3 +19,17 @@ def in_markdown(text: object) -> str:
     """Return text as Markdown shows it, whatever it holds: no HTML, no link, no picture, no other cell of a table."""
     shown = plain(text).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"[`*|~]|\](?=[(\[])|\\(?! )", r"\\\g<0>", shown)
+
+
+def tidy(name: str) -> str:
+    """Return the name of a class without differences that nobody sees: two names that look alike are the same then.
+
+    Accents are composed (NFC), invisible characters go, and spaces of all kinds and lengths are one space, with none
+    around the name. Joiners stay between letters that they may change: those of scripts beyond Latin, and emoji.
+    loaders.text.tidy is the same.
+    """
+    if name.isascii():
+        return _SPACES.sub(" ", name).strip()
+    seen = "".join(letter for letter in name if category(letter) != "Cf" or letter in "\u200c\u200d")
+    seen = _JOINERS.sub(r"\1\2", _SPACES.sub(" ", normalize("NFC", seen)))
+    return _SPACES.sub(" ", normalize("NFC", seen)).strip()

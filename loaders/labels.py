@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loaders.shards.format import UNLABELLED
-from loaders.text import printable
+from loaders.text import printable, tidy
 
 FILES = frozenset(
     ("file", "filename", "file_name", "path", "filepath", "image", "img", "image_id", "id", "name", "photo")
@@ -35,8 +35,9 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
     Fields may be quoted, and quoted fields may hold separators and line ends. The first row is a header if it names a
     column of files (such as "file" or "path") and one of labels (such as "label" or "class"); then columns may come in
     any order, and others are ignored. Without a header each row is file, label; a row without a label is an image
-    that has none yet. Empty rows do not count. Labels lose the spaces around them. LOC_val_solution.csv of Kaggle's
-    ImageNet is such a table too.
+    that has none yet. Empty rows do not count. Labels that look alike are the same: they lose the spaces around them
+    and what nobody sees, such as zero-width characters, and accents are composed in one way. LOC_val_solution.csv of
+    Kaggle's ImageNet is such a table too.
 
     Parameters
     ----------
@@ -66,6 +67,7 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
     text = _text(data, path)
     rows = _Rows(text, _separator(text, path))
     found: list[Row] = []
+    known: dict[str, str] = {}  # labels as they are written, and tidy
     columns, width, is_solution = (0, 1), 2, False
     for count, (line, fields) in enumerate(rows):
         if count == 0 and (header := _header(fields)):
@@ -82,7 +84,9 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
             elif file.strip() and is_solution:  # the first box's class, of an image without its suffix
                 found.append((f"{file.strip()}.JPEG", label.split()[0] if label.strip() else ""))
             elif file.strip():
-                found.append((file, label.strip()))
+                if label not in known:
+                    known[label] = tidy(label.strip())
+                found.append((file, known[label]))
             else:
                 rows.faults.append((line, f"a label without a file, {printable(label.strip())!r}"))
     if rows.faults:
@@ -196,15 +200,26 @@ def match_labels(
         images.
     """
     finder = Finder(names, folder)
-    several = _repeated(names) if finder.has_repeated else set()
+    positions = [finder.find(file) for file, _ in rows]
+    unknown = [file for (file, _), position in zip(rows, positions, strict=True) if position is None]
+    if unknown:
+        raise ValueError(unknown_files(unknown, len(rows), rows[0][0], names, folder))
+    found = labels_of(rows, [position for position in positions if position is not None], names)
+    classes = sorted(set(found.values()) - {""}, key=os.fsencode)
+    numbers = {"": UNLABELLED, **{label: number for number, label in enumerate(classes)}}
+    labels = np.full(len(names), UNLABELLED, np.int64)
+    for position, label in found.items():
+        labels[position] = numbers[label]
+    return labels, classes
+
+
+def labels_of(rows: Sequence[Row], positions: Sequence[int], names: Sequence[str]) -> dict[int, str]:
+    """Return {position of an image: label} of rows, of which each means the image at a position; see match_labels."""
+    several = {name for name, count in Counter(names).items() if count > 1}
     found: dict[int, str] = {}
-    unknown, different, ambiguous = list[str](), list[str](), list[str]()
+    different, ambiguous = list[str](), list[str]()
     repeated = 0
-    for file, label in rows:
-        position = finder.find(file)
-        if position is None:
-            unknown.append(file)
-            continue
+    for (file, label), position in zip(rows, positions, strict=True):
         if several and names[position] in several:
             ambiguous.append(file)
         before = found.get(position, "")
@@ -212,8 +227,6 @@ def match_labels(
             different.append(f"{printable(file)} ({printable(before)} and {printable(label)})")
         repeated += position in found
         found[position] = before or label
-    if unknown:
-        raise ValueError(_unknown(unknown, len(rows), rows[0][0], names, folder))
     if different:
         raise ValueError(f"match_labels: a file must have one label, these have two: {_listed(different)}")
     if ambiguous:
@@ -222,12 +235,7 @@ def match_labels(
         )
     if repeated:
         log.warning("%d of %d rows of labels name a file that another row names already", repeated, len(rows))
-    classes = sorted({label for label in found.values() if label}, key=os.fsencode)
-    numbers = {"": UNLABELLED, **{label: number for number, label in enumerate(classes)}}
-    labels = np.full(len(names), UNLABELLED, np.int64)
-    for position, label in found.items():
-        labels[position] = numbers[label]
-    return labels, classes
+    return found
 
 
 class Finder:
@@ -235,41 +243,49 @@ class Finder:
 
     def __init__(self, names: Sequence[str], folder: str | os.PathLike[str] | None = None) -> None:
         self._positions = {name: position for position, name in enumerate(names)}
-        self._composed: dict[str, int] = {}  # made when a row needs it
-        self._folder, self.has_repeated = folder, len(self._positions) < len(names)
+        self._composed: dict[str, int] | None = None  # made when a row needs it
+        self._is_composed = False
+        self._above = () if folder is None else _names_of_folder(folder)
 
     def find(self, file: str) -> int | None:
         """Return the position of an image, None if no image is called so."""
-        for name in _readings(file, self._folder):
+        if file in self._positions:
+            return self._positions[file]
+        readings = list(_readings(file, self._above))
+        for name in readings:
             if name in self._positions:
                 return self._positions[name]
-        self._composed = self._composed or {normalize("NFC", name): place for name, place in self._positions.items()}
-        readings = (normalize("NFC", name) for name in _readings(file, self._folder))
-        return next((self._composed[name] for name in readings if name in self._composed), None)
+        if self._composed is None:
+            self._composed = {normalize("NFC", name): place for name, place in self._positions.items()}
+            self._is_composed = self._composed == self._positions
+        if self._is_composed and file.isascii():  # nothing else to find, in large tables of other files
+            return None
+        composed = (normalize("NFC", name) for name in readings)
+        return next((self._composed[name] for name in composed if name in self._composed), None)
 
 
-def _repeated(names: Sequence[str]) -> set[str]:
-    return {name for name, count in Counter(names).items() if count > 1}
+def _names_of_folder(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """What may stand before the names of files in a folder."""
+    root = os.path.abspath(folder)
+    above = (root, os.path.realpath(root), os.path.basename(root), os.path.normpath(folder))
+    return tuple(f"{name}/" for name in dict.fromkeys(above) if name)
 
 
-def _readings(file: str, folder: str | os.PathLike[str] | None) -> Iterator[str]:
-    """The names that the file of a row may mean, the most literal first."""
+def _readings(file: str, above: Sequence[str]) -> Iterator[str]:
+    """The names that the file of a row may mean, the most literal first. above: what may stand before them."""
     yield file
     for text in dict.fromkeys((file, file.strip(), file.strip().replace("\\", "/"))):
         plain = posixpath.normpath(text)
         yield plain
-        if folder is None:
-            continue
-        root = os.path.abspath(folder)
-        for above in (root, os.path.realpath(root), os.path.basename(root), os.path.normpath(folder)):
-            if above and plain.startswith(f"{above}/"):
-                yield plain[len(above) + 1 :]
+        for folder in above:
+            if plain.startswith(folder):
+                yield plain[len(folder) :]
 
 
-def _unknown(
+def unknown_files(
     files: list[str], rows: int, first: str, names: Sequence[str], folder: str | os.PathLike[str] | None
 ) -> str:
-    """The message for files that no image is called."""
+    """Return the message for files that no image is called."""
     where = "the images" if folder is None else f"the images of {printable(folder)}"
     alike: dict[str, str] = {}
     for name in names:

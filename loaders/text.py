@@ -1,7 +1,13 @@
 """Text that came with files: small text files, and names made fit for a terminal."""
 
 import os
+import re
 from pathlib import Path
+from unicodedata import category, normalize
+
+_SPACES = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+_OTHER = "[^\0-\u036f\u200c\u200d]"  # beyond Latin and its accents
+_JOINERS = re.compile(f"({_OTHER})([\u200c\u200d])[\u200c\u200d]*(?={_OTHER})|[\u200c\u200d]")
 
 LONGEST = 1000
 
@@ -16,6 +22,20 @@ def printable(name: object) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
+
+
+def tidy(name: str) -> str:
+    """Return the name of a class without differences that nobody sees: two names that look alike are the same then.
+
+    Accents are composed (NFC), invisible characters go, and spaces of all kinds and lengths are one space, with none
+    around the name. Joiners stay between letters that they may change: those of scripts beyond Latin, and emoji.
+    hebbcore.texts.tidy is the same.
+    """
+    if name.isascii():
+        return _SPACES.sub(" ", name).strip()
+    seen = "".join(letter for letter in name if category(letter) != "Cf" or letter in "\u200c\u200d")
+    seen = _JOINERS.sub(r"\1\2", _SPACES.sub(" ", normalize("NFC", seen)))
+    return _SPACES.sub(" ", normalize("NFC", seen)).strip()
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:

@@ -75,6 +75,18 @@ def map_ordered(function: Callable[[T], R], tasks: Iterable[T], workers: int) ->
                     worker.kill()
 
 
+def apart(function: Callable[[T], R], task: T) -> R:
+    """Return function(task), or raise what it raises, from a process of its own: other threads of this one go on."""
+    with _signals_held():
+        worker = _Worker(_context(), function)
+    try:
+        result: R = worker.run(task)
+        return result
+    finally:
+        with _signals_held():
+            worker.kill()
+
+
 class _Worker:
     """A process that runs a function on one task after the other."""
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 # modules may import each other in any order, but not in a circle. A new room is a line here; a new module needs none.
 ROOMS = [
     "interrupts",  # before any slow import
+    "version",
     "checks",
     "texts",
     "streams",
@@ -34,7 +35,6 @@ ROOMS = [
     "checkpoint",
     "formulas",
     "training",
-    "",  # hebbcore/__init__.py
     "bridges",
     "features",
     "estimators",
@@ -42,6 +42,8 @@ ROOMS = [
     "classify",
     "labelling",
     "export",
+    "loading",
+    "",  # hebbcore/__init__.py, which loads those before "loading" that are cheap
     "page",
     "runs",
     "plots",

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loaders.labels import match_labels, read_labels
+from hebbcore import texts
+from loaders.labels import match_labels, parse_labels, read_labels
+from loaders.tables import matched
+from loaders.text import tidy
 
 ROWS = [("a.jpg", "cat"), ("sub/b c.jpg", "dog"), ("d.jpg", "")]
 
@@ -122,7 +125,7 @@ def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, rows, separat
     csv.writer(buffer, delimiter=separator, quoting=quoting).writerows([("file", "label"), *rows])
     path = tmp_path_factory.mktemp("table") / "labels.csv"
     path.write_text(buffer.getvalue(), encoding="utf-8", newline="")
-    assert read_labels(path) == [(file, label.strip()) for file, label in rows]
+    assert read_labels(path) == [(file, tidy(label)) for file, label in rows]
 
 
 @given(st.one_of(st.binary(max_size=60), st.text('",\n\r\t; ab\ufeff', max_size=60).map(str.encode)))
@@ -130,7 +133,7 @@ def test_any_bytes_are_rows_or_a_value_error(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("table") / "labels.csv"
     path.write_bytes(content)
     with suppress(ValueError):
-        assert all(file.strip() and label == label.strip() for file, label in read_labels(path))
+        assert all(file.strip() and label == tidy(label) for file, label in read_labels(path))
 
 
 def test_labels_are_positions_in_the_sorted_classes():
@@ -212,6 +215,48 @@ def test_accents_may_be_composed_in_another_way():
     assert match_labels([(composed, "x")], [composed])[0].tolist() == [0]
     assert match_labels([(composed, "x")], [decomposed])[0].tolist() == [0]
     assert match_labels([(composed, "x"), (decomposed, "y")], [decomposed, composed])[0].tolist() == [1, 0]
+
+
+LOOKS = [
+    (
+        "caf\u00e9",
+        ["cafe\u0301", " caf\u00e9 ", "caf\u200b\u00e9", "\ufeffcaf\u00e9", "ca\u00adf\u00e9", "cafe\u200d\u0301"],
+    ),
+    ("big cat", ["big  cat", "big\u00a0cat", "big\u3000cat", "big \u2060cat", "\u202ebig cat\u202c", "big cat\u200c"]),
+    (
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ["\u0645\u06cc\u200c\u200c\u062e\u0648\u0627\u0647\u0645"],
+    ),  # shows
+    ("\U0001f469\u200d\U0001f52c", ["\U0001f469\u200d\U0001f52c\u200d"]),
+]
+
+
+@pytest.mark.parametrize(("name", "alike"), LOOKS)
+def test_labels_that_look_alike_are_one_class(name, alike):
+    assert parse_labels("\n".join(["a,x", *(f"b.jpg,{other}" for other in alike)]).encode(), "t")[1:] == [
+        ("b.jpg", name) for _ in alike
+    ]
+    assert tidy(name) == name
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]))
+    | st.text("a e\u0301\u200b\u200c\u200d\u0645\u65e5\u00e9\u00a0\u3000\u0323")
+)
+def test_both_packages_tidy_names_in_one_way_and_once(text):
+    assert tidy(tidy(text)) == tidy(text) == texts.tidy(text)
+
+
+def test_tables_are_matched_in_a_process_of_their_own():
+    names = ["a.jpg", "b.jpg", "sub/c.jpg"]
+    data = b"file,label\nx.jpg,dog\n./a.jpg,cat\nphotos/sub/c.jpg,dog\nb.jpg,\ny.jpg,dog\n"
+    assert matched(data, names, "photos") == ({0: "cat", 2: "dog"}, 2, ["x.jpg", "y.jpg"])
+    with pytest.raises(ValueError, match="2 of 2 rows name a file that is not among"):
+        matched(b"x.jpg,dog\ny.jpg,cat\n", names, "photos")
+    with pytest.raises(ValueError, match="must have one label"):
+        matched(b"a.jpg,dog\nx.jpg,cat\n./a.jpg,cat\n", names, "photos")
+    with pytest.raises(ValueError, match="not UTF-8"):
+        matched(b"a.jpg,\xff\n", names)
 
 
 NAMES = st.lists(st.text("ab./\\ é", min_size=1, max_size=6), min_size=1, max_size=6, unique=True)

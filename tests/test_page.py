@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sqlite3
 import threading
 import time
 
@@ -15,6 +16,7 @@ from hebbcore.classify import FewLabelClassifier
 from hebbcore.labelling.guesses import Guesses
 from hebbcore.page.learner import Found
 from hebbcore.page.store import NO_LABEL, UNSURE
+from hebbcore.page.told import in_words
 from hebbcore.page.views import Query, curve_of, photos_of
 from loaders.labels import parse_labels
 
@@ -209,7 +211,9 @@ def test_a_table_comes_in_as_one_action_and_out_again(session):
     ],
 )
 def test_tables_that_are_wrong_change_nothing(session, table, message):
-    assert message in session.table(table, 400)["error"]
+    error = session.table(table, 400)["error"]
+    assert message in error
+    assert "_labels" not in error  # names of functions say nothing to those who read the page
     assert session.get("/api/state")["can_undo"] is False
 
 
@@ -263,6 +267,33 @@ def test_photos_that_cannot_be_read_have_a_placeholder(session):
     assert answer.headers["content-type"].startswith("image/svg+xml")
     assert answer.headers["cache-control"] == "no-store"
     assert session.client.get("/photo/1").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("FewLabelClassifier.relearn: y must be all texts"), "y must be all texts"),
+        (ValueError("extract: work/features.h5 is damaged"), "work/features.h5 is damaged"),
+        (OSError(28, "cannot write: No space left", "work/next.csv"), "work/next.csv: cannot write: No space left."),
+        (sqlite3.OperationalError("disk I/O error"), "the labels cannot be written (disk I/O error); what was saved"),
+        (MemoryError(), "not enough memory"),
+        (KeyError("axes"), "nobody foresaw (KeyError)"),
+        (ValueError("x.h5: has no axes"), "x.h5: has no axes"),
+    ],
+)
+def test_errors_are_told_in_words_for_users(error, said):
+    told = in_words(error)
+    assert told.startswith(said) or (said in told and " " in told)
+    assert "relearn" not in told
+
+
+def test_classes_that_look_alike_are_one(session):
+    session.post("/api/classes", {"name": "cafe\u0301"})
+    assert "already" in session.post("/api/classes", {"name": "caf\u00e9\u200b"}, 400)["error"]
+    session.label([0], "cafe\u0301")
+    session.table("file,label\nb.jpg,caf\u00e9\nsub/c.jpg,cafe\u0301\u200d\n0.png, caf\u00e9\u00a0\n")
+    classes = session.get("/api/state")["classes"]
+    assert [(one["name"], one["labelled"]) for one in classes][2:] == [("caf\u00e9", 4)]
 
 
 def test_names_that_are_no_unicode_reach_the_page(session):

@@ -67,6 +67,25 @@ def test_labels_of_other_photos_are_refused(path):
         opened(path, ["x.jpg", "y.jpg"])
 
 
+def test_names_of_classes_of_earlier_versions_are_made_tidy(path):
+    with closing(Store(path)) as store:
+        store.apply([("a.jpg", NO_LABEL, 1)], ["cafe\u0301", "dog", "do\u200bg"])
+    with closing(opened(path)) as board:
+        assert board.classes == ["caf\u00e9", "dog", "do\u200bg"]  # the last would be called like another
+        assert board.labelled() == [("a.jpg", "caf\u00e9")]
+        board.give([1], "cafe\u0301")  # of a page that was open
+    with closing(opened(path)) as board:
+        assert board.classes == ["caf\u00e9", "dog", "do\u200bg"]
+        assert len(board.labelled()) == 2
+
+
+def test_reading_waits_for_no_change(path):
+    with closing(opened(path)) as board, board._changing:
+        assert board.labelled() == []
+        assert (board.codes() == NO_LABEL).all()
+        assert (board.classes, board.curve(), board.can_undo()) == ([], [], False)
+
+
 def test_files_that_are_none_of_labels_are_refused(path):
     path.write_bytes(b"not SQLite" * 100)
     with pytest.raises(ValueError, match=r"labels.sqlite is damaged or no file of labels"):
@@ -138,9 +157,9 @@ def test_classes_are_renamed_with_their_labels(path):
         board.add_classes([" cat ", "dog"])
         board.give([0], "cat")
         board.rename("cat", "lynx")
-        with pytest.raises(ValueError, match="there is a class 'dog' already"):
+        with pytest.raises(ValueError, match="there is a class “dog” already"):
             board.rename("lynx", "dog")
-        with pytest.raises(ValueError, match="there is no class 'cat'"):
+        with pytest.raises(ValueError, match="there is no class “cat”"):
             board.give([0], "cat")
         board.rename("lynx", "lynx")
         with pytest.raises(ValueError, match="at most 1,000 classes"):

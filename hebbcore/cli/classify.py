@@ -9,7 +9,7 @@ from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
 from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_taken_over
-from hebbcore.cli.progress import clock
+from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.files import locked, remove_partial
@@ -17,6 +17,7 @@ from hebbcore.labelling.features import learned_network
 from hebbcore.labelling.model import Model
 from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT, Labels, classified, require_search
 from hebbcore.network import Network
+from hebbcore.page.store import LABELS
 from hebbcore.training.diagnostics import Record
 
 
@@ -115,15 +116,18 @@ def begun(options: argparse.Namespace) -> Network | None:
 
 @contextmanager
 def of_other_images(work: Path) -> Iterator[None]:
-    """Do stages in a folder; errors that name it get advice."""
+    """Do stages in a folder; errors that name it get advice, in place of that of the parts."""
     remove_partial(work)
     try:
         yield
     except (FileExistsError, ValueError) as error:
         if str(work) not in str(error):
             raise
-        advice = f"(If {work} is the work of other images or of another network, name another --out, or remove it.)"
-        raise ValueError(f"{error} {advice}") from None
+        what = str(error).removeprefix("build_shards: ").removesuffix("; choose another folder or delete it")
+        advice = f"If {work} is the work of other photos or of another network, name another --out, or remove it."
+        if (work / LABELS).exists():
+            advice += f" Its labels go along with a copy of {LABELS} in the new folder."
+        raise ValueError(f"{what.rstrip('.')}. {advice}") from None
 
 
 def _tell_what_to_label(work: Path, labels: Labels) -> None:
@@ -194,10 +198,11 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
 
 def learned(photos: Photos, work: Path, device: str, stages: Stages) -> Network:
     """Return the dictionary of the photos, learned in the folder of the work unless it is there."""
+    left = Left()
 
     def show(record: Record) -> None:
-        left = record["seconds_left"]
-        stages.say("network", f"learning{'' if left is None else f', {clock(left)} left'}")
+        seconds = record["seconds_left"]
+        stages.say("network", f"learning{'' if seconds is None else f', {clock(left.smoothed(seconds))} left'}")
 
     with photos.stream(shuffle=True) as shuffled:
         return learned_network(shuffled, work / LEARNED, device, show)

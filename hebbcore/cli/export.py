@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import hebbcore
+from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network
 from hebbcore.cli.options import add_import, add_mirror, add_network, add_previous
 from hebbcore.export.onnx_file import DTYPES, onnx
 from hebbcore.files import parse_json
 from hebbcore.formulas.images import CHANNELS
-from hebbcore.labelling.model import NOTE, folder_of, load_model
 from hebbcore.runs.imports import import_modules
 from hebbcore.safetensors import SUFFIX
 from hebbcore.serialize import CONFIG
@@ -42,10 +42,10 @@ def _export(options: argparse.Namespace) -> int:
     out, source = options.out, options.network
     if out.suffix not in (".onnx", SUFFIX):
         raise ValueError(f"export: the file must end in .onnx or {SUFFIX}, got {out.name}.")
-    is_model = (folder_of(source) / NOTE).is_file()
+    is_model = checkpoint.model_folder(source) is not None
     if is_model:
         import_modules(options.imports)
-        model: Any = load_model(source, device="cpu")
+        model: Any = hebbcore.load(source, device="cpu")
     else:
         model = load_network(source, options.imports, options.previous, device="cpu")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -13,14 +13,14 @@ import numpy as np
 
 from hebbcore.checks import printable
 from hebbcore.cli.classify import add_work, begun, learned, of_other_images
-from hebbcore.cli.photos import Photos, Table, read_photos, require_taken_over
+from hebbcore.cli.photos import Photos, Table, only_in_next, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.files import locked
-from hebbcore.labelling.work import IMAGES, require_search
+from hebbcore.labelling.work import FOLLOWING, IMAGES, Labels, require_search
 from hebbcore.network import Network
 from hebbcore.streams import identity_of
-from loaders.labels import Finder, match_labels, parse_labels
+from loaders.tables import matched
 
 if TYPE_CHECKING:
     from hebbcore.page.board import Board
@@ -99,10 +99,19 @@ def _ready(
         network = learned(photos, work, options.device, stages)
     teacher = WorkTeacher(
         work, network, photos.stream, len(names), options.mirror, options.prior, options.suggestions, stages,
-        lambda labels: require_taken_over(work, names, labels),
+        lambda labels: _require_imported(work, names, labels),
     )  # fmt: skip
     teacher.rows()
     return teacher, photos, names
+
+
+def _require_imported(work: Path, names: Sequence[str], labels: Labels) -> None:
+    """Raise ValueError, for the page, if next.csv holds labels that the page lacks."""
+    if lost := only_in_next(work, names, labels):
+        raise ValueError(
+            f"{work / FOLLOWING} holds {len(lost)} labels that are not on this page, such as that of {lost[0]}, and "
+            "would be written anew without them: import it here, or remove it, and then write the results."
+        )
 
 
 def _board(options: argparse.Namespace, classes: Sequence[str], table: Table | None, names: Sequence[str]) -> "Board":
@@ -130,17 +139,11 @@ class Tables:
 
     def __init__(self, names: Sequence[str], folder: Path) -> None:
         self._names, self._folder = names, folder
-        self._finder = Finder(names, folder)
 
-    def read(self, data: bytes) -> tuple[dict[int, str], list[str]]:
-        """Return {photo: class}, and the files that are no photos. Raises ValueError for what is no table."""
-        rows = parse_labels(data, "the table")
-        unknown = [file for file, _ in rows if self._finder.find(file) is None]
-        missing = set(unknown)
-        known = [row for row in rows if row[0] not in missing]
-        # where no file is known, the whole table is wrong, and the error says how
-        numbers, classes = match_labels(known or rows, self._names, self._folder)
-        return {photo: classes[k] for photo, k in enumerate(numbers.tolist()) if k >= 0}, unknown
+    def read(self, data: bytes) -> tuple[dict[int, str], int, list[str]]:
+        """Return {photo: class}, and how many rows name no photo, and some of these files."""
+        found = matched(data, self._names, self._folder)
+        return found.labels, found.unknown, found.some
 
 
 def _serve(

@@ -186,17 +186,21 @@ class Table:
 
 
 def require_taken_over(work: Path, names: Sequence[str], labels: Labels) -> None:
-    """Raise ValueError if next.csv holds labels for images that have none among labels: it is about to be replaced.
+    """Raise ValueError if next.csv holds labels that --labels lacks; see only_in_next."""
+    if lost := only_in_next(work, names, labels):
+        raise ValueError(
+            f"{FOLLOWING} in --out holds {len(lost)} labels that --labels lacks, such as that of {lost[0]}, and would "
+            "be written anew without them: add its rows to the table of --labels, or remove it."
+        )
+
+
+def only_in_next(work: Path, names: Sequence[str], labels: Labels) -> list[str]:
+    """Return the images that next.csv, which is about to be replaced, has labels for and the labels have not.
 
     work: the folder that it lies in. names: of all images.
     """
     following = work / FOLLOWING
     if not following.is_file() or is_as_written(work, FOLLOWING):
-        return
+        return []
     known = {name for name, number in zip(names, labels.numbers.tolist(), strict=True) if number >= 0}
-    lost = [file for file, label in loaders.read_labels(following) if label and file not in known]
-    if lost:
-        raise ValueError(
-            f"{FOLLOWING} in --out holds {len(lost)} labels that --labels lacks, such as that of {lost[0]}, and would "
-            "be written anew without them: add its rows to the table of --labels, or remove it."
-        )
+    return [file for file, label in loaders.read_labels(following) if label and file not in known]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hebbcore
-from hebbcore import streams
+from hebbcore import checkpoint, streams
 from hebbcore.checks import printable
 from hebbcore.cli.classify import add_split, require_outside, require_there
 from hebbcore.cli.networks import side_of
@@ -19,7 +19,7 @@ from hebbcore.engine import devices
 from hebbcore.files import locked_file
 from hebbcore.labelling.growing import GrowingTable
 from hebbcore.labelling.guesses import Guesses
-from hebbcore.labelling.model import Model, check_images, folder_of, load_model, read_note
+from hebbcore.labelling.model import Model, check_images, read_model, read_note
 from hebbcore.labelling.tables import NEW
 from hebbcore.runs.imports import import_modules
 
@@ -44,7 +44,8 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _predict(options: argparse.Namespace) -> int:
     import_modules(options.imports)
-    model, stages, out = load_model(options.model, device=options.device), Stages(), options.out
+    model, stages, out = read_model("predict", options.model, options.device), Stages(), options.out
+    note = read_note("predict", checkpoint.model_folder(options.model) or options.model)
     require_there(options.photos)
     require_outside(out, options.photos)
     if out.is_dir():
@@ -55,7 +56,7 @@ def _predict(options: argparse.Namespace) -> int:
         photos = _read(options, parts / "images", side_of(model.network), stages)
         with photos.stream() as stream:
             check_images("predict", model, stream.image_shape)
-            table = GrowingTable(parts, _digest(read_note(folder_of(options.model)), stream))
+            table = GrowingTable(parts, _digest(note, stream))
             _predict_rest(model, stream, table, stages)
             table.write(out, NEW)
         shutil.rmtree(parts, ignore_errors=True)

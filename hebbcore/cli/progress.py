@@ -1,11 +1,14 @@
 """How far a training is, and a sweep of many: lines of text."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
 
 from hebbcore.checks import printable
 from hebbcore.training.diagnostics import Record
+
+_REMEMBERED = 20.0  # seconds, after which an estimate of the time left counts a third
 
 
 def line_of(record: Record, left: float | None) -> str:
@@ -23,6 +26,28 @@ def clock(seconds: float) -> str:
     """Return a time as hours:minutes:seconds."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+class Left:
+    """Seconds left, as a user can believe them: the rate of the last seconds alone jumps with all that runs besides.
+
+    An estimate counts the less, the shorter it comes after the one before. Ratios are averaged, not seconds, so that
+    one estimate of hours is forgotten soon.
+    """
+
+    def __init__(self) -> None:
+        self._left = self._when = 0.0
+
+    def smoothed(self, left: float) -> float:
+        """Return the seconds left, from a new estimate and those before."""
+        now = time.monotonic()
+        if self._left:
+            passed = now - self._when
+            before = max(1.0, self._left - passed)
+            weight = 1 - math.exp(-passed / _REMEMBERED)
+            left = before * (max(1.0, left) / before) ** weight
+        self._left, self._when = left, now
+        return left
 
 
 class Progress:

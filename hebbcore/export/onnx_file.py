@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import hebbcore
 from hebbcore import checkpoint, checks
 from hebbcore.export.classifier import predictions
 from hebbcore.export.graph import Graph, Tensor
@@ -18,6 +17,7 @@ from hebbcore.labelling.model import Model
 from hebbcore.layers import HebbianLayer
 from hebbcore.network import Network
 from hebbcore.serialize import flat
+from hebbcore.version import __version__
 
 OPSET, IR = 17, 8  # of 2022: programs of then and later read them
 DTYPES = ("uint8", "float32")
@@ -139,7 +139,7 @@ def _proto(graph: Graph, inputs: dict[str, Any], outputs: dict[str, Any]) -> Any
     whole = helper.make_graph(graph.nodes, "hebbcore", described(inputs), described(outputs), arrays)
     proto = helper.make_model(
         whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="hebbcore",
-        producer_version=hebbcore.__version__,
+        producer_version=__version__,
     )  # fmt: skip
     if proto.ByteSize() >= _MOST_BYTES:
         raise ValueError("export.onnx: the model has 2 GiB or more, which no ONNX file of one piece holds.")
@@ -151,7 +151,7 @@ def metadata_of(function: str, model: Network | HebbianLayer | Model) -> dict[st
     """Return what a file says of a model."""
     described = checkpoint.describe(function, model.network if isinstance(model, Model) else model)
     tables = [table["rule"] for table in flat(described.get("layers", [described])) if "rule" in table]
-    found = {"version": hebbcore.__version__, "rule": ", ".join(dict.fromkeys(table["name"] for table in tables))}
+    found = {"version": __version__, "rule": ", ".join(dict.fromkeys(table["name"] for table in tables))}
     if isinstance(model, Model):
         found["classes"] = json.dumps(list(model.classes))
     return {**found, "model": checkpoint.as_json(described)}

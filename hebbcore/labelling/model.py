@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hebbcore
 from hebbcore import checkpoint, checks, hdf5
 from hebbcore.features.choice import Features
 from hebbcore.files import parse_json, remove_partial, write_atomically, write_text
 from hebbcore.labelling.features import rows_of
 from hebbcore.labelling.guesses import Floats, Guesses
+from hebbcore.layers import WORKSPACE
 from hebbcore.network import Network
+from hebbcore.version import __version__
 
-FOLDER = "model"  # of a work folder
-NOTE = checkpoint.MODEL
+FOLDER, NOTE, NETWORK = checkpoint.MODEL_FOLDER, checkpoint.MODEL, checkpoint.MODEL_NETWORK
 VERSION = 1  # of the format
-NETWORK = "network.h5"
 CLASSIFIER = "classifier"  # what its file says that it is
 _CLASSIFIER = re.compile(r"classifier-[0-9a-f]{16}\.h5")
 
@@ -95,12 +94,12 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
     remove_partial(folder)
     network = checkpoint.digest_of(model.network)
     if not (folder / NETWORK).exists() or _digest_of_file(folder / NETWORK) != network:
-        hebbcore.save(folder / NETWORK, model.network)
+        checkpoint.save(folder / NETWORK, model.network)
     arrays, table = model.classifier.state()
     name = f"classifier-{made_from[:16]}.h5"
     write_atomically(folder / name, lambda path: hdf5.write_sealed(path, CLASSIFIER, VERSION, arrays))
     note = {
-        "format": VERSION, "hebbcore": hebbcore.__version__, "classes": list(model.classes),
+        "format": VERSION, "hebbcore": __version__, "classes": list(model.classes),
         "image_shape": list(model.image_shape), "layer": model.features.layer, "pool": model.features.grid,
         "mirror": model.features.mirror, "network": network, "classifier": name, "parameters": table,
         "made_from": made_from,
@@ -120,16 +119,11 @@ def _digest_of_file(path: Path) -> str | None:
     return checkpoint.digest_of(network) if isinstance(network, Network) else None
 
 
-def folder_of(path: Path) -> Path:
-    """Return the folder of the model that a path means: itself, or the one in the folder of a work."""
-    return path / FOLDER if not (path / NOTE).exists() and (path / FOLDER).is_dir() else path
-
-
-def read_note(folder: Path) -> dict[str, Any]:
+def read_note(function: str, folder: Path) -> dict[str, Any]:
     """Return what model.json says. Raises FileNotFoundError, and ValueError if it is damaged or of another version."""
     path = folder / NOTE
     if not path.is_file():
-        raise FileNotFoundError(f"load_model: {folder} holds no model ({NOTE}); hebbcore classify makes one.")
+        raise FileNotFoundError(f"{function}: {folder} holds no model ({NOTE}); hebbcore classify makes one.")
     try:
         note = parse_json(path.read_bytes())
         version = note["format"]
@@ -140,16 +134,16 @@ def read_note(folder: Path) -> dict[str, Any]:
             raise ValueError("it lacks something")
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(
-            f"load_model: {path} is damaged ({type(error).__name__}: {error}); run hebbcore classify again."
+            f"{function}: {path} is damaged ({type(error).__name__}: {error}); run hebbcore classify again."
         ) from None
     if version != VERSION:
-        raise ValueError(f"load_model: {path} has version {version} of the format; this hebbcore reads {VERSION}.")
+        raise ValueError(f"{function}: {path} has version {version} of the format; this hebbcore reads {VERSION}.")
     found: dict[str, Any] = note
     return found
 
 
 def load_model(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
-    """Return the model that `hebbcore classify` made.
+    """Return the model that `hebbcore classify` or `hebbcore label` made, as hebbcore.load does.
 
     Parameters
     ----------
@@ -170,25 +164,30 @@ def load_model(path: str | os.PathLike[str], *, device: str = "auto") -> Model:
     ValueError
         If it is damaged, of another version, or needs a layer or rule that no imported module has registered.
     """
+    return read_model("load_model", Path(path), device)
+
+
+def read_model(function: str, path: Path, device: str, workspace: int | str = WORKSPACE) -> Model:
+    """Return the model that a path means, see hebbcore.load. function: what messages begin with."""
     from hebbcore.classify import FewLabelClassifier
 
-    folder = folder_of(Path(path))
-    note = read_note(folder)
-    network = checkpoint.load(folder / NETWORK, device=device)
+    folder = checkpoint.model_folder(path) or path
+    note = read_note(function, folder)
+    network = checkpoint.load(folder / NETWORK, device=device, workspace=workspace)
     same = isinstance(network, Network) and list(network.image_shape or ()) == note["image_shape"]
     if not isinstance(network, Network) or not same or checkpoint.digest_of(network) != note["network"]:
-        raise ValueError(f"load_model: {folder / NETWORK} is not the network that {NOTE} names; copy the folder anew.")
+        raise ValueError(f"{function}: {folder / NETWORK} is not the network that {NOTE} names; copy the folder anew.")
     file = folder / note["classifier"]
     if not file.is_file():
-        raise FileNotFoundError(f"load_model: {file} is missing; copy the folder anew.")
-    hdf5.check("load_model", file, CLASSIFIER, VERSION)
-    with hdf5.reading(file, f"load_model: {file} holds no classifier") as opened:
+        raise FileNotFoundError(f"{function}: {file} is missing; copy the folder anew.")
+    hdf5.check(function, file, CLASSIFIER, VERSION)
+    with hdf5.reading(file, f"{function}: {file} holds no classifier") as opened:
         arrays = hdf5.arrays_in(opened, "/")
-    with checkpoint.naming("load_model", folder, "does not hold a model of this version"):
+    with checkpoint.naming(function, folder, "does not hold a model of this version"):
         classifier = FewLabelClassifier.from_state(arrays, note["parameters"])
         if len(classifier.classes_) != len(note["classes"]):
             raise ValueError(f"it has {len(classifier.classes_)} classes, and {NOTE} names {len(note['classes'])}")
-        features = Features.checked("load_model", network, note["layer"], note["pool"], note["mirror"])
+        features = Features.checked(function, network, note["layer"], note["pool"], note["mirror"])
     return Model(features, classifier, tuple(note["classes"]))
 
 

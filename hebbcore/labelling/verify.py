@@ -3,10 +3,10 @@
 import csv
 from pathlib import Path
 
-from hebbcore import hdf5
+from hebbcore import checkpoint, hdf5, serialize
 from hebbcore.features import storage
 from hebbcore.labelling.done import DONE, digest_of_file, read_done
-from hebbcore.labelling.model import FOLDER, NOTE, load_model, read_note
+from hebbcore.labelling.model import FOLDER, NETWORK, NOTE, read_model, read_note
 from hebbcore.labelling.work import FEATURES, FOLLOWING, OUTPUTS, PREDICTED
 
 
@@ -20,7 +20,19 @@ def files_of_work(path: Path) -> list[Path]:
 
 def state_of_model(note: Path) -> str:
     """Return the state of a model in words. Raises ValueError or FileNotFoundError unless its parts belong together."""
-    classes = len(load_model(note.parent, device="cpu").classes)
+    folder = note.parent
+    read_note("verify", folder)
+    if not (folder / NETWORK).is_file():
+        raise FileNotFoundError(f"verify: {folder / NETWORK} is missing; copy the folder anew.")
+    header, _ = checkpoint.read("verify", folder / NETWORK)
+    with checkpoint.naming("verify", folder / NETWORK, "does not hold a network of this version"):
+        unknown = serialize.unknown_kinds(header)
+    if unknown:
+        return (
+            f"readable; it needs the {unknown}, which no imported module has registered: whether its parts belong "
+            "together is told with --import MODULE"
+        )
+    classes = len(read_model("verify", folder, "cpu").classes)
     return f"sound, a model of {classes} classes whose network and classifier are those that it names"
 
 
@@ -39,7 +51,7 @@ def state_of_results(done: Path) -> str:
             raise ValueError(f"verify: {work / name} is not what was written; remove it, and classify writes it anew.")
         edited |= differs
     if PREDICTED in (digests or OUTPUTS):
-        if read_note(work / FOLDER)["made_from"] != made_from:
+        if read_note("verify", work / FOLDER)["made_from"] != made_from:
             raise ValueError(
                 f"verify: {work / FOLDER} is not the model of the results; run the same hebbcore classify."
             )

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-import hebbcore
 from hebbcore import checkpoint, streams
 from hebbcore.features.choice import Features
 from hebbcore.files import write_text
@@ -23,6 +22,7 @@ from hebbcore.labelling.report import Findings, page_of
 from hebbcore.labelling.tables import NEXT, PREDICTIONS, write_table
 from hebbcore.network import Network
 from hebbcore.texts import plain
+from hebbcore.version import __version__
 
 FEATURES = "features.h5"
 IMAGES, LEARNED = "images", "network"  # folders: shards of the images, and the run that learned from them
@@ -220,7 +220,7 @@ def _names_of(stream: Any) -> list[str]:
 def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggestions: int) -> str:
     """Return a digest of all that decides the results."""
     described = {
-        "hebbcore": hebbcore.__version__, "network": checkpoint.digest_of(features.network), "prior": prior,
+        "hebbcore": __version__, "network": checkpoint.digest_of(features.network), "prior": prior,
         "layer": features.layer, "pool": features.grid, "mirror": features.mirror,
         "data": streams.identity_of(stream), "classes": labels.classes, "suggestions": suggestions,
     }  # fmt: skip
@@ -235,7 +235,8 @@ def _is_done(work: Path, made_from: str, labels: Labels) -> bool:
         done, _ = read_done(work)
         needed = [FOLLOWING, REPORT]
         if not labels.are_few:
-            needed += [PREDICTED, f"{FOLDER}/{NETWORK}", f"{FOLDER}/{read_note(work / FOLDER)['classifier']}"]
+            classifier = read_note("classify", work / FOLDER)["classifier"]
+            needed += [PREDICTED, f"{FOLDER}/{NETWORK}", f"{FOLDER}/{classifier}"]
     except (FileNotFoundError, ValueError):
         return False
     return done == made_from and all((work / name).is_file() for name in needed)

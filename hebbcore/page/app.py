@@ -22,13 +22,13 @@ from hebbcore.page.guard import refused, told
 from hebbcore.page.learner import Learner
 from hebbcore.page.store import UNSURE
 from hebbcore.page.thumbs import PHOTO, Pictures, Thumbs
+from hebbcore.page.told import in_words
 from hebbcore.page.views import VIEWS, Query, curve_of, described, photos_of
 
 STATIC = Path(__file__).parent / "static"
 MOST_TABLE = 2**26  # bytes
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _MOST_ITEMS = 1_000  # of an answer
-_SHOWN = 20  # unknown files of a table that an answer names
 _POLL_SECONDS, _LOOK = 20.0, 0.05
 _MAKERS = 2  # threads that make pictures: a large photo takes hundreds of megabytes while it is decoded
 
@@ -36,8 +36,12 @@ _MAKERS = 2  # threads that make pictures: a large photo takes hundreds of megab
 class Tables(Protocol):
     """What reads tables of labels."""
 
-    def read(self, data: bytes) -> tuple[dict[int, str], list[str]]:
-        """Return {photo: class}, and the files that are no photos. Raises ValueError for what is no table."""
+    def read(self, data: bytes) -> tuple[dict[int, str], int, list[str]]:
+        """Return {photo: class}, how many rows name no photo, and some of their files.
+
+        It may take long, but must not hold Python's lock: requests are answered meanwhile. Raises ValueError for what
+        is no table.
+        """
 
 
 class Page:
@@ -225,11 +229,9 @@ class Page:
         data = await body_of(request, "text/csv", MOST_TABLE)
 
         def take() -> dict[str, Any]:
-            labels, unknown = self._tables.read(data)
+            labels, unknowns, some = self._tables.read(data)
             version = self._board.take_in(labels)
-            return {
-                "version": version, "labelled": len(labels), "unknown": unknown[:_SHOWN], "unknowns": len(unknown),
-            }  # fmt: skip
+            return {"version": version, "labelled": len(labels), "unknown": some, "unknowns": unknowns}
 
         return told(await self._changed(take))
 
@@ -265,8 +267,8 @@ def _wrong(request: Request, error: HTTPException) -> Response:
 
 
 def _bad(request: Request, error: ValueError) -> Response:
-    return refused(400, str(error))
+    return refused(400, in_words(error))
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    return refused(500, f"The server failed ({type(error).__name__}: {error}); what was answered before is safe.")
+    return refused(500, in_words(error))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hebbcore.page.store import NO_LABEL, UNSURE, Point, Store
+from hebbcore.texts import plain, tidy
 
 MOST_CLASSES = 1_000
 MOST_LETTERS = 200  # of a class's name
@@ -34,6 +35,9 @@ class Versions:
 class Board:
     """Photos, known by their names, and their labels.
 
+    Changes come one after the other, first on the disk and then in memory. Reading never waits for them: what a change
+    makes takes the place of what was there in one step.
+
     names: of the photos 0, 1, … store: holds what was labelled before. Raises ValueError if two photos have one name,
     or if the store is about other photos.
     """
@@ -43,58 +47,59 @@ class Board:
         self._numbers = {name: number for number, name in enumerate(names)}
         if len(self._numbers) < len(names):
             raise ValueError("label: photos must have different names; some have the same.")
-        self._store, self._lock = store, threading.Lock()
-        self._classes = store.classes()
-        self._codes = np.full(len(names), NO_LABEL, np.int64)
-        found, strange = 0, 0
+        self._store, self._changing = store, threading.Lock()
+        codes = np.full(len(names), NO_LABEL, np.int64)
+        found, strange = False, ""
         for name, code in store.standing():
-            number = self._numbers.get(name)
-            found, strange = found + (number is not None), strange + (number is None)
-            if number is not None:
-                self._codes[number] = code
+            if (number := self._numbers.get(name)) is None:
+                strange = strange or name
+            else:
+                found, codes[number] = True, code
         if strange and not found:
-            raise ValueError("label: the labels are of other photos: none of them is among these.")
+            raise ValueError(
+                f"label: the labels are of other photos: {plain(strange)} is none of these, such as {plain(names[0])}."
+            )
+        self._codes, self._classes = _fixed(codes), _tidied(store)
+        self._curve, self._can_undo = store.curve(), store.last_standing() > 0
         self.last_change = 0.0  # of labels, by time.monotonic
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes 1, 2, …"""
-        with self._lock:
-            return list(self._classes)
+        return list(self._classes)
 
     def codes(self) -> Ints:
-        """Return the label of each photo: the number of a class, UNSURE or NO_LABEL."""
-        with self._lock:
-            return self._codes.copy()
+        """Return the label of each photo, read-only: the number of a class, UNSURE or NO_LABEL."""
+        return self._codes
 
     def curve(self) -> list[Point]:
         """Return the estimates of accuracy."""
-        with self._lock:
-            return self._store.curve()
+        return self._curve
 
     def add_point(self, point: Point) -> None:
         """Keep an estimate of accuracy."""
-        with self._lock:
+        with self._changing:
             self._store.add_point(point)
+            self._curve = self._store.curve()
 
     def can_undo(self) -> bool:
         """Return whether an action can be undone."""
-        with self._lock:
-            return self._store.last_standing() > 0
+        return self._can_undo
 
     def give(self, photos: Iterable[int], label: str | None, unsure: bool = False) -> tuple[int, int]:
         """Give photos a label, or take it away, in one action; returns (version, number of the action).
 
         Raises ValueError for a class that there is not.
         """
-        with self._lock:
+        with self._changing:
             code = UNSURE if unsure else NO_LABEL if label is None else self._code_of(label)
             return self._note(dict.fromkeys(photos, code))
 
     def _code_of(self, name: str) -> int:
-        if name not in self._classes:
-            raise ValueError(f"there is no class {name!r}; add it first.")
-        return self._classes.index(name) + 1
+        for form in (name, tidy(name)):
+            if form in self._classes:
+                return self._classes.index(form) + 1
+        raise ValueError(f"there is no class “{name}”; add it first.")
 
     def _note(
         self, codes: Mapping[int, int], classes: Sequence[str] = (), digest: str | None = None
@@ -105,52 +110,53 @@ class Board:
             return self.versions.value, self._store.last_action()
         changes = [(self.names[photo], before[photo], code) for photo, code in new.items()]
         action = self._store.apply(changes, classes, digest)
-        self._classes += classes
-        self._codes[list(new)] = list(new.values())
+        self._classes = (*self._classes, *classes)  # first: labels may be of them
+        return self._changed(new), action
+
+    def _changed(self, codes: Mapping[int, int]) -> int:
+        """Take over labels that are on the disk; returns the version."""
+        after = self._codes.copy()
+        after[list(codes)] = list(codes.values())
+        self._codes, self._can_undo = _fixed(after), self._store.last_standing() > 0
         self.last_change = time.monotonic()
-        return self.versions.next(), action
+        return self.versions.next()
 
     def undo(self) -> tuple[int, list[int]]:
         """Undo the last action; returns (version, photos). Raises LookupError if there is none."""
-        with self._lock:
-            if not self._store.last_standing():
+        with self._changing:
+            if not self._can_undo:
                 raise LookupError("there is nothing to undo.")
-            photos = []
-            for name, code in self._store.undo():
-                if name in self._numbers:
-                    photos.append(self._numbers[name])
-                    self._codes[photos[-1]] = code
-            self.last_change = time.monotonic()
-            return self.versions.next(), photos
+            back = {self._numbers[name]: code for name, code in self._store.undo() if name in self._numbers}
+            return self._changed(back), list(back)
 
     def add_classes(self, names: Iterable[str]) -> int:
         """Add classes, where they are not there; returns the version. Raises ValueError for bad names."""
-        with self._lock:
+        with self._changing:
             new = [name for name in dict.fromkeys(map(checked_name, names)) if name not in self._classes]
             self._check_room(new)
             return self._note({}, new)[0]
 
     def add_class(self, name: str) -> int:
         """Add a class; returns the version. Raises ValueError for a bad name, or one that is there."""
-        with self._lock:
+        with self._changing:
             self._check_new(name := checked_name(name))
             self._check_room([name])
             return self._note({}, [name])[0]
 
     def rename(self, old: str, new: str) -> int:
         """Give a class another name; returns the version. Raises ValueError as add_class, and for an unknown one."""
-        with self._lock:
+        with self._changing:
             number = self._code_of(old)
             if (new := checked_name(new)) != old:
                 self._check_new(new)
                 self._store.rename(number, new)
-                self._classes[number - 1] = new
+                self._classes = (*self._classes[: number - 1], new, *self._classes[number:])
                 self.versions.next()
             return self.versions.value
 
     def _check_new(self, name: str) -> None:
         if name in self._classes:
-            raise ValueError(f"there is a class {name!r} already.")
+            raise ValueError(f"there is a class “{name}” already.")
 
     def _check_room(self, new: Sequence[str]) -> None:
         if len(self._classes) + len(new) > MOST_CLASSES:
@@ -161,37 +167,48 @@ class Board:
 
         digest: of the table, which `has_imported` knows then. Raises ValueError for bad names of classes.
         """
-        with self._lock:
-            named = [checked_name(name) for name in dict.fromkeys(labels.values())]
-            new = [name for name in named if name not in self._classes]
+        with self._changing:
+            named = {name: checked_name(name) for name in dict.fromkeys(labels.values())}
+            new = [name for name in dict.fromkeys(named.values()) if name not in self._classes]
             self._check_room(new)
             numbers = {name: number for number, name in enumerate([*self._classes, *new], 1)}
-            return self._note({photo: numbers[name] for photo, name in labels.items()}, new, digest)[0]
+            return self._note({photo: numbers[named[name]] for photo, name in labels.items()}, new, digest)[0]
 
     def has_imported(self, digest: str) -> bool:
         """Return whether a table was taken in."""
-        with self._lock:
+        with self._changing:
             return self._store.has_imported(digest)
 
     def labelled(self) -> list[tuple[str, str]]:
         """Return (name, class) of all photos that have one, in their order."""
-        with self._lock:
-            return [
-                (self.names[i], self._classes[self._codes[i] - 1])
-                for i in np.flatnonzero(self._codes > UNSURE).tolist()
-            ]
+        codes, classes = self._codes, self._classes
+        return [(self.names[i], classes[codes[i] - 1]) for i in np.flatnonzero(codes > UNSURE).tolist()]
 
     def close(self) -> None:
         """Close the store."""
-        with self._lock:
+        with self._changing:
             self._store.close()
 
 
+def _fixed(codes: Ints) -> Ints:
+    codes.flags.writeable = False
+    return codes
+
+
+def _tidied(store: Store) -> tuple[str, ...]:
+    """Return the names of the classes; those of earlier versions are made tidy where no other is called so."""
+    names = store.classes()
+    for number, name in enumerate(names, 1):
+        if (better := tidy(name)) and better not in names:
+            store.rename(number, better)
+            names[number - 1] = better
+    return tuple(names)
+
+
 def checked_name(name: object) -> str:
-    """Return the name of a class without the spaces around it. Raises ValueError for what can be none."""
-    if not isinstance(name, str) or not name.strip():
+    """Return the name of a class, tidy: see hebbcore.texts.tidy. Raises ValueError for what can be none."""
+    if not isinstance(name, str) or not (name := tidy(name.strip())):
         raise ValueError("the name of a class must be text, and not empty.")
-    name = name.strip()
     if len(name) > MOST_LETTERS:
         raise ValueError(f"the name of a class must have at most {MOST_LETTERS} letters, got {len(name)}.")
     if any(unicodedata.category(letter) in _NO_LETTERS for letter in name):

@@ -14,6 +14,7 @@ from hebbcore.labelling.guesses import Guesses
 from hebbcore.labelling.work import Labels
 from hebbcore.page.board import Board, Ints
 from hebbcore.page.store import UNSURE
+from hebbcore.page.told import in_words
 
 SUGGESTIONS = 60  # about a screen of photos
 _PAUSE = 0.5  # seconds without a click, after which it learns
@@ -124,7 +125,7 @@ class Learner(threading.Thread):
         except Exception as error:
             if not self._ended:  # then the board is closed, and nobody asks any more
                 log.exception("the learner failed")
-            return str(error) or type(error).__name__
+            return in_words(error)
         return None
 
     def _waited(self) -> bool:
