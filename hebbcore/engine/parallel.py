@@ -8,8 +8,8 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import threadpoolctl
@@ -21,8 +21,7 @@ T = TypeVar("T")
 _lock = threading.RLock()
 _thread = threading.local()  # .busy: it runs a task
 _users = 0  # threads inside one_blas_thread(): the last one out restores the limit
-_limiter: Any = None
-_free_threads = 1  # BLAS threads before the limit
+_before: list[tuple[Any, int]] = []  # BLAS libraries, and their threads before the limit
 
 
 @functools.cache
@@ -31,8 +30,7 @@ def _controller() -> Any:
 
 
 def _blas_threads() -> int:
-    libraries = _controller().lib_controllers
-    return max((library.num_threads for library in libraries), default=os.cpu_count() or 1)
+    return max((library.num_threads for library in _controller().lib_controllers), default=0) or os.cpu_count() or 1
 
 
 def _take_control() -> None:
@@ -42,9 +40,17 @@ def _take_control() -> None:
             library.clear_controlling_thread(force=True)
 
 
+def _limit() -> None:
+    _before[:] = [(library, library.num_threads) for library in _controller().lib_controllers]
+    _take_control()
+    for library, _ in _before:
+        library.set_num_threads(1)
+
+
 def _restore_limit() -> None:
     _take_control()
-    _limiter.restore_original_limits()
+    for library, count in _before:
+        library.set_num_threads(count)
     _take_control()  # for whoever sets one next
 
 
@@ -52,18 +58,17 @@ def threads() -> int:
     """Return how many threads to use: as many as BLAS may (OMP_NUM_THREADS, threadpoolctl), at most the cores."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with _lock:
-        return max(1, min(usable, _free_threads if _users else _blas_threads()))
+        free = max((count for _, count in _before), default=usable) if _users else _blas_threads()
+    return max(1, min(usable, free))
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS use one thread inside the block. The limit is the process's; the last block to end restores it."""
-    global _users, _limiter, _free_threads
+    global _users
     with _lock:
         if _users == 0:
-            _free_threads = _blas_threads()
-            _take_control()
-            _limiter = _controller().limit(limits=1)
+            _limit()
         _users += 1
     try:
         yield
@@ -74,15 +79,59 @@ def one_blas_thread() -> Iterator[None]:
                 _restore_limit()
 
 
-@functools.cache
-def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, thread_name_prefix="hebbcore")
+class _Worker(threading.Thread):
+    """A thread that waits for one task after the other. It wakes in a third of the time of a pool's thread."""
+
+    def __init__(self) -> None:
+        super().__init__(name="hebbcore", daemon=True)
+        self._begun, self._ended = threading.Lock(), threading.Lock()
+        self._begun.acquire()
+        self._ended.acquire()
+        self._task: Callable[[], None] | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Run tasks until there is none."""
+        self._begun.acquire()
+        while self._task is not None:
+            self._task()
+            self._task = None
+            self._ended.release()
+            self._begun.acquire()
+
+    def begin(self, task: Callable[[], None]) -> None:
+        """Run a task, which must not raise; then `wait`."""
+        self._task = task
+        self._begun.release()
+
+    def wait(self) -> None:
+        """Return when the task has ended, from when on the thread is free for others."""
+        try:
+            self._ended.acquire()
+        except BaseException:  # of a signal's handler, perhaps after the thread was free: it ends with its task
+            while self._task is not None:  # which works on memory of whoever waits
+                time.sleep(1e-3)
+            self._begun.release()
+            raise
+        _free.append(self)
+
+
+_free: list[_Worker] = []
+
+
+def _begin(task: Callable[[], None]) -> _Worker:
+    try:
+        worker = _free.pop()
+    except IndexError:
+        worker = _Worker()
+    worker.begin(task)
+    return worker
 
 
 def _forget_threads() -> None:
     """In a forked child: the parent's threads are not there, neither those of pools nor those that hold anything."""
     global _lock, _users
-    _pool.cache_clear()
+    _free.clear()
     _lock = threading.RLock()
     if _users:
         _users = 0
@@ -128,13 +177,21 @@ def run(tasks: Sequence[Callable[[], T]], blas: bool = True) -> list[T]:
     with one_blas_thread() if blas else contextlib.nullcontext():
         if len(tasks) == 1 or getattr(_thread, "busy", False):
             return [task() for task in tasks]
-        on_device = devices.here()
-        futures = [_pool(len(tasks) - 1).submit(_busy, task, on_device) for task in tasks[1:]]
-        try:
+        on_device, results, errors = devices.here(), {}, {}
+
+        def one(i: int) -> None:
+            try:
+                results[i] = _busy(tasks[i], on_device)
+            except BaseException as error:  # it is raised below
+                errors[i] = error
+
+        with contextlib.ExitStack() as ends:
+            for i in range(1, len(tasks)):
+                ends.callback(_begin(functools.partial(one, i)).wait)
             first = _busy(tasks[0], contextlib.nullcontext)
-        finally:
-            wait(futures)
-        return [first, *(future.result() for future in futures)]
+        if errors:
+            raise errors.pop(min(errors))
+        return [first, *(results[i] for i in range(1, len(tasks)))]
 
 
 class ForkedLock:
