@@ -31,8 +31,9 @@ class Stored:
 
 def rows_of_block(settings: dict[str, Any]) -> int:
     """Return how many images are taken at a time."""
-    row = int(math.prod(settings["shape"])) * np.dtype(settings["dtype"]).itemsize
-    return min(_NAMES, max(1, _PIECE // max(1, row)))
+    row = math.prod(settings["shape"]) * np.dtype(settings["dtype"]).itemsize
+    rows: int = _PIECE // max(1, row)
+    return min(_NAMES, max(1, rows))
 
 
 def blocks_of(settings: dict[str, Any], features: Any, labels: Any, names: Any) -> Iterator[Block]:

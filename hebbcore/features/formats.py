@@ -13,19 +13,19 @@ from hebbcore.files import cannot_write, sync
 
 FORMATS = ("hdf5", "npy", "parquet", "zarr")
 _MODULES: dict[str, ModuleType] = {"npy": numpy_files, "parquet": parquet_file, "zarr": zarr_group}
-_PACKAGES = {"parquet": "pyarrow", "zarr": "zarr"}  # that a format needs; the extra is called like the format
 
 
 def require(function: str, form: str) -> None:
     """Raise ImportError, with advice, if the package of a format is not installed."""
-    package = _PACKAGES.get(form)
-    if package is not None:
-        try:
-            __import__(package)
-        except ImportError:
-            raise ImportError(
-                f"{function}: the format {form} needs {package}; pip install 'hebbcore[{form}]' installs it."
-            ) from None
+    try:
+        if form == "parquet":
+            import pyarrow  # noqa: F401
+        elif form == "zarr":
+            import zarr  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{function}: the format {form} needs {error.name}; pip install 'hebbcore[{form}]' installs it."
+        ) from None
 
 
 def format_of(path: Path) -> str | None:
