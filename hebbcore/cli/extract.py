@@ -1,4 +1,4 @@
-"""`hebbcore extract`: features of images into an HDF5 file."""
+"""`hebbcore extract`: features of images into a file."""
 
 import argparse
 import shutil
@@ -20,6 +20,7 @@ from hebbcore.cli.options import (
 )
 from hebbcore.cli.photos import is_photos, splits_at
 from hebbcore.features.extract import extract_features
+from hebbcore.features.formats import FORMATS
 from hebbcore.features.storage import DTYPES
 
 UNLABELLED = -1  # what stands for the labels of images that have none
@@ -29,15 +30,15 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add the `extract` command to a command line."""
     extract = commands.add_parser(
         "extract",
-        description="Write a layer's output for each image to an HDF5 file, in the order of the images: features, and "
-        "labels, which are -1 for images without one. An interrupted extraction goes on when the same command is run "
-        "again.",
+        description="Write a layer's output for each image to an HDF5 file, or in another format, in the order of the "
+        "images: features, and labels, which are -1 for images without one. An interrupted extraction goes on when the "
+        "same command is run again.",
     )
     add_network(extract)
     extract.add_argument(
         "images", type=Path, help="folder of shards or of images, archive of images, or HDF5 file with SPLIT/images"
     )
-    extract.add_argument("out", type=Path, help="HDF5 file to write")
+    extract.add_argument("out", type=Path, help="HDF5 file to write, or what --format says")
     extract.add_argument("--layer", help="layer whose output is written, such as bn3 (default: the last)")
     extract.add_argument("--split", help="split of an HDF5 file (default: test), or of images (default: train)")
     add_image_size(extract)
@@ -45,6 +46,10 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add_mirror(extract)
     add_shifts(extract)
     extract.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the features (default: float32)")
+    extract.add_argument(
+        "--format", choices=FORMATS, default="hdf5",
+        help="hdf5; npy, a folder of files to map into memory; parquet or zarr (extras of these names; default: hdf5)",
+    )  # fmt: skip
     add_batches(extract, 64)
     add_previous(extract)
     add_import(extract)
@@ -70,7 +75,7 @@ def _extract(options: argparse.Namespace) -> int:
 
         path = extract_features(
             network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool,
-            mirror=options.mirror, shifts=options.shifts, progress=show,
+            mirror=options.mirror, shifts=options.shifts, format=options.format, progress=show,
         )  # fmt: skip
     shutil.rmtree(read, ignore_errors=True)
     print(printable(f"{path}: features of {stream.images} images"))

@@ -9,7 +9,7 @@ from typing import Any
 from hebbcore import checkpoint, hdf5
 from hebbcore.checks import printable
 from hebbcore.cli.options import add_import
-from hebbcore.features import storage
+from hebbcore.features import formats, storage
 from hebbcore.files import parse_json
 from hebbcore.labelling.done import DONE
 from hebbcore.labelling.model import CLASSIFIER, NOTE, VERSION
@@ -64,11 +64,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _files(path: Path) -> Iterator[Path]:
     """Yield what there is to verify. Raises FileNotFoundError if there is nothing."""
-    if path.is_file():
-        yield path
-        return
     if not path.exists():
         raise FileNotFoundError(f"verify: {path} does not exist.")
+    if path.is_file() or formats.format_of(path) is not None:
+        yield path
+        return
     texts = [path / name for name in (CONFIG, METRICS, _RESULTS, entries.RESULTS) if (path / name).exists()]
     work = [*files_of_work(path), *path.glob(LABELS)]
     found = [
@@ -76,6 +76,7 @@ def _files(path: Path) -> Iterator[Path]:
         *texts,
         *work,
         *(one for one in sorted(path.glob("*.h5")) if one not in work),
+        *(one for one in sorted(path.iterdir()) if not one.name.startswith(".") and _is_of_features(one)),
     ]
     if not found:
         raise FileNotFoundError(
@@ -89,8 +90,16 @@ def _files(path: Path) -> Iterator[Path]:
         yield from _files(path / LEARNED)
 
 
+def _is_of_features(path: Path) -> bool:
+    """Return whether a path seems to be of features in another format than HDF5."""
+    return (path.is_dir() or path.suffix == ".parquet") and formats.format_of(path) is not None
+
+
 def _state(path: Path) -> str:
     """Return the state of a file in words. Raises ValueError if it is damaged or none of hebbcore's."""
+    if formats.format_of(path) is not None:
+        formats.verify("verify", path)
+        return "sound"
     if path.is_dir():
         return _state_of_shards(path)
     if path.name == CONFIG:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hebbcore import checkpoint, checks, streams
 from hebbcore.engine import devices
+from hebbcore.features import formats
 from hebbcore.features.choice import Features
 from hebbcore.features.storage import DTYPES, Growing, finished
 from hebbcore.files import locked_file
@@ -32,14 +33,15 @@ def extract_features(
     pool: int | None = None,
     mirror: bool = False,
     shifts: int = 0,
+    format: str = "hdf5",
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Write a layer's output for every image of a stream to an HDF5 file, and return its path.
+    """Write a layer's output for every image of a stream to an HDF5 file, or in another format; return its path.
 
     The file is HDF5: features (n, …), labels (n,), names (n,) as UTF-8 if the stream has them, and as attributes what
     they are. Before it stands a line with a digest of all that, which `hebbcore verify` and a call for the same file
     compare. While the file grows it is called path.partial, with path.progress beside it; the same call goes on from
-    there.
+    there. In another format they are written from such a file, .path.h5, when that is done, and it is removed.
 
     Parameters
     ----------
@@ -61,6 +63,10 @@ def extract_features(
     shifts : int
         The output is averaged over each image and the same shifted by so many pixels left, right, up and down, its
         outermost pixels repeated: five views, with mirror ten. 0: it is not.
+    format : {"hdf5", "npy", "parquet", "zarr"}
+        npy: path is a folder with features.npy, labels.npy and names.npy, to map into memory. parquet: a file with the
+        columns name, label and features (pyarrow; extra parquet). zarr: a folder, a group with the arrays features,
+        labels and names (extra zarr).
     progress : callable, optional
         Called with the number of images written so far.
 
@@ -71,6 +77,8 @@ def extract_features(
 
     Raises
     ------
+    ImportError
+        If the format's package is not installed.
     TypeError
         If the stream lacks something.
     ValueError
@@ -90,6 +98,8 @@ def extract_features(
     function = "extract"
     features = Features.checked(function, network, layer, pool, mirror, shifts)
     checks.choice(function, "dtype", dtype, DTYPES)
+    checks.choice(function, "format", format, formats.FORMATS)
+    formats.require(function, format)
     streams.require_stream(function, "stream", stream, ("images", "image_shape", "state", "restore"))
     if tuple(stream.image_shape) != network.image_shape:
         raise ValueError(
@@ -97,9 +107,31 @@ def extract_features(
             f"{tuple(stream.image_shape)}."
         )
     path, settings = Path(path), _settings(features, stream, dtype)
-    if finished(function, path, settings):
-        return path
     path.parent.mkdir(parents=True, exist_ok=True)
+    if format == "hdf5":
+        _into_hdf5(function, path, settings, features, stream, progress)
+    else:
+        file = path.with_name(f".{path.name}.h5")
+        if not formats.finished(function, format, path, settings):
+            with locked_file(path, "extracting into"):
+                if not formats.finished(function, format, path, settings):  # by the process that held it until now
+                    _into_hdf5(function, file, settings, features, stream, progress)
+                    formats.write(format, file, path, settings)
+        file.unlink(missing_ok=True)  # a kill may have left it
+    return path
+
+
+def _into_hdf5(
+    function: str,
+    path: Path,
+    settings: dict[str, Any],
+    features: Features,
+    stream: Stream,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Write the features to an HDF5 file unless it is done."""
+    if finished(function, path, settings):
+        return
     with locked_file(path, "extracting into"):
         if not finished(function, path, settings):  # by the process that held it until now
             file = Growing(function, path, settings, streams.names_of(stream))
@@ -110,7 +142,6 @@ def extract_features(
                     file.drop()
                 raise
             file.finish()
-    return path
 
 
 def _settings(features: Features, stream: Stream, dtype: str) -> dict[str, Any]:
