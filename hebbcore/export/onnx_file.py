@@ -9,8 +9,8 @@ from typing import Any
 
 import hebbcore
 from hebbcore import checkpoint, checks
+from hebbcore.bridges.onnx_graph import Graph, Tensor
 from hebbcore.export.classifier import predictions
-from hebbcore.export.graph import Graph, Tensor
 from hebbcore.files import write_atomically
 from hebbcore.formulas import Formula
 from hebbcore.formulas.images import CHANNELS, as_images, as_maps
