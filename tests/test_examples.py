@@ -10,6 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
+import hebbcore
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -73,3 +75,17 @@ def test_a_benchmark_of_unknown_layers_is_refused():
     done = run("../benchmarks/step.py", "--layers", "nope")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--layers 'nope' is in no name: 6-layer conv1, " in done.stderr
+
+
+def test_fine_tuning(cifar, tmp_path):
+    pytest.importorskip("torch", reason="needs PyTorch")
+    layers = [hebbcore.Conv(16, 5), hebbcore.Pool(2), hebbcore.BatchNorm()]
+    hebbcore.save(tmp_path / "a.h5", hebbcore.Network(layers, (12, 12, 3), device="cpu"))
+    text = output_of(
+        "fine_tune.py", tmp_path / "a.h5", cifar, "--percent", 50, "--device", "cpu", "--out", tmp_path / "b.h5"
+    )
+    found = [float(figure) for figure in text.splitlines()[1].removeprefix("50 %").split()]
+    assert len(found) == 5
+    assert min(found[:4]) > 60
+    before, after = (hebbcore.load(tmp_path / name, device="cpu")["conv1"].weights for name in ("a.h5", "b.h5"))
+    assert np.abs(before - after).max() > 1e-3

@@ -6,7 +6,7 @@ import pytest
 
 import hebbcore
 from hebbcore import Conv, Network, Relu
-from hebbcore.export.graph import Graph
+from hebbcore.bridges.onnx_graph import Graph
 from hebbcore.export.onnx_file import unique_names
 from hebbcore.formulas import FORMULAS, Formula
 from hebbcore.formulas.units import ACTIVATIONS, PROJECTIONS, RESPONSES

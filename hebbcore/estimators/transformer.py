@@ -1,7 +1,8 @@
 """What the transformers share: images in, a trained network inside, features out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -107,6 +108,32 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         check_is_fitted(self)
         features = self._features().of(self._images(X, reset=False))
         return features.reshape(len(features), -1)
+
+    def onnx_shape_calculator(self) -> Callable[[Any], None]:
+        """Return what skl2onnx asks for, so that to_onnx takes pipelines with this transformer.
+
+        Returns
+        -------
+        callable
+            Sets the type of an operator's output.
+        """
+        check_is_fitted(self)
+        from hebbcore.estimators.conversion import set_output_type
+
+        return partial(set_output_type, self._features())
+
+    def onnx_converter(self) -> Callable[[Any, Any, Any], None]:
+        """Return what skl2onnx asks for, so that to_onnx takes pipelines with this transformer.
+
+        Returns
+        -------
+        callable
+            Adds the nodes of an operator to a container.
+        """
+        check_is_fitted(self)
+        from hebbcore.estimators.conversion import add_nodes
+
+        return partial(add_nodes, self._features())
 
     def _layer(self) -> str | None:
         return None

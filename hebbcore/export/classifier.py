@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.export.graph import Graph, Tensor
+from hebbcore.bridges.onnx_graph import Graph, Tensor
 from hebbcore.formulas.operations import norms
 from hebbcore.formulas.pointwise import flat
 from hebbcore.formulas.pools import grid_pool

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore import checkpoint, checks
+from hebbcore.bridges.onnx_graph import Graph, Tensor
 from hebbcore.export.classifier import predictions
-from hebbcore.export.graph import Graph, Tensor
 from hebbcore.files import write_atomically
 from hebbcore.formulas import Formula
 from hebbcore.formulas.images import CHANNELS, as_images, as_maps
