@@ -32,6 +32,8 @@ def network_by(rule, parameters, linear):
     """Return a network of units that learn by a rule, and images."""
     layer = hebbcore.Conv(4, (2, 3), hebbcore.RULES[rule](**parameters), linear=linear, learning_rate=0.1)
     network = hebbcore.Network([layer], (5, 6, 2), device="cpu")
+    if layer.rule.initial_state():
+        hebbcore.fit(network, np.random.default_rng(1).normal(size=(20, 5, 6, 2)))
     return network, np.random.default_rng(0).normal(size=(3, 5, 6, 2)).astype(np.float32)
 
 

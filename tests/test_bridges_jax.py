@@ -22,7 +22,7 @@ def test_a_rule(rule, parameters, linear):
     network, images = network_by(rule, parameters, linear)
     layer = network["conv1"].as_layer()
     function, arrays = to_function(layer)
-    assert list(arrays) == ["weights"]
+    assert sorted(arrays) == sorted(["weights", *(f"state_{name}" for name in layer.rule.initial_state())])
     assert_same(np.asarray(jax.jit(function)(arrays, images)), layer.transform(images))
 
 

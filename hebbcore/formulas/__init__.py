@@ -165,7 +165,7 @@ class Formula:
             windows = Windows(model.stride, model.padding, model.padding_mode)
             try:
                 output = Output(model.rule, model.linear)
-                return units(ops, x, arrays["weights"], output, None if model.weights.ndim == 2 else windows)
+                return units(ops, x, arrays, output, None if model.weights.ndim == 2 else windows)
             except ValueError as error:
                 raise ValueError(f"{self.function}: {error}") from None
         graph, values = model.graph, {0: x}

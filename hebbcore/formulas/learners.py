@@ -13,7 +13,7 @@ from hebbcore.rules import Rule
 def conv(ops: Operations, layer: Conv, x: Value, arrays: dict[str, Value], shape: Shape) -> Value:
     """See Conv."""
     windows = Windows(layer.stride, layer.padding, layer.padding_mode)
-    return units(ops, x, arrays["weights"], _output(layer), windows)
+    return units(ops, x, arrays, _output(layer), windows)
 
 
 def dense(ops: Operations, layer: Dense, x: Value, arrays: dict[str, Value], shape: Shape) -> Value:
@@ -23,7 +23,7 @@ def dense(ops: Operations, layer: Dense, x: Value, arrays: dict[str, Value], sha
         size = math.prod(shape)
         weights = ops.transpose(ops.reshape(weights, (-1, *shape)), (0, 3, 1, 2))
         weights, x = ops.reshape(weights, (-1, size)), ops.reshape(x, (-1, size))
-    return units(ops, x, weights, _output(layer), None)
+    return units(ops, x, {**arrays, "weights": weights}, _output(layer), None)
 
 
 def _output(layer: Learner) -> Output:

@@ -11,8 +11,10 @@ import numpy as np
 
 from hebbcore.engine.output import Output
 from hebbcore.engine.rule import Rule
+from hebbcore.engine.state import state_in
 from hebbcore.formulas.operations import Operations, Pair, Value, norms, root
-from hebbcore.rules import HPCA, Krotov, SignedWTA
+from hebbcore.rules import HPCA, ICA, Krotov, SignedWTA, Supervised
+from hebbcore.rules.adaptive import EPSILON
 from hebbcore.rules.cosine import CosineRule
 from hebbcore.rules.norm_seeking import NormSeekingRule
 
@@ -49,8 +51,20 @@ def _relu(ops: Operations, rule: Any, x: Value) -> Value:
     return ops.relu(x)
 
 
-def _activation(ops: Operations, rule: Any, x: Value) -> Value:
+def _adaptive_tanh(ops: Operations, rule: Any, x: Value) -> Value:
+    """See hebbcore.rules.adaptive."""
+    mean, std = rule.state["mean"], ops.power(rule.state["variance"] + EPSILON, 0.5)
+    return ops.tanh((x - mean) / std + mean) * std
+
+
+def _hpca(ops: Operations, rule: Any, x: Value) -> Value:
+    if rule.activation == "adaptive_tanh":
+        return _adaptive_tanh(ops, rule, x)
     return x if rule.activation == "identity" else {"relu": ops.relu, "tanh": ops.tanh}[rule.activation](x)
+
+
+def _ica(ops: Operations, rule: Any, x: Value) -> Value:
+    return _adaptive_tanh(ops, rule, x) if rule.normalized else ops.tanh(x)
 
 
 # by the rule's method: what its scores are made by, for weights (units, …)
@@ -60,22 +74,31 @@ PROJECTIONS: dict[Any, OfRule] = {
     Krotov.projection: _signed_power,
 }
 # that again, so that scores are responses
-RESPONSES: dict[Any, OfRule] = {Rule.response: _same, CosineRule.response: _directions}
+RESPONSES: dict[Any, OfRule] = {
+    Rule.response: _same,
+    CosineRule.response: _directions,
+    Supervised.response: _directions,
+}
 # what responses become
 ACTIVATIONS: dict[Any, OfRule] = {
     Rule.activate: _same,
     SignedWTA.activate: _same,
     CosineRule.activate: _relu,
-    HPCA.activate: _activation,
+    HPCA.activate: _hpca,
+    ICA.activate: _ica,
 }
 
 
-def units(ops: Operations, x: Value, weights: Value, output: Output, windows: Windows | None) -> Value:
+def units(
+    ops: Operations, x: Value, arrays: Mapping[str, Value], output: Output, windows: Windows | None
+) -> Value:  # fmt: skip
     """Return what units put out for maps, or, without windows, for vectors.
 
-    weights: (units, height, width, channels), or (units, features).
+    arrays: weights (units, height, width, channels), or (units, features), and the state of the rule (units,).
     """
-    rule, by_cosine = output.rule, output.response != "rule"
+    weights, sides = arrays["weights"], () if windows is None else (1, 1)
+    state = {name: ops.reshape(array, (-1, *sides)) for name, array in (state_in(output.rule, arrays) or {}).items()}
+    rule, by_cosine = output.rule.bound(state), output.response != "rule"
     matrix = _of(PROJECTIONS, rule, "projection")(ops, rule, weights)
     matrix = _directions(ops, rule, matrix) if by_cosine else _of(RESPONSES, rule, "response")(ops, rule, matrix)
     if windows is None:
