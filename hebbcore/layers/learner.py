@@ -196,8 +196,9 @@ class Learner(Layer):
         return Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device, beside=beside)
 
     def learn(
-        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
-    ) -> float | None:
+        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None,
+        teacher: Array | None = None,
+    ) -> float | None:  # fmt: skip
         """Change the weights by one batch.
 
         Parameters
@@ -212,6 +213,8 @@ class Learner(Layer):
             Whether to measure the change.
         counts : Array or None
             (units,), how many patches each unit wins, for conscience and revival; None: they look.
+        teacher : Array or None
+            (n, units), uint8: which units may learn from which image; None: all from all. Not with conscience.
 
         Returns
         -------
@@ -224,7 +227,7 @@ class Learner(Layer):
         if rivalry is not None:
             bias = rivalry.bias(matrix.dtype)
             rivalry.count(images, matrix, counts)
-        delta, scale = self._update.delta(images, matrix, None if out is None else rows_of(out), bias)
+        delta, scale = self._update.delta(images, matrix, None if out is None else rows_of(out), bias, teacher)
         factors = self.rule.rate(matrix, rate) * scale
         size = None
         if measure:
