@@ -335,6 +335,8 @@ def test_without_whitening_units_that_compete_answer_by_the_power_of_krotov_and_
         layers = HebbianTransformer(**LAYER, rule=rule, whiten=False).fit(rows).network_.layers[2:]
         if rule in ("hpca", "softhebb"):
             assert not any(isinstance(layer, hebbcore.Split) for layer in layers)
+        elif rule == "ica":
+            assert [type(layer) for layer in layers] == [hebbcore.Split]
         else:
             split, relu = layers
             assert isinstance(split, hebbcore.Split)

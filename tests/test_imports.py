@@ -27,6 +27,7 @@ ROOMS = [
     "graph",
     "pipeline",
     "summary",
+    "predictions",
     "network",
     "dictionary",
     "presets",

@@ -213,8 +213,9 @@ class Learner(Layer):
         return Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device, beside=beside)
 
     def learn(
-        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
-    ) -> float | None:
+        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None,
+        teacher: Array | None = None,
+    ) -> float | None:  # fmt: skip
         """Change the weights by one batch.
 
         Parameters
@@ -229,6 +230,8 @@ class Learner(Layer):
             Whether to measure the change.
         counts : Array or None
             (units,), how many patches each unit wins, for conscience and revival; None: they look.
+        teacher : Array or None
+            (n, units), uint8: which units may learn from which image; None: all from all. Not with conscience.
 
         Returns
         -------
@@ -242,7 +245,7 @@ class Learner(Layer):
             bias, rivalry.rule = rivalry.bias(matrix.dtype), self.bound_rule
             rivalry.count(images, matrix, counts)
         rows = None if out is None else rows_of(out)
-        delta, scale = self._update.delta(images, matrix, rows, bias, state=self._state)
+        delta, scale = self._update.delta(images, matrix, rows, bias, teacher, state=self._state)
         factors = self.rule.rate(matrix, rate) * scale
         size = None
         if measure:

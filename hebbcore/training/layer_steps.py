@@ -19,7 +19,9 @@ from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.engine.winners import tell_dead
 from hebbcore.layers import HebbianLayer
 from hebbcore.layers.arguments import check_images
+from hebbcore.training.batch import Batch, Labels
 from hebbcore.training.batches import Batches
+from hebbcore.training.teacher import Teaching
 
 FUNCTION, NAME = "train_layer", "the layer"  # in messages
 
@@ -55,7 +57,7 @@ class FirstEpoch:
         self.first = next(self._rest)
         self._read = [self.first]
 
-    def look(self) -> Generator[Array, None, None]:
+    def look(self) -> Generator[Batch, None, None]:
         """Return the batches, from the first."""
         if not self._once:
             yield from self._batches.epoch(0)
@@ -70,7 +72,7 @@ class FirstEpoch:
         if not self._once:
             self._rest, self._read = self._batches.epoch(0), []
 
-    def __iter__(self) -> Iterator[Array]:
+    def __iter__(self) -> Iterator[Batch]:
         return itertools.chain(self._read, self._rest)
 
 
@@ -95,7 +97,7 @@ class LayerTraining:
         def inputs() -> Iterator[Array]:
             with closing(first_epoch.look()) as source:
                 for batch in source:
-                    yield devices.to_device(self._images(batch), self._device)
+                    yield devices.to_device(self._images(batch.images), self._device)
 
         found = starting_weights(FUNCTION, how, self._rule, drawn, self._g, inputs, generator)
         self._matrix[...] = devices.to_device(found, self._device)
@@ -107,19 +109,19 @@ class LayerTraining:
         self._rivalry = Rivalry(self._rule, self._g, self._matrix, conscience, revival, seed)
 
     def run(
-        self, epoch: int, source: Iterable[Any], unchecked: bool, last: bool, bar: Any,
+        self, epoch: int, source: Iterable[Batch], unchecked: bool, last: bool, bar: Any,
         callback: Callable[[Step], None] | None,
     ) -> None:  # fmt: skip
         """Learn from the batches of an epoch; unchecked: nobody has looked whether they are finite."""
         stable = None
         for batch in source:
-            images = self._images(batch)
+            images = self._images(batch.images)
             if unchecked:
                 require_finite(FUNCTION, "data", images)
             x = devices.to_device(images, self._device)
             if self._divergence is not None:
                 self._divergence.begin(NAME, self._rule, self._matrix, x, self._g)
-            won = self._learn(x, counting=last and self._rule.competes)
+            won = self._learn(x, self._masks(batch.labels), counting=last and self._rule.competes)
             self._steps += 1
             self._seen += len(images)
             stable = partial(largest_stable_rate, self._rule, x, self._g)
@@ -140,7 +142,13 @@ class LayerTraining:
             raise ValueError(f"{FUNCTION}: data changed from images of {self._g.size} to {images.shape[1:3]}.")
         return images
 
-    def _learn(self, images: Array, counting: bool) -> Array | None:
+    def _masks(self, labels: Labels | None) -> Array | None:
+        """Return which units (images, units) may learn: each from its class, where the rule is supervised."""
+        teaching = Teaching.of_a_layer(self._layer.units)
+        teaching.require(FUNCTION, labels)
+        return teaching.masks(0, labels, self._device)
+
+    def _learn(self, images: Array, teacher: Array | None, counting: bool) -> Array | None:
         """Change the weights by one batch; if counting, return how many of some patches each unit wins."""
         rule, matrix, rivalry = self._layer.bound_rule, self._matrix, self._rivalry
         rows = len(images) * self._g.positions
@@ -152,7 +160,7 @@ class LayerTraining:
             won = winners.count(rule, images, self._g, matrix)
         elif counting:
             out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)
-        delta, scale = self._update.delta(images, matrix, out, bias, state=self._layer.state)
+        delta, scale = self._update.delta(images, matrix, out, bias, teacher, state=self._layer.state)
         add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
         if rivalry is not None:
             rivalry.revive(matrix)

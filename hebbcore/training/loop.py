@@ -5,10 +5,10 @@ from pathlib import Path
 
 from hebbcore import checks
 from hebbcore.engine import devices
-from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.network import Network
 from hebbcore.training.ahead import ahead
+from hebbcore.training.batch import Batch
 from hebbcore.training.batches import Batches
 from hebbcore.training.cache import Inputs
 from hebbcore.training.header import State
@@ -97,7 +97,7 @@ class Loop:
         """Run what is left of an epoch; number: which pass over the data this is, from 0."""
         at, source = self._state.position, self._source
         start = at.batch
-        self._progress.diagnostics.pass_wins.clear()
+        self._progress.diagnostics.begin_pass()
         if phase.sample is not None:
             self._learn_sample(phase)
             return
@@ -107,13 +107,13 @@ class Loop:
                 if left <= 0:
                     break
                 at.batch = source.batches.following(start, count)
-                self._step(phase, x[:left])
+                self._step(phase, x.first(left))
         self._steps.require_sound()
 
-    def _step(self, phase: Phase, x: Array) -> None:
+    def _step(self, phase: Phase, x: Batch) -> None:
         measure = self._progress.diagnostics.due
         if phase.observes:
-            self._steps.observe(phase, self._source.layer, x)
+            self._steps.observe(phase, self._source.layer, x.images)
         else:
             self._steps.learn(phase, self._source.layer, x, measure)
         self._stepped(len(x), measure)
@@ -189,8 +189,8 @@ class Loop:
         if at.phase < len(self._phases):
             run.stop_if_told(at.step)
 
-    def _prepare(self, batch: Array) -> Array:
-        images = self._network.check_images("fit", batch)
+    def _prepare(self, batch: Batch) -> Batch:
+        images = self._network.check_images("fit", batch.images)
         if not self._batches.checked:
             require_finite("fit", "data", images)
-        return devices.to_device(images, self._network.site.device)
+        return Batch(devices.to_device(images, self._network.site.device), batch.labels)

@@ -12,6 +12,7 @@ from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.training.ahead import ahead
+from hebbcore.training.batch import Batch, Labels
 from hebbcore.training.batches import Batches
 
 _PIECE = 1024  # patches of a piece
@@ -27,10 +28,13 @@ class Sample:
         (N, kernel height, kernel width, channels) on the network's device, of its dtype.
     images : int
         How many images they are from.
+    labels : numpy.ndarray or None
+        (N,), those of the images, if they come along.
     """
 
     patches: Array
     images: int
+    labels: Labels | None = None
 
     def pieces(self) -> Generator[Array, None, None]:
         """Yield all patches in pieces, each from all of the images."""
@@ -62,8 +66,8 @@ def gather(
     target: int,
     wanted: int,
     images: int,
-    batches: Iterator[Array],
-    prepare: Callable[[Array], Array],
+    batches: Iterator[Batch],
+    prepare: Callable[[Batch], Batch],
     seed: int,
     told: Callable[[int], None],
 ) -> Sample:
@@ -82,7 +86,7 @@ def gather(
         How many patches; all of them if there are fewer.
     images : int
         Of how many images they are taken; if the pass has fewer, there are fewer patches.
-    batches : iterator of Array
+    batches : iterator of Batch
         The pass.
     prepare : callable
         Checks a batch of images and brings it to the network's device.
@@ -103,10 +107,11 @@ def gather(
     generator = np.random.default_rng((seed, target))
     patches = backend.module(network.site.device).empty((wanted, *g.kernel, g.channels), network.site.dtype)
     done = taken = 0
+    labels = []
     with closing(ahead(batches, prepare)) as source:
         for batch in source:
-            x = batch[: images - done]
-            places = []
+            own = batch.first(images - done)
+            x, places = own.images, []
             for i in range(len(x)):
                 share = (done + i + 1) * wanted // images - (done + i) * wanted // images
                 places.append(i * g.positions + generator.choice(g.positions, share, replace=False))
@@ -114,11 +119,13 @@ def gather(
             with network.lock:
                 seen = layer.as_input(network.run(x, 0, network.graph.entries[target]))
                 _take(seen, g, chosen, patches[taken : taken + len(chosen)])
+            if own.labels is not None:
+                labels.append(own.labels[chosen // g.positions])
             done, taken = done + len(x), taken + len(chosen)
             told(len(x))
             if done == images:
                 break
-    return Sample(patches[:taken], done)
+    return Sample(patches[:taken], done, np.concatenate(labels) if labels else None)
 
 
 def _take(images: Array, g: Geometry, places: Array, out: Array) -> None:
