@@ -80,3 +80,23 @@ def test_a_preset_gets_a_classifier_on_top(images, call):
     assert tables[0]["rule"]["name"] == "swta"
     out, _ = call("preset fasthebb-6 --set network.classes=5")
     assert 'rule = {name = "supervised"}' in out
+
+
+def test_evaluate_says_how_often_a_network_is_right_by_itself(images, call):
+    pytest.importorskip("matplotlib")
+    Path("taught.toml").write_text(TAUGHT)
+    call("train taught.toml --out a")
+    line = "evaluate a --train images.h5 --test images.h5 --labels 100 --baselines none --queries 0 --out report"
+    with h5py.File("images.h5", "r+") as file:
+        pixels, labels = file["test/images"][...], file["test/labels"][...].astype(np.int64)
+        labels[3] = -1
+        del file["test/labels"]
+        file["test/labels"] = labels
+    found = hebbcore.load("a").predict(pixels)
+    accuracy = 100 * (found == labels)[labels >= 0].mean()
+    out, _ = call(line)
+    said = (
+        f"its last layer, fc2, which learned from labels, is right for {accuracy:.2f} % of the 19 labelled test images"
+    )
+    assert said in out
+    assert said in Path("report/report.md").read_text()
