@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.semi_supervised import LabelSpreading
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -275,6 +275,7 @@ def test_damaged_states_are_refused(change, match):
         ([0.5, 0.5], None, ValueError, "prior must be 4 shares above 0"),
         ([0.5, 0.5, 0, 0], None, ValueError, "prior must be 4 shares above 0"),
         ({0: 1.0}, None, ValueError, r"lacks \[1, 2, 3\]"),
+        (dict.fromkeys(range(6), 1 / 6), None, ValueError, r"has shares for \[4, 5\], of which no image has a label"),
         (3.5j, None, TypeError, "prior must be"),
         ("uniform", [0, 1], ValueError, "one label, or −1 or None, for each of 600 rows"),
         ("uniform", ["a", 1] * 300, TypeError, "all texts or all numbers"),
@@ -285,6 +286,25 @@ def test_bad_arguments(prior, y, error, match):
     y = given if y is None else np.array(y, object)
     with pytest.raises(error, match=match):
         FewLabelClassifier(prior).fit(features, y)
+
+
+@pytest.mark.parametrize("features", [np.ones((40, 6)), np.random.default_rng(0).normal(size=(40, 6))])
+def test_guesses_of_which_nothing_is_known_are_hardly_surer_than_chance(features):
+    y = np.full(40, -1)
+    y[:2] = 0, 1
+    model = FewLabelClassifier().fit(features.astype(np.float32), y)
+    assert 0.5 <= model.label_distributions_.max(axis=1).mean() < 0.51
+    assert model.predict_proba(features.astype(np.float32)).max(axis=1).mean() < 0.51
+    y[2:4] = 0, 1
+    model.relearn(y)  # four labels that can be held out
+    assert 0.5 <= model.label_distributions_.max(axis=1).mean() < 0.85
+
+
+def test_labels_that_do_not_reach_all_images_are_told(monkeypatch):
+    monkeypatch.setattr("hebbcore.classify.poisson._MOST_STEPS", 1)
+    features, _, given = blobs()
+    with pytest.warns(ConvergenceWarning, match="has not converged in 1 steps"):
+        FewLabelClassifier().fit(features, given)
 
 
 def test_what_is_not_fitted_says_so():

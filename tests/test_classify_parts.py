@@ -16,8 +16,8 @@ from hebbcore.classify.graph import joined, neighbour_graph
 from hebbcore.classify.held_out import (
     HeldOut,
     accuracy_interval,
-    assumed_sharpness,
     doubted,
+    early_sharpness,
 )
 from hebbcore.classify.learn import regime
 from hebbcore.classify.linear import AllRows, labelled_predictor, scores_of
@@ -287,10 +287,14 @@ def test_classes_weigh_as_much_as_their_shares():
     assert high - low > np.subtract(*accuracy_interval(held, np.array([0.75, 0.25]))[:0:-1])
 
 
-def test_the_assumed_sharpness_is_a_quarter_of_the_way_to_certainty(generator):
+@pytest.mark.parametrize(
+    ("right", "count", "sure"), [(0, 0, 0.25 + 0.005 * 0.75), (6, 8, 0.65), (0, 9, 0.25375), (9, 9, 9.5 / 11)]
+)
+def test_few_labels_make_guesses_as_sure_as_they_were_guessed_right(generator, right, count, sure):
     scores = generator.standard_normal((300, 4))
-    powers = np.exp(assumed_sharpness(scores) * scores)
-    assert (powers.max(axis=1) / powers.sum(axis=1)).mean() == pytest.approx(0.4375, abs=1e-6)
+    held = HeldOut(np.arange(count), np.zeros(count, int), np.eye(4)[np.repeat([0, 1], [right, count - right])])
+    powers = np.exp(early_sharpness(scores, held if count else None) * scores)
+    assert (powers.max(axis=1) / powers.sum(axis=1)).mean() == pytest.approx(sure, abs=1e-6)
 
 
 def noisy(generator, wrong):

@@ -1,6 +1,7 @@
 """`hebbcore train`, `extract` and `evaluate` on folders of image files, flat or of class folders."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ from PIL import Image
 
 import hebbcore
 import loaders
+from hebbcore.files import locked_file
 
 __all__ = ["call", "fails", "photos"]
 CONV = {"type": "conv", "units": 6, "kernel_size": 3}
@@ -37,6 +39,23 @@ def test_features_of_a_flat_folder_have_names(photos, call):
     assert not [name for name in before if name.startswith(".")]
     call("extract net.h5 photos f.h5 --device cpu")
     assert names(".") == before
+
+
+def test_photos_that_changed_after_an_interrupt_are_read_anew(photos, call, fails, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("hebbcore.cli.extract.extract_features", lambda *args, **options: sys.exit("stopped"))
+        with pytest.raises(SystemExit, match="stopped"):
+            call("extract net.h5 photos f.h5 --device cpu")
+    assert Path(".f.h5.images").is_dir()
+    gone = max(photos)
+    Path("photos", gone).unlink()
+    with locked_file(Path(".f.h5.images"), "reading photos into"):
+        assert "another process" in fails("extract net.h5 photos f.h5 --device cpu")
+    assert Path(".f.h5.images").is_dir()
+    call("extract net.h5 photos f.h5 --device cpu")
+    with h5py.File("f.h5") as file:
+        assert file["names"].asstr()[:].tolist() == sorted(photos)[:-1]
+    assert not [name for name in names(".") if name.startswith(".")]
 
 
 def test_nothing_is_written_among_the_photos(photos, call, fails):

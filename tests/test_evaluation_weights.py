@@ -169,6 +169,19 @@ def test_streams_weigh_their_held_out_rows(generator, monkeypatch):
     np.testing.assert_allclose(thinned.coef_, final.coef_, atol=1e-9)
 
 
+@pytest.mark.parametrize(("weight", "singly"), [(0.3, True), (1.0, True), (1.5, False), (2.0, False)])
+def test_arrays_and_streams_count_weights_alike(weight, singly, generator, monkeypatch):
+    monkeypatch.setattr(holdout, "FEW", 150)
+    features, labels = problem(generator, 120)
+    weights = np.full(120, weight)
+    model = RidgeReadout(ALPHAS)
+    fits = clone(model).fit(features, labels, weights), clone(model).fit_stream([(features, labels, weights)])
+    for fitted in fits:
+        assert (fitted.validation_scores_ < 0).all() == singly  # likelihoods, else accuracies
+    if singly:
+        np.testing.assert_array_equal(fits[0].coef_, fits[1].coef_)
+
+
 def test_sgd_stream_takes_weights(generator):
     features, labels = problem(generator, 200, classes=3, noise=0.3)
     weights = np.where(labels == 2, 0.0, 1.0)

@@ -108,6 +108,46 @@ def test_hostile_names_are_text(serve, open_page):
     assert page.script("return document.querySelectorAll('img[src=x], #classes img, main script').length") == 0
 
 
+def test_a_small_screen_scrolls_nothing_sideways(serve, open_page):
+    page = open_page(serve(names_of(30), ["red", "a rather long name of a class", *map(str, range(12))]).address)
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wide = """const wide = one => one.clientWidth && one.scrollWidth > one.clientWidth;
+        const scrolls = one => ["auto", "scroll"].includes(getComputedStyle(one).overflowX);
+        return [...document.querySelectorAll("*")].filter(one => wide(one) && scrolls(one)).map(one => one.id)"""
+    try:
+        page.until(lambda: page.script("return innerWidth") == 360)
+        assert page.script(wide) == []
+        assert page.script("return document.documentElement.scrollWidth") == 360
+        assert page.script("return grid.clientHeight") > 150
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_large_photo_shows_its_thumbnail_until_it_has_come(serve, open_page):
+    page = open_page(serve(names_of(9)).address)
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/photo/*"]})
+    image = "return document.getElementById('photo-image').getAttribute('src')"
+    try:
+        page.press(Keys.ENTER)
+        page.says("#photo-loads", "cannot be read")
+        assert page.script(image).startswith("/thumb/")
+        page.press(Keys.ESCAPE)
+    finally:
+        page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    page.press(Keys.ENTER)
+    page.until(lambda: page.script(image).startswith("/photo/") and page.text("#photo-loads") == "")
+    for _ in range(4):
+        page.press(Keys.ARROW_RIGHT)
+    focus = page.script("return document.getElementById(grid.getAttribute('aria-activedescendant')).dataset.index")
+    number = page.script("return document.querySelector(`.cell[data-index='${arguments[0]}'] img`).src", focus).split(
+        "/"
+    )[-1]
+    page.until(lambda: page.script(image) == f"/photo/{number}")
+    page.press(Keys.ESCAPE)
+
+
 def test_works_by_keyboard_alone_from_the_start(serve, open_page):
     page = open_page(serve(names_of(60)).address)
     focus = "return document.activeElement.id || document.activeElement.name || document.activeElement.className"

@@ -64,6 +64,11 @@ def class_shares(function: str, prior: Any, classes: Labels, labelled: Callable[
         lacking = [label for label in classes.tolist() if label not in prior]
         if lacking:
             raise ValueError(f"{function}: prior must have a share for each class, but lacks {lacking}.")
+        if without := [label for label in prior if label not in set(classes.tolist())]:
+            raise ValueError(
+                f"{function}: prior has shares for {without}, of which no image has a label: nothing can be guessed to "
+                "be of these classes. Label one of each, or leave them out."
+            )
         prior = [prior[label] for label in classes.tolist()]
     try:
         shares = np.asarray(prior, np.float64)

@@ -13,10 +13,11 @@ from hebbcore.classify import storage
 from hebbcore.classify.approximate import library
 from hebbcore.classify.checks import Labels, class_shares, columns, flags, labels_and_gaps
 from hebbcore.classify.held_out import (
+    LEAST,
     HeldOut,
     accuracy_interval,
-    assumed_sharpness,
     doubted,
+    early_sharpness,
     fitted_sharpness,
     held_out,
 )
@@ -43,7 +44,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     ----------
     prior : str, dict or (classes,)
         Shares of the classes among all images: "labelled", estimated from the labels, and smoothed; "uniform"; or
-        given, by label, or in the order of classes_. They serve the regimes "refit" and "stack".
+        given, by label, or in the order of classes_, for the classes that have labels and no other. They serve the
+        regimes "refit" and "stack".
     random_state : int, RandomState or None
         For suggestions, and for the parts of the cross-validation.
     progress : callable, optional
@@ -221,8 +223,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         follows = isinstance(self.prior, str) and self.prior == "labelled"
         shares = None if follows else self.class_shares_
         held: HeldOut | None = held_out(images, where, codes, shares, self.regime_, classes, self._seed)
-        if held is None:
-            self._sharpness = assumed_sharpness(scores) if classes > 1 else 1.0
+        if held is None or len(held.codes) < LEAST:
+            self._sharpness = early_sharpness(scores, held) if classes > 1 else 1.0
             return
         self._sharpness = fitted_sharpness(held)
         right = held.scores.argmax(axis=1) == held.codes
@@ -248,8 +250,9 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class (n, classes), NumPy: the softmax of scores times a factor.
 
-        The factor makes the labels most likely in a cross-validation. With too few labels for that, guesses are sure
-        a quarter of the way from chance to certainty, on the mean: an assumption.
+        The factor makes the labels most likely in a cross-validation. With too few labels for that, guesses are as
+        sure, on the mean, as the labels that could be held out were guessed right, with two more guessed by chance; and
+        hardly surer than chance where no class has two labels.
         """
         likely: Floats = probabilities(self._scores("predict_proba", X), self._sharpness)
         return likely

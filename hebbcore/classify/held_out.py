@@ -12,7 +12,9 @@ from hebbcore.classify.neighbours import Indices
 from hebbcore.engine import backend
 from hebbcore.evaluation.ridge.calibration import probabilities, sharpness
 
-LEAST = 10  # held-out labels that say anything
+LEAST = 10  # held-out labels that tell how right guesses are
+_BY_CHANCE = 2  # labels guessed by chance, added to fewer than LEAST
+_HINT = 0.005  # of the way from chance to certainty: what keeps the order of guesses of which nothing else is known
 _MANY_CLASSES = 100
 _MOST_SHARP = 20.0  # logarithm of a factor
 _Z = 1.959964  # of a 95 % interval
@@ -33,13 +35,13 @@ class HeldOut(NamedTuple):
 def held_out(
     images: Images, where: Indices, codes: Indices, shares: Floats | None, kind: str, classes: int, seed: int
 ) -> HeldOut | None:
-    """Return scores of each labelled image by predictors that learned from the labels of other parts; None: too few.
+    """Return scores of each labelled image by predictors that learned from the labels of other parts; None: no label.
 
     The only label of a class is never held out. shares: None: those of the labels that a predictor sees.
     """
     counts = np.bincount(codes, minlength=classes)
     positions = np.flatnonzero(counts[codes] > 1)
-    if len(positions) < LEAST or classes < 2:
+    if not len(positions) or classes < 2:
         return None
     parts = _parts(codes, classes, 3 if classes > _MANY_CLASSES else 10 if kind == "refit" else 5, seed)
     scores = np.zeros((len(where), classes))
@@ -67,12 +69,15 @@ def fitted_sharpness(held: HeldOut) -> float:
     return sharpness(lambda: [(held.scores, held.codes, np.ones(len(held.codes)))])
 
 
-def assumed_sharpness(scores: Floats) -> float:
-    """Return the factor under which guesses are sure a quarter of the way from chance to certainty, on the mean.
+def early_sharpness(scores: Floats, held: HeldOut | None) -> float:
+    """Return the factor under which guesses are as sure, on the mean, as few held-out labels give reason to be.
 
-    For labels that are too few to measure it.
+    That is the share of those guessed right, with two more that are guessed by chance. Where no label can be held out,
+    as none of a class may, nothing is known: guesses are hardly surer than chance then.
     """
-    wanted = (1 + 3 / scores.shape[1]) / 4
+    classes = scores.shape[1]
+    right, count = (0, 0) if held is None else (np.sum(held.scores.argmax(axis=1) == held.codes), len(held.codes))
+    wanted = max((right + _BY_CHANCE / classes) / (count + _BY_CHANCE), (1 + _HINT * (classes - 1)) / classes)
     low, high, factor = 1e-3, 1e6, 1.0
     for _ in range(60):
         factor = (low * high) ** 0.5

@@ -1,5 +1,6 @@
 """Poisson learning on a graph: labels as sources and sinks, whose potential spreads over all nodes."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse.linalg import cg
+from sklearn.exceptions import ConvergenceWarning
 
 from hebbcore.classify.neighbours import Indices
 
@@ -104,6 +106,12 @@ class Poisson:
         return self._responses[node]
 
     def _solution(self, right: Floats, residual: float) -> Floats:
-        solution, _ = cg(self._laplacian, right, rtol=0, atol=residual, maxiter=_MOST_STEPS)
+        solution, unsolved = cg(self._laplacian, right, rtol=0, atol=residual, maxiter=_MOST_STEPS)
+        if unsolved:
+            warnings.warn(
+                f"FewLabelClassifier: Poisson learning has not converged in {_MOST_STEPS} steps, so labels have not "
+                "spread over all images; are there long chains of images, or many duplicates?",
+                ConvergenceWarning, stacklevel=2,
+            )  # fmt: skip
         found: Floats = self._roots * solution
         return found

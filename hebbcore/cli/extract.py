@@ -18,10 +18,13 @@ from hebbcore.cli.options import (
     add_previous,
     add_shifts,
 )
-from hebbcore.cli.photos import is_photos, splits_at
+from hebbcore.cli.photos import is_photos, read_anew, require_apart, splits_at
 from hebbcore.features.extract import extract_features
 from hebbcore.features.formats import FORMATS
 from hebbcore.features.storage import DTYPES
+from hebbcore.files import locked_file
+from hebbcore.network import Network
+from hebbcore.streams import Stream
 
 UNLABELLED = -1  # what stands for the labels of images that have none
 
@@ -63,11 +66,37 @@ def _extract(options: argparse.Namespace) -> int:
         what = "images" if is_photos(options.images) else "shards"
         where = "a folder" if options.images.is_dir() else "an archive"
         raise ValueError(f"--split is for HDF5 files; {options.images} is {where} of {what}, which is one split.")
-    split, read = options.split or "test", options.out.with_name(f".{options.out.name}.images")
-    stream = network_stream(
-        network, options.images, split, options.batch_size, options.image_size, UNLABELLED, images=read,
+    if is_photos(options.images):
+        path, count = _of_photos(options, network)
+    else:
+        path, count = _extracted(options, network, _stream(options, network))
+    print(printable(f"{path}: features of {count} images"))
+    return 0
+
+
+def _of_photos(options: argparse.Namespace, network: Network) -> tuple[Path, int]:
+    """Extract features of image files, which are read into a folder until the features are there."""
+    folder = options.out.with_name(f".{options.out.name}.images")
+    require_apart(options.images, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked_file(folder, "reading photos into"):
+        stream = read_anew(folder, lambda: _stream(options, network, folder))
+        done = _extracted(options, network, stream)
+        shutil.rmtree(folder, ignore_errors=True)
+    return done
+
+
+def _stream(options: argparse.Namespace, network: Network, folder: Path | None = None) -> Stream:
+    """Return the images. folder: where image files are read into."""
+    split = options.split or "test"
+    return network_stream(
+        network, options.images, split, options.batch_size, options.image_size, UNLABELLED, images=folder,
         part=options.split,
     )  # fmt: skip
+
+
+def _extracted(options: argparse.Namespace, network: Network, stream: Stream) -> tuple[Path, int]:
+    """Extract the features; returns their file and how many images they are of."""
     with tqdm(total=stream.images, unit="img", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
 
         def show(done: int) -> None:
@@ -77,6 +106,4 @@ def _extract(options: argparse.Namespace) -> int:
             network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool,
             mirror=options.mirror, shifts=options.shifts, format=options.format, progress=show,
         )  # fmt: skip
-    shutil.rmtree(read, ignore_errors=True)
-    print(printable(f"{path}: features of {stream.images} images"))
-    return 0
+    return path, stream.images

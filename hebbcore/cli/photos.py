@@ -1,11 +1,12 @@
 """Images of any kind and size for the commands that give labels: read once into shards of one size, with names."""
 
 import json
-from collections.abc import Collection, Sequence
+import shutil
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from loaders.shards.format import INDEX, REPORT
 from loaders.sources.base import sample_of
 from loaders.sources.detect import is_archive, kind_of
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
+
+T = TypeVar("T")
 
 SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is being written
 SMALLEST, LARGEST = 8, 48  # sides that are chosen, in pixels: larger ones cost more and say little more
@@ -89,9 +92,30 @@ def as_shards(path: Path, folder: Path, size: int | None, split: str | None = No
     """
     if not is_photos(path):
         return path
+    require_apart(path, folder)
+    return read_photos(path, folder, size=size, split=split, without_labels=False, stages=Stages()).shards
+
+
+def require_apart(path: Path, folder: Path) -> None:
+    """Raise ValueError if a folder to write would lie in the one of the images."""
     if folder.resolve().is_relative_to(path.resolve()):
         raise ValueError(f"{folder.parent} must lie outside of the images' folder, {path}: name another output.")
-    return read_photos(path, folder, size=size, split=split, without_labels=False, stages=Stages()).shards
+
+
+def read_anew(folder: Path, read: Callable[[], T]) -> T:
+    """Return what `read` reads into a folder; what a killed command left there of other images is removed first.
+
+    The caller holds the folder.
+    """
+    before = folder.exists()
+    while True:
+        try:
+            return read()
+        except ValueError:
+            if not before:
+                raise
+            shutil.rmtree(folder)
+            before = False
 
 
 def splits_at(path: Path) -> Collection[str]:

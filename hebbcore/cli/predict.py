@@ -13,7 +13,7 @@ from hebbcore.checks import printable
 from hebbcore.cli.classify import add_split, require_outside, require_there
 from hebbcore.cli.networks import side_of
 from hebbcore.cli.options import add_import
-from hebbcore.cli.photos import Photos, read_photos
+from hebbcore.cli.photos import Photos, read_anew, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.files import locked_file
@@ -52,8 +52,15 @@ def _predict(options: argparse.Namespace) -> int:
         raise IsADirectoryError(f"--out must be a CSV file, {out} is a folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_name(f".{out.name}.parts")  # until the file is written: a command that was killed goes on
+
+    def read() -> Photos:
+        size = side_of(model.network)
+        return read_photos(
+            options.photos, parts / "images", size=size, split=options.split, without_labels=True, stages=stages
+        )
+
     with locked_file(out, "predicting into"):
-        photos = _read(options, parts / "images", side_of(model.network), stages)
+        photos = read_anew(parts / "images", read)
         with photos.stream() as stream:
             check_images("predict", model, stream.image_shape)
             table = GrowingTable(parts, _digest(note, stream))
@@ -62,21 +69,6 @@ def _predict(options: argparse.Namespace) -> int:
         shutil.rmtree(parts, ignore_errors=True)
     print(printable(f"{out}: labels of {table.rows} images"))
     return 0
-
-
-def _read(options: argparse.Namespace, folder: Path, size: int | None, stages: Stages) -> Photos:
-    """Return the images; those that a killed command left are read anew if they are others."""
-    before = folder.exists()
-    while True:
-        try:
-            return read_photos(
-                options.photos, folder, size=size, split=options.split, without_labels=True, stages=stages
-            )
-        except ValueError:
-            if not before:
-                raise
-            shutil.rmtree(folder)
-            before = False
 
 
 def _digest(note: dict[str, Any], stream: Any) -> str:

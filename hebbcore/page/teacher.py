@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hebbcore import hdf5
 from hebbcore.features.choice import Features
@@ -14,6 +15,15 @@ from hebbcore.labelling.features import chosen, extracted, neighbour_features, p
 from hebbcore.labelling.work import FEATURES, Labels, Listener, write_results
 from hebbcore.network import Network
 from hebbcore.page.kept import KEPT, read_kept, write_kept
+
+
+def _digest(features: str, near: npt.NDArray[np.int64] | None) -> str:
+    """Return a digest of what is learned from photos without labels. near: see FewLabelClassifier."""
+    digest = hdf5.new_digest()
+    digest.update(features.encode())
+    if near is not None:
+        digest.update(near.tobytes())
+    return str(digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class WorkTeacher:
         near, say = neighbour_features(self.features), self.listener.say
         classifier = FewLabelClassifier(self.prior, 0, lambda line: say("labels", line), neighbour_features=near)
         seal, path, none = hdf5.seal_of(self.work / FEATURES, "features"), self.work / KEPT, np.full(self.images, -1)
-        made_from = "" if seal is None else seal[1]  # features of before there were digests
+        made_from = "" if seal is None else _digest(seal[1], near)  # features of before there were digests
         if made_from and (kept := read_kept(path, made_from)) is not None:
             return classifier.fit_state(kept, none)
         classifier.fit(placed(self.features, self.rows()), none)

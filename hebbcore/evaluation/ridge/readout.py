@@ -67,9 +67,9 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     rows one after the other, weight 0 as no row; held-out rows count by their weights too. Only for a
     stream does the choice of held-out rows ignore the weights.
 
-    The penalty is chosen within the rows. Up to 5,000 of them are left out in turn, which takes one solution for each
-    penalty: under the best one's scores of left-out rows their labels are most likely. Of more rows a fifth of each
-    class is held out, and accuracy chooses.
+    The penalty is chosen within the rows. Up to 5,000 of them, where a weight above 1 counts as so many, are left out
+    in turn, which takes one solution for each penalty: under the best one's scores of left-out rows their labels are
+    most likely. Of more rows a fifth of each class is held out, and accuracy chooses.
 
     Numbers below 0 among the labels mean that there is none: these rows are left out of fits and scores, and a line of
     the log says how many. If those from 0 on are fewer than two classes, fit takes all numbers for classes, so that −1

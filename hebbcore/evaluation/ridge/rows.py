@@ -56,6 +56,11 @@ def fit_block(numbers: int) -> bool:
     return 8 * numbers <= _BLOCK_BYTES
 
 
+def _count_of(weights: Weights) -> float:
+    """Return for how many rows some of these weights (n,) count: a weight above 1 is so many, as if repeated."""
+    return float(np.maximum(weights, 1).sum())
+
+
 class ArrayRows:
     """Rows `where` (n,) of an array, of classes codes (n,) and weights (n,) above 0.
 
@@ -67,8 +72,7 @@ class ArrayRows:
     ) -> None:
         self._features, self._where, self._codes, self._options = features, where, codes, options
         self._classes = len(factors)
-        whole = bool((weights == np.floor(weights)).all())
-        rows = weights.sum() if whole else len(codes)
+        whole, rows = bool((weights == np.floor(weights)).all()), _count_of(weights)
         held = self._held_of(weights, options.choice.held(rows)) if options.choice.held(rows) else np.zeros(len(codes))
         factor = factors[codes]
         self._held, self._rest, self._all = held * factor, (weights - held) * factor, weights * factor
@@ -183,7 +187,7 @@ class StreamRows:
     def _keep_few(self, few: list[Part], features: Array, labels: Labels, weights: Weights) -> None:
         """Keep a batch beside the others, or give up all of them, when they are no longer few."""
         few.append((features.copy(), labels, weights))
-        self._count += float(np.maximum(weights, 1).sum())
+        self._count += _count_of(weights)
         kept = sum(part.nbytes for part, _, _ in few)
         if not self._options.choice.singly(self._count) or kept > self.room.memory // 8:
             self._few = None

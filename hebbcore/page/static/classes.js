@@ -1,5 +1,5 @@
 // Classes by name: typed, new, renamed.
-import { $, set } from "./words.js";
+import { $, set, tidy } from "./words.js";
 
 export class Classes {
   /** names(): of the classes; send(path, body): to the server; give(name): labels with a class; changed(): draws anew. */
@@ -11,7 +11,7 @@ export class Classes {
   }
 
   get typed() {
-    return $("name").value.trim();
+    return tidy($("name").value);
   }
 
   /** Give the class that is typed; one that is new is added first. */
@@ -42,7 +42,7 @@ export class Classes {
 
   rename(event) {
     event.preventDefault();
-    const { old } = $("rename").dataset, name = $("new-name").value.trim();
+    const { old } = $("rename").dataset, name = tidy($("new-name").value);
     $("rename").close();
     if (name !== old) this.send("/api/classes/rename", { old, new: name });
   }

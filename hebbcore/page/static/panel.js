@@ -68,9 +68,9 @@ export class Panel {
   row() {
     const row = document.createElement("li");
     const choose = Object.assign(document.createElement("button"), { type: "button", className: "class" });
-    for (const name of ["kbd", "b", "span", "span"]) choose.append(document.createElement(name));
+    choose.append(document.createElement("kbd"), " ", document.createElement("b"), counted("labelled,"), counted("guessed"));
     const rename = Object.assign(document.createElement("button"), { type: "button", className: "rename" });
-    rename.textContent = "✎";
+    rename.append(Object.assign(document.createElement("span"), { textContent: "✎", ariaHidden: "true" }));
     choose.addEventListener("click", () => this.heard.chosen(row.dataset.name));
     rename.addEventListener("click", () => this.heard.rename(row.dataset.name));
     row.append(choose, rename);
@@ -97,6 +97,15 @@ export class Panel {
   }
 }
 
+/** Return a place for a count, and what it counts, which only a screen reader says. */
+function counted(what) {
+  const place = document.createElement("span"), said = document.createElement("small");
+  said.className = "hidden";
+  said.textContent = ` ${what} `;
+  place.append(document.createElement("i"), said);
+  return place;
+}
+
 /** Write a class into its row. */
 function fill(row, { name, labelled, guessed, key }) {
   const [choose, rename] = row.children, [number, label, labels, guesses] = choose.children;
@@ -104,11 +113,11 @@ function fill(row, { name, labelled, guessed, key }) {
   set(number, key);
   number.hidden = !key;
   set(label, name);
-  set(labels, count(labelled));
-  set(guesses, count(guessed));
-  const spoken = `${name}, ${count(labelled)} labelled, ${count(guessed)} guessed`;
-  choose.setAttribute("aria-label", key ? `${spoken}, key ${key}` : spoken);
+  set(labels.firstElementChild, count(labelled));
+  set(guesses.firstElementChild, count(guessed));
   choose.title = name;
+  if (key) choose.setAttribute("aria-keyshortcuts", key);
+  else choose.removeAttribute("aria-keyshortcuts");
   rename.setAttribute("aria-label", `Rename ${name}`);
   rename.title = "Rename";
 }

@@ -1,14 +1,12 @@
 // One photo, larger.
-import { $, saysOf } from "./words.js";
+import { $, saysOf, set } from "./words.js";
 
 export class Photo {
   constructor() {
     this.dialog = $("photo");
     this.image = $("photo-image");
-    this.image.addEventListener("error", () => {
-      if (this.image.getAttribute("src")) $("photo-says").textContent = "This photo cannot be read.";
-    });
-    this.dialog.addEventListener("close", () => this.image.removeAttribute("src"));
+    this.dialog.addEventListener("close", () => this.clear());
+    this.clear();
   }
 
   get open() {
@@ -20,9 +18,37 @@ export class Photo {
     if (item === undefined) return;
     $("photo-name").textContent = item.name;
     const says = saysOf(item).long;
-    $("photo-says").textContent = says[0].toUpperCase() + says.slice(1);
-    const address = `/photo/${item.id}`;
-    if (this.image.getAttribute("src") !== address) this.image.src = address;
+    set($("photo-says"), says[0].toUpperCase() + says.slice(1));
+    if (this.shown !== item.id) this.load(item.id);
     if (!this.open) this.dialog.showModal();
+  }
+
+  /** Show the thumbnail, which is mostly there, until the photo has come. */
+  load(id) {
+    this.clear();
+    this.shown = id;
+    this.image.src = `/thumb/${id}`;
+    this.image.classList.add("coming");
+    set($("photo-loads"), "Loading …");
+    const coming = Object.assign(new Image(), { id: "photo-image", alt: "" });
+    coming.onload = () => {
+      coming.onload = coming.onerror = null;
+      if (this.coming !== coming) return;
+      this.image.replaceWith(coming);
+      this.image = coming;
+      set($("photo-loads"), "");
+    };
+    coming.onerror = () => this.coming === coming && set($("photo-loads"), "This photo cannot be read.");
+    this.coming = coming;
+    coming.src = `/photo/${id}`;
+  }
+
+  /** Forget the photo, and end the request for it. */
+  clear() {
+    const { coming } = this;
+    this.shown = this.coming = null;
+    coming?.removeAttribute("src");
+    this.image.removeAttribute("src");
+    this.image.classList.remove("coming");
   }
 }

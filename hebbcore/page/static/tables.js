@@ -9,7 +9,7 @@ export async function read(event) {
   done(`Reading ${file.name} …`);
   try {
     const { labelled, unknown = [], unknowns = unknown.length } = await ask("/api/import", {
-      body: await file.text(), type: "text/csv", seconds: 300,
+      body: file, type: "text/csv", seconds: 300,
     });
     done(`${photos(labelled)} labelled from ${file.name}`);
     const named = unknown.slice(0, 5).join(", "), more = unknowns > 5 ? ` and ${unknowns - 5} more` : "";

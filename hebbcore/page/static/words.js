@@ -4,6 +4,15 @@ export const count = (n) => n.toLocaleString("en");
 export const photos = (n) => `${count(n)} photo${n === 1 ? "" : "s"}`;
 export const percent = (share) => `${Math.round(share * 100)} %`;
 
+/** Return the name of a class without what nobody sees, as the server has it (hebbcore.texts.tidy). */
+export function tidy(name) {
+  const seen = name.replace(/\p{Cf}/gu, (mark) => ("\u200c\u200d".includes(mark) ? mark : "")).normalize("NFC");
+  const joined = seen.replace(/\p{Zs}+/gu, " ").replace(
+    /([^\0-\u036f\u200c\u200d])([\u200c\u200d])[\u200c\u200d]*(?=[^\0-\u036f\u200c\u200d])|[\u200c\u200d]/gu, "$1$2",
+  );
+  return joined.normalize("NFC").replace(/ +/g, " ").trim();
+}
+
 const KEPT = 3; // errors shown at a time
 const ERRORS = "hebbcore-errors";
 
