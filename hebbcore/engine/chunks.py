@@ -135,6 +135,15 @@ class Share:
         """
         self.memory.lay_out(self.plan.device, self._reader.sizes(images, self.chunks, self.plan.device, copy) | parts)
 
+    def read(self, images: Array, out: Array | None) -> Array:
+        """Return the patches of the only chunk of images on the device, in out; None: a view of the images."""
+        return self._reader.read(images, self.chunks[0], out)
+
+    def room(self, images: Array) -> Array | None:
+        """Return where `read` puts the patches of the only chunk, if they are no view of the images."""
+        is_view = not self._reader.sizes(images, self.chunks, self.plan.device)
+        return None if is_view else self._space(self.chunks[0])
+
     def pieces(self, images: Array, own: bool = False) -> Iterator[Piece]:
         """Yield the chunks of the images, which may be on another device. The next one overwrites the patches.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hebbcore.engine import backend, tuning
+from hebbcore.engine import backend, kernels, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.gemm import Gemm
 
@@ -17,9 +17,12 @@ def blocked_is_cheaper(rows: int, units: int, size: int, block: int) -> bool:
 
 
 def subtract_gram_decay(product: Gemm, gram: Array, weights: Array, outer: Array) -> None:
-    """outer ← outer − tril(gram) W, block by block to skip the upper half."""
+    """outer ← outer − tril(gram) W. Block by block to skip the upper half."""
     xp, right = backend.namespace(weights), product.operand(weights)
     step = tuning.MEASURED.gram_rows
+    if xp is np and len(weights) * weights.size <= tuning.MEASURED.lower_products:
+        kernels.for_array(gram).subtract_lower(gram, weights, outer)
+        return
     for i in range(0, len(weights), step):
         j = min(i + step, len(weights))
         left = product.operand(xp.tril(gram[i:j, :j], i))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import threadpoolctl
 
-from hebbcore.engine import devices
+from hebbcore.engine import devices, tuning
 
 T = TypeVar("T")
 
@@ -60,6 +60,19 @@ def threads() -> int:
     with _lock:
         free = max((count for _, count in _before), default=usable) if _users else _blas_threads()
     return max(1, min(usable, free))
+
+
+@functools.cache
+def _is_openblas() -> bool:
+    return {library.internal_api for library in _controller().lib_controllers} == {"openblas"}
+
+
+def is_for_one_thread(products: int, narrowest: int) -> bool:
+    """Return whether BLAS takes one thread anyhow for matrices of so many multiplications, so that no limit is needed.
+
+    narrowest: the fewest rows or columns of the matrices: products with vectors go by another rule.
+    """
+    return products <= tuning.MEASURED.one_thread_products and narrowest > 1 and _is_openblas()
 
 
 @contextlib.contextmanager

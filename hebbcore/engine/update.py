@@ -4,7 +4,6 @@ Gᵀ X, C and the normalisers are sums over rows, so a batch is cut into chunks 
 workspace, and on the CPU the chunks are shared among threads, each with sums of its own.
 """
 
-import contextlib
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -15,13 +14,14 @@ import numpy as np
 from hebbcore.engine import backend, gemm, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
-from hebbcore.engine.competition import Gate, Norms, vector_norms
+from hebbcore.engine.competition import Gate, Norms, require_gate, vector_norms
 from hebbcore.engine.decay import add_blocked, add_blocked_by_one, blocked_is_cheaper, subtract_gram_decay
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.pursuit import Pursuit, one_hot, winner_bytes, winner_parts
 from hebbcore.engine.rule import Rule
+from hebbcore.engine.single import SingleChunk
 
 
 @dataclass
@@ -73,6 +73,8 @@ class BatchedUpdate:
         self._plan = partial(Plan, function, geometry, units, precision, workspace, more_bytes=more)
         self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
+        self._products = geometry.positions * units * geometry.patch_size  # of an image, forward
+        self._ready: _Ready | None = None  # for the batch of before
 
     def delta(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None
@@ -83,26 +85,31 @@ class BatchedUpdate:
         bias: (K,), see Rule.biased_gate.
         """
         # one limit for all products: to set it takes as long as some of them
-        is_cpu = backend.device_of(images) == "cpu"
-        with parallel.one_blas_thread() if is_cpu else contextlib.nullcontext():
-            return self._delta(images, weights, out, bias)
+        free = backend.device_of(images) == "cuda" or parallel.is_for_one_thread(
+            len(images) * self._products, min(len(images), self.units)
+        )
+        if free:
+            return self._delta(images, weights, out, bias, 1)
+        with parallel.one_blas_thread():
+            return self._delta(images, weights, out, bias, parallel.threads())
 
-    def _delta(self, images: Array, weights: Array, out: Array | None, bias: Array | None) -> tuple[Array, Any]:
-        plan, g = self._plan(backend.device_of(images)), self.geometry
-        rows = len(images) * g.positions
-        shares = plan.shares(len(images), self._memories, self.units * g.patch_size * plan.dtype.itemsize)
-        outer = shares[0].memory.grown("outer", (self.units, g.patch_size), plan.dtype, plan.device)
+    def _delta(
+        self, images: Array, weights: Array, out: Array | None, bias: Array | None, threads: int
+    ) -> tuple[Array, Any]:
+        ready = self._made_ready(images, threads)
+        plan, shares, product = ready.plan, ready.shares, ready.product
+        outer = shares[0].memory.grown("outer", weights.shape, plan.dtype, plan.device)
+        if ready.single is not None and out is None and bias is None:
+            decay, gram, mass = ready.single.add(images, weights, outer)
+            return self._finished(ready, weights, Sums(outer, decay, gram, mass))
         projection = self.rule.projection(weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
-        product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
         as_the_rule = out is None or self._output.response == "rule"
         step = _Step(
             self.rule, self._output, images, weights, projection,
             unit_norms=unit_norms,
             output_norms=unit_norms if as_the_rule else self._output.unit_norms(weights, projection),
-            blocked=blocked_is_cheaper(
-                rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device]
-            ),
+            blocked=ready.blocked,
             pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
             out=out, bias=bias,
         )  # fmt: skip
@@ -111,11 +118,54 @@ class BatchedUpdate:
         for other in others:
             add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
+        return self._finished(ready, weights, sums)
+
+    def _finished(self, ready: "_Ready", weights: Array, sums: Sums) -> tuple[Array, Any]:
+        """Return what delta returns, for the sums of all rows."""
         if sums.gram is not None:
-            subtract_gram_decay(product, sums.gram, weights, sums.outer)
+            subtract_gram_decay(ready.product, sums.gram, weights, sums.outer)
         elif sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
-        return sums.outer, self.rule.scale(sums.outer, rows, sums.mass)
+        return sums.outer, self.rule.scale(sums.outer, ready.rows, sums.mass)
+
+    def _made_ready(self, images: Array, threads: int) -> "_Ready":
+        """Return what is the same for all batches like these images; made anew after another batch."""
+        device = backend.device_of(images)
+        key = images.shape, images.dtype, images.flags.c_contiguous, device, threads, tuning.MEASURED
+        if self._ready is None or self._ready.key != key:
+            self._ready = _Ready.of(key, self._plan(device), self.rule, images, self._memories)
+        return self._ready
+
+
+@dataclass
+class _Ready:
+    """What the steps on batches of one shape share.
+
+    key: what it holds for. blocked: see _Step. single: what adds up a batch that is one chunk, unless decays could be
+    blocked.
+    """
+
+    key: tuple[Any, ...]
+    plan: Plan
+    shares: list[Share]
+    product: gemm.Gemm
+    rows: int
+    blocked: bool
+    single: SingleChunk | None
+
+    @classmethod
+    def of(cls, key: tuple[Any, ...], plan: Plan, rule: Rule, images: Array, memories: list[Memory]) -> "_Ready":
+        """Return what is needed for batches like these images; memories: of all threads, more are added."""
+        units, size, rows = plan.units, plan.geometry.patch_size, len(images) * plan.geometry.positions
+        shares = plan.shares(len(images), memories, units * size * plan.dtype.itemsize)
+        product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
+        blocked = blocked_is_cheaper(rows, units, size, tuning.MEASURED.block_units[plan.device])
+        single, winners = None, rule.expected_winners()
+        is_one = len(shares) == 1 and len(shares[0].chunks) == 1 and plan.device == "cpu"
+        if is_one and not (blocked or plan.geometry.normalized or rule.winners_in_turn() > 1):
+            scatter = winners is not None and scatter_is_cheaper(winners, units, size, units if winners > 1 else 0)
+            single = SingleChunk(rule, shares[0], scatter)
+        return cls(key, plan, shares, product, rows, blocked, single)
 
 
 @dataclass(frozen=True)
@@ -141,8 +191,8 @@ class _Step:
         """Return the rule's gate for the scores of some patches."""
         norms = None if self.unit_norms is None else Norms(vector_norms(patches), self.unit_norms)
         if norms is None or self.bias is None:
-            return _require_gate(self.rule, self.rule.gate(scores, norms))
-        return _require_gate(self.rule, self.rule.biased_gate(scores, norms, self.bias))
+            return require_gate(self.rule, self.rule.gate(scores, norms))
+        return require_gate(self.rule, self.rule.biased_gate(scores, norms, self.bias))
 
     def put_out(self, scores: Array, patches: Array, rows: slice) -> None:
         """Put the layer's output for some rows of scores and their patches out, if it is asked for."""
@@ -258,12 +308,6 @@ class _ThreadSums:
         return min(self.plan.units, tuning.MEASURED.block_units[self.plan.device])
 
 
-def _require_gate(rule: Rule, gate: Any) -> Gate:
-    if not isinstance(gate, Gate):
-        raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
-    return gate
-
-
 def add_scaled(target: Array, factors: Any, source: Array) -> None:
     """target (K, D) ← target + factors ∘ source, in place; factors: a number, (K,) or (K, 1)."""
     xp = backend.namespace(target)
@@ -273,6 +317,8 @@ def add_scaled(target: Array, factors: Any, source: Array) -> None:
         column = xp.empty(len(target), target.dtype)
         column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
     add = kernels.for_array(target).add_scaled
-    threads = parallel.threads() if xp is np and target.size > tuning.MEASURED.split_numbers else 1
-    cuts = parallel.cuts(len(target), threads)
+    if xp is not np or target.size <= tuning.MEASURED.split_numbers:
+        add(target, column, source)
+        return
+    cuts = parallel.cuts(len(target), parallel.threads())
     parallel.run([partial(add, target[i:j], column[i:j], source[i:j]) for i, j in cuts], blas=False)
