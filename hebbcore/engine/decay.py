@@ -46,22 +46,31 @@ def add_blocked(product: Gemm, values: Array, residual: Array, weights: Array, o
             multiply(block_operand, block_weights, residual, add=-1)
 
 
-def add_blocked_by_one(product: Gemm, values: Array, stacked: Array, weights: Array, outer: Array, add: bool) -> None:
+def gates_and_decays(values: Array, block: int, first: int, last: int, out: Array) -> None:
+    """out (K, N + block) ← [G_Iᵀ, −tril(G_Iᵀ G_I)] for the blocks I first…last-1 of G (N, K)."""
+    rows, units = values.shape
+    lower = -np.tri(block, dtype=values.dtype)
+    for i in range(first * block, min(last * block, units), block):
+        j = min(i + block, units)
+        gate, decay = out[i:j, :rows], out[i:j, rows : rows + j - i]
+        gate[...] = values[:, i:j].T
+        np.matmul(gate, gate.T, out=decay)
+        decay *= lower[: j - i, : j - i]
+
+
+def add_blocked_by_one(
+    product: Gemm, left: Array, block: int, stacked: Array, weights: Array, outer: Array, add: bool
+) -> None:
     """Do what add_blocked does by one product a block, [G_Iᵀ, −tril(G_Iᵀ G_I)] [R; W_I]: one that adds takes longer.
 
-    stacked: R, and beneath it room for W_I.
+    left: of gates_and_decays. stacked (N + block, D): R, and beneath it room for W_I.
     """
-    (rows, units), room = values.shape, len(stacked) - len(values)
-    residual, left = stacked[:rows], np.empty((room, len(stacked)), values.dtype)
-    for i in range(0, units, room):
-        j = min(i + room, units)
-        size, block_weights = j - i, stacked[rows : rows + j - i]
-        left[:size, :rows] = values[:, i:j].T
-        block_weights[...] = weights[i:j]
-        gate = left[:size, :rows]
-        gram = left[:size, rows : rows + size]
-        np.matmul(gate, gate.T, out=gram)
-        gram[...] = -np.tril(gram)
-        product.multiply(left[:size, : rows + size], stacked[: rows + size], outer[i:j], add)
+    units, rows = len(left), len(stacked) - block
+    residual = stacked[:rows]
+    for i in range(0, units, block):
+        j = min(i + block, units)
+        both = rows + j - i
+        stacked[rows:both] = weights[i:j]
+        product.multiply(left[i:j, :both], stacked[:both], outer[i:j], add)
         if j < units:
-            product.multiply(gate.T, block_weights, residual, add=-1)
+            product.multiply(left[i:j, :rows].T, stacked[rows:both], residual, add=-1)

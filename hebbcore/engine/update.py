@@ -15,7 +15,13 @@ from hebbcore.engine import backend, gemm, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import Gate, Norms, require_gate, vector_norms
-from hebbcore.engine.decay import add_blocked, add_blocked_by_one, blocked_is_cheaper, subtract_gram_decay
+from hebbcore.engine.decay import (
+    add_blocked,
+    add_blocked_by_one,
+    blocked_is_cheaper,
+    gates_and_decays,
+    subtract_gram_decay,
+)
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
@@ -57,9 +63,8 @@ class BatchedUpdate:
     """Computes ΔW of batches for one layer, in memories that it keeps, so that a step allocates nothing large.
 
     Arguments are trusted: images (n, H, W, C) and weights (K, D) on one device, the weights C-contiguous and of the
-    precision's dtype. Work memory beside ΔW, scratch arrays (see Gemm), a block of the weights for a blocked decay and,
-    for a Gram decay, an array of K × K a thread, or one for units that win in turn: at most `workspace` bytes, whatever
-    the batch.
+    precision's dtype. Work memory beside ΔW, scratch arrays (see Gemm) and, for a Gram decay, an array of K × K a
+    thread, or one for units that win in turn: at most `workspace` bytes, whatever the batch.
 
     memories: one for each thread, more are added as needed; layers that take turns may share them.
     """
@@ -157,9 +162,12 @@ class _Ready:
     def of(cls, key: tuple[Any, ...], plan: Plan, rule: Rule, images: Array, memories: list[Memory]) -> "_Ready":
         """Return what is needed for batches like these images; memories: of all threads, more are added."""
         units, size, rows = plan.units, plan.geometry.patch_size, len(images) * plan.geometry.positions
+        with_room = plan.blocked() if plan.device == "cpu" else plan
+        block = with_room.block if plan.device == "cpu" else tuning.MEASURED.block_units["cuda"]
+        blocked = block > 0 and blocked_is_cheaper(rows, units, size, block)
+        plan = with_room if blocked else plan
         shares = plan.shares(len(images), memories, units * size * plan.dtype.itemsize)
         product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
-        blocked = blocked_is_cheaper(rows, units, size, tuning.MEASURED.block_units[plan.device])
         single, winners = None, rule.expected_winners()
         is_one = len(shares) == 1 and len(shares[0].chunks) == 1 and plan.device == "cpu"
         if is_one and not (blocked or plan.geometry.normalized or rule.winners_in_turn() > 1):
@@ -233,7 +241,8 @@ class _ThreadSums:
                 continue
             gate = step.gate(scores, patches)
             if gate.decay is None and step.blocked:
-                residual = patches if normalized else self.share.owned(images, piece)
+                is_own = normalized or self.plan.block  # the CPU copies them
+                residual = patches if is_own else self.share.owned(images, piece)
                 self._add_blocked(sums, gate.values, residual, add=i > 0)
             else:
                 self._add_outer(sums, gate, patches, operand, add=i > 0)
@@ -247,9 +256,14 @@ class _ThreadSums:
         if self.outer is None:
             parts["outer"] = math.prod(shape) * item
         parts |= winner_parts(self.step.rule, self.share.most_rows, item)
-        if self.step.blocked and self.plan.device == "cpu":
-            parts["patches"] = (self.share.most_rows + self._block) * shape[1] * item
-        copy = self.step.blocked or self.step.pursuit is not None or self.plan.geometry.normalized
+        if self.plan.block:
+            rows = self.share.most_rows + self.plan.block
+            parts |= {"stacked": rows * shape[1] * item, "left": rows * shape[0] * item}
+        copy = (
+            (self.step.blocked and not self.plan.block)
+            or self.step.pursuit is not None
+            or self.plan.geometry.normalized
+        )
         self.share.lay_out(self.step.images, parts, copy=copy)
         return self.memory.part("outer", shape, self.plan.dtype) if self.outer is None else self.outer
 
@@ -288,24 +302,25 @@ class _ThreadSums:
         sums.add(won.squares, None, won.squares)
 
     def _add_blocked(self, sums: Sums, values: Array, residual: Array, add: bool) -> None:
-        """Add Gᵀ X − tril(Gᵀ G) W in blocks of units; threads share the columns of X, W and outer."""
+        """Add Gᵀ X − tril(Gᵀ G) W in blocks of units; threads share the blocks, then the columns of X, W and outer."""
         weights = self.step.weights
         if self.plan.device == "cuda":
             add_blocked(self.gemm, values, residual, weights, sums.outer, add)
             return
-        rows, products = len(residual) + self._block, self.gemm.split()
-        stacked = self.memory.part("patches", (rows, residual.shape[1]), self.plan.dtype)  # the residual, and room
-        parallel.run(
-            [
-                partial(add_blocked_by_one, product, values, stacked[:, i:j], weights[:, i:j], sums.outer[:, i:j], add)
-                for product, (i, j) in zip(products, parallel.cuts(weights.shape[1], len(products)), strict=False)
-            ]
-        )
+        block, products, (units, size) = self.plan.block, self.gemm.split(), weights.shape
+        rows = len(residual) + block
+        left = self.memory.part("left", (units, rows), self.plan.dtype)
+        cuts = parallel.cuts(-(-units // block), len(products))
+        parallel.run([partial(gates_and_decays, values, block, *cut, left) for cut in cuts], blas=False)
+        stacked = self.memory.part("stacked", (rows * size,), self.plan.dtype)
 
-    @property
-    def _block(self) -> int:
-        """How many units are taken together in the blocked order."""
-        return min(self.plan.units, tuning.MEASURED.block_units[self.plan.device])
+        def add_columns(product: gemm.Gemm, i: int, j: int) -> None:
+            both = stacked[rows * i : rows * j].reshape(rows, j - i)
+            both[: len(residual)] = residual[:, i:j]
+            add_blocked_by_one(product, left, block, both, weights[:, i:j], sums.outer[:, i:j], add)
+
+        columns = zip(products, parallel.cuts(size, len(products)), strict=False)
+        parallel.run([partial(add_columns, product, *cut) for product, cut in columns], blas=False)
 
 
 def add_scaled(target: Array, factors: Any, source: Array) -> None:
