@@ -51,14 +51,17 @@ def numpy_step(images: Array, weights: Array, rule: str, kernel: int, learning_r
 
 
 def hard_delta(scores: Array, x: Array, weights: Array, rule: str) -> Array:
-    """Return ΔW (K, D) of a rule of one winner, "signedwta", "hardwta" or "kwta", by a dense gate."""
+    """Return ΔW (K, D) of a rule of one winner, "signedwta", "hardwta" or "kwta", by a dense gate.
+
+    That of "hardwta" has the factor of its adaptive rate in it.
+    """
     y = scores if rule == "hardwta" else scores / np.linalg.norm(weights, axis=1)
     winners, rows = np.argmax(np.abs(y) if rule == "signedwta" else y, axis=1), np.arange(len(x))
     gate = np.zeros_like(scores)
     gate[rows, winners] = y[rows, winners] if rule == "signedwta" else 1
     if rule == "hardwta":
         delta = gate.T @ x - (gate * scores).sum(axis=0)[:, None] * weights
-        return delta / np.abs(delta).max()
+        return delta * (np.sqrt(np.abs(np.linalg.norm(weights, axis=1, keepdims=True) - 1)) / np.abs(delta).max())
     mass = (gate**2).sum(axis=0)
     return (gate.T @ x - mass[:, None] * weights) / np.where(mass > 0, mass, 1)[:, None]
 

@@ -89,8 +89,9 @@ def backend_module(request, monkeypatch, tune):
     if request.param == "simulator":
         cuda = request.getfixturevalue("few_threads")
         monkeypatch.setattr(kernels, "for_device", lambda device: cuda)
-        monkeypatch.setattr("hebbcore.engine.update.scatter_is_cheaper", lambda *sizes: False)
-        tune(thread_patches=10**9)  # CUDA has one thread
+        for module in ("sums", "update"):
+            monkeypatch.setattr(f"hebbcore.engine.{module}.scatter_is_cheaper", lambda *sizes: False)
+        tune(thread_patches=10**9, lower_products=0)  # CUDA has one thread, and no kernel for few units
     return request.param
 
 

@@ -14,7 +14,7 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
-from hebbcore.engine import backend, devices, parallel, tuning, update
+from hebbcore.engine import backend, devices, parallel, sums, tuning
 from hebbcore.engine.chunks import Plan
 from hebbcore.engine.patches import Geometry
 from hebbcore.training.ahead import ahead
@@ -195,11 +195,11 @@ def test_threads_have_as_much_to_do_in_chunks_of_even_sizes(images, threads, exp
 
 
 def test_the_cheaper_way_to_add_up_winners_is_chosen():
-    assert update.scatter_is_cheaper(1, 1000, 1000, 1000)
-    assert not update.scatter_is_cheaper(1, 10, 1000, 10)
-    assert not update.scatter_is_cheaper(500, 1000, 1000, 1000)
-    assert update.scatter_is_cheaper(1, 30, 100, 0)  # nothing but the winners is looked at
-    assert not update.scatter_is_cheaper(1, 30, 100, 30)
+    assert sums.scatter_is_cheaper(1, 1000, 1000, 1000)
+    assert not sums.scatter_is_cheaper(1, 10, 1000, 10)
+    assert not sums.scatter_is_cheaper(500, 1000, 1000, 1000)
+    assert sums.scatter_is_cheaper(1, 30, 100, 0)  # nothing but the winners is looked at
+    assert not sums.scatter_is_cheaper(1, 30, 100, 30)
 
 
 # Threads and processes, each in a process of its own: what hangs must not hang the suite

@@ -246,3 +246,10 @@ def test_scatter_adds_patches_by_winner(generator):
     gate[np.arange(25), winners[:25]] = 3
     cpu.scatter(gate, winners, patches, out)
     np.testing.assert_array_equal(out, 1 + gate.T @ patches)
+
+
+def test_subtract_lower_takes_the_decay_of_a_gram_matrix_off(generator):
+    gram, weights, out = (generator.integers(-5, 5, shape).astype(float) for shape in ((6, 6), (6, 7), (6, 7)))
+    expected = out - np.tril(gram) @ weights
+    cpu.subtract_lower(gram, weights, out)
+    np.testing.assert_array_equal(out, expected)

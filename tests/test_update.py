@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import hebbcore
 from hebbcore.engine import backend, decay, gemm, parallel, update
 from hebbcore.engine.memory import Memory
+from hebbcore.engine.patches import Geometry
 
 HPCA_ORDERS = [True, False]
 
@@ -58,7 +59,9 @@ def test_a_block_by_one_product_and_by_two_agree(add, generator, tune):
     stacked, product = np.concatenate([x, np.empty((4, 7))]), gemm.Gemm("float64", Memory())
     by_two, by_one = outer.copy(), outer.copy()
     decay.add_blocked(product, values, values, x.copy(), weights, by_two, add)
-    decay.add_blocked_by_one(product, values, values, stacked, weights, by_one, add)
+    left = np.empty((10, 9))
+    decay.gates_and_decays(values, values, 4, 0, 3, left)
+    decay.add_blocked_by_one(product, left, None, 4, stacked, weights, by_one, add)
     close(by_two, add * outer + values.T @ x - np.tril(values.T @ values) @ weights)
     close(by_one, by_two)
 
@@ -129,6 +132,23 @@ def test_memory_does_not_grow_with_the_batch(rule):
         tracemalloc.stop()
     assert peaks[2] < peaks[1] + 2**20
     assert peaks[2] < 4 * 2**20 + 3 * weights.nbytes + 2**17  # the workspace, ΔW, and what the objects take
+
+
+def test_a_blocked_decay_keeps_to_the_workspace(generator):
+    images, weights = (generator.normal(size=shape).astype(np.float32) for shape in ((64, 1, 1, 500), (600, 500)))
+    geometry = Geometry.of("test", images.shape, 1, 1, 0, "zeros")
+    assert update.blocked_is_cheaper(64, 600, 500, 48)
+    for workspace in (2**20, 2**17):  # all patches in a chunk, and some with smaller blocks
+        for _ in range(2):  # the first run compiles
+            updates = update.BatchedUpdate(hebbcore.HPCA(), geometry, 600, "float32", workspace, "test")
+            tracemalloc.start()
+            delta, _ = updates.delta(images, weights)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        scratch = 0 if workspace == 2**20 else weights.nbytes  # of a sum over chunks
+        assert peak < workspace + delta.nbytes + scratch + 2**16
+        y = np.maximum(images[:, 0, 0] @ weights.T, 0)
+        close(delta, y.T @ images[:, 0, 0] - np.tril(y.T @ y) @ weights, 1e-4)
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,10 @@ def module(device: str) -> ModuleType:
 def row_norms(matrix: Array, p: float = 2) -> Array:
     """Return the p-norm of each row (n, 1), some rows at a time: no other array of the matrix's size is made."""
     xp = namespace(matrix)
-    out = xp.empty((len(matrix), 1), matrix.dtype)
     step = max(1, tuning.MEASURED.norm_numbers[device_of(matrix)] // matrix.shape[1])
+    if step >= len(matrix):
+        return xp.linalg.norm(matrix, ord=p, axis=1, keepdims=True)
+    out = xp.empty((len(matrix), 1), matrix.dtype)
     for i in range(0, len(matrix), step):
         out[i : i + step] = xp.linalg.norm(matrix[i : i + step], ord=p, axis=1, keepdims=True)
     return out

@@ -1,7 +1,7 @@
 """How a batch is cut: shared among the threads of the CPU, in chunks that fit the workspace; and the loop over them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ class Plan:
 
     function: who asks, for messages. workspace: bytes for the patches, padded images, scores and sums of all threads.
     more_bytes: what a patch needs besides.
+    block: so many units are taken together in a blocked decay on the CPU; 0: none is.
     beside: None, or what is done with the scores at once needs them of whole images, and so many more bytes a patch.
     """
 
@@ -30,6 +31,7 @@ class Plan:
     workspace: int
     device: str
     more_bytes: int = 0
+    block: int = 0
     beside: int | None = None
 
     @property
@@ -55,12 +57,12 @@ class Plan:
     def chunks(self, images: int, sums_bytes: int = 0) -> list[list[Chunk]]:
         """Return the chunks of each thread, in order; CUDA has one thread.
 
-        sums_bytes: what each thread beyond the first needs besides. Raises ValueError, saying the least that works, if
-        one row of an image's output does not fit.
+        sums_bytes: what each thread beyond the first needs for its sums. Raises ValueError, saying the least that
+        works, if one row of an image's output does not fit.
         """
         g, line_bytes = self.geometry, self._line_bytes()
         width = g.output[1]
-        available = self.workspace - kernels.for_device(self.device).cell_bytes(self.units, self.dtype.itemsize)
+        available = self._available()
         if available < line_bytes:
             raise ValueError(
                 f"{self.function}: workspace of {checks.byte_text(self.workspace)} is too small for one row of an "
@@ -70,6 +72,7 @@ class Plan:
         if self.device == "cuda":
             return [list(g.chunks(images, available // line_bytes * width))]
         rows, tuned = images * g.positions, tuning.MEASURED
+        sums_bytes += self._block_bytes(self.block)
         least_lines = 1 if self.beside is None else g.output[0]
         least_bytes = least_lines * line_bytes + sums_bytes
         worth = min(rows // tuned.thread_patches, rows * self.units * g.patch_size // tuned.thread_products)
@@ -87,13 +90,28 @@ class Plan:
     @property
     def fits_images(self) -> bool:
         """True if the workspace is enough for an image as a whole."""
-        available = self.workspace - kernels.for_device(self.device).cell_bytes(self.units, self.dtype.itemsize)
-        return bool(available >= self.geometry.output[0] * self._line_bytes())
+        return bool(self._available() >= self.geometry.output[0] * self._line_bytes())
+
+    def blocked(self) -> "Plan":
+        """Return this plan with room for a blocked decay on the CPU: patches and gates once more, and a block."""
+        most = max(0, self._available() - 2 * self._line_bytes()) // 2 // self._block_bytes(1)
+        return replace(self, block=min(self.units, tuning.MEASURED.block_units["cpu"], most))
+
+    def _available(self) -> int:
+        """Return the bytes for patches and what belongs to them."""
+        sums = kernels.for_device(self.device).cell_bytes(self.units, self.dtype.itemsize)
+        return int(self.workspace - sums - self._block_bytes(self.block))
+
+    def _block_bytes(self, block: int) -> int:
+        """Return the bytes of a block of so many units: its weights, and its decays by those of all blocks."""
+        return block * (self.geometry.patch_size + self.units) * self.dtype.itemsize
 
     def _patch_bytes(self) -> int:
         """Return the bytes that a patch and its scores take."""
         g, item = self.geometry, self.dtype.itemsize
         size = (g.patch_size + self.units + 1) * item + self.more_bytes + (self.beside or 0)
+        if self.block:
+            size += (self.units + g.patch_size) * item
         if self.device == "cuda":  # the blocked order's copies of its block of G
             size += 2 * min(self.units, tuning.MEASURED.block_units["cuda"]) * item
         if self.precision == "bf16":
@@ -134,6 +152,15 @@ class Share:
         copy: also where patches could be a view of the images, for pieces that are `owned`.
         """
         self.memory.lay_out(self.plan.device, self._reader.sizes(images, self.chunks, self.plan.device, copy) | parts)
+
+    def read(self, images: Array, out: Array | None) -> Array:
+        """Return the patches of the only chunk of images on the device, in out; None: a view of the images."""
+        return self._reader.read(images, self.chunks[0], out)
+
+    def only_room(self, images: Array) -> Array | None:
+        """Return where `read` puts the patches of the only chunk, if they are no view of the images."""
+        is_view = not self._reader.sizes(images, self.chunks, self.plan.device)
+        return None if is_view else self.room(self.chunks[0])
 
     def pieces(self, images: Array, own: bool = False) -> Iterator[Piece]:
         """Yield the chunks of the images, which may be on another device. The next one overwrites the patches.

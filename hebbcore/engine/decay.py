@@ -5,7 +5,7 @@ HPCA's is tril(Gᵀ G) W: left and right are both its gate.
 
 import numpy as np
 
-from hebbcore.engine import backend, tuning
+from hebbcore.engine import backend, kernels, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Pair
 from hebbcore.engine.gemm import Gemm
@@ -30,6 +30,9 @@ def subtract_gram_decay(product: Gemm, gram: Array, weights: Array, outer: Array
         product.multiply(product.operand(gram), right, outer, add=-1)
         return
     step = tuning.MEASURED.gram_rows
+    if xp is np and len(weights) * weights.size <= tuning.MEASURED.lower_products:
+        kernels.for_array(gram).subtract_lower(gram, weights, outer)
+        return
     for i in range(0, len(weights), step):
         j = min(i + step, len(weights))
         left = product.operand(xp.tril(gram[i:j, :j], i))
@@ -65,25 +68,33 @@ def add_blocked(
             multiply(block_right, block_weights, residual, add=-1)
 
 
+def gates_and_decays(values: Array, right: Array, block: int, first: int, last: int, out: Array) -> None:
+    """out (K, N + block) ← [G_Iᵀ, −tril(G_Iᵀ S_I)] for the blocks I first…last-1 of G and S (N, K)."""
+    rows, units = values.shape
+    lower = -np.tri(block, dtype=values.dtype)
+    for i in range(first * block, min(last * block, units), block):
+        j = min(i + block, units)
+        gate, decay = out[i:j, :rows], out[i:j, rows : rows + j - i]
+        gate[...] = values[:, i:j].T
+        np.matmul(gate, gate.T if right is values else right[:, i:j], out=decay)
+        decay *= lower[: j - i, : j - i]
+
+
 def add_blocked_by_one(
-    product: Gemm, values: Array, right: Array, stacked: Array, weights: Array, outer: Array, add: bool
+    product: Gemm, left: Array, right: Array | None, block: int, stacked: Array, weights: Array, outer: Array, add: bool
 ) -> None:
     """Do what add_blocked does by one product a block, [G_Iᵀ, −tril(G_Iᵀ S_I)] [R; W_I]: one that adds takes longer.
 
-    stacked: R, and beneath it room for W_I.
+    left: of gates_and_decays. right: S (N, K), None: G. stacked (N + block, D): R, and beneath it room for W_I.
     """
-    (rows, units), room = values.shape, len(stacked) - len(values)
-    residual, left = stacked[:rows], np.empty((room, len(stacked)), values.dtype)
-    for i in range(0, units, room):
-        j = min(i + room, units)
-        size, block_weights = j - i, stacked[rows : rows + j - i]
-        left[:size, :rows] = values[:, i:j].T
-        block_weights[...] = weights[i:j]
-        gate = left[:size, :rows]
-        block_right = gate.T if right is values else right[:, i:j]
-        gram = left[:size, rows : rows + size]
-        np.matmul(gate, block_right, out=gram)
-        gram[...] = -np.tril(gram)
-        product.multiply(left[:size, : rows + size], stacked[: rows + size], outer[i:j], add)
+    units, rows = len(left), len(stacked) - block
+    residual = stacked[:rows]
+    for i in range(0, units, block):
+        j = min(i + block, units)
+        both = rows + j - i
+        stacked[rows:both] = weights[i:j]
+        product.multiply(left[i:j, :both], stacked[:both], outer[i:j], add)
         if j < units:
-            product.multiply(block_right, block_weights, residual, add=-1)
+            product.multiply(
+                left[i:j, :rows].T if right is None else right[:, i:j], stacked[rows:both], residual, add=-1
+            )

@@ -59,6 +59,10 @@ class Gemm:
             one._parts = [part]
         return alone
 
+    def splits(self, products: int) -> bool:
+        """Return whether a product of so many multiplications is cut among threads."""
+        return len(self._parts) > 1 and products >= tuning.MEASURED.split_products
+
     def operand(self, array: Array) -> Array:
         """Return what to pass to multiply for the array: itself, or its bfloat16 bits. Convert once, use often."""
         if self.precision != "bf16":
@@ -75,16 +79,19 @@ class Gemm:
         if backend.on_cuda(out):
             _gemm_ex(_cublas(), a, b, out, add, _COMPUTE[self.precision])
             return
-        parts = self._parts if out.size * a.shape[1] >= tuning.MEASURED.split_products else self._parts[:1]
+        if not self.splits(out.size * a.shape[1]):
+            self._parts[0].multiply(a, b, out, add)
+            return
         by_rows = len(out) >= out.shape[1]
-        cuts = parallel.cuts(max(out.shape), len(parts))
+        cuts = parallel.cuts(max(out.shape), len(self._parts))
         parallel.run(
             [
                 partial(part.multiply, a[i:j], b, out[i:j], add)
                 if by_rows
                 else partial(part.multiply, a, b[:, i:j], out[:, i:j], add)
                 for part, (i, j) in zip(self._parts, cuts, strict=False)
-            ]
+            ],
+            blas=False,  # it is limited already
         )
 
 
@@ -101,11 +108,16 @@ class _Part:
         # by blocks of rows: NumPy has no product that adds, and a small temporary stays in the cache
         block = max(1, min(len(out), tuning.MEASURED.scratch_bytes // (out.shape[1] * out.itemsize)))
         scratch = self._memory.grown(self._name, (block, out.shape[1]), out.dtype, "cpu")
+        combine = np.add if add > 0 else np.subtract
+        if block == len(out):
+            np.matmul(a, b, out=scratch)
+            combine(out, scratch, out=out)
+            return
         for i in range(0, len(out), block):
             rows = out[i : i + block]
             product = scratch[: len(rows)]
             np.matmul(a[i : i + block], b, out=product)
-            (np.add if add > 0 else np.subtract)(rows, product, out=rows)
+            combine(rows, product, out=rows)
 
 
 def _cublas() -> Any:

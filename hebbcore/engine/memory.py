@@ -18,6 +18,7 @@ class Memory:
         self._block: Array | None = None
         self._parts: dict[str, Array] = {}
         self._grown: dict[str, Array] = {}
+        self._views: dict[str, tuple[tuple[int, ...], np.dtype[Any], str, Array]] = {}  # the last of each name
 
     def lay_out(self, device: str, sizes: dict[str, int]) -> None:
         """Cut the block into parts of so many bytes; what the parts of before held is lost."""
@@ -32,6 +33,11 @@ class Memory:
         assert self._block is not None
         self._parts = {name: self._block[start : start + sizes[name]] for name, start in starts.items()}
 
+    @property
+    def layout(self) -> object:
+        """What another layout is not identical to."""
+        return self._parts
+
     def part(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return the beginning of a part as a C-contiguous array."""
         return self._parts[name][: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
@@ -42,11 +48,17 @@ class Memory:
 
     def grown(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], device: str) -> Array:
         """Return a C-contiguous array of its own, which later layouts leave alone; it grows when it must."""
+        last = self._views.get(name)
+        if last is not None and last[:3] == (shape, dtype, device):
+            return last[3]
         size = math.prod(shape) * dtype.itemsize
         if not _holds(self._grown.get(name), size, device):
+            self._views.pop(name, None)
             self._grown.pop(name, None)
             self._grown[name] = backend.module(device).empty(size, np.uint8)
-        return self._grown[name][:size].view(dtype).reshape(shape)
+        view = self._grown[name][:size].view(dtype).reshape(shape)
+        self._views[name] = shape, dtype, device, view
+        return view
 
     def __reduce__(self) -> tuple[type["Memory"], tuple[()]]:
         return Memory, ()  # a copy or a pickle starts empty

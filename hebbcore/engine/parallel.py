@@ -62,6 +62,19 @@ def threads() -> int:
     return max(1, min(usable, free))
 
 
+@functools.cache
+def _is_openblas() -> bool:
+    return {library.internal_api for library in _controller().lib_controllers} == {"openblas"}
+
+
+def is_for_one_thread(products: int, narrowest: int) -> bool:
+    """Return whether BLAS takes one thread anyhow for matrices of so many multiplications, so that no limit is needed.
+
+    narrowest: the fewest rows or columns of the matrices: products with vectors go by another rule.
+    """
+    return products <= tuning.MEASURED.one_thread_products and narrowest > 1 and _is_openblas()
+
+
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS use one thread inside the block. The limit is the process's; the last block to end restores it."""

@@ -3,6 +3,7 @@
 Inside, images are (n, H, W, C) and a dense layer is a convolution of (n, 1, 1, D) images by 1×1 kernels.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ class Geometry:
             )
         return cls((height, width), channels, kernel, steps, pad, padding_mode)
 
-    @property
+    @functools.cached_property
     def output(self) -> Pair:
         """Height and width of the output."""
         return (
@@ -74,17 +75,17 @@ class Geometry:
             (self.size[1] + 2 * self.padding[1] - self.kernel[1]) // self.stride[1] + 1,
         )
 
-    @property
+    @functools.cached_property
     def positions(self) -> int:
         """Patches of one image."""
         return self.output[0] * self.output[1]
 
-    @property
+    @functools.cached_property
     def patch_size(self) -> int:
         """Numbers in a patch."""
         return self.kernel[0] * self.kernel[1] * self.channels
 
-    @property
+    @functools.cached_property
     def is_reshape(self) -> bool:
         """True if the patch matrix is the images themselves, reshaped."""
         return self.padding == (0, 0) and (

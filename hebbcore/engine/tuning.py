@@ -29,8 +29,11 @@ class Tuning:
     scratch_bytes: int = 4 * 2**20  # of a product that is to be added: a temporary that stays in the caches
     split_products: int = 2**23  # multiplications that are worth cutting a product among threads
 
+    one_thread_products: int = 2**18  # multiplications that OpenBLAS makes in one thread, however many it may use
+
     # update.py: the decay of HPCA (benchmarks/step.py)
-    block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 96, "cuda": 256})  # in the blocked order
+    block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 48, "cuda": 256})  # in the blocked order
+    lower_products: int = 2**17  # K · K · D up to which one kernel takes a decay off in the Gram order
     gram_rows: int = 256  # rows of tril(Gᵀ G) whose product with W is taken together in the Gram order
 
     # update.py: Gᵀ X of a gate with few entries a row, on the CPU (benchmarks/step.py)

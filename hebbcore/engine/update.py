@@ -4,9 +4,7 @@ Gᵀ X, C and the normalisers are sums over rows, so a batch is cut into chunks 
 workspace, and on the CPU the chunks are shared among threads, each with sums of its own.
 """
 
-import contextlib
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,66 +14,26 @@ import numpy as np
 
 from hebbcore.engine import backend, gemm, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
-from hebbcore.engine.chunks import Piece, Plan, Share
-from hebbcore.engine.competition import Gate, Norms, Pair, vector_norms
-from hebbcore.engine.decay import (
-    add_blocked,
-    add_blocked_by_one,
-    blocked_is_cheaper,
-    subtract_gram_decay,
-    subtract_whole,
-)
+from hebbcore.engine.chunks import Plan, Share
+from hebbcore.engine.competition import vector_norms
+from hebbcore.engine.decay import blocked_is_cheaper, subtract_gram_decay
 from hebbcore.engine.memory import Memory
-from hebbcore.engine.moments import Moments, of_both
+from hebbcore.engine.moments import of_both
 from hebbcore.engine.output import Output
-from hebbcore.engine.patches import Chunk, Geometry
-from hebbcore.engine.pursuit import Pursuit, one_hot, winner_bytes, winner_parts
+from hebbcore.engine.patches import Geometry
+from hebbcore.engine.pursuit import Pursuit, winner_bytes
 from hebbcore.engine.rule import Rule
-from hebbcore.engine.scored import Scored
+from hebbcore.engine.single import SingleChunk
 from hebbcore.engine.state import initial_state
-from hebbcore.engine.teaching import Teacher
-
-
-@dataclass
-class Sums:
-    """What rows add up to: outer Gᵀ X (K, D), decay (K,) or gram (K, K), mass (K,). None: not needed.
-
-    gram: Gᵀ G, or the product of pairs; lower: only its lower triangle counts.
-    """
-
-    outer: Array
-    decay: Array | None = None
-    gram: Array | None = None
-    mass: Array | None = None
-    lower: bool = True
-
-    def add(self, decay: Array | None, gram: Array | None, mass: Array | None) -> None:
-        """Add all but outer."""
-        for name, more in (("decay", decay), ("gram", gram), ("mass", mass)):
-            if more is not None and getattr(self, name) is None:
-                setattr(self, name, more.copy())
-            elif more is not None:
-                mine = getattr(self, name)
-                mine += more
-
-
-def scatter_is_cheaper(winners: int, units: int, size: int, looked_at: int) -> bool:
-    """Return True if adding up patches by winner takes less time on the CPU than the GEMM Gᵀ X.
-
-    For a row: entries of G that are looked at, and numbers of the winners' patches to add, against the GEMM's
-    multiplications.
-    """
-    t = tuning.MEASURED
-    return t.entry_ns * looked_at + t.scatter_ns * winners * size < t.product_ns * units * size
+from hebbcore.engine.sums import Step, Sums, ThreadSums, scatter_is_cheaper
 
 
 class BatchedUpdate:
     """Computes ΔW of batches for one layer, in memories that it keeps, so that a step allocates nothing large.
 
     Arguments are trusted: images (n, H, W, C) and weights (K, D) on one device, the weights C-contiguous and of the
-    precision's dtype. Work memory beside ΔW, scratch arrays (see Gemm), a block of the weights for a blocked decay and,
-    for a Gram decay, an array of K × K a thread, or one for units that win in turn: at most `workspace` bytes, whatever
-    the batch.
+    precision's dtype. Work memory beside ΔW, scratch arrays (see Gemm) and, for a Gram decay, an array of K × K a
+    thread, or one for units that win in turn: at most `workspace` bytes, whatever the batch.
 
     memories: one for each thread, more are added as needed; layers that take turns may share them.
     """
@@ -89,6 +47,8 @@ class BatchedUpdate:
         self._plan = partial(Plan, function, geometry, units, precision, workspace, more_bytes=more)
         self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
+        self._products = geometry.positions * units * geometry.patch_size  # of an image, forward
+        self._ready: _Ready | None = None  # for the batch of before
 
     def delta(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
@@ -102,48 +62,55 @@ class BatchedUpdate:
         state: the rule's, which is brought up to date; None: as it begins.
         """
         # one limit for all products: to set it takes as long as some of them
-        is_cpu = backend.device_of(images) == "cpu"
-        with parallel.one_blas_thread() if is_cpu else contextlib.nullcontext():
-            return self._delta(images, weights, out, bias, teacher, state)
+        free = backend.device_of(images) == "cuda" or parallel.is_for_one_thread(
+            len(images) * self._products, min(len(images), self.units)
+        )
+        if free:
+            return self._delta(images, weights, out, bias, teacher, state, 1)
+        with parallel.one_blas_thread():
+            return self._delta(images, weights, out, bias, teacher, state, parallel.threads())
 
     def _delta(
         self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
-        state: Mapping[str, Array] | None,
+        state: Mapping[str, Array] | None, threads: int,
     ) -> tuple[Array, Any]:  # fmt: skip
-        plan, g = self._plan(backend.device_of(images)), self.geometry
-        rows = len(images) * g.positions
-        shares = plan.shares(len(images), self._memories, self.units * g.patch_size * plan.dtype.itemsize)
-        outer = shares[0].memory.grown("outer", (self.units, g.patch_size), plan.dtype, plan.device)
+        ready = self._made_ready(images, threads)
+        plan, shares, product = ready.plan, ready.shares, ready.product
+        outer = shares[0].memory.grown("outer", weights.shape, plan.dtype, plan.device)
+        if ready.single is not None and out is None and bias is None and teacher is None:
+            decay, gram, mass = ready.single.add(images, weights, outer)
+            return self._finished(ready, weights, Sums(outer, decay, gram, mass))
         projection = self.rule.projection(weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
-        product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
         as_the_rule = out is None or self._output.response == "rule"
-        step = _Step(
+        step = Step(
             self.rule, self._output, images, weights, projection,
             unit_norms=unit_norms,
             output_norms=unit_norms if as_the_rule else self._output.unit_norms(weights, projection),
-            blocked=blocked_is_cheaper(
-                rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device], self.rule.pairs
-            ),
+            blocked=ready.blocked,
             pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
             out=out, bias=bias, teacher=teacher,
         )  # fmt: skip
-        threads = [_ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
-        after = self._next_state(threads, state) if self.rule.initial_state() else {}
-        sums, *others = parallel.run([thread.run for thread in threads], blas=plan.device == "cpu")
+        sharing = [ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
+        after = self._next_state(sharing, state) if self.rule.initial_state() else {}
+        sums, *others = parallel.run([thread.run for thread in sharing], blas=plan.device == "cpu")
         for other in others:
             add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
+        for name, array in () if state is None else state.items():
+            array[...] = after[name]
+        return self._finished(ready, weights, sums)
+
+    def _finished(self, ready: "_Ready", weights: Array, sums: Sums) -> tuple[Array, Any]:
+        """Return what delta returns, for the sums of all rows."""
         if sums.gram is not None:
-            subtract_gram_decay(product, sums.gram, weights, sums.outer, sums.lower)
+            subtract_gram_decay(ready.product, sums.gram, weights, sums.outer, sums.lower)
         if sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
         self.rule.adjust(sums.outer, weights)
-        for name, array in () if state is None else state.items():
-            array[...] = after[name]
-        return sums.outer, self.rule.scale(sums.outer, rows, sums.mass)
+        return sums.outer, self.rule.scale(sums.outer, ready.rows, sums.mass)
 
-    def _next_state(self, threads: "list[_ThreadSums]", state: Mapping[str, Array] | None) -> Mapping[str, Array]:
+    def _next_state(self, threads: list[ThreadSums], state: Mapping[str, Array] | None) -> Mapping[str, Array]:
         """Return the rule's state after this batch, by which the threads then work."""
         step = threads[0].step
         before = initial_state(self.rule, self.units, backend.device_of(step.weights)) if state is None else state
@@ -155,195 +122,53 @@ class BatchedUpdate:
             thread.step = replace(step, rule=rule, output=replace(step.output, rule=rule))
         return after
 
+    def _made_ready(self, images: Array, threads: int) -> "_Ready":
+        """Return what is the same for all batches like these images; made anew after another batch."""
+        device = backend.device_of(images)
+        key = images.shape, images.dtype, images.flags.c_contiguous, device, threads, tuning.MEASURED
+        if self._ready is None or self._ready.key != key:
+            self._ready = _Ready.of(key, self._plan(device), self.rule, images, self._memories)
+        return self._ready
 
-@dataclass(frozen=True)
-class _Step:
-    """What the threads of an update share.
 
-    blocked: take a Gram decay off on the way, in blocks of units. pursuit: of units that win in turn, in place of gate.
+@dataclass
+class _Ready:
+    """What the steps on batches of one shape share.
+
+    key: what it holds for. blocked: see _Step. single: what adds up a batch that is one chunk, unless decays could be
+    blocked.
     """
 
-    rule: Rule
-    output: Output
-    images: Array
-    weights: Array
-    projection: Array
-    unit_norms: Array | None
-    output_norms: Array | None
+    key: tuple[Any, ...]
+    plan: Plan
+    shares: list[Share]
+    product: gemm.Gemm
+    rows: int
     blocked: bool
-    pursuit: Pursuit | None
-    out: Array | None
-    bias: Array | None
-    teacher: Array | None
+    single: SingleChunk | None
 
-    def gate(self, scores: Array, patches: Array, chunk: Chunk, g: Geometry) -> Gate:
-        """Return the rule's gate for the scores of a chunk's patches."""
-        norms = None if self.unit_norms is None else Norms(vector_norms(patches), self.unit_norms)
-        if self.teacher is not None:
-            masks = self.teacher[chunk.first : chunk.last]
-            taught = self.rule.taught_gate(scores, norms, Teacher(masks, chunk.top * g.output[1], g.positions))
-            return _require_gate(self.rule, taught)
-        if norms is None or self.bias is None:
-            return _require_gate(self.rule, self.rule.gate(scores, norms))
-        return _require_gate(self.rule, self.rule.biased_gate(scores, norms, self.bias))
-
-    def put_out(self, scores: Array, patches: Array, rows: slice) -> None:
-        """Put the layer's output for some rows of scores and their patches out, if it is asked for."""
-        if self.out is None:
-            return
-        target = self.out[rows]
-        target[...] = scores
-        features = self.output(target, patches, self.output_norms)
-        if features is not target:
-            target[...] = features
-
-
-class _ThreadSums:
-    """One thread's share of an update. outer (K, D): where it adds up Gᵀ X; None: in its memory."""
-
-    def __init__(self, share: Share, step: _Step, outer: Array | None) -> None:
-        self.share, self.step, self.outer = share, step, outer
-        self.gemm, self.memory, self.plan = share.gemm, share.memory, share.plan
-        self._scored: Scored | None = None
-
-    def moments(self) -> Moments:
-        """Return the moments of the scores of this share."""
-        return self._scores().moments()
-
-    def run(self) -> Sums:
-        """Return the sums over the chunks."""
-        images, scored = self.step.images, self._scores()
-        step, normalized = self.step, self.plan.geometry.normalized
-        assert self.outer is not None
-        sums = Sums(self.outer)
-        for i, (piece, operand, scores) in enumerate(scored):
-            patches = piece.patches
-            step.put_out(scores, patches, piece.rows)
-            if normalized:  # after the output, which is of the patches as they are
-                kernels.for_array(patches).directions(patches, scores)
-                operand = self.gemm.operand(patches)
-            if step.pursuit is not None:
-                residual = patches if normalized else self.share.owned(images, piece)
-                self._add_in_turn(step.pursuit, sums, scores, residual, add=i > 0)
-                continue
-            gate = step.gate(scores, patches, piece.chunk, self.plan.geometry)
-            if gate.pair is None and gate.decay is None and step.blocked:
-                residual = patches if normalized else self.share.owned(images, piece)
-                self._add_blocked(sums, gate.values, gate.values, residual, add=i > 0)
-            else:
-                self._add_outer(sums, gate, patches, operand, add=i > 0)
-            if gate.pair is not None:
-                self._add_pair(sums, gate.pair, piece)
-            sums.add(gate.decay, None, gate.mass)
-        return sums
-
-    def _scores(self) -> Scored:
-        """Return the scores, for which memory is set aside the first time."""
-        if self._scored is None:
-            self.outer = self._lay_out()
-            self._scored = Scored(self.share, self.step.images, self.step.projection)
-        return self._scored
-
-    def _lay_out(self) -> Array:
-        """Set memory aside for the chunks; return where Gᵀ X is added up."""
-        shape, item = self.step.weights.shape, self.plan.dtype.itemsize
-        parts = {"scores": self.share.most_rows * self.plan.units * item}
-        if self.outer is None:
-            parts["outer"] = math.prod(shape) * item
-        parts |= winner_parts(self.step.rule, self.share.most_rows, item)
-        if self.step.blocked and self.plan.device == "cpu":
-            parts["patches"] = (self.share.most_rows + self._block) * shape[1] * item
-        copy = self.step.blocked or self.step.pursuit is not None or self.plan.geometry.normalized
-        self.share.lay_out(self.step.images, parts, copy=copy)
-        return self.memory.part("outer", shape, self.plan.dtype) if self.outer is None else self.outer
-
-    def _add_outer(self, sums: Sums, gate: Gate, patches: Array, operand: Array, add: bool) -> None:
-        """Add Gᵀ X, and Gᵀ G if the decay needs it."""
-        units, winners = self.plan.units, self.step.rule.expected_winners()
-        looked_at = units if gate.winners is None else 0
-        scattered = self.plan.device == "cpu" and winners is not None
-        scattered = scattered and scatter_is_cheaper(winners or 0, units, patches.shape[1], looked_at)
-        if not add and (scattered or gate.values is None):
-            sums.outer[...] = 0
-        if gate.values is None:
-            return
-        if scattered:
-            who = np.full(len(patches), -1) if gate.winners is None else gate.winners
-            kernels.for_array(patches).scatter(gate.values, who, patches, sums.outer)
-            return
-        values = self.gemm.operand(gate.values)
-        self.gemm.multiply(values.T, operand, sums.outer, add)
-        if gate.decay is None and gate.pair is None:
-            self._add_gram(sums, values, values)
-
-    def _add_gram(self, sums: Sums, left: Array, right: Array) -> None:
-        """Add leftᵀ right, two operands."""
-        add, units = sums.gram is not None, self.plan.units
-        if sums.gram is None:
-            sums.gram = self.memory.grown("gram", (units, units), self.plan.dtype, self.plan.device)
-        self.gemm.multiply(left.T, right, sums.gram, add)
-
-    def _add_pair(self, sums: Sums, pair: Pair, piece: Piece) -> None:
-        """Add the product of a pair to the Gram matrix, or take off at once what it makes of the weights."""
-        if not self.step.blocked:
-            sums.lower = pair.lower
-            self._add_gram(sums, self.gemm.operand(pair.left), self.gemm.operand(pair.right))
-            return
-        room = self.share.room(piece.chunk)
-        if pair.lower:
-            room[...] = 0
-            self._add_blocked(sums, pair.left, pair.right, room, add=True)
-        else:
-            subtract_whole(self.gemm, pair, room, self.step.weights, sums.outer)
-
-    def _add_in_turn(self, pursuit: Pursuit, sums: Sums, scores: Array, patches: Array, add: bool) -> None:
-        """Add Gᵀ R for each turn of a pursuit, R being what the winners of the turns before left of the patches."""
-        scattered = self.plan.device == "cpu" and scatter_is_cheaper(1, self.plan.units, patches.shape[1], 0)
-        scores /= pursuit.norms
-        won = pursuit.won(scores, vector_norms(patches), self.memory)
-        if scattered and not add:
-            sums.outer[...] = 0
-        for turn, (units, values) in enumerate(zip(won.units, won.values, strict=True)):
-            if scattered:
-                kernels.for_array(patches).scatter_winners(units, values, patches, sums.outer)
-            else:
-                gate = self.gemm.operand(one_hot(scores, units, values))
-                self.gemm.multiply(gate.T, self.gemm.operand(patches), sums.outer, add or turn > 0)
-            if turn + 1 < pursuit.turns:
-                pursuit.deflate(patches, units, values)
-        sums.add(won.squares, None, won.squares)
-
-    def _add_blocked(self, sums: Sums, values: Array, right: Array, residual: Array, add: bool) -> None:
-        """Add Gᵀ R − tril(Gᵀ S) W in blocks of units; threads share the columns of R, W and outer."""
-        weights = self.step.weights
-        if self.plan.device == "cuda":
-            add_blocked(self.gemm, values, right, residual, weights, sums.outer, add)
-            return
-        rows, products = len(residual) + self._block, self.gemm.split()
-        stacked = self.memory.part("patches", (rows, residual.shape[1]), self.plan.dtype)  # the residual, and room
-        tasks = [
-            partial(
-                add_blocked_by_one, product, values, right, stacked[:, i:j], weights[:, i:j], sums.outer[:, i:j], add
-            )
-            for product, (i, j) in zip(products, parallel.cuts(weights.shape[1], len(products)), strict=False)
-        ]
-        parallel.run(tasks)
-
-    @property
-    def _block(self) -> int:
-        """How many units are taken together in the blocked order."""
-        return min(self.plan.units, tuning.MEASURED.block_units[self.plan.device])
+    @classmethod
+    def of(cls, key: tuple[Any, ...], plan: Plan, rule: Rule, images: Array, memories: list[Memory]) -> "_Ready":
+        """Return what is needed for batches like these images; memories: of all threads, more are added."""
+        units, size, rows = plan.units, plan.geometry.patch_size, len(images) * plan.geometry.positions
+        with_room = plan.blocked() if plan.device == "cpu" else plan
+        block = with_room.block if plan.device == "cpu" else tuning.MEASURED.block_units["cuda"]
+        blocked = block > 0 and blocked_is_cheaper(rows, units, size, block, rule.pairs)
+        plan = with_room if blocked else plan
+        shares = plan.shares(len(images), memories, units * size * plan.dtype.itemsize)
+        product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
+        single, winners = None, rule.expected_winners()
+        is_one = len(shares) == 1 and len(shares[0].chunks) == 1 and plan.device == "cpu"
+        plain = not (rule.pairs or rule.initial_state() or rule.winners_in_turn() > 1)
+        if is_one and plain and not (blocked or plan.geometry.normalized):
+            scatter = winners is not None and scatter_is_cheaper(winners, units, size, units if winners > 1 else 0)
+            single = SingleChunk(rule, shares[0], scatter)
+        return cls(key, plan, shares, product, rows, blocked, single)
 
 
 def _more_bytes(rule: Rule, units: int, itemsize: int) -> int:
     """Return what a patch needs besides itself and its scores: its winners, or a second array of scores and a block."""
     return winner_bytes(rule, itemsize) + rule.pairs * 2 * units * itemsize
-
-
-def _require_gate(rule: Rule, gate: Any) -> Gate:
-    if not isinstance(gate, Gate):
-        raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
-    return gate
 
 
 def add_scaled(target: Array, factors: Any, source: Array) -> None:
@@ -355,6 +180,8 @@ def add_scaled(target: Array, factors: Any, source: Array) -> None:
         column = xp.empty(len(target), target.dtype)
         column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
     add = kernels.for_array(target).add_scaled
-    threads = parallel.threads() if xp is np and target.size > tuning.MEASURED.split_numbers else 1
-    cuts = parallel.cuts(len(target), threads)
+    if xp is not np or target.size <= tuning.MEASURED.split_numbers:
+        add(target, column, source)
+        return
+    cuts = parallel.cuts(len(target), parallel.threads())
     parallel.run([partial(add, target[i:j], column[i:j], source[i:j]) for i, j in cuts], blas=False)

@@ -1,5 +1,6 @@
 """Competition, patches and row sums as Numba kernels: a CPU and a CUDA module with the same names and signatures."""
 
+import functools
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ def for_array(array: Any) -> ModuleType:
     return for_device(backend.device_of(array))
 
 
+@functools.cache
 def for_device(device: str) -> ModuleType:
     """Return the kernel module for "cpu" or "cuda"; each is loaded when it is first asked for."""
     if device == "cuda":

@@ -194,32 +194,35 @@ def ranked(scores: Matrix, rank: Whole, strength: Number, decay: Sums):
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
         row = scores[n]
-        limit = INFINITY + row[0]
-        limit_index = -1
-        winner = row.size
+        none = int32(row.size)
+        limit = INFINITY + ZERO * strength
+        limit_index = int32(-1)
+        peak = limit
+        winner = none
         for r in range(rank):
-            best = row[0]
-            index = row.size
+            best = LOWEST
             for k in entries(row.size):
-                v = row[k]
-                behind = v < limit or (v == limit and k > limit_index)
-                if behind and (index == row.size or v > best):
-                    best = v
-                    index = k
-            best, index = leader(best, index, row.size)
-            limit = best
-            limit_index = index
+                u = row[k]
+                behind = (u < limit) | ((u == limit) & (int32(k) > limit_index))
+                best = larger(best, u if behind else LOWEST)
+            best = highest(best)
+            index = none
+            for k in entries(row.size):
+                u = row[k]
+                behind = (u < limit) | ((u == limit) & (int32(k) > limit_index))
+                index = min(index, int32(k) if behind & (u >= best) else none)
+            limit, limit_index = leader(best, index, none)
             if r == 0:
-                winner = index
+                peak = limit
+                winner = limit_index
         for k in entries(row.size):
-            u = row[k]
-            g = ZERO * u
-            if k == winner:
-                g = ONE + g
-            elif k == limit_index:
-                g = g - strength
-            cell_decay[k] += g * u
-            row[k] = g
+            loss = -strength if k == limit_index else ZERO * row[k]
+            row[k] = ONE + ZERO * row[k] if k == winner else loss
+        for _ in entries(1):  # one lane writes
+            if winner < none:
+                cell_decay[winner] += peak
+            if rank > 1 and limit_index < none:
+                cell_decay[limit_index] -= strength * limit
 
 
 @program

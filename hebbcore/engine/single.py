@@ -1,0 +1,54 @@
+"""The sums of a batch that is one chunk of one thread: a small one's step takes little more than its products."""
+
+import numpy as np
+
+from hebbcore.engine import kernels
+from hebbcore.engine.backend import Array
+from hebbcore.engine.chunks import Share
+from hebbcore.engine.competition import Norms, require_gate, vector_norms
+from hebbcore.engine.rule import Rule
+
+
+class SingleChunk:
+    """Adds up batches of one shape and dtype on the CPU; nothing that they share is made anew for each.
+
+    share: its only chunk is the batch. scatter: add patches up by their winners.
+    """
+
+    def __init__(self, rule: Rule, share: Share, scatter: bool) -> None:
+        self._rule, self._share, self._scatter = rule, share, scatter
+        self._patches: Array | None = None
+        self._scores: Array = None
+        units, size = share.plan.units, share.plan.geometry.patch_size
+        products = share.most_rows * units * max(units, size)
+        self._multiply = share.gemm.multiply if share.gemm.splits(products) else np.matmul
+        self._layout: object = None
+
+    def add(self, images: Array, weights: Array, outer: Array) -> tuple[Array | None, Array | None, Array | None]:
+        """outer (K, D) ← Gᵀ X; return decay, gram and mass as Sums has them."""
+        rule, share = self._rule, self._share
+        multiply, memory = self._multiply, share.memory
+        if self._layout is not memory.layout:  # a layer that shares the memory has laid it out anew
+            self._lay_out(images)
+        patches, scores = share.read(images, self._patches), self._scores
+        multiply(patches, rule.projection(weights).T, scores)
+        norms = Norms(vector_norms(patches), vector_norms(weights)) if rule.needs_norms else None
+        gate = require_gate(rule, rule.gate(scores, norms))
+        if self._scatter:
+            outer[...] = 0
+            who = np.full(len(patches), -1) if gate.winners is None else gate.winners
+            kernels.for_array(patches).scatter(gate.values, who, patches, outer)
+        else:
+            multiply(gate.values.T, patches, outer)
+        if gate.decay is not None:
+            return gate.decay, None, gate.mass
+        gram = memory.grown("gram", (len(weights), len(weights)), outer.dtype, "cpu")
+        multiply(gate.values.T, gate.values, gram)
+        return None, gram, gate.mass
+
+    def _lay_out(self, images: Array) -> None:
+        share, units, dtype = self._share, self._share.plan.units, self._share.plan.dtype
+        share.lay_out(images, {"scores": share.most_rows * units * dtype.itemsize})
+        self._patches = share.only_room(images)
+        self._scores = share.memory.part("scores", (share.most_rows, units), dtype)
+        self._layout = share.memory.layout
