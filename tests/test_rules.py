@@ -14,6 +14,7 @@ import hebbcore
 VARIANTS = [
     hebbcore.RULES[name](**parameters) for name in reference.UNSUPERVISED for parameters in reference.variants(name)
 ]
+STATELESS = [rule for rule in VARIANTS if not rule.initial_state()]  # the others: test_rule_state.py
 CONVOLUTIONS = [  # images, kernel, options
     ((2, 5, 4, 1), (2, 3), {}),
     ((1, 4, 5, 3), (3, 3), {"stride": (2, 1), "padding": 1}),
