@@ -209,6 +209,28 @@ def test_a_stack_that_is_damaged_or_in_another_order_is_refused(tmp_path, tifffi
             built_arrays(tmp_path / "b.tif", tmp_path / "x")
 
 
+def test_a_range_that_would_change_nothing_is_refused(tmp_path):
+    np.save(tmp_path / "stack.npy", stack_of("float32"))
+    for source, options in ((tmp_path / "stack.npy", {}), (tmp_path / "a.zip", {"layout": "raw", "workers": 1})):
+        make_zip(tmp_path / "a.zip", {"a/1.png": encoded(crop(1), "PNG")})
+        with pytest.raises(ValueError, match="is for 16 and 32 bits; the images are"):
+            loaders.build_shards(source, tmp_path / "x", value_range=4095, **options)
+
+
+def test_a_tiff_that_leads_to_another_file_gives_its_own_pages_alone(tmp_path, tifffile):
+    image = np.arange(2 * 6 * 9, dtype=np.uint16).reshape(2, 6, 9)
+    tifffile.imwrite(tmp_path / "other.ome.tif", image, ome=True, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(tmp_path / "other.ome.tif") as file:
+        xml = file.pages[0].description
+    start = xml.index("<TiffData")
+    elsewhere = '<TiffData FirstZ="0" IFD="1"><UUID FileName="other.ome.tif">urn:uuid:0</UUID></TiffData>'
+    changed = xml[:start] + elsewhere + xml[xml.index("/>", start) + 2 :]
+    tifffile.imwrite(tmp_path / "a.ome.tif", image[0], description=changed, metadata=None)
+    np.testing.assert_array_equal(native((tmp_path / "a.ome.tif").read_bytes()), image[0, ..., None])
+    loaders.build_shards(tmp_path / "a.ome.tif", tmp_path / "shards")
+    np.testing.assert_array_equal(stored(tmp_path / "shards")[0], image[0][None, ..., None])
+
+
 def test_floats_that_are_no_numbers_are_reported(tmp_path):
     images = stack_of("float32")
     images[2, 0, 0, 0] = np.inf

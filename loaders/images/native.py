@@ -73,10 +73,12 @@ def import_tifffile() -> Any:
 
 def tiff_image(data: bytes) -> Pixels:
     """The pixels (H, W) or (H, W, C) of a TIFF, which has one image in one or several channels."""
-    with import_tifffile().TiffFile(io.BytesIO(data)) as file:
+    with import_tifffile().TiffFile(io.BytesIO(data), _multifile=False) as file:
         series = file.series[0]
         if series.nbytes > MAX_BYTES:
             raise ValueError(f"it has {series.nbytes} bytes, more than the {MAX_BYTES} allowed")
+        if any(page is None for page in series):
+            raise ValueError("some of its pages are in other files, or not there")
         array: Pixels = series.asarray()
         axes = series.axes
     kept = [at for at, length in enumerate(array.shape) if length > 1 or axes[at] in "YX"]

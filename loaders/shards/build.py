@@ -112,6 +112,10 @@ def build_shards(
     else:
         shape = (size, size, 3) if size is not None and layout == "raw" else None
         found = found_range(source) if value_range is None else None
+    if value_range is not None and (dtype == "float32" or (pixels is not None and dtype == "uint8")):
+        raise ValueError(
+            f"build_shards: value_range (--range) is for 16 and 32 bits; the images are {dtype}, leave it out"
+        )
     value_range = found if value_range is None else value_range
     options = Options(size, layout == "raw", quality or QUALITY, value_range, pixels)
     stats = _stats(stats_from, shape[2] if shape else 3)

@@ -92,7 +92,7 @@ def _mapped(path: Path) -> Any:
 def _tiff(path: Path) -> Any:
     """What slices like an array (n, H, W, C) of a TIFF's images."""
     with ExitStack() as opened:
-        file = opened.enter_context(import_tifffile().TiffFile(path))
+        file = opened.enter_context(import_tifffile().TiffFile(path, _multifile=False))
         images = _images_of(file, path)
         if isinstance(images, _Pages):
             weakref.finalize(images, opened.pop_all().close)
