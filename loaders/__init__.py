@@ -19,6 +19,7 @@ from loaders.sources.kaggle import KaggleImageNet
 from loaders.sources.mnist import open_mnist
 from loaders.sources.open import open_source
 from loaders.sources.parquet import ParquetImages
+from loaders.sources.stacks import open_stack
 from loaders.sources.stl10 import open_stl10
 from loaders.sources.tiny_imagenet import TinyImageNet
 from loaders.sources.webdataset import WebDataset
@@ -56,6 +57,7 @@ __all__ = [
     "open_hdf5",
     "open_mnist",
     "open_source",
+    "open_stack",
     "open_stl10",
     "read_index",
     "read_labels",

@@ -67,7 +67,11 @@ def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     build.add_argument("source", help=f"where the images are: {kinds}")
     build.add_argument("folder", help="where the shards go")
     build.add_argument("--size", type=int, help="shrink images to this shorter side, in pixels (default: as they are)")
-    build.add_argument("--raw", action="store_true", help="store the central SIZE x SIZE pixels, not encoded")
+    build.add_argument(
+        "--raw",
+        action="store_true",
+        help="store the central SIZE x SIZE pixels, not encoded; without --size all as they are",
+    )
     build.add_argument(
         "--quality", type=int, help="quality of the JPEGs written after a resize, 1 to 100 (default: 90)"
     )

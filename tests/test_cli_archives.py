@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from cli_helpers import POOL, call, config_text, fails, names
 from loaders_helpers import crop, encoded, make_tar, make_zip
@@ -63,3 +64,20 @@ def test_a_network_is_trained_on_an_archive_and_labels_are_learned(inside, call,
     )
     call("classify one.zip --out work --features net.h5 --device cpu")
     assert Path("work/predictions.csv").read_text().startswith("file,label")
+
+
+def test_stacks_of_many_channels_are_trained_on(inside, call):
+    images = np.random.default_rng(0).integers(0, 4096, (20, 12, 12, 5), np.uint16)
+    np.save("stack.npy", images)
+    np.save("stack_labels.npy", np.arange(20) % 2)
+    call("shards build stack.npy shards --raw --range 4095")
+    for source in ("shards", "stack.npy"):
+        text = config_text(CONV, POOL, epochs=1).replace('"images.h5"', f'"{source}"')
+        Path("run.toml").write_text(text)
+        call(f"train run.toml --out run-{source}")
+    out, _ = call("extract run-shards shards f.h5 --device cpu")
+    assert "features of 20 images" in out
+    with h5py.File("f.h5") as file:
+        network = hebbcore.load("run-shards", device="cpu")
+        np.testing.assert_allclose(file["features"], network.transform(np.float32(images / 4095)), rtol=1e-4, atol=1e-5)
+        assert file["labels"][:].tolist() == [0, 1] * 10

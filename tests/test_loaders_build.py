@@ -275,7 +275,6 @@ def test_an_unwritable_target_is_named(tree, tmp_path, monkeypatch):
         ({"size": 0}, "size must be an integer >= 1"),
         ({"size": 2.5}, "size must be an integer >= 1"),
         ({"layout": "zip"}, "layout must be"),
-        ({"layout": "raw"}, "needs size"),
         ({"quality": 101}, "quality"),
         ({"quality": 90}, "nothing is resized into one here; give size"),
         ({"quality": 90, "size": 32, "layout": "raw"}, "leave quality out"),

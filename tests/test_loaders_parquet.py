@@ -199,6 +199,18 @@ def test_a_large_row_group_is_not_in_memory(tmp_path):
     assert most < 50 * 2**20
 
 
+def test_items_of_many_row_groups_do_not_keep_what_was_read(tmp_path):
+    random = np.random.default_rng(0)
+    table = table_of([b"BM" + random.bytes(2**17) for _ in range(240)])  # 30 MiB
+    pq.write_table(table, tmp_path / "a.parquet", compression="none", row_group_size=8)
+    del table
+    before = arrow.default_memory_pool().bytes_allocated()
+    items = list(loaders.open_source(tmp_path / "a.parquet").items())
+    for item in items:
+        item.read()
+    assert arrow.default_memory_pool().bytes_allocated() - before < 15 * 2**20
+
+
 def test_items_may_be_read_in_any_order_and_take_their_bytes_along(tmp_path):
     images = [picture(number) for number in range(300)]
     pq.write_table(table_of(images), tmp_path / "a.parquet")

@@ -37,7 +37,7 @@ def decode(data: bytes | memoryview, frame: Frame | None = None, value_range: in
     Raises ValueError with the reason if the image cannot be decoded, or has values beyond its range.
     """
     try:
-        image = _open(data)
+        image = open_image(data)
         turn = _UPRIGHT.get(_orientation(image.info.get("exif") or b""))
         sideways = turn is not None and _swaps_sides(turn)
         width, height = image.size[::-1] if sideways else image.size
@@ -89,7 +89,7 @@ def is_jpeg_or_png(data: bytes) -> bool:
     return data.startswith((b"\xff\xd8\xff", b"\x89PNG"))
 
 
-def _open(data: bytes | memoryview) -> Image.Image:
+def open_image(data: bytes | memoryview) -> Image.Image:
     """The image's header. JPEG and PNG are opened by their own class, the common case at half the cost."""
     if not len(data):
         raise ValueError("the file is empty")
@@ -113,7 +113,7 @@ def _open(data: bytes | memoryview) -> Image.Image:
 
 def highest_value(data: bytes) -> int:
     """The largest value of a 16-bit grey image whose file does not say its range; 0 for every other image."""
-    image = _open(data)
+    image = open_image(data)
     if not image.mode.startswith("I") or says_its_range(image):
         return 0
     return int(np.asarray(image).max())

@@ -11,6 +11,7 @@ from loaders.shards.encode import Options
 from loaders.shards.format import REPORT, Layout
 from loaders.shards.index import Index, read_index
 from loaders.shards.job import Job, Progress, run
+from loaders.shards.pixels import found_pixels
 from loaders.shards.plan import plan_of
 from loaders.shards.ranges import found_range
 from loaders.sources.arrays import ArraySource, array_source
@@ -55,7 +56,9 @@ def build_shards(
     size : int, optional
         In pixels. Packed: larger images are shrunk until their shorter side has this length and stored as JPEG of
         `quality`; None keeps every JPEG and PNG file byte for byte. Raw: the side of the central square that is cut
-        out, which must be given. Array sources are always raw and keep their size.
+        out; None keeps pixels as they are, with their channels and bits (uint8, uint16, int16, uint32, int32 or
+        float32), those of TIFF and NumPy files too; images of another shape or type than the first are reported. Array
+        sources are always raw and keep their size.
     layout : str
         "packed": encoded images of any size; "raw": pixels, all of one size.
     quality : int, optional
@@ -100,14 +103,23 @@ def build_shards(
             f"build_shards: source must be a path or a source, got {type(source).__name__}; arrays go to write_shards"
         )
     _check(source, size, layout, quality, shard_bytes, workers, value_range)
+    shape: tuple[int, int, int] | None = None
+    dtype, pixels, found = "uint8", None, None
     if isinstance(source, ArraySource):
-        shape: tuple[int, int, int] | None = source.shape
+        shape, dtype = source.shape, source.dtype
+    elif layout == "raw" and size is None:
+        shape, dtype = pixels = found_pixels(source)
     else:
         shape = (size, size, 3) if size is not None and layout == "raw" else None
-    found = found_range(source) if value_range is None and isinstance(source, ImageSource) else None
-    options = Options(size, layout == "raw", quality or QUALITY, found if value_range is None else value_range)
+        found = found_range(source) if value_range is None else None
+    if value_range is not None and (dtype == "float32" or (pixels is not None and dtype == "uint8")):
+        raise ValueError(
+            f"build_shards: value_range (--range) is for 16 and 32 bits; the images are {dtype}, leave it out"
+        )
+    value_range = found if value_range is None else value_range
+    options = Options(size, layout == "raw", quality or QUALITY, value_range, pixels)
     stats = _stats(stats_from, shape[2] if shape else 3)
-    settings = {
+    settings: dict[str, Any] = {
         "layout": "packed" if shape is None else "raw",
         "size": size,
         "quality": options.quality if size is not None and shape is None else None,
@@ -115,7 +127,11 @@ def build_shards(
         "stats_from": stats.identity if stats else None,
         "range": options.value_range,
     }
-    job = Job(source, Path(folder), shape, options, workers or available_cores(), shard_bytes, strict, progress)
+    if dtype != "uint8":
+        settings["dtype"] = dtype
+    if pixels is not None:
+        settings["pixels"] = list(pixels[0])
+    job = Job(source, Path(folder), shape, options, workers or available_cores(), shard_bytes, strict, progress, dtype)
     make_folder(job.folder)
     with locked(job.folder):
         index = run(job, plan_of(source, settings), stats, found)
@@ -135,6 +151,7 @@ def write_shards(
     class_names: Sequence[str] | None = None,
     shard_bytes: int = SHARD_BYTES,
     stats_from: str | os.PathLike[str] | None = None,
+    wide: bool = False,
 ) -> Index:
     """Write arrays as raw shards and return the index of the set.
 
@@ -151,6 +168,8 @@ def write_shards(
         Image bytes that a shard holds at most.
     stats_from : str or path, optional
         Folder of the training set, whose mean and std a test set should carry; None: those of the images.
+    wide : bool
+        Whether images may also be uint16, int16, uint32, int32 or float32, which are stored as they are.
 
     Returns
     -------
@@ -169,7 +188,7 @@ def write_shards(
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise TypeError(f"write_shards: data must be (images, labels), got {type(data).__name__}")
     images, labels = data
-    source = array_source(images, labels, class_names=class_names, caller="write_shards")
+    source = array_source(images, labels, class_names=class_names, wide=wide, caller="write_shards")
     return build_shards(source, folder, shard_bytes=shard_bytes, stats_from=stats_from)
 
 
@@ -198,14 +217,12 @@ def _check(
     if isinstance(source, ArraySource):
         if size is not None:
             raise ValueError("build_shards: arrays keep their own size; leave size out, and resize in the stream")
-        if value_range is not None:
+        if value_range is not None and source.dtype == "uint8":
             raise ValueError(
                 "build_shards: value_range (--range) is for files of images; arrays are uint8 already, leave it out"
             )
         if workers is not None and workers > 1:
             raise ValueError(f"build_shards: arrays need no decoding; leave workers out, got {workers}")
-    elif layout == "raw" and size is None:
-        raise ValueError('build_shards: layout "raw" needs size, the side of the square crop in pixels')
     if quality is not None and (size is None or layout == "raw"):
         raise ValueError(
             f"build_shards: quality is for JPEGs written after a resize, and nothing is resized into one here; give "

@@ -4,12 +4,15 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from loaders.images.decode import decode, encode_jpeg, encode_png, is_jpeg_or_png
 from loaders.images.formats import NOT_AN_IMAGE, format_of, looks_like_an_image
+from loaders.images.native import MAGIC, native
 from loaders.images.transforms import Box, CenterCrop, ShortestSide, cropped
 from loaders.shards.format import PixelSums, record_crc
 from loaders.shards.write import Record
@@ -27,6 +30,7 @@ class Options:
     raw: bool
     quality: int
     value_range: int | None = None
+    pixels: tuple[tuple[int, int, int], str] | None = None  # shape and dtype of raw images that stay as they are
 
 
 def encode_items(items: Sequence[Item], options: Options) -> tuple[list[Record], int]:
@@ -40,17 +44,22 @@ def encode_item(item: Item, options: Options) -> Record:
         return Record(item.name, item.label, reason=item.problem)
     try:
         meant = looks_like_an_image(item.name)
-        if not meant and format_of(item.head()) is None:
+        head = b"" if meant else item.head()
+        if not meant and format_of(head) is None and not (options.pixels and head.startswith(MAGIC)):
             return Record(item.name, item.label, reason=NOT_AN_IMAGE)
         source = item.read()
-        data, image = _store(source, options)
+        if options.pixels is None:
+            data, image = _store(source, options)
+            sums = pixel_sums(image)
+        else:
+            data, sums = _keep(source, *options.pixels)
     except (ValueError, FileNotFoundError, PermissionError) as error:
         if isinstance(error, OSError) and item.in_archive:  # the archive itself is gone, not one image
             raise
         reason = getattr(error, "strerror", None) or str(error)
         return Record(item.name, item.label, reason=reason, damaged=True)
     crc = record_crc(data, item.label)
-    return Record(item.name, item.label, data, crc, pixel_sums(image), source_crc32=zlib.crc32(source))
+    return Record(item.name, item.label, data, crc, sums, source_crc32=zlib.crc32(source))
 
 
 def _store(data: bytes, options: Options) -> tuple[bytes, Image.Image]:
@@ -73,6 +82,27 @@ def _store(data: bytes, options: Options) -> tuple[bytes, Image.Image]:
     return data if is_jpeg_or_png(data) else encode_png(image), image
 
 
+def _keep(data: bytes, shape: tuple[int, int, int], dtype: str) -> tuple[bytes, PixelSums]:
+    """The pixels of an image as they are, if they are like those of the others."""
+    image = native(data)
+    if (image.shape, image.dtype.name) != (shape, dtype):
+        raise ValueError(
+            f"its pixels are {image.shape} {image.dtype}, those of the first image {shape} {dtype}; give size to bring "
+            "images to one size in 8 bits, or build it apart"
+        )
+    return image.tobytes(), array_sums(image)
+
+
+def array_sums(image: npt.NDArray[Any]) -> PixelSums:
+    """The sums of an image (H, W, C): exact ones of uint8, otherwise by float64."""
+    pixels: npt.NDArray[Any] = image.reshape(-1, image.shape[-1]).astype(_sum_type(image.dtype))
+    return PixelSums(len(pixels), tuple(pixels.sum(axis=0).tolist()), tuple((pixels * pixels).sum(axis=0).tolist()))
+
+
+def _sum_type(dtype: np.dtype[Any]) -> type:
+    return np.int64 if dtype == np.uint8 else np.float64
+
+
 def pixel_sums(image: Image.Image) -> PixelSums:
     histogram = np.array(image.histogram(), np.int64).reshape(-1, 256)
     level = np.arange(256)
@@ -83,18 +113,22 @@ def pixel_sums(image: Image.Image) -> PixelSums:
 
 def array_records(source: ArraySource, start: int) -> Iterator[tuple[list[Record], int]]:
     """The records of an array source from image `start` on, a block at a time, with the position after it."""
-    record_bytes = math.prod(source.shape)
+    dtype = np.dtype(source.dtype).newbyteorder("<")
+    record_bytes = math.prod(source.shape) * dtype.itemsize
     block = max(1, BLOCK_BYTES // record_bytes)
     channels = source.shape[2]
     for first in range(start, source.total, block):
         stop = min(first + block, source.total)
-        pixels = np.ascontiguousarray(source.images[first:stop]).reshape(stop - first, -1, channels)
-        wide = pixels.astype(np.int64)
+        pixels = np.ascontiguousarray(source.images[first:stop], dtype).reshape(stop - first, -1, channels)
+        wide: npt.NDArray[Any] = pixels.astype(_sum_type(dtype))
         totals, squares = wide.sum(axis=1), (wide * wide).sum(axis=1)
         records = []
         for i, image in enumerate(pixels):
             data, label = image.tobytes(), int(source.labels[first + i])
-            sums = PixelSums(len(image), tuple(totals[i].tolist()), tuple(squares[i].tolist()))
             name = source.names[first + i] if source.names is not None else f"{first + i:07d}"
-            records.append(Record(name, label, data, record_crc(data, label), sums))
+            sums = PixelSums(len(image), tuple(totals[i].tolist()), tuple(squares[i].tolist()))
+            if dtype.kind == "f" and not np.isfinite(image).all():
+                records.append(Record(name, label, reason="NaN or infinity among its pixels", damaged=True))
+            else:
+                records.append(Record(name, label, data, record_crc(data, label), sums))
         yield records, stop

@@ -26,8 +26,8 @@ class Figures:
     def class_counts(self) -> tuple[int, ...]:
         return tuple(self._counts.tolist())
 
-    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        mean, std = self._sums.mean_std()
+    def mean_std(self, white: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        mean, std = self._sums.mean_std(white)
         return tuple(mean), tuple(std)
 
     def report(self) -> str:

@@ -18,6 +18,8 @@ from loaders.text import printable
 
 FORMAT = "image-shards"
 VERSION = 1
+WIDE = 2  # the version of sets of other numbers than uint8, which readers of version 1 would misread
+DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float32")  # of raw images
 INDEX = "index.json"
 REPORT = "report.json"
 UNLABELLED = -1  # the label of an image that has none
@@ -42,13 +44,25 @@ def identity_of(plan: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def version_of(dtype: str) -> int:
+    """The version of the format of a set of such images."""
+    return VERSION if dtype == "uint8" else WIDE
+
+
+def white_of(dtype: str, value_range: int | None) -> int:
+    """The value that streams read as 1: of whole numbers the largest, unless a range is given; of floats 1 itself."""
+    if dtype == "float32":
+        return 1
+    return value_range if value_range is not None and dtype != "uint8" else int(np.iinfo(dtype).max)
+
+
 @dataclass(frozen=True)
 class PixelSums:
-    """Exact sums over pixels, per channel; the order in which images are added does not matter."""
+    """Sums over pixels, per channel; those of uint8 are exact, and the order of the images does not matter."""
 
     count: int = 0
-    total: tuple[int, ...] = ()
-    squares: tuple[int, ...] = ()
+    total: tuple[float, ...] = ()
+    squares: tuple[float, ...] = ()
 
     def __add__(self, other: "PixelSums") -> "PixelSums":
         if not self.count:
@@ -61,15 +75,15 @@ class PixelSums:
             tuple(a + b for a, b in zip(self.squares, other.squares, strict=True)),
         )
 
-    def mean_std(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation per channel, in units of 255."""
+    def mean_std(self, white: int) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation per channel, in units of white."""
         mean = [total / self.count for total in self.total]
         # count * squares - total² is exact in integers: no cancellation for nearly constant images
         variance = [
-            (self.count * squares - total * total) / self.count**2
+            max(0, self.count * squares - total * total) / self.count**2
             for total, squares in zip(self.total, self.squares, strict=True)
         ]
-        return [m / 255 for m in mean], [v**0.5 / 255 for v in variance]
+        return [m / white for m in mean], [v**0.5 / white for v in variance]
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,7 @@ class ShardTable:
     skipped: tuple[tuple[str, str], ...]
     source_crc32: npt.NDArray[np.uint32] | None
     digest: str | None
+    dtype: str
 
 
 @contextmanager
@@ -113,23 +128,23 @@ def opened_shard(path: Path) -> Iterator[h5py.File]:
         try:
             _check_heaps(file)
             found = file.attrs.get("format"), file.attrs.get("version")
-            if found == (FORMAT, VERSION):
+            if found[0] == FORMAT and found[1] in (VERSION, WIDE):
                 yield file
         except Exception as error:
             raise ValueError(f"{path} is damaged: {printable(error)}; build it again") from error
-        if found != (FORMAT, VERSION):
+        if found[0] != FORMAT or found[1] not in (VERSION, WIDE):
             form, version = (printable(repr(value)) for value in found)
-            raise ValueError(f"{path} must be {FORMAT!r} version {VERSION}, got {form} version {version}")
+            raise ValueError(f"{path} must be {FORMAT!r} version {VERSION} or {WIDE}, got {form} version {version}")
 
 
 def _check_heaps(file: h5py.File) -> None:
     try:
-        images = stored_dataset(file, "images", "u", contiguous=True)
+        images = stored_dataset(file, "images", "uif", contiguous=True)
     except ValueError:  # not a shard, or damaged: what is wrong will be said
         check_heaps(file, (0, 0))
         return
     start = images.id.get_offset() or 0
-    check_heaps(file, (start, start + images.size))
+    check_heaps(file, (start, start + images.size * images.dtype.itemsize))
 
 
 def read_table(path: Path) -> ShardTable:
@@ -139,7 +154,10 @@ def read_table(path: Path) -> ShardTable:
     tables that do not have the digest that the shard carries.
     """
     with opened_shard(path) as file:
-        images = stored_dataset(file, "images", "u", contiguous=True)
+        images = stored_dataset(file, "images", "uif", contiguous=True)
+        dtype = images.dtype.newbyteorder("=").name
+        if dtype not in DTYPES or version_of(dtype) != file.attrs["version"] or images.dtype.byteorder == ">":
+            raise ValueError(f"its images are {images.dtype}, which version {file.attrs['version']} has not")
         columns = {name: _column(file, name, kinds) for name, kinds in NUMBERS.items() if name in file}
         labels, crc32, skipped = columns["labels"], columns["crc32"], _column(file, "skipped", "S")
         source_crc32 = columns.get("source_crc32")
@@ -150,16 +168,17 @@ def read_table(path: Path) -> ShardTable:
             shape = (height, width, channels)
             if len(images) != len(labels):
                 raise ValueError(f"its {len(images)} images and {len(labels)} labels do not fit together")
-            offsets = np.arange(len(images) + 1, dtype=np.int64) * (height * width * channels)
+            offsets = np.arange(len(images) + 1, dtype=np.int64) * (height * width * channels * images.dtype.itemsize)
         else:
             offsets = columns["offsets"].astype(np.int64)
         digest = file.attrs.get("digest")
         if digest is not None and digest != table_digest(file.attrs, columns, images.shape):
             raise ValueError("its tables do not have the digest that it carries")
+        number = int if dtype == "uint8" else float
         sums = PixelSums(
             int(file.attrs["pixel_count"]),
-            tuple(int(n) for n in file.attrs["pixel_sum"]),
-            tuple(int(n) for n in file.attrs["pixel_sum_squares"]),
+            tuple(number(n) for n in file.attrs["pixel_sum"]),
+            tuple(number(n) for n in file.attrs["pixel_sum_squares"]),
         )
         table = ShardTable(
             identity=str(file.attrs["identity"]),
@@ -174,13 +193,14 @@ def read_table(path: Path) -> ShardTable:
             skipped=tuple((decode_name(name), decode_name(reason)) for name, reason in skipped),
             source_crc32=None if source_crc32 is None else source_crc32.astype(np.uint32),
             digest=digest,
+            dtype=dtype,
         )
         consistent = (
             (position is not None or not images.size)
             and len(table.lengths) == len(labels) == len(crc32)
             and (source_crc32 is None or len(source_crc32) == len(labels))
             and offsets[0] == 0
-            and offsets[-1] == images.size
+            and offsets[-1] == images.size * images.dtype.itemsize
             and bool((table.lengths >= 0).all())
             and bool((table.lengths < 2**32).all())
             and 0 <= table.items[0] <= table.items[1] == table.items[0] + len(labels) + len(table.skipped)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from loaders.shards.format import FORMAT, INDEX, VERSION, Layout, shard_name
+from loaders.shards.format import DTYPES, FORMAT, INDEX, VERSION, WIDE, Layout, shard_name, version_of, white_of
 from loaders.text import printable
 
 
@@ -70,9 +70,20 @@ class Index:
     shards: tuple[ShardEntry, ...]
     digest: str | None = None
 
+    @property
+    def dtype(self) -> str:
+        """The numbers of raw images: "uint8", unless the settings say otherwise."""
+        dtype: str = self.settings.get("dtype", "uint8")
+        return dtype
+
+    @property
+    def white(self) -> int:
+        """The value that streams read as 1."""
+        return white_of(self.dtype, self.settings.get("range"))
+
     def to_json(self) -> str:
         """Return the text of index.json, with its digest."""
-        values = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        values = {"format": FORMAT, "version": version_of(self.dtype), **asdict(self)}
         return json.dumps({**values, "digest": index_digest(values)}, indent=1) + "\n"
 
 
@@ -115,9 +126,9 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
         raise ValueError(f"read_index: {path} is not JSON ({reason}); it is damaged, build the set again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f'read_index: {path} must have "format": "{FORMAT}"; it belongs to something else')
-    if values.get("version") != VERSION:
+    if values.get("version") not in (VERSION, WIDE):
         found = printable(repr(values.get("version")))
-        raise ValueError(f"read_index: {path} must have version {VERSION}, got {found}")
+        raise ValueError(f"read_index: {path} must have version {VERSION} or {WIDE}, got {found}")
     if "digest" in values and values["digest"] != index_digest(values):
         raise ValueError(
             f"read_index: {path} does not have the digest it carries; it is damaged: delete it and run the same build "
@@ -130,6 +141,8 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
         raise ValueError(
             f"read_index: {path} lacks or garbles {printable(error)}; it is damaged, build the set again"
         ) from error
+    if not fault and version_of(index.dtype) != values["version"]:
+        fault = "version and dtype"
     if fault:
         raise ValueError(f"read_index: {path} garbles {fault}; it is damaged, build the set again")
     return index
@@ -143,6 +156,11 @@ def _index(values: dict[str, Any]) -> Index:
     if values["image_shape"] is not None:
         values["image_shape"] = tuple(values["image_shape"])
     return Index(**values)
+
+
+def _is_range(index: Index) -> bool:
+    value = index.settings.get("range")
+    return value is None or (type(value) is int and value > 0)
 
 
 def _fault(index: Index) -> str | None:
@@ -165,6 +183,8 @@ def _fault(index: Index) -> str | None:
         "mean and std": all(type(value) in (int, float) and math.isfinite(value) for value in figures)
         and len(index.mean) == len(index.std) == (3 if shape is None else shape[2]),
         "source and settings": isinstance(index.source, dict) and isinstance(index.settings, dict),
+        "dtype": not isinstance(index.settings, dict)
+        or (index.dtype == "uint8" or (index.dtype in DTYPES and shape is not None and _is_range(index))),
         "shards": [shard.file for shard in entries] == [shard_name(number) for number in range(len(entries))],
         "digest": index.digest is None or isinstance(index.digest, str),
     }

@@ -12,7 +12,7 @@ from loaders.files import write_text
 from loaders.shards.changes import check_unchanged
 from loaders.shards.encode import Options, array_records, encode_items
 from loaders.shards.figures import Figures
-from loaders.shards.format import INDEX, REPORT, identity_of, labels_fault, read_table, shard_name
+from loaders.shards.format import INDEX, REPORT, identity_of, labels_fault, read_table, shard_name, white_of
 from loaders.shards.index import Index, ShardEntry, read_index
 from loaders.shards.plan import PLAN, Plan, finished, start
 from loaders.shards.write import Record, ShardWriter
@@ -63,6 +63,7 @@ class Job:
     shard_bytes: int
     strict: bool
     progress: Callable[[Progress], None] | None
+    dtype: str = "uint8"
 
 
 def run(job: Job, plan: Plan, stats: Index | None, found_range: int | None) -> Index:
@@ -96,7 +97,7 @@ def _write_shards(job: Job, identity: str) -> int:
     _check_source(job, number)
     if number:
         log.info("going on after %d shards: %d images written, %d skipped", number, written, skipped)
-    writer = ShardWriter(job.folder, identity, job.shape, job.shard_bytes, number, item)
+    writer = ShardWriter(job.folder, identity, job.shape, job.shard_bytes, number, item, job.dtype)
     with closing(_records(job, item)) as blocks:
         for records, position in blocks:
             for record in records:
@@ -146,7 +147,7 @@ def _finish(job: Job, plan: Plan, count: int, stats: Index | None) -> Index:
             f"build_shards: the source has no image that can be decoded ({len(figures.skipped)} skipped, see "
             f"{job.folder / REPORT})" + f"; the first, {name}: {reason}" * bool(figures.skipped)
         )
-    mean, std = (stats.mean, stats.std) if stats else figures.mean_std()
+    mean, std = (stats.mean, stats.std) if stats else figures.mean_std(white_of(job.dtype, plan["settings"]["range"]))
     index = Index(
         identity=identity_of(plan),
         layout=plan["settings"]["layout"],

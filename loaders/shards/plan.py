@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loaders.files import PARTIAL, write_text
-from loaders.shards.format import INDEX, VERSION, identity_of
+from loaders.shards.format import INDEX, identity_of, version_of
 from loaders.shards.index import Index, read_index
 from loaders.sources.base import Source
 from loaders.text import printable
@@ -21,7 +21,7 @@ Plan = dict[str, Any]  # in JSON types: what decides the bytes of a set
 def plan_of(source: Source, settings: dict[str, Any]) -> Plan:
     """What a build of a source is going to write."""
     return {
-        "version": VERSION,
+        "version": version_of(settings.get("dtype", "uint8")),
         "source": source.describe(),
         "class_names": list(source.class_names),
         "settings": settings,

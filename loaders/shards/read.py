@@ -50,7 +50,7 @@ def checked_table(folder: Path, index: Index, number: int) -> ShardTable:
     _check_size(path, shard.bytes)
     if (table.identity, table.number) != (index.identity, number):
         raise ValueError(f"{path} belongs to another set than the index beside it; build the set again")
-    if len(table.labels) != shard.records or table.shape != index.image_shape:
+    if len(table.labels) != shard.records or (table.shape, table.dtype) != (index.image_shape, index.dtype):
         raise ValueError(f"{path} does not hold what the index says; build the set again")
     if fault := labels_fault(table.labels, len(index.class_names)):
         raise ValueError(f"{path} is damaged: {fault}")
@@ -123,7 +123,7 @@ class ShardSet:
                 yield partial(_scatter_read, file.fileno(), path)
                 return
             # raw images are copied at the speed of memory, which reading only reaches half of
-            size = math.prod(self.index.image_shape)
+            size = math.prod(self.index.image_shape) * np.dtype(self.index.dtype).itemsize
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 yield partial(_scatter_copy, mapped, size)
 

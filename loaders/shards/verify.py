@@ -103,7 +103,7 @@ def _contradictions(folder: Path, index: Index, figures: Figures) -> Iterator[Da
         "class_counts": (index.class_counts, figures.class_counts),
     }
     if index.settings.get("stats_from") is None:
-        mean, std = figures.mean_std()
+        mean, std = figures.mean_std(index.white)
         for name, stored, found in [("mean", index.mean, mean), ("std", index.std, std)]:
             same = all(math.isclose(*pair, rel_tol=1e-12) for pair in zip(stored, found, strict=True))
             wanted[name] = (stored, stored if same else found)

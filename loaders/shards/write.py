@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from loaders.files import write_atomically
-from loaders.shards.format import FORMAT, VERSION, PixelSums, encode_names, names_crc, shard_name, table_digest
+from loaders.shards.format import FORMAT, PixelSums, encode_names, names_crc, shard_name, table_digest, version_of
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class _Output(io.FileIO):
 class ShardWriter:
     """Takes records in order and writes a shard whenever the next one would exceed shard_bytes.
 
-    shape: (H, W, C) of raw records, None for packed ones. number, item: where to go on after the shards that already
-    exist. What a shard holds is in memory until it is written.
+    shape: (H, W, C) of raw records, None for packed ones; dtype: their numbers. number, item: where to go on after the
+    shards that already exist. What a shard holds is in memory until it is written.
     """
 
     def __init__(
@@ -74,8 +74,10 @@ class ShardWriter:
         shard_bytes: int,
         number: int = 0,
         item: int = 0,
+        dtype: str = "uint8",
     ) -> None:
         self.folder, self.identity, self.shape, self.shard_bytes = folder, identity, shape, shard_bytes
+        self.dtype = np.dtype(dtype).newbyteorder("<")
         self.number, self.item = number, item
         self._clear()
 
@@ -115,7 +117,7 @@ class ShardWriter:
         self._clear()
 
     def _write(self, path: Path) -> None:
-        images = np.frombuffer(self._data, np.uint8)
+        images = np.frombuffer(self._data, self.dtype)
         tables: dict[str, Any] = {
             "labels": np.array(self._labels, np.int64),
             "crc32": np.array(self._crcs, np.uint32),
@@ -136,13 +138,14 @@ class ShardWriter:
 
     def _fill(self, file: h5py.File, tables: dict[str, Any]) -> None:
         file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
+        file.attrs["version"] = version_of(self.dtype.name)
         file.attrs["identity"] = self.identity
         file.attrs["number"] = self.number
         file.attrs["items"] = np.array([self._first, self.item], np.int64)
         file.attrs["pixel_count"] = self._sums.count
-        file.attrs["pixel_sum"] = np.array(self._sums.total, np.uint64)
-        file.attrs["pixel_sum_squares"] = np.array(self._sums.squares, np.uint64)
+        sums = np.uint64 if self.dtype == np.uint8 else np.float64
+        file.attrs["pixel_sum"] = np.array(self._sums.total, sums)
+        file.attrs["pixel_sum_squares"] = np.array(self._sums.squares, sums)
         file.attrs["names_crc32"] = names_crc(tables["names"], tables["skipped"])
         for name, values in tables.items():
             file.create_dataset(name, data=values, track_times=False)  # a time of writing would differ each time

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from loaders.shards.format import UNLABELLED, Bytes, Ints
+from loaders.shards.format import DTYPES, UNLABELLED, Ints
 from loaders.sources.content import arrays_digest
 
 MAX_CLASSES = 10**6
@@ -19,7 +20,7 @@ class ArraySource:
 
     Parameters
     ----------
-    images : array (n, H, W, C) or (n, H, W), uint8
+    images : array (n, H, W, C) or (n, H, W), uint8, or others of loaders.shards.format.DTYPES
         Anything that slices like an array.
     labels : array (n,), int64
         Positions in class_names; -1: the image has no label.
@@ -31,7 +32,7 @@ class ArraySource:
         Where each image came from.
     """
 
-    images: Bytes
+    images: npt.NDArray[Any]
     labels: Ints
     class_names: Sequence[str]
     description: dict[str, Any]
@@ -43,6 +44,11 @@ class ArraySource:
     def total(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    @property
+    def dtype(self) -> str:
+        """The numbers of the images, such as "uint8"."""
+        return self.images.dtype.name
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -85,6 +91,7 @@ def array_source(
     class_names: Sequence[str] | None = None,
     description: dict[str, Any] | None = None,
     names: Sequence[str] | None = None,
+    wide: bool = False,
     caller: str = "array_source",
 ) -> ArraySource:
     """Check arrays and make them a source.
@@ -101,6 +108,8 @@ def array_source(
         What the index says about the source, in JSON types; None: that it is arrays.
     names : sequence of str, optional
         Where each image came from; None: its number.
+    wide : bool
+        Whether images may also be uint16, int16, uint32, int32 or float32.
     caller : str
         The function that error messages name.
 
@@ -118,7 +127,9 @@ def array_source(
     if not hasattr(images, "dtype"):
         images = np.asarray(images)
     labels = np.asarray(labels)
-    if images.dtype != np.uint8:
+    if wide and images.dtype.name not in DTYPES:
+        raise TypeError(f"{caller}: images must be {', '.join(DTYPES)}, got {images.dtype}; convert them")
+    if not wide and images.dtype != np.uint8:
         raise TypeError(f"{caller}: images must be uint8, got {images.dtype}; scale to 0…255 and use .astype('uint8')")
     if len(images.shape) not in (3, 4) or 0 in images.shape:
         raise ValueError(

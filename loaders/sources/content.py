@@ -70,7 +70,7 @@ def archive_digest(path: str, most: int = FILE_BYTES) -> str:
 def arrays_digest(images: Any, names: Sequence[str] | None) -> str:
     """A digest of names and images; images of more than 1 GiB are read in blocks spread over them."""
     crc = zlib.crc32("\0".join(names or []).encode("utf-8", "surrogateescape"))
-    total, image_bytes = len(images), int(np.prod(images.shape[1:]))
+    total, image_bytes = len(images), int(np.prod(images.shape[1:])) * images.dtype.itemsize
     length = max(1, 2**20 // image_bytes)
     blocks = -(-total // length)
     count = min(blocks, max(1, ARRAY_BYTES // (length * image_bytes)))

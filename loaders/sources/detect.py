@@ -17,6 +17,7 @@ from loaders.sources.imagenet import ImageNetTrain, is_train_tar
 from loaders.sources.kaggle import SPLITS, KaggleImageNet, is_kaggle
 from loaders.sources.mnist import is_mnist, open_mnist
 from loaders.sources.parquet import ParquetImages, has_parquet, is_parquet, parquet_splits
+from loaders.sources.stacks import is_stack, open_stack
 from loaders.sources.stl10 import is_stl10, is_stl10_archive, open_stl10, stl10_splits
 from loaders.sources.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from loaders.sources.walk import listing
@@ -54,6 +55,7 @@ KINDS = (
     Kind("zip of images", ZipImages, file=is_zip, splits=zip_splits),
     Kind("Parquet of images", ParquetImages, folder=has_parquet, file=is_parquet, splits=parquet_splits),
     Kind("STL-10's binaries", open_stl10, folder=is_stl10, file=is_stl10_archive, splits=stl10_splits),
+    Kind("stack of images (TIFF or NumPy)", open_stack, file=is_stack),
     Kind("CIFAR files", open_cifar, folder=is_cifar, file=is_cifar_archive, splits=_train_test),
     Kind("MNIST files", open_mnist, folder=is_mnist, splits=_train_test),
     Kind("WebDataset's tars", WebDataset, folder=has_samples, file=is_samples, splits=sample_splits),

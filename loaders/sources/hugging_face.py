@@ -13,7 +13,8 @@ from loaders.shards.format import UNLABELLED
 from loaders.sources.arrow_columns import Labels, columns_of
 from loaders.sources.base import Item
 from loaders.sources.content import END, ITEMS
-from loaders.sources.parquet import NAME, SAMPLE, loaded
+from loaders.sources.parquet import NAME, SAMPLE
+from loaders.sources.parquet_rows import loaded
 
 ROWS = 16  # that are taken at a time
 

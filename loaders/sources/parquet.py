@@ -1,12 +1,8 @@
 """Parquet files of encoded images, as Hugging Face writes them: read a few rows at a time."""
 
 import os
-import threading
 import zlib
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +12,13 @@ from loaders.shards.format import UNLABELLED
 from loaders.sources.arrow_columns import Columns, Labels, columns_of, import_arrow
 from loaders.sources.base import Item
 from loaders.sources.content import archives_digest
+from loaders.sources.parquet_rows import Cell, Reading, RowGroup, faults, open_parquet
 from loaders.sources.splits import files_of_split, files_with, splits_of
 from loaders.sources.unpack import FACTOR, FREE
 from loaders.text import printable
-from loaders.workers import available_cores
 
 SUFFIX = (".parquet",)
 MAGIC = b"PAR1"
-ROWS = 16  # that are read at a time
 NAME = 4096  # letters of a name
 SAMPLE = 64
 
@@ -86,13 +81,14 @@ class ParquetImages:
         self._files = [str(file) for file in files]
         self.changed = max((os.stat(file).st_ctime for file in self._files), default=0.0)
         self._groups: list[tuple[str, int, int]] = []  # file, row group, rows
+        self._reading = Reading()
         self._columns = self._read_schemas(image, label)
         self.total = sum(rows for _, _, rows in self._groups)
         labels = Labels(self._where, self._columns.class_names)
         if self._columns.label is not None:
             for name, group, _ in self._groups:
-                with _faults(name):
-                    labels.add(_open(name).read_row_group(group, columns=[self._columns.label]).column(0))
+                with faults(name):
+                    labels.add(open_parquet(name).read_row_group(group, columns=[self._columns.label]).column(0))
         self._labels, self.class_names = labels.finished()
         missing = self.total - int((self._labels >= 0).sum())
         if self._columns.label is None:
@@ -136,19 +132,19 @@ class ParquetImages:
 
     def _items_of(self, name: str, group: int, rows: int, first: int) -> Iterator[Item]:
         """The first so many rows of a row group, of which the first is row `first` of the source."""
-        images, names = _Images(name, group, self._columns), self._names(name, group)
+        images, names = RowGroup(name, group, self._columns, self._reading), self._names(name, group)
         for row in range(rows):
             number, label = first + row, int(self._labels[first + row])
             called = next(names) or f"{os.path.basename(name)}/{group}/{row:06d}"
-            yield Item(called, label, name, position=number + 1, load=_Cell(images, row))
+            yield Item(called, label, name, position=number + 1, load=Cell(images, row))
 
     def _names(self, name: str, group: int) -> Iterator[str | None]:
         """The path of each row's image, if it has one."""
         if not self._columns.has_path:
             while True:
                 yield None
-        with _faults(name):
-            for batch in _open(name).iter_batches(
+        with faults(name):
+            for batch in open_parquet(name).iter_batches(
                 batch_size=1024, row_groups=[group], columns=[f"{self._columns.image}.path"]
             ):
                 for path in batch.column(0).field("path").to_pylist():
@@ -158,8 +154,8 @@ class ParquetImages:
         """Note the row groups of all files, whose columns must be alike, and return these."""
         found: Columns | None = None
         for name in self._files:
-            with _faults(name):
-                file = _open(name)
+            with faults(name):
+                file = open_parquet(name)
                 columns = columns_of(f"ParquetImages: {printable(name)}", file.schema_arrow, image, label)
                 for group in range(file.metadata.num_row_groups):
                     _check_sizes(file.metadata.row_group(group))
@@ -175,13 +171,6 @@ class ParquetImages:
         return found
 
 
-def _open(name: str) -> Any:
-    arrow = import_arrow("ParquetImages")
-    return arrow.parquet.ParquetFile(
-        name, buffer_size=2**20, pre_buffer=False, page_checksum_verification=True, memory_map=False
-    )
-
-
 def _check_sizes(group: Any) -> None:
     """Raise ValueError for columns that claim to unpack to too much."""
     for number in range(group.num_columns):
@@ -189,101 +178,3 @@ def _check_sizes(group: Any) -> None:
         packed, size = column.total_compressed_size, column.total_uncompressed_size
         if size > FACTOR * max(0, packed) + FREE:
             raise ValueError(f"{printable(column.path_in_schema)} claims to unpack from {packed} bytes to {size}")
-
-
-@contextmanager
-def _faults(name: str) -> Iterator[None]:
-    """Raise a ValueError that names the file: Arrow meets damage with several kinds of exceptions."""
-    arrow = import_arrow("ParquetImages")
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (arrow.ArrowException, OSError, ValueError, IndexError, KeyError) as error:
-        if printable(name) in str(error):
-            raise
-        raise ValueError(
-            f"ParquetImages: {printable(name)} is no whole Parquet file of images: {printable(error)}"
-        ) from error
-
-
-class _Images:
-    """The images of a row group, which are read in order and a few at a time; any thread may ask for one."""
-
-    def __init__(self, name: str, group: int, columns: Columns) -> None:
-        self._name, self._group, self._columns = name, group, columns
-        self._lock = threading.Lock()
-        # as many as other threads may still want while one is ahead
-        self._kept: deque[tuple[int, Any]] = deque(maxlen=2 * available_cores() + 2)
-        self._batches: Iterator[Any] = iter(())
-        self._next = -1  # row that comes next; -1: nothing was read yet
-        self._failed: tuple[int, str] | None = None
-
-    def read(self, row: int) -> bytes | None:
-        """The bytes of a row's image, None if it has none. Raises ValueError if they are damaged."""
-        with self._lock:
-            for start, values in self._kept:
-                if start <= row < start + len(values):
-                    return self._value(values, row - start)
-            if self._failed is not None and row >= self._failed[0]:
-                raise ValueError(self._failed[1])
-            if self._next < 0 or row < self._next:
-                self._begin()
-            while True:
-                start, values = self._more()
-                if row < self._next:
-                    return self._value(values, row - start)
-
-    def _begin(self) -> None:
-        column = f"{self._columns.image}.bytes" if self._columns.is_struct else self._columns.image
-        self._kept.clear()
-        self._batches = _open(self._name).iter_batches(
-            batch_size=ROWS, row_groups=[self._group], columns=[column], use_threads=False
-        )
-        self._next = 0
-
-    def _more(self) -> tuple[int, Any]:
-        try:
-            with _faults(self._name):
-                values = next(self._batches, None)
-                if values is None or not len(values):
-                    raise ValueError("a row group ends before its rows do")
-        except ValueError as error:
-            self._failed = self._next, str(error)
-            raise
-        start, self._next = self._next, self._next + len(values)
-        self._kept.append((start, values.column(0)))
-        return self._kept[-1]
-
-    def _value(self, values: Any, at: int) -> bytes | None:
-        if self._columns.is_struct:
-            values = values.field("bytes")
-        value: bytes | None = values[at].as_py()
-        return value
-
-
-class _Cell:
-    """What reads a row's image; see Item.load. Pickled, it takes the bytes along."""
-
-    def __init__(self, images: _Images, row: int) -> None:
-        self._images, self._row = images, row
-
-    def __call__(self, most: int) -> bytes:
-        return loaded(self._images.read(self._row), most)
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        try:
-            return partial, (loaded, self._images.read(self._row))
-        except ValueError as error:
-            return partial, (_fail, str(error))
-
-
-def loaded(data: bytes | None, most: int) -> bytes:
-    """The first bytes of an image. Raises ValueError if there is none."""
-    if data is None:
-        raise ValueError("the row holds no image, or only the path of one that lies elsewhere")
-    return data[:most]
-
-
-def _fail(reason: str, most: int) -> bytes:
-    raise ValueError(reason)

@@ -61,13 +61,15 @@ def checked_subset(subset: int | float | None, records: int) -> int | float | No
     )
 
 
-def scaling(index: Index, dtype: str, normalize: Normalization | None) -> tuple[Floats, Floats] | None:
+def scaling(index: Index, dtype: str | None, normalize: Normalization | None) -> tuple[Floats, Floats] | None:
     """(scale, offset) per channel such that pixels * scale + offset is what a stream's arguments ask for."""
-    if dtype not in ("uint8", "float32"):
-        raise ValueError(f'ShardStream: dtype must be "uint8" or "float32", got {dtype!r}')
-    if dtype == "uint8":
+    if dtype not in (None, "uint8", "float32", "stored"):
+        raise ValueError(f'ShardStream: dtype must be "uint8", "float32" or "stored", got {dtype!r}')
+    if dtype == "uint8" and index.dtype != "uint8":
+        raise ValueError(f'ShardStream: the images are {index.dtype}, not uint8; dtype must be "float32" or "stored"')
+    if dtype in ("uint8", "stored") or (dtype is None and index.dtype == "uint8"):
         if normalize is not None:
-            raise ValueError('ShardStream: normalize needs dtype="float32", got "uint8"')
+            raise ValueError(f'ShardStream: normalize needs dtype="float32", got "{dtype or "uint8"}"')
         return None
     channels = len(index.mean)
     if normalize is None:
@@ -83,4 +85,4 @@ def scaling(index: Index, dtype: str, normalize: Normalization | None) -> tuple[
             f'ShardStream: normalize must be "stored" or (mean, std) with {channels} numbers each and std > 0, '
             f"got {normalize}"
         )
-    return 1 / (255 * std), -mean / std
+    return 1 / (index.white * std), -mean / std

@@ -9,7 +9,7 @@ from PIL import Image
 from loaders.images.decode import decode, resize_box
 from loaders.images.transforms import CenterCrop, Floats, RandomResizedCrop, Transform, cropped, uniforms
 from loaders.images.wide import FULL
-from loaders.shards.format import Bytes, Ints
+from loaders.shards.format import Ints
 from loaders.shards.read import Block, ShardSet
 
 Bad = list[tuple[int, str]]
@@ -33,13 +33,17 @@ class Filler:
         self._shards, self._transform, self._seed, self._skip = shards, transform, seed, skip_errors
         self._checked = np.zeros(len(shards), bool)
         self._range = int(shards.index.settings.get("range") or FULL)
-        stored = shards.index.image_shape
+        stored, self._stored_dtype = shards.index.image_shape, np.dtype(shards.index.dtype)
         self.shape = self._batch_shape(stored)
         # raw images that have the wanted size already are only copied
         self.copies = stored is not None and stored == self.shape and _keeps_size(transform)
-        if stored is not None and not self.copies and stored[2] not in (1, 3):
-            raise ValueError(f"ShardStream: only images of 1 or 3 channels can be resized or cropped, got {stored[2]}")
-        self.dtype = np.dtype(np.uint8 if scaling is None else np.float32)
+        if stored is not None and not self.copies and (stored[2] not in (1, 3) or self._stored_dtype != np.uint8):
+            raise ValueError(
+                f"ShardStream: only uint8 images of 1 or 3 channels can be resized or cropped, got {stored[2]} "
+                f"channels of {self._stored_dtype}"
+            )
+        self.dtype = self._stored_dtype if scaling is None else np.dtype(np.float32)
+        self._scales = scaling is not None
         if scaling is not None:
             # a row's worth of factors: numpy is slow over a last axis of 3
             self._scale = np.tile(scaling[0], self.shape[1]).astype(np.float32)
@@ -82,10 +86,10 @@ class Filler:
         out already. None: read them here.
         Raises ValueError naming the shard and the record if one is damaged and errors are not to be skipped.
         """
-        pixels = out if self.dtype == np.uint8 else np.empty(out.shape, np.uint8)
+        pixels = np.empty(out.shape, self._stored_dtype) if self._scales else out
         if block is None:
-            block = self._shards.read(records, pixels.reshape(-1) if self.copies else None)
-        elif self.copies and self.dtype != np.uint8:
+            block = self._shards.read(records, pixels.reshape(-1).view(np.uint8) if self.copies else None)
+        elif self.copies and self._scales:
             pixels[...] = self.images_of(block)[row : row + len(records)]
         draws = self._transform.draws if self._transform else 1
         random = uniforms(self._seed, epoch, records, draws)
@@ -102,7 +106,7 @@ class Filler:
         if self._transform is not None and self._transform.flip:
             mirrored = random[:, 0] < 0.5
             pixels[mirrored] = pixels[mirrored, :, ::-1]
-        if self.dtype != np.uint8:
+        if self._scales:
             lines = (len(out), self.shape[0], -1)
             np.multiply(pixels.reshape(lines), self._scale, out=out.reshape(lines), dtype=np.float32)
             out.reshape(lines)[...] += self._offset
@@ -111,13 +115,13 @@ class Filler:
     @property
     def stays_in_place(self) -> bool:
         """Whether a batch is nothing but its records' bytes, so that those read ahead need not be copied again."""
-        return self.copies and self.dtype == np.uint8
+        return self.copies and not self._scales
 
-    def images_of(self, block: Block) -> Bytes:
+    def images_of(self, block: Block) -> npt.NDArray[Any]:
         """The (n, H, W, C) images of a block of raw records."""
-        return block.data.reshape(-1, *self.shape)
+        return block.data.view(self._stored_dtype).reshape(-1, *self.shape)
 
-    def _fill_one(self, record: int, data: memoryview, out: Bytes, random: Floats) -> str | None:
+    def _fill_one(self, record: int, data: memoryview, out: npt.NDArray[Any], random: Floats) -> str | None:
         """Write one record into out (H, W, C), or say why not."""
         if not self._checked[record] and (reason := self._shards.damage(record, data)):
             return reason

@@ -47,10 +47,10 @@ os.register_at_fork(after_in_child=_after_fork)
 class ShardStream:
     """Batches of (images, labels) from a folder of shards; every `for` loop over it is the next epoch.
 
-    Batches: images (n, H, W, C) uint8 or float32, labels (n,) int64, -1 for an image without one. len() is the number
-    of batches of an epoch. Batches are the consumer's to keep or change; one of shuffled raw images is a part of the
-    shuffle's memory. Leaving a loop early stops its threads, at the latest when the iterator is collected; `with` or
-    close() do it now.
+    Batches: images (n, H, W, C) uint8, float32 or as stored, labels (n,) int64, -1 for an image without one. len() is
+    the number of batches of an epoch. Batches are the consumer's to keep or change; one of shuffled raw images is a
+    part of the shuffle's memory. Leaving a loop early stops its threads, at the latest when the iterator is collected;
+    `with` or close() do it now.
 
     Threads may use one stream side by side: each of their loops is an epoch of its own, and state() tells where the
     loop is that began last; one loop is for one thread at a time. After a fork both processes may begin loops, but only
@@ -81,11 +81,13 @@ class ShardStream:
         None: 0.
     part : (rank, world)
         This process's share; the shares of one epoch have no overlap and leave nothing out.
-    dtype : str
-        "uint8", or "float32" for pixels / 255.
+    dtype : str, optional
+        "uint8", or "float32" for pixels / 255; of images of other numbers than uint8, pixels divided by the largest
+        value of their type or by the index's range, and floats as they are. "stored": numbers as they are stored. None:
+        "uint8" if they are, otherwise "float32".
     normalize : (mean, std) or "stored", optional
         For float32 only: pixels become (pixels / 255 - mean) / std, with mean and standard deviation per channel in
-        units of 255; "stored" takes those in the index.
+        units of 255 (or of what else they are divided by); "stored" takes those in the index.
     labels : bool
         False yields images alone.
     threads : int, optional
@@ -120,7 +122,7 @@ class ShardStream:
         subset: int | float | None = None,
         subset_seed: int | None = None,
         part: tuple[int, int] = (0, 1),
-        dtype: Literal["uint8", "float32"] = "uint8",
+        dtype: Literal["uint8", "float32", "stored"] | None = None,
         normalize: Normalization | None = None,
         labels: bool = True,
         threads: int | None = None,
