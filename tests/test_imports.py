@@ -36,6 +36,7 @@ ROOMS = [
     "training",
     "",  # hebbcore/__init__.py
     "bridges",
+    "dispatch",
     "features",
     "estimators",
     "evaluation",
