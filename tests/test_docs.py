@@ -25,6 +25,8 @@ WITH_PYTHON = (
     "docs/howto/features", "docs/howto/imagenet", "docs/howto/images", "docs/howto/resume", "docs/howto/gpu",
     "docs/formats/shards", "docs/formats/runs", "docs/formats/features", "docs/extending",
 )  # fmt: skip
+WITH_EXTRAS = "docs/howto/export"  # whose Python needs more packages
+EXTRAS = ("jax", "onnx", "onnxruntime", "skl2onnx", "torch")
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -68,9 +70,19 @@ def test_python_runs_in_order(tmp_path, monkeypatch, generator):
     assert found["docs/formats/runs"]["weights"].shape == (8, 3, 3, 3)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_python_of_other_libraries_runs(tmp_path, monkeypatch, generator):
+    for package in EXTRAS:
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    given = {"images": generator.integers(0, 256, (40, 32, 32, 3), np.uint8), "labels": np.arange(40) % 4}
+    found = run_blocks(ROOT / f"{WITH_EXTRAS}.md", given)
+    np.testing.assert_allclose(found["features"].shape, (40, 15, 15, 8))
+
+
 def test_every_page_with_python_is_run():
     pages = {page for page in PAGES if any(language == "python" for language, *_ in blocks_of(page))}
-    assert pages == {ROOT / f"{page}.md" for page in WITH_PYTHON} | {ROOT / "docs/tutorial.md"}
+    assert pages == {ROOT / f"{page}.md" for page in (*WITH_PYTHON, WITH_EXTRAS)} | {ROOT / "docs/tutorial.md"}
 
 
 def test_the_tutorial_prints_what_it_shows(tmp_path, monkeypatch):

@@ -51,9 +51,12 @@ def public_names(module):
     "module",
     [
         "hebbcore",
+        "hebbcore.bridges.jax",
+        "hebbcore.bridges.torch",
         "hebbcore.classify",
         "hebbcore.evaluation",
         "hebbcore.estimators",
+        "hebbcore.export",
         "hebbcore.labelling",
         "hebbcore.plots",
         "loaders",

@@ -37,6 +37,7 @@ ROOMS = [
     "formulas",
     "training",
     "bridges",
+    "dispatch",
     "features",
     "estimators",
     "evaluation",

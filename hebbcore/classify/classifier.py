@@ -25,6 +25,7 @@ from hebbcore.classify.learn import REFIT_UNTIL, Images, regime
 from hebbcore.classify.linear import Floats, scores_of
 from hebbcore.classify.neighbours import Indices, search_for
 from hebbcore.classify.suggest import cover, doubt_and_cover
+from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
 from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities
 from hebbcore.evaluation.ridge.given import checked_features
@@ -105,6 +106,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.neighbours = neighbours
         self.neighbour_features = neighbour_features
 
+    @of_any_library
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from features of images and the labels of some.
 
@@ -241,12 +243,14 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             block[:] = probabilities(block, self._sharpness)
         self.label_distributions_ = scores
 
+    @of_any_library
     def predict(self, X: Any) -> Labels:
         """Return the most likely labels (n,) of features (n, features)."""
         scores = self._scores("predict", X)  # first: it knows whether there is a fit
         labels: Labels = self.classes_[scores.argmax(axis=1)]
         return labels
 
+    @of_any_library
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class (n, classes), NumPy: the softmax of scores times a factor.
 

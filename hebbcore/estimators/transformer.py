@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
 from hebbcore import checks
+from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.features.choice import Features
@@ -35,6 +36,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _train(self, images: Array, epochs: int | None, seed: int) -> None:
         raise NotImplementedError
 
+    @of_any_library
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from images, without labels.
 
@@ -68,6 +70,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         batch_size = checks.integer(type(self).__name__, "batch_size", self.batch_size, 1)
         return min(PASSES, -(-STEPS * batch_size // len(images)))
 
+    @of_any_library
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn one pass over a part of the data. Whitening is learned from the first part.
 
@@ -91,6 +94,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.parts_ += 1
         return self
 
+    @of_any_library
     def transform(self, X: Any) -> Array:
         """Return the features of images.
 

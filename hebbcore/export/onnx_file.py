@@ -37,9 +37,9 @@ def onnx(
     """Write a network, a layer or a few-label model as an ONNX file.
 
     Its input "images" has any number of images. The output of a network or layer, "features", is that of `transform`,
-    within 1e-5 of the largest number. A few-label model puts out "label" (n,), the names of classes as text, and
-    "probabilities" (n, classes). The file's metadata say which rules and layers it is made of, by which version of
-    hebbcore, and of a few-label model the classes.
+    within 1e-5 of the largest number, unless powers below 1 of numbers close to 0 magnify rounding. A few-label model
+    puts out "label" (n,), the names of classes as text, and "probabilities" (n, classes). The file's metadata say which
+    rules and layers it is made of, by which version of hebbcore, and of a few-label model the classes.
 
     Parameters
     ----------

@@ -5,9 +5,12 @@ hebbcore.formulas.operations. It takes the operations, the layer, the value of i
 shape of an input, and returns the value of its output.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+
+import numpy as np
 
 from hebbcore import checkpoint, checks
 from hebbcore.engine import devices
@@ -115,17 +118,18 @@ class Formula:
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """The arrays of the layers that lead to the output, floating, on the host, by "layer/name"."""
-        needed = None
-        if isinstance(self.model, Network):
-            needed = {self.model.names[i] for i in self.model.graph.needed(0, [self.last + 1])}
-        return {
-            key: devices.to_device(array, "cpu")
-            for key, array in checkpoint.arrays_of(self.model).items()
-            if array.dtype.kind == "f"
-            and "/observed_" not in key
-            and (needed is None or key.partition("/")[0] in needed)
-        }
+        """Copies of the arrays of the layers that lead to the output, floating, on the host, by "layer/name"."""
+        model, needed = self.model, None
+        if isinstance(model, Network):
+            needed = {model.names[i] for i in model.graph.needed(0, [self.last + 1])}
+        with model.lock if isinstance(model, Network) else contextlib.nullcontext():  # not between halves of a step
+            return {
+                key: np.array(devices.to_device(array, "cpu"))
+                for key, array in checkpoint.arrays_of(model).items()
+                if array.dtype.kind == "f"
+                and "/observed_" not in key
+                and (needed is None or key.partition("/")[0] in needed)
+            }
 
     @property
     def precision(self) -> str:

@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from hebbcore import checks
+from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import (
@@ -160,6 +161,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.folder = folder
         self.progress = progress
 
+    @of_any_library
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to arrays.
 
@@ -238,6 +240,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self._solution = self._solve(function, rows)
         return self
 
+    @of_any_library
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Add a batch; the first use of the classifier after it solves for the weights.
 
@@ -281,6 +284,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self._rows, self._solution, self.classes_ = rows, None, rows.codes.ordered()[0]
         return self
 
+    @of_any_library
     def decision_function(self, X: Any) -> Array:
         """Return the score of each class (n, classes), or of the second of two (n,), on the device of X."""
         solution = self._solved()
@@ -289,6 +293,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         scores = scores_of(features, solution.coef, solution.intercept)
         return scores[:, 0] if len(solution.coef) == 1 else scores
 
+    @of_any_library
     def predict(self, X: Any) -> Labels:
         """Return the most likely labels (n,), NumPy; of equal scores the first class."""
         scores = self.decision_function(X)  # first: it knows whether there is a fit
@@ -296,6 +301,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return predicted
 
     @available_if(_chooses)  # type: ignore[untyped-decorator]
+    @of_any_library
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class (n, classes), on the device of X: the softmax of scores times a factor.
 
@@ -308,6 +314,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
             raise ValueError("RidgeReadout.predict_proba: it was fitted with a single alpha; fit it again.")
         return probabilities(scores_of_classes(scores), factor)
 
+    @of_any_library
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on X, weighted if weights (n,) are given; rows without a label count for nothing."""
         function = "RidgeReadout.score"
