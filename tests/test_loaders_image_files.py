@@ -49,6 +49,13 @@ def labels_of(folder):
     return {name: texts[label] for name, label in zip(stream.names, stream.labels.tolist(), strict=True)}
 
 
+def test_a_folder_is_called_like_a_label_however_its_accents_are_composed(tmp_path):
+    root = photos(tmp_path / "photos", "cafe\u0301/a.jpg", "b.jpg")
+    source = loaders.ImageFiles(root, table(tmp_path / "labels.csv", ("b.jpg", "caf\u00e9")))
+    assert source.class_names == ["caf\u00e9"]
+    assert [item.label for item in source.items()] == [0, 0]
+
+
 @pytest.fixture
 def nested(tmp_path):
     return photos(tmp_path / "photos", "a.jpg", "2019/b.png", "2019/may/c.jpg", "2020/d.jpg")

@@ -12,7 +12,7 @@ from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item, name_key
 from loaders.sources.class_folders import is_class
 from loaders.sources.walk import FileSource, Listed, walk
-from loaders.text import printable
+from loaders.text import printable, tidy
 
 TABLES = (".csv", ".tsv")
 
@@ -111,9 +111,9 @@ class ImageFiles(FileSource):
 
 
 def _outermost(name: str) -> str:
-    """The outermost folder of a file; "", which is no label, if it lies in none."""
+    """The outermost folder of a file, as labels are tidied; "", which is no label, if it lies in none."""
     folder, inside, _ = name.partition("/")
-    return folder if inside else ""
+    return tidy(folder) if inside else ""
 
 
 def _problem(name: str) -> str | None:
