@@ -19,7 +19,7 @@ def blocked_is_cheaper(rows: int, units: int, size: int, block: int) -> bool:
 def subtract_gram_decay(product: Gemm, gram: Array, weights: Array, outer: Array) -> None:
     """outer ← outer − tril(gram) W. Block by block to skip the upper half."""
     xp, right = backend.namespace(weights), product.operand(weights)
-    step = tuning.MEASURED.gram_rows
+    step = tuning.MEASURED.gram_rows[backend.device_of(weights)]
     if xp is np and len(weights) * weights.size <= tuning.MEASURED.lower_products:
         kernels.for_array(gram).subtract_lower(gram, weights, outer)
         return

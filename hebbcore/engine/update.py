@@ -332,7 +332,7 @@ def add_scaled(target: Array, factors: Any, source: Array) -> None:
         column = xp.empty(len(target), target.dtype)
         column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
     add = kernels.for_array(target).add_scaled
-    if xp is not np or target.size <= tuning.MEASURED.split_numbers:
+    if xp is not np or target.size <= tuning.MEASURED.add_numbers:
         add(target, column, source)
         return
     cuts = parallel.cuts(len(target), parallel.threads())
