@@ -91,7 +91,7 @@ class BatchedUpdate:
         """
         # one limit for all products: to set it takes as long as some of them
         free = backend.device_of(images) == "cuda" or parallel.is_for_one_thread(
-            len(images) * self._products, min(len(images), self.units)
+            len(images) * self._products, min(len(images), self.units, self.geometry.patch_size)
         )
         if free:
             return self._delta(images, weights, out, bias, 1)
