@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import gemm
+from hebbcore.engine import gemm, tuning
 from hebbcore.engine.decay import blocked_is_cheaper
 from hebbcore.engine.memory import Memory
 
@@ -109,6 +110,13 @@ def naive_step(patches: Array, weights: Array, rule: str, learning_rate: float) 
     return weights + learning_rate * (total / len(patches) if rule == "hpca" else total / mass[:, None])
 
 
+def forward(rows: int, size: int, units: int, precision: str) -> Callable[[], Any]:
+    """Return a function that makes the scores of so many patches, by all threads of NumPy's BLAS."""
+    x, w = np.ones((rows, size), precision), np.ones((units, size), precision)
+    scores = np.empty((rows, units), precision)
+    return partial(np.matmul, x, w.T, out=scores)
+
+
 def gemms(xp: Any, rows: int, size: int, units: int, rule: str, precision: str, block: int) -> Callable[[], None]:
     """Return a function that runs the GEMMs of a step alone, on the whole batch, in the order the engine chooses.
 
@@ -140,8 +148,9 @@ def gemms(xp: Any, rows: int, size: int, units: int, rule: str, precision: str, 
     def gram_order() -> None:
         forward_and_outer()
         multiply(y.T, y, gram)
-        for i in range(0, units, 256):
-            j = min(i + 256, units)
+        step = tuning.MEASURED.gram_rows["cpu" if xp is np else "cuda"]
+        for i in range(0, units, step):
+            j = min(i + step, units)
             multiply(lower[i:j, :j], w[:j], outer[i:j])
 
     if rule != "hpca":

@@ -6,7 +6,8 @@
 Columns: step and gemms in milliseconds (medians of alternating runs); ratio step / gemms; numpy: the straightforward
 NumPy step over the engine's (above 1: the engine is faster); sklearn: MiniBatchKMeans (rules of one winner) or
 IncrementalPCA (HPCA) on patches that are there already, over the engine's; naive: a per-patch update over the engine's,
-measured on part of the batch and scaled by its patches; memory: peak beside the weights and ΔW. The GEMMs are those of
+measured on part of the batch and scaled by its patches; features: those of the batch over their GEMM alone (patches,
+forward, activation); memory: peak beside the weights and ΔW. The GEMMs are those of
 the whole batch with all BLAS threads, in the order the engine chooses; of a rule of one winner too, though it adds
 patches in place of the second.
 """
@@ -23,14 +24,17 @@ from typing import Any
 
 import machine
 import numpy as np
-from baselines import gemms, naive_step, numpy_step, patches_of, sklearn_step
+from baselines import forward, gemms, naive_step, numpy_step, patches_of, sklearn_step
 from layers import OTHERS, SIX_LAYER, TEN_LAYER, Shape
 
 import hebbcore
 from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, tuning
+from hebbcore.engine.chunks import Plan
+from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.update import BatchedUpdate, add_scaled
+from hebbcore.layers.hebbian import project
 from hebbcore.rules import as_rule
 
 SHAPES = SIX_LAYER + OTHERS + TEN_LAYER
@@ -55,11 +59,17 @@ class Stepper:
         size = checks.byte_size("step", "workspace", workspace)
         self.inside, self.rule = inside, as_rule("step", rule)
         self.update = BatchedUpdate(self.rule, g, shape.units, precision, size, "step")
+        self.plan = Plan("step", g, shape.units, precision, size, backend.device_of(inside))
+        self.out = xp.empty((shape.patches, shape.units), dtype)
 
     def step(self) -> None:
         """Learn the batch."""
         delta, scale = self.update.delta(self.inside, self.weights)
         add_scaled(self.weights, self.rule.rate(self.weights, LEARNING_RATE) * scale, delta)
+
+    def features(self) -> None:
+        """Put the layer's features out."""
+        project(self.plan, self.inside, self.weights, Output(self.rule), self.out)
 
 
 def alternate(functions: dict[str, Callable[[], Any]], synchronize: Callable[[], None]) -> dict[str, float]:
@@ -115,6 +125,8 @@ def measure(shape: Shape, rule: str, args: argparse.Namespace) -> dict[str, Any]
         "gemms": gemms(xp, shape.patches, shape.patch_size, shape.units, rule, args.precision, block),
     }
     if args.device == "cpu":
+        alone = forward(shape.patches, shape.patch_size, shape.units, args.precision)
+        functions |= {"features": stepper.features, "forward": alone}
         weights = stepper.weights.copy()
         functions["numpy"] = partial(numpy_step, stepper.images, weights, rule, shape.kernel, LEARNING_RATE)
         sklearn = sklearn_step(patches_of(stepper.images, shape.kernel), shape.units, rule)
@@ -125,6 +137,7 @@ def measure(shape: Shape, rule: str, args: argparse.Namespace) -> dict[str, Any]
     row |= {"D": shape.patch_size, "step_ms": times["step"], "gemms_ms": times["gemms"]}
     row["ratio"] = times["step"] / times["gemms"]
     if args.device == "cpu":
+        row["features_over_forward"] = times["features"] / times["forward"]
         row["rows_per_second"] = 1e3 * shape.patches / times["step"]
         for name in {"numpy", "sklearn"} & times.keys():
             row[f"{name}_over_step"] = times[name] / times["step"]
@@ -155,7 +168,7 @@ def main() -> None:
             parser.error(f"--layers {name!r} is in no name: {', '.join(s.name for s in SHAPES)}")
     rows = []
     against = ("numpy", "sklearn", "naive")
-    header = " ".join(f"{name:>7}" for name in ("ratio", *against, "MiB"))
+    header = " ".join(f"{name:>8}" for name in ("ratio", *against, "features", "MiB"))
     print(f"{'layer':22} {'rule':9} {'step ms':>9} {'gemms ms':>9} {header}")
     for shape in shapes:
         if args.batch:
@@ -163,10 +176,11 @@ def main() -> None:
         for rule in args.rules:
             row = measure(shape, rule, args)
             rows.append(row)
-            others = " ".join(f"{row.get(f'{name}_over_step', float('nan')):7.2f}" for name in against)
+            names = [f"{name}_over_step" for name in against] + ["features_over_forward"]
+            others = " ".join(f"{row.get(name, float('nan')):8.2f}" for name in names)
             print(
-                f"{row['layer']:22} {rule:9} {row['step_ms']:9.2f} {row['gemms_ms']:9.2f} {row['ratio']:7.2f} "
-                f"{others} {row['peak_extra_mib']:7.1f}",
+                f"{row['layer']:22} {rule:9} {row['step_ms']:9.2f} {row['gemms_ms']:9.2f} {row['ratio']:8.2f} "
+                f"{others} {row['peak_extra_mib']:8.1f}",
                 flush=True,
             )
     convolutions = [row["ratio"] for row in rows if "-layer conv" in row["layer"] and row["rule"] in ("hpca", "swta")]

@@ -102,7 +102,7 @@ def test_reduced_precisions_agree_with_the_oracle_to_their_rounding(cupy, name, 
 @pytest.mark.parametrize("units", [5, 8, 13])
 def test_hpca_in_gram_and_in_blocked_order(cupy, blocked, units, precision, generator, monkeypatch, tune):
     monkeypatch.setattr("hebbcore.engine.update.blocked_is_cheaper", lambda *sizes: blocked)
-    tune(block_units={"cuda": 4}, gram_rows=4)
+    tune(block_units={"cuda": 4}, gram_rows={"cuda": 4})
     images, weights = arrays(generator, "conv", "float64" if precision == "float64" else "float32", units)
     given = cupy.asarray(images)
     actual = hebbcore.weight_update(given, cupy.asarray(weights), "hpca", precision=precision)

@@ -59,7 +59,7 @@ def test_fit_in_order_makes_the_same_steps(name, precision, generator):
 @pytest.mark.parametrize("name", ["swta", "softhebb"])
 def test_a_step_in_threads_and_small_pieces(name, generator, monkeypatch, tune):
     monkeypatch.setattr(parallel, "threads", lambda: 3)
-    tune(split_numbers=1, thread_patches=16, thread_products=1)
+    tune(split_numbers=1, add_numbers=1, thread_patches=16, thread_products=1)
     network, oracle = made(name, workspace="32 KiB")
     images = pixels(generator, np.float64)
     hebbcore.fit(network, images, batch_size=6, shuffle=False, learning_rate=RATE)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -254,3 +255,19 @@ def test_a_lock_is_copied_free():
         copy = pickle.loads(pickle.dumps(lock))
         taken = in_threads(1, [lambda: copy.__enter__()])
     assert taken == [None]
+
+
+def test_a_signal_is_raised_when_the_tasks_have_ended():
+    """They work on memory of the caller. The threads after it are as before."""
+    ended = []
+
+    def slow():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        ended.append(True)
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            parallel.run([int, slow])
+        assert ended.pop()
+    assert parallel.run([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]

@@ -43,7 +43,7 @@ def close(actual, expected, relative=1e-12):
 def test_gram_and_blocked_orders_agree(images, weights, blocked, block, rule, monkeypatch, tune):
     expected = reference.weight_update(images[:3], weights, "hpca", activation=rule)
     monkeypatch.setattr(update, "blocked_is_cheaper", lambda *sizes: blocked)
-    tune(block_units={"cpu": block}, gram_rows=block)
+    tune(block_units={"cpu": block}, gram_rows={"cpu": block})
     before = images.copy()
     close(hebbcore.weight_update(images[:3], weights, hebbcore.HPCA(rule)), expected)
     dense = reference.weight_update(images[:, 0, 0], weights[:, 0, 0], "hpca", activation=rule)

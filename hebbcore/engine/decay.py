@@ -29,7 +29,7 @@ def subtract_gram_decay(product: Gemm, gram: Array, weights: Array, outer: Array
     if not lower:
         product.multiply(product.operand(gram), right, outer, add=-1)
         return
-    step = tuning.MEASURED.gram_rows
+    step = tuning.MEASURED.gram_rows[backend.device_of(weights)]
     if xp is np and len(weights) * weights.size <= tuning.MEASURED.lower_products:
         kernels.for_array(gram).subtract_lower(gram, weights, outer)
         return

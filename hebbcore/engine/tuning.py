@@ -34,12 +34,14 @@ class Tuning:
     # update.py: the decay of HPCA (benchmarks/step.py)
     block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 48, "cuda": 256})  # in the blocked order
     lower_products: int = 2**17  # K · K · D up to which one kernel takes a decay off in the Gram order
-    gram_rows: int = 256  # rows of tril(Gᵀ G) whose product with W is taken together in the Gram order
+    gram_rows: dict[str, int] = field(default_factory=lambda: {"cpu": 128, "cuda": 256})  # of tril(Gᵀ G), Gram order
 
     # update.py: Gᵀ X of a gate with few entries a row, on the CPU (benchmarks/step.py)
     entry_ns: float = 1.5  # an entry of G to look at
     scatter_ns: float = 0.6  # a number of a patch to add
     product_ns: float = 0.03  # a multiplication of the GEMM instead
+
+    add_numbers: int = 2**20  # weights whose change is worth adding in threads: memory is no faster for two of them
 
     # functions of rows by kernels, on the CPU
     split_numbers: int = 2**18  # entries of an array that are worth cutting its rows among threads

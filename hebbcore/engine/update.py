@@ -63,7 +63,7 @@ class BatchedUpdate:
         """
         # one limit for all products: to set it takes as long as some of them
         free = backend.device_of(images) == "cuda" or parallel.is_for_one_thread(
-            len(images) * self._products, min(len(images), self.units)
+            len(images) * self._products, min(len(images), self.units, self.geometry.patch_size)
         )
         if free:
             return self._delta(images, weights, out, bias, teacher, state, 1)
@@ -180,7 +180,7 @@ def add_scaled(target: Array, factors: Any, source: Array) -> None:
         column = xp.empty(len(target), target.dtype)
         column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
     add = kernels.for_array(target).add_scaled
-    if xp is not np or target.size <= tuning.MEASURED.split_numbers:
+    if xp is not np or target.size <= tuning.MEASURED.add_numbers:
         add(target, column, source)
         return
     cuts = parallel.cuts(len(target), parallel.threads())
