@@ -29,8 +29,10 @@ from hebbcore.evaluation.evaluate import evaluate
 
 SETS = ("digits", "grey", "large")
 TRAINING: dict[str, dict[str, Any]] = {
-    "dictionary": {}, "fasthebb": {"epochs": 2, "batch_size": 64, "learning_rate": "auto"}, "softhebb": {"batch_size": 10}
-}  # fmt: skip
+    "dictionary": {},
+    "fasthebb": {"epochs": 2, "batch_size": 64, "learning_rate": "auto"},
+    "softhebb": {"batch_size": 10},
+}
 
 
 def image_set(name: str, args: argparse.Namespace) -> tuple[Any, ...]:
