@@ -5,6 +5,7 @@ from hebbcore.checkpoint import load, save
 from hebbcore.engine.backend import namespace
 from hebbcore.engine.competition import Gate, Norms, argmax_wta, k_wta, softmax_wta
 from hebbcore.engine.devices import Device, devices, to_device
+from hebbcore.engine.group.groups import Group, Member, world
 from hebbcore.engine.patches import im2col
 from hebbcore.layers import (
     LAYERS,
@@ -51,10 +52,12 @@ __all__ = [
     "Gate",
     "GaussianPool",
     "GridPool",
+    "Group",
     "HardWTA",
     "HebbianLayer",
     "Krotov",
     "Layer",
+    "Member",
     "Network",
     "Norms",
     "Nystrom",
@@ -82,4 +85,5 @@ __all__ = [
     "to_device",
     "train_layer",
     "weight_update",
+    "world",
 ]

@@ -6,6 +6,7 @@ workspace, and on the CPU the chunks are shared among threads, each with sums of
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import Gate, Norms, vector_norms
 from hebbcore.engine.decay import add_blocked, add_blocked_by_one, blocked_is_cheaper, subtract_gram_decay
+from hebbcore.engine.group import portion
+from hebbcore.engine.group.pack import Pack
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
@@ -73,6 +76,7 @@ class BatchedUpdate:
         self._plan = partial(Plan, function, geometry, units, precision, workspace, more_bytes=more)
         self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
+        self._pack: Pack | None = None
 
     def delta(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None
@@ -82,16 +86,44 @@ class BatchedUpdate:
         out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
         bias: (K,), see Rule.biased_gate.
         """
+        return self.begin(images, weights, out, bias)()
+
+    def begin(
+        self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
+        counts: Array | None = None,
+    ) -> Callable[[], tuple[Array, Any]]:  # fmt: skip
+        """Write out, and return what returns what delta does. While processes share the batch, their sum is under way.
+
+        counts: (K,), which become their sum over the processes too.
+        """
         # one limit for all products: to set it takes as long as some of them
         is_cpu = backend.device_of(images) == "cpu"
         with parallel.one_blas_thread() if is_cpu else contextlib.nullcontext():
-            return self._delta(images, weights, out, bias)
+            outer, mass, rows = self._sums(images, weights, out, bias)
+        here = portion.current()
+        if here is None or self._pack is None:
+            return lambda: (outer, self.rule.scale(outer, rows, mass))
+        pack = self._pack
+        pack.begin(here, mass, counts)
 
-    def _delta(self, images: Array, weights: Array, out: Array | None, bias: Array | None) -> tuple[Array, Any]:
-        plan, g = self._plan(backend.device_of(images)), self.geometry
-        rows = len(images) * g.positions
+        def end() -> tuple[Array, Any]:
+            mass = pack.end(counts)
+            return outer, self.rule.scale(outer, rows, mass)
+
+        return end
+
+    def _sums(
+        self, images: Array, weights: Array, out: Array | None, bias: Array | None
+    ) -> tuple[Array, Array | None, int]:
+        """Return Gᵀ X − C·W and the mass of this process's rows, and how many rows the batch has."""
+        plan, g, here = self._plan(backend.device_of(images)), self.geometry, portion.current()
+        rows = (len(images) if here is None else here.total) * g.positions
         shares = plan.shares(len(images), self._memories, self.units * g.patch_size * plan.dtype.itemsize)
-        outer = shares[0].memory.grown("outer", (self.units, g.patch_size), plan.dtype, plan.device)
+        if here is None:
+            outer = shares[0].memory.grown("outer", (self.units, g.patch_size), plan.dtype, plan.device)
+        else:
+            self._pack = self._pack or Pack(self.units, g.patch_size, plan.dtype, plan.device)
+            outer = self._pack.outer
         projection = self.rule.projection(weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
         product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
@@ -115,7 +147,7 @@ class BatchedUpdate:
             subtract_gram_decay(product, sums.gram, weights, sums.outer)
         elif sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
-        return sums.outer, self.rule.scale(sums.outer, rows, sums.mass)
+        return sums.outer, sums.mass, rows
 
 
 @dataclass(frozen=True)

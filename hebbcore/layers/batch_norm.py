@@ -9,6 +9,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, kernels, parallel
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group import portion
 from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of, worth_splitting
 from hebbcore.layers.kept import Kept
 
@@ -83,12 +84,14 @@ class BatchNorm(Layer):
         """See Layer."""
         rows = rows_of(x)
         mean, variance = self.mean, self.variance
-        if training and len(rows) > 1:
-            mean, squares = column_moments(rows)
-            variance = squares / len(rows)
+        here = portion.current()
+        count = len(rows) if here is None else here.rows(len(rows))[2]
+        if training and count > 1:
+            _, mean, squares = of_all((len(rows), *column_moments(rows)), self.mean)
+            variance = squares / count
             self._keep(
                 self.mean + self.momentum * (mean - self.mean),
-                self.variance + self.momentum * (squares / (len(rows) - 1) - self.variance),
+                self.variance + self.momentum * (squares / (count - 1) - self.variance),
             )
         factors = 1 / (variance + self.epsilon) ** 0.5
         if self.modified:
@@ -107,8 +110,7 @@ class BatchNorm(Layer):
 
     def settle(self) -> None:
         """See Layer."""
-        assert self._observed is not None
-        count, mean, squares = self._observed
+        count, mean, squares = of_all(self._observed, self.mean)
         self._keep(mean, squares / max(1, count - 1))
         self._observed = None
 
@@ -159,3 +161,23 @@ def of_both(old: tuple[int, Any, Any], new: tuple[int, Any, Any]) -> tuple[int, 
     (count, old_mean, old_squares), (more, mean, squares) = old, new
     total, gap = count + more, mean - old_mean
     return total, old_mean + gap * (more / total), old_squares + squares + gap**2 * (count * more / total)
+
+
+def of_all(seen: tuple[int, Any, Any] | None, shift: Any) -> tuple[int, Any, Any]:
+    """Return the count, the mean and Σ (x − mean)² of the samples of all processes that share a batch.
+
+    seen: those of this one, None if it saw nothing. shift: about the mean, the same for all processes.
+    """
+    here = portion.current()
+    if here is None:
+        assert seen is not None
+        return seen
+    xp = backend.namespace(shift)
+    count, sums, squares = xp.zeros(1), xp.zeros_like(shift), xp.zeros_like(shift)
+    if seen is not None and here.images:
+        gap = seen[1] - shift
+        count, sums, squares = xp.array([float(seen[0])]), seen[0] * gap, seen[2] + seen[0] * gap * gap
+    here.add_up(count, sums, squares)
+    total = int(count[0])
+    gap = sums / total
+    return total, shift + gap, xp.maximum(squares - total * gap * gap, 0)

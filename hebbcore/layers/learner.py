@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -197,8 +198,10 @@ class Learner(Layer):
 
     def learn(
         self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
-    ) -> float | None:
-        """Change the weights by one batch.
+    ) -> Callable[[], float | None]:
+        """Begin to change the weights by one batch; the function that is returned does it.
+
+        While processes share the batch, the sum over them is under way until then.
 
         Parameters
         ----------
@@ -215,16 +218,23 @@ class Learner(Layer):
 
         Returns
         -------
-        float or None
-            ‖change‖ / ‖weights‖ (Frobenius norms) if measured.
+        callable
+            Changes the weights, and returns ‖change‖ / ‖weights‖ (Frobenius norms) if measured, else None.
         """
-        assert isinstance(self.rule, Rule)
         matrix, images, rivalry = self._matrix, self.as_input(x), self._rivalry
         bias = None
         if rivalry is not None:
             bias = rivalry.bias(matrix.dtype)
-            rivalry.count(images, matrix, counts)
-        delta, scale = self._update.delta(images, matrix, None if out is None else rows_of(out), bias)
+            counts = rivalry.look(images, matrix, counts)
+        change = self._update.begin(images, matrix, None if out is None else rows_of(out), bias, counts)
+        return partial(self._change, change, rate, measure, counts)
+
+    def _change(
+        self, change: Callable[[], tuple[Array, Any]], rate: float, measure: bool, counts: Array | None
+    ) -> float | None:
+        assert isinstance(self.rule, Rule)
+        matrix, rivalry = self._matrix, self._rivalry
+        delta, scale = change()
         factors = self.rule.rate(matrix, rate) * scale
         size = None
         if measure:
@@ -233,6 +243,7 @@ class Learner(Layer):
             size = float(xp.linalg.norm(per_unit) / xp.linalg.norm(matrix))
         add_scaled(matrix, factors, delta)
         if rivalry is not None:
+            rivalry.count(counts)
             rivalry.revive(matrix)
         return size
 

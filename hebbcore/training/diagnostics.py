@@ -13,6 +13,7 @@ import numpy as np
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.team import Team
 from hebbcore.engine.winners import dead_text
 from hebbcore.files import append_line, parse_json, write_bytes
 from hebbcore.layers import Learner
@@ -78,6 +79,17 @@ class Diagnostics:
             counts[index] = counts[index] + won if index in counts else won
         if change is not None:
             self._changes[index] = change
+
+    def add_up(self, team: Team, end: bool) -> None:
+        """Let the wins of all processes count; end: also those of the pass."""
+        counts = [self._wins[i] for i in sorted(self._wins)]
+        counts += [self.pass_wins[i] for i in sorted(self.pass_wins)] if end else []
+        if counts:
+            whole = np.concatenate([devices.to_device(some, "cpu") for some in counts]).astype(np.float64)
+            team.sum(whole)
+            parts = iter(np.split(whole, np.cumsum([len(some) for some in counts])[:-1]))
+            for wins in (self._wins, self.pass_wins) if end else (self._wins,):
+                wins.update({i: next(parts).astype(np.uint64) for i in sorted(wins)})
 
     def stepped(self, images: int) -> None:
         """Count the images of a step."""
