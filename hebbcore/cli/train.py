@@ -12,6 +12,7 @@ from typing import Any
 import loaders
 from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
+from hebbcore.cli import together
 from hebbcore.cli.networks import side_of
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.photos import as_shards, is_photos
@@ -53,6 +54,8 @@ def _train(options: argparse.Namespace) -> int:
     config.check()
     terminal = sys.stderr.isatty()
     network = train_into(options.out, config, options.previous, terminal, None if terminal else _print)
+    if not together.is_first():
+        return 0
     print(printable(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network"))
     print(network.summary())
     for text in dead_texts(options.out / METRICS):
@@ -66,9 +69,7 @@ def train_into(
     """Train the network of a configuration into a folder, or go on with it; see fit. Returns the network."""
     network = config.make_network()
     data = _open(config, network, run)
-    run.mkdir(parents=True, exist_ok=True)
-    with locked(run, "training into"):
-        before = _keep(run, config)
+    before = together.by_first("train", lambda: _keep_locked(run, config))
     settings = dataclasses.asdict(config.training)
     if not is_array(data):
         for key in ("batch_size", "shuffle", "seed"):  # the stream has them
@@ -78,9 +79,12 @@ def train_into(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line
             warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)  # fit says why
-            return fit(network, data, run=run, previous=previous, progress=progress, callback=callback, **settings)
+            return fit(
+                network, data, run=run, previous=previous, progress=progress, callback=callback,
+                group=together.group(), **settings,
+            )  # fmt: skip
     except ValueError as error:  # such as other images than the run's
-        if before is not None:
+        if before is not None and together.is_first():
             write_text(run / CONFIG, before)
         if checks.about(error).argument == "data":
             raise ValueError(f"{error} The data are {config.data.path}.") from None
@@ -97,7 +101,8 @@ def _open(config: Config, network: Network, run: Path) -> Any:
             raise ValueError(f"config: data.split is for HDF5 files; {path} is a folder of {what}, which is one split.")
         random = data.crop == "random" and data.image_size is not None
         size = side_of(network) if data.image_size is None else data.image_size
-        path = as_shards(path, run / "images", _LARGER * size // 7 if random and size else size)
+        stored, photos = _LARGER * size // 7 if random and size else size, path
+        path = together.by_first("train", lambda: as_shards(photos, run / "images", stored))
         return loaders.ShardStream(
             path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
             image_size=None if random else data.image_size, labels=False,
@@ -109,6 +114,12 @@ def _open(config: Config, network: Network, run: Path) -> Any:
             "out, or make shards (hebbcore shards build)."
         )
     return read_arrays(path, data.split, data.subset)[0]
+
+
+def _keep_locked(run: Path, config: Config) -> str | None:
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run, "training into"):
+        return _keep(run, config)
 
 
 def _keep(run: Path, config: Config) -> str | None:

@@ -198,10 +198,8 @@ class Learner(Layer):
 
     def learn(
         self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
-    ) -> Callable[[], float | None]:
-        """Begin to change the weights by one batch; the function that is returned does it.
-
-        While processes share the batch, the sum over them is under way until then.
+    ) -> float | None:
+        """Change the weights by one batch.
 
         Parameters
         ----------
@@ -218,8 +216,17 @@ class Learner(Layer):
 
         Returns
         -------
-        callable
-            Changes the weights, and returns ‖change‖ / ‖weights‖ (Frobenius norms) if measured, else None.
+        float or None
+            ‖change‖ / ‖weights‖ (Frobenius norms) if measured.
+        """
+        return self.begin(x, out, rate, measure, counts)()
+
+    def begin(
+        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
+    ) -> Callable[[], float | None]:
+        """Do what learn does in two parts: write the output now, and change the weights in the function returned.
+
+        While processes share the batch, the sum over them is under way until then.
         """
         matrix, images, rivalry = self._matrix, self.as_input(x), self._rivalry
         bias = None

@@ -150,13 +150,14 @@ class Run:
         """Raise KeyboardInterrupt(message, signal number) if there was a signal; what was learned is saved."""
         stopped = self._signals.got if self._team is None else self.told
         if stopped is not None:
-            if self._team is not None:
-                self._team.stopping = True
-            raise KeyboardInterrupt(
+            error = KeyboardInterrupt(
                 f"stopped by {signal.Signals(stopped).name} after step {step}; saved in {self.folder}, from where "
                 "the same command goes on",
                 stopped,
             )
+            if self._team is not None:
+                self._team.stopping = vars(error)["agreed"] = True
+            raise error
 
     def _header(self, state: State) -> RunHeader:
         return RunHeader.of(self._network, self._settings, self._batches.identity(), state)

@@ -125,7 +125,7 @@ class Steps:
             won = None
             if layer.response == "cosine-exp" and rule.signed:  # outputs tell neither the sign nor what is left
                 won = count(rule, layer.as_input(before), layer.geometry, matrix)
-            change = self._learn(layer, before, slower, partial(layer.learn, out=out, measure=measure))
+            change = self._learn(layer, before, slower, partial(layer.begin, out=out, measure=measure))
             rows = rows_of(out)
             some, number = some_rows(rows), first_of_some(len(rows))
 
@@ -159,7 +159,7 @@ class Steps:
         with self._network.lock, layer.taking_patches():
             matrix = layer.weights.reshape(layer.units, -1)
             won = count_sample(as_rule("fit", layer.rule), sample.patches, layer.geometry, matrix)
-            step = partial(layer.learn, out=None, measure=measure, counts=won)
+            step = partial(layer.begin, out=None, measure=measure, counts=won)
             change = self._learn(layer, sample.patches, slower, step)()
         self._progress.diagnostics.learned(i, change, won)
 

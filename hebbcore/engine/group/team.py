@@ -98,12 +98,23 @@ class Team:
         ends = np.cumsum(sizes)
         return [pickle.loads(found[end - size : end].tobytes()) for size, end in zip(sizes, ends, strict=True)]
 
+    def collect(self, value: Any) -> list[Any]:
+        """Return to rank 0 the values of all processes, which must pickle, in the order of their ranks; else none."""
+        data = np.frombuffer(pickle.dumps(value), np.uint8)
+        sizes = np.empty(self.size, np.int64)
+        self._wait(self._comm.Igather(np.array([len(data)]), sizes if self.rank == 0 else None).Test)
+        found = np.empty(sizes.sum() if self.rank == 0 else 0, np.uint8)
+        self._wait(self._comm.Igatherv(data, (found, sizes) if self.rank == 0 else None).Test)
+        ends = np.cumsum(sizes) if self.rank == 0 else []
+        return [pickle.loads(found[end - size : end].tobytes()) for size, end in zip(sizes, ends, strict=False)]
+
     def fail(self, error: BaseException) -> None:
         """Tell the others that this process failed, unless they know."""
         if self.stopping or getattr(error, "failed_rank", None) is not None:
             return
+        number = error.args[1] if isinstance(error, KeyboardInterrupt) and len(error.args) == 2 else None
         text = f"rank {self.rank} on {socket.gethostname()} failed: {type(error).__name__}: {error}"
-        data = pickle.dumps((self.rank, text.encode()[:_MOST_TEXT].decode(errors="replace")))
+        data = pickle.dumps((self.rank, text.encode()[:_MOST_TEXT].decode(errors="replace"), number))
         vars(error)["failed_rank"] = self.rank
         self._sent = [self._comm.Isend(np.frombuffer(data, np.uint8), other, _FAILED) for other in self._others]
         if self._nccl is not None:
@@ -136,10 +147,12 @@ class Team:
             self._comm.Recv(data, status.source, _FAILED)
             self._raise(*pickle.loads(data.tobytes()))
 
-    def _raise(self, rank: int, text: str) -> NoReturn:
+    def _raise(self, rank: int, text: str, number: int | None) -> NoReturn:
         if self._nccl is not None:
             self._nccl.abort()
-        error = RuntimeError(f"{self._function}: {text}")
+        error: BaseException = RuntimeError(f"{self._function}: {text}")
+        if number is not None:  # a signal that could not wait
+            error = KeyboardInterrupt(str(error), number)
         vars(error)["failed_rank"] = rank
         raise error
 
