@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import hebbcore as h
+import loaders
 
 RULES = {
     "hpca": h.HPCA(),
@@ -36,6 +37,11 @@ def relative(many, one):
     return max(float(np.abs(many[key] - one[key]).max() / max(1e-30, np.abs(one[key]).max())) for key in one)
 
 
+def learned(network):
+    """Return all that a network has learned."""
+    return {f"{layer.name}/{key}": np.array(a, float) for layer in network.layers for key, a in layer.arrays().items()}
+
+
 def a_layer(rule, data, kernel=None, rate=0.02, **more):
     def train(group):
         options = {"epochs": 7} if isinstance(data, list) else OPTIONS
@@ -53,9 +59,7 @@ def a_network(layers, data=IMAGES, **more):
         network = h.Network(layers(), precision="float64", device="cpu", seed=2)
         options = {} if isinstance(data, list) else {**OPTIONS, "seed": 4}
         h.fit(network, data, group=group, **{**options, "epochs": 7, "log_seconds": 0.0, **more})
-        return {
-            f"{layer.name}/{key}": np.array(a, float) for layer in network.layers for key, a in layer.arrays().items()
-        }
+        return learned(network)
 
     return train
 
@@ -72,6 +76,21 @@ def telling(layers):
             return {}
         numbers = [list(layer.values()) for record in records for layer in record["layers"].values()]
         return {"numbers": np.array(numbers, float)[:, 1:], "images": np.array([r["images"] for r in records], float)}
+
+    return train
+
+
+def a_stream(folder, rule, **more):
+    """Return a case: a network that learns from shards."""
+
+    def train(group):
+        network = h.Network(deep(rule), precision="float64", device="cpu", seed=2)
+        with loaders.ShardStream(
+            folder, batch_size=13, shuffle=True, labels=False, threads=1, shuffle_buffer=2**13, **more
+        ) as stream:
+            h.fit(network, stream, epochs=7, group=group)
+            assert stream.state()["epoch"] == 0
+        return learned(network)
 
     return train
 
@@ -94,9 +113,13 @@ def coded():
     return [h.Whiten(3, epsilon=0.1), h.Conv(8, 1, h.SignedWTA(), **codes), h.Nystrom(), h.Pool(2), h.Dense(3)]
 
 
-def cases():
-    """Return all cases, by name."""
-    found = {}
+def cases(folder=None):
+    """Return all cases, by name; folder: for shards."""
+    folder, found = Path(folder or "."), {}
+    found["shards"] = a_stream(folder / "sound", "swta")
+    found["shards, some left out"] = a_stream(folder / "damaged", "kwta", on_error="skip")
+    found["shards, cropped"] = a_stream(folder / "sound", "softhebb", transform=loaders.RandomResizedCrop(7))
+    found["shards, a part"] = a_stream(folder / "sound", "softhebb", part=(1, 2), drop_last=True)
     for name, rule in RULES.items():
         helped = {"conscience": 0.1, "revival": 1.0} if rule.takes_bias else {"revival": 1.0} if rule.competes else {}
         found[f"{name}, conv"] = a_layer(rule, IMAGES, 3, padding=1, **helped)
@@ -117,6 +140,18 @@ def cases():
     return found
 
 
+def write_shards(folder):
+    """Write shards, and others of which the records of a whole batch's worth are damaged."""
+    pixels = np.random.default_rng(0).integers(0, 256, (45, 8, 8, 3), np.uint8)
+    for name in ("sound", "damaged"):
+        loaders.write_shards((pixels, np.arange(45) % 5), folder / name, shard_bytes=3000)
+    for shard in sorted((folder / "damaged").glob("*.h5")):
+        data = shard.read_bytes()
+        for image in pixels[20:40:3]:
+            data = data.replace(image.tobytes(), bytes(192))
+        shard.write_bytes(data)
+
+
 def compared(train, one, group):
     """Return the difference of what a group learns, or the error."""
     try:
@@ -133,7 +168,10 @@ def main(path, chosen):
     groups = {size: world.Split(0 if world.rank < size else MPI.UNDEFINED, world.rank) for size in SIZES}
     groups = {size: h.Group(part) for size, part in groups.items() if part != MPI.COMM_NULL}
     results = {}
-    for name, train in cases().items():
+    if world.rank == 0:
+        write_shards(Path(path).parent)
+    world.Barrier()
+    for name, train in cases(Path(path).parent).items():
         if chosen in name:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 COMMANDS = ("train", "extract", "evaluate")  # that several processes can do together
 _PATIENCE = 5.0  # seconds that rank 0 has to say what went wrong, and to end all
+_FORWARDING = 0.3  # seconds that the launcher has to pass on what was printed
 _LAST = 10  # seconds that MPI has to end all
 
 
@@ -92,6 +93,7 @@ def end(status: int, agreed: bool = False) -> int:
     if agreed:
         MPI.Finalize()
         return status
+    time.sleep(_FORWARDING)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whatever keeps MPI from ending all, the launcher then does
     signal.alarm(_LAST)
     MPI.COMM_WORLD.Abort(status)
