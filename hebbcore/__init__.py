@@ -3,10 +3,12 @@
 from hebbcore import interrupts as interrupts  # first: it answers signals during the other imports
 from hebbcore.checkpoint import load, save
 from hebbcore.engine.backend import namespace
-from hebbcore.engine.competition import Gate, Norms, argmax_wta, k_wta, softmax_wta
+from hebbcore.engine.competition import Gate, Norms, Pair, argmax_wta, k_wta, softmax_wta
 from hebbcore.engine.devices import Device, devices, to_device
 from hebbcore.engine.group.groups import Group, Member, world
+from hebbcore.engine.moments import Moments
 from hebbcore.engine.patches import im2col
+from hebbcore.engine.teaching import Teacher
 from hebbcore.layers import (
     LAYERS,
     BatchNorm,
@@ -29,7 +31,7 @@ from hebbcore.layers import (
 )
 from hebbcore.network import Network
 from hebbcore.presets import PRESETS, preset
-from hebbcore.rules import HPCA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb
+from hebbcore.rules import HPCA, ICA, KWTA, RULES, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb, Supervised
 from hebbcore.training.change import weight_update
 from hebbcore.training.layer import Step, train_layer
 from hebbcore.training.network import fit
@@ -38,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "HPCA",
+    "ICA",
     "KWTA",
     "LAYERS",
     "PRESETS",
@@ -58,9 +61,11 @@ __all__ = [
     "Krotov",
     "Layer",
     "Member",
+    "Moments",
     "Network",
     "Norms",
     "Nystrom",
+    "Pair",
     "Pool",
     "Power",
     "Relu",
@@ -70,6 +75,8 @@ __all__ = [
     "SoftHebb",
     "Split",
     "Step",
+    "Supervised",
+    "Teacher",
     "Triangle",
     "Whiten",
     "argmax_wta",

@@ -14,6 +14,7 @@ from hebbcore import checks, hdf5, serialize
 from hebbcore.engine import devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import PADDING_MODES
+from hebbcore.engine.state import state_arrays, state_in
 from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, Branches, HebbianLayer, Layer, Learner
 from hebbcore.network import Network
@@ -194,7 +195,7 @@ def as_json(header: Any) -> str:
 def arrays_of(model: Network | HebbianLayer) -> dict[str, Array]:
     """Return the arrays of a model, by "layer/name"."""
     if isinstance(model, HebbianLayer):
-        return {"weights": model.weights}
+        return {"weights": model.weights, **state_arrays(model.state or {})}
     pairs = zip(model.names, model.layers, strict=True)
     return {f"{name}/{key}": array for name, layer in pairs for key, array in layer.arrays().items()}
 
@@ -231,6 +232,7 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
         checks.choice(function, "padding_mode", header["padding_mode"], PADDING_MODES),
         precision,
         checks.boolean(function, "linear", header["linear"]),
+        state_in(rule, arrays),
     )
 
 

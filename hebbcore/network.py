@@ -17,13 +17,14 @@ from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.arguments import as_image_shape, check_images_of_shape, check_layers
 from hebbcore.layers.names import name_layers
 from hebbcore.pipeline import Learn, Pipeline
+from hebbcore.predictions import Predictor
 from hebbcore.summary import summary_of
 
 _MOST_NUMBERS = 2**48  # of a layer's output for an image
 _TRAINING = ("batch_size", "epochs", "mode", "sample", "statistics_images")  # the arguments of fit that a network tells
 
 
-class Network:
+class Network(Predictor):
     """A stack of layers, each working on the output of the one before.
 
     Layers without a name are named by kind and position: conv1, pool1, bn1, conv2, …, fc5, bn5, where the number is
@@ -332,8 +333,7 @@ class Network:
             self.require_mirror(function)
         size = checks.byte_size(function, "workspace", workspace)
         copied = array.dtype.itemsize * math.prod(self.image_shape or ()) if mirror else 0  # a mirror image
-        taken = self._pipeline.image_bytes(wanted) + copied
-        step = max(1, min(len(array), size // taken))
+        step = max(1, min(len(array), size // (self._pipeline.image_bytes(wanted) + copied)))
         empty = backend.module(backend.device_of(array)).empty
         out = {i: empty((len(array), *self.shapes[i]), self.site.dtype) for i in wanted}
         for first in range(0, len(array), step):

@@ -167,6 +167,11 @@ def images_of(batch: Any) -> Any:
     return batch[0] if isinstance(batch, tuple) and batch else batch
 
 
+def labels_in(batch: Any) -> Any:
+    """Return the labels of a batch: the second of a pair (images, labels); None if it has none."""
+    return batch[1] if isinstance(batch, tuple) and len(batch) > 1 else None
+
+
 def batching_of(stream: Any) -> dict[str, Any]:
     """Return what a stream says of its batches: {"batch_size", "shuffle"}, those that it says."""
     return {name: getattr(stream, name) for name in ("batch_size", "shuffle") if hasattr(stream, name)}

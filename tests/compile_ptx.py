@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from numba import boolean, cuda, float32, float64, int64, uint16, uint32
+from numba import boolean, cuda, float32, float64, int64, uint8, uint16, uint32
 from numba.np.numpy_support import as_dtype
 from numba.types import Array
 
@@ -31,6 +31,7 @@ def signature(name, number):
     types = {
         "matrix": matrix, "sums": matrix, "per row": vector, "per column": vector, "shares": vector, "edges": edges,
         "spans": int64[:, ::1], "places": int64[:, ::1], "chosen": edges,
+        "masks": uint8[:, ::1],
         "images": number[:, :, :, ::1], "number": number, "whole": int64, "flag": boolean,
     }  # fmt: skip
     return tuple(types[kind] for kind in kinds(name).values())

@@ -17,7 +17,8 @@ import loaders
 
 RULES = {
     "hpca": h.HPCA(),
-    "hpca-tanh": h.HPCA("tanh"),
+    "hpca-adaptive": h.HPCA("adaptive_tanh", scale_by_fan_in=True),
+    "ica": h.ICA(),
     "swta": h.SWTA(),
     "kwta": h.KWTA(2),
     "softhebb": h.SoftHebb(),
@@ -27,6 +28,7 @@ RULES = {
     "signed-3": h.SignedWTA(3),
 }
 IMAGES = np.random.default_rng(5).random((37, 8, 8, 3))
+LABELS = np.random.default_rng(7).integers(-1, 5, 37)
 VECTORS = np.random.default_rng(6).random((37, 12))
 SIZES = (2, 3, 4)
 OPTIONS = {"epochs": 7, "batch_size": 13, "shuffle": True}  # 21 steps of 13, 13 and 11 images
@@ -108,6 +110,10 @@ def scaled(rule):
     return [h.Conv(6, 3, rule, learning_rate=0.02), h.Scale(), h.Split(0.5), h.Pool(2), h.Dense(4, "softhebb")]
 
 
+def taught():
+    return [h.Conv(8, 3, h.HPCA()), h.Pool(2), h.Dense(5, "supervised", learning_rate=0.1)]
+
+
 def coded():
     codes = {"response": "cosine-exp", "normalize_patches": True, "initial_weights": "k-means++"}
     return [h.Whiten(3, epsilon=0.1), h.Conv(8, 1, h.SignedWTA(), **codes), h.Nystrom(), h.Pool(2), h.Dense(3)]
@@ -136,6 +142,11 @@ def cases(folder=None):
     found["batches of one image"] = a_network(lambda: deep("swta"), [IMAGES[i : i + 1] for i in range(5)])
     found["vectors one by one"] = a_layer("hpca", [VECTORS[i : i + 1] for i in range(5)])
     found["a list of batches"] = a_network(lambda: deep("kwta"), [IMAGES[:9], IMAGES[9:11], IMAGES[11:]])
+    found["supervised"] = a_layer("supervised", VECTORS, labels=LABELS)
+    found["taught, together"] = a_network(lambda: taught(), labels=LABELS, teacher={"conv1": 5}, classes=5)
+    found["taught, a sample"] = a_network(
+        lambda: taught(), labels=LABELS, teacher={"conv1": 5}, classes=5, mode="layerwise", sample=100
+    )
     found["records"] = telling(lambda: deep(h.KWTA(1)))
     return found
 

@@ -40,7 +40,8 @@ def assert_is_its_oracle(module, name, shape, dtype, generator, xp=np):
             value = _array(kind, *shape, cells, generator) if value is None else value
             arguments[parameter] = dtype(value) if kind == "number" else value
             if isinstance(value, np.ndarray):
-                arguments[parameter] = value if kind in ("edges", "spans", "places", "chosen") else value.astype(dtype)
+                whole = kind in ("edges", "spans", "places", "chosen", "masks")
+                arguments[parameter] = value if whole else value.astype(dtype)
         before = {k: v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype == dtype else v
                   for k, v in arguments.items()}  # fmt: skip
         expected = before | oracle(**before)

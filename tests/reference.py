@@ -12,13 +12,14 @@ from oracles.layers.whiten import contrast_normalised, whitening, zca
 from oracles.parts import argmax_wta, k_wta, patches, pixels, power_wta, softmax_wta
 
 __all__ = [
-    "LAYERS", "RULES", "argmax_wta", "average_pool", "batch_norm", "contrast_normalised", "delta", "k_wta",
-    "layer_examples", "layers_before", "max_pool", "oracle", "output", "parameters_of", "patches", "power_wta", "rates",
-    "softmax_wta", "step", "triangle", "variants", "weight_update", "whitening", "zca",
+    "LAYERS", "RULES", "UNSUPERVISED", "argmax_wta", "average_pool", "batch_norm", "contrast_normalised", "delta",
+    "k_wta", "layer_examples", "layers_before", "max_pool", "oracle", "output", "parameters_of", "patches", "power_wta",
+    "rates", "softmax_wta", "state_after", "step", "triangle", "variants", "weight_update", "whitening", "zca",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).parent / "oracles"
 RULES, LAYERS = (sorted(path.stem for path in (FOLDER / kind).glob("[a-z]*.py")) for kind in ("rules", "layers"))
+UNSUPERVISED = [name for name in RULES if name != "supervised"]  # those that learn without labels
 
 
 def oracle(kind, name):
@@ -61,17 +62,19 @@ def delta(X, W, rule, **params):
     return oracle("rules", rule).delta(np.asarray(X, np.float64), np.asarray(W, np.float64), **params)
 
 
-def weight_update(images, weights, rule, *, stride=1, padding=0, padding_mode="zeros", **params):
+def weight_update(images, weights, rule, *, stride=1, padding=0, padding_mode="zeros", teacher=None, **params):
     """ΔW of one batch of images in the shape of weights, before the learning rate.
 
     images: (n, H, W, C) with weights (K, kh, kw, C), or (n, D) with weights (K, D), where stride and padding mean
-    nothing; uint8 is divided by 255.
+    nothing; uint8 is divided by 255. teacher: (n, K), 0 and 1, the same for all patches of an image.
     Source: as delta; a convolution learns from all its patches as if they were samples.
     """
     weights = np.asarray(weights, dtype=np.float64)
     is_dense = weights.ndim == 2
     X = pixels(images) if is_dense else patches(images, weights.shape[1:3], stride, padding, padding_mode)
     W = weights.reshape(len(weights), -1)
+    if teacher is not None:
+        params["teacher"] = np.repeat(np.asarray(teacher, np.float64), len(X) // len(teacher), axis=0)
     return delta(X, W, rule, **params).reshape(weights.shape)
 
 
@@ -82,6 +85,15 @@ def rates(W, rule, learning_rate, **params):
     """
     own = getattr(oracle("rules", rule), "rates", None)
     return learning_rate if own is None else own(W, learning_rate, **params)
+
+
+def state_after(images, weights, rule, state=None, *, stride=1, padding=0, padding_mode="zeros", **params):
+    """The state of a rule after a batch, {name: (K,)}, from the one before it; None for rules without one."""
+    following = getattr(oracle("rules", rule), "next_state", None)
+    weights = np.asarray(weights, dtype=np.float64)
+    is_dense = weights.ndim == 2
+    X = pixels(images) if is_dense else patches(images, weights.shape[1:3], stride, padding, padding_mode)
+    return None if following is None else following(X, weights.reshape(len(weights), -1), state, **params)
 
 
 def step(images, weights, rule, learning_rate, *, stride=1, padding=0, padding_mode="zeros", **params):

@@ -8,6 +8,7 @@ from kernel_helpers import assert_is_its_oracle
 import hebbcore
 from hebbcore import (
     HPCA,
+    ICA,
     KWTA,
     SWTA,
     BatchNorm,
@@ -33,7 +34,8 @@ from hebbcore.engine.kernels.programs import PROGRAMS
 pytestmark = pytest.mark.gpu
 
 MORE = {  # than a rule as it is by default
-    "hpca": [HPCA("tanh"), HPCA("identity")],
+    "hpca": [HPCA("tanh"), HPCA("identity"), HPCA("adaptive_tanh"), HPCA(scale_by_fan_in=True)],
+    "ica": [ICA(True), ICA(normalized=True), ICA(True, True)],
     "swta": [SWTA(0.005), SWTA(0.05, "power")],
     "kwta": [KWTA(3)],
     "signedwta": [SignedWTA(3), SignedWTA(8)],
@@ -41,7 +43,7 @@ MORE = {  # than a rule as it is by default
     "hardwta": [HardWTA(p=3)],
     "krotov": [Krotov(3.0, 3, 0.2)],
 }
-RULES = {name: [kind(), *MORE.get(name, [])] for name, kind in hebbcore.RULES.items()}
+RULES = {name: [kind(), *MORE.get(name, [])] for name, kind in hebbcore.RULES.items() if not kind.supervised}
 CASES = [pytest.param(name, rule, id=repr(rule)) for name, rules in RULES.items() for rule in rules]
 SMOOTH = [pytest.param(name, rule, id=repr(rule)) for name, rule in (("hpca", HPCA()), ("softhebb", SoftHebb()))]
 

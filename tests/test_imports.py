@@ -26,6 +26,7 @@ ROOMS = [
     "graph",
     "pipeline",
     "summary",
+    "predictions",
     "network",
     "dictionary",
     "presets",

@@ -44,7 +44,14 @@ def layer_step(counting, rule, workspace=2**28):
     return step
 
 
-MOST = {"hpca": (2, 4, 4), "swta": (6, 2, 10), "kwta": (6, 2, 10), "softhebb": (4, 2, 20), "krotov": (6, 2, 20)}
+MOST = {
+    "hpca": (2, 4, 4),
+    "ica": (3, 3, 10),
+    "swta": (6, 2, 10),
+    "kwta": (6, 2, 10),
+    "softhebb": (4, 2, 20),
+    "krotov": (6, 2, 20),
+}
 
 
 @pytest.mark.parametrize("rule", MOST)

@@ -24,7 +24,7 @@ from hebbcore import (
     Triangle,
     Whiten,
 )
-from hebbcore.layers.batch_norm import column_moments
+from hebbcore.engine.moments import column_moments
 
 pytest_plugins = "layers_helpers"
 

@@ -49,7 +49,7 @@ def check_conv(rule, options, dtype, pixels):
     np.testing.assert_array_equal(images, pixels)
 
 
-@pytest.mark.parametrize("rule", [hebbcore.SoftHebb(p=3), *hebbcore.RULES])
+@pytest.mark.parametrize("rule", [hebbcore.SoftHebb(p=3), *reference.UNSUPERVISED])
 def test_a_linear_layer_learns_alike_and_puts_out_responses_of_both_signs(backend_module, rule, tmp_path, generator):
     images = generator.normal(size=(2, 3, 4, 2))
     plain, linear = built(Conv(3, 2, rule), (3, 4, 2)), built(Conv(3, 2, rule, linear=True), (3, 4, 2))

@@ -9,7 +9,7 @@ from layers_helpers import DTYPES, built, close, forward
 from oracles.layers.scale import scale
 
 from hebbcore import BatchNorm, Scale, Whiten
-from hebbcore.layers.batch_norm import column_moments
+from hebbcore.engine.moments import column_moments
 from hebbcore.layers.whiten import signed
 
 pytest_plugins = "layers_helpers"

@@ -11,7 +11,9 @@ import reference
 
 import hebbcore
 
-VARIANTS = [kind(**parameters) for name, kind in hebbcore.RULES.items() for parameters in reference.variants(name)]
+VARIANTS = [
+    hebbcore.RULES[name](**parameters) for name in reference.UNSUPERVISED for parameters in reference.variants(name)
+]
 CONVOLUTIONS = [  # images, kernel, options
     ((2, 5, 4, 1), (2, 3), {}),
     ((1, 4, 5, 3), (3, 3), {"stride": (2, 1), "padding": 1}),
@@ -44,7 +46,8 @@ def test_every_rule_has_an_oracle_with_the_parameters_and_defaults_of_the_rule(n
     expected = {field.name: field.default for field in fields(hebbcore.RULES[name])}
     functions = [oracle.output, oracle.delta, *([oracle.rates] if hasattr(oracle, "rates") else [])]
     for function in functions:
-        found = {key: value for key, value in reference.parameters_of(function).items() if key != "bias"}
+        apart = ("bias", "teacher", "state")
+        found = {key: value for key, value in reference.parameters_of(function).items() if key not in apart}
         assert found == expected, f"{function.__name__} of tests/oracles/rules/{name}.py"
 
 
@@ -110,9 +113,11 @@ def test_three_steps_of_training(rule, generator):
     name, params = parameters(rule)
     batches = [batch(generator, (4, 4, 4, 2), np.float64) for _ in range(3)]
     weights = batch(generator, (5, 3, 3, 2), np.float64)
-    expected = weights
+    expected, state = weights, None
     for images in batches:
-        expected = reference.step(images, expected, name, 0.1, **params)
+        before = {} if state is None else {"state": state}
+        state = reference.state_after(images, expected, name, state, **params)
+        expected = reference.step(images, expected, name, 0.1, **before, **params)
     layer = hebbcore.train_layer(
         batches,
         5,
@@ -124,6 +129,9 @@ def test_three_steps_of_training(rule, generator):
         check_finite=False,  # three steps from such weights are large ones
     )
     assert_close(layer.weights, expected, np.float64)
+    assert layer.state.keys() == (state or {}).keys()
+    for key, array in layer.state.items():
+        assert_close(array, state[key], np.float64)
 
 
 @pytest.mark.parametrize("shape", [(1, 6), (9, 1), (1, 1)])

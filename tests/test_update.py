@@ -57,8 +57,8 @@ def test_a_block_by_one_product_and_by_two_agree(add, generator, tune):
     values, x, weights, outer = (generator.normal(size=shape) for shape in ((5, 10), (5, 7), (10, 7), (10, 7)))
     stacked, product = np.concatenate([x, np.empty((4, 7))]), gemm.Gemm("float64", Memory())
     by_two, by_one = outer.copy(), outer.copy()
-    decay.add_blocked(product, values, x.copy(), weights, by_two, add)
-    decay.add_blocked_by_one(product, values, stacked, weights, by_one, add)
+    decay.add_blocked(product, values, values, x.copy(), weights, by_two, add)
+    decay.add_blocked_by_one(product, values, values, stacked, weights, by_one, add)
     close(by_two, add * outer + values.T @ x - np.tril(values.T @ values) @ weights)
     close(by_one, by_two)
 
@@ -81,7 +81,7 @@ def test_scattering_and_multiplying_agree(images, weights, rule, monkeypatch):
 
 @pytest.mark.parametrize("workspace", ["60 KiB", "200 KiB", "1 MiB", "64 MiB"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("rule", hebbcore.RULES)
+@pytest.mark.parametrize("rule", reference.UNSUPERVISED)
 def test_workspace_and_threads_do_not_change_the_result(images, weights, rule, workspace, threads, monkeypatch, tune):
     expected = hebbcore.weight_update(images, weights, rule)
     monkeypatch.setattr(parallel, "threads", lambda: threads)
@@ -106,7 +106,7 @@ def test_changes_add_up_over_samples_in_any_order(images, weights, cut, rule, or
 
 @settings(max_examples=20)
 @given(
-    rule=st.sampled_from(sorted(hebbcore.RULES)),
+    rule=st.sampled_from(reference.UNSUPERVISED),
     order=st.permutations(range(30)),
     kibibytes=st.integers(40, 4000),
 )

@@ -147,17 +147,17 @@ class Share:
             if not is_here:
                 source = devices.to_device(images[chunk.first : chunk.last], device)
                 where = chunk._replace(first=0, last=len(source))
-            patches = self._reader.read(source, where, self._space(chunk) if own else None)
+            patches = self._reader.read(source, where, self.room(chunk) if own else None)
             start = chunk.first * g.positions + chunk.top * g.output[1]
             yield Piece(chunk, patches, slice(start, start + len(patches)))
 
     def owned(self, images: Array, piece: Piece) -> Array:
         """Return the patches of a piece in memory that may be overwritten; images: on the device."""
         if self.plan.geometry.is_reshape:  # perhaps a view of the user's images
-            return self._reader.read(images, piece.chunk, self._space(piece.chunk))
+            return self._reader.read(images, piece.chunk, self.room(piece.chunk))
         return piece.patches
 
-    def _space(self, chunk: Chunk) -> Array:
+    def room(self, chunk: Chunk) -> Array:
         """Return the memory of a chunk's patches."""
         g = self.plan.geometry
         return self.memory.part("patches", (g.rows(chunk), g.patch_size), self.plan.dtype)

@@ -29,26 +29,45 @@ class Norms(NamedTuple):
     units: Array
 
 
+class Pair(NamedTuple):
+    """Two arrays whose product is a decay: C = leftᵀ right, or its lower triangle.
+
+    Attributes
+    ----------
+    left, right : Array
+        (N, K).
+    lower : bool
+        Whether only the lower triangle counts, with the diagonal: unit i sees units 1…i.
+    """
+
+    left: Array
+    right: Array
+    lower: bool
+
+
 class Gate(NamedTuple):
     """A rule's answer to the scores of N patches by K units, for ΔW = scale ∘ (Gᵀ X − C·W).
 
     Attributes
     ----------
-    values : Array
-        G (N, K).
+    values : Array or None
+        G (N, K); None: 0, for a rule with a pair.
     decay : Array or None
-        (K,): C as one factor a unit, summed over the rows; None: C is tril(Gᵀ G).
+        (K,): C as one factor a unit, summed over the rows; None: C is tril(Gᵀ G), or with a pair the pair's alone.
     mass : Array or None
         (K,), summed over the rows, handed to the rule's scale; None if it does not need one.
     winners : Array or None
         (N,), int64: of each patch the one unit whose entry of G is not 0, −1 where there may be more; None: any may.
         It saves time, and may be left out.
+    pair : Pair or None
+        The product that C has besides its decay, of a rule that has `pairs`.
     """
 
-    values: Array
+    values: Array | None
     decay: Array | None = None
     mass: Array | None = None
     winners: Array | None = None
+    pair: Pair | None = None
 
 
 def vector_norms(vectors: Array) -> Array:
@@ -69,7 +88,7 @@ def column_sums(cells: Array) -> Array:
     return cells[0] if len(cells) == 1 else cells.sum(axis=0)
 
 
-def _sharpness(temperature: float, scores: Array) -> Any:
+def sharpness_of(temperature: float, scores: Array) -> Any:
     """Return 1 / temperature in the scores' dtype, at most its largest number."""
     return scores.dtype.type(min(1 / temperature, float(np.finfo(scores.dtype).max)))
 
@@ -80,7 +99,7 @@ def swta_gate(scores: Array, norms: Norms, temperature: float, power: bool) -> G
     Equation: FastHebb (Lagani et al. 2022), soft-WTA. Kernel and oracle: swta.
     """
     mass, decay = cells(scores, 2)
-    sharpness = _sharpness(temperature, scores)
+    sharpness = sharpness_of(temperature, scores)
     kernels.for_array(scores).swta(scores, norms.patches, norms.units, sharpness, power, mass, decay)
     return Gate(scores, column_sums(decay), column_sums(mass))
 
@@ -107,7 +126,7 @@ def soft_hebb_gate(scores: Array, temperature: float, anti_hebbian: bool) -> Gat
     Equation: SoftHebb (Journé et al., ICLR 2023). Kernel and oracle: soft_hebb.
     """
     decay = cells(scores)
-    kernels.for_array(scores).soft_hebb(scores, _sharpness(temperature, scores), anti_hebbian, decay)
+    kernels.for_array(scores).soft_hebb(scores, sharpness_of(temperature, scores), anti_hebbian, decay)
     return Gate(scores, column_sums(decay))
 
 
@@ -220,7 +239,7 @@ def softmax_wta(scores: Any, temperature: float = 1.0) -> Array:
     """
     temperature = checks.positive("softmax_wta", "temperature", temperature)
     out = _own_scores("softmax_wta", scores)
-    kernels.for_array(out).softmax(out, _sharpness(temperature, out))
+    kernels.for_array(out).softmax(out, sharpness_of(temperature, out))
     return out
 
 

@@ -1,24 +1,34 @@
-"""The decay of HPCA, tril(Gᵀ G) W, in the order of products that takes fewer FLOPs."""
+"""Decays that are matrices, [tril](leftᵀ right) W, in the order of products that takes fewer FLOPs.
+
+HPCA's is tril(Gᵀ G) W: left and right are both its gate.
+"""
 
 import numpy as np
 
 from hebbcore.engine import backend, tuning
 from hebbcore.engine.backend import Array
+from hebbcore.engine.competition import Pair
 from hebbcore.engine.gemm import Gemm
 
 
-def blocked_is_cheaper(rows: int, units: int, size: int, block: int) -> bool:
-    """Return True if a decay tril(Gᵀ G) W takes fewer FLOPs in blocks of units; rows, units, size are N, K, D.
+def blocked_is_cheaper(rows: int, units: int, size: int, block: int, pair: bool = False) -> bool:
+    """Return True if a decay tril(leftᵀ right) W takes fewer FLOPs in blocks of units; rows, units, size are N, K, D.
 
     Gram order: the lower half of Gᵀ G, N·K², and of its product with W, K²·D.
     Blocked: R ← R − G_I W_I, 2·N·K·D, and for each block its own Gram and product, 2·N·K·block + 2·K·block·D.
+    A pair's Gram has no symmetry, which takes N·K² more; and there is no Gᵀ X, which both orders of HPCA have, so that
+    the product leftᵀ R of the blocks counts too, 2·N·K·D.
     """
-    return 2 * (rows * units * size + rows * units * block + units * block * size) < units * units * (rows + size)
+    blocked = (1 + pair) * rows * units * size + rows * units * block + units * block * size
+    return 2 * blocked < units * units * ((1 + pair) * rows + size)
 
 
-def subtract_gram_decay(product: Gemm, gram: Array, weights: Array, outer: Array) -> None:
-    """outer ← outer − tril(gram) W, block by block to skip the upper half."""
+def subtract_gram_decay(product: Gemm, gram: Array, weights: Array, outer: Array, lower: bool = True) -> None:
+    """outer ← outer − tril(gram) W, block by block to skip the upper half; not lower: outer − gram W."""
     xp, right = backend.namespace(weights), product.operand(weights)
+    if not lower:
+        product.multiply(product.operand(gram), right, outer, add=-1)
+        return
     step = tuning.MEASURED.gram_rows
     for i in range(0, len(weights), step):
         j = min(i + step, len(weights))
@@ -26,25 +36,39 @@ def subtract_gram_decay(product: Gemm, gram: Array, weights: Array, outer: Array
         product.multiply(left, right[:j], outer[i:j], add=-1)
 
 
-def add_blocked(product: Gemm, values: Array, residual: Array, weights: Array, outer: Array, add: bool) -> None:
-    """For each block I of units: outer_I += G_Iᵀ R − tril(G_Iᵀ G_I) W_I; R ← R − G_I W_I, R being X at first."""
+def subtract_whole(product: Gemm, pair: Pair, residual: Array, weights: Array, outer: Array) -> None:
+    """outer ← outer − leftᵀ (right W), without the Gram matrix; residual (N, D): room."""
+    product.multiply(product.operand(pair.right), product.operand(weights), residual)
+    product.multiply(product.operand(pair.left).T, product.operand(residual), outer, add=-1)
+
+
+def add_blocked(
+    product: Gemm, values: Array, right: Array, residual: Array, weights: Array, outer: Array, add: bool
+) -> None:
+    """For each block I of units: outer_I += G_Iᵀ R − tril(G_Iᵀ S_I) W_I; R ← R − S_I W_I, R being X or 0 at first.
+
+    values, right: G and S, which is G itself for HPCA.
+    """
     xp, multiply, operand = backend.namespace(values), product.multiply, product.operand
     units = len(weights)
     block = tuning.MEASURED.block_units[backend.device_of(values)]
     for i in range(0, units, block):
         j = min(i + block, units)
-        block_values, block_weights = xp.ascontiguousarray(values[:, i:j]), operand(weights[i:j])
-        block_operand = operand(block_values)
+        block_weights = operand(weights[i:j])
+        block_operand = operand(xp.ascontiguousarray(values[:, i:j]))
+        block_right = block_operand if right is values else operand(xp.ascontiguousarray(right[:, i:j]))
         multiply(block_operand.T, operand(residual), outer[i:j], add)
         gram = xp.empty((j - i, j - i), values.dtype)
-        multiply(block_operand.T, block_operand, gram)
+        multiply(block_operand.T, block_right, gram)
         multiply(operand(xp.tril(gram)), block_weights, outer[i:j], add=-1)
         if j < units:
-            multiply(block_operand, block_weights, residual, add=-1)
+            multiply(block_right, block_weights, residual, add=-1)
 
 
-def add_blocked_by_one(product: Gemm, values: Array, stacked: Array, weights: Array, outer: Array, add: bool) -> None:
-    """Do what add_blocked does by one product a block, [G_Iᵀ, −tril(G_Iᵀ G_I)] [R; W_I]: one that adds takes longer.
+def add_blocked_by_one(
+    product: Gemm, values: Array, right: Array, stacked: Array, weights: Array, outer: Array, add: bool
+) -> None:
+    """Do what add_blocked does by one product a block, [G_Iᵀ, −tril(G_Iᵀ S_I)] [R; W_I]: one that adds takes longer.
 
     stacked: R, and beneath it room for W_I.
     """
@@ -56,9 +80,10 @@ def add_blocked_by_one(product: Gemm, values: Array, stacked: Array, weights: Ar
         left[:size, :rows] = values[:, i:j].T
         block_weights[...] = weights[i:j]
         gate = left[:size, :rows]
+        block_right = gate.T if right is values else right[:, i:j]
         gram = left[:size, rows : rows + size]
-        np.matmul(gate, gate.T, out=gram)
+        np.matmul(gate, block_right, out=gram)
         gram[...] = -np.tril(gram)
         product.multiply(left[:size, : rows + size], stacked[: rows + size], outer[i:j], add)
         if j < units:
-            product.multiply(gate.T, block_weights, residual, add=-1)
+            product.multiply(block_right, block_weights, residual, add=-1)

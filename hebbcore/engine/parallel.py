@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import threadpoolctl
 
-from hebbcore.engine import devices
+from hebbcore.engine import backend, devices, tuning
 
 T = TypeVar("T")
 
@@ -99,6 +99,11 @@ def cuts(length: int, parts: int) -> list[tuple[int, int]]:
     """Cut 0…length into at most so many even, non-empty (start, end) parts."""
     parts = max(1, min(parts, length))
     return [(part * length // parts, (part + 1) * length // parts) for part in range(parts)]
+
+
+def worth_splitting(array: Any) -> bool:
+    """Return True for arrays on the CPU whose rows are worth sharing among threads."""
+    return not backend.on_cuda(array) and array.size > tuning.MEASURED.split_numbers
 
 
 def _busy(task: Callable[[], T], on_device: Callable[[], contextlib.AbstractContextManager[None]]) -> T:

@@ -1,12 +1,16 @@
 """What a learning rule is."""
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from hebbcore.engine.backend import Array, row_norms
 from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.moments import Moments
+from hebbcore.engine.teaching import Teacher
 
 
 @dataclass(frozen=True)
@@ -21,25 +25,43 @@ class Rule:
     devices: arrays are NumPy or CuPy (`hebbcore.namespace(scores)`), and one batch can reach `gate` in several pieces,
     from several threads at once.
 
+    A rule may have a state: numbers of each unit that go from step to step, such as a running mean of its scores. They
+    lie with the layer, not in the rule, which says what they begin with (`initial_state`) and what a batch makes of
+    them (`next_state`). `gate`, `response` and `activate` are then called on a copy of the rule that has them
+    (`self.state`): in a step those of after its batch, else those of the last step.
+
     Attributes
     ----------
+    state : mapping of str to Array
+        In `gate`, `response` and `activate`: the numbers (K,), float64, by name; empty for rules without a state.
     signed : bool
         Class attribute. True: units win by |output|.
     unit_norms : bool
         Class attribute. True: learning holds the norms of weights at 1 or below.
+    free_norms : bool
+        Class attribute. True: the scale of the patches alone sets the norms of weights, which may be any; only NaN and
+        infinity then tell that weights diverge.
+    pairs : bool
+        Class attribute. True: `gate` answers with a Pair. It may then hold a second array of the scores' size.
     needs_norms : bool
         Class attribute. True: `gate` gets Norms, `response` and `activate` the units' norms; else they get None.
     competes : bool
         Class attribute. True: units compete for patches: they can start from patches, a unit can win nothing, and a
         bias can help it.
+    supervised : bool
+        Class attribute. True: each unit stands for a class and learns from labels alone, by `taught_gate`.
     """
 
+    state: ClassVar[Mapping[str, Array]] = {}  # of a copy that `bound` made
     signed: ClassVar[bool] = False  # True: units win by |output|
     unit_norms: ClassVar[bool] = False  # True: learning holds the norms of weights at 1 or below
+    free_norms: ClassVar[bool] = False  # True: norms follow the scale of the patches; only NaN and infinity are wrong
+    pairs: ClassVar[bool] = False  # True: gate answers with a Pair
     # True: gate gets Norms, response and activate the units' norms; else they get None
     needs_norms: ClassVar[bool] = False
     # True: units compete for patches, so that patches are a start for them, one can win nothing, and a bias can help it
     competes: ClassVar[bool] = False
+    supervised: ClassVar[bool] = False  # True: each unit stands for a class and learns from labels alone
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         """Return G and the sums over rows for some scores; every rule must define it.
@@ -88,12 +110,80 @@ class Rule:
         """
         return type(self).biased_gate is not Rule.biased_gate
 
+    def taught_gate(self, scores: Array, norms: Norms | None, teacher: Teacher) -> Gate:
+        """Return the gate of a batch with a teacher, which says which units may learn from which image.
+
+        Parameters
+        ----------
+        scores : Array
+            (n, K), as `gate` gets them. May be overwritten.
+        norms : Norms or None
+            Norms of these patches and of the units, if the rule `needs_norms`.
+        teacher : Teacher
+            Of these patches.
+
+        Returns
+        -------
+        Gate
+            G (n, K), its decay and its mass.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no teacher: it must define taught_gate.")
+
+    @property
+    def takes_teacher(self) -> bool:
+        """Whether the rule listens to a teacher."""
+        return type(self).taught_gate is not Rule.taught_gate
+
     def projection(self, weights: Array) -> Array:
         """Return the matrix V (K, D) of the scores X Vᵀ: the weights (K, D), unless the rule says otherwise."""
         return weights
 
+    def initial_state(self) -> dict[str, float]:
+        """Return what each unit's state begins with, by name. Default: no state."""
+        return {}
+
+    def next_state(self, state: Mapping[str, Array], scores: Moments) -> dict[str, Array]:
+        """Return the state after a batch, which its gate then sees; every rule with a state must define it.
+
+        Parameters
+        ----------
+        state : mapping of str to Array
+            (K,), float64, from before the batch. Not to be overwritten.
+        scores : Moments
+            Of the scores of the whole batch, by the weights from before the step.
+
+        Returns
+        -------
+        dict of str to Array
+            (K,), float64, of the same names.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a state: it must define next_state(state, scores).")
+
+    def bound(self, state: Mapping[str, Array]) -> Self:
+        """Return a copy of the rule whose `state` is this one; the rule itself if it has none."""
+        if not state:
+            return self
+        rule = copy.copy(self)
+        object.__setattr__(rule, "state", state)
+        return rule
+
+    def adjust(self, delta: Array, weights: Array) -> None:
+        """Change the summed change in place, before it is scaled. Default: not at all.
+
+        Parameters
+        ----------
+        delta : Array
+            (K, D): Gᵀ X − C·W.
+        weights : Array
+            (K, D), from before the step.
+        """
+
+    def divisor(self, size: int) -> float:
+        """Return what ΔW is divided by besides the number of patches, of so many numbers (D). Default 1."""
+        return 1.0
+
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
-        """Return what the summed change is multiplied by. Default 1 / rows.
+        """Return what the summed change is multiplied by. Default 1 / (rows · divisor).
 
         Parameters
         ----------
@@ -109,7 +199,7 @@ class Rule:
         float or Array
             A number, or (K, 1).
         """
-        return 1 / rows
+        return 1 / (rows * self.divisor(delta.shape[1]))
 
     def rate(self, weights: Array, learning_rate: float) -> Any:
         """Return the learning rate of a step. Default: constant.
@@ -139,7 +229,7 @@ class Rule:
         Returns
         -------
         float or None
-            The rate, of which learning_rate="auto" takes half.
+            The rate, were there no `divisor`; learning_rate="auto" takes half of it, times the divisor.
         """
         return None
 

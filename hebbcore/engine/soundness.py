@@ -57,7 +57,7 @@ class Divergence:
         geometry : Geometry
             The layer's sizes.
         """
-        if name in self._limits:
+        if name in self._limits or rule.free_norms:
             return
         held = max(1.0, _largest_norm(weights))
         if not rule.unit_norms:  # no patch can be longer
@@ -218,7 +218,8 @@ def largest_stable_rate(rule: Rule, x: Array, geometry: Geometry) -> float | Non
         rows = rows[(rows >= first) & (rows < first + own)] - first
         patches = here.gathered(patches_at(x, geometry, rows, np.dtype(np.float64)))
     eigenvalue = _largest_eigenvalue(patches)
-    return rule.stable_rate(eigenvalue) if 0 < eigenvalue < math.inf else None
+    stable = rule.stable_rate(eigenvalue) if 0 < eigenvalue < math.inf else None
+    return None if stable is None else stable * rule.divisor(size)
 
 
 def _largest_eigenvalue(patches: Array) -> float:

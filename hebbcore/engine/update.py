@@ -5,9 +5,10 @@ workspace, and on the CPU the chunks are shared among threads, each with sums of
 """
 
 import contextlib
+import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,26 +16,40 @@ import numpy as np
 
 from hebbcore.engine import backend, gemm, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
-from hebbcore.engine.chunks import Plan, Share
-from hebbcore.engine.competition import Gate, Norms, vector_norms
-from hebbcore.engine.decay import add_blocked, add_blocked_by_one, blocked_is_cheaper, subtract_gram_decay
+from hebbcore.engine.chunks import Piece, Plan, Share
+from hebbcore.engine.competition import Gate, Norms, Pair, vector_norms
+from hebbcore.engine.decay import (
+    add_blocked,
+    add_blocked_by_one,
+    blocked_is_cheaper,
+    subtract_gram_decay,
+    subtract_whole,
+)
 from hebbcore.engine.group import portion
 from hebbcore.engine.group.pack import Pack
 from hebbcore.engine.memory import Memory
+from hebbcore.engine.moments import Moments, of_all, of_both
 from hebbcore.engine.output import Output
-from hebbcore.engine.patches import Geometry
+from hebbcore.engine.patches import Chunk, Geometry
 from hebbcore.engine.pursuit import Pursuit, one_hot, winner_bytes, winner_parts
 from hebbcore.engine.rule import Rule
+from hebbcore.engine.scored import Scored
+from hebbcore.engine.state import initial_state
+from hebbcore.engine.teaching import Teacher
 
 
 @dataclass
 class Sums:
-    """What rows add up to: outer Gᵀ X (K, D), decay (K,) or gram Gᵀ G (K, K), mass (K,). None: not needed."""
+    """What rows add up to: outer Gᵀ X (K, D), decay (K,) or gram (K, K), mass (K,). None: not needed.
+
+    gram: Gᵀ G, or the product of pairs; lower: only its lower triangle counts.
+    """
 
     outer: Array
     decay: Array | None = None
     gram: Array | None = None
     mass: Array | None = None
+    lower: bool = True
 
     def add(self, decay: Array | None, gram: Array | None, mass: Array | None) -> None:
         """Add all but outer."""
@@ -72,25 +87,28 @@ class BatchedUpdate:
         output: Output | None = None, memories: list[Memory] | None = None,
     ) -> None:  # fmt: skip
         self.rule, self.geometry, self.units = rule, geometry, units
-        more = winner_bytes(rule, gemm.dtype_of(precision).itemsize)
+        more = _more_bytes(rule, units, gemm.dtype_of(precision).itemsize)
         self._plan = partial(Plan, function, geometry, units, precision, workspace, more_bytes=more)
         self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
         self._pack: Pack | None = None
 
     def delta(
-        self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None
-    ) -> tuple[Array, Any]:
+        self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
+        teacher: Array | None = None, state: Mapping[str, Array] | None = None,
+    ) -> tuple[Array, Any]:  # fmt: skip
         """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next use of the memories overwrites the array.
 
         out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
         bias: (K,), see Rule.biased_gate.
+        teacher: (n, K), uint8, see Rule.taught_gate; not with a bias.
+        state: the rule's, which is brought up to date; None: as it begins.
         """
-        return self.begin(images, weights, out, bias)()
+        return self.begin(images, weights, out, bias, teacher, state)()
 
     def begin(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
-        counts: Array | None = None,
+        teacher: Array | None = None, state: Mapping[str, Array] | None = None, counts: Array | None = None,
     ) -> Callable[[], tuple[Array, Any]]:  # fmt: skip
         """Write out, and return what returns what delta does. While processes share the batch, their sum is under way.
 
@@ -99,22 +117,22 @@ class BatchedUpdate:
         # one limit for all products: to set it takes as long as some of them
         is_cpu = backend.device_of(images) == "cpu"
         with parallel.one_blas_thread() if is_cpu else contextlib.nullcontext():
-            outer, mass, rows = self._sums(images, weights, out, bias)
+            outer, mass, rows = self._sums(images, weights, out, bias, teacher, state)
         here = portion.current()
         if here is None or self._pack is None:
-            return lambda: (outer, self.rule.scale(outer, rows, mass))
+            return lambda: self._scaled(outer, weights, rows, mass)
         pack = self._pack
         pack.begin(here, mass, counts)
+        return lambda: self._scaled(outer, weights, rows, pack.end(counts))
 
-        def end() -> tuple[Array, Any]:
-            mass = pack.end(counts)
-            return outer, self.rule.scale(outer, rows, mass)
-
-        return end
+    def _scaled(self, outer: Array, weights: Array, rows: int, mass: Array | None) -> tuple[Array, Any]:
+        self.rule.adjust(outer, weights)
+        return outer, self.rule.scale(outer, rows, mass)
 
     def _sums(
-        self, images: Array, weights: Array, out: Array | None, bias: Array | None
-    ) -> tuple[Array, Array | None, int]:
+        self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
+        state: Mapping[str, Array] | None,
+    ) -> tuple[Array, Array | None, int]:  # fmt: skip
         """Return Gᵀ X − C·W and the mass of this process's rows, and how many rows the batch has."""
         plan, g, here = self._plan(backend.device_of(images)), self.geometry, portion.current()
         rows = (len(images) if here is None else here.total) * g.positions
@@ -133,21 +151,37 @@ class BatchedUpdate:
             unit_norms=unit_norms,
             output_norms=unit_norms if as_the_rule else self._output.unit_norms(weights, projection),
             blocked=blocked_is_cheaper(
-                rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device]
+                rows, self.units, g.patch_size, tuning.MEASURED.block_units[plan.device], self.rule.pairs
             ),
             pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
-            out=out, bias=bias,
+            out=out, bias=bias, teacher=teacher,
         )  # fmt: skip
-        tasks = [partial(_ThreadSums(share, step, None if i else outer).run) for i, share in enumerate(shares)]
-        sums, *others = parallel.run(tasks, blas=plan.device == "cpu")
+        threads = [_ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
+        after = self._next_state(threads, state) if self.rule.initial_state() else {}
+        sums, *others = parallel.run([thread.run for thread in threads], blas=plan.device == "cpu")
         for other in others:
             add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
         if sums.gram is not None:
-            subtract_gram_decay(product, sums.gram, weights, sums.outer)
-        elif sums.decay is not None:
+            subtract_gram_decay(product, sums.gram, weights, sums.outer, sums.lower)
+        if sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
+        for name, array in () if state is None else state.items():
+            array[...] = after[name]
         return sums.outer, sums.mass, rows
+
+    def _next_state(self, threads: "list[_ThreadSums]", state: Mapping[str, Array] | None) -> Mapping[str, Array]:
+        """Return the rule's state after this batch, by which the threads then work."""
+        step = threads[0].step
+        before = initial_state(self.rule, self.units, backend.device_of(step.weights)) if state is None else state
+        blas = backend.device_of(step.weights) == "cpu"
+        moments = functools.reduce(of_both, parallel.run([thread.moments for thread in threads], blas=blas))
+        here = portion.current()
+        after = self.rule.next_state(before, of_all(here, moments, backend.namespace(moments.mean).zeros(self.units)))
+        rule = self.rule.bound(after)
+        for thread in threads:
+            thread.step = replace(step, rule=rule, output=replace(step.output, rule=rule))
+        return after
 
 
 @dataclass(frozen=True)
@@ -168,10 +202,15 @@ class _Step:
     pursuit: Pursuit | None
     out: Array | None
     bias: Array | None
+    teacher: Array | None
 
-    def gate(self, scores: Array, patches: Array) -> Gate:
-        """Return the rule's gate for the scores of some patches."""
+    def gate(self, scores: Array, patches: Array, chunk: Chunk, g: Geometry) -> Gate:
+        """Return the rule's gate for the scores of a chunk's patches."""
         norms = None if self.unit_norms is None else Norms(vector_norms(patches), self.unit_norms)
+        if self.teacher is not None:
+            masks = self.teacher[chunk.first : chunk.last]
+            taught = self.rule.taught_gate(scores, norms, Teacher(masks, chunk.top * g.output[1], g.positions))
+            return _require_gate(self.rule, taught)
         if norms is None or self.bias is None:
             return _require_gate(self.rule, self.rule.gate(scores, norms))
         return _require_gate(self.rule, self.rule.biased_gate(scores, norms, self.bias))
@@ -193,18 +232,20 @@ class _ThreadSums:
     def __init__(self, share: Share, step: _Step, outer: Array | None) -> None:
         self.share, self.step, self.outer = share, step, outer
         self.gemm, self.memory, self.plan = share.gemm, share.memory, share.plan
+        self._scored: Scored | None = None
+
+    def moments(self) -> Moments:
+        """Return the moments of the scores of this share."""
+        return self._scores().moments()
 
     def run(self) -> Sums:
         """Return the sums over the chunks."""
-        step, images = self.step, self.step.images
-        sums = Sums(self._lay_out())
-        columns = self.gemm.operand(step.projection).T
-        normalized = self.plan.geometry.normalized
-        for i, piece in enumerate(self.share.pieces(images, own=normalized)):
+        images, scored = self.step.images, self._scores()
+        step, normalized = self.step, self.plan.geometry.normalized
+        assert self.outer is not None
+        sums = Sums(self.outer)
+        for i, (piece, operand, scores) in enumerate(scored):
             patches = piece.patches
-            operand = self.gemm.operand(patches)
-            scores = self.memory.part("scores", (len(patches), self.plan.units), self.plan.dtype)
-            self.gemm.multiply(operand, columns, scores)
             step.put_out(scores, patches, piece.rows)
             if normalized:  # after the output, which is of the patches as they are
                 kernels.for_array(patches).directions(patches, scores)
@@ -213,14 +254,23 @@ class _ThreadSums:
                 residual = patches if normalized else self.share.owned(images, piece)
                 self._add_in_turn(step.pursuit, sums, scores, residual, add=i > 0)
                 continue
-            gate = step.gate(scores, patches)
-            if gate.decay is None and step.blocked:
+            gate = step.gate(scores, patches, piece.chunk, self.plan.geometry)
+            if gate.pair is None and gate.decay is None and step.blocked:
                 residual = patches if normalized else self.share.owned(images, piece)
-                self._add_blocked(sums, gate.values, residual, add=i > 0)
+                self._add_blocked(sums, gate.values, gate.values, residual, add=i > 0)
             else:
                 self._add_outer(sums, gate, patches, operand, add=i > 0)
+            if gate.pair is not None:
+                self._add_pair(sums, gate.pair, piece)
             sums.add(gate.decay, None, gate.mass)
         return sums
+
+    def _scores(self) -> Scored:
+        """Return the scores, for which memory is set aside the first time."""
+        if self._scored is None:
+            self.outer = self._lay_out()
+            self._scored = Scored(self.share, self.step.images, self.step.projection)
+        return self._scored
 
     def _lay_out(self) -> Array:
         """Set memory aside for the chunks; return where Gᵀ X is added up."""
@@ -239,18 +289,40 @@ class _ThreadSums:
         """Add Gᵀ X, and Gᵀ G if the decay needs it."""
         units, winners = self.plan.units, self.step.rule.expected_winners()
         looked_at = units if gate.winners is None else 0
-        if self.plan.device == "cpu" and winners and scatter_is_cheaper(winners, units, patches.shape[1], looked_at):
-            if not add:
-                sums.outer[...] = 0
+        scattered = self.plan.device == "cpu" and winners is not None
+        scattered = scattered and scatter_is_cheaper(winners or 0, units, patches.shape[1], looked_at)
+        if not add and (scattered or gate.values is None):
+            sums.outer[...] = 0
+        if gate.values is None:
+            return
+        if scattered:
             who = np.full(len(patches), -1) if gate.winners is None else gate.winners
             kernels.for_array(patches).scatter(gate.values, who, patches, sums.outer)
             return
         values = self.gemm.operand(gate.values)
         self.gemm.multiply(values.T, operand, sums.outer, add)
-        if gate.decay is None:
-            if sums.gram is None:
-                sums.gram = self.memory.grown("gram", (units, units), self.plan.dtype, self.plan.device)
-            self.gemm.multiply(values.T, values, sums.gram, add)
+        if gate.decay is None and gate.pair is None:
+            self._add_gram(sums, values, values)
+
+    def _add_gram(self, sums: Sums, left: Array, right: Array) -> None:
+        """Add leftᵀ right, two operands."""
+        add, units = sums.gram is not None, self.plan.units
+        if sums.gram is None:
+            sums.gram = self.memory.grown("gram", (units, units), self.plan.dtype, self.plan.device)
+        self.gemm.multiply(left.T, right, sums.gram, add)
+
+    def _add_pair(self, sums: Sums, pair: Pair, piece: Piece) -> None:
+        """Add the product of a pair to the Gram matrix, or take off at once what it makes of the weights."""
+        if not self.step.blocked:
+            sums.lower = pair.lower
+            self._add_gram(sums, self.gemm.operand(pair.left), self.gemm.operand(pair.right))
+            return
+        room = self.share.room(piece.chunk)
+        if pair.lower:
+            room[...] = 0
+            self._add_blocked(sums, pair.left, pair.right, room, add=True)
+        else:
+            subtract_whole(self.gemm, pair, room, self.step.weights, sums.outer)
 
     def _add_in_turn(self, pursuit: Pursuit, sums: Sums, scores: Array, patches: Array, add: bool) -> None:
         """Add Gᵀ R for each turn of a pursuit, R being what the winners of the turns before left of the patches."""
@@ -269,25 +341,31 @@ class _ThreadSums:
                 pursuit.deflate(patches, units, values)
         sums.add(won.squares, None, won.squares)
 
-    def _add_blocked(self, sums: Sums, values: Array, residual: Array, add: bool) -> None:
-        """Add Gᵀ X − tril(Gᵀ G) W in blocks of units; threads share the columns of X, W and outer."""
+    def _add_blocked(self, sums: Sums, values: Array, right: Array, residual: Array, add: bool) -> None:
+        """Add Gᵀ R − tril(Gᵀ S) W in blocks of units; threads share the columns of R, W and outer."""
         weights = self.step.weights
         if self.plan.device == "cuda":
-            add_blocked(self.gemm, values, residual, weights, sums.outer, add)
+            add_blocked(self.gemm, values, right, residual, weights, sums.outer, add)
             return
         rows, products = len(residual) + self._block, self.gemm.split()
         stacked = self.memory.part("patches", (rows, residual.shape[1]), self.plan.dtype)  # the residual, and room
-        parallel.run(
-            [
-                partial(add_blocked_by_one, product, values, stacked[:, i:j], weights[:, i:j], sums.outer[:, i:j], add)
-                for product, (i, j) in zip(products, parallel.cuts(weights.shape[1], len(products)), strict=False)
-            ]
-        )
+        tasks = [
+            partial(
+                add_blocked_by_one, product, values, right, stacked[:, i:j], weights[:, i:j], sums.outer[:, i:j], add
+            )
+            for product, (i, j) in zip(products, parallel.cuts(weights.shape[1], len(products)), strict=False)
+        ]
+        parallel.run(tasks)
 
     @property
     def _block(self) -> int:
         """How many units are taken together in the blocked order."""
         return min(self.plan.units, tuning.MEASURED.block_units[self.plan.device])
+
+
+def _more_bytes(rule: Rule, units: int, itemsize: int) -> int:
+    """Return what a patch needs besides itself and its scores: its winners, or a second array of scores and a block."""
+    return winner_bytes(rule, itemsize) + rule.pairs * 2 * units * itemsize
 
 
 def _require_gate(rule: Rule, gate: Any) -> Gate:

@@ -9,14 +9,14 @@ from hebbcore.engine.soundness import AUTO
 from hebbcore.estimators.transformer import NetworkTransformer
 from hebbcore.layers import BatchNorm, Conv, Dense, GridPool, Layer, Power, Relu, Split, Triangle, Whiten
 from hebbcore.network import Network
-from hebbcore.rules import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb, as_rule
+from hebbcore.rules import HPCA, ICA, KWTA, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb, as_rule
 from hebbcore.training.network import fit
 
 ACTIVATIONS = ("rule", "triangle", "split")
 KROTOV_POWER = 3.0  # of the relu behind the rule of Krotov and Hopfield on whitened patches
 RAW_POWER = 4.5  # theirs for images as they are
 RATES: dict[type[Rule], float | str] = {  # what learns on standardised and on whitened patches
-    HPCA: AUTO, SWTA: 0.5, KWTA: 0.5, SignedWTA: 0.5, SoftHebb: 0.2, HardWTA: 0.2, Krotov: 0.1,
+    HPCA: AUTO, ICA: 0.003, SWTA: 0.5, KWTA: 0.5, SignedWTA: 0.5, SoftHebb: 0.2, HardWTA: 0.2, Krotov: 0.1,
 }  # fmt: skip
 RATE = 0.01  # of rules of one's own
 EPSILON = 0.1
@@ -36,8 +36,8 @@ class HebbianTransformer(NetworkTransformer):
     rule : Rule or str
         A hebbcore rule or its name.
     learning_rate : float or "auto" or None
-        The rule's; None: HPCA "auto" (see fit), SWTA, k-WTA and signed WTA 0.5, SoftHebb and hard WTA 0.2, Krotov 0.1,
-        others 0.01.
+        The rule's; None: HPCA "auto" (see fit), ICA 0.003, SWTA, k-WTA and signed WTA 0.5, SoftHebb and hard WTA 0.2,
+        Krotov 0.1, others 0.01.
     epochs : int or None
         Passes over the data; None: as many as make 250 steps, at most 10.
     batch_size : int
@@ -54,11 +54,11 @@ class HebbianTransformer(NetworkTransformer):
         Added to the variances of the whitening.
     activation : {"rule", "triangle", "split"}
         "rule": what the rule's paper puts behind it: relu (HPCA, SWTA, k-WTA), triangle (SoftHebb, hard WTA), relu³
-        (Krotov), split (signed WTA); rules of one's own have what they put out. For images without whitening, units
-        that compete, but SoftHebb's, have split to the power 4.5 of Krotov and Hopfield: such units are coarse and
-        alike, and their responses almost linear, unless each answers to little but what resembles it. "triangle": what
-        exceeds the units' mean; "split": what exceeds the threshold, and what falls below its negative, apart: twice
-        the units.
+        (Krotov), split (signed WTA; ICA in the place of its tanh); rules of one's own have what they put out. For
+        images without whitening, units that compete, but SoftHebb's, have split to the power 4.5 of Krotov and
+        Hopfield: such units are coarse and alike, and their responses almost linear, unless each answers to little but
+        what resembles it. "triangle": what exceeds the units' mean; "split": what exceeds the threshold, and what falls
+        below its negative, apart: twice the units.
     threshold : float
         The split's.
     pool : int or None
@@ -173,7 +173,7 @@ class HebbianTransformer(NetworkTransformer):
         """Return whether the learner puts out the linear response, and what follows it (raw: images not whitened)."""
         by_rule = self.activation == "rule"
         sharp = by_rule and raw and isinstance(rule, SWTA | KWTA | SignedWTA | HardWTA | Krotov)
-        if sharp or self.activation == "split" or (by_rule and isinstance(rule, SignedWTA)):
+        if sharp or self.activation == "split" or (by_rule and isinstance(rule, SignedWTA | ICA)):
             return True, [Split(self.threshold), *([Relu(RAW_POWER)] if sharp else [])]
         if self.activation == "triangle" or (by_rule and isinstance(rule, SoftHebb | HardWTA)):
             return True, [Triangle()]

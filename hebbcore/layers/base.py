@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hebbcore.engine import backend, gemm, parallel, tuning
+from hebbcore.engine import gemm, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 
@@ -245,12 +245,7 @@ def rows_of(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def worth_splitting(array: Array) -> bool:
-    """Return True for arrays on the CPU whose rows are worth sharing among threads."""
-    return not backend.on_cuda(array) and array.size > tuning.MEASURED.split_numbers
-
-
 def by_rows(kernel: Callable[..., None], array: Array, *arguments: Any) -> None:
     """Run a kernel over the rows of an array; on the CPU large ones are shared among threads."""
-    parts = parallel.cuts(len(array), parallel.threads() if worth_splitting(array) else 1)
+    parts = parallel.cuts(len(array), parallel.threads() if parallel.worth_splitting(array) else 1)
     parallel.run([partial(kernel, array[i:j], *arguments) for i, j in parts], blas=False)

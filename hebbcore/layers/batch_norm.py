@@ -1,16 +1,16 @@
 """Batch normalisation."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, kernels, parallel
+from hebbcore.engine import backend, kernels
 from hebbcore.engine.backend import Array
-from hebbcore.engine.group import portion
-from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of, worth_splitting
+from hebbcore.engine.group.portion import current
+from hebbcore.engine.moments import column_moments, of_all, of_both
+from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of
 from hebbcore.layers.kept import Kept
 
 
@@ -84,10 +84,10 @@ class BatchNorm(Layer):
         """See Layer."""
         rows = rows_of(x)
         mean, variance = self.mean, self.variance
-        here = portion.current()
+        here = current()
         count = len(rows) if here is None else here.rows(len(rows))[2]
         if training and count > 1:
-            _, mean, squares = of_all((len(rows), *column_moments(rows)), self.mean)
+            _, mean, squares = of_all(here, (len(rows), *column_moments(rows)), self.mean)
             variance = squares / count
             self._keep(
                 self.mean + self.momentum * (mean - self.mean),
@@ -110,7 +110,7 @@ class BatchNorm(Layer):
 
     def settle(self) -> None:
         """See Layer."""
-        count, mean, squares = of_all(self._observed, self.mean)
+        count, mean, squares = of_all(current(), self._observed, self.mean)
         self._keep(mean, squares / max(1, count - 1))
         self._observed = None
 
@@ -134,50 +134,3 @@ class BatchNorm(Layer):
         self._observed = None
         if "observed_count" in arrays:
             self._observed = (int(arrays["observed_count"][0]), arrays["observed_mean"], arrays["observed_squares"])
-
-
-def column_moments(rows: Array) -> tuple[Any, Any]:
-    """Return the mean and Σ (x − mean)² of each column of (n, C), float64; one pass over the rows."""
-    module, xp = kernels.for_array(rows), backend.namespace(rows)
-    cells, columns = module.moment_cells(*rows.shape), rows.shape[1]
-    shift, both = rows[0], xp.zeros((2, cells, columns), rows.dtype)
-    sums, squares = both
-    parts = parallel.cuts(cells, parallel.threads() if worth_splitting(rows) else 1)
-    n = len(rows)
-    parallel.run(
-        [
-            partial(module.moments, rows[i * n // cells : j * n // cells], shift, sums[i:j], squares[i:j])
-            for i, j in parts
-        ],
-        blas=False,
-    )
-    total, square = both.sum(axis=1, dtype=np.float64)
-    offset = total / len(rows)
-    return shift + offset, xp.maximum(square - total * offset, 0)
-
-
-def of_both(old: tuple[int, Any, Any], new: tuple[int, Any, Any]) -> tuple[int, Any, Any]:
-    """Return the count, the mean and Σ (x − mean)² of two samples together (Chan, Golub & LeVeque 1983)."""
-    (count, old_mean, old_squares), (more, mean, squares) = old, new
-    total, gap = count + more, mean - old_mean
-    return total, old_mean + gap * (more / total), old_squares + squares + gap**2 * (count * more / total)
-
-
-def of_all(seen: tuple[int, Any, Any] | None, shift: Any) -> tuple[int, Any, Any]:
-    """Return the count, the mean and Σ (x − mean)² of the samples of all processes that share a batch.
-
-    seen: those of this one, None if it saw nothing. shift: about the mean, the same for all processes.
-    """
-    here = portion.current()
-    if here is None:
-        assert seen is not None
-        return seen
-    xp = backend.namespace(shift)
-    count, sums, squares = xp.zeros(1), xp.zeros_like(shift), xp.zeros_like(shift)
-    if seen is not None and here.images:
-        gap = seen[1] - shift
-        count, sums, squares = xp.array([float(seen[0])]), seen[0] * gap, seen[2] + seen[0] * gap * gap
-    here.add_up(count, sums, squares)
-    total = int(count[0])
-    gap = sums / total
-    return total, shift + gap, xp.maximum(squares - total * gap * gap, 0)

@@ -14,7 +14,7 @@ from hebbcore.engine import backend, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.memory import Memory
-from hebbcore.layers.base import Layer, Shape, Site, as_4d, worth_splitting
+from hebbcore.layers.base import Layer, Shape, Site, as_4d
 from hebbcore.layers.gaussian_pool import GaussianPool
 from hebbcore.layers.learner import Learner, Scoring
 from hebbcore.layers.scale import Scale
@@ -137,7 +137,7 @@ class Chain:
     def _all_by_stages(self, x: Array, out: Array) -> None:
         """Work through a batch that the first stage reads."""
         site, one = self._site, self._bytes(1)
-        threads = parallel.threads() if worth_splitting(x) else 1
+        threads = parallel.threads() if parallel.worth_splitting(x) else 1
         parts = parallel.cuts(len(x), min(threads, site.workspace // max(1, one)))
         site.memories.extend(Memory() for _ in range(len(parts) - len(site.memories)))
         size = site.workspace // len(parts)

@@ -63,6 +63,9 @@ class Conv(Learner):
     weights : Array
         (units, kernel height, kernel width, channels), of the network's dtype and on its device, once it is built; None
         before. Others of that shape that are set are checked, copied and brought there.
+    state : mapping of str to Array
+        What the rule remembers of each unit, (units,), float64, by name; learning changes the arrays. Empty for most
+        rules (see Rule).
 
     Raises
     ------

@@ -42,6 +42,8 @@ class Dense(Learner):
     ----------
     weights : Array
         (units, features), once the network is built; see Conv.
+    state : mapping of str to Array
+        See Conv.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from hebbcore import checks
 from hebbcore.engine import devices, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
-from hebbcore.layers.base import Layer, Shape, Site, require_images, worth_splitting
+from hebbcore.layers.base import Layer, Shape, Site, require_images
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ class GaussianPool(Layer):
 
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
-        parts = parallel.cuts(len(x), parallel.threads() if worth_splitting(x) else 1)
+        parts = parallel.cuts(len(x), parallel.threads() if parallel.worth_splitting(x) else 1)
         memories, size = self._site.memories, self._site.workspace // len(parts)
         memories += [Memory() for _ in range(len(parts) - len(memories))]
 

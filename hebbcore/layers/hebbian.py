@@ -1,7 +1,7 @@
 """A learned layer: weights, the rule they learn by, and the forward pass."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import PADDING_MODES, Geometry
+from hebbcore.engine.state import as_state, same_names
 from hebbcore.layers.arguments import check_images, flat
 from hebbcore.rules import Rule, as_rule
 
@@ -40,6 +41,9 @@ class HebbianLayer:
         "float32" or "float64"; on CUDA also "tf32" and "bf16": see train_layer.
     linear : bool
         Put out the rule's response, of both signs, without its activation (see Rule.response).
+    state : mapping of str to Array or None
+        What the rule remembers of each unit, (units,), float64, by name (see Rule); None: what it begins with, also
+        when a rule of another state is set.
 
     Raises
     ------
@@ -54,6 +58,7 @@ class HebbianLayer:
     padding_mode: str = "zeros"
     precision: str = "float32"
     linear: bool = False
+    state: Any = field(default=None, repr=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         function = "HebbianLayer"
@@ -74,7 +79,12 @@ class HebbianLayer:
             checks.choice(function, name, value, gemm.PRECISIONS)
         elif name == "linear":
             checks.boolean(function, name, value)
+        elif name == "state":
+            value = as_state(function, self.rule, self.units, backend.device_of(self.weights), value)
         object.__setattr__(self, name, value)
+        if name in ("weights", "rule") and "state" in vars(self):
+            fits = same_names(self.rule, self.state) and all(len(of) == self.units for of in self.state.values())
+            self.state = self.state if fits else None
 
     @property
     def units(self) -> int:
@@ -86,8 +96,13 @@ class HebbianLayer:
         """Height and width of the kernel; None for a dense layer."""
         return None if self.weights.ndim == 2 else self.weights.shape[1:3]
 
+    @property
+    def bound_rule(self) -> Rule:
+        """The rule with its state (see Rule.bound)."""
+        return self.rule.bound(self.state or {})
+
     def to_device(self, device: str) -> "HebbianLayer":
-        """Return the layer with its weights on another device.
+        """Return the layer with its weights, and its rule's state, on another device.
 
         Parameters
         ----------
@@ -97,7 +112,7 @@ class HebbianLayer:
         Returns
         -------
         HebbianLayer
-            A new one; it shares the weights if they are there already.
+            A new one; it shares what is there already.
         """
         return dataclasses.replace(self, weights=devices.to_device(self.weights, device))
 
@@ -129,7 +144,7 @@ class HebbianLayer:
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))
         out = backend.namespace(array).empty((len(array) * g.positions, self.units), dtype)
         plan = Plan(function, g, self.units, self.precision, size, backend.device_of(self.weights))
-        project(plan, array, flat(self.weights, dtype), Output(self.rule, self.linear), out)
+        project(plan, array, flat(self.weights, dtype), Output(self.bound_rule, self.linear), out)
         dense = self.weights.ndim == 2
         return out.reshape((len(array), self.units) if dense else (len(array), *g.output, self.units))
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.engine.soundness import as_rate
 from hebbcore.engine.starting import STARTS, starting_weights
+from hebbcore.engine.state import initial_state, same_names, state_arrays, state_in, state_shapes
 from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.layers.base import Layer, Shape, Site, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
@@ -36,6 +38,7 @@ class Learner(Layer):
     settable: ClassVar[frozenset[str]] = frozenset({"rule", "learning_rate", "linear", "weights", "width"})
 
     _rivalry: Rivalry | None = None  # with conscience or revival
+    _state: Mapping[str, Array] = MappingProxyType({})  # of the rule, once the layer is built
 
     units: int
     rule: Rule | str
@@ -60,7 +63,9 @@ class Learner(Layer):
             self.learning_rate = as_rate(function, "learning_rate", self.learning_rate)
         checks.choice(function, "initial_weights", self.initial_weights, STARTS)
         self._check_response(function)
-        checks.boolean(function, "normalize_patches", self.normalize_patches)
+        if checks.boolean(function, "normalize_patches", self.normalize_patches) and self.rule.initial_state():
+            problem = f"is not for a rule with a state, such as {self.rule!r}: its scores are those of the output."
+            raise checks.wrong(ValueError, function, "normalize_patches", problem)
         self.conscience, self.revival = check_rivalry(function, self.rule, self.conscience, self.revival)
 
     def _check_response(self, function: str) -> None:
@@ -77,8 +82,18 @@ class Learner(Layer):
     @property
     def _output(self) -> Output:
         """How scores become outputs."""
+        return Output(self.bound_rule, self.linear, self.response, WIDTH if self.width is None else self.width)
+
+    @property
+    def state(self) -> Mapping[str, Array]:
+        """What the rule remembers of each unit, (units,), float64, by name; learning changes the arrays."""
+        return MappingProxyType(self._state)
+
+    @property
+    def bound_rule(self) -> Rule:
+        """The rule with its state (see Rule.bound)."""
         assert isinstance(self.rule, Rule)
-        return Output(self.rule, self.linear, self.response, WIDTH if self.width is None else self.width)
+        return self.rule.bound(self._state)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "weights" and not (value is None and self.weights is None):
@@ -147,6 +162,8 @@ class Learner(Layer):
             return
         assert isinstance(self.rule, Rule)
         site = self._site
+        if not same_names(self.rule, self._state):
+            self._state = initial_state(self.rule, self.units, site.device)
         self._update = BatchedUpdate(
             self.rule, self._sizes, self.units, site.precision, site.workspace, self.name,
             output=self._output, memories=site.memories,
@@ -197,8 +214,9 @@ class Learner(Layer):
         return Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device, beside=beside)
 
     def learn(
-        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
-    ) -> float | None:
+        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None,
+        teacher: Array | None = None,
+    ) -> float | None:  # fmt: skip
         """Change the weights by one batch.
 
         Parameters
@@ -213,16 +231,24 @@ class Learner(Layer):
             Whether to measure the change.
         counts : Array or None
             (units,), how many patches each unit wins, for conscience and revival; None: they look.
+        teacher : Array or None
+            (n, units), uint8: which units may learn from which image; None: all from all. Not with conscience.
 
         Returns
         -------
         float or None
             ‖change‖ / ‖weights‖ (Frobenius norms) if measured.
         """
-        return self.begin(x, out, rate, measure, counts)()
+        return self.begin(x, out, rate, measure, counts, teacher)()
 
     def begin(
-        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None
+        self,
+        x: Array,
+        out: Array | None,
+        rate: float,
+        measure: bool,
+        counts: Array | None = None,
+        teacher: Array | None = None,
     ) -> Callable[[], float | None]:
         """Do what learn does in two parts: write the output now, and change the weights in the function returned.
 
@@ -231,9 +257,10 @@ class Learner(Layer):
         matrix, images, rivalry = self._matrix, self.as_input(x), self._rivalry
         bias = None
         if rivalry is not None:
-            bias = rivalry.bias(matrix.dtype)
+            bias, rivalry.rule = rivalry.bias(matrix.dtype), self.bound_rule
             counts = rivalry.look(images, matrix, counts)
-        change = self._update.begin(images, matrix, None if out is None else rows_of(out), bias, counts)
+        rows = None if out is None else rows_of(out)
+        change = self._update.begin(images, matrix, rows, bias, teacher, self._state, counts)
         return partial(self._change, change, rate, measure, counts)
 
     def _change(
@@ -256,20 +283,24 @@ class Learner(Layer):
 
     def arrays(self) -> dict[str, Array]:
         """See Layer."""
-        arrays = {"weights": self.weights}
+        arrays = {"weights": self.weights, **state_arrays(self._state)}
         if self.initial_weights != "rule":
             arrays["started"] = np.array([self.started])
         return arrays if self._rivalry is None else arrays | self._rivalry.arrays()
 
     def arrays_for(self, site: Site, shape: Shape, observed: bool) -> dict[str, tuple[Shape, Any]]:
         """See Layer."""
+        assert isinstance(self.rule, Rule)
         arrays: dict[str, tuple[Shape, Any]] = {"weights": (self._weights_shape(shape), site.dtype)}
+        arrays |= state_shapes(self.rule, self.units)
         if self.initial_weights != "rule":
             arrays["started"] = ((1,), np.dtype(np.bool_))
         return arrays | rivalry_arrays(self.units) if self.conscience or self.revival else arrays
 
     def restore(self, arrays: dict[str, Array]) -> None:
-        """See Layer."""
+        """See Layer. Without the arrays of a state it begins anew."""
+        assert isinstance(self.rule, Rule)
+        self._state = state_in(self.rule, arrays) or {}
         self._use(arrays["weights"])
         self.started = bool(arrays["started"][0]) if "started" in arrays else True
         if self._rivalry is not None:
@@ -284,7 +315,7 @@ class Learner(Layer):
             self._use(self.weights)
 
     def as_layer(self) -> HebbianLayer:
-        """Return the trained layer alone, sharing the weights.
+        """Return the trained layer alone, sharing the weights and the rule's state.
 
         Raises
         ------
@@ -299,5 +330,5 @@ class Learner(Layer):
             )
         g = self._sizes
         return HebbianLayer(
-            self.weights, self.rule, g.stride, g.padding, g.padding_mode, self._site.precision, self.linear
+            self.weights, self.rule, g.stride, g.padding, g.padding_mode, self._site.precision, self.linear, self._state
         )

@@ -7,7 +7,7 @@ from typing import ClassVar
 from hebbcore import checks
 from hebbcore.engine import kernels, parallel
 from hebbcore.engine.backend import Array
-from hebbcore.layers.base import Layer, Shape, rows_of, worth_splitting
+from hebbcore.layers.base import Layer, Shape, rows_of
 
 
 @dataclass(eq=False)
@@ -48,5 +48,5 @@ class Split(Layer):
         """See Layer."""
         source, target = rows_of(x), rows_of(out)
         kernel, threshold = kernels.for_array(x).split, x.dtype.type(self.threshold)
-        parts = parallel.cuts(len(source), parallel.threads() if worth_splitting(source) else 1)
+        parts = parallel.cuts(len(source), parallel.threads() if parallel.worth_splitting(source) else 1)
         parallel.run([partial(kernel, target[i:j], source[i:j], threshold) for i, j in parts], blas=False)

@@ -7,7 +7,7 @@ import numpy as np
 
 from hebbcore.engine import devices, kernels, parallel
 from hebbcore.engine.backend import Array
-from hebbcore.layers.base import Site, rows_of, worth_splitting
+from hebbcore.layers.base import Site, rows_of
 
 KINDS = ("max", "average")
 
@@ -22,7 +22,7 @@ class Windows:
     def pool(self, x: Array, out: Array, kind: str) -> None:
         """out (n, oh, ow, C) ← the windows of x (n, H, W, C)."""
         kernel = kernels.for_array(x).pool
-        parts = parallel.cuts(len(x), parallel.threads() if worth_splitting(x) else 1)
+        parts = parallel.cuts(len(x), parallel.threads() if parallel.worth_splitting(x) else 1)
         parallel.run(
             [
                 partial(kernel, rows_of(out[i:j]), x[i:j], *self._spans, kind == "average", *self._shares)

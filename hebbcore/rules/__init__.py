@@ -6,22 +6,39 @@ from hebbcore import checks
 from hebbcore.engine.rule import Rule
 from hebbcore.rules.hard_wta import HardWTA
 from hebbcore.rules.hpca import HPCA
+from hebbcore.rules.ica import ICA
 from hebbcore.rules.krotov import Krotov
 from hebbcore.rules.kwta import KWTA
 from hebbcore.rules.signed_wta import SignedWTA
 from hebbcore.rules.soft_hebb import SoftHebb
+from hebbcore.rules.supervised import Supervised
 from hebbcore.rules.swta import SWTA
 
-__all__ = ["HPCA", "KWTA", "RULES", "SWTA", "HardWTA", "Krotov", "Rule", "SignedWTA", "SoftHebb", "as_rule"]
+__all__ = [
+    "HPCA",
+    "ICA",
+    "KWTA",
+    "RULES",
+    "SWTA",
+    "HardWTA",
+    "Krotov",
+    "Rule",
+    "SignedWTA",
+    "SoftHebb",
+    "Supervised",
+    "as_rule",
+]
 
 RULES: dict[str, type[Rule]] = {
     "hpca": HPCA,
+    "ica": ICA,
     "swta": SWTA,
     "kwta": KWTA,
     "signedwta": SignedWTA,
     "softhebb": SoftHebb,
     "hardwta": HardWTA,
     "krotov": Krotov,
+    "supervised": Supervised,
 }
 
 

@@ -8,6 +8,14 @@ from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.rule import Rule
 
 
+def one_over(mass: Array | None) -> Array:
+    """Return 1 / mass (K, 1), and 0 where the mass is too small to divide by."""
+    assert mass is not None
+    xp = namespace(mass)
+    shares = mass >= xp.finfo(mass.dtype).tiny
+    return (shares / xp.where(shares, mass, 1))[:, None]
+
+
 class CosineRule(Rule):
     """Base of the rules whose units compete with the cosine between patch and weights; output relu(x·w / ‖w‖)."""
 
@@ -23,10 +31,7 @@ class CosineRule(Rule):
 
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
         """Return 1 / mass, and 0 for units without a share, or one too small to divide by: they do not change."""
-        assert mass is not None
-        xp = namespace(mass)
-        shares = mass >= xp.finfo(mass.dtype).tiny
-        return (shares / xp.where(shares, mass, 1))[:, None]
+        return one_over(mass)
 
     def response(self, scores: Array, unit_norms: Array | None) -> Array:
         scores /= unit_norms

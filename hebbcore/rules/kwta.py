@@ -6,6 +6,7 @@ from hebbcore import checks
 from hebbcore.engine import competition
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.teaching import Teacher, taught_kwta_gate
 from hebbcore.rules.cosine import CosineRule
 
 
@@ -23,8 +24,11 @@ class KWTA(CosineRule):
 
     Notes
     -----
+    With a teacher the k most similar of the units that may learn win; all of them, if they are fewer.
+
     Gate: `hebbcore.engine.competition.kwta_gate`, which runs the kernel `kwta` of `hebbcore.engine.kernels`, for
-    one winner `cosine_wta`. Oracle: tests/oracles/rules/kwta.py.
+    one winner `cosine_wta`; with a teacher `hebbcore.engine.teaching.taught_kwta_gate`. Oracle:
+    tests/oracles/rules/kwta.py.
 
     References
     ----------
@@ -39,6 +43,10 @@ class KWTA(CosineRule):
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         assert norms is not None
         return competition.kwta_gate(scores, norms.units, self.k)
+
+    def taught_gate(self, scores: Array, norms: Norms | None, teacher: Teacher) -> Gate:
+        assert norms is not None
+        return taught_kwta_gate(scores, norms.units, self.k, teacher)
 
     def expected_winners(self) -> int:
         return self.k

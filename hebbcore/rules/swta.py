@@ -6,6 +6,7 @@ from hebbcore import checks
 from hebbcore.engine import competition
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.teaching import Teacher, taught_swta_gate
 from hebbcore.rules.cosine import CosineRule
 
 COMPETITIONS = ("exp", "power")
@@ -30,7 +31,10 @@ class SWTA(CosineRule):
     Z is squared because both the step and the mean of the patches carry it. The row's maximum is subtracted before exp,
     which the paper's program omits: float32 overflows at low temperatures without it.
 
-    Gate: `hebbcore.engine.competition.swta_gate`, which runs the kernel `swta` of `hebbcore.engine.kernels`.
+    With a teacher T the shares are of the units that may learn: Z = T∘e / Σ(T∘e).
+
+    Gate: `hebbcore.engine.competition.swta_gate`, which runs the kernel `swta` of `hebbcore.engine.kernels`; with a
+    teacher `hebbcore.engine.teaching.taught_swta_gate`, which runs `taught_similarities` and `taught_swta`.
     Oracle: tests/oracles/rules/swta.py.
 
     References
@@ -48,3 +52,7 @@ class SWTA(CosineRule):
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         assert norms is not None
         return competition.swta_gate(scores, norms, self.temperature, self.competition == "power")
+
+    def taught_gate(self, scores: Array, norms: Norms | None, teacher: Teacher) -> Gate:
+        assert norms is not None
+        return taught_swta_gate(scores, norms, self.temperature, self.competition == "power", teacher)

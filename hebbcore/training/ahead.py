@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from hebbcore.engine import devices
-from hebbcore.engine.backend import Array
+
+Given, Made = TypeVar("Given"), TypeVar("Made")
 
 
-def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Generator[Array, None, None]:
+def ahead(batches: Iterator[Given], prepare: Callable[[Given], Made]) -> Generator[Made, None, None]:
     """Yield prepare(batch) of each batch, while a thread reads and prepares the next one.
 
     The thread works on the caller's CUDA stream: on another, a batch could be used before it is there, and its memory
@@ -15,7 +17,7 @@ def ahead(batches: Iterator[Array], prepare: Callable[[Array], Array]) -> Genera
     """
     same_stream = devices.here()
 
-    def fetch() -> Array | None:
+    def fetch() -> Made | None:
         with same_stream():
             batch = next(batches, None)
             return None if batch is None else prepare(batch)

@@ -10,13 +10,16 @@ import numpy as np
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import cut
+from hebbcore.training.batch import Batch, Labels, labels_at
 
 
 class ArrayBatches:
-    """Batches of an array, in a new random order each epoch or in order."""
+    """Batches of an array, in a new random order each epoch or in order; labels: of its images, if asked for."""
 
-    def __init__(self, array: Array, batch_size: int, generator: np.random.Generator | None) -> None:
-        self.array, self.batch_size = array, batch_size
+    def __init__(
+        self, array: Array, batch_size: int, generator: np.random.Generator | None, labels: Labels | None = None
+    ) -> None:
+        self.array, self.batch_size, self.labels = array, batch_size, labels
         self.checked = True
         self._start, self._generator, self._next = generator, copy.deepcopy(generator), 0
         self._order = np.arange(0)
@@ -26,16 +29,18 @@ class ArrayBatches:
         """See Batches."""
         return len(self.array)
 
-    def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Array]:
+    def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """See Batches. part: (rank, size) of who gets a share of each batch."""
         order = None if self._start is None else self.order(number)
         for first in range(start * self.batch_size, len(self.array), self.batch_size):
             begin, end = cut(min(self.batch_size, len(self.array) - first), *part)
             if order is None:
-                yield self.array[first + begin : first + end]
+                chosen = slice(first + begin, first + end)
+                yield Batch(self.array[chosen], labels_at(self.labels, chosen))
             else:
                 chosen = order[first + begin : first + end]
-                yield self.array[devices.to_device(chosen, backend.device_of(self.array))]
+                images = self.array[devices.to_device(chosen, backend.device_of(self.array))]
+                yield Batch(images, labels_at(self.labels, chosen))
 
     def following(self, start: int, count: int) -> int:
         """See Batches."""
@@ -57,13 +62,14 @@ class ArrayBatches:
         """See Batches."""
         if self._checksum is None:
             self._checksum = checksum(self.array, 0)
-        return {
+        identity = {
             "shape": list(self.array.shape),
             "dtype": str(self.array.dtype),
             "checksum": self._checksum,
             "batch_size": self.batch_size,
             "shuffle": self._start is not None,
         }
+        return identity if self.labels is None else {**identity, "labels": checksum(self.labels, 0)}
 
     def rewind(self) -> None:
         """See Batches."""

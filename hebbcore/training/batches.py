@@ -13,6 +13,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import as_images
 from hebbcore.training.array_batches import ArrayBatches, checksum
+from hebbcore.training.batch import Batch, as_labels
 
 BATCH_SIZE = 64  # images a step, unless one says otherwise
 
@@ -25,7 +26,7 @@ class Batches(Protocol):
     def images(self, first: Array) -> int | None:
         """Return about how many images an epoch has, given its first batch; None if that is unknown."""
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of an epoch from batch `start` on, each (n, H, W, C) or (n, features)."""
 
     def following(self, start: int, count: int) -> int:
@@ -42,10 +43,10 @@ class Batches(Protocol):
 
 
 class IterableBatches:
-    """Batches that an iterable yields: arrays, or (images, labels) pairs whose labels are left out."""
+    """Batches that an iterable yields: arrays, or (images, labels) pairs, whose labels come along if labelled."""
 
-    def __init__(self, function: str, source: Iterable[Any], check: bool) -> None:
-        self.function, self.source, self.checked = function, source, not check
+    def __init__(self, function: str, source: Iterable[Any], check: bool, labelled: bool) -> None:
+        self.function, self.source, self.checked, self.labelled = function, source, not check, labelled
         self._identity: dict[str, Any] | None = None
 
     def images(self, first: Array) -> int | None:
@@ -53,24 +54,35 @@ class IterableBatches:
         batches = streams.batches_of(self.source)
         return None if batches is None else batches * len(first)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """See Batches."""
         return self._batches(number, start, start)
 
-    def _batches(self, number: int, start: int, skip: int) -> Generator[Array, None, None]:
+    def _batches(self, number: int, start: int, skip: int) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch, which begins at batch `start`, without the first `skip` of the source."""
         empty = True
         source = iter(self.source)
         try:
             for batch in islice(source, skip, None):
                 empty = False
-                yield streams.images_of(batch)
+                yield self._batch(batch)
         finally:
             if hasattr(source, "close"):  # a generator, perhaps with threads to stop
                 source.close()
         if empty and not start:
             again = "; it can be iterated once only" if number else ""
             raise checks.wrong(ValueError, self.function, "data", f"gave no batch in epoch {number + 1}{again}.")
+
+    def _batch(self, batch: Any) -> Batch:
+        """Return what the iterable gave as a batch. Raises ValueError if labels are wanted and missing."""
+        images = streams.images_of(batch)
+        if not self.labelled:
+            return Batch(images)
+        labels = streams.labels_in(batch)
+        if labels is None:
+            problem = "must be batches (images, labels): a layer learns from labels, and these have none."
+            raise checks.wrong(ValueError, self.function, "data", problem)
+        return Batch(images, as_labels(self.function, labels, len(images)))
 
     def following(self, start: int, count: int) -> int:
         """See Batches."""
@@ -88,6 +100,8 @@ class IterableBatches:
                 found = 0
                 for batch in self.source:
                     found = checksum(backend.as_array(self.function, "data", streams.images_of(batch)), found)
+                    if self.labelled:
+                        found = checksum(self._batch(batch).labels, found)
                 self._identity["checksum"] = found
         return self._identity
 
@@ -102,8 +116,8 @@ class StreamBatches(IterableBatches):
     damaged as a whole, if its state moves on by as many.
     """
 
-    def __init__(self, function: str, source: streams.Resumable, check: bool) -> None:
-        super().__init__(function, source, check)
+    def __init__(self, function: str, source: streams.Resumable, check: bool, labelled: bool) -> None:
+        super().__init__(function, source, check, labelled)
         self._stream, self._state = source, source.state()
         self._following: list[int] = []  # after each batch of the latest epoch
 
@@ -112,14 +126,14 @@ class StreamBatches(IterableBatches):
         """The batch of the stream's epoch that epoch 0 begins with."""
         return int(self._state["batch"])
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """See Batches."""
         first = self._state["batch"] if number == 0 else 0
         self._stream.restore(streams.at(self._state, self._state["epoch"] + number, first + start))
         self._following = []
         return self._noted(number, first, start)
 
-    def _noted(self, number: int, first: int, start: int) -> Iterator[Array]:
+    def _noted(self, number: int, first: int, start: int) -> Iterator[Batch]:
         """Yield the batches of an epoch that begins at batch `first` of the stream, and note where each one ends."""
         with closing(self._batches(number, start, 0)) as batches:
             for batch in batches:
@@ -180,18 +194,22 @@ def _is_iterable(data: Any) -> bool:
 
 
 def as_batches(
-    function: str, data: Any, batch_size: int, generator: np.random.Generator | None, epochs: int, check: bool
-) -> Batches:
+    function: str, data: Any, batch_size: int, generator: np.random.Generator | None, epochs: int, check: bool,
+    labels: Any = None, learner: str = "",
+) -> Batches:  # fmt: skip
     """Return batches for an array, anything convertible to one, or a re-iterable of such batches.
 
     generator: shuffles arrays; None keeps their order. check: raise ValueError for NaN or infinity in an array.
+    labels: of the images of an array. learner: what learns from labels, which must come along; "": nothing does.
     """
+    _check_labels(function, data, labels, learner)
     if is_array(data):
         array = backend.as_array(function, "data", data)
         as_images(function, "data", array)  # checks rank, dtype and emptiness
         if check:
             require_finite(function, "data", array)
-        return ArrayBatches(array, batch_size, generator)
+        own = as_labels(function, labels, len(array)) if learner else None
+        return ArrayBatches(array, batch_size, generator, own)
     if not _is_iterable(data):
         raise TypeError(
             f"{function}: data must be an array (n, height, width, channels) or (n, features), or a re-iterable of "
@@ -203,5 +221,20 @@ def as_batches(
             "pass something that can be iterated again (a list or a stream), or epochs=1."
         )
     if streams.is_resumable(data):
-        return StreamBatches(function, data, check)
-    return IterableBatches(function, data, check)
+        return StreamBatches(function, data, check, bool(learner))
+    return IterableBatches(function, data, check, bool(learner))
+
+
+def _check_labels(function: str, data: Any, labels: Any, learner: str) -> None:
+    """Raise ValueError for labels that nothing learns from, and for an array without the labels that are needed."""
+    if labels is not None and not learner:
+        problem = (
+            "have no effect: no layer learns from labels (Supervised, or those that a teacher names); leave them out."
+        )
+        raise checks.wrong(ValueError, function, "labels", problem)
+    if labels is not None and not is_array(data):
+        problem = "are for an array of images; batches bring theirs, as pairs (images, labels)."
+        raise checks.wrong(ValueError, function, "labels", problem)
+    if learner and labels is None and is_array(data):
+        problem = f"are needed: {learner} learns from them; give one for each image, -1 for an image without one."
+        raise checks.wrong(ValueError, function, "labels", problem)

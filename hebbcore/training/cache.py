@@ -18,6 +18,7 @@ from hebbcore.files import cannot_write
 from hebbcore.layers.base import as_4d
 from hebbcore.network import Network
 from hebbcore.training.ahead import ahead
+from hebbcore.training.batch import Batch, Labels, labels_at
 from hebbcore.training.batches import Batches
 
 CACHES = ("none", "memory", "disk")
@@ -46,6 +47,7 @@ class CachedBatches:
         order = source.order(0)
         assert order is not None
         self._source, self._batch_size, self._first_order, self.checked = source, batch_size, order, True
+        self._labels: Labels | None = None
         full = (len(order), *shape)
         if folder is None:
             self._array: Array = np.empty(full, dtype)
@@ -62,16 +64,24 @@ class CachedBatches:
         """Take the outputs of images first, first + 1, … of epoch 0."""
         self._array[self._first_order[first : first + len(outputs)]] = devices.to_device(outputs, "cpu")
 
+    def note(self, first: int, labels: Labels | None) -> None:
+        """Take the labels of images first, first + 1, … of epoch 0, if there are any."""
+        if labels is not None:
+            if self._labels is None:
+                self._labels = np.empty(len(self._array), np.int64)
+            self._labels[self._first_order[first : first + len(labels)]] = labels
+
     def images(self, first: Array) -> int | None:
         """See Batches."""
         return len(self._array)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Array]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """See Batches."""
         order = self._source.order(number)
         assert order is not None
         for first in range(start * self._batch_size, len(order), self._batch_size):
-            yield np.asarray(self._array[order[first : first + self._batch_size]])
+            chosen = order[first : first + self._batch_size]
+            yield Batch(np.asarray(self._array[chosen]), labels_at(self._labels, chosen))
 
     def following(self, start: int, count: int) -> int:
         """See Batches."""
@@ -122,7 +132,7 @@ class Inputs:
         self,
         network: Network,
         images: Batches,
-        prepare: Callable[[Array], Array],
+        prepare: Callable[[Batch], Batch],
         most: int,
         folder: Path | None,
         pause: Callable[[], None],
@@ -168,9 +178,10 @@ class Inputs:
                     shape = as_4d(network.shapes[layer - 1])
                     cache = CachedBatches(self._images, len(x), shape, network.site.dtype, self._folder)
                 with network.lock:
-                    cache.fill(done, network.run(x, self.layer, layer))
+                    cache.fill(done, network.run(x.images, self.layer, layer))
+                cache.note(done, x.labels)
                 done += len(x)
                 self._pause()
         assert cache is not None
         self.batches, self.layer = cache, layer
-        self.prepare = lambda batch: devices.to_device(batch, network.site.device)
+        self.prepare = lambda batch: Batch(devices.to_device(batch.images, network.site.device), batch.labels)

@@ -6,10 +6,12 @@ from hebbcore import checks
 from hebbcore.engine import backend, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
+from hebbcore.engine.teaching import as_masks
 from hebbcore.engine.update import BatchedUpdate
 from hebbcore.layers import WORKSPACE
 from hebbcore.layers.arguments import as_weights, check_images, check_no_steps, flat, geometry_of
 from hebbcore.rules import Rule, as_rule
+from hebbcore.training.teacher import require_teachable
 
 
 def weight_update(
@@ -20,6 +22,7 @@ def weight_update(
     stride: Any = 1,
     padding: Any = 0,
     padding_mode: str = "zeros",
+    teacher: Any = None,
     precision: str | None = None,
     workspace: int | str = WORKSPACE,
     check_finite: bool = True,
@@ -40,6 +43,9 @@ def weight_update(
         Above and below, left and right, in pixels.
     padding_mode : {"zeros", "reflect", "edge"}
         What lies beyond the image.
+    teacher : Array or None
+        (images, units), 0 and 1: which units may learn from which image, and from all of its patches; for swta, kwta,
+        hpca and supervised, which needs one. None: all units from all images.
     precision : str or None
         "float32", "float64", on CUDA also "tf32" and "bf16"; None: the weights' own.
     workspace : int or str
@@ -75,7 +81,14 @@ def weight_update(
         require_finite(function, "images", array)
         require_finite(function, "weights", weights)
     size = checks.byte_size(function, "workspace", workspace)
+    masks = None
+    if teacher is not None:
+        require_teachable(function, "", rule)
+        masks = as_masks(function, teacher, len(array), len(weights), backend.device_of(array))
+    elif rule.supervised:
+        problem = "is needed: Supervised learns from labels alone; give a mask (images, units), one-hot by class."
+        raise checks.wrong(ValueError, function, "teacher", problem)
     update = BatchedUpdate(rule, g, len(weights), precision or weights.dtype.name, size, function)
-    delta, scale = update.delta(array, flat(weights, dtype))
+    delta, scale = update.delta(array, flat(weights, dtype), teacher=masks)
     delta *= scale
     return delta.reshape(weights.shape)

@@ -48,15 +48,23 @@ class Diagnostics:
     in turn (SignedWTA with k > 1), the winners of all k turns count, of a k-th of the positions. Outputs of
     "cosine-exp" do not tell who wins by |output| or in turn; there at most an eighth of a batch is looked at. At the
     end of a pass a record says of layers whose units compete also: pass_dead, as dead, and pass_winners, how many
-    positions were counted, of the whole pass, and units.
+    positions were counted, of the whole pass, and units. Where the last layer is supervised, it says the layer's
+    accuracy, 0…1, on the pass's images with a label, and how many those are: labelled (as the winners, since the
+    training last went on). Each batch is judged by the weights from before it.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
         self._network, self._seconds, self._tell = network, seconds, tell
         self._changes: dict[int, float] = {}
         self._wins: dict[int, Array] = {}
-        self.pass_wins: dict[int, Array] = {}  # by index of the layer, since the pass began
+        self.begin_pass()
         self.start(0.0)
+
+    def begin_pass(self) -> None:
+        """Forget what is told of a pass as a whole."""
+        self.pass_wins: dict[int, Array] = {}  # by index of the layer
+        self._right: Any = 0  # or an array on the network's device
+        self._labelled = 0
 
     def start(self, elapsed: float) -> None:
         """Start the clock, which so many seconds have been on."""
@@ -80,16 +88,23 @@ class Diagnostics:
         if change is not None:
             self._changes[index] = change
 
+    def judged(self, right: Array, labelled: int) -> None:
+        """Count a batch's images with a label, and those of them that the network's last layer takes for it."""
+        self._right, self._labelled = self._right + right, self._labelled + labelled
+
     def add_up(self, team: Team, end: bool) -> None:
-        """Let the wins of all processes count; end: also those of the pass."""
+        """Let the wins of all processes count; end: also what is told of the pass."""
         counts = [self._wins[i] for i in sorted(self._wins)]
         counts += [self.pass_wins[i] for i in sorted(self.pass_wins)] if end else []
-        if counts:
-            whole = np.concatenate([devices.to_device(some, "cpu") for some in counts]).astype(np.float64)
-            team.sum(whole)
-            parts = iter(np.split(whole, np.cumsum([len(some) for some in counts])[:-1]))
-            for wins in (self._wins, self.pass_wins) if end else (self._wins,):
-                wins.update({i: next(parts).astype(np.uint64) for i in sorted(wins)})
+        counts.append(np.array([float(self._right), self._labelled] if end else [0.0, 0.0]))
+        whole = np.concatenate([devices.to_device(some, "cpu") for some in counts]).astype(np.float64)
+        team.sum(whole)
+        *found, judged = np.split(whole, np.cumsum([len(some) for some in counts])[:-1])
+        parts = iter(found)
+        for wins in (self._wins, self.pass_wins) if end else (self._wins,):
+            wins.update({i: next(parts).astype(np.uint64) for i in sorted(wins)})
+        if end:
+            self._right, self._labelled = int(judged[0]), int(judged[1])
 
     def stepped(self, images: int) -> None:
         """Count the images of a step."""
@@ -107,7 +122,8 @@ class Diagnostics:
         end : bool
             Of a pass: how many of the units that compete won nothing in the whole of it is then told too.
         """
-        if not self._images:
+        judged = end and self._labelled > 0
+        if not self._images and not judged:
             return
         now = time.monotonic()
         rate = self._images / max(1e-9, now - self._last)
@@ -119,12 +135,16 @@ class Diagnostics:
                 "seconds": round(self.elapsed, 3),
                 "images_per_second": round(rate, 3),
                 "seconds_left": None if left is None else round(left, 1),
+                **(self._accuracy() if judged else {}),
                 "layers": layers,
             }
         )
         self._last, self._images = now, 0
         self._changes.clear()
         self._wins.clear()
+
+    def _accuracy(self) -> Record:
+        return {"accuracy": _rounded(int(self._right) / self._labelled), "labelled": self._labelled}
 
     def _layer(self, index: int, end: bool) -> Record:
         layer = self._network.layers[index]

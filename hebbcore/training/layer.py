@@ -37,6 +37,7 @@ def train_layer(
     padding: Any = 0,
     padding_mode: str = "zeros",
     rule: Rule | str = "hpca",
+    labels: Any = None,
     learning_rate: float | str = 1e-3,
     epochs: int = 1,
     batch_size: int | None = None,
@@ -53,7 +54,7 @@ def train_layer(
     check_finite: bool = True,
     group: Group | None = None,
 ) -> HebbianLayer:
-    """Train a Hebbian layer on images, without labels, and return it.
+    """Train a Hebbian layer on images, without labels unless it learns by Supervised, and return it.
 
     The same seed, data and device (and number of CPU threads) give the same bits. Calls for different layers may run
     side by side in threads.
@@ -76,6 +77,9 @@ def train_layer(
         What lies beyond the image.
     rule : Rule or str
         A rule, or a name in hebbcore.RULES.
+    labels : Array or None
+        For Supervised: (n,), integers, the class 0 … units − 1 of each image of an array; below 0: none, the image
+        teaches nothing. Batches of an iterable bring theirs, as (images, labels) pairs.
     learning_rate : float or "auto"
         W ← W + learning_rate · ΔW (see the rule for exceptions); "auto": half of the largest stable rate on the first
         batch, for rules that know it (Rule.stable_rate: hpca).
@@ -147,7 +151,10 @@ def train_layer(
         check_no_steps(FUNCTION, stride, padding)
     initial_weights = "rule" if initial_weights is None else initial_weights
     weight_generator, order_generator = _generators(seed, order, isinstance(initial_weights, str))
-    batches = as_batches(FUNCTION, data, size_of_batches, order_generator if order else None, epochs, check_finite)
+    learner = NAME if rule.supervised else ""
+    batches = as_batches(
+        FUNCTION, data, size_of_batches, order_generator if order else None, epochs, check_finite, labels, learner
+    )  # fmt: skip
     once = isinstance(data, Iterator)
     if once and group is not None and group.size > 1:
         raise ValueError(f"{FUNCTION}: data is an iterator, which a group cannot share; pass a list or a stream.")
@@ -158,28 +165,20 @@ def train_layer(
         first_epoch = FirstEpoch(taken, once, team)
         if isinstance(initial_weights, str):
             checks.choice(FUNCTION, "initial_weights", initial_weights, STARTS)
-            weights = _drawn_weights(rule, units, kernel, first_epoch.first, weight_generator)
+            weights = _drawn_weights(rule, units, kernel, first_epoch.first.images, weight_generator)
         else:
             weights = _given_weights(initial_weights, units, kernel, check_finite)
-        first = check_images(FUNCTION, first_epoch.first, weights.shape, "data")
+        first = check_images(FUNCTION, first_epoch.first.images, weights.shape, "data")
         g = geometry_of(FUNCTION, first, weights.shape, stride, padding, padding_mode)
         weights = devices.to_device(weights, device).astype(dtype, order="C", copy=True)
         layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
         if team is not None:
             generators = [str(each.bit_generator.state) for each in (weight_generator, order_generator)]
-            _begin_alike(
-                team,
-                layer,
-                {
-                    "data": batches.identity(),
-                    "generators": generators,
-                    "geometry": repr(g),
-                    "rate": rate,
-                    "epochs": epochs,
-                    "rivalry": [conscience, revival],
-                    "device": device,
-                },
-            )
+            same = {
+                "data": batches.identity(), "generators": generators, "geometry": repr(g), "rate": rate,
+                "epochs": epochs, "rivalry": [conscience, revival], "device": device,
+            }  # fmt: skip
+            _begin_alike(team, layer, same)
         training = LayerTraining(layer, g, workspace, check_finite, team)
         if isinstance(initial_weights, str) and initial_weights != "rule":
             training.start(initial_weights, first_epoch, weight_generator.spawn(1)[0])

@@ -21,6 +21,8 @@ from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.engine.winners import tell_dead
 from hebbcore.layers import HebbianLayer
 from hebbcore.layers.arguments import check_images
+from hebbcore.training.batch import Batch, Labels
+from hebbcore.training.teacher import Teaching
 
 FUNCTION, NAME = "train_layer", "the layer"  # in messages
 
@@ -57,7 +59,7 @@ class FirstEpoch:
         self._read = [first]
         self.first, self.portion = (first, None) if team is None else first.portion(team)
 
-    def look(self) -> Generator[Array, None, None]:
+    def look(self) -> Generator[Batch, None, None]:
         """Return the batches, from the first."""
         if not self._once:
             yield from getattr(self._batches, "whole", self._batches).epoch(0)
@@ -72,7 +74,7 @@ class FirstEpoch:
         if not self._once:
             self._rest, self._read = self._batches.epoch(0), []
 
-    def __iter__(self) -> Iterator[Array]:
+    def __iter__(self) -> Iterator[Batch]:
         return itertools.chain(self._read, self._rest)
 
 
@@ -100,7 +102,7 @@ class LayerTraining:
         def inputs() -> Iterator[Array]:
             with closing(first_epoch.look()) as source:
                 for batch in source:
-                    yield devices.to_device(self._images(batch), self._device)
+                    yield devices.to_device(self._images(batch.images), self._device)
 
         found = None
         if self._team is None or self._team.rank == 0:
@@ -116,14 +118,14 @@ class LayerTraining:
         self._rivalry = Rivalry(self._rule, self._g, self._matrix, conscience, revival, seed)
 
     def run(
-        self, epoch: int, source: Iterable[Any], unchecked: bool, last: bool, bar: Any,
+        self, epoch: int, source: Iterable[Batch], unchecked: bool, last: bool, bar: Any,
         callback: Callable[[Step], None] | None,
     ) -> None:  # fmt: skip
         """Learn from the batches of an epoch; unchecked: nobody has looked whether they are finite."""
         stable = None
         for batch in source:
             here, portion = (batch, None) if self._team is None else batch.portion(self._team)
-            images = self._images(here)
+            images = self._images(here.images)
             if unchecked:
                 require_finite(FUNCTION, "data", images)
             count = len(images) if portion is None else portion.total
@@ -134,7 +136,7 @@ class LayerTraining:
             with taking(portion):
                 if self._divergence is not None:
                     self._divergence.begin(NAME, self._rule, self._matrix, x, self._g)
-                won = self._learn(x, counting=last and self._rule.competes)
+                won = self._learn(x, self._masks(here.labels), counting=last and self._rule.competes)
                 self._steps += 1
                 if self._divergence is not None and is_due(self._steps):
                     self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
@@ -154,20 +156,26 @@ class LayerTraining:
             raise ValueError(f"{FUNCTION}: data changed from images of {self._g.size} to {images.shape[1:3]}.")
         return images
 
-    def _learn(self, images: Array, counting: bool) -> Array | None:
+    def _masks(self, labels: Labels | None) -> Array | None:
+        """Return which units (images, units) may learn: each from its class, where the rule is supervised."""
+        teaching = Teaching.of_a_layer(self._layer.units)
+        teaching.require(FUNCTION, labels)
+        return teaching.masks(0, labels, self._device)
+
+    def _learn(self, images: Array, teacher: Array | None, counting: bool) -> Array | None:
         """Change the weights by one batch; if counting, return how many of some patches each unit wins."""
-        rule, matrix, rivalry, here = self._rule, self._matrix, self._rivalry, current()
+        rule, matrix, rivalry, here = self._layer.bound_rule, self._matrix, self._rivalry, current()
         rows = (len(images) if here is None else here.total) * self._g.positions
         bias = out = won = None
         if rivalry is not None:
-            bias = rivalry.bias(matrix.dtype)
+            bias, rivalry.rule = rivalry.bias(matrix.dtype), rule
             won = rivalry.look(images, matrix)
         elif counting and (rows > tuning.MEASURED.few_patches or rule.winners_in_turn() > 1):
             won = winners.count(rule, images, self._g, matrix)
         elif counting:
             out = backend.namespace(matrix).empty((len(images) * self._g.positions, len(matrix)), matrix.dtype)
         counts = won if rivalry is not None else None
-        delta, scale = self._update.begin(images, matrix, out, bias, counts)()
+        delta, scale = self._update.begin(images, matrix, out, bias, teacher, self._layer.state, counts)()
         add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
         if rivalry is not None:
             rivalry.count(counts)

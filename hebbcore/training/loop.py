@@ -7,13 +7,13 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine import devices
-from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.group.portion import Portion, cut, taking
 from hebbcore.engine.group.team import Team
 from hebbcore.network import Network
 from hebbcore.training.agreement import Agreement
 from hebbcore.training.ahead import ahead
+from hebbcore.training.batch import Batch, labels_at
 from hebbcore.training.batches import Batches
 from hebbcore.training.cache import Inputs
 from hebbcore.training.header import State
@@ -108,7 +108,7 @@ class Loop:
         """Run what is left of an epoch; number: which pass over the data this is, from 0."""
         at, source = self._state.position, self._source
         start = at.batch
-        self._progress.diagnostics.pass_wins.clear()
+        self._progress.diagnostics.begin_pass()
         if phase.sample is not None:
             self._learn_sample(phase)
             return
@@ -122,25 +122,24 @@ class Loop:
                 at.batch = source.batches.following(start, count)
                 if portion is not None:
                     portion = portion.upto(left)
-                    x = x[: max(1, portion.images)]
                 if left:  # else all of it is damaged, in all processes
-                    self._step(phase, x[:left], left, portion)
+                    self._step(phase, x.first(left if portion is None else max(1, portion.images)), left, portion)
         self._steps.require_sound()
 
-    def _here(self, batch: Any) -> tuple[Array, Portion | None]:
-        """Return the images of a batch that this process has, and which part they are; None: the whole."""
+    def _here(self, batch: Any) -> tuple[Batch, Portion | None]:
+        """Return what this process has of a batch, and which part that is; None: the whole."""
         if self._team is None:
             return batch, None
-        images, portion = batch.portion(self._team)
-        return self._prepare_images(images), portion
+        mine, portion = batch.portion(self._team)
+        return self._prepare_images(mine), portion
 
-    def _step(self, phase: Phase, x: Array, images: int, portion: Portion | None) -> None:
+    def _step(self, phase: Phase, x: Batch, images: int, portion: Portion | None) -> None:
         """Let a phase take its step with a batch of so many images, of which x are here."""
         measure = self._measures()
         with taking(portion):
             if phase.observes:
                 if portion is None or portion.images:
-                    self._steps.observe(phase, self._source.layer, x)
+                    self._steps.observe(phase, self._source.layer, x.images)
             else:
                 self._steps.learn(phase, self._source.layer, x, measure)
         self._stepped(images, measure, phase)
@@ -162,7 +161,8 @@ class Loop:
             else:
                 first, end = cut(len(sample.patches), self._team.rank, self._team.size)
                 with taking(Portion(self._team, first, end - first, len(sample.patches))):
-                    part = replace(sample, patches=sample.patches[min(first, end - 1) : end])
+                    some = slice(min(first, end - 1), end)
+                    part = replace(sample, patches=sample.patches[some], labels=labels_at(sample.labels, some))
                     self._steps.learn_sample(phase, part, measure)
             at.batch = 1
             self._stepped(sample.images, measure, phase)
@@ -188,6 +188,8 @@ class Loop:
         )
         if self._team is not None:
             self._team.sum(sample.patches)  # each process took those of its images
+            if sample.labels is not None:
+                self._team.sum(sample.labels)
         if again:
             progress.restart()
         else:
@@ -244,8 +246,8 @@ class Loop:
         """Check a batch, and bring it to the network's device; a share of one as soon as its place is known."""
         return batch if isinstance(batch, Share) else self._prepare_images(batch)
 
-    def _prepare_images(self, batch: Array) -> Array:
-        images = self._network.check_images("fit", batch)
+    def _prepare_images(self, batch: Batch) -> Batch:
+        images = self._network.check_images("fit", batch.images)
         if not self._batches.checked:
             require_finite("fit", "data", images)
-        return devices.to_device(images, self._network.site.device)
+        return Batch(devices.to_device(images, self._network.site.device), batch.labels)

@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,16 @@ from hebbcore.training.run import opened
 from hebbcore.training.settings import Training, require_effect
 from hebbcore.training.shares import Shares
 from hebbcore.training.steps import Steps
+from hebbcore.training.teacher import Teacher, Teaching, who_needs_labels
 
 
 def fit(
     network: Network,
     data: Any,
     *,
+    labels: Any = None,
+    teacher: Teacher | None = None,
+    classes: int | None = None,
     epochs: int | None = None,
     learning_rate: float | str | None = None,
     rate_factor: float = 1.0,
@@ -59,7 +62,7 @@ def fit(
     check_finite: bool = True,
     group: Group | None = None,
 ) -> Network:
-    """Train a network's layers by their rules, without labels, and return it.
+    """Train a network's layers by their rules and return it: without labels, unless a layer or a teacher asks for them.
 
     Parameters
     ----------
@@ -69,6 +72,16 @@ def fit(
         As for train_layer: an array (n, H, W, C) or (n, features), uint8 (read as 0…1) or floating, or a re-iterable of
         such batches or of (images, labels) pairs, such as a ShardStream. A stream is left where it was, so that the
         same call goes on with the training.
+    labels : array, optional
+        (n,), integers: the class of each image of an array, 0, 1, …; below 0: it has none. Batches of a stream bring
+        theirs, as pairs (images, labels). For networks with a supervised layer (Supervised), and for a teacher; see
+        Notes.
+    teacher : dict of str to int, or str, optional
+        By name of the layer, how many of its units stand for classes, from its last on; or whose numbers those are:
+        "fasthebb-6". For layers that learn by SWTA, k-WTA or HPCA. See Notes.
+    classes : int, optional
+        With a teacher, how many classes there are; None: as many as a supervised layer has units, or as the data have
+        (labels, or class_names of a stream).
     epochs : int, optional
         Passes over the data; with mode="layerwise" for each layer that learns. See Notes for a run that goes on. Where
         epochs, mode, batch_size (of arrays), statistics_images and sample are None, what network.training says is
@@ -169,11 +182,18 @@ def fit(
     writes the run, shows progress and calls callback; a signal at any process stops all. Batch sizes are those of the
     whole batch.
 
+    A teacher gives each class ⌊units / classes⌋ of a layer's units: the last ones, in the order of the classes; the
+    rest belong to none. From an image with a label the units of its class and those of none may learn, at all of its
+    positions; the layer's output is as without a teacher. An image without a label lets all units learn, as without a
+    teacher, but teaches a supervised layer nothing. A class that a batch has not leaves its unit of a supervised layer
+    as it is. Where the last layer is supervised, the records at the end of a pass say its accuracy in the pass, each
+    batch by the weights from before it: see hebbcore.training.diagnostics.
+
     `transform` may run beside fit in other threads, and sees the weights between two steps.
 
     References
     ----------
-    mode="together" follows FastHebb, Lagani et al. (2022).
+    mode="together" and the teacher follow FastHebb, Lagani et al. (2022), the latter its program.
     """
     if not isinstance(network, Network):
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
@@ -199,12 +219,17 @@ def fit(
         keep=keep,
         log_seconds=log_seconds,
         check_finite=check_finite,
+        teacher=teacher,
+        classes=classes,
     )
     require_effect(network, settings, shuffled=mixed, run=run is not None)
     if previous and run is None:
         raise ValueError("fit: previous has no effect: there is no run to go on with; give run its folder.")
     order = np.random.default_rng(settings.seed).spawn(2)[1] if mixed else None
-    batches = as_batches("fit", data, size, order, settings.epochs, check_finite)
+    learner = who_needs_labels(network, teacher)
+    batches = as_batches("fit", data, size, order, settings.epochs, check_finite, labels, learner)
+    teaching = Teaching.of(network, teacher, classes, data, labels)
+    teaching.require("fit", getattr(batches, "labels", None))  # those of a stream are looked at as they come
     network.begin_training("fit")
     try:
         with joined(group, "fit", network.site.device) as team:
@@ -218,7 +243,7 @@ def fit(
             told = Progress(
                 network, log_seconds, images, progress and (team is None or team.rank == 0), metrics, callback
             )
-            steps = Steps(network, settings, state, told)
+            steps = Steps(network, settings, state, told, teaching)
             if team is not None:
                 _require_alike(team, network, settings, batches)
             with opened(run, network, batches, settings, steps.require_sound, team) as folder:
@@ -236,12 +261,12 @@ def fit(
 
 
 def _first_batch(batches: Any, team: Team | None) -> tuple[Array, Portion | None]:
-    """Return the first batch, or of a team's the share of this process, and which part that is."""
-    as_array = partial(backend.as_array, "fit", "data")
-    with closing(ahead(batches.epoch(0), as_array if team is None else lambda share: share)) as peek:
+    """Return the first images, or of a team's the share of this process, and which part that is."""
+    with closing(ahead(batches.epoch(0), lambda batch: batch)) as peek:
         first, portion = next(peek), None
     if team is not None:
         first, portion = first.portion(team)
+    first = backend.as_array("fit", "data", first.images)
     as_images("fit", "data", first)  # a list of images, say, which would be read as batches
     return first, portion
 

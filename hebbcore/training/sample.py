@@ -15,6 +15,7 @@ from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.training.ahead import ahead
+from hebbcore.training.batch import Batch, Labels
 from hebbcore.training.batches import Batches
 
 _PIECE = 1024  # patches of a piece
@@ -30,10 +31,13 @@ class Sample:
         (N, kernel height, kernel width, channels) on the network's device, of its dtype.
     images : int
         How many images they are from.
+    labels : numpy.ndarray or None
+        (N,), those of the images, if they come along.
     """
 
     patches: Array
     images: int
+    labels: Labels | None = None
 
     def pieces(self) -> Generator[Array, None, None]:
         """Yield all patches in pieces, each from all of the images."""
@@ -65,11 +69,11 @@ def gather(
     target: int,
     wanted: int,
     images: int,
-    batches: Iterator[Array],
-    prepare: Callable[[Array], Array],
+    batches: Iterator[Batch],
+    prepare: Callable[[Batch], Batch],
     seed: int,
     told: Callable[[int], None],
-    here: Callable[[Any], tuple[Array, Portion | None]],
+    here: Callable[[Any], tuple[Batch, Portion | None]],
 ) -> Sample:
     """Return patches of the first images of a pass, as a layer sees them.
 
@@ -86,7 +90,7 @@ def gather(
         How many patches; all of them if there are fewer.
     images : int
         Of how many images they are taken; if the pass has fewer, there are fewer patches.
-    batches : iterator of Array
+    batches : iterator of Batch
         The pass.
     prepare : callable
         Checks a batch of images and brings it to the network's device.
@@ -109,14 +113,13 @@ def gather(
     generator = np.random.default_rng((seed, target))
     patches = backend.module(network.site.device).zeros((wanted, *g.kernel, g.channels), network.site.dtype)
     done = taken = 0
+    labels, labelled = np.zeros(wanted, np.int64), False
     with closing(ahead(batches, prepare)) as source:
         for batch in source:
             x, portion = here(batch)
-            first, count, total = (
-                (0, len(x), len(x)) if portion is None else (portion.first, portion.images, portion.total)
-            )
+            first, total = (0, len(x)) if portion is None else (portion.first, portion.total)
             total = min(total, images - done)
-            end = min(total, first + count)
+            end = min(total, first + (len(x) if portion is None else portion.images))
             places: list[Array] = []
             begin = taken
             for i in range(total):
@@ -127,15 +130,19 @@ def gather(
                 begin += share if i < first else 0
                 taken += share
             if places:
+                own = np.concatenate(places)
+                mine = slice(begin, begin + len(own))
                 with network.lock:
-                    seen = layer.as_input(network.run(x[: end - first], 0, network.graph.entries[target]))
-                    own = np.concatenate(places)
-                    _take(seen, g, own, patches[begin : begin + len(own)])
+                    seen = layer.as_input(network.run(x.images[: end - first], 0, network.graph.entries[target]))
+                    _take(seen, g, own, patches[mine])
+                if x.labels is not None:
+                    labels[mine] = x.labels[own // g.positions]
+            labelled = labelled or x.labels is not None
             done += total
             told(total)
             if done == images:
                 break
-    return Sample(patches[:taken], done)
+    return Sample(patches[:taken], done, labels[:taken] if labelled else None)
 
 
 def _take(images: Array, g: Geometry, places: Array, out: Array) -> None:

@@ -10,6 +10,7 @@ from hebbcore.rules import Rule, as_rule
 from hebbcore.training.batches import BATCH_SIZE
 from hebbcore.training.cache import CACHES
 from hebbcore.training.phases import MODES, SCHEDULES, phases_of
+from hebbcore.training.teacher import Teacher, check_teacher, require_taught
 
 LEARNING_RATE = 1e-3  # of layers that have none of their own
 
@@ -55,6 +56,8 @@ class Training:
     keep: int = 3
     log_seconds: float = 5.0
     check_finite: bool = True
+    teacher: Teacher | None = None
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("statistics_images", 1), ("keep", 1)):
@@ -71,6 +74,7 @@ class Training:
         for name, known in (("schedule", SCHEDULES), ("mode", MODES), ("cache", CACHES)):
             checks.choice("fit", name, getattr(self, name), known)
         checks.byte_size("fit", "cache_bytes", self.cache_bytes)
+        check_teacher("fit", self.teacher, self.classes)
 
 
 def without_effect(settings: Training, network: Network) -> tuple[str, str] | None:
@@ -136,6 +140,7 @@ def require_effect(network: Network, settings: Training, *, shuffled: bool, run:
     idle = without_effect(settings, network)
     if idle is not None:
         raise ValueError(f"fit: {idle[1]}")
+    require_taught(network, settings.teacher, settings.classes)
     for name, layer in network.learners.items():
         rate = settings.learning_rate if layer.learning_rate is None else layer.learning_rate
         if rate == AUTO and type(as_rule("fit", layer.rule)).stable_rate is Rule.stable_rate:

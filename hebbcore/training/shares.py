@@ -3,29 +3,32 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from hebbcore import streams
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import Portion, cut
 from hebbcore.engine.group.team import Team
 from hebbcore.training.array_batches import ArrayBatches
+from hebbcore.training.batch import Batch, labels_at
 from hebbcore.training.batches import Batches, IterableBatches, StreamBatches
 
 
 class Share(NamedTuple):
-    """A process's share of a batch: its images, those from `first` on of `total`; None: others must be asked."""
+    """A process's share of a batch: its images from `first` on of `total`; None: others must be asked."""
 
-    images: Array
+    batch: Batch
     first: int
     total: int | None
 
-    def portion(self, team: Team) -> tuple[Array, Portion]:
+    def portion(self, team: Team) -> tuple[Batch, Portion]:
         """Return the images, one of zeros for none, and which part of the batch they are. All processes call this."""
-        count, first, total = len(self.images), self.first, self.total
+        count, first, total = len(self.batch), self.first, self.total
         if total is None:
             counts = team.gather(count)
             first, total = sum(counts[: team.rank]), sum(counts)
-        return _never_empty(self.images), Portion(team, first, count, total)
+        return _never_empty(self.batch), Portion(team, first, count, total)
 
 
 class Shares:
@@ -49,7 +52,7 @@ class Shares:
         self._function, self._team, self._mine = function, team, (team.rank, team.size)
         self._own: IterableBatches | None = None
         if isinstance(whole, StreamBatches) and hasattr(whole.source, "share"):
-            self._own = StreamBatches(function, whole.source.share(*self._mine), not whole.checked)
+            self._own = StreamBatches(function, whole.source.share(*self._mine), not whole.checked, whole.labelled)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Share]:
         """Return this process's shares of the batches of an epoch; see Batches."""
@@ -63,18 +66,18 @@ class Shares:
             return self._sized(own.epoch(number, start), first, own.source.images, size)
         return self._cut(whole.epoch(number, start))
 
-    def _sized(self, source: Iterator[Array], batch: int, images: int, size: int | None) -> Iterator[Share]:
+    def _sized(self, source: Iterator[Batch], batch: int, images: int, size: int | None) -> Iterator[Share]:
         """Yield shares that a source gives, of batches of one size from number `batch` on; None: they may lack some."""
         for images_here in source:
             total = None if size is None else min(size, images - batch * size)
             yield Share(images_here, 0 if total is None else cut(total, *self._mine)[0], total)
             batch += 1
 
-    def _cut(self, source: Iterator[Array]) -> Iterator[Share]:
+    def _cut(self, source: Iterator[Batch]) -> Iterator[Share]:
         for batch in source:
-            array = backend.as_array(self._function, "data", batch)
+            array = backend.as_array(self._function, "data", batch.images)
             first, end = cut(len(array), *self._mine)
-            yield Share(array[first:end], first, len(array))
+            yield Share(Batch(array[first:end], labels_at(batch.labels, slice(first, end))), first, len(array))
 
     def images(self, first: Portion) -> int | None:
         """Return about how many images an epoch has, given the part of its first batch; None if that is unknown."""
@@ -100,10 +103,12 @@ class Shares:
         self.whole.rewind()
 
 
-def _never_empty(images: Array) -> Array:
+def _never_empty(batch: Batch) -> Batch:
+    images = batch.images
     if len(images):
-        return images
-    return backend.namespace(images).zeros((1, *images.shape[1:]), images.dtype)
+        return batch
+    zeros = backend.namespace(images).zeros((1, *images.shape[1:]), images.dtype)
+    return Batch(zeros, None if batch.labels is None else np.full(1, -1))
 
 
 def portion_of(team: Team) -> Portion:

@@ -15,8 +15,10 @@ from hebbcore.engine.winners import count, count_sample, first_of_some, some_row
 from hebbcore.layers import Layer, Learner, Site
 from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
+from hebbcore.predictions import judge
 from hebbcore.rules import Rule, as_rule
 from hebbcore.training.ahead import ahead
+from hebbcore.training.batch import Batch
 from hebbcore.training.cache import Inputs
 from hebbcore.training.header import State
 from hebbcore.training.phases import Phase, factor
@@ -24,6 +26,7 @@ from hebbcore.training.progress import Progress
 from hebbcore.training.sample import Sample
 from hebbcore.training.settings import LEARNING_RATE, Training
 from hebbcore.training.shares import Shares
+from hebbcore.training.teacher import Teaching
 
 _WARNING_LEVEL = 6  # frames from tell_lost up to whoever called fit
 
@@ -52,10 +55,15 @@ class Steps:
         Where the training is, which its loop moves on.
     progress : Progress
         Told what each layer learned.
+    teaching : Teaching
+        What labels say to layers.
     """
 
-    def __init__(self, network: Network, settings: Training, state: State, progress: Progress) -> None:
+    def __init__(
+        self, network: Network, settings: Training, state: State, progress: Progress, teaching: Teaching
+    ) -> None:
         self._network, self._settings, self._state, self._progress = network, settings, state, progress
+        self._teaching = teaching
         self._divergence = Divergence("fit") if settings.check_finite else None
         self._steps_before = 0  # how many there were when this phase began, or went on
 
@@ -97,7 +105,7 @@ class Steps:
         def inputs() -> Generator[Array, None, None]:
             with closing(ahead(source.batches.epoch(number), source.prepare)) as batches:
                 for x in batches:
-                    yield network.run(x, source.layer, network.graph.entries[i], training=phase.together)
+                    yield network.run(x.images, source.layer, network.graph.entries[i], training=phase.together)
 
         with network.lock:
             layer.start("fit", inputs)
@@ -111,8 +119,10 @@ class Steps:
             given = network.run(x, first, network.graph.entries[i])
             network.layers[i].observe(_as_read(network.layers[i], given, network.site))
 
-    def learn(self, phase: Phase, first: int, x: Array, measure: bool) -> None:
-        """Let the layers of a phase learn from a batch; x: the input of layer `first`. measure: note their change."""
+    def learn(self, phase: Phase, first: int, batch: Batch, measure: bool) -> None:
+        """Let the layers of a phase learn from a batch: the input of layer `first`. measure: note their change."""
+        self._teaching.require("fit", batch.labels)
+        x, labels = batch.images, batch.labels
         network, at, images = self._network, self._state.position, self._progress.epoch_images
         done = 0.0 if images is None else at.phase_images / (images * phase.epochs)
         slower = factor(self._settings.schedule, at.epoch, phase.epochs, done)
@@ -121,11 +131,15 @@ class Steps:
         def learn(i: int, before: Array, out: Array) -> None:
             layer = network.layers[i]
             assert isinstance(layer, Learner)
-            rule, matrix = as_rule("fit", layer.rule), layer.weights.reshape(layer.units, -1)
+            rule, matrix = layer.bound_rule, layer.weights.reshape(layer.units, -1)
             won = None
             if layer.response == "cosine-exp" and rule.signed:  # outputs tell neither the sign nor what is left
                 won = count(rule, layer.as_input(before), layer.geometry, matrix)
-            change = self._learn(layer, before, slower, partial(layer.begin, out=out, measure=measure))
+            teacher = self._teaching.masks(i, labels, network.site.device)
+            step = partial(layer.begin, out=out, measure=measure, teacher=teacher)
+            change = self._learn(layer, before, slower, step)
+            if labels is not None and rule.supervised and i == len(network) - 1:
+                self._progress.diagnostics.judged(*judge(out, labels))
             rows = rows_of(out)
             some, number = some_rows(rows), first_of_some(len(rows))
 
@@ -152,14 +166,16 @@ class Steps:
 
     def learn_sample(self, phase: Phase, sample: Sample, measure: bool) -> None:
         """Let the layer of a phase learn from its sample, all at once. measure: note its change."""
+        self._teaching.require("fit", sample.labels)
         (i,), epoch = phase.targets, self._state.position.epoch
         layer = self._network.layers[i]
         assert isinstance(layer, Learner)
         slower = factor(self._settings.schedule, epoch, phase.epochs, epoch / phase.epochs)
         with self._network.lock, layer.taking_patches():
             matrix = layer.weights.reshape(layer.units, -1)
-            won = count_sample(as_rule("fit", layer.rule), sample.patches, layer.geometry, matrix)
-            step = partial(layer.begin, out=None, measure=measure, counts=won)
+            won = count_sample(layer.bound_rule, sample.patches, layer.geometry, matrix)
+            teacher = self._teaching.masks(i, sample.labels, self._network.site.device)
+            step = partial(layer.begin, out=None, measure=measure, counts=won, teacher=teacher)
             change = self._learn(layer, sample.patches, slower, step)()
         self._progress.diagnostics.learned(i, change, won)
 

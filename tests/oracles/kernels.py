@@ -49,6 +49,54 @@ def kwta(scores, unit_norms, winners, decay):
     return {"scores": gate, "decay": gate.sum(axis=0)}
 
 
+def _masks(rows, columns):
+    """Of two positions an image, and of one before the first row: some units, none, and all."""
+    masks = np.random.default_rng(3).integers(0, 2, (rows // 2 + 1, columns), np.uint8)
+    masks[-1] = 1
+    masks[: (rows > 2)] = 0
+    return masks
+
+
+def _of_rows(masks, first, positions, rows):
+    return np.array([masks[(first + n) // positions] for n in range(rows)], np.float64)
+
+
+_TAUGHT = {"masks": _masks, "first": [np.int64(1)], "positions": [np.int64(2)]}
+
+
+@examples(**_TAUGHT)
+def taught(values, masks, first, positions, sums):
+    """values where the mask is 1, else 0."""
+    kept = values * _of_rows(masks, first, positions, len(values))
+    return {"values": kept, "sums": kept.sum(axis=0)}
+
+
+@examples(**_TAUGHT)
+def taught_cosines(scores, unit_norms, masks, first, positions):
+    """scores / unit_norms where the mask is 1, else the least of those."""
+    cosines, found = scores / unit_norms, _of_rows(masks, first, positions, len(scores))
+    for row, mask in zip(cosines, found, strict=True):
+        row[mask == 0] = row[mask == 1].min() if mask.any() else 0
+    return {"scores": cosines}
+
+
+@examples(**_TAUGHT)
+def taught_similarities(scores, patch_norms, unit_norms, masks, first, positions):
+    """((cos + 1) / 2)² where the mask is 1, else −1."""
+    y = ((scores / patch_norms[:, None] / unit_norms + 1) / 2) ** 2
+    return {"scores": np.where(_of_rows(masks, first, positions, len(scores)) == 1, y, -1)}
+
+
+@examples(sharpness=[20.0], power=[False, True])
+def taught_swta(scores, sharpness, power, mass, decay):
+    """Z², Z the shares as in swta of the units whose score is not below 0."""
+    z, share = np.zeros_like(scores), reference.power_wta if power else reference.softmax_wta
+    for n, row in enumerate(scores):
+        if (row >= 0).any():
+            z[n, row >= 0] = share(row[None, row >= 0], 1 / sharpness)[0]
+    return {"scores": z**2, "mass": z.sum(axis=0), "decay": (z**2).sum(axis=0)}
+
+
 @examples(sharpness=[2.0], anti=[False, True])
 def soft_hebb(scores, sharpness, anti, decay):
     """softmax(sharpness · u), all but the largest u's negated if anti."""
@@ -146,6 +194,11 @@ def directions(vectors, scores):
     norms = np.linalg.norm(vectors, axis=1)
     factors = 1 / np.where(norms > 0, norms, 1)[:, None]
     return {"vectors": vectors * factors, "scores": scores * factors}
+
+
+def tangent(delta, weights):
+    """Each row of delta without what lies along the same row of weights, as if that had norm 1."""
+    return {"delta": delta - (delta * weights).sum(axis=1, keepdims=True) * weights}
 
 
 def add_scaled(target, factors, source):

@@ -159,3 +159,26 @@ def norm_rates(W, learning_rate, p, adaptive_power):
         norm = (np.abs(w) ** p).sum() ** (1 / p)
         rates.append(learning_rate * (abs(norm - 1) + 1e-10) ** adaptive_power)
     return np.array(rates)
+
+
+def adaptive_statistics(S, state=None):
+    """The running mean and variance of scores S (N, K) after a batch: a tenth of its own, the variance unbiased.
+
+    state: from before it; None: 0 and 1. A batch of one row leaves it.
+    Source: FastHebb's program (Lagani et al. 2022).
+    """
+    K = S.shape[1]
+    state = {"mean": np.zeros(K), "variance": np.ones(K)} if state is None else state
+    if len(S) == 1:
+        return state
+    return {
+        "mean": 0.9 * state["mean"] + 0.1 * S.mean(axis=0),
+        "variance": 0.9 * state["variance"] + 0.1 * S.var(axis=0, ddof=1),
+    }
+
+
+def adaptive_tanh(S, state=None):
+    """σ tanh((s − μ) / σ + μ), σ² = variance + 1e-5; state None: mean 0 and variance 1. Source: as before."""
+    mean, variance = (0.0, 1.0) if state is None else (state["mean"], state["variance"])
+    std = np.sqrt(variance + 1e-5)
+    return std * np.tanh((S - mean) / std + mean)

@@ -39,6 +39,7 @@ Spans = Annotated[Any, "spans"]  # int64 (count, 2): the first, and the one behi
 Places = Annotated[Any, "places"]  # int64 (count, N)
 Chosen = Annotated[Any, "chosen"]  # int64 (N,)
 Shares = Annotated[Any, "shares"]  # (count,)
+Masks = Annotated[Any, "masks"]  # uint8 (count, K), 0 or 1
 
 ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)
 TINY = np.float32(2.0**-120)

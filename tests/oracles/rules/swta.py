@@ -12,13 +12,17 @@ def output(X, W, temperature=0.02, competition="exp"):
     return np.maximum(projections(X, W), 0)
 
 
-def delta(X, W, temperature=0.02, competition="exp", bias=0.0):
+def delta(X, W, temperature=0.02, competition="exp", bias=0.0, teacher=None):
     """Δw_i = Σ_n (z_ni / Σ_m z_mi) z_ni (x_n − w_i): a mean weighted by z of steps gated by z.
 
-    z: shares of ((cos + bias + 1) / 2)². bias: (K,), of a conscience.
+    z: shares of ((cos + bias + 1) / 2)². bias: (K,), of a conscience. teacher: (N, K), 1 for units that get a share.
     """
     Y = ((cosines(X, W) + bias + 1) / 2) ** 2
-    Z = {"exp": softmax_wta, "power": power_wta}[competition](Y, temperature)
+    shares = {"exp": softmax_wta, "power": power_wta}[competition]
+    Z = shares(Y, temperature) if teacher is None else np.zeros_like(Y)
+    for n, allowed in enumerate([] if teacher is None else np.asarray(teacher, bool)):
+        if allowed.any():
+            Z[n, allowed] = shares(Y[n : n + 1, allowed], temperature)[0]
     N, K = Z.shape
     change = np.zeros_like(W)
     for i in range(K):

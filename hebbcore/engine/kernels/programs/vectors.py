@@ -65,6 +65,20 @@ def add_scaled(target: Matrix, factors: PerRow, source: Matrix):
 
 
 @program
+def tangent(delta: Matrix, weights: Matrix):
+    """Each row of delta ← itself − (itself · w) w, w the same row of weights: orthogonal to a w of norm 1."""
+    for n in own_rows(delta.shape[0]):
+        row = delta[n]
+        unit = weights[n]
+        along = ZERO * row[0]
+        for d in entries(row.size):
+            along += row[d] * unit[d]
+        along = total(along)
+        for d in entries(row.size):
+            row[d] -= along * unit[d]
+
+
+@program
 def moments(vectors: Matrix, shift: PerColumn, sums: Sums, squares: Sums):
     """sums[cell] += Σₙ (vectors[n] − shift), squares[cell] += Σₙ (vectors[n] − shift)², over the rows of each cell."""
     for cell in own_cells(sums.shape[0]):
