@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.group import nccl
-from hebbcore.engine.group.team import Team
+from hebbcore.engine.group.team import Team, wait
 
 # by which launchers tell a process how many were started
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -97,7 +97,9 @@ class Group:
         own = None
         if device == "cuda" and self._problem is None:
             own = nccl.Nccl(self.rank, self.size, self._comm.bcast)
-        return Team(self._comm.Dup(), function, own)
+        own_comm, request = self._comm.Idup()
+        wait(request.Test)  # MPI's own waiting would take a core
+        return Team(own_comm, function, own)
 
 
 def world() -> Group:

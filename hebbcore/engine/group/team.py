@@ -3,6 +3,7 @@
 import pickle
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,6 +18,17 @@ _FAILED = 7  # the tag of messages of failure
 _MOST_TEXT = 4000  # bytes of one: so few are sent without waiting for who gets them
 _SPIN = 200  # looks without a pause
 _PAUSE, _LONGEST = 0.00002, 0.001  # seconds of the first pause and the longest
+
+
+def wait(done: Callable[[], Any], look: Callable[[], None] = lambda: None) -> None:
+    """Wait until done() is true, and leave the core to others if it takes long; look is called now and then."""
+    looks, pause = 0, _PAUSE
+    while not done():
+        looks += 1
+        if looks >= _SPIN:
+            look()
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST)
 
 
 class Team:
@@ -132,13 +144,7 @@ class Team:
 
     def _wait(self, done: Any) -> None:
         """Wait until done() is true. Raises RuntimeError if another process failed."""
-        looks, pause = 0, _PAUSE
-        while not done():
-            looks += 1
-            if looks % _SPIN == 0 or looks > _SPIN:
-                self._look()
-                time.sleep(pause)
-                pause = min(2 * pause, _LONGEST)
+        wait(done, self._look)
 
     def _look(self) -> None:
         status = self._mpi.Status()
