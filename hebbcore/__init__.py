@@ -5,6 +5,7 @@ from hebbcore.checkpoint import save
 from hebbcore.engine.backend import namespace
 from hebbcore.engine.competition import Gate, Norms, Pair, argmax_wta, k_wta, softmax_wta
 from hebbcore.engine.devices import Device, devices, to_device
+from hebbcore.engine.group.groups import Group, Member, world
 from hebbcore.engine.moments import Moments
 from hebbcore.engine.patches import im2col
 from hebbcore.engine.teaching import Teacher
@@ -54,10 +55,12 @@ __all__ = [
     "Gate",
     "GaussianPool",
     "GridPool",
+    "Group",
     "HardWTA",
     "HebbianLayer",
     "Krotov",
     "Layer",
+    "Member",
     "Moments",
     "Network",
     "Norms",
@@ -89,4 +92,5 @@ __all__ = [
     "to_device",
     "train_layer",
     "weight_update",
+    "world",
 ]

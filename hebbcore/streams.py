@@ -15,6 +15,7 @@ loaders.ArrayStream. `Stream` says what it must have, `Described` what it may sa
     order(epoch)       asked                                     which image comes when
     labels                                            asked      of all images
     class_names                                       asked      what the labels mean
+    share(rank, world) asked                                     the same batches, a share of each; see Described
     names                                  asked      asked      whose images they are
 
 "Asked" means that a stream without it works too, with less: fit, for one, cannot go on within an epoch of a stream
@@ -114,6 +115,13 @@ class Described(Stream, Protocol):
 
     def order(self, epoch: int) -> npt.NDArray[Any] | None:
         """Return which image (n,) comes when in an epoch, each exactly once; None if two epochs' images differ."""
+
+    def share(self, rank: int, world: int) -> "Described":
+        """Return a stream of the same batches and states that gives a share of each, for one of a group's processes.
+
+        Of n images those from ⌈rank·n/world⌉ to ⌈(rank + 1)·n/world⌉, also if there are none. Its attribute `skips`
+        says whether images may be left out, of which batch_size then does not tell.
+        """
 
 
 def require_stream(function: str, name: str, stream: Any, needed: Sequence[str]) -> None:

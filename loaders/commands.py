@@ -95,8 +95,21 @@ def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     build.add_argument("--synsets", metavar="FILE", help="what these ids mean: meta.mat, or one wnid a line")
     build.add_argument("--stats-from", metavar="FOLDER", help="take mean and std from these shards (the training set)")
     build.add_argument("--workers", type=int, help="decoding processes (default: one for each core)")
+    build.add_argument(
+        "--part",
+        type=_part,
+        metavar="K/N",
+        help="build part K of N, for jobs side by side; a last call without --part joins them",
+    )
     build.add_argument("--strict", action="store_true", help="stop at an image that cannot be decoded")
     build.set_defaults(run=_build)
+
+
+def _part(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"must be K/N with 1 <= K <= N, such as 3/8, got {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def _bytes(text: str) -> int:
@@ -126,6 +139,7 @@ def _build(options: argparse.Namespace) -> int:
             workers=options.workers,
             strict=options.strict,
             stats_from=options.stats_from,
+            part=options.part,
             progress=progress,
         )
     unlabelled = index.records - sum(index.class_counts)

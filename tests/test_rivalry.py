@@ -75,7 +75,7 @@ def test_a_training_with_conscience_and_revival(rule, backend_module, generator)
             response = X @ weights.T / np.linalg.norm(weights, axis=1)
         slow.count([*(abs(response) if rule.signed else response).argmax(axis=1)])
         bias = rivalry.bias(np.dtype(np.float64))
-        rivalry.count(X.reshape(20, 1, 1, 4), weights)
+        rivalry.count(rivalry.look(X.reshape(20, 1, 1, 4), weights))
         delta, scale = update.delta(X.reshape(20, 1, 1, 4), weights, None, bias)
         weights = weights + 0.1 * delta * scale
         before = weights.copy()

@@ -16,6 +16,7 @@ from typing import Any
 
 from hebbcore import interrupts
 from hebbcore.checks import printable
+from hebbcore.cli import together
 
 COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
     "shards": ("loaders.commands", "sets of images as HDF5 shards"),
@@ -38,14 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in line
     try:
-        return _run(line, debug)
+        return together.end(_run(line, debug))
     except KeyboardInterrupt as interrupt:
         text, number = interrupt.args if len(interrupt.args) == 2 else ("interrupted", signal.SIGINT)
         interrupts.end(number)
         if debug:
             raise
-        interrupts.tell(text)
-        return 128 + int(number)
+        if together.is_first():
+            interrupts.tell(text)
+        return together.end(128 + int(number), agreed=getattr(interrupt, "agreed", False))
 
 
 def _run(line: list[str], debug: bool) -> int:
@@ -53,8 +55,11 @@ def _run(line: list[str], debug: bool) -> int:
     try:
         with _no_interrupt_is_lost(), warnings.catch_warnings():
             warnings.showwarning = _tell
-            options = _parser(next((word for word in line if word != "--debug"), "")).parse_args(line)
+            named = next((word for word in line if word != "--debug"), "")
+            with together.quiet():
+                options = _parser(named).parse_args(line)
             interrupts.work()
+            together.require_alone(named)
             status: int = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
@@ -63,7 +68,7 @@ def _run(line: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"hebbcore: {_message(error)}", file=sys.stderr)
+        together.tell_failure(_message(error), error)
         status = 1
     interrupts.end()
     return status
@@ -110,7 +115,8 @@ def _tell(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     """Tell a warning in a line of its own, without the place in the code; called as warnings.showwarning."""
-    print(f"hebbcore: warning: {printable(str(message))}", file=sys.stderr)
+    if together.is_first():
+        print(f"hebbcore: warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _message(error: Exception) -> str:

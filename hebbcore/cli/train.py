@@ -12,6 +12,7 @@ from typing import Any
 import loaders
 from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
+from hebbcore.cli import together
 from hebbcore.cli.networks import side_of
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.photos import as_shards, is_photos, splits_at
@@ -54,6 +55,8 @@ def _train(options: argparse.Namespace) -> int:
     config.check()
     terminal = sys.stderr.isatty()
     network = train_into(options.out, config, options.previous, terminal, None if terminal else _print)
+    if not together.is_first():
+        return 0
     print(printable(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network"))
     print(network.summary())
     for text in dead_texts(options.out / METRICS):
@@ -67,9 +70,7 @@ def train_into(
     """Train the network of a configuration into a folder, or go on with it; see fit. Returns the network."""
     network = config.make_network()
     data, labels = _open(config, network, run)
-    run.mkdir(parents=True, exist_ok=True)
-    with locked(run, "training into"):
-        before = _keep(run, config)
+    before = together.by_first("train", lambda: _keep_locked(run, config))
     settings = dataclasses.asdict(config.training)
     if not is_array(data):
         for key in ("batch_size", "shuffle", "seed"):  # the stream has them
@@ -81,10 +82,10 @@ def train_into(
             warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)  # fit says why
             return fit(
                 network, data, labels=labels, run=run, previous=previous, progress=progress, callback=callback,
-                **settings,
+                group=together.group(), **settings,
             )  # fmt: skip
     except ValueError as error:  # such as other images than the run's
-        if before is not None:
+        if before is not None and together.is_first():
             write_text(run / CONFIG, before)
         if checks.about(error).argument == "data":
             raise ValueError(f"{error} The data are {config.data.path}.") from None
@@ -107,7 +108,8 @@ def _open(config: Config, network: Network, run: Path) -> tuple[Any, Any]:
             raise ValueError(f"config: data.labels is for HDF5 files; {path} is a folder, whose labels all count.")
         random = data.crop == "random" and data.image_size is not None
         size = side_of(network) if data.image_size is None else data.image_size
-        path = as_shards(path, run / "images", _LARGER * size // 7 if random and size else size, part)
+        stored, photos = _LARGER * size // 7 if random and size else size, path
+        path = together.by_first("train", lambda: as_shards(photos, run / "images", stored, part))
         stream = loaders.ShardStream(
             path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
             image_size=None if random else data.image_size, labels=labelled,
@@ -121,6 +123,12 @@ def _open(config: Config, network: Network, run: Path) -> tuple[Any, Any]:
         )
     images, labels = read_arrays(path, data.split, data.subset)
     return images, some_labels(path, labels, data.labels) if labelled else None
+
+
+def _keep_locked(run: Path, config: Config) -> str | None:
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run, "training into"):
+        return _keep(run, config)
 
 
 def _keep(run: Path, config: Config) -> str | None:

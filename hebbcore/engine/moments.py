@@ -7,6 +7,7 @@ import numpy as np
 
 from hebbcore.engine import backend, kernels, parallel
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.portion import Portion
 
 
 class Moments(NamedTuple):
@@ -52,3 +53,23 @@ def of_both(old: tuple[int, Any, Any], new: tuple[int, Any, Any]) -> Moments:
     (count, old_mean, old_squares), (more, mean, squares) = old, new
     total, gap = count + more, mean - old_mean
     return Moments(total, old_mean + gap * (more / total), old_squares + squares + gap**2 * (count * more / total))
+
+
+def of_all(here: Portion | None, seen: tuple[int, Any, Any] | None, shift: Array) -> Moments:
+    """Return the moments of the samples of all processes that share a batch, in one message.
+
+    seen: those of this process, None for no sample. shift: (K,) about the mean, the same in all processes. here: None:
+    there is one.
+    """
+    if here is None:
+        assert seen is not None
+        return Moments(*seen)
+    xp = backend.namespace(shift)
+    rows, sums, squares = xp.zeros(1), xp.zeros_like(shift), xp.zeros_like(shift)
+    if seen is not None and here.images:
+        gap = seen[1] - shift
+        rows, sums, squares = rows + seen[0], seen[0] * gap, seen[2] + seen[0] * gap * gap
+    here.add_up(rows, sums, squares)
+    total = int(rows[0])
+    gap = sums / total
+    return Moments(total, shift + gap, xp.maximum(squares - total * gap * gap, 0))

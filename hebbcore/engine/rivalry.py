@@ -4,6 +4,7 @@ Both know who wins by the responses, without the bias, on up to 1,024 patches of
 sample that is learned from as a whole.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rule import Rule
-from hebbcore.engine.winners import responses, some_patches, wins
+from hebbcore.engine.winners import first_of_some, responses, some_patches, wins
 
 _MEMORY = 10  # wins a unit, on average, over which its share of the wins is averaged
 
@@ -96,6 +98,7 @@ class Rivalry:
         xp, units = backend.namespace(weights), len(weights)
         self._shares, self._idle, self._steps = xp.full(units, 1 / units), xp.zeros(units), 0
         self._patches: Array = weights[:0]
+        self._gathered: Callable[[Array], Array] | None = None  # of all processes that share a batch
 
     def bias(self, dtype: np.dtype[Any]) -> Array | None:
         """Return the bias of each unit (K,); None without a conscience."""
@@ -104,19 +107,25 @@ class Rivalry:
         xp = backend.namespace(self._shares)
         return (self._conscience * xp.maximum(1 - len(self._shares) * self._shares, -1)).astype(dtype)
 
-    def count(self, images: Array, weights: Array, counts: Array | None = None) -> Array:
-        """Count who wins a batch, by weights (K, D) from before its step; return the wins (K,). counts: known wins."""
-        xp, units = backend.namespace(weights), len(weights)
-        self._patches = some_patches(images, self.geometry, weights.dtype)
+    def look(self, images: Array, weights: Array, counts: Array | None = None) -> Array:
+        """Return who wins a batch (K,), float64, by weights (K, D) from before its step. counts: known wins."""
+        g, here = self.geometry, current()
+        self._patches = some_patches(images, g, weights.dtype)
         if counts is None:
-            counts = wins(self.rule, responses(self.rule, self._patches, weights), weights)
-        won = counts.astype(np.float64)
+            first = first_of_some(len(images) * g.positions)
+            counts = wins(self.rule, responses(self.rule, self._patches, weights), weights, first)
+        if here is not None:
+            self._gathered = here.gathered
+        return counts.astype(np.float64)
+
+    def count(self, won: Array) -> None:
+        """Count who won a batch (K,), float64: its wins in all processes that share it."""
+        xp, units = backend.namespace(won), len(won)
         total = won.sum()
         pace = 1 - (1 - 1 / (_MEMORY * units)) ** total
         self._shares += pace * (won / xp.maximum(total, 1) - self._shares)
         self._idle = xp.where(won > 0, 0, self._idle + total / units)
         self._steps += 1
-        return counts
 
     def revive(self, weights: Array) -> None:
         """Give units that won nothing for long a patch of the batch that was counted."""
@@ -124,7 +133,8 @@ class Rivalry:
             return
         units = np.flatnonzero(devices.to_device(self._idle >= self._revival, "cpu"))
         if len(units):
-            patches = self._patches[backend.row_norms(self._patches)[:, 0] > 0]
+            patches = self._patches if self._gathered is None else self._gathered(self._patches)
+            patches = patches[backend.row_norms(patches)[:, 0] > 0]
             units = units[: len(patches)]
             chosen = np.random.default_rng((self._seed, self._steps)).choice(len(patches), len(units), replace=False)
             chosen, units = (devices.to_device(array, backend.device_of(weights)) for array in (chosen, units))

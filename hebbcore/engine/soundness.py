@@ -11,6 +11,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, tuning
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.engine.rule import Rule
 
@@ -61,6 +62,8 @@ class Divergence:
         held = max(1.0, _largest_norm(weights))
         if not rule.unit_norms:  # no patch can be longer
             scale = 1.0 if x.dtype.kind != "f" else float(backend.largest_magnitude(x))
+            here = current()
+            scale = scale if here is None else here.most(scale)
             held = max(held, 1.0 if geometry.normalized else scale * geometry.patch_size**0.5)
         self._held[name] = held
         self._limits[name] = held * (UNIT_GROWTH if rule.unit_norms else GROWTH)
@@ -204,10 +207,17 @@ def largest_stable_rate(rule: Rule, x: Array, geometry: Geometry) -> float | Non
     """Return the largest rate at which a rule is stable for inputs x (n, H, W, C), None if they do not tell."""
     if type(rule).stable_rate is Rule.stable_rate:
         return None
-    size = geometry.patch_size
-    count = min(len(x) * geometry.positions, max(1, min(_ROWS, tuning.MEASURED.eigenvalue_bytes // (8 * size))))
-    rows = np.arange(count) * (len(x) * geometry.positions) // count
-    eigenvalue = _largest_eigenvalue(patches_at(x, geometry, rows, np.dtype(np.float64)))
+    size, here = geometry.patch_size, current()
+    total = (len(x) if here is None else here.total) * geometry.positions
+    count = min(total, max(1, min(_ROWS, tuning.MEASURED.eigenvalue_bytes // (8 * size))))
+    rows = np.arange(count) * total // count
+    if here is None:
+        patches = patches_at(x, geometry, rows, np.dtype(np.float64))
+    else:
+        first, own, _ = here.rows(len(x) * geometry.positions)
+        rows = rows[(rows >= first) & (rows < first + own)] - first
+        patches = here.gathered(patches_at(x, geometry, rows, np.dtype(np.float64)))
+    eigenvalue = _largest_eigenvalue(patches)
     stable = rule.stable_rate(eigenvalue) if 0 < eigenvalue < math.inf else None
     return None if stable is None else stable * rule.divisor(size)
 

@@ -4,8 +4,9 @@ Gᵀ X, C and the normalisers are sums over rows, so a batch is cut into chunks 
 workspace, and on the CPU the chunks are shared among threads, each with sums of its own.
 """
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,8 +18,10 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.decay import blocked_is_cheaper, subtract_gram_decay
+from hebbcore.engine.group import portion
+from hebbcore.engine.group.pack import Pack
 from hebbcore.engine.memory import Memory
-from hebbcore.engine.moments import of_both
+from hebbcore.engine.moments import of_all, of_both
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.pursuit import Pursuit, winner_bytes
@@ -49,6 +52,7 @@ class BatchedUpdate:
         self._memories = [] if memories is None else memories
         self._products = geometry.positions * units * geometry.patch_size  # of an image, forward
         self._ready: _Ready | None = None  # for the batch of before
+        self._pack: Pack | None = None
 
     def delta(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
@@ -61,25 +65,50 @@ class BatchedUpdate:
         teacher: (n, K), uint8, see Rule.taught_gate; not with a bias.
         state: the rule's, which is brought up to date; None: as it begins.
         """
+        return self.begin(images, weights, out, bias, teacher, state)()
+
+    def begin(
+        self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
+        teacher: Array | None = None, state: Mapping[str, Array] | None = None, counts: Array | None = None,
+    ) -> Callable[[], tuple[Array, Any]]:  # fmt: skip
+        """Write out, and return what returns what delta does. While processes share the batch, their sum is under way.
+
+        counts: (K,), which become their sum over the processes too.
+        """
         # one limit for all products: to set it takes as long as some of them
         free = backend.device_of(images) == "cuda" or parallel.is_for_one_thread(
             len(images) * self._products, min(len(images), self.units, self.geometry.patch_size)
         )
-        if free:
-            return self._delta(images, weights, out, bias, teacher, state, 1)
-        with parallel.one_blas_thread():
-            return self._delta(images, weights, out, bias, teacher, state, parallel.threads())
+        with contextlib.nullcontext() if free else parallel.one_blas_thread():
+            threads = 1 if free else parallel.threads()
+            outer, mass, rows = self._sums(images, weights, out, bias, teacher, state, threads)
+        here = portion.current()
+        if here is None or self._pack is None:
+            return lambda: self._scaled(outer, weights, rows, mass)
+        pack = self._pack
+        pack.begin(here, mass, counts)
+        return lambda: self._scaled(outer, weights, rows, pack.end(counts))
 
-    def _delta(
+    def _scaled(self, outer: Array, weights: Array, rows: int, mass: Array | None) -> tuple[Array, Any]:
+        self.rule.adjust(outer, weights)
+        return outer, self.rule.scale(outer, rows, mass)
+
+    def _sums(
         self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
         state: Mapping[str, Array] | None, threads: int,
-    ) -> tuple[Array, Any]:  # fmt: skip
-        ready = self._made_ready(images, threads)
+    ) -> tuple[Array, Array | None, int]:  # fmt: skip
+        """Return Gᵀ X − C·W and the mass of this process's rows, and how many rows the batch has."""
+        here = portion.current()
+        ready = self._made_ready(images, len(images) if here is None else here.total, threads)
         plan, shares, product = ready.plan, ready.shares, ready.product
-        outer = shares[0].memory.grown("outer", weights.shape, plan.dtype, plan.device)
+        if here is None:
+            outer = shares[0].memory.grown("outer", weights.shape, plan.dtype, plan.device)
+        else:
+            self._pack = self._pack or Pack(self.units, self.geometry.patch_size, plan.dtype, plan.device)
+            outer = self._pack.outer
         if ready.single is not None and out is None and bias is None and teacher is None:
             decay, gram, mass = ready.single.add(images, weights, outer)
-            return self._finished(ready, weights, Sums(outer, decay, gram, mass))
+            return self._with_decay(ready, weights, Sums(outer, decay, gram, mass))
         projection = self.rule.projection(weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
         as_the_rule = out is None or self._output.response == "rule"
@@ -99,16 +128,15 @@ class BatchedUpdate:
             sums.add(other.decay, other.gram, other.mass)
         for name, array in () if state is None else state.items():
             array[...] = after[name]
-        return self._finished(ready, weights, sums)
+        return self._with_decay(ready, weights, sums)
 
-    def _finished(self, ready: "_Ready", weights: Array, sums: Sums) -> tuple[Array, Any]:
-        """Return what delta returns, for the sums of all rows."""
+    def _with_decay(self, ready: "_Ready", weights: Array, sums: Sums) -> tuple[Array, Array | None, int]:
+        """Return what _sums does, from sums in which the decay is not taken off yet."""
         if sums.gram is not None:
             subtract_gram_decay(ready.product, sums.gram, weights, sums.outer, sums.lower)
         if sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
-        self.rule.adjust(sums.outer, weights)
-        return sums.outer, self.rule.scale(sums.outer, ready.rows, sums.mass)
+        return sums.outer, sums.mass, ready.rows
 
     def _next_state(self, threads: list[ThreadSums], state: Mapping[str, Array] | None) -> Mapping[str, Array]:
         """Return the rule's state after this batch, by which the threads then work."""
@@ -116,18 +144,19 @@ class BatchedUpdate:
         before = initial_state(self.rule, self.units, backend.device_of(step.weights)) if state is None else state
         blas = backend.device_of(step.weights) == "cpu"
         moments = functools.reduce(of_both, parallel.run([thread.moments for thread in threads], blas=blas))
-        after = self.rule.next_state(before, moments)
+        here = portion.current()
+        after = self.rule.next_state(before, of_all(here, moments, backend.namespace(moments.mean).zeros(self.units)))
         rule = self.rule.bound(after)
         for thread in threads:
             thread.step = replace(step, rule=rule, output=replace(step.output, rule=rule))
         return after
 
-    def _made_ready(self, images: Array, threads: int) -> "_Ready":
-        """Return what is the same for all batches like these images; made anew after another batch."""
+    def _made_ready(self, images: Array, total: int, threads: int) -> "_Ready":
+        """Return what is the same for all batches like these images, of so many in all; made anew after another."""
         device = backend.device_of(images)
-        key = images.shape, images.dtype, images.flags.c_contiguous, device, threads, tuning.MEASURED
+        key = total, images.shape, images.dtype, images.flags.c_contiguous, device, threads, tuning.MEASURED
         if self._ready is None or self._ready.key != key:
-            self._ready = _Ready.of(key, self._plan(device), self.rule, images, self._memories)
+            self._ready = _Ready.of(key, self._plan(device), self.rule, images, total, self._memories)
         return self._ready
 
 
@@ -148,9 +177,14 @@ class _Ready:
     single: SingleChunk | None
 
     @classmethod
-    def of(cls, key: tuple[Any, ...], plan: Plan, rule: Rule, images: Array, memories: list[Memory]) -> "_Ready":
-        """Return what is needed for batches like these images; memories: of all threads, more are added."""
-        units, size, rows = plan.units, plan.geometry.patch_size, len(images) * plan.geometry.positions
+    def of(
+        cls, key: tuple[Any, ...], plan: Plan, rule: Rule, images: Array, total: int, memories: list[Memory]
+    ) -> "_Ready":
+        """Return what is needed for batches like these images; memories: of all threads, more are added.
+
+        total: images of the batch in all processes, which decides the order of products.
+        """
+        units, size, rows = plan.units, plan.geometry.patch_size, total * plan.geometry.positions
         with_room = plan.blocked() if plan.device == "cpu" else plan
         block = with_room.block if plan.device == "cpu" else tuning.MEASURED.block_units["cuda"]
         blocked = block > 0 and blocked_is_cheaper(rows, units, size, block, rule.pairs)

@@ -9,6 +9,7 @@ from hebbcore.engine import backend, devices, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.gemm import Gemm
+from hebbcore.engine.group.portion import current
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.engine.pursuit import Pursuit, winner_parts
@@ -20,15 +21,27 @@ _MANY = 0.1  # of the units; a single one is not worth a word
 
 
 def some_rows(rows: Array) -> Array:
-    """Return some of the rows, evenly spread: as many as tell who wins."""
-    return rows[:: -(-len(rows) // tuning.MEASURED.watched_patches)]
+    """Return some of the rows, evenly spread: as many as tell who wins, in all processes that share a batch."""
+    return rows[_spread(len(rows))[0]]
+
+
+def first_of_some(rows: int, most: int | None = None) -> int:
+    """Return the number of the first of some rows, of so many in this process, among those of all processes."""
+    return _spread(rows, most)[1]
+
+
+def _spread(rows: int, most: int | None = None) -> tuple[slice, int]:
+    most, here = tuning.MEASURED.watched_patches if most is None else most, current()
+    if here is not None:
+        return here.spread(rows, most)
+    return slice(0, rows, -(-rows // most)), 0
 
 
 def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any], most: int | None = None) -> Array:
     """Return at most so many patches of a batch, evenly spread; None: as many as tell who wins."""
-    most = tuning.MEASURED.watched_patches if most is None else most
     count = len(images) * g.positions
-    return patches_at(images, g, np.arange(0, count, -(-count // most)), dtype)
+    chosen = _spread(count, most)[0]
+    return patches_at(images, g, np.arange(chosen.start, chosen.stop, chosen.step), dtype)
 
 
 def responses(rule: Rule, patches: Array, weights: Array) -> Array:
@@ -38,16 +51,18 @@ def responses(rule: Rule, patches: Array, weights: Array) -> Array:
     return rule.response(scores, vector_norms(weights) if rule.needs_norms else None)
 
 
-def wins(rule: Rule, rows: Array, weights: Array | None = None) -> Array:
+def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0) -> Array:
     """Return how many rows of a layer's output (n, K) each unit wins (K,), uint64.
 
     It does so by the largest output, or |output| if its rule says so; of a row of equal numbers nobody is the winner.
     Where units win in turn, those of all turns count, by weights (K, D), on so many fewer rows; without weights the
-    first winners alone do.
+    first winners alone do. first: the number of the first row, which decides what is taken of those.
     """
     xp = backend.namespace(rows)
     if weights is not None and rule.winners_in_turn() > 1:
-        return _wins_in_turn(rule, rows, weights)
+        return _wins_in_turn(rule, rows[-first % rule.winners_in_turn() :], weights)
+    if not len(rows):
+        return xp.zeros(rows.shape[1], np.uint64)
     if rule.signed:
         rows = xp.abs(rows)
     counts = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
@@ -63,6 +78,8 @@ def _wins_in_turn(rule: Rule, rows: Array, weights: Array) -> Array:
     """
     xp, memory = backend.namespace(rows), Memory()
     rows = rows[:: rule.winners_in_turn()].copy()
+    if not len(rows):
+        return xp.zeros(len(weights), np.uint64)
     with parallel.one_blas_thread():
         pursuit = Pursuit.of(rule, weights, None, Gemm(weights.dtype.name, memory), memory)
     assert pursuit is not None
@@ -75,8 +92,10 @@ def _wins_in_turn(rule: Rule, rows: Array, weights: Array) -> Array:
 
 def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
     """Return how many of some patches of a batch, at most an eighth, each unit of weights (K, D) wins."""
-    most = min(tuning.MEASURED.watched_patches, -(-len(images) * g.positions // 8))
-    return wins(rule, responses(rule, some_patches(images, g, weights.dtype, most), weights), weights)
+    rows, here = len(images) * g.positions, current()
+    most = min(tuning.MEASURED.watched_patches, -(-(rows if here is None else here.rows(rows)[2]) // 8))
+    some = some_patches(images, g, weights.dtype, most)
+    return wins(rule, responses(rule, some, weights), weights, first_of_some(rows, most))
 
 
 def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Array:
@@ -84,13 +103,18 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
 
     patches (n, kernel height, kernel width, C): the images of g, each of which is its one patch.
     """
-    step = tuning.MEASURED.watched_patches
-    most = max(step, min(len(patches) // 8, _SAMPLE_A_UNIT * len(weights)))
-    some = patches[:: -(-len(patches) // most)]
+    step, here = tuning.MEASURED.watched_patches, current()
+    total = len(patches) if here is None else here.total
+    chosen, number = _spread(len(patches), max(step, min(total // 8, _SAMPLE_A_UNIT * len(weights))))
+    some = patches[chosen]
     counts = backend.namespace(weights).zeros(len(weights), np.uint64)
-    for first in range(0, len(some), step):  # a sample's responses may be many times the patches
-        rows = some_patches(some[first : first + step], g, weights.dtype)
-        counts += wins(rule, responses(rule, rows, weights), weights)
+    start = 0
+    while start < len(some):  # a sample's responses may be many times the patches
+        first = (number + start) % step  # in its piece of all processes' patches
+        piece = some[start : start + step - first]
+        rows = patches_at(piece, g, np.arange(len(piece)), weights.dtype)
+        counts += wins(rule, responses(rule, rows, weights), weights, first)
+        start += len(piece)
     return counts
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, kernels
 from hebbcore.engine.backend import Array
-from hebbcore.engine.moments import column_moments, of_both
+from hebbcore.engine.group.portion import current
+from hebbcore.engine.moments import column_moments, of_all, of_both
 from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of
 from hebbcore.layers.kept import Kept
 
@@ -83,12 +84,14 @@ class BatchNorm(Layer):
         """See Layer."""
         rows = rows_of(x)
         mean, variance = self.mean, self.variance
-        if training and len(rows) > 1:
-            mean, squares = column_moments(rows)
-            variance = squares / len(rows)
+        here = current()
+        count = len(rows) if here is None else here.rows(len(rows))[2]
+        if training and count > 1:
+            _, mean, squares = of_all(here, (len(rows), *column_moments(rows)), self.mean)
+            variance = squares / count
             self._keep(
                 self.mean + self.momentum * (mean - self.mean),
-                self.variance + self.momentum * (squares / (len(rows) - 1) - self.variance),
+                self.variance + self.momentum * (squares / (count - 1) - self.variance),
             )
         factors = 1 / (variance + self.epsilon) ** 0.5
         if self.modified:
@@ -107,8 +110,7 @@ class BatchNorm(Layer):
 
     def settle(self) -> None:
         """See Layer."""
-        assert self._observed is not None
-        count, mean, squares = self._observed
+        count, mean, squares = of_all(current(), self._observed, self.mean)
         self._keep(mean, squares / max(1, count - 1))
         self._observed = None
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -238,14 +239,36 @@ class Learner(Layer):
         float or None
             ‖change‖ / ‖weights‖ (Frobenius norms) if measured.
         """
-        assert isinstance(self.rule, Rule)
+        return self.begin(x, out, rate, measure, counts, teacher)()
+
+    def begin(
+        self,
+        x: Array,
+        out: Array | None,
+        rate: float,
+        measure: bool,
+        counts: Array | None = None,
+        teacher: Array | None = None,
+    ) -> Callable[[], float | None]:
+        """Do what learn does in two parts: write the output now, and change the weights in the function returned.
+
+        While processes share the batch, the sum over them is under way until then.
+        """
         matrix, images, rivalry = self._matrix, self.as_input(x), self._rivalry
         bias = None
         if rivalry is not None:
             bias, rivalry.rule = rivalry.bias(matrix.dtype), self.bound_rule
-            rivalry.count(images, matrix, counts)
+            counts = rivalry.look(images, matrix, counts)
         rows = None if out is None else rows_of(out)
-        delta, scale = self._update.delta(images, matrix, rows, bias, teacher, state=self._state)
+        change = self._update.begin(images, matrix, rows, bias, teacher, self._state, counts)
+        return partial(self._change, change, rate, measure, counts)
+
+    def _change(
+        self, change: Callable[[], tuple[Array, Any]], rate: float, measure: bool, counts: Array | None
+    ) -> float | None:
+        assert isinstance(self.rule, Rule)
+        matrix, rivalry = self._matrix, self._rivalry
+        delta, scale = change()
         factors = self.rule.rate(matrix, rate) * scale
         size = None
         if measure:
@@ -254,6 +277,7 @@ class Learner(Layer):
             size = float(xp.linalg.norm(per_unit) / xp.linalg.norm(matrix))
         add_scaled(matrix, factors, delta)
         if rivalry is not None:
+            rivalry.count(counts)
             rivalry.revive(matrix)
         return size
 

@@ -8,7 +8,8 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, kernels
 from hebbcore.engine.backend import Array
-from hebbcore.engine.moments import column_moments, of_both
+from hebbcore.engine.group.portion import current
+from hebbcore.engine.moments import column_moments, of_all, of_both
 from hebbcore.layers.base import Layer, Shape, Site, by_rows, rows_of
 from hebbcore.layers.kept import Kept
 
@@ -67,7 +68,7 @@ class Scale(Layer):
         """See Layer."""
         xp, rows, variance = backend.namespace(x), rows_of(x), self.variance
         if training:
-            count, _, squares = moments_of(rows)
+            count, _, squares = of_all(current(), moments_of(rows), xp.zeros(1))
             variance = squares / count
             self._keep(self.variance + self.momentum * (variance - self.variance))
         factors = xp.empty(rows.shape[1], x.dtype)
@@ -90,8 +91,7 @@ class Scale(Layer):
 
     def settle(self) -> None:
         """See Layer."""
-        assert self._observed is not None
-        count, _, squares = self._observed
+        count, _, squares = of_all(current(), self._observed, backend.namespace(self.variance).zeros(1))
         self._keep(squares / count)
         self._observed = None
 

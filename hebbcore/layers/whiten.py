@@ -10,6 +10,7 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, kernels, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
+from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
 from hebbcore.layers.kept import Kept
@@ -215,8 +216,7 @@ class Whiten(Layer):
 
     def settle(self) -> None:
         """See Layer."""
-        assert self._observed is not None
-        count, total, products = self._observed
+        count, total, products = self._of_all()
         mean = total / count
         self._keep(mean.astype(self._site.dtype), self.matrix)
         self._observed, self.learned = None, True
@@ -225,6 +225,18 @@ class Whiten(Layer):
         covariance = devices.to_device(products / count - mean[:, None] * mean, "cpu")
         matrix = np.ascontiguousarray(self._whitening(covariance), self._site.dtype)
         self._keep(self.mean, devices.to_device(matrix, self._site.device))
+
+    def _of_all(self) -> tuple[int, Array, Array]:
+        """Return what was observed, in all processes that share the batches."""
+        here = current()
+        if here is None:
+            assert self._observed is not None
+            return self._observed
+        xp, size = backend.namespace(self.matrix), self._sizes.patch_size
+        count, total, products = self._observed or (0, xp.zeros(size), xp.zeros((size, size)))
+        number = xp.array([float(count)])
+        here.add_up(number, total, products)
+        return int(number[0]), total, products
 
     def _whitening(self, covariance: Any) -> Any:
         """Return the matrix (numbers in a patch, numbers put out) for a covariance, on the host, in float64."""

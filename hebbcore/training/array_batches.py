@@ -9,6 +9,7 @@ import numpy as np
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.portion import cut
 from hebbcore.training.batch import Batch, Labels, labels_at
 
 
@@ -28,15 +29,16 @@ class ArrayBatches:
         """See Batches."""
         return len(self.array)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """See Batches."""
+    def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """See Batches. part: (rank, size) of who gets a share of each batch."""
         order = None if self._start is None else self.order(number)
         for first in range(start * self.batch_size, len(self.array), self.batch_size):
+            begin, end = cut(min(self.batch_size, len(self.array) - first), *part)
             if order is None:
-                chosen = slice(first, first + self.batch_size)
+                chosen = slice(first + begin, first + end)
                 yield Batch(self.array[chosen], labels_at(self.labels, chosen))
             else:
-                chosen = order[first : first + self.batch_size]
+                chosen = order[first + begin : first + end]
                 images = self.array[devices.to_device(chosen, backend.device_of(self.array))]
                 yield Batch(images, labels_at(self.labels, chosen))
 

@@ -121,6 +121,11 @@ class StreamBatches(IterableBatches):
         self._stream, self._state = source, source.state()
         self._following: list[int] = []  # after each batch of the latest epoch
 
+    @property
+    def first(self) -> int:
+        """The batch of the stream's epoch that epoch 0 begins with."""
+        return int(self._state["batch"])
+
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """See Batches."""
         first = self._state["batch"] if number == 0 else 0

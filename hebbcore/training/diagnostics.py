@@ -13,6 +13,7 @@ import numpy as np
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.team import Team
 from hebbcore.engine.winners import dead_text
 from hebbcore.files import append_line, parse_json, write_bytes
 from hebbcore.layers import Learner
@@ -90,6 +91,20 @@ class Diagnostics:
     def judged(self, right: Array, labelled: int) -> None:
         """Count a batch's images with a label, and those of them that the network's last layer takes for it."""
         self._right, self._labelled = self._right + right, self._labelled + labelled
+
+    def add_up(self, team: Team, end: bool) -> None:
+        """Let the wins of all processes count; end: also what is told of the pass."""
+        counts = [self._wins[i] for i in sorted(self._wins)]
+        counts += [self.pass_wins[i] for i in sorted(self.pass_wins)] if end else []
+        counts.append(np.array([float(self._right), self._labelled] if end else [0.0, 0.0]))
+        whole = np.concatenate([devices.to_device(some, "cpu") for some in counts]).astype(np.float64)
+        team.sum(whole)
+        *found, judged = np.split(whole, np.cumsum([len(some) for some in counts])[:-1])
+        parts = iter(found)
+        for wins in (self._wins, self.pass_wins) if end else (self._wins,):
+            wins.update({i: next(parts).astype(np.uint64) for i in sorted(wins)})
+        if end:
+            self._right, self._labelled = int(judged[0]), int(judged[1])
 
     def stepped(self, images: int) -> None:
         """Count the images of a step."""

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import checks
+from hebbcore import checkpoint, checks
 from hebbcore.engine import devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
+from hebbcore.engine.group.groups import Group, joined
+from hebbcore.engine.group.portion import taking
+from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import as_images
 from hebbcore.engine.rivalry import check_rivalry
 from hebbcore.engine.soundness import AUTO, as_rate, measured_rate
@@ -17,8 +20,10 @@ from hebbcore.engine.starting import STARTS
 from hebbcore.layers import WORKSPACE, HebbianLayer
 from hebbcore.layers.arguments import as_weights, check_images, check_no_steps, geometry_of
 from hebbcore.rules import Rule, as_rule
+from hebbcore.training.agreement import require_same
 from hebbcore.training.batches import as_batches, batching
 from hebbcore.training.layer_steps import FUNCTION, NAME, FirstEpoch, LayerTraining, Step
+from hebbcore.training.shares import Shares
 
 __all__ = ["Step", "train_layer"]
 
@@ -47,6 +52,7 @@ def train_layer(
     progress: bool = False,
     callback: Callable[[Step], None] | None = None,
     check_finite: bool = True,
+    group: Group | None = None,
 ) -> HebbianLayer:
     """Train a Hebbian layer on images, without labels unless it learns by Supervised, and return it.
 
@@ -106,6 +112,10 @@ def train_layer(
     check_finite : bool
         Refuse data that hold NaN, infinity or numbers beyond 1e12 (arrays: before any work), and look every few steps
         whether the weights diverge, at the end whether the output for the first batch is finite.
+    group : Group or None
+        The processes that train the same layer together, see world; each calls train_layer with the same arguments,
+        and takes an even share of each batch (see fit). Rank 0 alone shows progress and calls callback. None: this
+        process alone.
 
     Returns
     -------
@@ -118,6 +128,8 @@ def train_layer(
         For bad arguments, and for those that would have no effect, before any work.
     FloatingPointError
         If the weights diverge.
+    RuntimeError
+        If another process of the group failed, with its rank, host and cause.
 
     Warns
     -----
@@ -143,34 +155,55 @@ def train_layer(
     batches = as_batches(
         FUNCTION, data, size_of_batches, order_generator if order else None, epochs, check_finite, labels, learner
     )  # fmt: skip
-    first_epoch = FirstEpoch(batches, once=isinstance(data, Iterator))
-    if isinstance(initial_weights, str):
-        checks.choice(FUNCTION, "initial_weights", initial_weights, STARTS)
-        weights = _drawn_weights(rule, units, kernel, first_epoch.first.images, weight_generator)
-    else:
-        weights = _given_weights(initial_weights, units, kernel, check_finite)
-    first = check_images(FUNCTION, first_epoch.first.images, weights.shape, "data")
-    g = geometry_of(FUNCTION, first, weights.shape, stride, padding, padding_mode)
-    weights = devices.to_device(weights, device).astype(dtype, order="C", copy=True)
-    layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
-    training = LayerTraining(layer, g, workspace, check_finite)
-    if isinstance(initial_weights, str) and initial_weights != "rule":
-        training.start(initial_weights, first_epoch, weight_generator.spawn(1)[0])
-    if conscience or revival:
-        training.rival(conscience, revival, weight_generator.spawn(1)[0])
-    training.rate = rate
-    if rate == AUTO:
-        training.rate = measured_rate(FUNCTION, NAME, rule, devices.to_device(first, device), g)
-    images = batches.images(first)
-    total = None if images is None else images * epochs
-    from tqdm import tqdm  # not before: `import hebbcore` would take a tenth longer
+    once = isinstance(data, Iterator)
+    if once and group is not None and group.size > 1:
+        raise ValueError(f"{FUNCTION}: data is an iterator, which a group cannot share; pass a list or a stream.")
+    with joined(group, FUNCTION, device) as team:
+        taken: Any = batches if team is None else Shares(FUNCTION, batches, team)
+        if team is not None and team.rank:
+            progress, callback = False, None
+        first_epoch = FirstEpoch(taken, once, team)
+        if isinstance(initial_weights, str):
+            checks.choice(FUNCTION, "initial_weights", initial_weights, STARTS)
+            weights = _drawn_weights(rule, units, kernel, first_epoch.first.images, weight_generator)
+        else:
+            weights = _given_weights(initial_weights, units, kernel, check_finite)
+        first = check_images(FUNCTION, first_epoch.first.images, weights.shape, "data")
+        g = geometry_of(FUNCTION, first, weights.shape, stride, padding, padding_mode)
+        weights = devices.to_device(weights, device).astype(dtype, order="C", copy=True)
+        layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
+        if team is not None:
+            generators = [str(each.bit_generator.state) for each in (weight_generator, order_generator)]
+            same = {
+                "data": batches.identity(), "generators": generators, "geometry": repr(g), "rate": rate,
+                "epochs": epochs, "rivalry": [conscience, revival], "device": device,
+            }  # fmt: skip
+            _begin_alike(team, layer, same)
+        training = LayerTraining(layer, g, workspace, check_finite, team)
+        if isinstance(initial_weights, str) and initial_weights != "rule":
+            training.start(initial_weights, first_epoch, weight_generator.spawn(1)[0])
+        if conscience or revival:
+            training.rival(conscience, revival, weight_generator.spawn(1)[0])
+        training.rate = rate
+        if rate == AUTO:
+            with taking(first_epoch.portion):
+                training.rate = measured_rate(FUNCTION, NAME, rule, devices.to_device(first, device), g)
+        images = batches.images(first) if team is None else taken.images(first_epoch.portion)
+        total = None if images is None else images * epochs
+        from tqdm import tqdm  # not before: `import hebbcore` would take a tenth longer
 
-    with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
-        for epoch in range(epochs):
-            source = first_epoch if epoch == 0 else batches.epoch(epoch)
-            training.run(epoch, source, epoch == 0 and not batches.checked, epoch == epochs - 1, bar, callback)
-    training.finish(first)
+        with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
+            for epoch in range(epochs):
+                source = first_epoch if epoch == 0 else taken.epoch(epoch)
+                training.run(epoch, source, epoch == 0 and not batches.checked, epoch == epochs - 1, bar, callback)
+        training.finish(first)
     return layer
+
+
+def _begin_alike(team: Team, layer: HebbianLayer, here: dict[str, Any]) -> None:
+    """Give all processes rank 0's weights. Raises ValueError if they would not do the same; see require_same."""
+    require_same(FUNCTION, team, {**here, "layer": checkpoint.describe(FUNCTION, layer), "shape": layer.weights.shape})
+    layer.weights[...] = devices.to_device(team.broadcast(devices.to_device(layer.weights, "cpu")), here["device"])
 
 
 def _generators(seed: Any, shuffled: bool, drawn: bool) -> list[np.random.Generator]:

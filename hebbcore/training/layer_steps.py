@@ -11,6 +11,8 @@ import numpy as np
 from hebbcore.engine import backend, devices, tuning, winners
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
+from hebbcore.engine.group.portion import current, taking
+from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry
 from hebbcore.engine.soundness import Divergence, is_due, largest_stable_rate, require_finite_output
@@ -20,7 +22,6 @@ from hebbcore.engine.winners import tell_dead
 from hebbcore.layers import HebbianLayer
 from hebbcore.layers.arguments import check_images
 from hebbcore.training.batch import Batch, Labels
-from hebbcore.training.batches import Batches
 from hebbcore.training.teacher import Teaching
 
 FUNCTION, NAME = "train_layer", "the layer"  # in messages
@@ -48,19 +49,20 @@ class Step(NamedTuple):
 class FirstEpoch:
     """The batches of the first epoch, of which the first can be looked at before they are learned from.
 
-    once: they come from an iterator, so that what was looked at is kept.
+    once: they come from an iterator, so that what was looked at is kept. team: whose shares they are.
     """
 
-    def __init__(self, batches: Batches, once: bool) -> None:
+    def __init__(self, batches: Any, once: bool, team: Team | None = None) -> None:
         self._batches, self._once = batches, once
         self._rest = batches.epoch(0)
-        self.first = next(self._rest)
-        self._read = [self.first]
+        first = next(self._rest)
+        self._read = [first]
+        self.first, self.portion = (first, None) if team is None else first.portion(team)
 
     def look(self) -> Generator[Batch, None, None]:
         """Return the batches, from the first."""
         if not self._once:
-            yield from self._batches.epoch(0)
+            yield from getattr(self._batches, "whole", self._batches).epoch(0)
             return
         yield from list(self._read)
         for batch in self._rest:
@@ -79,7 +81,10 @@ class FirstEpoch:
 class LayerTraining:
     """What changes the weights of a layer, batch by batch, and looks after them."""
 
-    def __init__(self, layer: HebbianLayer, g: Geometry, workspace: int, check_finite: bool) -> None:
+    def __init__(
+        self, layer: HebbianLayer, g: Geometry, workspace: int, check_finite: bool, team: Team | None = None
+    ) -> None:
+        self._team = team
         self._layer, self._g, self._workspace = layer, g, workspace
         self._rule, self._matrix = layer.rule, layer.weights.reshape(layer.units, -1)
         self._device = backend.device_of(layer.weights)
@@ -99,7 +104,11 @@ class LayerTraining:
                 for batch in source:
                     yield devices.to_device(self._images(batch.images), self._device)
 
-        found = starting_weights(FUNCTION, how, self._rule, drawn, self._g, inputs, generator)
+        found = None
+        if self._team is None or self._team.rank == 0:
+            found = starting_weights(FUNCTION, how, self._rule, drawn, self._g, inputs, generator)
+        if self._team is not None:
+            found = self._team.broadcast(found)
         self._matrix[...] = devices.to_device(found, self._device)
         first_epoch.rewind()
 
@@ -115,21 +124,26 @@ class LayerTraining:
         """Learn from the batches of an epoch; unchecked: nobody has looked whether they are finite."""
         stable = None
         for batch in source:
-            images = self._images(batch.images)
+            here, portion = (batch, None) if self._team is None else batch.portion(self._team)
+            images = self._images(here.images)
             if unchecked:
                 require_finite(FUNCTION, "data", images)
+            count = len(images) if portion is None else portion.total
+            if not count:  # all of it is damaged
+                continue
             x = devices.to_device(images, self._device)
-            if self._divergence is not None:
-                self._divergence.begin(NAME, self._rule, self._matrix, x, self._g)
-            won = self._learn(x, self._masks(batch.labels), counting=last and self._rule.competes)
-            self._steps += 1
-            self._seen += len(images)
             stable = partial(largest_stable_rate, self._rule, x, self._g)
-            if self._divergence is not None and is_due(self._steps):
-                self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
+            with taking(portion):
+                if self._divergence is not None:
+                    self._divergence.begin(NAME, self._rule, self._matrix, x, self._g)
+                won = self._learn(x, self._masks(here.labels), counting=last and self._rule.competes)
+                self._steps += 1
+                if self._divergence is not None and is_due(self._steps):
+                    self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
+            self._seen += count
             if won is not None:
                 self._wins = self._wins + won
-            bar.update(len(images))
+            bar.update(count)
             if callback is not None:
                 callback(Step(epoch, self._steps - 1, self._seen, self._layer.weights))
         if self._divergence is not None:
@@ -150,30 +164,39 @@ class LayerTraining:
 
     def _learn(self, images: Array, teacher: Array | None, counting: bool) -> Array | None:
         """Change the weights by one batch; if counting, return how many of some patches each unit wins."""
-        rule, matrix, rivalry = self._layer.bound_rule, self._matrix, self._rivalry
-        rows = len(images) * self._g.positions
+        rule, matrix, rivalry, here = self._layer.bound_rule, self._matrix, self._rivalry, current()
+        rows = (len(images) if here is None else here.total) * self._g.positions
         bias = out = won = None
         if rivalry is not None:
             bias, rivalry.rule = rivalry.bias(matrix.dtype), rule
-            won = rivalry.count(images, matrix)
+            won = rivalry.look(images, matrix)
         elif counting and (rows > tuning.MEASURED.few_patches or rule.winners_in_turn() > 1):
             won = winners.count(rule, images, self._g, matrix)
         elif counting:
-            out = backend.namespace(matrix).empty((rows, len(matrix)), matrix.dtype)
-        delta, scale = self._update.delta(images, matrix, out, bias, teacher, state=self._layer.state)
+            out = backend.namespace(matrix).empty((len(images) * self._g.positions, len(matrix)), matrix.dtype)
+        counts = won if rivalry is not None else None
+        delta, scale = self._update.begin(images, matrix, out, bias, teacher, self._layer.state, counts)()
         add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
         if rivalry is not None:
+            rivalry.count(counts)
             rivalry.revive(matrix)
         if out is not None:
-            won = winners.wins(rule, out)
+            won = winners.wins(rule, out if here is None else out[: here.rows(len(out))[1]])
         return won if counting else None
 
     def finish(self, first: Array) -> None:
         """Look at what was learned: whether it is sound, and which units won nothing. first: the first batch."""
+        team = self._team
+        if team is not None and self._rivalry is None and self._rule.competes:
+            wins = devices.to_device(self._wins, "cpu").astype(np.float64)
+            team.sum(wins)
+            self._wins = wins
+        tells = team is None or team.rank == 0
         if self._divergence is not None:
-            self._divergence.tell(NAME, self._rule, self._matrix, 3)
+            if tells:
+                self._divergence.tell(NAME, self._rule, self._matrix, 3)
             transform = partial(self._layer.transform, workspace=self._workspace)
             image_bytes = self._g.positions * self._matrix[:, 0].nbytes
             require_finite_output(FUNCTION, NAME, transform, first, image_bytes)
-        if self._rule.competes:
+        if self._rule.competes and tells:
             tell_dead(FUNCTION, NAME, self._rule, self._wins, 3)

@@ -1,14 +1,19 @@
 """The loop of a training: its phases, their epochs and batches."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine import devices
 from hebbcore.engine.finite import require_finite
+from hebbcore.engine.group.portion import Portion, cut, taking
+from hebbcore.engine.group.team import Team
 from hebbcore.network import Network
+from hebbcore.training.agreement import Agreement
 from hebbcore.training.ahead import ahead
-from hebbcore.training.batch import Batch
+from hebbcore.training.batch import Batch, labels_at
 from hebbcore.training.batches import Batches
 from hebbcore.training.cache import Inputs
 from hebbcore.training.header import State
@@ -17,6 +22,7 @@ from hebbcore.training.progress import Progress
 from hebbcore.training.run import Run
 from hebbcore.training.sample import Sample, count_images, gather
 from hebbcore.training.settings import Training
+from hebbcore.training.shares import Share, portion_of
 from hebbcore.training.steps import Steps
 
 
@@ -35,6 +41,8 @@ class Loop:
         Told of all that is done.
     run : Run or None
         Where the training is saved.
+    team : Team or None
+        The processes that train together; the batches are then Shares.
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class Loop:
         steps: Steps,
         progress: Progress,
         run: Run | None,
+        team: Team | None = None,
     ) -> None:
         self._network, self._batches, self._settings = network, batches, settings
         self._state, self._steps, self._progress, self._run = state, steps, progress, run
@@ -55,6 +64,8 @@ class Loop:
         folder = (Path.cwd() if run is None else run.folder) if s.cache == "disk" else None
         most = checks.byte_size("fit", "cache_bytes", s.cache_bytes)
         self._sample: Sample | None = None
+        self._team = progress.team = team
+        self._agreement = None if team is None else Agreement(team, run, progress.diagnostics)
         self._source = Inputs(network, batches, self._prepare, most, folder, self._pause)
 
     def go(self) -> None:
@@ -102,30 +113,59 @@ class Loop:
             self._learn_sample(phase)
             return
         with closing(ahead(source.batches.epoch(number, start), source.prepare)) as batches:
-            for count, x in enumerate(batches, 1):
-                left = len(x) if phase.images is None else phase.images - at.pass_images
-                if left <= 0:
+            for count, batch in enumerate(batches, 1):
+                x, portion = self._here(batch)
+                images = len(x) if portion is None else portion.total
+                left = images if phase.images is None else min(images, phase.images - at.pass_images)
+                if images and left <= 0:
                     break
                 at.batch = source.batches.following(start, count)
-                self._step(phase, x.first(left))
+                if portion is not None:
+                    portion = portion.upto(left)
+                if left:  # else all of it is damaged, in all processes
+                    self._step(phase, x.first(left if portion is None else max(1, portion.images)), left, portion)
         self._steps.require_sound()
 
-    def _step(self, phase: Phase, x: Batch) -> None:
-        measure = self._progress.diagnostics.due
-        if phase.observes:
-            self._steps.observe(phase, self._source.layer, x.images)
-        else:
-            self._steps.learn(phase, self._source.layer, x, measure)
-        self._stepped(len(x), measure)
+    def _here(self, batch: Any) -> tuple[Batch, Portion | None]:
+        """Return what this process has of a batch, and which part that is; None: the whole."""
+        if self._team is None:
+            return batch, None
+        mine, portion = batch.portion(self._team)
+        return self._prepare_images(mine), portion
+
+    def _step(self, phase: Phase, x: Batch, images: int, portion: Portion | None) -> None:
+        """Let a phase take its step with a batch of so many images, of which x are here."""
+        measure = self._measures()
+        with taking(portion):
+            if phase.observes:
+                if portion is None or portion.images:
+                    self._steps.observe(phase, self._source.layer, x.images)
+            else:
+                self._steps.learn(phase, self._source.layer, x, measure)
+        self._stepped(images, measure, phase)
+
+    def _measures(self) -> bool:
+        """Return whether the next step is told of."""
+        if self._agreement is None:
+            return self._progress.diagnostics.due
+        self._agreement.say()
+        return self._agreement.record
 
     def _learn_sample(self, phase: Phase) -> None:
         """Run an epoch of one step, unless it was done before the training was stopped."""
-        at, measure = self._state.position, self._progress.diagnostics.due
+        at, measure, sample = self._state.position, self._measures(), self._sample
         if not at.batch:
-            assert self._sample is not None
-            self._steps.learn_sample(phase, self._sample, measure)
+            assert sample is not None
+            if self._team is None:
+                self._steps.learn_sample(phase, sample, measure)
+            else:
+                first, end = cut(len(sample.patches), self._team.rank, self._team.size)
+                with taking(Portion(self._team, first, end - first, len(sample.patches))):
+                    some = slice(min(first, end - 1), end)
+                    part = replace(sample, patches=sample.patches[some], labels=labels_at(sample.labels, some))
+                    self._steps.learn_sample(phase, part, measure)
             at.batch = 1
-            self._stepped(self._sample.images, measure)
+            self._stepped(sample.images, measure, phase)
         self._steps.require_sound()
 
     def _gather(self, phase: Phase, number: int) -> Sample:
@@ -133,7 +173,7 @@ class Loop:
         at, batches, progress, s = self._state.position, self._batches, self._progress, self._settings
         assert phase.sample is not None
         assert phase.images is not None
-        images = count_images(batches, number, phase.images, self._pause)
+        images = count_images(batches, number, phase.images, self._pause, self._team)
         again = bool(at.epoch or at.batch)
         if again:
             progress.repeating(images)
@@ -143,14 +183,20 @@ class Loop:
             self._pause()
 
         source = batches.epoch(number)
-        sample = gather(self._network, phase.targets[0], phase.sample, images, source, self._prepare, s.seed, told)
+        sample = gather(
+            self._network, phase.targets[0], phase.sample, images, source, self._prepare, s.seed, told, self._here
+        )
+        if self._team is not None:
+            self._team.sum(sample.patches)  # each process took those of its images
+            if sample.labels is not None:
+                self._team.sum(sample.labels)
         if again:
             progress.restart()
         else:
             at.images += sample.images
         return sample
 
-    def _stepped(self, images: int, measure: bool) -> None:
+    def _stepped(self, images: int, measure: bool, phase: Phase) -> None:
         """Count a step and its images; measure: and tell of it."""
         at = self._state.position
         at.step += 1
@@ -160,16 +206,16 @@ class Loop:
         self._progress.stepped(images)
         if measure:
             self._progress.record(at)
-        self._pause()
+        self._pause(settled=not phase.observes)
 
     def _end_phase(self, phase: Phase) -> None:
         at, diagnostics = self._state.position, self._progress.diagnostics
         for i in phase.targets:
             layer = self._network.layers[i]
             if phase.observes:
-                with self._network.lock:
+                with self._network.lock, taking(None if self._team is None else portion_of(self._team)):
                     layer.settle()
-            else:
+            elif self._team is None or self._team.rank == 0:
                 self._steps.tell_lost(layer, diagnostics.pass_wins.get(i))
         at.phase += 1
         if at.phase < len(self._phases):  # else it stays, for more epochs to follow
@@ -178,18 +224,29 @@ class Loop:
             self._run.settled()
         self._pause(end=True)
 
-    def _pause(self, end: bool = False) -> None:
-        """Save if it is time, and stop if a signal said so; end: an epoch has ended."""
-        run, at = self._run, self._state.position
+    def _pause(self, end: bool = False, settled: bool = True) -> None:
+        """Save if it is time, and stop if a signal said so; end: an epoch has ended.
+
+        settled: False in a pass of observations, which each process of a team has for itself until it ends; a training
+        that goes on makes that pass again.
+        """
+        run, at, agreement = self._run, self._state.position, self._agreement
+        due = run is not None and run.is_due(end)
+        if agreement is not None:
+            due = (agreement.hear() and settled) or end
         if run is None:
             return
-        if run.is_due(end):
+        if due:
             self._state.seconds = self._progress.diagnostics.elapsed
             run.save(self._state)
         if at.phase < len(self._phases):
             run.stop_if_told(at.step)
 
-    def _prepare(self, batch: Batch) -> Batch:
+    def _prepare(self, batch: Any) -> Any:
+        """Check a batch, and bring it to the network's device; a share of one as soon as its place is known."""
+        return batch if isinstance(batch, Share) else self._prepare_images(batch)
+
+    def _prepare_images(self, batch: Batch) -> Batch:
         images = self._network.check_images("fit", batch.images)
         if not self._batches.checked:
             require_finite("fit", "data", images)

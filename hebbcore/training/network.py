@@ -12,18 +12,23 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.groups import Group, joined
+from hebbcore.engine.group.portion import Portion
+from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import as_images
 from hebbcore.engine.soundness import require_finite_output
 from hebbcore.network import Network
+from hebbcore.training.agreement import begin_alike, require_same
 from hebbcore.training.ahead import ahead
 from hebbcore.training.batches import Batches, as_batches, batching, is_array
 from hebbcore.training.diagnostics import METRICS, Record
-from hebbcore.training.header import State
+from hebbcore.training.header import RunHeader, State
 from hebbcore.training.loop import Loop
 from hebbcore.training.phases import phases_of, whitened
 from hebbcore.training.progress import Progress
 from hebbcore.training.run import opened
 from hebbcore.training.settings import Training, require_effect
+from hebbcore.training.shares import Shares
 from hebbcore.training.steps import Steps
 from hebbcore.training.teacher import Teacher, Teaching, who_needs_labels
 
@@ -55,6 +60,7 @@ def fit(
     progress: bool = False,
     callback: Callable[[Record], None] | None = None,
     check_finite: bool = True,
+    group: Group | None = None,
 ) -> Network:
     """Train a network's layers by their rules and return it: without labels, unless a layer or a teacher asks for them.
 
@@ -127,6 +133,9 @@ def fit(
     check_finite : bool
         Refuse images that hold NaN, infinity or numbers beyond 1e12; every few steps, and before each checkpoint, look
         whether weights diverge, and at the end whether features are finite.
+    group : Group, optional
+        The processes that train the same network together, see world; each calls fit with the same arguments. None:
+        this process alone.
 
     Returns
     -------
@@ -145,7 +154,8 @@ def fit(
     OSError
         If the run cannot be written; the latest checkpoint stays.
     RuntimeError
-        If another thread trains the network.
+        If another thread trains the network; and if another process of the group failed, with its rank, host and
+        cause.
     KeyboardInterrupt
         After SIGINT or SIGTERM to a training with a run: (message, signal number).
 
@@ -165,6 +175,12 @@ def fit(
     different places; all of them if there are fewer. It is held on the network's device, and each epoch is one step
     from the whole of it, so that at rate 1 KWTA(1) with normalize_patches is Lloyd's iteration of spherical k-means. A
     training that goes on gathers it again. Data that do not tell their number of images are read once more for it.
+
+    In a group each process takes an even share of every batch (of few images some get none), and the changes are summed
+    before they are applied: the training is the same, to rounding, whatever the number of processes, and the same to
+    the bit for the same number of equal machines. Rank 0's weights are what all begin with, and rank 0 alone reads and
+    writes the run, shows progress and calls callback; a signal at any process stops all. Batch sizes are those of the
+    whole batch.
 
     A teacher gives each class ⌊units / classes⌋ of a layer's units: the last ones, in the order of the classes; the
     rest belong to none. From an image with a label the units of its class and those of none may learn, at all of its
@@ -216,31 +232,53 @@ def fit(
     teaching.require("fit", getattr(batches, "labels", None))  # those of a stream are looked at as they come
     network.begin_training("fit")
     try:
-        first = _first_batch(batches)
-        _build(network, first)  # before a checkpoint: its folder would refuse the right network
-        images = batches.images(first)
-        _require_possible(network, settings, batches, images)
-        state = State(whitened=whitened(network))
-        metrics = None if run is None else Path(run) / METRICS
-        told = Progress(network, log_seconds, images, progress, metrics, callback)
-        steps = Steps(network, settings, state, told, teaching)
-        with opened(run, network, batches, settings, steps.require_sound) as folder:
-            if folder is not None:
-                folder.resume(state, previous)
-            Loop(network, batches, settings, state, steps, told, folder).go()
-            if check_finite:
-                _require_finite_features(network, first)
+        with joined(group, "fit", network.site.device) as team:
+            taken: Any = batches if team is None else Shares("fit", batches, team)
+            first, portion = _first_batch(taken, team)
+            _build(network, first)  # before a checkpoint: its folder would refuse the right network
+            images = batches.images(first) if portion is None else taken.images(portion)
+            _require_possible(network, settings, batches, images)
+            state = State(whitened=whitened(network))
+            metrics = None if run is None else Path(run) / METRICS
+            told = Progress(
+                network, log_seconds, images, progress and (team is None or team.rank == 0), metrics, callback
+            )
+            steps = Steps(network, settings, state, told, teaching)
+            if team is not None:
+                _require_alike(team, network, settings, batches)
+            with opened(run, network, batches, settings, steps.require_sound, team) as folder:
+                if folder is not None:
+                    folder.resume(state, previous)
+                if team is not None:
+                    begin_alike(team, network, state)
+                Loop(network, taken, settings, state, steps, told, folder, team).go()
+                if check_finite:
+                    _require_finite_features(network, first)
         return network
     finally:
         network.end_training()
         batches.rewind()
 
 
-def _first_batch(batches: Batches) -> Array:
-    with closing(ahead(batches.epoch(0), lambda batch: backend.as_array("fit", "data", batch.images))) as peek:
-        first = next(peek)
+def _first_batch(batches: Any, team: Team | None) -> tuple[Array, Portion | None]:
+    """Return the first images, or of a team's the share of this process, and which part that is."""
+    with closing(ahead(batches.epoch(0), lambda batch: batch)) as peek:
+        first, portion = next(peek), None
+    if team is not None:
+        first, portion = first.portion(team)
+    first = backend.as_array("fit", "data", first.images)
     as_images("fit", "data", first)  # a list of images, say, which would be read as batches
-    return first
+    return first, portion
+
+
+def _require_alike(team: Team, network: Network, settings: Training, batches: Batches) -> None:
+    """Raise ValueError if the processes of a team would not do the same training; see require_same."""
+    if settings.cache != "none":
+        raise ValueError(
+            f"fit: cache={settings.cache!r} is for one process, which sees all images of an epoch; leave it out."
+        )
+    header = RunHeader.of(network, settings, batches.identity(), State()).table()
+    require_same("fit", team, header)
 
 
 def _build(network: Network, first: Array) -> None:

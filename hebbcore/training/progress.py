@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from hebbcore.engine.group.team import Team
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Diagnostics, Record, append
 from hebbcore.training.header import Position, State
@@ -41,6 +42,7 @@ class Progress:
         self.epoch_images = epoch_images
         self.diagnostics = Diagnostics(network, log_seconds, self._tell)
         self._show, self._metrics, self._callback = show, metrics, callback
+        self.team: Team | None = None  # whose processes train together; rank 0 alone tells
         self._total: int | None = None  # images of the whole training
 
     @contextlib.contextmanager
@@ -78,11 +80,15 @@ class Progress:
 
     def record(self, at: Position, end: bool = False) -> None:
         """Tell what happened since the last record; end: a pass has ended, see Diagnostics."""
+        if self.team is not None:
+            self.diagnostics.add_up(self.team, end)
         where = {"phase": at.phase, "epoch": at.epoch, "step": at.step, "images": at.images}
         left = None if self._total is None else max(0, self._total - at.images)
         self.diagnostics.record(where, left, end)
 
     def _tell(self, record: Record) -> None:
+        if self.team is not None and self.team.rank:
+            return
         if self._metrics is not None:
             append(self._metrics, record)
         if self._callback is not None:

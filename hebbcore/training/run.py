@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hebbcore import checkpoint
+from hebbcore.engine.group.team import Team
 from hebbcore.files import locked, remove_partial
 from hebbcore.network import Network
 from hebbcore.training.batches import Batches
@@ -32,6 +33,13 @@ class Run:
         Who is told to stop.
     require_sound : callable
         Raises FloatingPointError if what was learned is not worth a checkpoint.
+    team : Team or None
+        The processes that train together, of which rank 0 alone reads and writes the folder; None: one process.
+
+    Attributes
+    ----------
+    told : int or None
+        By which signal all processes of a team are told to stop.
     """
 
     def __init__(
@@ -42,8 +50,10 @@ class Run:
         settings: Training,
         signals: Signals,
         require_sound: Callable[[], None],
+        team: Team | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder, self.told = folder, None
+        self._team, self._writes = team, team is None or team.rank == 0
         self._network, self._batches, self._settings, self._signals = network, batches, settings, signals
         self._require_sound = require_sound
         self._saved_step: int | None = None
@@ -55,6 +65,8 @@ class Run:
         Raises ValueError for a checkpoint that is damaged (unless previous, and the one before is not) or of another
         training.
         """
+        if not self._writes:
+            return
         (self.folder / checkpoint.FOLDER).mkdir(exist_ok=True)
         for folder in (self.folder, self.folder / checkpoint.FOLDER):
             remove_partial(folder)
@@ -105,6 +117,11 @@ class Run:
         if at.phase == len(phases) and at.epoch < phases[-1].epochs:
             at.phase -= 1
 
+    @property
+    def got(self) -> int | None:
+        """The signal that this process got; None before there is one."""
+        return self._signals.got
+
     def is_due(self, end: bool) -> bool:
         """Return whether to save: at the end of an epoch, after a signal, and every few minutes."""
         minutes = (time.monotonic() - self._saved_at) / 60
@@ -120,22 +137,27 @@ class Run:
         step = state.position.step
         if self._saved_step == step:
             return
+        self._saved_step = step
+        if not self._writes:
+            return
         self._require_sound()  # sound checkpoints must not make room for ruined ones
         header, arrays = self._header(state).table(), checkpoint.arrays_of(self._network)
         checkpoint.write(checkpoint.checkpoint_path(self.folder, step), header, arrays)
-        self._saved_step = step
         for path in checkpoint.checkpoints(self.folder)[: -self._settings.keep]:
             path.unlink()
 
     def stop_if_told(self, step: int) -> None:
         """Raise KeyboardInterrupt(message, signal number) if there was a signal; what was learned is saved."""
-        stopped = self._signals.got
+        stopped = self._signals.got if self._team is None else self.told
         if stopped is not None:
-            raise KeyboardInterrupt(
+            error = KeyboardInterrupt(
                 f"stopped by {signal.Signals(stopped).name} after step {step}; saved in {self.folder}, from where "
                 "the same command goes on",
                 stopped,
             )
+            if self._team is not None:
+                self._team.stopping = vars(error)["agreed"] = True
+            raise error
 
     def _header(self, state: State) -> RunHeader:
         return RunHeader.of(self._network, self._settings, self._batches.identity(), state)
@@ -148,12 +170,15 @@ def opened(
     batches: Batches,
     settings: Training,
     require_sound: Callable[[], None],
+    team: Team | None,
 ) -> Iterator[Run | None]:
     """Hold a run's folder, made if need be, and answer signals; None: there is none, and nothing is answered."""
     if folder is None:
         yield None
         return
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    with locked(path, "training into"), Signals() as signals:
-        yield Run(path, network, batches, settings, signals, require_sound)
+    path, alone = Path(folder), contextlib.nullcontext()
+    if team is None or team.rank == 0:
+        path.mkdir(parents=True, exist_ok=True)
+        alone = locked(path, "training into")
+    with alone, Signals() as signals:
+        yield Run(path, network, batches, settings, signals, require_sound, team)

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from hebbcore.engine import backend, tuning
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.portion import Portion
+from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.layers import Learner
 from hebbcore.network import Network
@@ -43,10 +46,10 @@ class Sample:
             yield self.patches[first::count]
 
 
-def count_images(batches: Batches, number: int, most: int, pause: Callable[[], None]) -> int:
+def count_images(batches: Batches, number: int, most: int, pause: Callable[[], None], team: Team | None = None) -> int:
     """Return how many images a pass over the data has, at most so many; they are read if nobody knows.
 
-    pause is called after each batch that is read.
+    pause is called after each batch that is read. team: whose shares the batches are.
     """
     order = batches.order(number)
     if order is not None:
@@ -54,7 +57,7 @@ def count_images(batches: Batches, number: int, most: int, pause: Callable[[], N
     found = 0
     with closing(batches.epoch(number)) as source:  # type: ignore[type-var]
         for batch in source:
-            found += len(batch)
+            found += len(batch) if team is None else batch.portion(team)[1].total
             pause()
             if found >= most:
                 return most
@@ -70,6 +73,7 @@ def gather(
     prepare: Callable[[Batch], Batch],
     seed: int,
     told: Callable[[int], None],
+    here: Callable[[Any], tuple[Batch, Portion | None]],
 ) -> Sample:
     """Return patches of the first images of a pass, as a layer sees them.
 
@@ -94,6 +98,8 @@ def gather(
         Draws the places.
     told : callable
         Gets the number of images of each batch that was taken from.
+    here : callable
+        Returns the images of a batch that this process has, and which part they are; patches of others stay zeros.
 
     Returns
     -------
@@ -105,27 +111,38 @@ def gather(
     g = replace(layer.geometry, normalized=False)  # the layer does so when it learns from them
     wanted = min(wanted, images * g.positions)
     generator = np.random.default_rng((seed, target))
-    patches = backend.module(network.site.device).empty((wanted, *g.kernel, g.channels), network.site.dtype)
+    patches = backend.module(network.site.device).zeros((wanted, *g.kernel, g.channels), network.site.dtype)
     done = taken = 0
-    labels = []
+    labels, labelled = np.zeros(wanted, np.int64), False
     with closing(ahead(batches, prepare)) as source:
         for batch in source:
-            own = batch.first(images - done)
-            x, places = own.images, []
-            for i in range(len(x)):
+            x, portion = here(batch)
+            first, total = (0, len(x)) if portion is None else (portion.first, portion.total)
+            total = min(total, images - done)
+            end = min(total, first + (len(x) if portion is None else portion.images))
+            places: list[Array] = []
+            begin = taken
+            for i in range(total):
                 share = (done + i + 1) * wanted // images - (done + i) * wanted // images
-                places.append(i * g.positions + generator.choice(g.positions, share, replace=False))
-            chosen = np.concatenate(places)
-            with network.lock:
-                seen = layer.as_input(network.run(x, 0, network.graph.entries[target]))
-                _take(seen, g, chosen, patches[taken : taken + len(chosen)])
-            if own.labels is not None:
-                labels.append(own.labels[chosen // g.positions])
-            done, taken = done + len(x), taken + len(chosen)
-            told(len(x))
+                chosen = generator.choice(g.positions, share, replace=False)  # all draw alike
+                if first <= i < end:
+                    places.append((i - first) * g.positions + chosen)
+                begin += share if i < first else 0
+                taken += share
+            if places:
+                own = np.concatenate(places)
+                mine = slice(begin, begin + len(own))
+                with network.lock:
+                    seen = layer.as_input(network.run(x.images[: end - first], 0, network.graph.entries[target]))
+                    _take(seen, g, own, patches[mine])
+                if x.labels is not None:
+                    labels[mine] = x.labels[own // g.positions]
+            labelled = labelled or x.labels is not None
+            done += total
+            told(total)
             if done == images:
                 break
-    return Sample(patches[:taken], done, np.concatenate(labels) if labels else None)
+    return Sample(patches[:taken], done, labels[:taken] if labelled else None)
 
 
 def _take(images: Array, g: Geometry, places: Array, out: Array) -> None:

@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Callable, Generator
 from contextlib import closing
+from copy import copy
 from functools import partial
 
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import convert
 from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate
-from hebbcore.engine.winners import count, count_sample, some_rows, tell_dead, wins
+from hebbcore.engine.winners import count, count_sample, first_of_some, some_rows, tell_dead, wins
 from hebbcore.layers import Layer, Learner, Site
 from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
@@ -23,6 +25,7 @@ from hebbcore.training.phases import Phase, factor
 from hebbcore.training.progress import Progress
 from hebbcore.training.sample import Sample
 from hebbcore.training.settings import LEARNING_RATE, Training
+from hebbcore.training.shares import Shares
 from hebbcore.training.teacher import Teaching
 
 _WARNING_LEVEL = 6  # frames from tell_lost up to whoever called fit
@@ -78,7 +81,21 @@ class Steps:
                 with self._network.lock, layer.taking_patches():
                     layer.start("fit", sample.pieces)
             elif not layer.started:
-                self._start(i, layer, phase, source, number)
+                self._start_alike(i, layer, phase, source, number)
+
+    def _start_alike(self, i: int, layer: Learner, phase: Phase, source: Inputs, number: int) -> None:
+        """Let a layer start from patches; of a team rank 0 does, from whole batches, and tells the others."""
+        batches, team = source.batches, self._progress.team
+        if team is None or not isinstance(batches, Shares):
+            self._start(i, layer, phase, source, number)
+            return
+        if team.rank == 0:
+            whole = copy(source)
+            whole.batches = batches.whole
+            self._start(i, layer, phase, whole, number)
+        theirs = team.broadcast({key: devices.to_device(array, "cpu") for key, array in layer.arrays().items()})
+        if team.rank:
+            layer.restore({key: devices.to_device(array, self._network.site.device) for key, array in theirs.items()})
 
     def _start(self, i: int, layer: Learner, phase: Phase, source: Inputs, number: int) -> None:
         network = self._network
@@ -109,6 +126,7 @@ class Steps:
         network, at, images = self._network, self._state.position, self._progress.epoch_images
         done = 0.0 if images is None else at.phase_images / (images * phase.epochs)
         slower = factor(self._settings.schedule, at.epoch, phase.epochs, done)
+        shared, later = current() is not None, []
 
         def learn(i: int, before: Array, out: Array) -> None:
             layer = network.layers[i]
@@ -118,21 +136,33 @@ class Steps:
             if layer.response == "cosine-exp" and rule.signed:  # outputs tell neither the sign nor what is left
                 won = count(rule, layer.as_input(before), layer.geometry, matrix)
             teacher = self._teaching.masks(i, labels, network.site.device)
-            step = partial(layer.learn, out=out, measure=measure, teacher=teacher)
+            step = partial(layer.begin, out=out, measure=measure, teacher=teacher)
             change = self._learn(layer, before, slower, step)
             if labels is not None and rule.supervised and i == len(network) - 1:
                 self._progress.diagnostics.judged(*judge(out, labels))
-            if won is None:
-                won = wins(rule, some_rows(rows_of(out)), matrix)
-            self._progress.diagnostics.learned(i, change, won)
+            rows = rows_of(out)
+            some, number = some_rows(rows), first_of_some(len(rows))
+
+            def end(some: Array = some) -> None:
+                size = change()
+                seen = wins(rule, some, matrix, number) if won is None else won
+                self._progress.diagnostics.learned(i, size, seen)
+
+            if not shared:
+                end()
+                return
+            # the sum over processes is on its way while the next layer computes, which overwrites the output
+            later.append(partial(end, some.copy()))
 
         with network.lock:
             if phase.together:
                 network.run(x, first, len(network), training=True, learn=learn)
-                return
-            (target,) = phase.targets
-            entry = network.graph.entries[target]
-            network.run(network.run(x, first, entry), entry, target + 1, learn=learn)
+            else:
+                (target,) = phase.targets
+                entry = network.graph.entries[target]
+                network.run(network.run(x, first, entry), entry, target + 1, learn=learn)
+            for end in later:
+                end()
 
     def learn_sample(self, phase: Phase, sample: Sample, measure: bool) -> None:
         """Let the layer of a phase learn from its sample, all at once. measure: note its change."""
@@ -145,22 +175,33 @@ class Steps:
             matrix = layer.weights.reshape(layer.units, -1)
             won = count_sample(layer.bound_rule, sample.patches, layer.geometry, matrix)
             teacher = self._teaching.masks(i, sample.labels, self._network.site.device)
-            step = partial(layer.learn, out=None, measure=measure, counts=won, teacher=teacher)
-            change = self._learn(layer, sample.patches, slower, step)
+            step = partial(layer.begin, out=None, measure=measure, counts=won, teacher=teacher)
+            change = self._learn(layer, sample.patches, slower, step)()
         self._progress.diagnostics.learned(i, change, won)
 
-    def _learn(self, layer: Learner, x: Array, slower: float, learn: Callable[..., float | None]) -> float | None:
-        """Let a layer learn from x by learn(x, rate=…), which returns its change, and look after its weights."""
+    def _learn(
+        self, layer: Learner, x: Array, slower: float, learn: Callable[..., Callable[[], float | None]]
+    ) -> Callable[[], float | None]:
+        """Let a layer begin to learn from x by learn(x, rate=…); what is returned ends it, and looks after its weights.
+
+        It returns the change.
+        """
         step, rate = self._state.position.step + 1, self._rate(layer, x) * slower
         rule, seen = as_rule("fit", layer.rule), layer.as_input(x)
-        if self._divergence is None:
+        divergence = self._divergence
+        if divergence is None:
             return learn(x, rate=rate)
-        self._divergence.begin(layer.name, rule, layer.weights, seen, layer.geometry)
+        divergence.begin(layer.name, rule, layer.weights, seen, layer.geometry)
         change = learn(x, rate=rate)
-        if is_due(step - self._steps_before):
-            stable = partial(largest_stable_rate, rule, seen, layer.geometry)
-            self._divergence.require(layer.name, layer.weights, step, rate, stable)
-        return change
+
+        def end() -> float | None:
+            size = change()
+            if is_due(step - self._steps_before):
+                stable = partial(largest_stable_rate, rule, seen, layer.geometry)
+                divergence.require(layer.name, layer.weights, step, rate, stable)
+            return size
+
+        return end
 
     def _rate(self, layer: Learner, x: Array | None = None) -> float:
         """Return a layer's learning rate, before the schedule; "auto" is measured on its first input x."""

@@ -11,6 +11,7 @@ from loaders.shards.encode import Options
 from loaders.shards.format import REPORT, Layout
 from loaders.shards.index import Index, read_index
 from loaders.shards.job import Job, Progress, run
+from loaders.shards.parts import checked_part, folder_of, join
 from loaders.shards.pixels import found_pixels
 from loaders.shards.plan import plan_of
 from loaders.shards.ranges import found_range
@@ -40,6 +41,7 @@ def build_shards(
     strict: bool = False,
     value_range: int | None = None,
     stats_from: str | os.PathLike[str] | None = None,
+    part: tuple[int, int] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Index:
     """Write every image of a source into shards and return the index of the set.
@@ -76,13 +78,17 @@ def build_shards(
         bits, and noted in the index's settings as `range`.
     stats_from : str or path, optional
         Folder of the training set, whose mean and std a test set should carry; None: those of the source.
+    part : (number, count), optional
+        Build one of so many parts of the set, from 1, in a folder of its own inside of folder: for jobs side by side. A
+        last call without part joins all of them, which moves their shards. What a part or the joined set holds does not
+        depend on the order of the jobs; its shards are cut otherwise than those of one build.
     progress : callable, optional
         Called with a Progress now and then.
 
     Returns
     -------
     Index
-        Of the set.
+        Of the set, or of the part.
 
     Raises
     ------
@@ -131,10 +137,16 @@ def build_shards(
         settings["dtype"] = dtype
     if pixels is not None:
         settings["pixels"] = list(pixels[0])
-    job = Job(source, Path(folder), shape, options, workers or available_cores(), shard_bytes, strict, progress, dtype)
+    whole = Path(folder)
+    if part is not None:
+        source, whole = checked_part(source, part), folder_of(whole, part)
+    job = Job(source, whole, shape, options, workers or available_cores(), shard_bytes, strict, progress, dtype)
     make_folder(job.folder)
     with locked(job.folder):
-        index = run(job, plan_of(source, settings), stats, found)
+        plan = plan_of(source, settings)
+        if part is None:
+            join(job.folder, plan)
+        index = run(job, plan, stats, found)
     _warn_of_one_class(source, index)
     if strict and index.skipped:
         raise ValueError(

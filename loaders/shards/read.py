@@ -187,16 +187,14 @@ class Window:
 
 
 class Windows:
-    """Reads an order of records ahead, window after window of `batches` batches of `batch_size` records.
+    """Reads an order of records ahead, window after window of `batches` batches; edges: where each of them ends.
 
     WINDOWS of them are in memory, one in use and the others being read, or as many as the batches under way need.
     """
 
-    def __init__(
-        self, shards: ShardSet, order: Ints, batch_size: int, batches: int, reader: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, shards: ShardSet, order: Ints, edges: Ints, batches: int, reader: ThreadPoolExecutor) -> None:
         self._shards, self._order, self._reader = shards, order, reader
-        self._batches, self._size = batches, batches * batch_size
+        self._batches, self._edges = batches, edges
         self._windows: dict[int, Window] = {}
 
     def of_batch(self, batch: int, delivered: int) -> Window:
@@ -211,6 +209,7 @@ class Windows:
         return self._windows[number]
 
     def _request(self, number: int) -> None:
-        if number not in self._windows and number * self._size < len(self._order):
-            records = self._order[number * self._size : (number + 1) * self._size]
-            self._windows[number] = Window(number * self._size, self._reader.submit(self._shards.read, records))
+        first = number * self._batches
+        if number not in self._windows and first < len(self._edges) - 1:
+            start, end = self._edges[first], self._edges[min(first + self._batches, len(self._edges) - 1)]
+            self._windows[number] = Window(int(start), self._reader.submit(self._shards.read, self._order[start:end]))

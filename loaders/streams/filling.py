@@ -33,13 +33,13 @@ class Filled:
 class Filling:
     """How batches come about.
 
-    count: batches of an epoch. window: batches whose records are read together; None: each batch reads its own.
+    edges: where each batch begins in an epoch's order, and where the last one ends. window: batches whose records are
+    read together; None: each batch reads its own.
     """
 
     shards: ShardSet
     filler: Filler
-    batch_size: int
-    count: int
+    edges: Ints
     window: int | None
 
     def batches(
@@ -48,8 +48,8 @@ class Filling:
         """The batches of an epoch's order of records, from the first wanted on; close it to end the threads."""
         pending: deque[_Pending] = deque()
         with pools(threads, WINDOWS - 1) as (filler, reader):
-            ahead = Windows(self.shards, order, self.batch_size, self.window, reader) if self.window else None
-            for number in range(first, self.count):
+            ahead = Windows(self.shards, order, self.edges, self.window, reader) if self.window else None
+            for number in range(first, len(self.edges) - 1):
                 window = ahead.of_batch(number, number - len(pending)) if ahead else None
                 pending.append(self._submit(filler, epoch, order, number, window))
                 if len(pending) > prefetch:
@@ -61,13 +61,13 @@ class Filling:
         self, threads: ThreadPoolExecutor, epoch: int, order: Ints, number: int, window: Window | None
     ) -> "_Pending":
         """Let the threads fill batch `number`."""
-        start = number * self.batch_size
-        records = order[start : start + self.batch_size]
+        start = int(self.edges[number])
+        records = order[start : self.edges[number + 1]]
         images: Array | None = None
-        if window is None or not self.filler.stays_in_place:
+        if window is None or not self.filler.stays_in_place or not len(records):
             images = np.empty((len(records), *self.filler.shape), self.filler.dtype)
         # a copy is one call for the whole batch; decoding is shared among the threads
-        chunk = len(records) if self.filler.copies else CHUNK
+        chunk = max(1, len(records)) if self.filler.copies else CHUNK
         futures = [
             threads.submit(
                 self._fill,

@@ -1,6 +1,7 @@
 """Which record comes when: subsets, parts, and the shuffle. Index arithmetic only, no files."""
 
 import numpy as np
+import numpy.typing as npt
 
 from loaders.shards.format import Ints
 
@@ -36,6 +37,21 @@ def choose(labels: Ints, subset: int | float | None, seed: int) -> Ints:
 def part_of(count: int, rank: int, world: int) -> slice:
     """The share of a rank in count things: shares differ by one at most, do not overlap, and leave nothing out."""
     return slice(count * rank // world, count * (rank + 1) // world)
+
+
+def shares_of(count: int, batch_size: int, batches: int, rank: int, world: int) -> tuple[npt.NDArray[np.bool_], Ints]:
+    """Which of so many records in an epoch's order are in a rank's share of its batches, and where its batches begin.
+
+    The share of n records is those from ⌈rank·n/world⌉ to ⌈(rank + 1)·n/world⌉, of each batch; the last of the edges is
+    where the last share ends.
+    """
+    places = np.arange(min(count, batches * batch_size))
+    sizes = np.minimum(batch_size, len(places) - np.arange(batches) * batch_size)
+    first, end = -(-rank * sizes // world), -(-(rank + 1) * sizes // world)
+    number, within = np.divmod(places, batch_size)
+    mine = np.zeros(count, bool)
+    mine[: len(places)] = (within >= first[number]) & (within < end[number])
+    return mine, np.concatenate([[0], np.cumsum(end - first)])
 
 
 def epoch_order(

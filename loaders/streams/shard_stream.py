@@ -1,5 +1,6 @@
 """ShardStream: batches of images out of a set of shards, epoch after epoch."""
 
+import copy
 import inspect
 import os
 import threading
@@ -28,7 +29,7 @@ from loaders.streams.arguments import (
 )
 from loaders.streams.fill import Filler
 from loaders.streams.filling import Array, Filled, Filling
-from loaders.streams.order import block_length, choose, epoch_order, part_of
+from loaders.streams.order import block_length, choose, epoch_order, part_of, shares_of
 from loaders.workers import available_cores
 
 Batch = tuple[Array, Ints] | Array
@@ -143,7 +144,8 @@ class ShardStream:
         self.skipped: dict[tuple[str, int], str] = {}
         self._labels, self._seed = labels, seed
         scale = scaling(shards.index, dtype, normalize)
-        self._filler = Filler(shards, transform, scale, seed, on_error == "skip")
+        self.skips = on_error == "skip"
+        self._filler = Filler(shards, transform, scale, seed, self.skips)
         subset = checked_subset(subset, len(shards))
         self._records = choose(shards.labels, subset, subset_seed or 0)
         self._cut(drop_last, shuffle_buffer)
@@ -177,8 +179,14 @@ class ShardStream:
         window = int(shuffle_buffer / WINDOWS / max(1.0, self._shards.mean_bytes))
         self._window = max(1, window // self.batch_size)
         self._block = block_length(len(self._records), self._shards.mean_bytes)
-        together = self._window if self.shuffle else None
-        self._filling = Filling(self._shards, self._filler, self.batch_size, self._batches, together)
+        self._take_share(0, 1)
+
+    def _take_share(self, rank: int, world: int) -> None:
+        """Let batches be shares of the whole ones."""
+        count, together = len(self._records[part_of(len(self._records), *self._part)]), self._window
+        self._shared = world > 1
+        self._mine, edges = shares_of(count, self.batch_size, self._batches, rank, world)
+        self._filling = Filling(self._shards, self._filler, edges, together if self.shuffle else None)
 
     def __len__(self) -> int:
         return self._batches
@@ -230,6 +238,27 @@ class ShardStream:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._running = weakref.WeakSet()
+
+    def share(self, rank: int, world: int) -> "ShardStream":
+        """Return a stream of the same batches, of which it gives a rank's even share and reads no other records.
+
+        Unlike with `part`, the batches, their order and the state are those of the whole stream, whatever the number of
+        ranks. A share may be empty; it is given all the same, so that all ranks go through the same batches.
+
+        Parameters
+        ----------
+        rank, world : int
+            Which of how many.
+
+        Returns
+        -------
+        ShardStream
+            Beside this one, at the same position.
+        """
+        other = copy.copy(self)
+        other.skipped = {}
+        other._take_share(*checked_part((rank, world)))
+        return other
 
     def order(self, epoch: int) -> Ints | None:
         """Return which image of the stream comes when in an epoch.
@@ -315,7 +344,8 @@ class ShardStream:
         )
 
     def _epoch(self, epoch: int, first: int, loop: object) -> Generator[Batch, None, None]:
-        filled = self._filling.batches(epoch, self._order(epoch), first, self.threads, self.prefetch)
+        order = self._order(epoch)[self._mine] if self._shared else self._order(epoch)
+        filled = self._filling.batches(epoch, order, first, self.threads, self.prefetch)
         with closing(filled):
             for batch in filled:
                 yield from self._deliver(epoch, batch, loop)
@@ -336,7 +366,7 @@ class ShardStream:
         with _beginning:
             if self._latest is loop:
                 self._position = (epoch, batch.number + 1)
-        if len(records):
+        if len(records) or self._shared:
             yield (images, self._shards.labels[records]) if self._labels else images
             if os.getpid() != process:
                 raise RuntimeError(

@@ -1,0 +1,101 @@
+"""What the processes of a training agree on between its steps, and that they do the same training."""
+
+import json
+import platform
+import signal
+import socket
+import sys
+from typing import Any
+
+import numpy as np
+
+from hebbcore import checkpoint, serialize
+from hebbcore.engine import devices
+from hebbcore.engine.group.team import Team
+from hebbcore.network import Network
+from hebbcore.training.diagnostics import Diagnostics
+from hebbcore.training.header import State
+from hebbcore.training.run import Run
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Agreement:
+    """What comes between two steps, in all processes alike: whoever got a signal, and rank 0's clocks, decide.
+
+    Parameters
+    ----------
+    team : Team
+        The processes.
+    run : Run or None
+        Where the training is saved.
+    diagnostics : Diagnostics
+        Knows when a record is due.
+
+    Attributes
+    ----------
+    record : bool
+        Whether the next step is told of.
+    """
+
+    def __init__(self, team: Team, run: Run | None, diagnostics: Diagnostics) -> None:
+        self.team, self._run, self._diagnostics, self.record = team, run, diagnostics, False
+
+    def say(self) -> None:
+        """Note for the next sum what this process has to say."""
+        notes, run = self.team.notes, self._run
+        notes[:] = 0
+        if run is not None and run.got is not None:
+            notes[_SIGNALS.index(signal.Signals(run.got))] = 1
+        if self.team.rank == 0:
+            notes[2:] = run is not None and run.is_due(False), self._diagnostics.due
+
+    def hear(self) -> bool:
+        """Take what all said, and return whether the training is to be saved."""
+        self.say()
+        heard = self.team.heard()
+        self.record = bool(heard[3])
+        if self._run is not None:
+            told = np.flatnonzero(heard[:2])
+            if len(told):
+                self._run.told = int(_SIGNALS[told[0]])
+        return bool(heard[:3].any())
+
+
+def require_same(function: str, team: Team, here: dict[str, Any]) -> None:
+    """Check that the processes do the same: raise ValueError where something is not as rank 0 has it.
+
+    Parameters
+    ----------
+    function : str
+        What they do, for messages.
+    team : Team
+        The processes.
+    here : dict
+        What must be the same, as JSON types.
+    """
+    own = sys.modules["hebbcore"].__version__
+    versions = {"hebbcore": own, "python": platform.python_version(), "numpy": np.__version__}
+    versions |= here.get("versions", {})
+    mine = json.loads(checkpoint.as_json({**here, "versions": versions}))
+    theirs = team.broadcast(mine)
+    different = serialize.differences(mine, theirs)
+    if different:
+        raise ValueError(
+            f"{function}: rank {team.rank} on {socket.gethostname()} differs from rank 0: {'; '.join(different)} (of "
+            "rank 0). Start all processes with the same arguments, files and versions."
+        )
+    team.gather(None)  # nobody begins before all have compared
+
+
+def begin_alike(team: Team, network: Network, state: State) -> None:
+    """Give all processes what rank 0 begins with: the arrays of the network, and how far the training is."""
+    arrays = {key: devices.to_device(array, "cpu") for key, array in checkpoint.arrays_of(network).items()}
+    theirs, arrays = team.broadcast((vars(state), arrays))
+    if team.rank == 0:
+        return
+    vars(state).update(theirs)
+    checkpoint.restore_arrays(network, arrays)
+    for layer in network.layers:
+        if layer.observes:
+            layer.forget()  # what rank 0 saw of a pass is counted there

@@ -1,0 +1,116 @@
+"""Batches of which each process of a team gets its share."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hebbcore import streams
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+from hebbcore.engine.group.portion import Portion, cut
+from hebbcore.engine.group.team import Team
+from hebbcore.training.array_batches import ArrayBatches
+from hebbcore.training.batch import Batch, labels_at
+from hebbcore.training.batches import Batches, IterableBatches, StreamBatches
+
+
+class Share(NamedTuple):
+    """A process's share of a batch: its images from `first` on of `total`; None: others must be asked."""
+
+    batch: Batch
+    first: int
+    total: int | None
+
+    def portion(self, team: Team) -> tuple[Batch, Portion]:
+        """Return the images, one of zeros for none, and which part of the batch they are. All processes call this."""
+        count, first, total = len(self.batch), self.first, self.total
+        if total is None:
+            counts = team.gather(count)
+            first, total = sum(counts[: team.rank]), sum(counts)
+        return _never_empty(self.batch), Portion(team, first, count, total)
+
+
+class Shares:
+    """Batches of which each process gets its share; they have the same order and the same positions as whole ones.
+
+    Of an array, and of streams that can serve shares (see streams.Described.share), only the process's own images are
+    read; of other iterables every process reads all.
+
+    Parameters
+    ----------
+    function : str
+        What trains, for messages.
+    whole : Batches
+        The whole batches, which stay usable.
+    team : Team
+        The processes.
+    """
+
+    def __init__(self, function: str, whole: Batches, team: Team) -> None:
+        self.whole, self.checked = whole, whole.checked
+        self._function, self._team, self._mine = function, team, (team.rank, team.size)
+        self._own: IterableBatches | None = None
+        if isinstance(whole, StreamBatches) and hasattr(whole.source, "share"):
+            self._own = StreamBatches(function, whole.source.share(*self._mine), not whole.checked, whole.labelled)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Share]:
+        """Return this process's shares of the batches of an epoch; see Batches."""
+        whole = self.whole
+        if isinstance(whole, ArrayBatches):
+            return self._sized(whole.epoch(number, start, self._mine), start, len(whole.array), whole.batch_size)
+        if self._own is not None:
+            own: Any = self._own
+            first = start + (own.first if number == 0 else 0)
+            size = None if own.source.skips else own.source.batch_size
+            return self._sized(own.epoch(number, start), first, own.source.images, size)
+        return self._cut(whole.epoch(number, start))
+
+    def _sized(self, source: Iterator[Batch], batch: int, images: int, size: int | None) -> Iterator[Share]:
+        """Yield shares that a source gives, of batches of one size from number `batch` on; None: they may lack some."""
+        for images_here in source:
+            total = None if size is None else min(size, images - batch * size)
+            yield Share(images_here, 0 if total is None else cut(total, *self._mine)[0], total)
+            batch += 1
+
+    def _cut(self, source: Iterator[Batch]) -> Iterator[Share]:
+        for batch in source:
+            array = backend.as_array(self._function, "data", batch.images)
+            first, end = cut(len(array), *self._mine)
+            yield Share(Batch(array[first:end], labels_at(batch.labels, slice(first, end))), first, len(array))
+
+    def images(self, first: Portion) -> int | None:
+        """Return about how many images an epoch has, given the part of its first batch; None if that is unknown."""
+        if isinstance(self.whole, ArrayBatches):
+            return len(self.whole.array)
+        batches = streams.batches_of(getattr(self.whole, "source", None))
+        return None if batches is None else batches * first.total
+
+    def following(self, start: int, count: int) -> int:
+        """See Batches."""
+        return (self._own or self.whole).following(start, count)
+
+    def order(self, number: int) -> Array | None:
+        """See Batches."""
+        return self.whole.order(number)
+
+    def identity(self) -> dict[str, Any]:
+        """See Batches."""
+        return self.whole.identity()
+
+    def rewind(self) -> None:
+        """See Batches."""
+        self.whole.rewind()
+
+
+def _never_empty(batch: Batch) -> Batch:
+    images = batch.images
+    if len(images):
+        return batch
+    zeros = backend.namespace(images).zeros((1, *images.shape[1:]), images.dtype)
+    return Batch(zeros, None if batch.labels is None else np.full(1, -1))
+
+
+def portion_of(team: Team) -> Portion:
+    """Return a part that stands for what a process saw of many batches."""
+    return Portion(team, 0, 1, 1)

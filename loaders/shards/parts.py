@@ -1,0 +1,152 @@
+"""Parts of a build, for jobs side by side: each is a set of its own, in a folder of its own, until all are joined."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from loaders.files import sync
+from loaders.shards.format import INDEX, NUMBERS, identity_of, read_table, shard_name, table_digest
+from loaders.shards.index import Index, read_index
+from loaders.shards.plan import Plan
+from loaders.sources.base import ImageSource, Item, changed_at, remarks_of
+
+_SAMPLE = 1024  # items that stand for a source which offers no sample
+_FOLDER = re.compile(r"part-(\d+)-of-(\d+)")
+
+
+@dataclass(frozen=True)
+class PartOf:
+    """The items of part `number` of `count` of a source, from 1: an ImageSource too. All else is the source's."""
+
+    whole: ImageSource
+    number: int
+    count: int
+
+    @cached_property
+    def bounds(self) -> tuple[int, int]:
+        """The first item, and the one after the last."""
+        items = sum(1 for _ in self.whole.items())
+        return items * (self.number - 1) // self.count, items * self.number // self.count
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self.whole.class_names
+
+    @property
+    def total(self) -> int:
+        return self.whole.total
+
+    @property
+    def unit(self) -> str:
+        return self.whole.unit
+
+    @property
+    def changed(self) -> float | None:
+        return changed_at(self.whole)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return remarks_of(self.whole)
+
+    @cached_property
+    def sample(self) -> Sequence[Item]:
+        """Items of the whole source, so that all parts find the same in it."""
+        return getattr(self.whole, "sample", None) or list(islice(self.whole.items(), _SAMPLE))
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.whole.describe(), "part": f"{self.number}/{self.count}"}
+
+    def items(self) -> Iterator[Item]:
+        return islice(self.whole.items(), *self.bounds)
+
+
+def checked_part(source: Any, part: tuple[int, int]) -> PartOf:
+    """Return a part of a source. Raises ValueError for parts that there are not, and for arrays."""
+    number, count = part
+    if not (isinstance(number, int) and isinstance(count, int) and 1 <= number <= count):
+        raise ValueError(f"build_shards: part must be (number, count) with 1 <= number <= count, got {part!r}")
+    if not isinstance(source, ImageSource):
+        raise ValueError("build_shards: part is for images that are decoded; arrays are only copied, leave it out")
+    return PartOf(source, number, count)
+
+
+def folder_of(folder: Path, part: tuple[int, int]) -> Path:
+    """Return where a part of the set in a folder lies until the parts are joined."""
+    return folder / f"part-{part[0]}-of-{part[1]}"
+
+
+def join(folder: Path, plan: Plan) -> None:
+    """Make the shards of all parts in a folder the first ones of the set that a plan means, if there are parts.
+
+    A join that was interrupted goes on. The shards are moved, not copied. Raises ValueError if a part is missing, not
+    complete, or of another set.
+    """
+    parts = sorted((int(found[1]), int(found[2]), path) for path, found in _found(folder))
+    if not parts:
+        return
+    count, there = parts[0][1], {number for number, _, _ in parts}
+    if any(total != count for _, total, _ in parts):
+        raise ValueError(f"build_shards: {folder} holds parts of different numbers; delete those of one of them")
+    moved = 0
+    while (folder / shard_name(moved)).exists():
+        moved += 1
+    missing = sorted(set(range(1, count + 1)) - there) if not moved else list(range(parts[-1][0] + 1, count + 1))
+    if missing:
+        raise ValueError(f"build_shards: {folder} lacks part {_listed(missing)} of {count}; build it, then join")
+    indices = [_checked(path, plan) for _, _, path in parts]
+    end = read_table(folder / shard_name(moved - 1)).items[1] if moved else 0
+    for (_, _, path), index in zip(parts, indices, strict=True):
+        for shard in index.shards:
+            if (path / shard.file).exists():  # else an interrupted join has moved it
+                end = _move(path / shard.file, folder / shard_name(moved), identity_of(plan), moved, end)
+                moved += 1
+        shutil.rmtree(path)
+
+
+def _found(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
+    for path in folder.glob("part-*"):
+        found = _FOLDER.fullmatch(path.name)
+        if found is not None and path.is_dir():
+            yield path, found
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _checked(path: Path, plan: Plan) -> Index:
+    """Return the index of a part. Raises ValueError if it is not complete, or of another set than the plan's."""
+    if not (path / INDEX).exists():
+        raise ValueError(f"build_shards: {path} is not complete; build this part to its end, then join")
+    index = read_index(path)
+    source = {key: value for key, value in index.source.items() if key != "part"}
+    same = source == plan["source"] and index.settings == plan["settings"]
+    if not same or list(index.class_names) != plan["class_names"]:
+        raise ValueError(
+            f"build_shards: {path} is a part of another set: its source or settings differ; build it again, or join "
+            "with the arguments of the parts"
+        )
+    return index
+
+
+def _move(path: Path, target: Path, identity: str, number: int, first: int) -> int:
+    """Make a part's shard one of the joined set; first: its first item there. Returns the item after its last."""
+    with h5py.File(path, "r+") as file:
+        start, end = (int(item) for item in file.attrs["items"])
+        file.attrs.modify("items", [first, first + end - start])
+        file.attrs.modify("number", number)
+        file.attrs["identity"] = identity
+        columns = {name: file[name][...] for name in NUMBERS if name in file}
+        file.attrs["digest"] = table_digest(file.attrs, columns, file["images"].shape)
+    sync(path)
+    os.replace(path, target)
+    sync(target.parent)
+    return first + end - start

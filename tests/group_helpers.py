@@ -1,0 +1,38 @@
+"""Running processes together by mpiexec, for the tests of groups."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+NEEDS_MPI = pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None or MPIEXEC is None,
+    reason='mpi4py or mpiexec is not installed: pip install "hebbcore[mpi]" mpich',
+)
+
+
+def environment(more=()):
+    """Return the environment of ranks: one thread each, and what Open MPI wants where there are few cores."""
+    few = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    few |= dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1")
+    few |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    whole = {key: value for key, value in os.environ.items() if key != "NUMBA_ENABLE_CUDASIM"}
+    return {**whole, **few, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **dict(more)}
+
+
+def line_of(size, *arguments):
+    """Return the command line of so many processes of `python -m mpi4py …`."""
+    return [MPIEXEC, "-n", str(size), sys.executable, "-m", "mpi4py", *map(str, arguments)]
+
+
+def mpiexec(size, *arguments, timeout=300, more=()):
+    """Run it to its end; returns the subprocess.CompletedProcess."""
+    return subprocess.run(
+        line_of(size, *arguments), env=environment(more), cwd=ROOT, capture_output=True, text=True, timeout=timeout
+    )

@@ -1,0 +1,180 @@
+"""Processes that train together stop together, whatever happens to one of them, and the same command goes on."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from group_helpers import NEEDS_MPI, environment, line_of, mpiexec
+
+import loaders
+from hebbcore import checkpoint
+
+pytestmark = NEEDS_MPI
+
+KILLS = 5
+CONFIG = """
+device = "cpu"
+precision = "float64"
+[data]
+path = "shards"
+[[network.layers]]
+type = "whiten"
+kernel_size = [3, 3]
+[[network.layers]]
+type = "conv"
+units = 6
+kernel_size = [1, 1]
+rule = {name = "slow"}
+[[network.layers]]
+type = "batchnorm"
+[[network.layers]]
+type = "dense"
+units = 4
+rule = {name = "softhebb"}
+[training]
+epochs = 3
+batch_size = 7
+learning_rate = 0.01
+log_seconds = 0.1
+checkpoint_minutes = 1e-9
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with shards and a configuration, and the run of two processes that nothing interrupted."""
+    path = tmp_path_factory.mktemp("faults")
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 6, 6, 3), np.uint8)
+    loaders.write_shards((pixels, np.arange(150) % 5), path / "shards", shard_bytes=3000)
+    (path / "run.toml").write_text(CONFIG.replace("shards", str(path / "shards")))
+    assert run(path, "whole").returncode == 0
+    return path
+
+
+def arguments(folder, out, *more):
+    faults = ROOT / "tests" / "group_faults.py"
+    return ["-m", "hebbcore", "train", folder / "run.toml", "--out", folder / out, "--import", faults, *more]
+
+
+def run(folder, out, *more, size=2, fault=""):
+    """Train to the end; returns what subprocess.run does."""
+    return mpiexec(size, *arguments(folder, out, *more), timeout=60, more=told(folder, fault))
+
+
+def told(folder, fault=""):
+    return {"FAULTS": str(folder), "FAULT": fault}
+
+
+def interrupted(folder, out, rank, number, wait, size=2):
+    """Send a signal to one process so long after its first checkpoint; returns status, standard error, and seconds."""
+    for path in folder.glob("pid.*"):
+        path.unlink()
+    with subprocess.Popen(
+        line_of(size, *arguments(folder, out)), env=environment(told(folder)), stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until and not ready(folder, out, size):
+            time.sleep(0.01)
+        time.sleep(wait)
+        if process.poll() is None:
+            os.kill(int((folder / f"pid.{rank}").read_text()), number)
+        began = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+    return process.returncode, errors, time.monotonic() - began
+
+
+def ready(folder, out, size):
+    return len(list(folder.glob("pid.*"))) == size and list((folder / out / "checkpoints").glob("step-*"))
+
+
+def weights(folder, out):
+    return checkpoint.read("test", checkpoint.find("test", folder / out))[1]
+
+
+def assert_same(folder, out, tolerance=0.0):
+    whole = weights(folder, "whole")
+    for key, array in weights(folder, out).items():
+        np.testing.assert_allclose(array, whole[key], rtol=tolerance, atol=tolerance, err_msg=key)
+
+
+def test_a_signal_to_one_process_stops_all_and_other_numbers_go_on(folder):
+    status, errors, seconds = interrupted(folder, "signal", 1, signal.SIGTERM, 0.1)
+    assert status == 143, errors
+    assert "stopped by SIGTERM after step" in errors
+    assert errors.count("stopped by") == 1
+    assert seconds < 30
+    assert run(folder, "signal", size=3).returncode == 0
+    assert_same(folder, "signal", 1e-10)
+
+
+def test_what_kills_interrupt_becomes_the_same_bits(folder):
+    chance = random.Random(1)
+    for _ in range(KILLS):
+        status, _, seconds = interrupted(folder, "killed", chance.randrange(2), signal.SIGKILL, chance.random() / 5)
+        assert seconds < 30
+        if status == 0:
+            break
+    assert run(folder, "killed").returncode == 0
+    assert_same(folder, "killed")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_of_one_process_ends_all(folder, rank):
+    began = time.monotonic()
+    done = run(folder, f"raise{rank}", fault=f"{rank} raise 9")
+    assert done.returncode == 1
+    assert f"rank {rank} on {os.uname().nodename} failed: " in done.stderr
+    assert "as it was told to" in done.stderr
+    assert time.monotonic() - began < 30
+
+
+def test_a_full_disk_ends_all_and_the_run_goes_on(folder):
+    done = run(folder, "full", fault="0 full 9")
+    assert done.returncode == 1
+    assert "rank 0 on" in done.stderr
+    assert "cannot write" in done.stderr
+    assert run(folder, "full").returncode == 0
+    assert_same(folder, "full")
+
+
+def test_a_damaged_record_ends_all(folder):
+    shard = sorted((folder / "shards").glob("*.h5"))[-1]
+    sound = shard.read_bytes()
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 6, 6, 3), np.uint8)
+    place = sound.index(pixels[-1].tobytes())
+    shard.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+    try:
+        done = run(folder, "damaged")
+    finally:
+        shard.write_bytes(sound)
+    assert done.returncode == 1
+    assert "failed: " in done.stderr
+    assert "is damaged: its CRC-32" in done.stderr
+
+
+def test_processes_that_would_not_do_the_same_are_refused(folder):
+    mine = line_of(1, *arguments(folder, "other"))
+    theirs = line_of(1, *arguments(folder, "other", "--set", "training.learning_rate=0.02"))[1:]
+    done = subprocess.run(
+        [*map(str, mine), ":", *map(str, theirs)],
+        env=environment(told(folder)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "rank 1 on" in done.stderr
+    assert "training.learning_rate is 0.02 here and 0.01 there" in done.stderr
+
+
+def test_commands_for_one_process_refuse_several(folder):
+    done = mpiexec(2, "-m", "hebbcore", "plot", folder / "whole")
+    assert done.returncode == 1
+    assert "plot: 2 processes were started, but this command is for one" in done.stderr
+    assert done.stderr.count("hebbcore: rank") == 1

@@ -1,0 +1,114 @@
+"""Parts of a build of shards, which jobs make side by side, and the call that joins them."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import loaders
+from hebbcore.cli import main
+from loaders.shards.verify import verify_shards
+
+PARTS = 3
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Return a folder of class folders: 11 images, and a file that is none."""
+    generator = np.random.default_rng(0)
+    for i in range(11):
+        path = tmp_path / "images" / f"class{i % 2}" / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (6, 6, 3), np.uint8)).save(path)
+    (tmp_path / "images" / "class1" / "broken.png").write_bytes(b"none")
+    return tmp_path / "images"
+
+
+def build(source, folder, part=None):
+    return loaders.build_shards(source, folder, workers=1, shard_bytes=400, part=part)
+
+
+def images(folder):
+    """Return labels, names and pixels of a set, in its order."""
+    stream = loaders.ShardStream(folder, batch_size=4, threads=1)
+    with stream:
+        pixels = np.concatenate([batch for batch, _ in stream])
+    return stream.labels.tolist(), list(stream.names), pixels
+
+
+def assert_same(folder, other):
+    for mine, theirs in zip(images(folder), images(other), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert not verify_shards(folder)
+    assert (folder / "report.json").read_text() == (other / "report.json").read_text()
+
+
+def test_joined_parts_hold_what_one_build_holds(source, tmp_path):
+    whole = build(source, tmp_path / "whole")
+    for number in (2, 3, 1):
+        build(source, tmp_path / "joined", (number, PARTS))
+    joined = build(source, tmp_path / "joined")
+    assert (joined.identity, joined.records, joined.skipped) == (whole.identity, 11, 1)
+    assert joined.mean == pytest.approx(whole.mean)
+    assert_same(tmp_path / "joined", tmp_path / "whole")
+    assert not list((tmp_path / "joined").glob("part-*"))
+    assert build(source, tmp_path / "joined") == joined
+
+
+def test_an_interrupted_join_goes_on(source, tmp_path, monkeypatch):
+    build(source, tmp_path / "whole")
+    replace, left = os.replace, [2]
+
+    def fails(path, target):
+        if "part-" in str(path) and "part-" not in str(target):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        replace(path, target)
+
+    for number in range(1, PARTS + 1):
+        build(source, tmp_path / "joined", (number, PARTS))
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(KeyboardInterrupt):
+        build(source, tmp_path / "joined")
+    monkeypatch.undo()
+    build(source, tmp_path / "joined")
+    assert_same(tmp_path / "joined", tmp_path / "whole")
+
+
+def test_missing_unfinished_and_foreign_parts_are_refused(source, tmp_path):
+    build(source, tmp_path / "set", (1, 2))
+    with pytest.raises(ValueError, match="lacks part 2 of 2"):
+        build(source, tmp_path / "set")
+    (tmp_path / "set" / "part-2-of-2").mkdir()
+    with pytest.raises(ValueError, match="is not complete"):
+        build(source, tmp_path / "set")
+    loaders.build_shards(source, tmp_path / "set", workers=1, shard_bytes=500, part=(2, 2))
+    with pytest.raises(ValueError, match="part of another set"):
+        build(source, tmp_path / "set")
+    build(source, tmp_path / "set", (1, 3))
+    with pytest.raises(ValueError, match="different numbers"):
+        build(source, tmp_path / "set")
+
+
+@pytest.mark.parametrize("part", [(0, 2), (3, 2), (1.0, 2)])
+def test_parts_that_there_are_not_are_refused(source, tmp_path, part):
+    with pytest.raises(ValueError, match="part must be"):
+        build(source, tmp_path / "set", part)
+
+
+def test_arrays_have_no_parts(tmp_path):
+    arrays = loaders.array_source(np.zeros((3, 4, 4, 3), np.uint8), np.zeros(3, np.int64))
+    with pytest.raises(ValueError, match="part is for images that are decoded"):
+        loaders.build_shards(arrays, tmp_path / "set", part=(1, 2))
+
+
+def test_the_command_builds_and_joins_parts(source, tmp_path, capsys):
+    for part in ("1/2", "2/2"):
+        assert main(["shards", "build", str(source), str(tmp_path / "set"), "--part", part, "--workers", "1"]) == 0
+    assert main(["shards", "build", str(source), str(tmp_path / "set"), "--workers", "1"]) == 0
+    assert "11 images in 2 shards, 1 skipped" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["shards", "build", str(source), str(tmp_path / "set"), "--part", "3/2"])
+    assert "must be K/N with 1 <= K <= N" in capsys.readouterr().err
