@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from loaders_helpers import built, crop, encoded, make_zip, names_of, report_of
+from PIL import Image
 
 import loaders
 from loaders.images.native import native
@@ -46,7 +47,7 @@ def test_a_numpy_stack_is_kept_as_it_is(tmp_path, dtype):
     images, labels = stack_of(dtype), np.arange(COUNT) % 3 - 1
     np.save(tmp_path / "stack.npy", images)
     np.save(tmp_path / "stack_labels.npy", labels)
-    index = built_arrays(tmp_path / "stack.npy", tmp_path / "shards", shard_bytes=3 * images[0].nbytes)
+    index = loaders.build_shards(tmp_path / "stack.npy", tmp_path / "shards", shard_bytes=3 * images[0].nbytes)
     assert (index.dtype, index.image_shape, index.records, len(index.shards)) == (dtype, images.shape[1:], COUNT, 3)
     assert json.loads((tmp_path / "shards" / "index.json").read_text())["version"] == 1 + (dtype != "uint8")
     assert loaders.verify_shards(tmp_path / "shards") == []
@@ -68,10 +69,6 @@ def test_a_numpy_stack_is_kept_as_it_is(tmp_path, dtype):
     np.testing.assert_array_equal(
         np.sort(shuffled.reshape(COUNT, -1), axis=0), np.sort(images.reshape(COUNT, -1), axis=0)
     )
-
-
-def built_arrays(source, folder, **options):
-    return loaders.build_shards(source, folder, **options)
 
 
 def test_streams_of_other_numbers_give_floats_and_refuse_uint8_and_sizes(tmp_path):
@@ -106,10 +103,9 @@ def test_a_range_is_what_is_white(tmp_path):
     ],
 )
 def test_a_tiff_stack_is_kept_as_it_is(tmp_path, tifffile, dtype, axes, shape, order, options):
-    data = stack_of(dtype, 1, 1, 3).ravel()[:1].astype(dtype) + np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-    data = data.astype(dtype)
-    imagej = {"metadata": {"axes": axes}, "photometric": "rgb" if axes.endswith("S") else "minisblack"}
-    tifffile.imwrite(tmp_path / "stack.tif", data, ome=True, **imagej, **options)
+    data = (np.arange(np.prod(shape)) % 251).reshape(shape).astype(dtype)
+    described = {"metadata": {"axes": axes}, "photometric": "rgb" if axes.endswith("S") else "minisblack"}
+    tifffile.imwrite(tmp_path / "stack.tif", data, ome=True, **described, **options)
     index = loaders.build_shards(tmp_path / "stack.tif", tmp_path / "shards")
     expected = data.transpose(order)
     if axes == "TZYX":
@@ -154,8 +150,6 @@ def test_images_of_many_channels_in_class_folders(tmp_path, tifffile):
 
 def test_pixels_of_usual_files_stay_as_they_are_too(tmp_path):
     grey = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1000
-    from PIL import Image
-
     files = {"a/1.png": encoded(Image.fromarray(grey), "PNG"), "a/2.png": encoded(Image.fromarray(grey + 1), "PNG")}
     index = built(make_zip(tmp_path / "a.zip", files), tmp_path / "shards", layout="raw")
     assert (index.dtype, index.image_shape) == ("uint16", (6, 9, 1))
@@ -206,7 +200,7 @@ def test_a_stack_that_is_damaged_or_in_another_order_is_refused(tmp_path, tifffi
     for cut in (10, len(data) // 2):
         (tmp_path / "b.tif").write_bytes(data[:cut])
         with pytest.raises(ValueError, match=r"b\.tif"):
-            built_arrays(tmp_path / "b.tif", tmp_path / "x")
+            loaders.build_shards(tmp_path / "b.tif", tmp_path / "x")
 
 
 def test_a_range_that_would_change_nothing_is_refused(tmp_path):

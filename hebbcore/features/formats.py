@@ -32,6 +32,8 @@ def format_of(path: Path) -> str | None:
     """Return which of the formats other than HDF5 a file or folder seems to have; None: none of them."""
     if path.is_dir():
         return "npy" if (path / numpy_files.NOTE).is_file() else "zarr" if (path / zarr_group.NOTE).is_file() else None
+    if not path.is_file():
+        return None
     with path.open("rb") as file:
         return "parquet" if file.read(4) == b"PAR1" else None
 
