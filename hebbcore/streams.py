@@ -14,7 +14,7 @@ loaders.ArrayStream. `Stream` says what it must have, `Described` what it may sa
     len(stream)        asked                                     batches an epoch
     order(epoch)       asked                                     which image comes when
     labels                                            asked      of all images
-    class_names                                       asked      what the labels mean
+    class_names          asked                        asked      what the labels mean; by fit with a teacher
     share(rank, world) asked                                     the same batches, a share of each; see Described
     names                                  asked      asked      whose images they are
 
