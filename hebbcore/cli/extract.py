@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hebbcore.checks import printable
+from hebbcore.cli import together
 from hebbcore.cli.networks import load_network, network_stream
 from hebbcore.cli.options import (
     add_batches,
@@ -20,6 +21,7 @@ from hebbcore.cli.options import (
 )
 from hebbcore.cli.photos import is_photos
 from hebbcore.features.extract import extract_features
+from hebbcore.features.helpers import helped
 from hebbcore.features.storage import DTYPES
 
 UNLABELLED = -1  # what stands for the labels of images that have none
@@ -50,6 +52,13 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _extract(options: argparse.Namespace) -> int:
+    with helped("extract", together.group()) as leads:
+        if leads:
+            _extract_all(options)
+    return 0
+
+
+def _extract_all(options: argparse.Namespace) -> None:
     network = load_network(options.network, options.imports, options.previous, options.device)
     if options.images.is_dir() and options.split is not None:
         what = "images" if is_photos(options.images) else "shards"
@@ -69,4 +78,3 @@ def _extract(options: argparse.Namespace) -> int:
         )  # fmt: skip
     shutil.rmtree(read, ignore_errors=True)
     print(printable(f"{path}: features of {stream.images} images"))
-    return 0
