@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hebbcore import checkpoint, plots
 from hebbcore.checks import printable
+from hebbcore.cli import together
 from hebbcore.cli.networks import load_network, network_stream
 from hebbcore.cli.options import (
     add_batches,
@@ -24,6 +25,7 @@ from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotl
 from hebbcore.evaluation.results import Results
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
+from hebbcore.features.helpers import helped
 from hebbcore.files import locked
 from hebbcore.texts import plain
 from hebbcore.training.diagnostics import METRICS, dead_texts
@@ -116,6 +118,13 @@ def _names(text: str) -> list[str]:
 
 def _evaluate(options: argparse.Namespace) -> int:
     _require_effect(options)
+    with helped("evaluate", together.group()) as leads:
+        if leads:
+            _evaluate_all(options)
+    return 0
+
+
+def _evaluate_all(options: argparse.Namespace) -> None:
     require_matplotlib()  # not after hours of work
     if (options.out / checkpoint.FOLDER).is_dir():
         raise ValueError(
@@ -154,4 +163,3 @@ def _evaluate(options: argparse.Namespace) -> int:
     for line in (*remarks(results), *map(plain, notes)):
         print(line)
     print(printable("\n".join(map(str, paths))))
-    return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hebbcore.checks import printable
+from hebbcore.cli import together
 from hebbcore.cli.networks import load_network, network_stream
 from hebbcore.cli.options import (
     add_batches,
@@ -21,6 +22,7 @@ from hebbcore.cli.options import (
 from hebbcore.cli.photos import is_photos, read_anew, require_apart, splits_at
 from hebbcore.features.extract import extract_features
 from hebbcore.features.formats import FORMATS
+from hebbcore.features.helpers import helped
 from hebbcore.features.storage import DTYPES
 from hebbcore.files import locked_file
 from hebbcore.network import Network
@@ -60,6 +62,13 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _extract(options: argparse.Namespace) -> int:
+    with helped("extract", together.group()) as leads:
+        if leads:
+            _extract_all(options)
+    return 0
+
+
+def _extract_all(options: argparse.Namespace) -> None:
     network = load_network(options.network, options.imports, options.previous, options.device)
     is_set = options.images.is_dir() or is_photos(options.images)
     if is_set and options.split is not None and not splits_at(options.images):
@@ -71,7 +80,6 @@ def _extract(options: argparse.Namespace) -> int:
     else:
         path, count = _extracted(options, network, _stream(options, network))
     print(printable(f"{path}: features of {count} images"))
-    return 0
 
 
 def _of_photos(options: argparse.Namespace, network: Network) -> tuple[Path, int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-from hebbcore.engine.group.portion import cut
+from hebbcore.engine.group.cuts import cut
 from hebbcore.training.batch import Batch, Labels, labels_at
 
 

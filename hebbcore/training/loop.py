@@ -8,7 +8,8 @@ from typing import Any
 from hebbcore import checks
 from hebbcore.engine import devices
 from hebbcore.engine.finite import require_finite
-from hebbcore.engine.group.portion import Portion, cut, taking
+from hebbcore.engine.group.cuts import cut
+from hebbcore.engine.group.portion import Portion, taking
 from hebbcore.engine.group.team import Team
 from hebbcore.network import Network
 from hebbcore.training.agreement import Agreement

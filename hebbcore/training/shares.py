@@ -8,7 +8,8 @@ import numpy as np
 from hebbcore import streams
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
-from hebbcore.engine.group.portion import Portion, cut
+from hebbcore.engine.group.cuts import cut
+from hebbcore.engine.group.portion import Portion
 from hebbcore.engine.group.team import Team
 from hebbcore.training.array_batches import ArrayBatches
 from hebbcore.training.batch import Batch, labels_at

@@ -4,22 +4,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-
-if TYPE_CHECKING:
-    from hebbcore.engine.group.team import Team
+from hebbcore.engine.group.team import Team
 
 _here = threading.local()
-
-
-def cut(total: int, rank: int, size: int) -> tuple[int, int]:
-    """Return the (start, end) of a rank's even share of so many things; rank 0's is not empty, if there are any."""
-    return -(-rank * total // size), -(-(rank + 1) * total // size)
 
 
 @dataclass(frozen=True)
@@ -30,7 +22,7 @@ class Portion:
     layer runs, and all processes add up the same sums in the same order.
     """
 
-    team: "Team"
+    team: Team
     first: int
     images: int
     total: int

@@ -1,5 +1,6 @@
 """What the processes of one training say to each other: sums, what one of them knows, and that one of them failed."""
 
+import math
 import pickle
 import socket
 import time
@@ -10,6 +11,7 @@ import numpy as np
 
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.cuts import cut
 from hebbcore.engine.group.nccl import Nccl
 
 NOTES = 4  # numbers that each process adds to a sum: what they are is up to the training
@@ -119,6 +121,16 @@ class Team:
         self._wait(self._comm.Igatherv(data, (found, sizes) if self.rank == 0 else None).Test)
         ends = np.cumsum(sizes) if self.rank == 0 else []
         return [pickle.loads(found[end - size : end].tobytes()) for size, end in zip(sizes, ends, strict=False)]
+
+    def scatter(self, array: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return this process's even share of rank 0's array on the host, of a shape and dtype that all know."""
+        edges = [cut(shape[0], rank, self.size) for rank in range(self.size)]
+        size = math.prod(shape[1:]) * dtype.itemsize
+        first, end = edges[self.rank]
+        own = np.empty((end - first, *shape[1:]), dtype)
+        whole = None if array is None else (array, [(b - a) * size for a, b in edges], self._mpi.BYTE)
+        self._wait(self._comm.Iscatterv(whole, (own, own.nbytes, self._mpi.BYTE)).Test)
+        return own
 
     def fail(self, error: BaseException) -> None:
         """Tell the others that this process failed, unless they know."""
