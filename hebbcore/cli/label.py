@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hebbcore.page.serve import Address
     from hebbcore.page.teacher import WorkTeacher
 
+_SWITCH = 5e-4  # seconds, after which the learner gives way to a request; a click asks for its turn several times
 THUMBS, ENTRY = "thumbs", "open.html"  # in the folder of the work
 
 
@@ -159,6 +161,7 @@ def _serve(
     learner, pictures = Learner(board, teacher), pictures_of(photos, board.names)
     thumbs, tables = Thumbs(options.out / THUMBS, pictures), Tables(board.names, options.photos)
     page = Page(board, learner, pictures, thumbs, tables, _identity(photos, board.names))
+    sys.setswitchinterval(_SWITCH)
     learner.start()
     try:
         with serving(page.application(), address, page.end) as url:

@@ -111,13 +111,13 @@ class Board:
         changes = [(self.names[photo], before[photo], code) for photo, code in new.items()]
         action = self._store.apply(changes, classes, digest)
         self._classes = (*self._classes, *classes)  # first: labels may be of them
-        return self._changed(new), action
+        return self._changed(new, self._can_undo or bool(new)), action
 
-    def _changed(self, codes: Mapping[int, int]) -> int:
+    def _changed(self, codes: Mapping[int, int], can_undo: bool) -> int:
         """Take over labels that are on the disk; returns the version."""
         after = self._codes.copy()
         after[list(codes)] = list(codes.values())
-        self._codes, self._can_undo = _fixed(after), self._store.last_standing() > 0
+        self._codes, self._can_undo = _fixed(after), can_undo
         self.last_change = time.monotonic()
         return self.versions.next()
 
@@ -127,7 +127,7 @@ class Board:
             if not self._can_undo:
                 raise LookupError("there is nothing to undo.")
             back = {self._numbers[name]: code for name, code in self._store.undo() if name in self._numbers}
-            return self._changed(back), list(back)
+            return self._changed(back, self._store.last_standing() > 0), list(back)
 
     def add_classes(self, names: Iterable[str]) -> int:
         """Add classes, where they are not there; returns the version. Raises ValueError for bad names."""

@@ -109,10 +109,10 @@ class Store:
 
     def apply(self, changes: Iterable[Change], classes: Sequence[str] = (), digest: str | None = None) -> int:
         """Add classes, and note the changes of one action; returns its number. digest: of the table it came from."""
-        now = _now()
+        now, action = _now(), self.last_action() + 1
         with self._together():
-            self._base.executemany("INSERT INTO classes (name) VALUES (?)", [(name,) for name in classes])
-            action = self.last_action() + 1
+            if classes:
+                self._base.executemany("INSERT INTO classes (name) VALUES (?)", [(name,) for name in classes])
             self._base.executemany(
                 "INSERT INTO events (time, action, image, before, after) VALUES (?, ?, ?, ?, ?)",
                 ((now, action, _value(image), before, after) for image, before, after in changes),
