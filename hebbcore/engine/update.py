@@ -78,7 +78,6 @@ class BatchedUpdate:
         self._plan = partial(Plan, function, geometry, units, precision, workspace, more_bytes=more)
         self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
-        self._products = geometry.positions * units * geometry.patch_size  # of an image, forward
         self._ready: _Ready | None = None  # for the batch of before
 
     def delta(
@@ -90,13 +89,17 @@ class BatchedUpdate:
         bias: (K,), see Rule.biased_gate.
         """
         # one limit for all products: to set it takes as long as some of them
-        free = backend.device_of(images) == "cuda" or parallel.is_for_one_thread(
-            len(images) * self._products, min(len(images), self.units, self.geometry.patch_size)
-        )
+        free = backend.device_of(images) == "cuda" or self._is_for_one_thread(len(images))
         if free:
             return self._delta(images, weights, out, bias, 1)
         with parallel.one_blas_thread():
             return self._delta(images, weights, out, bias, parallel.threads())
+
+    def _is_for_one_thread(self, images: int) -> bool:
+        """Return whether BLAS takes one thread anyhow for every product of a step, N·K·D, N·K·K or K·K·D."""
+        rows, units, size = images * self.geometry.positions, self.units, self.geometry.patch_size
+        products = units * max(rows * size, rows * units, units * size)
+        return parallel.is_for_one_thread(products, min(rows, units, size))
 
     def _delta(
         self, images: Array, weights: Array, out: Array | None, bias: Array | None, threads: int
