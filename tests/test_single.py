@@ -86,6 +86,15 @@ def test_a_limit_of_blas_changes_no_bit_of_the_smallest_steps(images, weights, t
         np.testing.assert_array_equal(one, other)
 
 
+def test_no_product_of_a_step_without_a_limit_is_large():
+    """Few multiplications of the scores can mean many of HPCA's decay, which BLAS would cut among its threads."""
+    few, many = np.zeros((9, 1, 1, 10), np.float32), np.zeros((60, 1, 1, 10), np.float32)
+    assert updater("hpca", few, 1, 30)._is_for_one_thread(9)
+    assert not updater("hpca", many, 1, 400)._is_for_one_thread(60)  # N · K · K
+    assert not updater("hpca", few, 1, 400)._is_for_one_thread(9)  # K · K · D
+    assert not updater("hpca", few, 1, 1)._is_for_one_thread(9)  # vectors
+
+
 def test_the_orders_of_a_small_decay_agree(images, weights, tune, monkeypatch):
     by_kernel = change(updater("hpca", images, 3, 16), images, weights)
     tune(lower_products=0)

@@ -50,7 +50,6 @@ class BatchedUpdate:
         self._plan = partial(Plan, function, geometry, units, precision, workspace, more_bytes=more)
         self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
-        self._products = geometry.positions * units * geometry.patch_size  # of an image, forward
         self._ready: _Ready | None = None  # for the batch of before
         self._pack: Pack | None = None
 
@@ -76,9 +75,7 @@ class BatchedUpdate:
         counts: (K,), which become their sum over the processes too.
         """
         # one limit for all products: to set it takes as long as some of them
-        free = backend.device_of(images) == "cuda" or parallel.is_for_one_thread(
-            len(images) * self._products, min(len(images), self.units, self.geometry.patch_size)
-        )
+        free = backend.device_of(images) == "cuda" or self._is_for_one_thread(len(images))
         with contextlib.nullcontext() if free else parallel.one_blas_thread():
             threads = 1 if free else parallel.threads()
             outer, mass, rows = self._sums(images, weights, out, bias, teacher, state, threads)
@@ -88,6 +85,12 @@ class BatchedUpdate:
         pack = self._pack
         pack.begin(here, mass, counts)
         return lambda: self._scaled(outer, weights, rows, pack.end(counts))
+
+    def _is_for_one_thread(self, images: int) -> bool:
+        """Return whether BLAS takes one thread anyhow for every product of a step, N·K·D, N·K·K or K·K·D."""
+        rows, units, size = images * self.geometry.positions, self.units, self.geometry.patch_size
+        products = units * max(rows * size, rows * units, units * size)
+        return parallel.is_for_one_thread(products, min(rows, units, size))
 
     def _scaled(self, outer: Array, weights: Array, rows: int, mass: Array | None) -> tuple[Array, Any]:
         self.rule.adjust(outer, weights)
