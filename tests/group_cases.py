@@ -5,6 +5,7 @@ to the largest number of each array. Results go to a file of JSON for each rank:
 """
 
 import json
+import os
 import sys
 import traceback
 import warnings
@@ -30,6 +31,7 @@ RULES = {
 IMAGES = np.random.default_rng(5).random((37, 8, 8, 3))
 LABELS = np.random.default_rng(7).integers(-1, 5, 37)
 VECTORS = np.random.default_rng(6).random((37, 12))
+DEVICE = os.environ.get("GROUP_DEVICE", "cpu")
 SIZES = (2, 3, 4)
 OPTIONS = {"epochs": 7, "batch_size": 13, "shuffle": True}  # 21 steps of 13, 13 and 11 images
 
@@ -41,24 +43,28 @@ def relative(many, one):
 
 def learned(network):
     """Return all that a network has learned."""
-    return {f"{layer.name}/{key}": np.array(a, float) for layer in network.layers for key, a in layer.arrays().items()}
+    return {
+        f"{layer.name}/{key}": np.array(h.to_device(a, "cpu"), float)
+        for layer in network.layers
+        for key, a in layer.arrays().items()
+    }
 
 
 def a_layer(rule, data, kernel=None, rate=0.02, **more):
     def train(group):
         options = {"epochs": 7} if isinstance(data, list) else OPTIONS
         layer = h.train_layer(
-            data, 10, kernel, rule=rule, learning_rate=rate, precision="float64", device="cpu", seed=3, group=group,
+            data, 10, kernel, rule=rule, learning_rate=rate, precision="float64", device=DEVICE, seed=3, group=group,
             **options, **more,
         )  # fmt: skip
-        return {"weights": layer.weights}
+        return {"weights": h.to_device(layer.weights, "cpu")}
 
     return train
 
 
 def a_network(layers, data=IMAGES, **more):
     def train(group):
-        network = h.Network(layers(), precision="float64", device="cpu", seed=2)
+        network = h.Network(layers(), precision="float64", device=DEVICE, seed=2)
         options = {} if isinstance(data, list) else {**OPTIONS, "seed": 4}
         h.fit(network, data, group=group, **{**options, "epochs": 7, "log_seconds": 0.0, **more})
         return learned(network)
@@ -71,7 +77,7 @@ def telling(layers):
 
     def train(group):
         records = []
-        network = h.Network(layers(), precision="float64", device="cpu", seed=2)
+        network = h.Network(layers(), precision="float64", device=DEVICE, seed=2)
         h.fit(network, IMAGES, group=group, log_seconds=1e9, callback=records.append, **OPTIONS)
         if group is not None and group.rank:
             assert not records
@@ -86,7 +92,7 @@ def a_stream(folder, rule, **more):
     """Return a case: a network that learns from shards."""
 
     def train(group):
-        network = h.Network(deep(rule), precision="float64", device="cpu", seed=2)
+        network = h.Network(deep(rule), precision="float64", device=DEVICE, seed=2)
         with loaders.ShardStream(
             folder, batch_size=13, shuffle=True, labels=False, threads=1, shuffle_buffer=2**13, **more
         ) as stream:

@@ -189,7 +189,8 @@ def _launcher(name: str) -> Callable[..., None]:
         for i in numbers:
             given[i] = array.dtype.type(given[i])
         blocks = min(array.shape[0], tuning.MEASURED.most_blocks) if sums is None else len(given[sums])
-        _launch(compiled(array.dtype)[name], blocks, (_lanes(array.shape[1]), 1), *given)
+        if blocks:  # a process may have none of some rows
+            _launch(compiled(array.dtype)[name], blocks, (_lanes(array.shape[1]), 1), *given)
 
     launch.__name__ = launch.__qualname__ = name
     launch.__doc__ = PROGRAMS[name].__doc__
