@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 WITH_PYTHON = (
     "README", "docs/howto/train", "docs/howto/networks", "docs/howto/evaluate", "docs/howto/few-labels",
     "docs/howto/features", "docs/howto/imagenet", "docs/howto/images", "docs/howto/resume", "docs/howto/gpu",
-    "docs/formats/shards", "docs/formats/runs", "docs/formats/features", "docs/extending",
+    "docs/howto/cluster", "docs/formats/shards", "docs/formats/runs", "docs/formats/features", "docs/extending",
 )  # fmt: skip
 WITH_EXTRAS = "docs/howto/export"  # whose Python needs more packages
 EXTRAS = ("jax", "onnx", "onnxruntime", "skl2onnx", "torch")

@@ -71,9 +71,10 @@ def test_bad_exponents_are_refused(rule, p, error, expected):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: HPCA("rleu"), ValueError, "HPCA: activation must be one of 'relu', 'tanh', 'identity'; got 'rleu'. "
-         "Did you mean 'relu'?"),
-        (lambda: HPCA(None), ValueError, "HPCA: activation must be one of 'relu', 'tanh', 'identity'; got None"),
+        (lambda: HPCA("rleu"), ValueError, "HPCA: activation must be one of 'relu', 'tanh', 'identity', "
+         "'adaptive_tanh'; got 'rleu'. Did you mean 'relu'?"),
+        (lambda: HPCA(None), ValueError, "HPCA: activation must be one of 'relu', 'tanh', 'identity', "
+         "'adaptive_tanh'; got None"),
         (lambda: SWTA(competition="pwer"), ValueError, "SWTA: competition must be one of 'exp', 'power'; got 'pwer'. "
          "Did you mean 'power'?"),
         (lambda: KWTA(0), ValueError, "KWTA: k must be at least 1, got 0"),

@@ -93,7 +93,7 @@ def test_memory_does_not_grow_with_the_batch(rule):
 @pytest.mark.parametrize("rule", [ICA(), ICA(True), ICA(normalized=True), ICA(True, True)], ids=repr)
 def test_both_orders_of_a_pair_agree(rule, block, blocked, backend_module, generator, monkeypatch, tune):
     monkeypatch.setattr("hebbcore.engine.update.blocked_is_cheaper", lambda *sizes: blocked)
-    tune(block_units={"cpu": block, "cuda": block}, gram_rows=block)
+    tune(block_units={"cpu": block, "cuda": block}, gram_rows={"cpu": block, "cuda": block})
     x, weights = generator.normal(size=(5, 4, 3, 2)), generator.normal(size=(7, 3, 2, 2)) / 3
     vectors, matrix, before = x.reshape(5, 24), generator.normal(size=(7, 24)) / 5, x.copy()
     params = dataclasses.asdict(rule)

@@ -95,7 +95,7 @@ def test_every_setting_of_a_training_has_an_effect_or_is_a_bound(tmp_path):
     }  # fmt: skip
     elsewhere = {
         "cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite", "statistics_images",
-        "sample",
+        "sample", "teacher", "classes",  # the last two: test_fit_teacher.py
     }  # fmt: skip
     assert changes.keys() | elsewhere == {field.name for field in dataclasses.fields(Training)}
     before = arrays(hebbcore.fit(network(), images(), batch_size=5))

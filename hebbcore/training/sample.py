@@ -71,6 +71,7 @@ def gather(
     images: int,
     batches: Iterator[Batch],
     prepare: Callable[[Batch], Batch],
+    *,
     seed: int,
     told: Callable[[int], None],
     here: Callable[[Any], tuple[Batch, Portion | None]],
