@@ -16,7 +16,7 @@ cupy = pytest.importorskip("cupy")
 
 @RULES
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("workspace", ["2 MiB", "256 MiB"])
+@pytest.mark.parametrize("workspace", ["8 MiB", "256 MiB"])
 def test_a_step_is_that_of_the_oracle(name, rule, dtype, workspace, generator):
     images, weights = generator.normal(size=(9, 12, 11, 3)), generator.normal(size=(40, 3, 3, 3))
     masks = masks_of(generator, 9, 40)
