@@ -44,6 +44,7 @@ A stream of one's own, which all of them take:
 """
 
 from collections.abc import Iterator, Sequence, Sized
+from itertools import islice
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -122,6 +123,92 @@ class Described(Stream, Protocol):
         Of n images those from ⌈rank·n/world⌉ to ⌈(rank + 1)·n/world⌉, also if there are none. Its attribute `skips`
         says whether images may be left out, of which batch_size then does not tell.
         """
+
+
+class Epochs:
+    """A stream that has no end as epochs of so many images, one after the other; `fit` takes it as any stream.
+
+    The images of an epoch are whole batches: as many as hold them. An epoch goes on where the one before ended, in the
+    same loop over the stream, and one that is resumed asks the stream to go there. A stream that cannot go back (a
+    camera, say) may ignore `restore`: then a training that goes on does so with what it sees next.
+
+    Parameters
+    ----------
+    stream : Resumable
+        It has a `batch_size`. Its position when the object is made is where epoch 0 begins.
+    images : int
+        Of an epoch.
+
+    Attributes
+    ----------
+    images : int
+        Of an epoch, in whole batches.
+    batch_size : int
+        The stream's.
+
+    Raises
+    ------
+    TypeError
+        If the stream lacks state, restore or batch_size.
+    ValueError
+        For less than an image.
+    """
+
+    def __init__(self, stream: Any, images: int) -> None:
+        missing = [member for member in ("state", "restore", "batch_size") if not hasattr(stream, member)]
+        if missing:
+            raise TypeError(f"Epochs: stream must have {', '.join(missing)}, got {type(stream).__name__}.")
+        if images < 1:
+            raise ValueError(f"Epochs: images must be at least 1, got {images}.")
+        self.batch_size: int = stream.batch_size
+        self._stream, self._begin = stream, stream.state()
+        self._batches = -(-images // self.batch_size)
+        self.images = self._batches * self.batch_size
+        self._epoch = self._batch = 0
+        self._loop: Iterator[Any] | None = None  # over the stream, which has given so many batches:
+        self._given = 0
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batches of an epoch, from the position on."""
+        first, self._batch = self._batch, 0
+        start = self._epoch * self._batches + first
+        if self._loop is None or self._given != start:
+            if hasattr(self._loop, "close"):
+                self._loop.close()
+            self._stream.restore(at(self._begin, self._begin["epoch"], self._begin["batch"] + start))
+            self._loop, self._given = iter(self._stream), start
+        for batch in islice(self._loop, self._batches - first):
+            self._given += 1
+            yield batch
+        self._epoch += 1
+
+    def state(self) -> State:
+        """Return the position, in epochs of this length, and what the stream says of itself."""
+        return at(
+            {**self._begin, "begin": self._begin["batch"], "epoch_batches": self._batches}, self._epoch, self._batch
+        )
+
+    def restore(self, state: State) -> None:
+        """Let the next loop begin where `state` says.
+
+        Parameters
+        ----------
+        state : dict
+            What `state` returned, perhaps of another position.
+
+        Raises
+        ------
+        ValueError
+            If it is of epochs of another length.
+        """
+        if state["epoch_batches"] != self._batches:
+            raise ValueError(
+                f"Epochs: the state is of epochs of {state['epoch_batches']} batches, but these have {self._batches}."
+            )
+        self._epoch, self._batch = state["epoch"], state["batch"]
 
 
 def require_stream(function: str, name: str, stream: Any, needed: Sequence[str]) -> None:

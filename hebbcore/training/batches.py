@@ -119,7 +119,7 @@ class StreamBatches(IterableBatches):
     def __init__(self, function: str, source: streams.Resumable, check: bool, labelled: bool) -> None:
         super().__init__(function, source, check, labelled)
         self._stream, self._state = source, source.state()
-        self._following: list[int] = []  # after each batch of the latest epoch
+        self._following: dict[int, int] = {}  # after so many batches of the latest epoch; of those not asked for yet
 
     @property
     def first(self) -> int:
@@ -130,23 +130,24 @@ class StreamBatches(IterableBatches):
         """See Batches."""
         first = self._state["batch"] if number == 0 else 0
         self._stream.restore(streams.at(self._state, self._state["epoch"] + number, first + start))
-        self._following = []
+        self._following = {}
         return self._noted(number, first, start)
 
     def _noted(self, number: int, first: int, start: int) -> Iterator[Batch]:
         """Yield the batches of an epoch that begins at batch `first` of the stream, and note where each one ends."""
         with closing(self._batches(number, start, 0)) as batches:
-            for batch in batches:
+            for count, batch in enumerate(batches, 1):
                 state, end = self._stream.state(), streams.batches_of(self._stream)
                 ended = state["epoch"] != self._state["epoch"] + number
                 reached = end if ended and end is not None else state["batch"]
                 start = max(start + 1, reached - first)  # not every stream says where it is within a loop
-                self._following.append(start)
+                self._following[count] = start
                 yield batch
 
     def following(self, start: int, count: int) -> int:
-        """See Batches."""
-        return self._following[count - 1]
+        """See Batches. Asked for batch after batch; those before are forgotten, as an epoch may have no end."""
+        self._following.pop(count - 1, None)
+        return self._following[count]
 
     def order(self, number: int) -> Array | None:
         """See Batches."""
