@@ -97,4 +97,3 @@ def end(status: int, agreed: bool = False) -> int:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whatever keeps MPI from ending all, the launcher then does
     signal.alarm(_LAST)
     MPI.COMM_WORLD.Abort(status)
-    return status

@@ -24,7 +24,8 @@ class Helpers:
     """
 
     def __init__(self, team: Team) -> None:
-        self._team, self._known = team, ()
+        self._team = team
+        self._known: tuple[Features, ...] = ()
 
     def features(self, choices: Sequence[Features], images: Array) -> list[Array]:
         """Return what choice.features_of does, of the whole batch."""

@@ -11,7 +11,7 @@ import numpy as np
 from hebbcore.engine import backend, devices, tuning, winners
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
-from hebbcore.engine.group.portion import current, taking
+from hebbcore.engine.group.portion import Portion, current, taking
 from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry
@@ -22,6 +22,7 @@ from hebbcore.engine.winners import tell_dead
 from hebbcore.layers import HebbianLayer
 from hebbcore.layers.arguments import check_images
 from hebbcore.training.batch import Batch, Labels
+from hebbcore.training.shares import here_of
 from hebbcore.training.teacher import Teaching
 
 FUNCTION, NAME = "train_layer", "the layer"  # in messages
@@ -57,7 +58,9 @@ class FirstEpoch:
         self._rest = batches.epoch(0)
         first = next(self._rest)
         self._read = [first]
-        self.first, self.portion = (first, None) if team is None else first.portion(team)
+        self.first: Batch
+        self.portion: Portion | None
+        self.first, self.portion = here_of(first, team)
 
     def look(self) -> Generator[Batch, None, None]:
         """Return the batches, from the first."""
@@ -124,7 +127,7 @@ class LayerTraining:
         """Learn from the batches of an epoch; unchecked: nobody has looked whether they are finite."""
         stable = None
         for batch in source:
-            here, portion = (batch, None) if self._team is None else batch.portion(self._team)
+            here, portion = here_of(batch, self._team)
             images = self._images(here.images)
             if unchecked:
                 require_finite(FUNCTION, "data", images)

@@ -23,7 +23,7 @@ from hebbcore.training.progress import Progress
 from hebbcore.training.run import Run
 from hebbcore.training.sample import Sample, count_images, gather
 from hebbcore.training.settings import Training
-from hebbcore.training.shares import Share, portion_of
+from hebbcore.training.shares import Share, here_of, portion_of
 from hebbcore.training.steps import Steps
 
 
@@ -129,10 +129,8 @@ class Loop:
 
     def _here(self, batch: Any) -> tuple[Batch, Portion | None]:
         """Return what this process has of a batch, and which part that is; None: the whole."""
-        if self._team is None:
-            return batch, None
-        mine, portion = batch.portion(self._team)
-        return self._prepare_images(mine), portion
+        mine, portion = here_of(batch, self._team)
+        return mine if portion is None else self._prepare_images(mine), portion
 
     def _step(self, phase: Phase, x: Batch, images: int, portion: Portion | None) -> None:
         """Let a phase take its step with a batch of so many images, of which x are here."""

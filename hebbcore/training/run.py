@@ -52,7 +52,8 @@ class Run:
         require_sound: Callable[[], None],
         team: Team | None = None,
     ) -> None:
-        self.folder, self.told = folder, None
+        self.folder = folder
+        self.told: int | None = None
         self._team, self._writes = team, team is None or team.rank == 0
         self._network, self._batches, self._settings, self._signals = network, batches, settings, signals
         self._require_sound = require_sound
@@ -176,7 +177,8 @@ def opened(
     if folder is None:
         yield None
         return
-    path, alone = Path(folder), contextlib.nullcontext()
+    path = Path(folder)
+    alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if team is None or team.rank == 0:
         path.mkdir(parents=True, exist_ok=True)
         alone = locked(path, "training into")

@@ -57,11 +57,17 @@ def count_images(batches: Batches, number: int, most: int, pause: Callable[[], N
     found = 0
     with closing(batches.epoch(number)) as source:  # type: ignore[type-var]
         for batch in source:
-            found += len(batch) if team is None else batch.portion(team)[1].total
+            found += len(batch) if team is None else _total(batch, team)
             pause()
             if found >= most:
                 return most
     return found
+
+
+def _total(share: Any, team: Team) -> int:
+    """Return how many images the batch has that a process's share is of."""
+    total: int = share.portion(team)[1].total
+    return total
 
 
 def gather(

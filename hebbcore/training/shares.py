@@ -115,3 +115,9 @@ def _never_empty(batch: Batch) -> Batch:
 def portion_of(team: Team) -> Portion:
     """Return a part that stands for what a process saw of many batches."""
     return Portion(team, 0, 1, 1)
+
+
+def here_of(batch: Any, team: Team | None) -> tuple[Batch, Portion | None]:
+    """Return what this process has of a batch, and which part that is; None: the whole, of a process alone."""
+    found: tuple[Batch, Portion | None] = (batch, None) if team is None else batch.portion(team)
+    return found

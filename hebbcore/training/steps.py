@@ -25,7 +25,6 @@ from hebbcore.training.phases import Phase, factor
 from hebbcore.training.progress import Progress
 from hebbcore.training.sample import Sample
 from hebbcore.training.settings import LEARNING_RATE, Training
-from hebbcore.training.shares import Shares
 from hebbcore.training.teacher import Teaching
 
 _WARNING_LEVEL = 6  # frames from tell_lost up to whoever called fit
@@ -85,13 +84,13 @@ class Steps:
 
     def _start_alike(self, i: int, layer: Learner, phase: Phase, source: Inputs, number: int) -> None:
         """Let a layer start from patches; of a team rank 0 does, from whole batches, and tells the others."""
-        batches, team = source.batches, self._progress.team
-        if team is None or not isinstance(batches, Shares):
+        team = self._progress.team
+        if team is None:
             self._start(i, layer, phase, source, number)
             return
         if team.rank == 0:
             whole = copy(source)
-            whole.batches = batches.whole
+            whole.batches = getattr(source.batches, "whole", source.batches)
             self._start(i, layer, phase, whole, number)
         theirs = team.broadcast({key: devices.to_device(array, "cpu") for key, array in layer.arrays().items()})
         if team.rank:

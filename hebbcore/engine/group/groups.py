@@ -56,7 +56,8 @@ class Group:
 
     def __init__(self, communicator: Any = None) -> None:
         self._comm = communicator
-        self.rank, self.size = (0, 1) if communicator is None else (communicator.rank, communicator.size)
+        self.rank: int = 0 if communicator is None else communicator.rank
+        self.size: int = 1 if communicator is None else communicator.size
         local = 0
         if communicator is not None:
             from mpi4py import MPI

@@ -53,7 +53,8 @@ class Portion:
 
     def most(self, value: float) -> float:
         """Return the largest of the processes' numbers, which count only where there are images."""
-        return max(self.team.gather(value if self.images else 0.0))
+        largest: float = max(self.team.gather(value if self.images else 0.0))
+        return largest
 
     def add_up(self, *arrays: Array) -> None:
         """Replace arrays of float64 by their sums over the processes, in one message."""

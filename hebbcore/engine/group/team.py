@@ -119,7 +119,7 @@ class Team:
         self._wait(self._comm.Igather(np.array([len(data)]), sizes if self.rank == 0 else None).Test)
         found = np.empty(sizes.sum() if self.rank == 0 else 0, np.uint8)
         self._wait(self._comm.Igatherv(data, (found, sizes) if self.rank == 0 else None).Test)
-        ends = np.cumsum(sizes) if self.rank == 0 else []
+        ends: Any = np.cumsum(sizes) if self.rank == 0 else []
         return [pickle.loads(found[end - size : end].tobytes()) for size, end in zip(sizes, ends, strict=False)]
 
     def scatter(self, array: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
