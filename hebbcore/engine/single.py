@@ -34,6 +34,7 @@ class SingleChunk:
         multiply(patches, rule.projection(weights).T, scores)
         norms = Norms(vector_norms(patches), vector_norms(weights)) if rule.needs_norms else None
         gate = require_gate(rule, rule.gate(scores, norms))
+        assert gate.values is not None  # of a rule without pairs
         if self._scatter:
             outer[...] = 0
             who = np.full(len(patches), -1) if gate.winners is None else gate.winners
