@@ -1,6 +1,5 @@
 """Which class a network whose last layer is supervised takes images for."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,10 @@ def judge(scores: Array, labels: Any) -> tuple[Array, int]:
 class Predictor:
     """What a network with a supervised last layer does besides: it classifies by itself."""
 
-    layers: Sequence[Layer]
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """See Network."""
+        raise NotImplementedError
 
     def transform(self, images: Any, layer: str | None, *, mirror: bool, workspace: int | str) -> Array:
         """See Network."""

@@ -13,7 +13,7 @@ from hebbcore.graph import Graph
 from hebbcore.layers import BatchNorm, Conv, Dense, Layer, Learner, Pool, Shape, Triangle, Whiten
 from hebbcore.layers.branches import with_changes
 from hebbcore.network import Network
-from hebbcore.rules import Rule, SoftHebb, as_rule
+from hebbcore.rules import Rule, SoftHebb, Supervised, as_rule
 
 PREPROCESS = ("none", "normalize", "whiten")
 
@@ -28,11 +28,13 @@ def preset(
     preprocess: str = "none",
     image_shape: Sequence[int] | None = None,
     units: Sequence[int] | None = None,
+    classes: int | None = None,
     **options: Any,
 ) -> Network:
     """Return a network of the papers, or the dictionary, with fresh weights.
 
-    The layers are named conv1, pool1, bn1, …; the classifier of the papers is left to scikit-learn.
+    The layers are named conv1, pool1, bn1, …; the classifier of the papers is left to scikit-learn, or one of class
+    means is put on top (classes).
 
     "dictionary" is this library's own network for features of images of any size, and `fit` trains it without further
     arguments as its `training` says. Its deep branch learns 3×3 patches of whitened pixels, then of their codes, then
@@ -60,6 +62,9 @@ def preset(
     units : sequence of int, optional
         Of the dictionary alone: the units of layers 1, 2 and 3 of its deep branch, and of its wide branch; three
         numbers: without layer 3. None: (128, 512, 512, 200).
+    classes : int, optional
+        Put a layer "classifier" on top, Dense(classes, Supervised()), which learns from labels and classifies (see
+        Network.predict).
     **options
         seed, device, precision and workspace of Network.
 
@@ -95,7 +100,7 @@ def preset(
     FastHebb (Lagani et al. 2022), whose rates and rules are arguments of the training; SoftHebb (Journé et al., ICLR
     2023), with its rates. In the VGG networks batch norm comes before the pool.
     """
-    layers, shape = preset_layers(name, rule, preprocess, image_shape, units)
+    layers, shape = preset_layers(name, rule, preprocess, image_shape, units, classes)
     return network_of(name, layers, shape, image_shape, units, **options)
 
 
@@ -105,6 +110,7 @@ def preset_layers(
     preprocess: str = "none",
     image_shape: Sequence[int] | None = None,
     units: Sequence[int] | None = None,
+    classes: int | None = None,
 ) -> Built:
     """Return the layers of a preset, and the shape of its images; see preset.
 
@@ -119,6 +125,8 @@ def preset_layers(
     image_shape : sequence of int or None
         Of the images that layers are derived from, in a preset that derives them.
     units : sequence of int or None
+        See preset.
+    classes : int or None
         See preset.
 
     Returns
@@ -138,6 +146,10 @@ def preset_layers(
         layers = [BatchNorm(name="input"), *layers]
     elif preprocess == "whiten":
         layers = [Whiten(epsilon=0.01, contrast=None, name="input"), *layers]
+    if classes is not None:
+        rate = None if name != DERIVED else 1.0  # its layers learn a sample as a whole, by few steps
+        checks.integer("preset", "classes", classes, 1)
+        layers = [*layers, Dense(classes, Supervised(), learning_rate=rate, name="classifier")]
     Network(layers, device="cpu")  # names them
     return layers if rule is None else with_rules(layers, rule), shape
 
@@ -182,7 +194,7 @@ def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:
     layers : sequence of Layer
         Named layers.
     rule : Rule or str or mapping
-        The rule of all layers that learn, or of some by name.
+        The rule of all layers that learn without labels, or of some by name.
 
     Returns
     -------
@@ -194,7 +206,7 @@ def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:
     ValueError, TypeError
         For unknown layers and rules, and rules that do not fit a layer.
     """
-    learners = [layer.name for layer in Graph(layers).layers if isinstance(layer, Learner)]
+    learners = [layer.name for layer in Graph(layers).layers if isinstance(layer, Learner) and not _classifies(layer)]
     if isinstance(rule, Mapping):
         for key in rule:
             checks.choice("preset", "each layer of rule", key, learners)
@@ -202,6 +214,10 @@ def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:
     else:
         rules = dict.fromkeys(learners, as_rule("preset", rule))
     return with_changes(layers, partial(_with_rules, rules))
+
+
+def _classifies(layer: Learner) -> bool:
+    return as_rule("preset", layer.rule).supervised
 
 
 def _with_rules(rules: Mapping[str, Rule], layers: Sequence[Layer]) -> list[Layer]:

@@ -60,6 +60,7 @@ def test_python_runs_in_order(tmp_path, monkeypatch, generator):
     loaders.write_shards((large, labels[:4]), "shards/train")
     images = generator.integers(0, 256, (40, 32, 32, 3), np.uint8)
     given = {"images": images, "X_train": images, "y_train": labels, "X_test": images[:8], "y_test": labels[:8]}
+    given["labels"] = labels
     with patch.dict(hebbcore.RULES), patch.dict(hebbcore.LAYERS), patch.dict(PROGRAMS):  # pages add to them
         found = {page: run_blocks(ROOT / f"{page}.md", {**given, "__name__": "__main__"}) for page in WITH_PYTHON}
     assert found["docs/howto/networks"]["features"].shape == (40, 12, 12, 128)

@@ -370,6 +370,7 @@ def test_epochs_make_250_steps_of_few_images_and_one_pass_of_many():
         ({"epsilon": 0.2, "whiten": False}, "epsilon=0.2 has no effect without whiten=True"),
         ({"stride": 2}, "stride=2 has no effect without kernel_size"),
         ({"rule": "hpca", "conscience": 0.1}, "conscience is for rules whose units compete"),
+        ({"rule": "supervised"}, "rule must learn without labels, and Supervised needs them"),
     ],
 )
 def test_settings_without_effect_are_refused(options, message, digits):

@@ -17,6 +17,7 @@ from hebbcore.cli.options import (
     add_shifts,
 )
 from hebbcore.evaluation.evaluate import evaluate
+from hebbcore.evaluation.own import own_text
 from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
 from hebbcore.evaluation.results import Results
@@ -135,14 +136,15 @@ def _evaluate(options: argparse.Namespace) -> int:
         mirror=options.mirror, shifts=options.shifts, queries=options.queries, memory=options.memory,
         progress=lambda text: print(plain(text), file=sys.stderr, flush=True),
     )  # fmt: skip
+    notes = [*dead, own_text(network, test, options.mirror)] if network.predicts else dead
     filters = plots.first_filters(network)
     picture = None if filters is None else plots.filters_png(filters)
     with locked(options.out, "evaluating into"):
-        paths = write_report(options.out, table, f"Features of {options.network}", picture, dead)
+        paths = write_report(options.out, table, f"Features of {options.network}", picture, notes)
     results = Results.from_json(table)
     for row in accuracy_table(results, lambda run: run.top1):
         print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
-    for line in (*remarks(results), *map(plain, dead)):
+    for line in (*remarks(results), *map(plain, notes)):
         print(line)
     print(printable("\n".join(map(str, paths))))
     return 0

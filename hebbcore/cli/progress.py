@@ -15,6 +15,7 @@ def line_of(record: Record, left: float | None) -> str:
     return (
         f"epochs done: {record['epoch']}, {record['images']:,} images, {record['images_per_second']:.0f} img/s"
         + ("" if left is None else f", {clock(left)} left")
+        + (f"; accuracy {record['accuracy']:.1%} of {record['labelled']:,} labels" if "accuracy" in record else "")
         + (f"; change {changes}" if changes else "")
     )
 

@@ -35,6 +35,24 @@ def read_arrays(path: Path, split: str, subset: int | float | None = None) -> tu
     return chosen, labels if subset is None else labels[choose(labels, subset, 0)]
 
 
+def some_labels(path: Path, labels: Any, share: int | float | None) -> Any:
+    """Return labels of which so many, or this fraction of each class, are left; the others are -1. None: all.
+
+    Raises ValueError for labels that are no numbers of classes, or fewer than are wanted.
+    """
+    if labels is None:
+        raise ValueError(f"{path} holds images without labels, and a layer learns from them; add a data set of labels.")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{path}: labels must be integers, numbers of classes, got {labels.dtype}.")
+    known = np.flatnonzero(labels >= 0)
+    if isinstance(share, int) and share > len(known):
+        raise ValueError(f"{path}: data.labels must be at most the number of its labels ({len(known)}), got {share}.")
+    left = np.full(len(labels), -1, np.int64)
+    kept = known[choose(labels[known], share, 0)]
+    left[kept] = labels[kept]
+    return left
+
+
 def _chosen(path: Path, images: Any, labels: Any, subset: int | float | None) -> Any:
     """Return the images of a subset, read in pieces of bounded size. path: of the file, named in errors."""
     if subset is None:

@@ -16,7 +16,7 @@ from hebbcore.cli.networks import side_of
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.photos import as_shards, is_photos
 from hebbcore.cli.progress import line_of
-from hebbcore.cli.sources import is_shards, read_arrays
+from hebbcore.cli.sources import is_shards, read_arrays, some_labels
 from hebbcore.files import locked, write_text
 from hebbcore.network import Network
 from hebbcore.runs.config import Config, read_config
@@ -27,6 +27,7 @@ from hebbcore.training.diagnostics import METRICS, Record, dead_texts
 from hebbcore.training.network import fit
 from hebbcore.training.record import is_from_python
 from hebbcore.training.settings import LEARNING_RATE, listed, may_change
+from hebbcore.training.teacher import who_needs_labels
 
 _LARGER = 8  # sevenths of the size of random crops that photos are read in
 
@@ -65,7 +66,7 @@ def train_into(
 ) -> Network:
     """Train the network of a configuration into a folder, or go on with it; see fit. Returns the network."""
     network = config.make_network()
-    data = _open(config, network, run)
+    data, labels = _open(config, network, run)
     run.mkdir(parents=True, exist_ok=True)
     with locked(run, "training into"):
         before = _keep(run, config)
@@ -78,7 +79,10 @@ def train_into(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line
             warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)  # fit says why
-            return fit(network, data, run=run, previous=previous, progress=progress, callback=callback, **settings)
+            return fit(
+                network, data, labels=labels, run=run, previous=previous, progress=progress, callback=callback,
+                **settings,
+            )  # fmt: skip
     except ValueError as error:  # such as other images than the run's
         if before is not None:
             write_text(run / CONFIG, before)
@@ -87,28 +91,35 @@ def train_into(
         raise
 
 
-def _open(config: Config, network: Network, run: Path) -> Any:
-    """Return the training images: a stream, or an array. Those of a folder of image files are read into the run."""
+def _open(config: Config, network: Network, run: Path) -> tuple[Any, Any]:
+    """Return the training images, a stream or an array, and the labels of an array, where a layer learns from them.
+
+    The images of a folder of files are read into the run.
+    """
     data, training = config.data, config.training
-    path = Path(data.path)
+    path, labelled = Path(data.path), bool(who_needs_labels(network, training.teacher))
     if is_shards(path):
         if data.split != "train":
             what = "images" if is_photos(path) else "shards"
             raise ValueError(f"config: data.split is for HDF5 files; {path} is a folder of {what}, which is one split.")
+        if data.labels is not None:
+            raise ValueError(f"config: data.labels is for HDF5 files; {path} is a folder, whose labels all count.")
         random = data.crop == "random" and data.image_size is not None
         size = side_of(network) if data.image_size is None else data.image_size
         path = as_shards(path, run / "images", _LARGER * size // 7 if random and size else size)
-        return loaders.ShardStream(
+        stream = loaders.ShardStream(
             path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
-            image_size=None if random else data.image_size, labels=False,
+            image_size=None if random else data.image_size, labels=labelled,
             transform=loaders.RandomResizedCrop(data.image_size) if random and data.image_size else None,
         )  # fmt: skip
+        return stream, None
     if data.image_size is not None:
         raise ValueError(
             f"config: data.image_size is for shards; {path} is a file of arrays, which are taken as they are: leave it "
             "out, or make shards (hebbcore shards build)."
         )
-    return read_arrays(path, data.split, data.subset)[0]
+    images, labels = read_arrays(path, data.split, data.subset)
+    return images, some_labels(path, labels, data.labels) if labelled else None
 
 
 def _keep(run: Path, config: Config) -> str | None:

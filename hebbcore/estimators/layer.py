@@ -143,6 +143,9 @@ class HebbianTransformer(NetworkTransformer):
                 "images, or X as (n, height, width, channels)."
             )
         rule = as_rule(function, self.rule)
+        if rule.supervised:
+            problem = "must learn without labels, and Supervised needs them; train it by train_layer or fit."
+            raise checks.wrong(ValueError, function, "rule", problem)
         raw = not self.whiten and len(shape) == 3
         linear, activation = self._activation(rule, raw)
         self._refuse_idle(function, activation)

@@ -34,7 +34,7 @@ def write_report(
     filters : bytes, optional
         A PNG of what the first layer learned.
     dead : sequence of str
-        Sentences on units that win nothing.
+        Sentences on units that win nothing, and on a network that classifies by itself.
 
     Raises
     ------

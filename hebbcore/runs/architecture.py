@@ -31,6 +31,8 @@ class Architecture:
         [height, width, channels] or [features]; None takes that of the preset, or of the data.
     units : list of int or None
         With the preset "dictionary": see hebbcore.preset.
+    classes : int or None
+        With a preset: see hebbcore.preset.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class Architecture:
     layers: list[Any] | dict[str, Any] | None = None
     image_shape: list[int] | None = None
     units: list[int] | None = None
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         changes = isinstance(self.layers, dict)
@@ -62,6 +65,10 @@ class Architecture:
             raise _wrong("units", "goes with a preset; layers have units of their own.")
         if self.preset is not None:
             check_units("Architecture", self.preset, self.units)
+        if self.classes is not None:
+            checks.integer("Architecture", "classes", self.classes, 1)
+            if self.preset is None:
+                raise _wrong("classes", 'goes with a preset; end the layers with a dense one of the rule "supervised".')
         if self.layers is not None and not isinstance(self.layers, list | dict):
             raise checks.wrong(
                 TypeError, "Architecture", "layers", f"must be tables, [[network.layers]], got {self.layers!r}."
@@ -104,7 +111,9 @@ def _preset_layers(given: Architecture) -> Built:
     """Return the layers of a preset with the changes to them, and the shape of its images."""
     assert given.preset is not None
     with naming_network():
-        layers, shape = preset_layers(given.preset, None, given.preprocess, given.image_shape, given.units)
+        layers, shape = preset_layers(
+            given.preset, None, given.preprocess, given.image_shape, given.units, given.classes
+        )
     if given.rule is not None:
         rules = _rules(given.rule, [layer.name for layer in Graph(layers).layers if isinstance(layer, Learner)])
         with naming_network():

@@ -17,6 +17,7 @@ from hebbcore.runs.architecture import Architecture, naming_network
 from hebbcore.runs.changes import apply_change, is_of_a_layer, parse_change
 from hebbcore.runs.imports import import_modules
 from hebbcore.training.settings import LEARNING_RATE, Training, without_effect
+from hebbcore.training.teacher import require_taught, who_needs_labels
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Data:
         "center", or "random": resized and mirrored at random. For shards.
     subset : int, float or None
         The first n images of a shuffle, or a fraction of each class; None takes all.
+    labels : int, float or None
+        How many of the images keep their label, or which fraction of each class; None: all that have one. For HDF5
+        files, where a layer learns from labels.
 
     Raises
     ------
@@ -47,6 +51,7 @@ class Data:
     image_size: int | None = None
     crop: str = "center"
     subset: int | float | None = None
+    labels: int | float | None = None
 
     def __post_init__(self) -> None:
         if self.path is None:
@@ -62,11 +67,12 @@ class Data:
             checks.integer("Data", "image_size", self.image_size, 1)
         elif self.crop == "random":
             raise checks.wrong(ValueError, "Data", "crop", '"random" needs image_size, the size of what is cut.')
-        if isinstance(self.subset, float) and not 0 < self.subset <= 1:
-            problem = f"must be a number of images, or a fraction in 0…1, got {self.subset}."
-            raise checks.wrong(ValueError, "Data", "subset", problem)
-        if self.subset is not None and not isinstance(self.subset, float):
-            checks.integer("Data", "subset", self.subset, 1)
+        for name, share in (("subset", self.subset), ("labels", self.labels)):
+            if isinstance(share, float) and not 0 < share <= 1:
+                problem = f"must be a number of images, or a fraction in 0…1, got {share}."
+                raise checks.wrong(ValueError, "Data", name, problem)
+            if share is not None and not isinstance(share, float):
+                checks.integer("Data", name, share, 1)
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,15 @@ class Config:
             key, text = idle
             way = " (on the command line: --set training.learning_rate=none)" if key == "learning_rate" else ""
             raise ValueError(f"config: training.{text}{way}")
+        try:
+            require_taught(network, self.training.teacher, self.training.classes)
+        except ValueError as error:
+            raise ValueError(f"config: training.{checks.about(error).text}") from None
+        if self.data.labels is not None and not who_needs_labels(network, self.training.teacher):
+            raise ValueError(
+                "config: data.labels has no effect: no layer learns from labels (of the rule supervised, or named by "
+                "training.teacher); leave it out."
+            )
 
     def layer_tables(self) -> list[dict[str, Any]]:
         """Return the table of every layer, whole and named."""

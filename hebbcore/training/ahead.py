@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from hebbcore.engine import devices
 
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def ahead(batches: Iterator[Given], prepare: Callable[[Given], Made]) -> Generator[Made, None, None]:

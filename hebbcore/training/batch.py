@@ -50,4 +50,5 @@ def as_labels(function: str, labels: Any, images: int) -> Labels:
     if array.dtype.kind not in "iu":
         problem = f"must be integers, numbers of classes from 0, -1 for an image without one; got {array.dtype}."
         raise checks.wrong(TypeError, function, "labels", problem)
-    return array.astype(np.int64)
+    found: Labels = array.astype(np.int64)
+    return found

@@ -170,8 +170,8 @@ def fit(
     rest belong to none. From an image with a label the units of its class and those of none may learn, at all of its
     positions; the layer's output is as without a teacher. An image without a label lets all units learn, as without a
     teacher, but teaches a supervised layer nothing. A class that a batch has not leaves its unit of a supervised layer
-    as it is. Where the last layer is supervised, the records at the end of a pass say its accuracy in the pass, each
-    batch by the weights from before it: see hebbcore.training.diagnostics.
+    as it is. Where the last layer is supervised and learns from images, not from a sample, the records at the end of a
+    pass say its accuracy in the pass, each batch by the weights from before it: see hebbcore.training.diagnostics.
 
     `transform` may run beside fit in other threads, and sees the weights between two steps.
 

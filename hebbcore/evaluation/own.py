@@ -1,0 +1,43 @@
+"""How often a network whose last layer is supervised is right by itself."""
+
+import numpy as np
+
+from hebbcore.engine import devices
+from hebbcore.evaluation.batches import has_label
+from hebbcore.network import Network
+from hebbcore.streams import Stream
+
+
+def own_accuracy(network: Network, test: Stream, mirror: bool = False) -> tuple[float, int]:
+    """Return the accuracy in percent of Network.predict on the images of a stream that have a label, and their number.
+
+    Parameters
+    ----------
+    network : Network
+        Its last layer is supervised.
+    test : Stream
+        Batches of (images, labels), which are numbers of the network's classes.
+    mirror : bool
+        See Network.transform.
+
+    Returns
+    -------
+    float, int
+        NaN and 0 if no image has a label.
+    """
+    right = count = 0
+    for images, labels in test:
+        known = has_label(np.asarray(labels))
+        found = devices.to_device(network.predict(images, mirror=mirror), "cpu")
+        right += int((found == labels)[known].sum())
+        count += int(known.sum())
+    return (100 * right / count if count else float("nan")), count
+
+
+def own_text(network: Network, test: Stream, mirror: bool = False) -> str:
+    """Return a sentence on the accuracy of a network's supervised last layer."""
+    accuracy, count = own_accuracy(network, test, mirror)
+    return (
+        f"The network classifies by itself: its last layer, {network.names[-1]}, which learned from labels, is right "
+        f"for {accuracy:.2f} % of the {count:,} labelled test images, whatever the labels of the readouts."
+    )
