@@ -183,7 +183,15 @@ class Loop:
 
         source = batches.epoch(number)
         sample = gather(
-            self._network, phase.targets[0], phase.sample, images, source, self._prepare, s.seed, told, self._here
+            self._network,
+            phase.targets[0],
+            phase.sample,
+            images,
+            source,
+            self._prepare,
+            s.seed,
+            told,
+            here=self._here,
         )
         if self._team is not None:
             self._team.sum(sample.patches)  # each process took those of its images

@@ -79,7 +79,8 @@ def gather(
     prepare: Callable[[Batch], Batch],
     seed: int,
     told: Callable[[int], None],
-    here: Callable[[Any], tuple[Batch, Portion | None]],
+    *,
+    here: Callable[[Any], tuple[Batch, Portion | None]] = lambda batch: (batch, None),
 ) -> Sample:
     """Return patches of the first images of a pass, as a layer sees them.
 
