@@ -24,8 +24,8 @@ def samples(monkeypatch):
     """Return the list of all samples that are gathered."""
     found, gather = [], sampling.gather
 
-    def noted(*arguments, **options):
-        found.append(gather(*arguments, **options))
+    def noted(*arguments, **more):
+        found.append(gather(*arguments, **more))
         return found[-1]
 
     monkeypatch.setattr("hebbcore.training.loop.gather", noted)

@@ -189,8 +189,8 @@ class Loop:
             images,
             source,
             self._prepare,
-            s.seed,
-            told,
+            seed=s.seed,
+            told=told,
             here=self._here,
         )
         if self._team is not None:

@@ -77,10 +77,10 @@ def gather(
     images: int,
     batches: Iterator[Batch],
     prepare: Callable[[Batch], Batch],
+    *,
     seed: int,
     told: Callable[[int], None],
-    *,
-    here: Callable[[Any], tuple[Batch, Portion | None]] = lambda batch: (batch, None),
+    here: Callable[[Any], tuple[Batch, Portion | None]],
 ) -> Sample:
     """Return patches of the first images of a pass, as a layer sees them.
 
