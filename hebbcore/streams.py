@@ -162,7 +162,7 @@ class Epochs:
             raise ValueError(f"Epochs: images must be at least 1, got {images}.")
         self.batch_size: int = stream.batch_size
         self._stream, self._begin = stream, stream.state()
-        self._batches = -(-images // self.batch_size)
+        self._batches: int = -(-images // self.batch_size)
         self.images = self._batches * self.batch_size
         self._epoch = self._batch = 0
         self._loop: Iterator[Any] | None = None  # over the stream, which has given so many batches:
@@ -176,7 +176,7 @@ class Epochs:
         first, self._batch = self._batch, 0
         start = self._epoch * self._batches + first
         if self._loop is None or self._given != start:
-            if hasattr(self._loop, "close"):
+            if self._loop is not None and hasattr(self._loop, "close"):
                 self._loop.close()
             self._stream.restore(at(self._begin, self._begin["epoch"], self._begin["batch"] + start))
             self._loop, self._given = iter(self._stream), start
