@@ -62,3 +62,15 @@ def photos(tmp_path, monkeypatch):
     write_labels(tmp_path / "labels.csv", some_labels(truth))
     save_network(tmp_path / "net.h5")
     return truth
+
+
+def shared_weights(indices):
+    """Return the weights (n, n) of the graph of nearest neighbours (n, k), by sets of Python."""
+    n = len(indices)
+    sets = [{i, *indices[i, :15].tolist()} for i in range(n)]
+    weights = np.zeros((n, n))
+    for i in range(n):
+        alike = {j: len(sets[i] & sets[j]) / len(sets[i] | sets[j]) for j in indices[i].tolist()}
+        for j in sorted(alike, key=lambda j: -alike[j])[:10]:
+            weights[i, j] = alike[j] ** 2
+    return (weights + weights.T) / 2

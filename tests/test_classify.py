@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from classify_helpers import shared_weights
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
@@ -12,7 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.semi_supervised import LabelSpreading
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from hebbcore.classify import FewLabelClassifier
+from hebbcore.classify import FewLabelClassifier, poisson
 from hebbcore.classify.balance import balancing_bias
 
 LIKE_LABEL_SPREADING = {"check_classifiers_classes": "−1 is no label; the check knows scikit-learn's own by name"}
@@ -41,32 +42,36 @@ def slow_refit(features, y):
     rows = features.astype(np.float64)
     rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
-    components, n = rows @ vectors, len(rows)
+    components = rows @ vectors
 
     def unit(power):
         scaled = components * values**power
         return scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
 
-    near, weights = unit(-3 / 8), np.zeros((n, n))
+    near, wide = unit(-3 / 8), unit(-1 / 4)
     squares = ((near[:, None] - near[None]) ** 2).sum(axis=2)
     np.fill_diagonal(squares, np.inf)
-    for i in range(n):
-        ten = np.argsort(squares[i])[:10]
-        weights[i, ten] = np.exp(-4 * squares[i, ten] / squares[i, ten[-1]])
-    weights = (weights + weights.T) / 2
-    laplacian = np.diag(weights.sum(axis=1)) - weights
-    known = y >= 0
+    first = shared_weights(np.argsort(squares, axis=1)[:, :30])
+    weights, known = first, y >= 0
     targets = np.eye(y.max() + 1)[np.maximum(y, 0)] * known[:, None]
-    sources = np.where(known[:, None], targets - targets[known].mean(axis=0), 0)
-    potentials = np.linalg.lstsq(laplacian, sources, rcond=None)[0]
-    bias = balancing_bias(potentials, targets[known].mean(axis=0))  # as many labels of each class: no smoothing
-    guesses = np.where(known, y, (potentials + bias).argmax(axis=1))
-    wide = unit(-1 / 4)
+    shares = targets[known].mean(axis=0)  # as many labels of each class: no smoothing
+    sources = np.where(known[:, None], targets - shares, 0)
     penalty = 0.03 * ((wide - wide.mean(axis=0)) ** 2).sum() / wide.shape[1]
-    return Ridge(penalty).fit(wide, np.eye(y.max() + 1)[guesses]).predict(wide)
+    for _ in range(3):
+        degrees = weights.sum(axis=1)
+        potentials = np.linalg.lstsq(np.diag(degrees) - weights, sources, rcond=None)[0]
+        potentials -= degrees @ potentials / degrees.sum()
+        guesses = np.where(known, y, (potentials + balancing_bias(potentials, shares)).argmax(axis=1))
+        scores = Ridge(penalty).fit(wide, np.eye(y.max() + 1)[guesses]).predict(wide)
+        above = scores - scores.mean(axis=0)
+        above /= np.linalg.norm(above, axis=1, keepdims=True)
+        weights = first * np.exp(-3 * (1 - above @ above.T))
+    return scores
 
 
-def test_it_is_the_algorithm():
+def test_it_is_the_algorithm(monkeypatch):
+    monkeypatch.setattr(poisson, "_RESIDUAL", 1e-5)
+    monkeypatch.setattr(poisson, "_OF_A_LABEL", 1e-6)
     features, _, y = blobs(300, spread=4.0)
     model = FewLabelClassifier().fit(features, y)
     scores = slow_refit(features, y)

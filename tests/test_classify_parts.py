@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from classify_helpers import shared_weights
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import PCA
@@ -87,14 +88,11 @@ def test_duplicates_are_neighbours_at_distance_zero(generator):
     assert (indices != np.arange(12)[:, None]).all()
 
 
-def test_weights_of_the_graph():
-    indices = np.array([[1, 2], [0, 2], [1, 0]])
-    squares = np.array([[1.0, 4.0], [1.0, 2.0], [0.0, 0.0]])
-    wanted = np.zeros((3, 3))
-    for i in range(3):
-        for j in range(2):
-            wanted[i, indices[i, j]] = np.exp(-4 * squares[i, j] / squares[i].max()) if squares[i].max() else 1
-    np.testing.assert_allclose(neighbour_graph(indices, squares).toarray(), (wanted + wanted.T) / 2)
+@pytest.mark.parametrize(("n", "near"), [(150, 30), (40, 20), (12, 11), (3, 2)])
+def test_weights_of_the_graph(generator, monkeypatch, n, near):
+    monkeypatch.setattr(graph, "_ROWS", 64)
+    indices = neighbours.nearest(unit_rows(generator, n, 3), near)[0]
+    np.testing.assert_allclose(neighbour_graph(indices).toarray(), shared_weights(indices), rtol=1e-6)
 
 
 def test_parts_are_linked_where_they_are_nearest():
@@ -148,7 +146,7 @@ def test_duplicates_are_not_compared_with_all(generator, monkeypatch):
 @pytest.mark.parametrize("classes", [2, 5])
 def test_potentials_solve_poissons_equation(generator, classes):
     rows = unit_rows(generator, 80, 4)
-    graph = joined(neighbour_graph(*neighbours.nearest(rows, 5)), rows)
+    graph = joined(neighbour_graph(neighbours.nearest(rows, 5)[0]), rows)
     where = generator.permutation(80)[: 3 * classes]
     codes = np.arange(3 * classes) % classes
     dense = graph.toarray()
@@ -167,13 +165,31 @@ def test_potentials_do_not_depend_on_what_was_asked_before(generator, monkeypatc
     monkeypatch.setattr(poisson, "_KEPT_NUMBERS", 60 * 8)  # of these labels, not of many more
     monkeypatch.setattr(poisson, "_STACKED", 3)
     rows = unit_rows(generator, 60, 4)
-    graph = joined(neighbour_graph(*neighbours.nearest(rows, 5)), rows)
+    graph = joined(neighbour_graph(neighbours.nearest(rows, 5)[0]), rows)
     where, codes = np.arange(8), np.arange(8) % 3
     used, fresh = Poisson(graph), Poisson(graph)
     for others in (where + 3, where + 20, where + 40):
         used.potentials(others, codes, 3)
     np.testing.assert_array_equal(used.potentials(where, codes, 3), fresh.potentials(where, codes, 3))
     assert len(used._responses) <= (16 if most else 0)
+
+
+def test_links_between_unlike_scores_weigh_less(generator, monkeypatch):
+    monkeypatch.setattr(poisson, "_NUMBERS", 100)
+    monkeypatch.setattr(poisson, "_TOGETHER", 2)
+    rows, scores = unit_rows(generator, 60, 4), generator.standard_normal((60, 3))
+    graph = joined(neighbour_graph(neighbours.nearest(rows, 8)[0]), rows)
+    where, codes = np.arange(9), np.arange(9) % 3
+    above = scores - scores.mean(axis=0)
+    lengths = np.linalg.norm(above, axis=1)
+    cosines = above @ above.T / np.outer(lengths, lengths)
+    changed = Poisson(sparse.csr_array(graph.toarray() * np.exp(-3 * (1 - cosines))))
+    model = Poisson(graph)
+    before = model.potentials(where, codes, 3)
+    found, expected = model.among_alike(where, codes, scores, before), changed.potentials(where, codes, 3)
+    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
+    assert np.abs(before - expected).max() > 0.1 * np.abs(expected).max()
+    np.testing.assert_array_equal(model.potentials(where, codes, 3), before)  # the graph stays
 
 
 @pytest.mark.parametrize("columns", [7, 1000])

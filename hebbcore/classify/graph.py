@@ -9,25 +9,45 @@ from scipy.sparse.csgraph import connected_components
 
 from hebbcore.classify.neighbours import Indices
 
-NEIGHBOURS = 10
-_FALL = 4.0
+CANDIDATES = 30  # nearest images of each, among which its links are chosen
+_LINKS, _COMPARED = 10, 15
+_JOINT = np.exp(-4.0)  # weight of a link between parts
 _PRODUCTS = 2**26  # numbers of a block of products
 _REFERENCES = 2**16
+_ROWS = 1024  # whose shared neighbours are counted at once
 _ROUNDING = 1e-5  # of a square of a distance that is made of products, in the squares of the rows
 
 Floats = npt.NDArray[Any]
 
 
-def neighbour_graph(indices: Indices, squares: Floats) -> Any:
-    """Return the symmetric weights W (n, n), CSR: exp(−4 d²/d_k²) of each row's k neighbours, then (W + Wᵀ)/2.
+def neighbour_graph(indices: Indices) -> Any:
+    """Return the symmetric weights W (n, n), CSR, of links between images that share neighbours.
 
-    indices, squares: (n, k) neighbours and the squares of their distances. Where all k are duplicates, d_k is 0 and
-    the weights are 1.
+    indices: (n, k) nearest neighbours, the nearest first. Two images are as alike as the sets of their 15 nearest and
+    themselves: shared ones / all of both (Jaccard). Each image has links to the 10 most alike of its k; of equal ones
+    the nearest. They weigh the square of that; then W ← (W + Wᵀ)/2.
+
+    References
+    ----------
+    Jarvis and Patrick 1973, "Clustering using a similarity measure based on shared near neighbors".
     """
-    n, k = indices.shape
-    farthest = squares.max(axis=1, keepdims=True, initial=0)
-    weights = np.exp(-_FALL * squares / np.where(farthest > 0, farthest, 1))
-    graph = sparse.csr_array((weights.ravel(), (np.repeat(np.arange(n), k), indices.ravel())), (n, n))
+    n, candidates = indices.shape
+    compared, links = min(_COMPARED, candidates), min(_LINKS, candidates)
+    sets = np.hstack([np.arange(n)[:, None], indices[:, :compared]])
+    flags = sparse.csr_array(
+        (np.ones(sets.size, np.float32), sets.ravel().astype(np.int32), np.arange(0, sets.size + 1, compared + 1)),
+        (n, n),
+    )
+    transposed = flags.T.tocsr()
+    chosen, weights = np.empty((n, links), np.int32), np.empty((n, links))
+    for first in range(0, n, _ROWS):
+        own = indices[first : first + _ROWS]
+        shared = (flags[first : first + _ROWS] @ transposed)[np.arange(len(own))[:, None], own].toarray()
+        alike = shared / (2 * (compared + 1) - shared)
+        order = np.argsort(-alike, axis=1, kind="stable")[:, :links]
+        chosen[first : first + _ROWS] = np.take_along_axis(own, order, axis=1)
+        weights[first : first + _ROWS] = np.take_along_axis(alike, order, axis=1) ** 2
+    graph = sparse.csr_array((weights.ravel(), (np.repeat(np.arange(n), links), chosen.ravel())), (n, n))
     return ((graph + graph.T) / 2).tocsr()
 
 
@@ -35,7 +55,7 @@ def joined(graph: Any, rows: Floats) -> Any:
     """Return the graph with its parts joined: all but the largest get a link to the row nearest to them.
 
     Poisson learning has no solution on a part whose labels do not sum to those of the whole, and says nothing on one
-    without labels. A link weighs as much as the farthest of the neighbours.
+    without labels. A link weighs as much as one between images that share a quarter of their neighbours.
     rows: (n, d), in which neighbours were looked for.
     """
     squares = np.einsum("ij,ij->i", rows, rows)
@@ -47,7 +67,7 @@ def joined(graph: Any, rows: Floats) -> Any:
         order = np.argsort(parts, kind="stable")
         groups = np.split(order, np.cumsum(np.bincount(parts))[:-1])
         pairs = np.array(_links(rows, squares, [group for part, group in enumerate(groups) if part != largest]))
-        weights = np.full(len(pairs), np.exp(-_FALL))
+        weights = np.full(len(pairs), _JOINT)
         links = sparse.csr_array((weights, (pairs[:, 0], pairs[:, 1])), graph.shape)
         graph = graph.maximum(links).maximum(links.T).tocsr()
 

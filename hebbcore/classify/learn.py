@@ -9,16 +9,17 @@ import numpy.typing as npt
 
 from hebbcore.classify.approximate import nearest_approximately
 from hebbcore.classify.balance import balanced_guesses, balancing_bias, evenness, labelled_shares
-from hebbcore.classify.graph import NEIGHBOURS, joined, neighbour_graph
+from hebbcore.classify.graph import CANDIDATES, joined, neighbour_graph
 from hebbcore.classify.linear import AllRows, Predictor, labelled_predictor, scores_of
 from hebbcore.classify.neighbours import Indices, nearest
 from hebbcore.classify.poisson import Poisson
-from hebbcore.classify.space import NEIGHBOUR_COMPONENTS, Columns, Space, learned_space, scaled
+from hebbcore.classify.space import Columns, Space, learned_space, scaled
 from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import Meter
 
 REFIT_UNTIL, STACK_UNTIL = 16, 350  # labels a class; fixed by experiments on CIFAR-10
+_ROUNDS = 2  # in which links between unlike images weigh less; two more give a tenth of a point
 _CLUSTER_COMPONENTS = 100  # centres of clusters in more of them are worse to label
 _EVEN = 0.5  # smoothing below which labels are of skewed classes
 _SCORES_WEIGH = 0.3  # against the rows, in squares
@@ -74,7 +75,7 @@ class Images:
         if near is not None:
             columns = Columns(features, near)
             meter = Meter(progress, "components for neighbours", len(features), "images")
-            space = learned_space(columns, meter, NEIGHBOUR_COMPONENTS)
+            space = learned_space(columns, meter)
             own = space.neighbour_rows(space.components(columns))
         space = learned_space(features, Meter(progress, "components", len(features), "images"))
         return cls(space, space.ridge_rows(features), search, device, progress, own)
@@ -95,8 +96,8 @@ class Images:
 
     @property
     def neighbour_rows(self) -> Floats:
-        """What images are compared in (n, at most 400), made anew of rows: λ^(−1/4) · λ^(−1/8) is λ^(−3/8)."""
-        return self._whitened(NEIGHBOUR_COMPONENTS)
+        """What images are compared in (n, p), made anew of rows: λ^(−1/4) · λ^(−1/8) is λ^(−3/8)."""
+        return self._whitened(self.rows.shape[1])
 
     @property
     def cluster_rows(self) -> Floats:
@@ -110,13 +111,13 @@ class Images:
     def poisson(self) -> Poisson:
         """Poisson learning on the graph of neighbours, which is made at its first use."""
         rows = self.neighbour_rows if self._own is None else self._own
-        count = min(NEIGHBOURS, len(rows) - 1)
+        count = min(CANDIDATES, len(rows) - 1)
         if self._search == "approximate":
-            found = nearest_approximately(rows, count, self._progress)
+            found, _ = nearest_approximately(rows, count, self._progress)
         else:
             meter = Meter(self._progress, "neighbours", len(rows), "images")
-            found = nearest(devices.to_device(rows, self._device), count, meter)
-        made = Poisson(joined(neighbour_graph(*found), rows))
+            found, _ = nearest(devices.to_device(rows, self._device), count, meter)
+        made = Poisson(joined(neighbour_graph(found), rows))
         self._own = None  # serves nothing else
         return made
 
@@ -151,9 +152,11 @@ class Images:
         if kind == "ridge":
             return labelled_predictor(self.rows[where], codes, classes)
         potentials = self.poisson.potentials(where, codes, classes)
-        guesses = balanced_guesses(potentials, shares)
-        guesses[where] = codes
-        refitted = self.all_rows.predictor(guesses, classes)
+        refitted = self._refitted(potentials, where, codes, shares)
+        for _ in range(_ROUNDS):
+            scores = scores_of(self.rows, refitted)
+            potentials = self.poisson.among_alike(where, codes, scores, potentials)
+            refitted = self._refitted(potentials, where, codes, shares)
         if kind == "refit":
             return refitted
         coef, intercept = self._stacked(refitted, where, codes)
@@ -163,6 +166,12 @@ class Images:
         some = self.rows[:: -(-len(self.rows) // _BALANCED)]
         # halfway to the shares: the whole way costs right guesses where they are misjudged
         return coef, intercept + balancing_bias(scores_of(some, (coef, intercept)), shares) / 2
+
+    def _refitted(self, potentials: Floats, where: Indices, codes: Indices, shares: Floats) -> Predictor:
+        """Return the ridge of the balanced guesses that potentials (n, classes) make, beside the labels."""
+        guesses = balanced_guesses(potentials, shares)
+        guesses[where] = codes
+        return self.all_rows.predictor(guesses, len(shares))
 
     def _stacked(self, refitted: Predictor, where: Indices, codes: Indices) -> Predictor:
         """Return the ridge of the labelled rows beside the refitted scores, as one predictor on rows.

@@ -13,8 +13,7 @@ from hebbcore.evaluation.ridge.meter import Meter
 
 Floats = npt.NDArray[Any]
 
-COMPONENTS = 800  # for the ridge
-NEIGHBOUR_COMPONENTS = 400
+COMPONENTS = 800
 _NUMBERS = 2**23  # of a block of features
 _SMALLEST = 1e-7  # eigenvalues below so much of the largest are rounding
 _MOST_EXACT = 10_000  # rows of a matrix whose eigenvectors are computed: of 25,000 they take hours and 15 GB
@@ -50,8 +49,8 @@ class Space(NamedTuple):
         return out
 
     def neighbour_rows(self, components: Floats) -> Floats:
-        """Return the space of neighbours: the first components times λ^(−3/8), rows of unit length."""
-        return scaled(components[:, :NEIGHBOUR_COMPONENTS], self.eigenvalues[:NEIGHBOUR_COMPONENTS], -3 / 8)
+        """Return the space of neighbours: components times λ^(−3/8), rows of unit length."""
+        return scaled(components, self.eigenvalues, -3 / 8)
 
 
 def scaled(components: Floats, eigenvalues: Floats, power: float) -> Floats:
