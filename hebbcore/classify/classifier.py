@@ -34,12 +34,12 @@ from hebbcore.evaluation.ridge.given import checked_features
 class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Classifier for features of many images with labels for a few, which learns from those without labels too.
 
-    Labels spread over a graph of nearest neighbours (Poisson learning). A bias for each class brings the guesses to the
-    classes' shares. A ridge learns these guesses for all images: up to 16 labels a class, on the mean, that is the
-    predictor ("refit"), unless the labels are of skewed classes. Up to 350, a ridge on the labelled images alone sees
-    its scores beside the features ("stack"), and is averaged with one that does not if more than 2 % of the images
-    have labels; beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened
-    components.
+    Labels spread over a graph of images that share neighbours (Poisson learning). A bias for each class brings the
+    guesses to the classes' shares. A ridge learns these guesses for all images. Twice, links between images of unlike
+    scores then weigh less, and labels spread anew. Up to 16 labels a class, on the mean, that ridge is the predictor
+    ("refit"), unless the labels are of skewed classes. Up to 350, a ridge on the labelled images alone sees its scores
+    beside the features ("stack"), and is averaged with one that does not if more than 2 % of the images have labels;
+    beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened components.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     References
     ----------
     Calder, Cook, Thorpe, Slepčev 2020, "Poisson learning: graph based semi-supervised learning at very low label
-    rates". Differences: parts of the graph without links get one to the nearest image; the balance of more than
-    ten classes takes longer steps.
+    rates". Differences: links follow shared neighbours, not distances; the rounds after the first refit; parts of the
+    graph without links get one to the nearest image; the balance of more than ten classes takes longer steps.
     """
 
     classes_: Labels

@@ -152,11 +152,13 @@ class Images:
         if kind == "ridge":
             return labelled_predictor(self.rows[where], codes, classes)
         potentials = self.poisson.potentials(where, codes, classes)
-        refitted = self._refitted(potentials, where, codes, shares)
+        refitted, scores, agreed = self._refitted(potentials, where, codes, shares)
         for _ in range(_ROUNDS):
-            scores = scores_of(self.rows, refitted)
             potentials = self.poisson.among_alike(where, codes, scores, potentials)
-            refitted = self._refitted(potentials, where, codes, shares)
+            following, scores, agree = self._refitted(potentials, where, codes, shares)
+            if agree < agreed:  # as where clusters that hardly a link joins come apart
+                break
+            refitted, agreed = following, agree
         if kind == "refit":
             return refitted
         coef, intercept = self._stacked(refitted, where, codes)
@@ -167,11 +169,18 @@ class Images:
         # halfway to the shares: the whole way costs right guesses where they are misjudged
         return coef, intercept + balancing_bias(scores_of(some, (coef, intercept)), shares) / 2
 
-    def _refitted(self, potentials: Floats, where: Indices, codes: Indices, shares: Floats) -> Predictor:
-        """Return the ridge of the balanced guesses that potentials (n, classes) make, beside the labels."""
+    def _refitted(
+        self, potentials: Floats, where: Indices, codes: Indices, shares: Floats
+    ) -> tuple[Predictor, Floats, float]:
+        """Return the ridge of the balanced guesses that potentials make, its scores, and the share of guesses it has.
+
+        potentials, scores: (n, classes).
+        """
         guesses = balanced_guesses(potentials, shares)
         guesses[where] = codes
-        return self.all_rows.predictor(guesses, len(shares))
+        found = self.all_rows.predictor(guesses, len(shares))
+        scores = scores_of(self.rows, found)
+        return found, scores, float(np.mean(scores.argmax(axis=1) == guesses))
 
     def _stacked(self, refitted: Predictor, where: Indices, codes: Indices) -> Predictor:
         """Return the ridge of the labelled rows beside the refitted scores, as one predictor on rows.
