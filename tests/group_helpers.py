@@ -23,7 +23,8 @@ def environment(more=()):
     few |= dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1")
     few |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
     whole = {key: value for key, value in os.environ.items() if key != "NUMBA_ENABLE_CUDASIM"}
-    return {**whole, **few, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **dict(more)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**whole, **few, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore", **dict(more)}
 
 
 def line_of(size, *arguments):
