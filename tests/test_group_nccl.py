@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,6 +92,8 @@ def library(monkeypatch):
     stream = SimpleNamespace(ptr="the current stream")
     cuda = SimpleNamespace(get_current_stream=lambda: stream, Event=Event)  # no nccl before it is imported, as CuPy
     monkeypatch.setattr(nccl.backend, "module", lambda device: SimpleNamespace(cuda=cuda))
+    for name in ("cupy", "cupy.cuda"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", found)
     return found
 
