@@ -54,16 +54,20 @@ def test_evaluate_shares_images(folder):
         assert [run["top1"] for run in many["sources"][name]["runs"]] == [run["top1"] for run in source["runs"]]
 
 
-def test_evaluate_reads_shards_in_all_processes(folder, tmp_path):
+def test_evaluate_reads_shards_in_all_processes(folder, tmp_path, capsys):
     pytest.importorskip("matplotlib")
+    layers = [hebbcore.Conv(5, 3, "swta"), hebbcore.Pool(2), hebbcore.Dense(3, "supervised")]
+    hebbcore.save(tmp_path / "network.h5", hebbcore.Network(layers, (8, 8, 3), device="cpu"))
     with h5py.File(folder / "images.h5") as file:
         for split in ("train", "test"):
             loaders.write_shards((file[f"{split}/images"][...], file[f"{split}/labels"][...]), tmp_path / split)
-    line = ["evaluate", str(folder / "network.h5"), "--train", str(tmp_path / "train"), "--test"]
+    line = ["evaluate", str(tmp_path / "network.h5"), "--train", str(tmp_path / "train"), "--test"]
     line += [str(tmp_path / "test"), "--labels", "50,100", "--seeds", "1", "--baselines", "pixels", "--batch-size", "7"]
     assert main([*line, "--out", str(tmp_path / "one")]) == 0
     done = mpiexec(3, "-m", "hebbcore", *line, "--out", tmp_path / "many", timeout=100)
     assert done.returncode == 0, done.stderr
+    (own,) = [text for text in capsys.readouterr().out.splitlines() if "by itself" in text]
+    assert own in done.stdout
     one, many = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "many"))
     assert one["images"] == many["images"]
     for name, source in one["sources"].items():
