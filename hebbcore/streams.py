@@ -14,8 +14,8 @@ loaders.ArrayStream. `Stream` says what it must have, `Described` what it may sa
     len(stream)        asked                                     batches an epoch
     order(epoch)       asked                                     which image comes when
     labels                                            asked      of all images
-    class_names          asked                        asked      what the labels mean; by fit with a teacher
-    share(rank, world)   asked                                   the same batches, a share of each; see Described
+    class_names        asked                          asked      what the labels mean; by fit with a teacher
+    share(rank, world) asked               asked      asked      the same batches, a share of each; see Described
     names                                  asked      asked      whose images they are
 
 "Asked" means that a stream without it works too, with less: fit, for one, cannot go on within an epoch of a stream

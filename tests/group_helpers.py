@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ def environment(more=()):
     few = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     few |= dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1")
     few |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    few |= {"PRTE_MCA_hwloc_default_binding_policy": "none", "OMPI_MCA_hwloc_base_binding_policy": "none"}
     whole = {key: value for key, value in os.environ.items() if key != "NUMBA_ENABLE_CUDASIM"}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**whole, **few, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore", **dict(more)}
@@ -34,6 +37,28 @@ def line_of(size, *arguments):
 
 def mpiexec(size, *arguments, timeout=300, more=()):
     """Run it to its end; returns the subprocess.CompletedProcess."""
-    return subprocess.run(
-        line_of(size, *arguments), env=environment(more), cwd=ROOT, capture_output=True, text=True, timeout=timeout
-    )
+    return finished(line_of(size, *arguments), timeout, more)
+
+
+def finished(line, timeout, more=(), meanwhile=lambda process: None):
+    """Run a command line to its end, for so many seconds at most from when meanwhile(process) returns.
+
+    Seconds are counted in looks, of which a machine with much else to do makes fewer. Returns the
+    subprocess.CompletedProcess, with those seconds as `seconds`.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(
+            list(map(str, line)), env=environment(more), cwd=ROOT, stdout=out, stderr=errors, text=True
+        ) as process:
+            meanwhile(process)
+            looks = 0
+            while process.poll() is None and looks < 100 * timeout:
+                time.sleep(0.01)
+                looks += 1
+            process.kill()
+        out.seek(0)
+        errors.seek(0)
+        done = subprocess.CompletedProcess(line, process.returncode, out.read(), errors.read())
+    assert looks < 100 * timeout, f"no end after {timeout} seconds: {done.stderr}"
+    done.seconds = looks / 100
+    return done

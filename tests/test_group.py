@@ -1,6 +1,7 @@
 """Groups of processes learn what one process learns."""
 
 import json
+import os
 
 import group_cases
 import pytest
@@ -32,6 +33,20 @@ def test_a_group_learns_what_one_process_learns(results, name):
         errors = [text for text in differences if isinstance(text, str)]
         assert not errors, f"{size} processes: {errors[0]}"
         assert max(differences) <= TOLERANCE, f"{size} processes: {differences}"
+
+
+@NEEDS_MPI
+def test_processes_that_would_not_do_the_same_are_refused(tmp_path):
+    done = mpiexec(2, ROOT / "tests" / "group_refusals.py", tmp_path / "results")
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        found = json.loads((tmp_path / f"results.{rank}").read_text())
+        assert found.pop("nothing") is None
+        assert found.pop("copies of shards") is None
+        for name, error in found.items():
+            assert error is not None, name
+            assert f"rank 1 on {os.uname().nodename}" in error
+            assert "differs from rank 0: " in error
 
 
 def test_a_process_alone_is_a_group_of_one():

@@ -2,13 +2,16 @@
 
 import ctypes
 import json
+import os
+import subprocess
+import sys
 import threading
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from group_helpers import NEEDS_MPI, mpiexec
+from group_helpers import NEEDS_MPI, environment, mpiexec
 
 from hebbcore.engine.group import nccl
 
@@ -33,11 +36,11 @@ class Library:
         self.barrier = threading.Barrier(size, timeout=20)
 
     def get_unique_id(self):
-        self.ids.append(("id", len(self.ids)))
+        self.ids.append((len(self.ids),) * 128)
         return self.ids[-1]
 
-    def NcclCommunicator(self, size, name, rank):
-        assert (size, self.ids) == (self.size, [name])  # one name, rank 0's, for all
+    def NcclCommunicator(self, ndev, commId, rank, /):
+        assert (ndev, self.ids) == (self.size, [commId])  # one name, rank 0's, for all
         return Communicator(self, rank)
 
 
@@ -45,7 +48,7 @@ class Communicator:
     def __init__(self, library, rank):
         self.library, self.rank, self.aborted = library, rank, False
 
-    def allReduce(self, source, target, count, kind, operation, stream):
+    def allReduce(self, source, target, count, kind, operation, stream, /):
         assert not self.aborted
         assert source == target
         assert operation == SUM
@@ -87,8 +90,11 @@ def library(monkeypatch):
     """Put a library for two threads in the place of CuPy's."""
     found = Library(2)
     stream = SimpleNamespace(ptr="the current stream")
-    cuda = SimpleNamespace(nccl=found, get_current_stream=lambda: stream, Event=Event)
+    cuda = SimpleNamespace(get_current_stream=lambda: stream, Event=Event)  # no nccl before it is imported, as CuPy
     monkeypatch.setattr(nccl.backend, "module", lambda device: SimpleNamespace(cuda=cuda))
+    for name in ("cupy", "cupy.cuda"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", found)
     return found
 
 
@@ -144,9 +150,21 @@ def test_why_nccl_cannot_be_used(library, gpus, reason):
     assert found is None if reason is None else reason in found
 
 
-def test_without_the_library_the_reason_names_it(monkeypatch):
-    monkeypatch.setattr(nccl.backend, "module", lambda device: SimpleNamespace(cuda=SimpleNamespace()))
-    assert "install nvidia-nccl" in nccl.problem(["a", "b"])
+@pytest.mark.parametrize(("available", "reason"), [(True, "None"), (False, "install nvidia-nccl"), (None, "install")])
+def test_the_library_is_asked_for_where_cupy_has_it(tmp_path, available, reason):
+    """A package laid out as CuPy's: its `cuda` does not import `nccl`, which says whether NCCL can be loaded."""
+    package = tmp_path / "cupy" / "cuda"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("from cupy import cuda")
+    (package / "__init__.py").write_text("")
+    if available is not None:
+        (package / "nccl.py").write_text(f"available = {available}")
+    program = "from hebbcore.engine.group import nccl; print(nccl.problem(['a', 'b']))"
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**environment(), "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert reason in done.stdout, done.stderr
 
 
 @pytest.mark.gpu

@@ -58,6 +58,7 @@ CUPY_FILES = {
     "hebbcore.engine.devices",
     "hebbcore.engine.backend",
     "hebbcore.engine.gemm",
+    "hebbcore.engine.group.nccl",
     "hebbcore.engine.kernels.launch",
     "hebbcore.evaluation.ridge.linear_system",
 }

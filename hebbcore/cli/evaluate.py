@@ -118,7 +118,7 @@ def _names(text: str) -> list[str]:
 
 def _evaluate(options: argparse.Namespace) -> int:
     _require_effect(options)
-    with helped("evaluate", together.group()) as leads:
+    with helped("evaluate", together.group(), together.given(options)) as leads:
         if leads:
             _evaluate_all(options)
     return 0

@@ -62,7 +62,7 @@ def add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _extract(options: argparse.Namespace) -> int:
-    with helped("extract", together.group()) as leads:
+    with helped("extract", together.group(), together.given(options)) as leads:
         if leads:
             _extract_all(options)
     return 0

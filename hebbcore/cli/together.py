@@ -1,5 +1,6 @@
 """The processes of a command that mpiexec or srun started: who writes and prints, and how all of them end."""
 
+import argparse
 import contextlib
 import logging
 import os
@@ -58,6 +59,11 @@ def require_alone(command: str) -> None:
             f"{command}: {found.size} processes were started, but this command is for one: start it without mpiexec or "
             f"srun. For several are: {', '.join(COMMANDS)}."
         )
+
+
+def given(options: argparse.Namespace) -> dict[str, str]:
+    """Return what a command was given, which all processes must be given alike."""
+    return {name: str(value) for name, value in vars(options).items() if name != "run"}
 
 
 def by_first(function: str, make: Callable[[], T]) -> T:

@@ -1,9 +1,13 @@
 """How often a network whose last layer is supervised is right by itself."""
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 
 from hebbcore.engine import devices
 from hebbcore.evaluation.batches import has_label
+from hebbcore.features.helpers import of_batches
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
@@ -25,13 +29,16 @@ def own_accuracy(network: Network, test: Stream, mirror: bool = False) -> tuple[
     float, int
         NaN and 0 if no image has a label.
     """
-    right = count = 0
-    for images, labels in test:
-        known = has_label(np.asarray(labels))
-        found = devices.to_device(network.predict(images, mirror=mirror), "cpu")
-        right += int((found == labels)[known].sum())
-        count += int(known.sum())
+    counts = [part for parts in of_batches(partial(_right, network, mirror), test) for part in parts]
+    right, count = (sum(some) for some in zip(*counts, strict=True)) if counts else (0, 0)
     return (100 * right / count if count else float("nan")), count
+
+
+def _right(network: Network, mirror: bool, first: int, images: Any, labels: Any) -> tuple[int, int]:
+    """Return how many images a network is right for, and how many have a label."""
+    known = has_label(np.asarray(labels))
+    found = devices.to_device(network.predict(images, mirror=mirror), "cpu")
+    return int((found == labels)[known].sum()), int(known.sum())
 
 
 def own_text(network: Network, test: Stream, mirror: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,8 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import convert
 from hebbcore.evaluation.batches import Labels, has_label
 from hebbcore.evaluation.results import Counted, Image, Results, Shared
+from hebbcore.features.choice import Features, features_of
+from hebbcore.features.helpers import of_batches, whole
 from hebbcore.streams import Stream
 from hebbcore.texts import plain
 
@@ -23,11 +26,34 @@ _SHOWN = 10  # pairs of equal images that results list
 Digests = npt.NDArray[np.bytes_]
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What becomes of some images: the features of those that are chosen, their labels, all labels, and digests.
+
+    dtype: that images are compared in; None: without digests. chosen: (n,) of the whole stream; None: all images.
+    """
+
+    choices: Sequence[Features]
+    dtype: np.dtype[Any] | None
+    chosen: npt.NDArray[np.bool_] | None
+
+    def __call__(self, first: int, images: Array, labels: Any) -> tuple[list[Array], Labels, Labels, bytes]:
+        known = np.asarray(labels)
+        kept = has_label(known)
+        if self.chosen is not None:
+            kept = kept & self.chosen[first : first + len(known)]
+        features = []
+        if self.choices and kept.any():
+            rows = images if kept.all() else images[backend.namespace(images).asarray(np.flatnonzero(kept))]
+            features = [some.reshape(len(some), -1) for some in features_of(self.choices, rows)]
+        return features, known[kept], known, b"" if self.dtype is None else _digests_of(images, self.dtype)
+
+
 class LabelledStream:
-    """Re-iterable (images, labels) of those images of a stream that have a label.
+    """Those images of a stream that have a label.
 
     labels: (n,) of the whole stream. dtype: that the network computes in; images are compared as it sees them.
-    The first pass that is read to its end leaves the digest of each image, 16 bytes, and its label.
+    The first pass for features that is read to its end leaves the digest of each image, 16 bytes, and its label.
     """
 
     def __init__(self, stream: Stream, labels: Labels, dtype: np.dtype[Any]) -> None:
@@ -38,24 +64,45 @@ class LabelledStream:
         self.labels: Labels = labels
 
     def __iter__(self) -> Iterator[tuple[Array, Labels]]:
-        seen, parts = bytearray(), []
         for images, labels in self.stream:
-            if self.digests is None:
-                seen += self._digests_of(images)
-                parts.append(np.asarray(labels))
             kept = has_label(np.asarray(labels))
             if kept.all():
                 yield images, labels
             elif kept.any():
                 yield images[backend.namespace(images).asarray(np.flatnonzero(kept))], labels[kept]
-        if self.digests is None and parts:
+
+    def features(
+        self, choices: Sequence[Features], keep: npt.NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[list[Array], Labels]]:
+        """Yield the features (n, size) for each of choices, and the labels, of batches; no choices: nothing.
+
+        keep: (n,) of which of the images with a label, of a stream that was read.
+        """
+        dtype = self._dtype if self.digests is None else None
+        chosen = None if keep is None else self.where(keep)
+        seen, known = bytearray(), []
+        for parts in of_batches(_Look(choices, dtype, chosen), self.stream):
+            for _, _, labels, digests in parts:
+                seen += digests
+                known.append(labels)
+            some = [(features, labels) for features, labels, _, _ in parts if features]
+            if some:
+                features, kept = zip(*some, strict=True)
+                yield [whole(each) for each in zip(*features, strict=True)], whole(kept)
+        if dtype is not None and known:
             self.digests = np.frombuffer(bytes(seen), f"S{_DIGEST_BYTES}")
-            self.labels = np.concatenate(parts)  # as read: a stream may leave out damaged images
+            self.labels = np.concatenate(known)  # as read: a stream may leave out damaged images
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return which of the images of the whole stream (n,) those of the images with a label are."""
+        chosen = np.zeros(len(self.labels), np.bool_)
+        chosen[self.numbers[keep]] = True
+        return chosen
 
     def read(self) -> None:
         """Read the stream through, unless that was done."""
         if self.digests is None:
-            for _ in self:
+            for _ in self.features([]):
                 pass
 
     @property
@@ -85,13 +132,14 @@ class LabelledStream:
         whole.update(np.ascontiguousarray(self.labels).astype(np.int64).tobytes())
         return whole.hexdigest()
 
-    def _digests_of(self, images: Array) -> bytes:
-        given = devices.to_device(images, "cpu")
-        pixels = np.empty(given.shape, self._dtype)
-        convert(given, pixels)
-        pixels += 0  # minus zero is zero
-        rows = pixels.reshape(len(pixels), -1)
-        return b"".join(hashlib.blake2b(row.data, digest_size=_DIGEST_BYTES).digest() for row in rows)
+
+def _digests_of(images: Array, dtype: np.dtype[Any]) -> bytes:
+    given = devices.to_device(images, "cpu")
+    pixels = np.empty(given.shape, dtype)
+    convert(given, pixels)
+    pixels += 0  # minus zero is zero
+    rows = pixels.reshape(len(pixels), -1)
+    return b"".join(hashlib.blake2b(row.data, digest_size=_DIGEST_BYTES).digest() for row in rows)
 
 
 def shared_images(train: LabelledStream, test: LabelledStream) -> Shared:

@@ -1,7 +1,7 @@
 """What is evaluated: features of a network's layer, or of a baseline, over a labelled stream."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,11 @@ from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.baselines import kmeans_centres, principal_components, random_filters, random_patches
 from hebbcore.evaluation.passes import LabelledStream
+from hebbcore.evaluation.ridge.room import Options
+from hebbcore.evaluation.ridge.rows import StreamRows
+from hebbcore.evaluation.ridge.shared import sum_up
 from hebbcore.features.choice import Features, features_of
+from hebbcore.features.helpers import helping
 from hebbcore.layers import Branches, Conv, Flatten, Layer, Triangle, Whiten
 from hebbcore.network import Network
 from hebbcore.streams import Stream
@@ -63,11 +67,12 @@ class FeatureBatches:
         self._stream, self._keep = stream, keep
 
     def __iter__(self) -> Iterator[tuple[list[Array], Any]]:
+        if isinstance(self._stream, LabelledStream):
+            yield from self._stream.features(self._features, self._keep)
+            return
         done = 0
         for images, labels in self._stream:
-            kept = slice(None)
-            if self._keep is not None:
-                kept = self._keep[done : done + len(labels)]
+            kept = slice(None) if self._keep is None else self._keep[done : done + len(labels)]
             done += len(labels)
             if len(labels[kept]):
                 found = features_of(self._features, images[kept])
@@ -79,11 +84,20 @@ class OneSource:
 
     def __init__(self, source: Source, stream: LabelledStream | Stream, keep: Any = None) -> None:
         self._batches = FeatureBatches([source], stream, keep)
+        self._features, self._stream, self._keep = source.features, stream, keep
         self.images = stream.images if keep is None else int(np.sum(keep))
 
     def __iter__(self) -> Iterator[tuple[Array, Any]]:
         for features, labels in self._batches:
             yield features[0], labels
+
+    def summed(self, begun: Callable[[Array], StreamRows], options: Options) -> StreamRows | None:
+        """Return the rows as all processes sum them up, see sum_up; None: none help, or that is not for them."""
+        helpers, stream = helping(), self._stream
+        if helpers is None or not isinstance(stream, LabelledStream) or self._keep is None:
+            return None
+        chosen = stream.where(self._keep)
+        return sum_up(helpers, begun, self._features, stream.stream, stream.labels[chosen], chosen, options)
 
 
 def collect(sources: Sequence[Source], stream: LabelledStream | Stream) -> tuple[list[Array], Any]:

@@ -1,9 +1,7 @@
 """Which features of an image: the output of a layer, averaged over a grid, mirror images and shifted images or not."""
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -107,31 +105,11 @@ def require_views(function: str, network: Network, mirror: bool, shifts: int) ->
             )
 
 
-Compute = Callable[[Sequence[Features], Array], list[Array]]  # as features_of
-_here = threading.local()  # .compute: what computes features in this thread, if not this process
-
-
 def features_of(choices: Sequence[Features], images: Array) -> list[Array]:
     """Return the features of images for several layers of one network from one pass, or one for each shifted view.
 
     Their `mirror` and `shifts` are the same.
     """
-    compute: Compute = getattr(_here, "compute", computed)
-    return compute(choices, images)
-
-
-@contextmanager
-def helping(compute: Compute) -> Iterator[None]:
-    """Let features_of ask for features elsewhere, in this thread."""
-    _here.compute = compute
-    try:
-        yield
-    finally:
-        _here.compute = computed
-
-
-def computed(choices: Sequence[Features], images: Array) -> list[Array]:
-    """Do what features_of does, in this process alone."""
     network, mirror, shifts = choices[0].network, choices[0].mirror, choices[0].shifts
     layers = [choice.layer for choice in choices]
     totals: list[Array] = []

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hebbcore import checkpoint, checks, streams
 from hebbcore.engine import devices
 from hebbcore.features import formats
 from hebbcore.features.choice import Features
+from hebbcore.features.helpers import of_batches, whole
 from hebbcore.features.storage import DTYPES, Growing, finished
 from hebbcore.files import locked_file
 from hebbcore.network import Network
@@ -165,12 +167,16 @@ def _short(state: dict[str, Any]) -> dict[str, Any]:
     return {"digest": hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}
 
 
+def _made(features: Features, first: int, images: Any, labels: Any) -> tuple[Any, Any]:
+    return devices.to_device(features.of(images), "cpu"), labels
+
+
 def _fill(function: str, file: Growing, features: Features, stream: Stream, progress: Callable[[int], None]) -> None:
     """Write the features of all images that are not in the file yet."""
     count, saved = int(stream.images), time.monotonic()
     stream.restore(streams.at(stream.state(), 0, file.batch))
-    for images, classes in stream:
-        batch = devices.to_device(features.of(images), "cpu")
+    for parts in of_batches(partial(_made, features), stream):
+        batch, classes = (whole(some) for some in zip(*parts, strict=True))
         if file.done + len(batch) > count:
             raise ValueError(f"{function}: the stream gives more images than the {count} that it says.")
         finite = np.isfinite(batch.reshape(len(batch), -1)).all(axis=1)

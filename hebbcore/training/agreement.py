@@ -18,6 +18,8 @@ from hebbcore.training.header import State
 from hebbcore.training.run import Run
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# what unlike processors may round differently between two checkpoints, of the largest number of an array
+_ROUNDING = {"float32": 1e-3, "float64": 1e-8}
 
 
 class Agreement:
@@ -99,3 +101,27 @@ def begin_alike(team: Team, network: Network, state: State) -> None:
     for layer in network.layers:
         if layer.observes:
             layer.forget()  # what rank 0 saw of a pass is counted there
+
+
+def keep_alike(function: str, team: Team, network: Network) -> None:
+    """Check that all processes have learned the same: raise RuntimeError in one whose numbers are not rank 0's.
+
+    Those that differ by rounding alone, as of unlike processors, become rank 0's.
+    """
+    if len(set(team.gather(checkpoint.digest_of(network)))) == 1:
+        return
+    mine = {key: devices.to_device(array, "cpu") for key, array in checkpoint.arrays_of(network).items()}
+    theirs = team.broadcast(mine)
+    for key, array in theirs.items():
+        largest = max(np.abs(array).max(initial=0), np.finfo(np.float32).tiny)
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(np.subtract(mine[key], array, dtype=np.float64)).max(initial=0) / largest
+        if not apart <= _ROUNDING[network.site.dtype.name]:
+            raise RuntimeError(
+                f"{function}: rank {team.rank} on {socket.gethostname()} has learned other numbers than rank 0: {key} "
+                f"is {apart:.1g} of its largest number apart. The memory or the processor of one of the two fails, or "
+                "they do not run the same program. Nothing was saved: the same command goes on from the latest "
+                "checkpoint, on other machines."
+            )
+    checkpoint.restore_arrays(network, theirs)
+    team.gather(None)  # nobody saves before all have compared

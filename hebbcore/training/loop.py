@@ -12,7 +12,7 @@ from hebbcore.engine.group.cuts import cut
 from hebbcore.engine.group.portion import Portion, taking
 from hebbcore.engine.group.team import Team
 from hebbcore.network import Network
-from hebbcore.training.agreement import Agreement
+from hebbcore.training.agreement import Agreement, keep_alike
 from hebbcore.training.ahead import ahead
 from hebbcore.training.batch import Batch, labels_at
 from hebbcore.training.batches import Batches
@@ -243,6 +243,8 @@ class Loop:
             due = (agreement.hear() and settled) or end
         if run is None:
             return
+        if due and self._team is not None:
+            keep_alike("fit", self._team, self._network)
         if due:
             self._state.seconds = self._progress.diagnostics.elapsed
             run.save(self._state)

@@ -1,5 +1,6 @@
 """The processes that were started together, by mpiexec or srun, and what they would use."""
 
+import logging
 import os
 import socket
 import sys
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 from hebbcore.engine import backend, devices
 from hebbcore.engine.group import nccl
 from hebbcore.engine.group.team import Team, wait
+
+_log = logging.getLogger("hebbcore")
 
 # by which launchers tell a process how many were started
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -68,7 +71,7 @@ class Group:
         me = (Member(self.rank, socket.gethostname(), local, name), unique)
         found = [me] if communicator is None else communicator.allgather(me)
         self.members = [member for member, _ in found]
-        self._problem = nccl.problem([unique for _, unique in found])
+        self._problem, self._told = nccl.problem([unique for _, unique in found]), False
         self.transport = self._described()
 
     def _described(self) -> str:
@@ -98,6 +101,9 @@ class Group:
         own = None
         if device == "cuda" and self._problem is None:
             own = nccl.Nccl(self.rank, self.size, self._comm.bcast)
+        elif device == "cuda" and self.rank == 0 and not self._told:
+            self._told = True
+            _log.warning("%s: sums go through the hosts, not by NCCL: %s", function, self._problem)
         own_comm, request = self._comm.Idup()
         wait(request.Test)  # MPI's own waiting would take a core
         return Team(own_comm, function, own)

@@ -124,6 +124,19 @@ class StreamHoldout:
         rows, train_codes, train_weights = zip(*train, strict=True)
         return xp.concatenate(rows), np.concatenate(train_codes), np.concatenate(train_weights)
 
+    def chosen(self, codes: Codes) -> npt.NDArray[np.bool_]:
+        """Return which rows of a stream would be kept at its end, given the classes (n,) of all of them."""
+        numbers = self._numbers(codes)
+        while True:
+            held: npt.NDArray[np.bool_] = (numbers > 0) & ((numbers - 1) % self._every == 0)
+            if held.sum() <= self._limit:
+                return held
+            self._every *= 2
+
+    def keep(self, features: Array, codes: Codes, weights: Weights) -> None:
+        """Keep rows that `chosen` chose."""
+        self._parts.append((features, codes, weights, codes))
+
     def rows(self) -> list[tuple[Array, Codes, Weights]]:
         """Return the kept (rows, classes, weights), in parts."""
         return [part[:3] for part in self._parts]

@@ -26,7 +26,6 @@ from hebbcore.evaluation.batches import (
     as_labels,
     as_weights,
     has_label,
-    labelled_batches,
     names_class,
     taken,
     tell_left_out,
@@ -41,7 +40,7 @@ from hebbcore.evaluation.ridge.parameters import (
     require_classes,
 )
 from hebbcore.evaluation.ridge.room import Options, Room
-from hebbcore.evaluation.ridge.rows import ArrayRows, Rows, StreamRows
+from hebbcore.evaluation.ridge.rows import ArrayRows, Rows, StreamRows, rows_of_stream
 from hebbcore.evaluation.ridge.solution import Solution, best_solution, scores_of, scores_of_classes, winners
 
 
@@ -228,14 +227,11 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         options = self._options(function)
         given = factors_of_stream(function, self.class_weight)
         self._reset()
-        codes, rows, expected = ClassCodes(function, classes), None, getattr(batches, "images", None)
-        for features, labels, weights in labelled_batches(function, batches, classes=classes):
-            rows = rows or StreamRows(function, features, codes, given, options, keep=False, expected=expected)
-            rows.add(features, labels, weights)
-            self.n_features_in_ = features.shape[1]
+        codes = ClassCodes(function, classes)
+        rows = rows_of_stream(function, batches, classes, codes, given, options)
         if rows is None:
             raise ValueError(f"{function}: no row of batches has a label, and a weight above 0; add some.")
-        self.classes_ = codes.ordered()[0]
+        self.classes_, self.n_features_in_ = codes.ordered()[0], rows.features
         require_classes(function, given, self.classes_)
         self._solution = self._solve(function, rows)
         return self

@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
-from hebbcore.evaluation.batches import ClassCodes, Codes, Labels, Weights
+from hebbcore.evaluation.batches import ClassCodes, Codes, Labels, Weights, labelled_batches
 from hebbcore.evaluation.ridge.holdout import StreamHoldout, counts_units, units_held, validation_rows
 from hebbcore.evaluation.ridge.room import Options, Room, RowFile
 from hebbcore.evaluation.ridge.sums import ClassSums
@@ -155,6 +156,7 @@ class StreamRows:
         expected: int | None = None,
     ) -> None:
         self.codes, self._factors, self._options, self._keep = codes, factors, options, keep
+        self.features: int = first.shape[1]
         self._first = first[:1].copy()
         room, features = options.room, first.shape[1]
         self._file: RowFile | None = None
@@ -220,6 +222,21 @@ class StreamRows:
         to: Any = self._sums or self._file
         to.add(features, codes, weights)
 
+    def held_of(self, codes: Codes) -> npt.NDArray[np.bool_]:
+        """Return which rows (n,) would be held out, given the classes of all that come."""
+        return np.zeros(len(codes), np.bool_) if self._holdout is None else self._holdout.chosen(codes)
+
+    def take(self, sums: ClassSums, held: list[Part]) -> None:
+        """Take, in the place of rows, the sums of those that train, and those that held_of has chosen."""
+        self._few, self._sums = None, sums
+        for part in held:
+            assert self._holdout is not None
+            self._holdout.keep(*part)
+
+    def count(self, rows: int) -> None:
+        """Tell of rows that are summed elsewhere."""
+        self._meter.add(rows)
+
     @property
     def room(self) -> Room:
         """See Rows."""
@@ -265,3 +282,23 @@ class StreamRows:
         assert self._file is not None
         features, codes, weights = self._file.read()
         return RowsSystem(features, None, self._sorted(codes), weights, len(self.codes), options)
+
+
+def rows_of_stream(
+    function: str, batches: Any, classes: Any, codes: ClassCodes, factors: dict[Any, float], options: Options
+) -> StreamRows | None:
+    """Return the rows of one pass over batches; None: there are none.
+
+    Batches may have `summed`, which makes them of the first rows' kind where that is better done elsewhere.
+    """
+
+    def begun(first: Array) -> StreamRows:
+        expected = getattr(batches, "images", None)
+        return StreamRows(function, first, codes, factors, options, keep=False, expected=expected)
+
+    rows: StreamRows | None = batches.summed(begun, options) if hasattr(batches, "summed") and not factors else None
+    if rows is None:
+        for features, labels, weights in labelled_batches(function, batches, classes=classes):
+            rows = rows or begun(features)
+            rows.add(features, labels, weights)
+    return rows

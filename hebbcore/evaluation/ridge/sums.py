@@ -6,6 +6,7 @@ import numpy as np
 
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.team import Team
 from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.linear_system import add_products
 from hebbcore.evaluation.ridge.room import Room
@@ -83,6 +84,31 @@ class ClassSums:
         self._grow(int(codes.max()) + 1)
         xp = backend.namespace(self.sums)
         return self.sums[xp.asarray(codes)], self.counts[codes]
+
+    def merge(self, team: Team, classes: int) -> None:
+        """Become the sums of the rows of all processes, each of which has some of them, of so many classes."""
+        self.flush()
+        self._grow(classes)
+        self.sums, self.counts = self.sums[:classes], self.counts[:classes]
+        shift = next((each for each in team.gather(self.shift) if each is not None), None)
+        if shift is None:
+            return
+        if self.shift is not None:
+            self._move(self.shift - shift)
+        self.shift = shift
+        for array in (self.products, self.sums, self.counts):
+            team.sum(array)
+
+    def _move(self, by: Array) -> None:
+        """Let the sums be those of the rows plus a vector."""
+        if not by.any():
+            return
+        total, count = self.sums.sum(axis=0), self.counts.sum()
+        for start in range(0, len(self.products), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            self.products[part] += np.outer(total[part] + count * by[part], by)
+            self.products[part] += np.outer(by[part], total)
+        self.sums += self.counts[:, None] * by
 
     def _grow(self, classes: int) -> None:
         missing = classes - len(self.counts)
