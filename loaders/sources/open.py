@@ -15,6 +15,8 @@ from loaders.sources.imagenet import ImageNetValidation
 from loaders.sources.tar import first_members
 from loaders.text import printable
 
+COMPRESSED = {b"\x1f\x8b": "gunzip", b"\xfd7zXZ\0": "unxz", b"BZh": "bunzip2", b"\x28\xb5\x2f\xfd": "unzstd"}
+
 
 def open_source(
     path: Any,
@@ -86,6 +88,8 @@ def open_source(
         return ImageFiles(root, labels)
     if kind is not None and kind.splits:
         return kind.open(root, **options) if split is None else kind.open(root, split, **options)
+    if kind is None and not root.is_dir():
+        _check_not_compressed(root)
     first = first_members(root, 1) if kind is None and not root.is_dir() else []
     if split is not None:
         raise ValueError(f"open_source: {printable(root)} holds one split only; leave split out")
@@ -105,6 +109,18 @@ def open_source(
     if classes:
         files.remarks.insert(0, f"folders of {printable(root)} are named after dates or by cameras, and are no classes")
     return files
+
+
+def _check_not_compressed(path: Path) -> None:
+    """Raise ValueError for an archive that cannot be read where it lies, with what unpacks it."""
+    with open(path, "rb") as file:
+        head = file.read(6)
+    program = next((program for magic, program in COMPRESSED.items() if head.startswith(magic)), None)
+    if program is not None:
+        raise ValueError(
+            f"open_source: {printable(path)} is compressed, and images are read out of archives where they lie; unpack "
+            f"it first ({program}), and give the tar or the folder"
+        )
 
 
 def _check_options(root: Path, kind: Kind | None, options: Collection[str]) -> None:

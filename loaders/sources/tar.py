@@ -97,6 +97,13 @@ def first_members(path: str | os.PathLike[str], count: int) -> list[Member]:
         return list(islice(tar_members(file, 0, os.path.getsize(path)), count))
 
 
+def first_names(path: str | os.PathLike[str], count: int) -> Iterator[str]:
+    """The names, without folders, of the first so many files of a tar, which may be compressed by gzip."""
+    with open(path, "rb") as file, tar_faults(f"first_names: {printable(path)} is not a whole tar archive"):
+        files = (entry for _, entry in _entries(unpacked(path, file)) if entry.isreg())
+        yield from (PurePosixPath(entry.name).name for entry in islice(files, count))
+
+
 def tar_files(caller: str, path: str | os.PathLike[str], wanted: Collection[str]) -> dict[str, bytes]:
     """What the files of these names hold in a tar archive; see read_tar."""
     files: dict[str, bytes] = {}
