@@ -67,13 +67,21 @@ def accuracy(model: Any, images: Any, labels: Any) -> float:
     return 100 * right / len(images)
 
 
-def frozen(train: Array, test: Array, labels: Array, test_labels: Array, where: Array) -> list[float]:
-    """Return the accuracies of a ridge, and of the few-label classifier, on features as they are."""
-    ridge = RidgeReadout(standardize=True).fit(train[where], labels[where])
-    known = np.full(len(labels), -1)
-    known[where] = labels[where]
-    few = FewLabelClassifier().fit(train, known)
-    return [100 * ridge.score(test, test_labels), 100 * few.score(test, test_labels)]
+class Frozen:
+    """Classifiers on features as they are: (training, test)."""
+
+    def __init__(self, features: tuple[Array, Array], labels: Array, test_labels: Array) -> None:
+        self._train, self._test = (each.reshape(len(each), -1) for each in features)
+        self._labels, self._test_labels = labels, test_labels
+        self._few = FewLabelClassifier().fit(self._train, np.full(len(labels), -1))
+
+    def accuracies(self, where: Array) -> list[float]:
+        """Return those of a ridge, and of the few-label classifier, that learned these images' labels."""
+        ridge = RidgeReadout(standardize=True).fit(self._train[where], self._labels[where])
+        known = np.full(len(self._labels), -1)
+        known[where] = self._labels[where]
+        few = self._few.relearn(known)
+        return [100 * each.score(self._test, self._test_labels) for each in (ridge, few)]
 
 
 def main() -> None:
@@ -95,7 +103,8 @@ def main() -> None:
     network = hebbcore.load(args.network)
     halves = [args.only] if args.only else list(COLUMNS)
     if "frozen" in halves:
-        features = [network.transform(images, args.layer).reshape(len(images), -1) for images in (train, test)]
+        features = network.transform(train, args.layer), network.transform(test, args.layer)
+        frozen = Frozen(features, labels, test_labels)
     on = [torch.from_numpy(array).to(args.device) for array in (train, labels, test, test_labels)]
     headings = [heading for half in halves for heading in COLUMNS[half]]
     print(f"{'labels':<10}" + "".join(f"{heading:>16}" for heading in headings) + f"{'seconds':>10}")
@@ -111,7 +120,7 @@ def main() -> None:
                 row.append(accuracy(model, on[2], on[3]))
                 if args.out and not args.out.exists():
                     hebbcore.save(args.out, from_module(model[0]))
-            rows.append(row + (frozen(*features, labels, test_labels, where) if "frozen" in halves else []))
+            rows.append(row + (frozen.accuracies(where) if "frozen" in halves else []))
         figures = [str(mean_interval(each)) if args.seeds > 1 else f"{each[0]:.1f}" for each in zip(*rows, strict=True)]
         means = "".join(figure.rjust(16) for figure in figures)
         print(f"{percent:g} %".ljust(10) + means + f"{time.perf_counter() - start:10.0f}", flush=True)
