@@ -6,8 +6,9 @@
 Needs PyTorch. The protocol is FastHebb's (Lagani et al. 2022): dropout 0.5 and a linear classifier behind the network,
 all of it trained by SGD with Nesterov's momentum 0.9 on batches of 64, 20 epochs at a rate of 1e-3 that is halved each
 epoch from the 10th. Beside it: the same from random weights; and the frozen network with a ridge classifier, and with
-the few-label classifier, which sees the training images without labels too. Mean over --seeds selections of labelled
-images, as many of each class, and its 95 % interval. A file of --out gets the first fine-tuned network.
+the few-label classifier, which sees the training images without labels too; --only runs one half of this. Mean over
+--seeds selections of labelled images, as many of each class, and its 95 % interval. A file of --out gets the first
+fine-tuned network.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from hebbcore.classify import FewLabelClassifier
 from hebbcore.evaluation import RidgeReadout, labelled_subset, mean_interval
 
 EPOCHS, HALVED_FROM, RATE, BATCH = 20, 10, 1e-3, 64
+COLUMNS = {"fine-tuned": ("fine-tuned", "from random"), "frozen": ("frozen, ridge", "frozen, few")}
 Array = Any
 
 
@@ -65,13 +67,21 @@ def accuracy(model: Any, images: Any, labels: Any) -> float:
     return 100 * right / len(images)
 
 
-def frozen(train: Array, test: Array, labels: Array, test_labels: Array, where: Array) -> tuple[float, float]:
-    """Return the accuracies of a ridge, and of the few-label classifier, on features as they are."""
-    ridge = RidgeReadout(standardize=True).fit(train[where], labels[where])
-    known = np.full(len(labels), -1)
-    known[where] = labels[where]
-    few = FewLabelClassifier().fit(train, known)
-    return 100 * ridge.score(test, test_labels), 100 * few.score(test, test_labels)
+class Frozen:
+    """Classifiers on features as they are: (training, test)."""
+
+    def __init__(self, features: tuple[Array, Array], labels: Array, test_labels: Array) -> None:
+        self._train, self._test = (each.reshape(len(each), -1) for each in features)
+        self._labels, self._test_labels = labels, test_labels
+        self._few = FewLabelClassifier().fit(self._train, np.full(len(labels), -1))
+
+    def accuracies(self, where: Array) -> list[float]:
+        """Return those of a ridge, and of the few-label classifier, that learned these images' labels."""
+        ridge = RidgeReadout(standardize=True).fit(self._train[where], self._labels[where])
+        known = np.full(len(self._labels), -1)
+        known[where] = self._labels[where]
+        few = self._few.relearn(known)
+        return [100 * each.score(self._test, self._test_labels) for each in (ridge, few)]
 
 
 def main() -> None:
@@ -83,7 +93,7 @@ def main() -> None:
     parser.add_argument("--percent", type=float, nargs="+", default=[1, 10], help="of the labels (default: 1 10)")
     parser.add_argument("--seeds", type=int, default=1, help="selections of labelled images (default: 1)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="PyTorch's")
-    parser.add_argument("--frozen", action=argparse.BooleanOptionalAction, default=True, help="also frozen readouts")
+    parser.add_argument("--only", choices=COLUMNS, help="what is compared (default: all)")
     parser.add_argument("--out", type=Path, help="file for the first fine-tuned network")
     args = parser.parse_args()
 
@@ -91,26 +101,29 @@ def main() -> None:
         train, labels = file["train/images"][:], file["train/labels"][:].astype(np.int64)
         test, test_labels = file["test/images"][:], file["test/labels"][:].astype(np.int64)
     network = hebbcore.load(args.network)
-    if args.frozen:
-        features = [network.transform(images, args.layer).reshape(len(images), -1) for images in (train, test)]
+    halves = [args.only] if args.only else list(COLUMNS)
+    if "frozen" in halves:
+        features = network.transform(train, args.layer), network.transform(test, args.layer)
+        frozen = Frozen(features, labels, test_labels)
     on = [torch.from_numpy(array).to(args.device) for array in (train, labels, test, test_labels)]
-    print(f"{'labels':<10}{'fine-tuned':>16}{'from random':>16}{'frozen, ridge':>16}{'frozen, few':>16}{'seconds':>10}")
+    headings = [heading for half in halves for heading in COLUMNS[half]]
+    print(f"{'labels':<10}" + "".join(f"{heading:>16}" for heading in headings) + f"{'seconds':>10}")
     for percent in args.percent:
         start, rows = time.perf_counter(), []
         for seed in range(args.seeds):
             where = labelled_subset(labels, percent / 100, seed, "stratified")
             some = torch.from_numpy(where).to(args.device)
-            row = []
-            for prepare in (lambda body: body, with_random_weights):
+            row: list[float] = []
+            for prepare in (lambda body: body, with_random_weights) if "fine-tuned" in halves else ():
                 body = prepare(to_module(network, args.layer).to(args.device))
                 model = fine_tuned(body, on[0][some], on[1][some], seed)
                 row.append(accuracy(model, on[2], on[3]))
                 if args.out and not args.out.exists():
                     hebbcore.save(args.out, from_module(model[0]))
-            rows.append((*row, *(frozen(*features, labels, test_labels, where) if args.frozen else ())))
+            rows.append(row + (frozen.accuracies(where) if "frozen" in halves else []))
         figures = [str(mean_interval(each)) if args.seeds > 1 else f"{each[0]:.1f}" for each in zip(*rows, strict=True)]
         means = "".join(figure.rjust(16) for figure in figures)
-        print(f"{percent:g} %".ljust(10) + means.ljust(64) + f"{time.perf_counter() - start:10.0f}", flush=True)
+        print(f"{percent:g} %".ljust(10) + means + f"{time.perf_counter() - start:10.0f}", flush=True)
 
 
 if __name__ == "__main__":

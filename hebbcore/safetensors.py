@@ -2,6 +2,9 @@
 
 The arrays are named as in checkpoints, "layer/name"; what load needs besides them is the text "hebbcore" of the
 header's metadata. The format is little-endian: eight bytes with the header's length, the header, the arrays.
+
+The format's own library is not used: a file of hebbcore is written and read wherever NumPy is, with nothing more to
+install. The tests read what is written here with that library, and the other way round.
 """
 
 import json

@@ -10,6 +10,7 @@ from loaders.shards.verify import Damage, verify_shards
 from loaders.sources.arrays import ArraySource, array_source
 from loaders.sources.base import ImageSource, Item
 from loaders.sources.cifar import open_cifar
+from loaders.sources.class_tars import ImageNetClassTars
 from loaders.sources.folder import ClassFolderTar, ImageFolder
 from loaders.sources.hdf5 import open_hdf5
 from loaders.sources.hugging_face import DatasetImages
@@ -36,6 +37,7 @@ __all__ = [
     "DatasetImages",
     "ImageFiles",
     "ImageFolder",
+    "ImageNetClassTars",
     "ImageNetTrain",
     "ImageNetValidation",
     "ImageSource",

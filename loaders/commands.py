@@ -89,8 +89,12 @@ def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--split", help="train, test, val, unlabeled or fold0, for sources that hold several (default: train)"
     )
     build.add_argument(
-        "--labels", metavar="FILE", help="CSV or TSV of file and label, for a folder of images (default: class folders)"
+        "--labels",
+        metavar="FILE",
+        help="CSV or TSV of file and label, for a folder or a zip of images (default: class folders)",
     )
+    build.add_argument("--image-column", metavar="NAME", help="column of images in Parquet files (default: found)")
+    build.add_argument("--label-column", metavar="NAME", help="column of labels in Parquet files (default: found)")
     build.add_argument("--ground-truth", metavar="FILE", help="class ids of ImageNet's validation images")
     build.add_argument("--synsets", metavar="FILE", help="what these ids mean: meta.mat, or one wnid a line")
     build.add_argument("--stats-from", metavar="FOLDER", help="take mean and std from these shards (the training set)")
@@ -126,6 +130,8 @@ def _build(options: argparse.Namespace) -> int:
         ground_truth=options.ground_truth,
         synsets=options.synsets,
         labels=options.labels,
+        image_column=options.image_column,
+        label_column=options.label_column,
     )
     with _build_bar() as progress:
         index = build_shards(

@@ -296,7 +296,8 @@ def unknown_files(
     for file in files[:SHOWN]:
         hint = alike.get(posixpath.basename(file.strip().replace("\\", "/")).casefold())
         listed.append(repr(printable(file)) + (f" (is it {printable(hint)!r}?)" if hint is not None else ""))
-    header = "; if the first row is a header, call its columns file and label" if files == [first] and rows > 1 else ""
+    looks_like_a_header = files == [first] and rows > 1 and not posixpath.splitext(first.strip())[1]
+    header = "; if the first row is a header, call its columns file and label" * looks_like_a_header
     return (
         f"match_labels: {len(files)} of {rows} rows name a file that is not among {where}: {', '.join(listed)}"
         f"{', …' * (len(files) > SHOWN)}; names are relative to the folder{header}"

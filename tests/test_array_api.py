@@ -13,6 +13,7 @@ import numpy as np
 import sklearn
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_array_api_input
 import hebbcore
 from hebbcore.classify import FewLabelClassifier
@@ -20,7 +21,9 @@ from hebbcore.estimators import HebbianNetworkTransformer, HebbianTransformer
 from hebbcore.evaluation import RidgeReadout
 
 namespace, device = sys.argv[1], sys.argv[2] or None
-for estimator in (HebbianTransformer(8, device="cpu"), HebbianNetworkTransformer([hebbcore.Dense(5)], device="cpu")):
+transformers = HebbianTransformer(8, device="cpu"), HebbianNetworkTransformer([hebbcore.Dense(5)], device="cpu")
+for estimator in (*transformers, RidgeReadout()):
+    assert get_tags(estimator).array_api_support
     check_array_api_input("it", estimator, namespace, device, "float32", check_values=True)
 
 xp = __import__(namespace)

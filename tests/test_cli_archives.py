@@ -1,5 +1,6 @@
 """`hebbcore train`, `extract`, `evaluate` and `classify` on archives of images."""
 
+import json
 from pathlib import Path
 
 import h5py
@@ -81,3 +82,16 @@ def test_stacks_of_many_channels_are_trained_on(inside, call):
         network = hebbcore.load("run-shards", device="cpu")
         np.testing.assert_allclose(file["features"], network.transform(np.float32(images / 4095)), rtol=1e-4, atol=1e-5)
         assert file["labels"][:].tolist() == [0, 1] * 10
+
+
+def test_a_sweep_trains_and_judges_on_an_archive(inside, call):
+    text = config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"both.zip"\nimage_size = 12')
+    Path("run.toml").write_text(text)
+    line = "sweep run.toml --out s --grid training.learning_rate=0.001,0.01"
+    call(f"{line} --evaluate both.zip")
+    runs = json.loads(Path("s/sweep.json").read_text())["runs"]
+    assert [run["accuracy"] is not None for run in runs.values()] == [True, True]
+    assert '"records": 12' in Path("s/images/index.json").read_text()
+    before = Path("s/sweep.json").read_bytes()
+    call(f"{line} --evaluate both.zip")
+    assert Path("s/sweep.json").read_bytes() == before

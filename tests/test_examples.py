@@ -87,5 +87,8 @@ def test_fine_tuning(cifar, tmp_path):
     found = [float(figure) for figure in text.splitlines()[1].removeprefix("50 %").split()]
     assert len(found) == 5
     assert min(found[:4]) > 60
+    text = output_of("fine_tune.py", tmp_path / "a.h5", cifar, "--percent", 50, "--device", "cpu", "--only", "frozen")
+    assert text.splitlines()[0].split() == ["labels", "frozen,", "ridge", "frozen,", "few", "seconds"]
+    assert [float(figure) for figure in text.splitlines()[1].removeprefix("50 %").split()][:2] == found[2:4]
     before, after = (hebbcore.load(tmp_path / name, device="cpu")["conv1"].weights for name in ("a.h5", "b.h5"))
     assert np.abs(before - after).max() > 1e-3

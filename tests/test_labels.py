@@ -189,6 +189,8 @@ def test_unknown_files_are_listed_with_what_is_alike(tmp_path):
         "'A.JPG' (is it 'a.jpg'?), 'b.jpg' (is it 'sub/B.jpg'?), 'a' (is it 'a.jpg'?), '0.jpg', '1.jpg', …" in message
     )
     assert "header" not in message
+    with pytest.raises(ValueError, match=r"relative to the folder$"):  # a header was found, or there is none
+        match_labels([("gone.jpg", "x"), ("a.jpg", "x")], names, tmp_path)
     with pytest.raises(ValueError, match="if the first row is a header, call its columns file and label"):
         match_labels([("photo", "kind"), ("a.jpg", "x")], names, tmp_path)
     for outside in ("../a.jpg", "/etc/a.jpg", f"{tmp_path}x/a.jpg", f"{tmp_path}/../a.jpg", "C:\\a.jpg", ""):

@@ -7,9 +7,22 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from loaders_helpers import built, contents, crop, encoded, files_of, make_tree, names_of, picture, read_all, report_of
+from loaders_helpers import (
+    built,
+    contents,
+    crop,
+    encoded,
+    files_of,
+    make_tar,
+    make_tree,
+    names_of,
+    picture,
+    read_all,
+    report_of,
+)
 
 import loaders
+from hebbcore.cli import main
 from loaders.sources import parquet
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -91,11 +104,42 @@ def test_plain_columns_of_other_writers(tmp_path):
     assert loaders.ParquetImages(tmp_path / "a.parquet", image="other").describe()["columns"]["image"] == "other"
 
 
+def test_columns_of_any_name_may_be_named(tmp_path):
+    pictures = arrow.array([picture(number) for number in range(4)])
+    columns = {
+        "a": pictures,
+        "b": pictures.take(arrow.array([3, 2, 1, 0])),
+        "breed": ["x", "y", None, "x"],
+        "text": [""] * 4,
+    }
+    pq.write_table(arrow.table(columns), tmp_path / "a.parquet")
+    command = ["shards", "build", str(tmp_path / "a.parquet"), str(tmp_path / "shards"), "--workers", "1"]
+    assert main([*command, "--image-column", "b", "--label-column", "breed"]) == 0
+    images, labels = read_all(tmp_path / "shards")
+    assert (labels, loaders.read_index(tmp_path / "shards").class_names) == ([0, 1, -1, 0], ("x", "y"))
+    np.testing.assert_array_equal(images[0], np.asarray(loaders.images.decode.decode(picture(3))))
+    for names, message in (
+        ({"image_column": "c"}, "the column of images must be one of a, b, breed, text, got c"),
+        ({"image_column": "text"}, "the column text must hold bytes of images, got string"),
+        (
+            {"image_column": "a", "label_column": "b"},
+            "the column b must hold labels, whole numbers or texts, got binary",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            loaders.open_source(tmp_path / "a.parquet", **names)
+    with pytest.raises(ValueError, match=r"columns are of Parquet files and datasets; .* is a file"):
+        loaders.open_source(make_tar(tmp_path / "a.tar", {"cat/1.jpg": picture(1)}), image_column="a")
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"text": ["a", "b"]}, "must have a column of images, as bytes or struct of bytes and path; it has text"),
-        ({"a": [b"x", b"y"], "b": [b"x", b"y"]}, r"several columns of images \(a, b\); name one, as image="),
+        (
+            {"a": [b"x", b"y"], "b": [b"x", b"y"]},
+            r"several columns of images \(a, b\); name one, as image_column \(--image-column\)",
+        ),
         ({"image": [b"x", b"y"], "label": [0.5, 1.0]}, "the column label must hold labels, whole numbers or texts"),
         ({"image": [b"x", b"y"], "label": [0, 2**40]}, "labels must be from 0 to 999999"),
         ({"image": [b"x", b"y"], "label": [0, -2]}, "labels must be from 0 to 999999"),

@@ -14,6 +14,7 @@ from loaders_helpers import (
     crop,
     encoded,
     make_arrays,
+    make_tar,
     make_tree,
     names_of,
     picture,
@@ -180,3 +181,12 @@ def test_wrong_arrays_are_refused(tmp_path, images, labels, error, message):
 def test_labels_without_a_class_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="label 4 has no name"):
         loaders.write_shards(make_arrays(), tmp_path / "x", class_names=["a", "b"])
+
+
+@pytest.mark.parametrize(("mode", "program"), [("w:gz", "gunzip"), ("w:xz", "unxz"), ("w:bz2", "bunzip2")])
+def test_compressed_archives_of_images_are_refused_with_what_unpacks_them(tmp_path, mode, program):
+    files = {f"train/{label}/{number}.jpg": picture(number) for label in "ab" for number in range(3)}
+    path = make_tar(tmp_path / "images.tar.x", files, mode)
+    for split in (None, "val"):
+        with pytest.raises(ValueError, match=rf"images\.tar\.x is compressed, .* unpack it first \({program}\)"):
+            loaders.open_source(path, split=split)

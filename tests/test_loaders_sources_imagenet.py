@@ -170,3 +170,27 @@ def test_odd_imagenet_images_are_written_or_reported(tmp_path):
         for entry in report_of(tmp_path / "shards")["skipped"]:
             assert "truncated" in entry["path"] or "empty" in entry["path"]
         shutil.rmtree(tmp_path / "shards")
+
+
+def test_a_folder_of_class_tars_is_read_as_the_tar_of_them(tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    (folder / "readme.txt").write_text("hello")
+    tars = {name.replace("n0", "n0000000"): data for name, data in class_tars(tmp_path).items()}
+    for name, data in tars.items():
+        (folder / name).write_bytes(data)
+    source = loaders.open_source(folder)
+    assert isinstance(source, loaders.ImageNetClassTars)
+    index = built(source, tmp_path / "shards", shard_bytes=3000)
+    expected = built(make_tar(tmp_path / "all.tar", dict(sorted(tars.items()))), tmp_path / "expected")
+    assert (index.class_names, index.class_counts) == (expected.class_names, (0, 3, 3))
+    assert names_of(tmp_path / "shards") == names_of(tmp_path / "expected")
+    for found, one in zip(read_all(tmp_path / "shards")[0], read_all(tmp_path / "expected")[0], strict=True):
+        np.testing.assert_array_equal(found, one)
+    assert report_of(tmp_path / "shards")["skipped"] == [{"path": "readme.txt", "reason": "not the tar of a class"}]
+    with pytest.raises(ValueError, match=rf"level too high; give {folder}"):
+        loaders.open_source(tmp_path)
+    data = (folder / "n00000003.tar").read_bytes()
+    (folder / "n00000003.tar").write_bytes(data[:700])
+    with pytest.raises(ValueError, match="n00000003"):
+        built(folder, tmp_path / "cut")

@@ -1,10 +1,11 @@
 """STL-10's binary files, as they are published, made small."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from loaders_helpers import built, crop, names_of, read_all
+from loaders_helpers import built, crop, make_tar, names_of, read_all
 
 import loaders
 
@@ -89,9 +90,6 @@ def test_what_is_missing_is_told(tmp_path, stl10):
         loaders.open_source(folder, split="val")
     (folder / "class_names.txt").unlink()
     assert loaders.open_source(folder).class_names[-1] == "truck"
-    (tmp_path / "stl10_binary.tar.gz").write_bytes(b"\x1f\x8b")
-    with pytest.raises(ValueError, match="must be unpacked first"):
-        loaders.open_source(tmp_path / "stl10_binary.tar.gz")
 
 
 def test_another_image_makes_another_set(tmp_path, stl10):
@@ -101,3 +99,26 @@ def test_another_image_makes_another_set(tmp_path, stl10):
     (tmp_path / "stl10_binary" / "train_X.bin").write_bytes(data)
     with pytest.raises(ValueError, match=r"crc32 \d+ there and \d+ here"):
         built(tmp_path / "stl10_binary", tmp_path / "shards")
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w"])
+def test_the_archive_gives_what_its_folder_gives(tmp_path, stl10, mode, monkeypatch):
+    packed = {f"stl10_binary/{path.name}": path.read_bytes() for path in sorted((tmp_path / "stl10_binary").iterdir())}
+    path = make_tar(tmp_path / f"stl10_binary.tar{'.gz' * (mode == 'w:gz')}", packed, mode)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    for split in (None, "unlabeled", "fold1"):
+        found, expected = (loaders.open_source(each, split=split) for each in (path, tmp_path / "stl10_binary"))
+        assert found.describe() == expected.describe()
+        np.testing.assert_array_equal(found.images, expected.images)
+    assert not list((tmp_path / "temporary").iterdir())
+    packed["stl10_binary/train_y.bin"] = bytes(11)
+    make_tar(path, packed, mode)
+    with pytest.raises(ValueError, match=rf"{path}/train_y\.bin must hold 12 labels"):
+        loaders.open_source(path)
+    path.write_bytes(path.read_bytes()[:-20000])
+    with pytest.raises(ValueError, match=rf"{path} is not a whole tar archive"):
+        loaders.open_source(path)
+    del packed["stl10_binary/train_X.bin"]
+    with pytest.raises(FileNotFoundError, match=rf"{path}/train_X\.bin is missing"):
+        loaders.open_source(make_tar(path, packed, mode))

@@ -286,3 +286,31 @@ def test_a_build_that_goes_on_finds_a_changed_archive(tmp_path):
     make_zip(path, {**files, "cat/5.jpg": picture(9)})
     with pytest.raises(ValueError, match=r"bytes .* there and .* here"):
         built(path, tmp_path / "shards", shard_bytes=3000)
+
+
+def test_a_table_of_labels_goes_with_a_zip(tmp_path, caplog):
+    names = ["photos/cat/1.jpg", "photos/cat/2.jpg", "photos/3.jpg", "photos/2019/4.jpg", "readme.txt"]
+    path = make_zip(tmp_path / "a.zip", {name: picture(i) for i, name in enumerate(names)})
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\ncat/2.jpg,dog\nphotos/3.jpg,cat\n")
+    source = loaders.open_source(path, labels=table)
+    assert (source.class_names, labels_of(source)) == (
+        ["cat", "dog"], list(zip(names, [0, 1, 0, -1, -1], strict=True))  # folders count, but the table counts more
+    )  # fmt: skip
+    assert source.remarks[0] == "folders that are called like no label of the table give none: 2019"
+    built(source, tmp_path / "shards")
+    table.write_text("file,label\ncat/2.jpg,dog\nphotos/3.jpg,dog\ncat/1.jpg,cat\n")
+    with pytest.raises(ValueError, match=r"labels \w+ there and \w+ here"):
+        built(loaders.open_source(path, labels=table), tmp_path / "shards")
+    table.write_text("gone.jpg,dog\n")
+    with pytest.raises(ValueError, match=r"name a file that is not among the images of photos: 'gone\.jpg'"):
+        loaders.open_source(path, labels=table)
+
+
+def test_a_table_of_labels_goes_with_a_split_of_a_zip(tmp_path):
+    files = kaggle_files()
+    (tmp_path / "labels.csv").write_bytes(files.pop("LOC_val_solution.csv"))
+    path = make_zip(tmp_path / "a.zip", files)
+    assert {label for _, label in labels_of(loaders.open_source(path, split="val"))} == {-1}
+    source = loaders.open_source(path, split="val", labels=tmp_path / "labels.csv")
+    assert [label for _, label in labels_of(source)] == [1, 0, 0]

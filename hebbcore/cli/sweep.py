@@ -11,8 +11,9 @@ from pathlib import Path
 import loaders
 from hebbcore import checkpoint, checks
 from hebbcore.checks import printable
-from hebbcore.cli.networks import load_network, network_stream
+from hebbcore.cli.networks import load_network, network_stream, side_of
 from hebbcore.cli.options import add_import, add_set
+from hebbcore.cli.photos import as_shards, is_photos, labelled_split
 from hebbcore.cli.progress import Progress
 from hebbcore.cli.sources import is_shards, labelled_stream
 from hebbcore.cli.train import require_same, train_into
@@ -52,8 +53,8 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     sweep.add_argument(
         "--evaluate", type=Path, metavar="IMAGES",
-        help="labelled training images (shards, or an HDF5 file with the split train) to judge each run by: a fifth of "
-        "each class is held out, and a ridge readout is fitted to the features of the others",
+        help="labelled training images (shards, an HDF5 file with the split train, a folder or an archive) to judge "
+        "each run by: a fifth of each class is held out, and a ridge readout is fitted to the features of the others",
     )  # fmt: skip
     sweep.add_argument("--layer", help="layer whose features are judged (default: the last)")
     add_set(sweep)
@@ -63,8 +64,8 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _sweep(options: argparse.Namespace) -> int:
     runs = _plan(options)
-    judge = _judge(options, runs)
     folder = options.out or Path("sweeps", options.config.stem)
+    judge = _judge(options, runs, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "sweeping into"):
         book = Book(folder, runs)
@@ -94,24 +95,29 @@ def _plan(options: argparse.Namespace) -> list[Planned]:
     return plan(read, grid, None if options.seeds is None else range(options.seeds))
 
 
-def _judge(options: argparse.Namespace, runs: list[Planned]) -> "_Judge | None":
-    """Return what judges the networks, after a look at what it needs."""
+def _judge(options: argparse.Namespace, runs: list[Planned], folder: Path) -> "_Judge | None":
+    """Return what judges the networks, after a look at what it needs. Images of files are read into the folder."""
     if options.evaluate is None:
         if options.layer is not None:
             raise ValueError("sweep: --layer is for --evaluate IMAGES; give both, or leave it out.")
         return None
-    labelled_stream(options.evaluate, "train", 1, None)
     for run in runs:
         names = [table["name"] for table in run.config.layer_tables()]
         if options.layer is not None:
             checks.choice("sweep", f"--layer of {run.name}", options.layer, names)
-    return _Judge(options.evaluate, options.layer)
+    images = options.evaluate
+    if is_photos(images):
+        sides = [side_of(run.config.make_network()) or 0 for run in runs]
+        images = as_shards(images, folder / "images", max(sides) or None, labelled_split(images, "train"))
+    labelled_stream(images, "train", 1, None)
+    return _Judge(options.evaluate, images, options.layer)
 
 
 @dataclass(frozen=True)
 class _Judge:
-    """Accuracies of networks on held-out images."""
+    """Accuracies of networks on held-out images. given: as which they were named."""
 
+    given: Path
     images: Path
     layer: str | None
 
@@ -126,7 +132,7 @@ class _Judge:
         else:
             with self.images.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
-        return [str(self.images), content, self.layer, LEFT_OUT]
+        return [str(self.given), content, self.layer, LEFT_OUT]
 
     def accuracy(self, network: Network) -> float:
         return held_out_accuracy(network, network_stream(network, self.images, "train", 256, None), self.layer)

@@ -54,7 +54,10 @@ def decode(data: bytes | memoryview, frame: Frame | None = None, value_range: in
     except MemoryError:
         raise
     except UnidentifiedImageError as error:  # its own message has an address in memory, different each time
-        raise ValueError("cannot identify the format: not an image, or damaged at its start") from error
+        what = "not an image, or damaged at its start"
+        if format_of(bytes(data[:32])) == "TIFF":
+            what = "a TIFF of other pixels than photos have, or damaged; --raw without --size keeps such pixels"
+        raise ValueError(f"cannot identify the format: {what}") from error
     except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error
 
@@ -160,7 +163,9 @@ def _to_rgb(image: Image.Image, value_range: int | None) -> Image.Image:
     wide_colour = has_wide_colour(image)
     image.load()
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range; convert the image to 8 bits")
+        raise ValueError(
+            "floating-point pixels have no defined range; convert the image to 8 bits, or keep them (--raw)"
+        )
     if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
         return narrowed(image, value_range)
     if wide_colour:

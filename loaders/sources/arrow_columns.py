@@ -50,7 +50,7 @@ def columns_of(where: str, schema: Any, image: str | None, label: str | None) ->
     features = features_of(schema)
     noted = [name for name in schema.names if _type_of(features, name) == "Image"]
     found = noted or [field.name for field in schema if _holds_bytes(arrow, field.type)]
-    chosen = _chosen(where, "image", image, found, IMAGES)
+    chosen = _named(where, "image", image, schema.names) or _chosen(where, "image", found, IMAGES)
     if chosen is None:
         listed = ", ".join(map(printable, schema.names[:10]))
         raise ValueError(f"{where} must have a column of images, as bytes or struct of bytes and path; it has {listed}")
@@ -61,7 +61,7 @@ def columns_of(where: str, schema: Any, image: str | None, label: str | None) ->
     has_path = is_struct and any(_is_text(arrow, field.type) for field in kind if field.name == "path")
     named = [name for name in schema.names if _type_of(features, name) == "ClassLabel"]
     others = [name for name in schema.names if name in LABELS and name != chosen]
-    chosen_label = _chosen(where, "label", label, named or others, LABELS)
+    chosen_label = _named(where, "label", label, schema.names) or _chosen(where, "label", named or others, LABELS)
     class_names = None
     if chosen_label is not None:
         kind = schema.field(chosen_label).type
@@ -109,20 +109,23 @@ def _is_text(arrow: Any, kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def _chosen(where: str, what: str, wanted: str | None, found: list[str], usual: Iterable[str]) -> str | None:
-    """The column that is wanted, the only one that is found, or the one of several that is called as usual."""
-    if wanted is not None:
-        if wanted not in found:
-            listed = ", ".join(map(printable, found)) or "none"
-            raise ValueError(f"{where}: {what} must be a column of {what}s ({listed}), got {printable(wanted)}")
-        return wanted
+def _named(where: str, what: str, wanted: str | None, names: list[str]) -> str | None:
+    """The column that is wanted, if one is. Raises ValueError if there is none of this name."""
+    if wanted is not None and wanted not in names:
+        listed = ", ".join(map(printable, names)) or "none"
+        raise ValueError(f"{where}: the column of {what}s must be one of {listed}, got {printable(wanted)}")
+    return wanted
+
+
+def _chosen(where: str, what: str, found: list[str], usual: Iterable[str]) -> str | None:
+    """The only column that is found, or the one of several that is called as usual."""
     if len(found) < 2:
         return found[0] if found else None
     called = next((name for name in usual if name in found), None)
     if called is None:
         raise ValueError(
-            f"{where} has several columns of {what}s ({', '.join(map(printable, found))}); name one, as {what}= of "
-            "ParquetImages or DatasetImages"
+            f"{where} has several columns of {what}s ({', '.join(map(printable, found))}); name one, as {what}_column "
+            f"(--{what}-column)"
         )
     return called
 

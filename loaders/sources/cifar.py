@@ -12,12 +12,13 @@ import numpy as np
 
 from loaders.shards.format import Bytes, decode_name
 from loaders.sources.arrays import ArraySource, array_source
-from loaders.sources.tar import first_members, tar_files
+from loaders.sources.tar import first_members, first_names, tar_files
 from loaders.sources.unpack import GZIP
 from loaders.text import printable
 
 PIXELS = 3 * 32 * 32
 CLASSES = 100
+FIRST = 4  # files of a compressed archive that are looked at
 BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 META = ("batches.meta", "meta", "batches.meta.txt", "fine_label_names.txt")
 FILES = frozenset(
@@ -32,11 +33,12 @@ def is_cifar(names: Collection[str]) -> bool:
 
 
 def is_cifar_archive(path: Path) -> bool:
-    """Whether a file is compressed by gzip, as CIFAR's archives are, or a tar that begins like a CIFAR version."""
+    """Whether a file is a tar, compressed by gzip or not, that begins like a CIFAR version."""
     with open(path, "rb") as file:
-        if file.read(2) == GZIP:
-            return True
+        packed = file.read(2) == GZIP
     try:
+        if packed:
+            return any(name in FILES for name in first_names(path, FIRST))
         return is_cifar([PurePosixPath(member.name).name for member in first_members(path, 10)])
     except ValueError:
         return False

@@ -12,6 +12,7 @@ import h5py
 
 from loaders.sources.base import Source
 from loaders.sources.cifar import is_cifar, is_cifar_archive, open_cifar
+from loaders.sources.class_tars import ImageNetClassTars, has_class_tars
 from loaders.sources.hdf5 import open_hdf5
 from loaders.sources.imagenet import ImageNetTrain, is_train_tar
 from loaders.sources.kaggle import SPLITS, KaggleImageNet, is_kaggle
@@ -34,6 +35,7 @@ class Kind:
     `splits`. folder: tells from the names of a folder's files whether the folder is of this kind; None: no folder is.
     file: tells whether a file is, and raises nothing for what the file holds; None: no file is.
     splits: tells which splits a path holds, none if it is one; None: nothing of this kind holds several.
+    options: what else `open` takes by name: "labels", a table of them; "image" and "label", columns.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Kind:
     folder: Callable[[Collection[str]], bool] | None = None
     file: Callable[[Path], bool] | None = None
     splits: Callable[[Path], Collection[str]] | None = None
+    options: Collection[str] = ()
 
 
 def _train_test(path: Path) -> Collection[str]:
@@ -52,14 +55,22 @@ KINDS = (
     Kind("Tiny ImageNet's folder", TinyImageNet, folder=is_tiny_imagenet, splits=lambda path: ("train", "val")),
     Kind("Kaggle's ImageNet folder", KaggleImageNet, folder=is_kaggle, splits=lambda path: SPLITS),
     Kind("HDF5 of arrays", open_hdf5, file=h5py.is_hdf5, splits=_train_test),
-    Kind("zip of images", ZipImages, file=is_zip, splits=zip_splits),
-    Kind("Parquet of images", ParquetImages, folder=has_parquet, file=is_parquet, splits=parquet_splits),
+    Kind("zip of images", ZipImages, file=is_zip, splits=zip_splits, options=("labels",)),
+    Kind(
+        "Parquet of images",
+        ParquetImages,
+        folder=has_parquet,
+        file=is_parquet,
+        splits=parquet_splits,
+        options=("image", "label"),
+    ),
     Kind("STL-10's binaries", open_stl10, folder=is_stl10, file=is_stl10_archive, splits=stl10_splits),
     Kind("stack of images (TIFF or NumPy)", open_stack, file=is_stack),
     Kind("CIFAR files", open_cifar, folder=is_cifar, file=is_cifar_archive, splits=_train_test),
     Kind("MNIST files", open_mnist, folder=is_mnist, splits=_train_test),
     Kind("WebDataset's tars", WebDataset, folder=has_samples, file=is_samples, splits=sample_splits),
     Kind("ImageNet's tars", ImageNetTrain, file=is_train_tar),
+    Kind("a folder of ImageNet's class tars", ImageNetClassTars, folder=has_class_tars),
 )
 
 

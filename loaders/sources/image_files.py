@@ -1,18 +1,17 @@
 """Images in a folder, nested or not, without labels or with those of a table."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loaders.labels import match_labels, read_labels
 from loaders.shards.format import UNLABELLED
-from loaders.sources.base import Item, name_key
+from loaders.sources.base import Item
 from loaders.sources.class_folders import is_class
+from loaders.sources.table_labels import TableLabels, labels_digest
 from loaders.sources.walk import FileSource, Listed, walk
-from loaders.text import printable, tidy
+from loaders.text import printable
 
 TABLES = (".csv", ".tsv")
 
@@ -44,14 +43,14 @@ class ImageFiles(FileSource):
         self.root = Path(root)
         self.class_names: list[str] = []
         self.remarks: list[str] = []
-        self._of_files: dict[str, int] = {}
-        self._of_folders: dict[str, int] = {}
+        self._table: TableLabels | None = None
         names: list[str] = []
         self._listed = Listed(self._noted(names))
         if not names:
             raise ValueError(f"ImageFiles: {printable(self.root)} must be a folder with images in it, it has no files")
         if labels is not None:
-            self._take(labels, names)
+            self._table = TableLabels(labels, names, self.root)
+            self.class_names, self.remarks = self._table.class_names, list(self._table.remarks)
         missing = sum(self._label_of(name) == UNLABELLED for name in names)
         if labels is None:
             self.remarks.append(
@@ -66,10 +65,7 @@ class ImageFiles(FileSource):
         described = {"kind": "image files", "name": self.root.resolve().name, **self._listed.describe()}
         if not self.class_names:
             return described
-        digest = hashlib.sha256()
-        for item in self.items():
-            digest.update(name_key(item.name) + b"\0%d\0" % item.label)
-        return {**described, "labels": digest.hexdigest()[:16]}
+        return {**described, "labels": labels_digest(self.items())}
 
     def items(self) -> Iterator[Item]:
         """Return the files in the order of their names."""
@@ -89,31 +85,8 @@ class ImageFiles(FileSource):
                 names.append(item.name)
             yield item
 
-    def _take(self, path: str | os.PathLike[str], names: list[str]) -> None:
-        """Take over what a table says."""
-        labels, self.class_names = match_labels(read_labels(path), names, self.root)
-        self._of_files = {name: label for name, label in zip(names, labels.tolist(), strict=True) if label >= 0}
-        self._of_folders = {name: label for label, name in enumerate(self.class_names)}
-        folders = set(map(_outermost, names)) - {""}
-        others = sorted(folders.difference(self.class_names), key=name_key)
-        if 0 < len(others) < len(folders):
-            listed = ", ".join(map(printable, others[:5])) + ", …" * (len(others) > 5)
-            self.remarks.append(f"folders that are called like no label of the table give none: {listed}")
-        against = sum(self._of_folders.get(_outermost(name), label) != label for name, label in self._of_files.items())
-        if against:
-            self.remarks.append(
-                f"{against} images lie in a folder named after another label than theirs in the table, which they have"
-            )
-
     def _label_of(self, name: str) -> int:
-        label = self._of_files.get(name)
-        return self._of_folders.get(_outermost(name), UNLABELLED) if label is None else label
-
-
-def _outermost(name: str) -> str:
-    """The outermost folder of a file, as labels are tidied; "", which is no label, if it lies in none."""
-    folder, inside, _ = name.partition("/")
-    return tidy(folder) if inside else ""
+        return UNLABELLED if self._table is None else self._table.label_of(name)
 
 
 def _problem(name: str) -> str | None:

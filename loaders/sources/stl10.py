@@ -2,19 +2,24 @@
 
 import os
 import re
+import shutil
 from collections.abc import Collection
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
 
 import numpy as np
 
 from loaders.shards.format import UNLABELLED, Bytes, Ints
 from loaders.sources.arrays import ArraySource, array_source
+from loaders.sources.tar import read_tar
 from loaders.text import printable, read_lines, read_words
 
 SIDE, CHANNELS = 96, 3
 IMAGE = SIDE * SIDE * CHANNELS
 CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
-FOLDS = "fold_indices.txt"
+FOLDS, CLASS_NAMES = "fold_indices.txt", "class_names.txt"
+PARTS = ("train", "test", "unlabeled")
 SPLITS = {"train": "train", "test": "test", "unlabeled": "unlabeled", "unlabelled": "unlabeled"}
 FILES = frozenset(f"{split}_X.bin" for split in SPLITS.values())
 
@@ -30,17 +35,22 @@ def is_stl10_archive(path: Path) -> bool:
 
 
 def stl10_splits(path: Path) -> list[str]:
-    """The splits whose images are in a folder."""
-    return [split for split in ("train", "test", "unlabeled") if (path / f"{split}_X.bin").is_file()]
+    """The splits whose images are in a folder, or all that are in the archive."""
+    if not path.is_dir():
+        return list(PARTS)
+    return [split for split in PARTS if (path / f"{split}_X.bin").is_file()]
 
 
-def open_stl10(folder: str | os.PathLike[str], split: str | None = None) -> ArraySource:
-    """STL-10 from the folder that its binary version unpacks to. Images are read as they are needed.
+def open_stl10(path: str | os.PathLike[str], split: str | None = None) -> ArraySource:
+    """STL-10 from its binary version: the archive, or the folder it unpacks to. Images are read as they are needed.
+
+    The split's files of an archive go to the folder of temporary files (TMPDIR) for as long as the source is in use;
+    those of "unlabeled" have 2.6 GiB.
 
     Parameters
     ----------
-    folder : str or path
-        stl10_binary, which holds train_X.bin and so on.
+    path : str or path
+        stl10_binary.tar.gz, or the same unpacked by gunzip, or the folder with train_X.bin and so on.
     split : str, optional
         "train" (None means this), "test", "unlabeled", whose images have no label, or "fold0" to "fold9": the 1,000
         training images of a fold, as fold_indices.txt tells.
@@ -57,25 +67,40 @@ def open_stl10(folder: str | os.PathLike[str], split: str | None = None) -> Arra
     ValueError
         If there is no such split, or a file is damaged or cut short.
     """
-    root, split = Path(folder), split or "train"
-    if not root.is_dir():
-        raise ValueError(f"open_stl10: {printable(root)} must be unpacked first (tar xf); give the folder")
+    root, split = Path(path), split or "train"
     fold = re.fullmatch(r"fold(\d)", split)
     if fold is None and split not in SPLITS:
         raise ValueError(
             f"open_stl10: split must be train, test, unlabeled or fold0 to fold9, got {printable(split)!r}"
         )
     name = "train" if fold else SPLITS[split]
+    if root.is_dir():
+        return _opened(root, split, name, int(fold[1]) if fold else None)
+    with TemporaryDirectory(prefix="stl10-") as folder:  # what is mapped into memory stays when its name goes
+
+        def unpack(file: str, stream: IO[bytes]) -> None:
+            with open(Path(folder, file), "wb") as out:
+                shutil.copyfileobj(stream, out)
+
+        read_tar("open_stl10", root, (f"{name}_X.bin", f"{name}_y.bin", CLASS_NAMES, FOLDS), unpack)
+        try:
+            return _opened(Path(folder), split, name, int(fold[1]) if fold else None)
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(str(error).replace(folder, printable(root))) from None
+
+
+def _opened(root: Path, split: str, name: str, fold: int | None) -> ArraySource:
+    """A split, or a fold, whose files are called so, of a folder."""
     images = _images(root / f"{name}_X.bin")
     labels = np.full(len(images), UNLABELLED) if name == "unlabeled" else _labels(root / f"{name}_y.bin", len(images))
     rows: Ints = np.arange(len(images))
-    if fold:
-        rows = _fold(root / FOLDS, int(fold[1]), len(images))
+    if fold is not None:
+        rows = _fold(root / FOLDS, fold, len(images))
         images, labels = images[rows], labels[rows]
     return array_source(
         images,
         labels,
-        class_names=_class_names(root / "class_names.txt"),
+        class_names=_class_names(root / CLASS_NAMES),
         description={"kind": "STL-10", "split": split},
         names=[f"{name}/{row:06d}" for row in rows.tolist()],
         caller=f"open_stl10: {printable(root)}",

@@ -7,12 +7,12 @@ import gzip
 import os
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from loaders.sources.base import Item
 from loaders.sources.content import archive_digest
@@ -97,19 +97,37 @@ def first_members(path: str | os.PathLike[str], count: int) -> list[Member]:
         return list(islice(tar_members(file, 0, os.path.getsize(path)), count))
 
 
+def first_names(path: str | os.PathLike[str], count: int) -> Iterator[str]:
+    """The names, without folders, of the first so many files of a tar, which may be compressed by gzip."""
+    with open(path, "rb") as file, tar_faults(f"first_names: {printable(path)} is not a whole tar archive"):
+        files = (entry for _, entry in _entries(unpacked(path, file)) if entry.isreg())
+        yield from (PurePosixPath(entry.name).name for entry in islice(files, count))
+
+
 def tar_files(caller: str, path: str | os.PathLike[str], wanted: Collection[str]) -> dict[str, bytes]:
-    """What the files of these names hold in a tar archive, in whichever folders; it may be compressed by gzip.
+    """What the files of these names hold in a tar archive; see read_tar."""
+    files: dict[str, bytes] = {}
+
+    def keep(name: str, stream: IO[bytes]) -> None:
+        files[name] = stream.read()
+
+    read_tar(caller, path, wanted, keep)
+    return files
+
+
+def read_tar(
+    caller: str, path: str | os.PathLike[str], wanted: Collection[str], read: Callable[[str, IO[bytes]], None]
+) -> None:
+    """Call `read` for each file of these names in a tar archive, in whichever folders; it may be compressed by gzip.
 
     Raises ValueError if the archive is damaged, cut short or unpacks to too much.
     """
-    files: dict[str, bytes] = {}
     with open(path, "rb") as file, tar_faults(f"{caller}: {printable(path)} is not a whole tar archive"):
         for tar, entry in _entries(unpacked(path, file)):
             name = PurePosixPath(entry.name).name
             stream = tar.extractfile(entry) if entry.isreg() and not entry.issparse() and name in wanted else None
             if stream is not None:
-                files[name] = stream.read()
-    return files
+                read(name, stream)
 
 
 def _entries(archive: Part) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,6 +12,7 @@ from loaders.sources.base import Item, name_key
 from loaders.sources.class_folders import ClassFolders, is_class, is_of_photos, split_named, splits_in
 from loaders.sources.content import ITEMS, Spread, archive_digest
 from loaders.sources.kaggle import SOLUTION, solved
+from loaders.sources.table_labels import TableLabels, labels_digest
 from loaders.sources.zip_members import ZipMember, loader, read_member, zip_members
 from loaders.text import printable
 
@@ -35,28 +36,39 @@ class ZipImages:
         The archive: stored or deflated, not encrypted, in one file.
     split : str, optional
         Which of several splits: "train" (None means this), "val" or "test".
+    labels : str or path, optional
+        A table of files and labels, as of ImageFiles; files are relative to the folder of all images, or to that of the
+        split.
 
     Raises
     ------
     ValueError
         If the archive is encrypted, damaged or cut short, holds no images, folders of splits in several places, two
-        folders of one class's name, or not the split.
+        folders of one class's name, or not the split; or if the table is malformed or names files that are not there.
     """
 
     unit = "images"
 
-    def __init__(self, path: str | os.PathLike[str], split: str | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], split: str | None = None, labels: str | os.PathLike[str] | None = None
+    ) -> None:
         self.path, self.changed = str(path), os.stat(path).st_ctime
         self.remarks: list[str] = []
         self._where = f"ZipImages: {printable(path)}"
         tree = _Tree(member.name for member in zip_members(path))
         self.split, self._root = self._chosen(tree.splits(self._where), split)
         self._folders: ClassFolders | None = None
-        self._solved = self._solutions(tree.solution)
+        self._table: TableLabels | None = None
+        self._images = ""  # folder to which the files of the table are relative
+        self._solved = self._solutions(tree.solution) if labels is None else {}
         self.class_names: list[str] = sorted(set(self._solved.values()), key=name_key)
         inside = {PurePosixPath(folder) for folder in tree.with_images if self._inside(f"{folder}/")}
         outermost = {folder.parts[0] for folder in map(self._below, inside) if folder.parts}
-        if not self._solved and not all(map(is_of_photos, outermost)):
+        if labels is not None and inside:
+            self._images = _folder_of_all(inside)
+            self._table = TableLabels(labels, [self._in_table(name) for name in self._names()], self._images or None)
+            self.class_names, self.remarks = self._table.class_names, list(self._table.remarks)
+        elif not self._solved and not all(map(is_of_photos, outermost)):
             self._folders = ClassFolders(self._where, (self._below(name).as_posix() for name in self._names()))
             self.class_names = self._folders.class_names
         elif not inside:
@@ -71,7 +83,9 @@ class ZipImages:
         found = {"kind": "zip of images", "name": os.path.basename(self.path), "bytes": os.path.getsize(self.path)}
         if self.split is not None:
             found["split"] = self.split
-        if self._solved:
+        if self._table is not None:
+            found["labels"] = labels_digest(self.items())
+        elif self._solved:
             found["labels"] = hashlib.sha256(repr(sorted(self._solved.items())).encode()).hexdigest()[:16]
         return {**found, "content": archive_digest(self.path)}
 
@@ -96,6 +110,8 @@ class ZipImages:
         problem = member.problem
         if not all(map(is_class, member.name.split("/"))):
             return 0, "hidden, or in a hidden folder"
+        if self._table is not None:
+            return self._table.label_of(self._in_table(member.name)), problem
         if self._folders is not None:
             label = self._folders.label_of(self._below(member.name).as_posix())
             return (0, problem or "outside the class folders") if label is None else (label, problem)
@@ -113,6 +129,10 @@ class ZipImages:
     def _below(self, name: "str | PurePosixPath") -> PurePosixPath:
         """A path of the archive, from the split's folder on."""
         return PurePosixPath(str(name)[len(self._root) :])
+
+    def _in_table(self, name: str) -> str:
+        """A path of the archive, from the folder of all images on."""
+        return name.removeprefix(f"{self._images}/")
 
     def _chosen(self, folders: list[str], split: str | None) -> tuple[str | None, str]:
         """The split that is read, of those folders, and how names in it begin."""
@@ -146,6 +166,13 @@ class ZipImages:
         self.sample = list(spread)
         if missing:
             self.remarks.append(f"{missing} files of {printable(self.path)} have no label")
+
+
+def _folder_of_all(folders: Collection[PurePosixPath]) -> str:
+    """The innermost folder that holds all of these; "" is that of the archive."""
+    some = next(iter(folders))
+    around = (above for above in (some, *some.parents) if all(each.is_relative_to(above) for each in folders))
+    return str(next(around, ".")).removeprefix(".")
 
 
 class _Tree:

@@ -340,6 +340,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         tags = super().__sklearn_tags__()
         # through the origin alone, no weight of a class makes all rows its own
         tags.classifier_tags.poor_score = not self.fit_intercept
+        tags.array_api_support = True
         return tags
 
     @property
