@@ -1,10 +1,11 @@
 """Checks of arguments at the public edge, with one wording: function, what was expected, what came, what to do."""
 
+import contextlib
 import difflib
 import math
 import numbers
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 E = TypeVar("E", bound=Exception)
@@ -165,6 +166,21 @@ def byte_size(function: str, name: str, value: Any) -> int:
             raise wrong(ValueError, function, name, f'must be bytes or text like "256 MiB" or "2 GB", got {value!r}.')
         value = round(float(match[1]) * _UNITS[match[2].lower()])
     return integer(function, name, value, 1)
+
+
+@contextlib.contextmanager
+def needing(function: str, package: str, install: str) -> Iterator[None]:
+    """Import in the block what only some functions need: a package that is missing is then named with what to install.
+
+    Raises ModuleNotFoundError; one of another package, of one that is broken, stays as it is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        problem = f"{function} needs the package {package}: pip install {install}."
+        raise ModuleNotFoundError(problem, name=package) from None
 
 
 def printable(text: str) -> str:

@@ -360,8 +360,8 @@ class Network(Predictor):
 
     def check_images(self, function: str, images: Any, advice: str = "") -> Array:
         """Return images as an array, if they fit the network; see check_images_of_shape."""
-        assert self.image_shape is not None
-        return check_images_of_shape(function, images, self.image_shape, advice)
+        self._require_built(function)
+        return check_images_of_shape(function, images, self.image_shape or (), advice)
 
     def image_bytes(self) -> int:
         """Return the bytes that the outputs of layers take for one image while the network learns."""

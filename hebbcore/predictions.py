@@ -38,6 +38,10 @@ class Predictor:
         """See Network."""
         raise NotImplementedError
 
+    def check_images(self, function: str, images: Any) -> Array:
+        """See Network."""
+        raise NotImplementedError
+
     @property
     def predicts(self) -> bool:
         """Whether the last layer is supervised, so that predict says classes."""
@@ -72,4 +76,5 @@ class Predictor:
                 "predict: the network's last layer is not supervised, so that it knows no classes; end it with "
                 'Dense(classes, "supervised") and train it with labels, or give its features to a classifier.'
             )
-        return predicted(self.transform(images, None, mirror=mirror, workspace=workspace))
+        array = self.check_images("predict", images)
+        return predicted(self.transform(array, None, mirror=mirror, workspace=workspace))

@@ -39,7 +39,7 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
         )
     except (TypeError, ValueError) as error:
         argument, problem, text = checks.about(error)
-        if problem and argument in fields:
+        if problem and argument is not None and argument.partition(".")[0] in fields:
             text = f"{_join(path, argument)} {problem}"
         elif path:
             text = f"{path}: {text}"

@@ -49,6 +49,8 @@ def test_labels_come_along_where_layers_learn_from_them(images, call):
             ["training.teacher={b=5}"],
             "config: training.teacher names b, which is no layer that learns: those are a, fc2",
         ),
+        (["training.teacher={a=4}"], "config: training.teacher names a, of which 4 units are fewer than the 5 classes"),
+        (["training.teacher={a=0}"], "config: training.teacher.a must be at least 1, got 0"),
         (["training.classes=4"], "config: training.classes is 4, but fc2 has 5 units"),
         (["network.layers.a.rule=krotov"], "config: training.teacher is for rules that define taught_gate"),
         (["data.labels=70"], "data.labels must be at most the number of its labels (60), got 70"),

@@ -7,7 +7,7 @@ from loaders_helpers import make_tree
 
 import hebbcore
 import loaders
-from hebbcore import KWTA, SWTA, BatchNorm, Conv, Dense, Network, Pool, fit, train_layer
+from hebbcore import HPCA, ICA, KWTA, SWTA, BatchNorm, Conv, Dense, Network, Pool, fit, train_layer
 
 LABELS = np.array([0, 1, 2, 0, -1, 1, 1, -1, 0, 0, -1, -1])  # a batch of four has no class 2, another one label only
 
@@ -111,6 +111,26 @@ def test_an_absent_class_stays(images):
     np.testing.assert_array_equal(changed, [True, True, False])
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [KWTA(2), SWTA(0.1), HPCA(), HPCA("adaptive_tanh", scale_by_fan_in=True), ICA(), ICA(True), ICA(normalized=True)],
+    ids=repr,
+)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_units_of_an_absent_class_stay_bit_for_bit(images, rule, precision):
+    layers = [Conv(7, 3, rule, name="a"), Dense(3, "supervised", name="last")]
+    network = Network(layers, (6, 6, 2), device="cpu", precision=precision)
+    before = {name: layer.weights.copy() for name, layer in network.learners.items()}
+    fit(network, images, labels=np.arange(12) % 2, teacher={"a": 6}, batch_size=5, learning_rate=0.05)
+    for name, own in (("a", slice(5, 7)), ("last", slice(2, 3))):
+        np.testing.assert_array_equal(network[name].weights[own].view("u1"), before[name][own].view("u1"))
+        assert (
+            (network[name].weights[: own.start] != before[name][: own.start])
+            .any(axis=tuple(range(1, before[name].ndim)))
+            .all()
+        )
+
+
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 @pytest.mark.parametrize("cache", ["none", "memory"])
 def test_a_training_that_was_stopped_goes_on_bit_for_bit(images, mode, cache, tmp_path):
@@ -172,6 +192,15 @@ def test_a_network_that_ends_in_a_supervised_layer_predicts(images, tmp_path):
     assert (found == labels).mean() > 0.9
     hebbcore.save(tmp_path / "net.h5", network)
     np.testing.assert_array_equal(hebbcore.load(tmp_path / "net.h5").predict(shifted), found)
+    np.testing.assert_array_equal(network.predict(shifted.astype(np.float64).tolist()), found)
+    for dtype in ("float16", "float64", ">f4"):
+        assert network.predict(np.asfortranarray(shifted, dtype)).shape == (12,)
+    with pytest.raises(TypeError, match=r"predict: images must be uint8 .* got int64"):
+        network.predict(shifted.astype(np.int64))
+    with pytest.raises(TypeError, match=r"predict: images must be an array of numbers, got ArrayStream"):
+        network.predict(loaders.ArrayStream(shifted, labels, batch_size=4))
+    with pytest.raises(ValueError, match=r"predict: the network has no weights yet"):
+        Network([Dense(3, "supervised")], device="cpu").predict(np.ones((2, 4)))
     with pytest.raises(ValueError, match=r"predict: the network's last layer is not supervised"):
         Network([Dense(3)], (4,), device="cpu").predict(np.ones((2, 4)))
 
@@ -210,6 +239,18 @@ MASK = {"a": 5}
         ({"labels": None}, ValueError, "labels are needed: last learns from them"),
         ({"labels": LABELS[:-1]}, ValueError, r"labels must be one for each of the 12 images, got shape \(11,\)"),
         ({"labels": LABELS / 2}, TypeError, "labels must be integers, numbers of classes from 0, -1 for an image"),
+        ({"labels": LABELS > 0}, TypeError, "labels must be integers, .* got bool"),
+        ({"labels": LABELS.astype(str)}, TypeError, "labels must be an array of numbers"),
+        (
+            {"labels": np.full(12, 2**63, np.uint64)},
+            ValueError,
+            r"labels must be below 2\*\*63, got 9223372036854775808",
+        ),
+        (
+            {"teacher": np.ones((12, 6))},
+            TypeError,
+            "teacher must be {layer: units} .*, got ndarray; masks are for",
+        ),
         ({"labels": LABELS + 1}, ValueError, "labels must be below 3, the number of classes, got 3"),
         ({"teacher": {}}, ValueError, "teacher names no layer"),
         ({"teacher": "fasthebb-7"}, ValueError, "teacher .*Did you mean 'fasthebb-6'"),

@@ -104,6 +104,19 @@ def test_both_orders_of_a_pair_agree(rule, block, blocked, backend_module, gener
     np.testing.assert_array_equal(x, before)
 
 
+@pytest.mark.parametrize("rule", [ICA(), ICA(True)], ids=repr)
+@pytest.mark.parametrize("units", [400, 16])
+def test_a_pair_keeps_to_the_workspace_whatever_the_order(rule, units, generator):
+    x, weights = (generator.normal(size=(rows, 64)).astype(np.float32) for rows in (2000, units))
+    for _ in range(2):  # the first run compiles
+        tracemalloc.start()
+        hebbcore.weight_update(x, weights, rule, workspace="1 MiB")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    gram = 2 * 4 * units**2 if units < 64 else 0  # and its lower triangle; units above 2 N D / (N + D) make none
+    assert peak < 2**20 + 3 * weights.nbytes + gram + 2**17
+
+
 @RULES
 def test_an_output_and_a_change_alone_leave_the_state(rule, images):
     layer = learn(rule, images)

@@ -126,6 +126,15 @@ def test_what_makes_no_sense_is_refused(rule, teacher, error, message):
         hebbcore.weight_update(np.ones((2, 4)), np.ones((3, 4)), rule, teacher=teacher)
 
 
+@pytest.mark.parametrize(("first", "rows", "positions"), [(0, 6, 1), (0, 12, 4), (3, 9, 4), (2, 1, 4), (1, 6, 4)])
+def test_the_totals_are_those_of_the_patches(first, rows, positions, generator):
+    masks = generator.integers(0, 2, (-(-(first + rows) // positions), 5)).astype(np.uint8)
+    of_patches = np.repeat(masks, positions, axis=0)[first : first + rows]
+    found = hebbcore.Teacher(masks, first, positions).totals(np.empty((rows, 5), np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, of_patches.sum(axis=0))
+
+
 def test_a_rule_of_ones_own_can_take_a_teacher(generator):
     class Mean(hebbcore.Rule):
         def taught_gate(self, scores, norms, teacher):

@@ -69,6 +69,8 @@ def test_a_block_by_one_product_and_by_two_agree(add, generator, tune):
 def test_the_cheaper_order_is_chosen():
     assert update.blocked_is_cheaper(64, 4096, 2304, 64)
     assert not update.blocked_is_cheaper(50176, 96, 75, 64)
+    for units in (70, 75):  # of a pair as a whole: 2 · 300 · 40 / 340 = 70.6
+        assert update.blocked_is_cheaper(300, units, 40, 64, True, True) == (units > 70.6)
 
 
 @pytest.mark.parametrize(

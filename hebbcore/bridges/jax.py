@@ -46,12 +46,13 @@ def to_function(
     ModuleNotFoundError
         Without JAX.
     """
-    import jax.numpy as jnp
-
-    from hebbcore.bridges.jax_operations import JaxOperations
-
     checks.choice("to_function", "channels", channels, CHANNELS)
-    formula = Formula.checked("to_function", model, layer, mirror)
+    with checks.needing("to_function", "jax", "jax"):
+        import jax
+
+        from hebbcore.bridges.jax_operations import JaxOperations
+
+    jnp, formula = jax.numpy, Formula.checked("to_function", model, layer, mirror)
     dtype = jnp.zeros(0, float).dtype if formula.precision == "float64" else jnp.float32
     ops, tree = JaxOperations(dtype), dict[str, Any]()
     for key, array in formula.arrays.items():

@@ -48,9 +48,9 @@ def to_module(
     ModuleNotFoundError
         Without PyTorch.
     """
-    from hebbcore.bridges.torch_module import HebbianModule
-
     checks.choice("to_module", "channels", channels, CHANNELS)
+    with checks.needing("to_module", "torch", "torch"):
+        from hebbcore.bridges.torch_module import HebbianModule
     return HebbianModule(Formula.checked("to_module", model, layer, mirror), channels)
 
 
@@ -75,9 +75,11 @@ def from_module(module: Any, *, device: str = "auto") -> Network | HebbianLayer:
         For any other module.
     ValueError
         For weights that are not finite.
+    ModuleNotFoundError
+        Without PyTorch.
     """
-    from hebbcore.bridges.torch_module import HebbianModule
-
+    with checks.needing("from_module", "torch", "torch"):
+        from hebbcore.bridges.torch_module import HebbianModule
     if not isinstance(module, HebbianModule):
         problem = f"must be made by to_module, got {type(module).__name__}."
         raise checks.wrong(TypeError, "from_module", "module", problem)

@@ -11,14 +11,19 @@ from hebbcore.engine.competition import Pair
 from hebbcore.engine.gemm import Gemm
 
 
-def blocked_is_cheaper(rows: int, units: int, size: int, block: int, pair: bool = False) -> bool:
-    """Return True if a decay tril(leftᵀ right) W takes fewer FLOPs in blocks of units; rows, units, size are N, K, D.
+def blocked_is_cheaper(rows: int, units: int, size: int, block: int, pair: bool = False, whole: bool = False) -> bool:
+    """Return True if a decay [tril](leftᵀ right) W takes fewer FLOPs in blocks, without a Gram matrix.
+
+    rows, units, size are N, K, D.
 
     Gram order: the lower half of Gᵀ G, N·K², and of its product with W, K²·D.
     Blocked: R ← R − G_I W_I, 2·N·K·D, and for each block its own Gram and product, 2·N·K·block + 2·K·block·D.
     A pair's Gram has no symmetry, which takes N·K² more; and there is no Gᵀ X, which both orders of HPCA have, so that
     the product leftᵀ R of the blocks counts too, 2·N·K·D.
+    A pair that counts as a whole takes no blocks: leftᵀ (right W), 4·N·K·D, against 2·N·K² + 2·K²·D.
     """
+    if whole:
+        return 2 * rows * size < units * (rows + size)
     blocked = (1 + pair) * rows * units * size + rows * units * block + units * block * size
     return 2 * blocked < units * units * ((1 + pair) * rows + size)
 

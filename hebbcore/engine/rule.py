@@ -130,6 +130,11 @@ class Rule:
         raise NotImplementedError(f"{type(self).__name__} takes no teacher: it must define taught_gate.")
 
     @property
+    def whole_pairs(self) -> bool:
+        """Whether Pairs count as a whole (`lower` False), which decides the order of products. Default False."""
+        return False
+
+    @property
     def takes_teacher(self) -> bool:
         """Whether the rule listens to a teacher."""
         return type(self).taught_gate is not Rule.taught_gate

@@ -133,6 +133,7 @@ class ThreadSums:
             if gate.pair is not None:
                 self._add_pair(sums, gate.pair, piece)
             sums.add(gate.decay, None, gate.mass)
+            del gate  # its pair, before the next one is made
         return sums
 
     def _scores(self) -> Scored:
@@ -188,7 +189,8 @@ class ThreadSums:
 
     def _add_pair(self, sums: Sums, pair: Pair, piece: Piece) -> None:
         """Add the product of a pair to the Gram matrix, or take off at once what it makes of the weights."""
-        if not self.step.blocked:
+        as_said = pair.lower != self.step.rule.whole_pairs
+        if not (self.step.blocked and as_said):
             sums.lower = pair.lower
             self._add_gram(sums, self.gemm.operand(pair.left), self.gemm.operand(pair.right))
             return

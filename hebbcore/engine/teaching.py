@@ -61,10 +61,12 @@ class Teacher(NamedTuple):
         Array
             (K,).
         """
-        xp = backend.namespace(like)
-        images = (self.first + xp.arange(len(like))) // self.positions
-        patches = xp.bincount(images, minlength=len(self.masks))[: len(self.masks)]
-        return patches.astype(like.dtype) @ self.masks.astype(like.dtype)
+        end = self.first + len(like)
+        last = (end - 1) // self.positions
+        totals = self.positions * self.masks[: last + 1].sum(axis=0, dtype=np.int64)
+        totals -= self.first * self.masks[0].astype(np.int64)  # of images that these patches are but a part of
+        totals -= ((last + 1) * self.positions - end) * self.masks[last].astype(np.int64)
+        return totals.astype(like.dtype)
 
 
 def taught_swta_gate(scores: Array, norms: Norms, temperature: float, power: bool, teacher: Teacher) -> Gate:

@@ -46,7 +46,7 @@ class BatchedUpdate:
         output: Output | None = None, memories: list[Memory] | None = None,
     ) -> None:  # fmt: skip
         self.rule, self.geometry, self.units = rule, geometry, units
-        more = _more_bytes(rule, units, gemm.dtype_of(precision).itemsize)
+        more = _more_bytes(rule, units, precision)
         self._plan = partial(Plan, function, geometry, units, precision, workspace, more_bytes=more)
         self._output = Output(rule) if output is None else output
         self._memories = [] if memories is None else memories
@@ -188,9 +188,11 @@ class _Ready:
         total: images of the batch in all processes, which decides the order of products.
         """
         units, size, rows = plan.units, plan.geometry.patch_size, total * plan.geometry.positions
-        with_room = plan.blocked() if plan.device == "cpu" else plan
-        block = with_room.block if plan.device == "cpu" else tuning.MEASURED.block_units["cuda"]
-        blocked = block > 0 and blocked_is_cheaper(rows, units, size, block, rule.pairs)
+        whole = rule.pairs and rule.whole_pairs
+        in_blocks = plan.device == "cpu" and not whole
+        with_room = plan.blocked() if in_blocks else plan
+        block = with_room.block if in_blocks else tuning.MEASURED.block_units[plan.device]
+        blocked = block > 0 and blocked_is_cheaper(rows, units, size, block, rule.pairs, whole)
         plan = with_room if blocked else plan
         shares = plan.shares(len(images), memories, units * size * plan.dtype.itemsize)
         product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
@@ -203,9 +205,11 @@ class _Ready:
         return cls(key, plan, shares, product, rows, blocked, single)
 
 
-def _more_bytes(rule: Rule, units: int, itemsize: int) -> int:
-    """Return what a patch needs besides itself and its scores: its winners, or a second array of scores and a block."""
-    return winner_bytes(rule, itemsize) + rule.pairs * 2 * units * itemsize
+def _more_bytes(rule: Rule, units: int, precision: str) -> int:
+    """Return what a patch needs besides itself and its scores: its winners, or of a pair a second array of scores."""
+    item = gemm.dtype_of(precision).itemsize
+    of_a_pair = item + 2 if precision == "bf16" else item  # and that as an operand
+    return winner_bytes(rule, item) + rule.pairs * units * of_a_pair
 
 
 def add_scaled(target: Array, factors: Any, source: Array) -> None:

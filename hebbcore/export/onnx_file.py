@@ -68,7 +68,8 @@ def onnx(
         If the file cannot be written; what was there stays.
     """
     function = "export.onnx"
-    _package(function)
+    with checks.needing(function, "onnx", '"hebbcore[onnx]"'):
+        import onnx  # noqa: F401
     checks.choice(function, "channels", channels, CHANNELS)
     formula = _formula(function, model, layer, mirror)
     dtype = ("float32" if len(formula.input_shape) == 1 else "uint8") if dtype is None else dtype
@@ -99,15 +100,6 @@ def unique_names(*taken: str) -> Callable[[str], str]:
         return name if counts[name] == 1 else unique(f"{name}.{counts[name]}")
 
     return unique
-
-
-def _package(function: str) -> None:
-    try:
-        import onnx  # noqa: F401
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f'{function} needs the package onnx: pip install "hebbcore[onnx]".', name="onnx"
-        ) from None
 
 
 def _formula(function: str, model: Any, layer: str | None, mirror: bool) -> Formula:

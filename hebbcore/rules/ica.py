@@ -56,6 +56,10 @@ class ICA(Rule):
         checks.boolean("ICA", "hierarchical", self.hierarchical)
         checks.boolean("ICA", "normalized", self.normalized)
 
+    @property
+    def whole_pairs(self) -> bool:
+        return not self.hierarchical
+
     def initial_state(self) -> dict[str, float]:
         return initial_statistics() if self.normalized else {}
 

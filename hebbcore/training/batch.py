@@ -51,4 +51,6 @@ def as_labels(function: str, labels: Any, images: int) -> Labels:
         problem = f"must be integers, numbers of classes from 0, -1 for an image without one; got {array.dtype}."
         raise checks.wrong(TypeError, function, "labels", problem)
     found: Labels = array.astype(np.int64)
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:  # else they wrap to "none"
+        raise checks.wrong(ValueError, function, "labels", f"must be below 2**63, got {int(array.max())}.")
     return found

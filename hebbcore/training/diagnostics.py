@@ -15,7 +15,7 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.team import Team
 from hebbcore.engine.winners import dead_text
-from hebbcore.files import append_line, parse_json, write_bytes
+from hebbcore.files import append_line, parse_json, write_atomically
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.rules import Rule
@@ -192,7 +192,7 @@ def lines(path: Path) -> list[Record]:
 def dead_texts(path: Path) -> list[str]:
     """Return a sentence for each layer of which many units won nothing in the last pass, from a run's metrics."""
     last: dict[str, Record] = {}
-    for record in lines(path):
+    for record, _, _ in _lines(path):
         last.update({name: layer for name, layer in record.get("layers", {}).items() if "pass_dead" in layer})
     texts = (dead_text(name, *(of[key] for key in ("pass_dead", "units", "pass_winners"))) for name, of in last.items())
     return [text for text in texts if text is not None]
@@ -205,21 +205,24 @@ def without_checksum(path: Path) -> int:
 
 def cut_after(path: Path, step: int) -> None:
     """Leave out the records after a step, which a training that goes on from there writes anew."""
-    kept = [line for record, line, _ in _lines(path) if record["step"] <= step]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.writelines(line + b"\n" for record, line, _ in _lines(path) if record["step"] <= step)
+
     if path.exists():
-        write_bytes(path, b"".join(line + b"\n" for line in kept))
+        write_atomically(path, write)
 
 
 def _lines(path: Path) -> Iterator[tuple[Record, bytes, bool]]:
-    """Yield each record, without its checksum, its line, and whether it had one."""
-    content = path.read_bytes() if path.exists() else b""
-    whole, checked = content.split(b"\n"), False
-    for number, line in enumerate(whole, 1):
+    """Yield each record, without its checksum, its line, and whether it had one; the file may be of any length."""
+    checked = False
+    for number, line, ended in _raw_lines(path):
         advice = f"{path}: line {number} is {{}}; remove that line."
         try:
             record = parse_json(line)
         except ValueError:
-            if number == len(whole):  # nothing, or what a kill cut off
+            if not ended:  # a kill cut it off
                 continue
             raise ValueError(advice.format("damaged")) from None
         if not isinstance(record, dict) or type(record.get("step")) is not int:
@@ -233,3 +236,12 @@ def _lines(path: Path) -> Iterator[tuple[Record, bytes, bool]]:
                 raise ValueError(advice.format("damaged: it does not match its CRC-32"))
             checked = True
         yield record, line, found is not None
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield the lines of a file with their numbers, from 1, and whether they end; none of a missing file."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            yield number, line.removesuffix(b"\n"), line.endswith(b"\n")

@@ -78,7 +78,7 @@ def fit(
         Notes.
     teacher : dict of str to int, or str, optional
         By name of the layer, how many of its units stand for classes, from its last on; or whose numbers those are:
-        "fasthebb-6". For layers that learn by SWTA, k-WTA or HPCA. See Notes.
+        "fasthebb-6". For layers that learn by SWTA, k-WTA, HPCA or ICA. See Notes.
     classes : int, optional
         With a teacher, how many classes there are; None: as many as a supervised layer has units, or as the data have
         (labels, or class_names of a stream).

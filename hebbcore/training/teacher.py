@@ -43,7 +43,9 @@ def check_teacher(function: str, teacher: Any, classes: Any) -> None:
         checks.choice(function, "teacher", teacher, TEACHERS)
         return
     if not isinstance(teacher, Mapping):
-        problem = f"must be {{layer: units}} or one of {', '.join(map(repr, TEACHERS))}; got {teacher!r}."
+        known = ", ".join(map(repr, TEACHERS))
+        came = type(teacher).__name__
+        problem = f"must be {{layer: units}} or one of {known}, got {came}; masks are for weight_update."
         raise checks.wrong(TypeError, function, "teacher", problem)
     if not teacher:
         raise checks.wrong(ValueError, function, "teacher", "names no layer; leave it out, or name one.")
@@ -68,6 +70,8 @@ def require_taught(network: Network, teacher: Teacher | None, classes: int | Non
         raise checks.wrong(ValueError, "fit", "teacher", f"names {name}, {problem}")
 
     learners = network.learners
+    own = {name: layer.units for name, layer in _supervised(network).items()}
+    most = min(own.values(), default=None) if classes is None else classes
     for name, units in taught_units(teacher).items():
         if name not in learners:
             refuse(name, f"which is no layer that learns: those are {', '.join(learners)}.")
@@ -79,9 +83,8 @@ def require_taught(network: Network, teacher: Teacher | None, classes: int | Non
             refuse(name, "whose conscience or revival counts wins that a teacher forbids; leave one of them out.")
         if units > layer.units:
             refuse(name, f"which has {layer.units} units, not {units}.")
-        if classes is not None and units < classes:
-            refuse(name, f"of which {units} units are fewer than the {classes} classes; give more.")
-    own = {name: layer.units for name, layer in _supervised(network).items()}
+        if most is not None and units < most:
+            refuse(name, f"of which {units} units are fewer than the {most} classes; give more.")
     if classes is not None and not teacher:
         problem = "has no effect: it is for a teacher, and a supervised layer has as many units; leave it out."
         raise checks.wrong(ValueError, "fit", "classes", problem)
