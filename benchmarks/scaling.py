@@ -1,114 +1,135 @@
-"""Measure how a training scales over processes, and predict it for more of them by a model of its costs.
+"""Measure how a training scales over processes, and how fast their transport is; the rows go to a file of JSON.
 
-    python benchmarks/scaling.py                                        # one process, as many threads as it may use
-    OPENBLAS_NUM_THREADS=1 mpiexec -n 2 python -m mpi4py benchmarks/scaling.py
-    python benchmarks/scaling.py --predict
+    python benchmarks/scaling.py --json FILE                                   # one process, its threads
+    OPENBLAS_NUM_THREADS=1 mpiexec -n 2 python -m mpi4py benchmarks/scaling.py --json FILE
+    OPENBLAS_NUM_THREADS=1 mpiexec -n 2 python -m mpi4py benchmarks/scaling.py --transport --json FILE
 
-Images a second are those of the second of two epochs of hebbcore.fit on images in memory, all layers at once. Waiting
-is the share of that training's time in which rank 0 waits for sums, bytes are what it gives to them in a step.
+A call adds its rows to those of the file, so that calls may alternate; benchmarks/cost_model.py reads them.
 
-The model: a step of B images on N processes takes the longer of computing B / (N · images a second of one) and reading
-them, and then, for each message of M bytes, 2 · log2(N) latencies and 2 · (N − 1) / N · M / bandwidth, as of a ring; no
-overlap of messages and computing is counted. The rates of --predict are assumptions, which its table names.
+Training: hebbcore.fit on images in memory, all layers at once. Images a second are those of the median epoch after the
+first, waiting is the share of its time in which rank 0 waits for sums, and bytes and messages are what it gives to them
+in a step. Transport: the median seconds of a sum of float32 over the processes, by the training's own Team.
+
+With more processes than cores each is bound to the core of its number modulo theirs.
 """
 
 import argparse
+import itertools
 import json
-import math
+import os
+import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import about
 
 import hebbcore
+from hebbcore.engine import backend, parallel
 from hebbcore.engine.group.team import Team
 
-IMAGENET = 1_281_167  # images
-LATENCY, BANDWIDTH = 5e-6, 25e9  # seconds and bytes a second of a network of 200 Gbit/s
-READING = 5_000  # images a second that a process can decode, on some ten cores
-# preset: images a second of one GPU (assumed, of its GFLOP an image at 20 TFLOP/s, three times for a step)
-PRESETS = ("fasthebb-10", "vgg11", "softhebb-imagenet")
-TFLOPS, PASSES = 20.0, 3.0
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+SIZES = (*(4**i for i in range(2, 11)), *(i * 2**20 for i in (2, 4, 8, 16, 32, 64)))  # bytes
+LONGEST = 0.5  # seconds of the sums of one size, about
 
 
-def measured(preset: str, batch: int, batches: int) -> dict[str, Any]:
+def share_cores(group: hebbcore.Group) -> int:
+    """Bind this process to its core if there are too few; returns how many cores the machine's processes have."""
+    cores = sorted(os.sched_getaffinity(0))
+    if group.size > len(cores):
+        os.sched_setaffinity(0, {cores[group.members[group.rank].local_rank % len(cores)]})
+    return len(cores)
+
+
+def images_of(shape: tuple[int, ...], count: int) -> np.ndarray:
+    """Return so many images of noise."""
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+
+
+def training(group: hebbcore.Group, options: argparse.Namespace) -> dict[str, Any]:
     """Return the images a second of this group, and what rank 0 spends on others."""
-    spent = {"seconds": 0.0, "bytes": 0, "steps": 0}
+    spent = {"waiting": 0.0, "bytes": 0, "messages": 0}
     wait, start = Team._wait, Team.start
 
     def timed(self: Team, done: Any) -> None:
         began = time.perf_counter()
         wait(self, done)
-        spent["seconds"] += time.perf_counter() - began
+        spent["waiting"] += time.perf_counter() - began
 
     def counted(self: Team, array: Any) -> Any:
         spent["bytes"] += array.nbytes
+        spent["messages"] += 1
         return start(self, array)
 
     Team._wait, Team.start = timed, counted  # type: ignore[method-assign]
-    group, ends = hebbcore.world(), []
-    images = np.random.default_rng(0).integers(0, 256, (batch * batches, 32, 32, 3), np.uint8)
-    network = hebbcore.preset(preset, device="cpu")
+    network, ends = hebbcore.preset(options.preset, device=options.device), []
+    images = images_of(network.image_shape or (), options.batch * options.batches)
 
     def tell(record: dict[str, Any]) -> None:
-        ends.append((record["seconds"], dict(spent)))
+        ends.append({"seconds": record["seconds"], **spent})
 
+    rate = None if options.preset.startswith("softhebb") else 1e-4  # whose layers have rates of their own
     hebbcore.fit(
-        network, images, epochs=2, batch_size=batch, learning_rate=1e-4, log_seconds=1e9, callback=tell, group=group
-    )
+        network, images, epochs=options.epochs + 1, batch_size=options.batch, learning_rate=rate, log_seconds=1e9,
+        callback=tell, group=group,
+    )  # fmt: skip
+    Team._wait, Team.start = wait, start  # type: ignore[method-assign]
+    epochs = [{key: b[key] - a[key] for key in a} for a, b in itertools.pairwise(ends)]
     if group.rank:
         return {}
-    (first, before), (second, after) = ends
-    seconds = second - first
+    middle = sorted(epochs, key=lambda epoch: epoch["seconds"])[len(epochs) // 2]
     return {
-        "preset": preset, "batch": batch, "processes": group.size, "transport": group.transport,
-        "images_per_second": round(len(images) / seconds, 1),
-        "waiting": round((after["seconds"] - before["seconds"]) / seconds, 3),
-        "bytes_a_step": (after["bytes"] - before["bytes"]) // batches,
+        "preset": options.preset, "batch": options.batch,
+        "images_per_second": round(len(images) / middle["seconds"], 2),
+        "waiting": round(middle["waiting"] / middle["seconds"], 3),
+        "bytes_a_step": middle["bytes"] // options.batches, "messages_a_step": middle["messages"] // options.batches,
     }  # fmt: skip
 
 
-def step_seconds(batch: int, processes: int, rate: float, messages: list[int]) -> float:
-    """Return the seconds of a step by the model; rate: images a second of one process, messages: bytes of each."""
-    share = -(-batch // processes)
-    work = max(share / rate, share / READING)
-    sent = sum(2 * (processes - 1) / processes * size / BANDWIDTH for size in messages)
-    return work + (sent + 2 * math.log2(processes) * LATENCY * len(messages) if processes > 1 else 0.0)
-
-
-def predicted(preset: str, batch: int) -> list[dict[str, Any]]:
-    """Return images a second, efficiency and hours an epoch of ImageNet, for all numbers of processes."""
-    network = hebbcore.preset(preset, device="cpu")
-    messages = [layer.weights.size * 4 for layer in network.learners.values()]
-    rate = TFLOPS * 1e3 / (PASSES * network.gflop())
-    one = batch / step_seconds(batch, 1, rate, messages)
-    rows = []
+def transport(group: hebbcore.Group, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the seconds of sums of several sizes."""
+    team, seconds = group.team("benchmark", options.device), {}
     for size in SIZES:
-        images = batch / step_seconds(batch, size, rate, messages)
-        efficiency, hours = round(images / (size * one), 3), round(IMAGENET / images / 3600, 3)
-        row = {"preset": preset, "batch": batch, "processes": size, "images_per_second": round(images)}
-        rows.append({**row, "efficiency": efficiency, "hours": hours})
-    return rows
+        array = backend.module(options.device).zeros(size // 4, np.float32)
+        times: list[float] = []
+        repeats = 3
+        while len(times) < repeats:
+            team.gather(None)  # all begin together
+            began = time.perf_counter()
+            team.sum(array)
+            times.append(time.perf_counter() - began)
+            if len(times) == 3:
+                repeats = team.broadcast(max(3, min(500, int(LONGEST / statistics.median(times)))))
+        seconds[size] = statistics.median(times)
+    team.close()
+    return {"seconds": {str(size): round(value, 8) for size, value in seconds.items()}}
 
 
 def main() -> None:
-    """Print a line of JSON for each measurement or prediction."""
+    """Print the row that was measured, and add it to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="fasthebb-6")
+    parser.add_argument("--preset", default="fasthebb-6", choices=sorted({*hebbcore.PRESETS} - {"dictionary"}))
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--batches", type=int, default=6, help="of an epoch")
-    parser.add_argument("--predict", action="store_true")
+    parser.add_argument("--epochs", type=int, default=3, help="after the first (default: 3)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--transport", action="store_true", help="measure sums alone")
+    parser.add_argument("--json", type=Path, help="the file that gets the row")
     options = parser.parse_args()
-    if options.predict:
-        for preset in PRESETS:
-            for batch in (4096, 65536):
-                for row in predicted(preset, batch):
-                    print(json.dumps(row))
+    group = hebbcore.world()
+    cores = share_cores(group)
+    found = (transport if options.transport else training)(group, options)
+    if group.rank:
         return
-    found = measured(options.preset, options.batch, options.batches)
-    if found:
-        print(json.dumps(found))
+    row = {
+        "kind": "transport" if options.transport else "training", "device": options.device, "processes": group.size,
+        "threads": parallel.threads(), "cores": cores, "transport": group.transport, **found,
+    }  # fmt: skip
+    print(json.dumps(row), flush=True)
+    if options.json:
+        kept = json.loads(options.json.read_text("utf-8")) if options.json.exists() else {"about": about(), "rows": []}
+        kept["rows"].append(row)
+        options.json.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
