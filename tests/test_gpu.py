@@ -31,7 +31,6 @@ from hebbcore.engine import backend
 from hebbcore.engine.kernels import cpu
 from hebbcore.engine.kernels.programs import PROGRAMS
 
-# units that win nothing do not matter here
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:.* won none of the:UserWarning")]
 
 MORE = {  # than a rule as it is by default
