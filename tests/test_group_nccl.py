@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from group_helpers import NEEDS_MPI, environment, mpiexec
 
-from hebbcore.engine.group import nccl
+from hebbcore.engine.group import groups, nccl
 
 FLOAT32, FLOAT64, SUM = 7, 8, 0
 
@@ -148,6 +148,18 @@ def test_an_abort_ends_the_communicator(library):
 def test_why_nccl_cannot_be_used(library, gpus, reason):
     found = nccl.problem(gpus)
     assert found is None if reason is None else reason in found
+
+
+def test_it_is_said_once_that_sums_go_through_the_hosts(monkeypatch, caplog):
+    group = groups.Group()
+    monkeypatch.setattr(group, "_comm", SimpleNamespace(Idup=lambda: (None, SimpleNamespace(Test=lambda: True))))
+    monkeypatch.setattr(group, "_problem", "there is none")
+    monkeypatch.setattr(groups, "Team", lambda *arguments: None)
+    for device in ("cpu", "cuda", "cuda"):
+        group.team("fit", device)
+    assert [record.getMessage() for record in caplog.records] == [
+        "fit: sums go through the hosts, not by NCCL: there is none"
+    ]
 
 
 @pytest.mark.parametrize(("available", "reason"), [(True, "None"), (False, "install nvidia-nccl"), (None, "install")])

@@ -42,7 +42,8 @@ class _Summing:
         sums = ClassSums(_like(self.features), self.centred, Room(self.memory, None, None))
         kept: list[Part] = []
         for first, images, _ in parts:
-            codes, held = (array[first : first + len(images)] for array in (self.codes, self.held))
+            part = slice(first, first + len(images))
+            codes, held = self.codes[part], self.held[part]
             chosen = codes >= 0
             if chosen.any():
                 rows, codes, held = self.features.of(images[chosen]), codes[chosen], held[chosen]
