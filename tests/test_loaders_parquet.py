@@ -101,6 +101,16 @@ def test_plain_columns_of_other_writers(tmp_path):
     assert "2 rows of" in source.remarks[0]
     pq.write_table(arrow.table({"image": pictures}), tmp_path / "c.parquet")
     assert set(labels_of(loaders.open_source(tmp_path / "c.parquet"))) == {-1}
+    views = {
+        "image": pictures.cast(arrow.binary_view()),
+        "label": arrow.array(["b", "a", "b", None], arrow.string_view()),
+    }
+    pq.write_table(arrow.table(views), tmp_path / "d.parquet")
+    source = loaders.open_source(tmp_path / "d.parquet")
+    assert ([item.read() for item in source.items()], labels_of(source)) == (pictures.to_pylist(), [1, 0, 1, -1])
+    for values, labels in (([True, False, None, True], [1, 0, -1, 1]), ([None] * 4, [-1] * 4)):
+        pq.write_table(arrow.table({"image": pictures, "label": values}), tmp_path / "e.parquet")
+        assert labels_of(loaders.open_source(tmp_path / "e.parquet")) == labels
     assert loaders.ParquetImages(tmp_path / "a.parquet", image="other").describe()["columns"]["image"] == "other"
 
 
@@ -135,7 +145,8 @@ def test_columns_of_any_name_may_be_named(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"text": ["a", "b"]}, "must have a column of images, as bytes or struct of bytes and path; it has text"),
+        ({"text": ["a", "b"]}, r"must have a column of images, as bytes or struct of .*; it has text \(string\)"),
+        ({"images": [[{"bytes": b"x"}], []]}, r"it has images \(list<.*struct<bytes: binary>>\)"),
         (
             {"a": [b"x", b"y"], "b": [b"x", b"y"]},
             r"several columns of images \(a, b\); name one, as image_column \(--image-column\)",

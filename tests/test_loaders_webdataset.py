@@ -52,13 +52,19 @@ def test_tars_of_the_real_writer(tmp_path):
 
 def test_labels_of_json_and_texts(tmp_path):
     files = {}
-    for key, row in (("a", {"label": 2}), ("b", {"cls": "0"}), ("c", {"label": None}), ("d", {"height": 3})):
+    for key, row in (
+        ("a", {"label": 2}),
+        ("b", {"cls": "0"}),
+        ("e", {"label": 1.0}),
+        ("c", {"label": None}),
+        ("d", {"height": 3}),
+    ):
         files |= {f"{key}.png": picture(1), f"{key}.json": json.dumps(row).encode()}
     source = loaders.open_source(make_tar(tmp_path / "a.tar", files))
     assert (source.class_names, labels_of(source)) == (
-        ["0", "1", "2"], {"a.png": 2, "b.png": 0, "c.png": -1, "d.png": -1}
+        ["0", "1", "2"], {"a.png": 2, "b.png": 0, "e.png": 1, "c.png": -1, "d.png": -1}
     )  # fmt: skip
-    assert "2 of 4 samples of" in source.remarks[0]
+    assert "2 of 5 samples of" in source.remarks[0]
     names = ["dog", "cat", "dog", "cat\n"]
     files = {
         f"{key}.{suffix}": data
@@ -87,7 +93,7 @@ def test_samples_that_are_odd(tmp_path):
             tar.addfile(entry, io.BytesIO(data))
 
         add("__meta__", b"about the tar")
-        add("/abs/one.cls", b"1")
+        add("/abs/one.cls", b"\xef\xbb\xbf1")  # a byte order mark
         add("/abs/one.left.jpg", picture(1))
         add("/abs/one.right.webp", picture(2))
         for number in (0, 1):  # a key that comes again right after itself is a sample of its own

@@ -52,7 +52,7 @@ def columns_of(where: str, schema: Any, image: str | None, label: str | None) ->
     found = noted or [field.name for field in schema if _holds_bytes(arrow, field.type)]
     chosen = _named(where, "image", image, schema.names) or _chosen(where, "image", found, IMAGES)
     if chosen is None:
-        listed = ", ".join(map(printable, schema.names[:10]))
+        listed = ", ".join(f"{printable(field.name)} ({printable(field.type)})" for field in list(schema)[:10])
         raise ValueError(f"{where} must have a column of images, as bytes or struct of bytes and path; it has {listed}")
     kind = schema.field(chosen).type
     if not _holds_bytes(arrow, kind):
@@ -65,7 +65,8 @@ def columns_of(where: str, schema: Any, image: str | None, label: str | None) ->
     class_names = None
     if chosen_label is not None:
         kind = schema.field(chosen_label).type
-        if not (arrow.types.is_integer(kind) or _is_text(arrow, kind)):
+        tells = (arrow.types.is_integer, arrow.types.is_boolean, arrow.types.is_null)  # null: no row has a label
+        if not (any(told(kind) for told in tells) or _is_text(arrow, kind)):
             raise ValueError(
                 f"{where}: the column {printable(chosen_label)} must hold labels, whole numbers or texts, got "
                 f"{printable(kind)}"
@@ -99,14 +100,14 @@ def _holds_bytes(arrow: Any, kind: Any) -> bool:
     types = arrow.types
     if types.is_struct(kind):
         return any(field.name == "bytes" and _holds_bytes(arrow, field.type) for field in kind)
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _is_text(arrow: Any, kind: Any) -> bool:
     types = arrow.types
     if types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _named(where: str, what: str, wanted: str | None, names: list[str]) -> str | None:

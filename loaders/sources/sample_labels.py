@@ -86,7 +86,7 @@ def _read(tar: str, member: Member) -> bytes:
 def _label(data: bytes) -> Value:
     """A number, the name of a class, or nothing. Raises ValueError if it is something else."""
     try:
-        return _checked(data.decode("utf-8").strip())
+        return _checked(data.decode("utf-8-sig").strip())
     except UnicodeDecodeError:
         raise ValueError("its .cls is damaged: not a text") from None
 
@@ -98,6 +98,8 @@ def _checked(value: Any) -> Value:
             if len(value) > LETTERS or not value.isprintable():
                 raise ValueError("its label is no number and no name of a class")
             return value or None
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():  # as tables of numbers with gaps write them
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < UNLABELLED:
         raise ValueError(f"its label must be a number from 0, or {UNLABELLED} for none, or a text")
