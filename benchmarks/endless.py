@@ -9,6 +9,8 @@ learned from, a tenth of each set.
 batch    20,000 images once, in batches of 10 to 4,096: the fit for each rate.
 tasks    five pairs of classes of CIFAR-10, one after the other, 8,000 images each.
 digits   20,000 photographs, then the digits, as many times as make 20,000.
+settled  as digits, but the photographs five times first; for those of rounds.
+rounds   the tasks eight times over, for k-WTA, SoftHebb and hard WTA.
 
 fit: of rules that compete the mean cosine (|cosine| for signed WTA) of an image and the unit nearest to it; of HPCA the
 share of the images' energy in the space that its units span; of ICA 1 − ‖YᵀS/N − 1‖ / √units. moved: the mean of
@@ -31,7 +33,7 @@ import hebbcore
 from hebbcore import HPCA, ICA, KWTA, SWTA, HardWTA, Krotov, Rule, SignedWTA, SoftHebb
 from hebbcore.engine.winners import responses
 
-UNITS, BATCH, PART = 32, 64, 20_000
+UNITS, BATCH, PART, ROUNDS = 32, 64, 20_000, 8
 BATCHES, RATES = (10, 64, 512, 4096), (0.002, 0.01, 0.05, 0.25, 1.0)
 OF_BATCHES = (KWTA(), SWTA(), SoftHebb(), HPCA())
 Array = Any
@@ -46,18 +48,21 @@ LEARNERS: dict[str, tuple[Rule, dict[str, Any]]] = {  # in the streams that chan
     "signedwta": (SignedWTA(), {"learning_rate": 0.1}),
     "softhebb": (SoftHebb(), {"learning_rate": 0.05}),
     "softhebb, constant rate": (SoftHebb(adaptive_power=None), {"learning_rate": 0.05}),
+    "softhebb, temperature 0.02": (SoftHebb(0.02), {"learning_rate": 0.05}),
+    "softhebb, temperature 0.02, constant rate": (SoftHebb(0.02, adaptive_power=None), {"learning_rate": 0.05}),
     "hardwta": (HardWTA(), {"learning_rate": 0.05}),
+    "hardwta, constant rate": (HardWTA(adaptive_power=None), {"learning_rate": 0.05}),
     "krotov": (Krotov(), {"learning_rate": 0.05}),
 }
+OF_ROUNDS = ["kwta", *(name for name in LEARNERS if name.startswith(("softhebb", "hardwta")))]
 
 
 def main() -> None:
     """Measure, and print a line of JSON for each combination."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="HDF5 file with train/images and train/labels")
-    parser.add_argument(
-        "--parts", nargs="+", default=["batch", "tasks", "digits"], choices=["batch", "tasks", "digits"]
-    )
+    parts = ("batch", "tasks", "digits", "settled", "rounds")
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where all lines go")
     args = parser.parse_args()
@@ -69,12 +74,13 @@ def main() -> None:
         "tasks": [parted(photographs[labels // 2 == pair][:8800]) for pair in range(5)],
         "digits": [parted(photographs[: PART + PART // 10]), parted(directions(digits.images))],
     }
+    streams["settled"] = streams["digits"]
     lines = []
     for seed in range(args.seeds):
         found = of_batches(*streams["digits"][0], seed) if "batch" in args.parts else []
-        for name in ("tasks", "digits"):
+        for name in ("tasks", "digits", "settled"):
             found += of_a_stream(name, streams[name], seed) if name in args.parts else []
-        lines += found
+        lines += found + (of_rounds(streams["tasks"], seed) if "rounds" in args.parts else [])
     if args.json:
         machine = {"python": platform.python_version(), "numpy": np.__version__}
         args.json.write_text(json.dumps({"machine": machine, "lines": lines}, indent=1) + "\n")
@@ -148,19 +154,45 @@ def of_batches(rows: Array, held_out: Array, seed: int) -> list[dict[str, Any]]:
 def of_a_stream(name: str, parts: list[tuple[Array, Array]], seed: int) -> list[dict[str, Any]]:
     """Return for each learner and part of a stream how it fits this part and the first one, and how far it moved."""
     lines = []
-    for learner, (rule, options) in LEARNERS.items():
-        weights, first = None, parts[0][1]
+    for learner in OF_ROUNDS if name == "settled" else LEARNERS:
+        (rule, options), weights, first = LEARNERS[learner], None, parts[0][1]
         for number, (rows, held_out) in enumerate(parts):
             begun, epochs = time.perf_counter(), max(1, round(len(parts[0][0]) / len(rows)))
+            epochs = 5 if name == "settled" and not number else epochs
             before, weights = weights, learned(rule, rows, weights, seed, epochs, **options)
             fit, dead = fit_of(rule, weights, held_out)
             line = {"part": name, "learner": learner, "number": number, "seed": seed, "fit": fit, "dead": dead}
             line["first"] = fit_of(rule, weights, first)[0]
             line["alone"] = fit_of(rule, learned(rule, rows, None, seed, epochs, **options), held_out)[0]
             if before is not None:
-                norms = np.linalg.norm(before, axis=1).clip(1e-12)
-                line["moved"] = float((np.linalg.norm(weights - before, axis=1) / norms).mean())
+                line["moved"] = moved(before, weights)
             lines.append(told({**line, "seconds": round(time.perf_counter() - begun, 1)}))
+    return lines
+
+
+def moved(before: Array, after: Array) -> float:
+    """Return how far units went, on average in parts of their norms."""
+    return float((np.linalg.norm(after - before, axis=1) / np.linalg.norm(before, axis=1).clip(1e-12)).mean())
+
+
+def of_rounds(parts: list[tuple[Array, Array]], seed: int) -> list[dict[str, Any]]:
+    """Return for some learners and each round of a stream's parts how they fit the last part and the first, at its end.
+
+    moved: in a part, on average over the round.
+    """
+    lines = []
+    for learner in OF_ROUNDS:
+        (rule, options), weights = LEARNERS[learner], None
+        for number in range(ROUNDS):
+            ways = []
+            for rows, _ in parts:
+                before, weights = weights, learned(rule, rows, weights, seed, **options)
+                ways += [] if before is None else [moved(before, weights)]
+            fit, dead = fit_of(rule, weights, parts[-1][1])
+            line = {"part": "rounds", "learner": learner, "number": number, "seed": seed, "fit": fit, "dead": dead}
+            line |= {"first": fit_of(rule, weights, parts[0][1])[0], "moved": float(np.mean(ways))}
+            norms = np.linalg.norm(weights, axis=1)
+            lines.append(told({**line, "norm_min": float(norms.min()), "norm_max": float(norms.max())}))
     return lines
 
 

@@ -11,6 +11,7 @@ from resume_helpers import Stopped, stop_at
 import hebbcore
 from hebbcore.estimators import HebbianTransformer
 from hebbcore.streams import Epochs
+from hebbcore.training.diagnostics import cut_after, lines
 
 
 class Endless:
@@ -92,6 +93,16 @@ def test_a_stopped_training_goes_on_to_the_same_bits_and_tells_of_each_epoch(tmp
                 network(), Epochs(Endless(), 12), run=run, checkpoint_minutes=1e-9, callback=stop_at(step), **options
             )
         assert_same(arrays(hebbcore.fit(network(), Epochs(Endless(), 12), run=run, **options)), expected)
+
+
+def test_the_records_of_a_run_are_cut_line_by_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}, "text": "{"x" * 90}"}}\n' for step in range(20_000)))
+    tracemalloc.start()
+    cut_after(path, 10_000)
+    assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 4
+    tracemalloc.stop()
+    assert [record["step"] for record in lines(path)] == list(range(10_001))
 
 
 def test_partial_fit_for_ever_keeps_memory_flat():

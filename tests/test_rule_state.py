@@ -11,12 +11,15 @@ import pytest
 import reference
 from fit_helpers import arrays, assert_same
 from resume_helpers import Stopped, stop_at
+from sklearn.base import clone
 
 import hebbcore
 from hebbcore import HPCA, ICA, Conv, Dense, HebbianLayer, Network
+from hebbcore.bridges.torch import from_module, to_module
 from hebbcore.engine import parallel
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.soundness import largest_stable_rate
+from hebbcore.estimators import HebbianTransformer
 
 STATEFUL = [HPCA("adaptive_tanh"), ICA(normalized=True), ICA(True, True)]
 RULES = pytest.mark.parametrize("rule", STATEFUL, ids=repr)
@@ -156,6 +159,32 @@ def test_files_copies_and_pickles_hold_the_state(rule, images, tmp_path):
     for twin in twins:
         np.testing.assert_array_equal(twin.transform(images), out)  # its state is its own
         assert_same(arrays(hebbcore.fit(twin, images, batch_size=8, learning_rate=0.05)), after)
+
+
+@RULES
+def test_safetensors_and_modules_hold_the_state(rule, images, tmp_path):
+    net = network(rule)
+    hebbcore.fit(net, images, batch_size=8, learning_rate=0.05)
+    for model in (net, net.layers[0].as_layer()):
+        hebbcore.save(tmp_path / "model.safetensors", model)
+        twin = hebbcore.load(tmp_path / "model.safetensors", device="cpu")
+        np.testing.assert_array_equal(twin.transform(images), model.transform(images))
+    pytest.importorskip("torch", reason="needs PyTorch")
+    back = from_module(to_module(net), device="cpu")
+    for key, array in arrays(net).items():
+        np.testing.assert_allclose(arrays(back)[key], array, rtol=1e-6, err_msg=key)  # a module is float32
+
+
+@RULES
+def test_estimators_hold_the_state(rule, images):
+    rows = images.reshape(len(images), -1)
+    first = HebbianTransformer(5, rule=rule, whiten=False, random_state=0, device="cpu").fit(rows)
+    twin = pickle.loads(pickle.dumps(first))
+    for estimator in (first, twin):
+        estimator.partial_fit(rows[::2])
+    np.testing.assert_array_equal(twin.transform(rows), first.transform(rows))
+    anew = clone(first).fit(rows).partial_fit(rows[::2])  # from its parameters alone
+    np.testing.assert_array_equal(anew.transform(rows), first.transform(rows))
 
 
 @RULES
