@@ -84,7 +84,8 @@ def _around(equations: Equations, penalties: list[float], at: int, meter: Meter)
 def _blocks(equations: Equations) -> int:
     """Return how many blocks a space may have: of half a factorisation's operations, and an eighth of the memory."""
     size, columns = equations.right.shape
-    return min(_MOST, size // _ROWS, size // (12 * columns), equations.memory // (128 * size * columns))
+    blocks: int = min(_MOST, size // _ROWS, size // (12 * columns), equations.memory // (128 * size * columns))
+    return blocks
 
 
 class _Space:
