@@ -85,6 +85,21 @@ def test_what_a_space_does_not_reach_is_factorised(generator, factorised, monkey
     assert len(factorised) > 1
 
 
+def test_a_space_that_will_not_reach_a_penalty_is_given_up(generator, factorised, monkeypatch):
+    added, real = [], path._Space._add
+    monkeypatch.setattr(path._Space, "_add", lambda self, block: added.append(block) or real(self, block))
+    values = np.logspace(-3, 8, 600)
+    given = Equations(np.diag(values), np.ones(600), generator.normal(size=(600, 2)), None, 1024, 2**30)
+    for penalties, least, most in (((1.0, 1e7), 8, 16), ((1.0, 2.0), 4, 16)):
+        added.clear()
+        factorised.clear()
+        for i, x in (pair for group in path.solutions(given, penalties) for pair in group):
+            exact = given.right / (values + penalties[i])[:, None]
+            np.testing.assert_allclose(x, exact, rtol=0, atol=1e-6 * np.abs(exact).max())
+        assert least <= len(added) <= most
+        assert len(factorised) == (2 if penalties[1] == 1e7 else 1)
+
+
 @pytest.mark.parametrize(
     ("size", "columns", "memory", "blocks"),
     [

@@ -59,7 +59,7 @@ CUPY_FILES = {
     "hebbcore.engine.backend",
     "hebbcore.engine.gemm",
     "hebbcore.engine.kernels.launch",
-    "hebbcore.evaluation.ridge.linear_system",
+    "hebbcore.evaluation.ridge.dense",
 }
 
 

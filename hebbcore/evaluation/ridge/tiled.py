@@ -12,6 +12,7 @@ from hebbcore.evaluation.ridge.meter import Meter
 
 Column = tuple[int, Array]  # the first row that is not zero, and the rows from there on of some columns (n − first, m)
 
+_SOLVED = 256  # rows at a time of what is solved on the CPU: the fewer, the less is copied beside the diagonal
 _COPIED = 128  # rows that are copied from one triangle to the other at a time, so as to stay in the cache
 
 
@@ -44,7 +45,7 @@ class Factor:
     def solve(self, right: Array) -> Array:
         """Return A⁻¹ right, (n, k), A being what was factorised."""
         x = self._forward(right, 0)
-        for rows in reversed(self._parts(0)):
+        for rows in reversed(self._steps(0)):
             for columns in self._parts(rows.stop):
                 x[rows] -= self._take(rows, columns) @ x[columns]
             x[rows] = dense.solve_triangular(self._corner(rows), x[rows], transposed=True)
@@ -86,7 +87,7 @@ class Factor:
     def _forward(self, right: Array, first: int) -> Array:
         """Solve for the transpose of the factor's rows and columns from the first on."""
         x = right.copy()
-        for rows in self._parts(first):
+        for rows in self._steps(first):
             mine = x[rows.start - first : rows.stop - first]
             mine[...] = dense.solve_triangular(self._corner(rows), mine)
             for columns in self._parts(rows.stop):
@@ -94,8 +95,11 @@ class Factor:
         return x
 
     def _parts(self, first: int, end: int | None = None) -> list[slice]:
-        size = len(self._matrix) if end is None else end
-        return [slice(start, min(start + self._tile, size)) for start in range(first, size, self._tile)]
+        return _cut(first, len(self._matrix) if end is None else end, self._tile)
+
+    def _steps(self, first: int) -> list[slice]:
+        step = self._tile if self._device == "cuda" else min(self._tile, _SOLVED)
+        return _cut(first, len(self._matrix), step)
 
     def _corner(self, rows: slice) -> Array:
         """Return the transpose of one tile on the diagonal, of which the lower triangle is the factor's."""
@@ -106,6 +110,10 @@ class Factor:
 
     def _there(self, tile: Array) -> Array:
         return devices.to_device(tile, backend.device_of(self._matrix))
+
+
+def _cut(first: int, end: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, end)) for start in range(first, end, step)]
 
 
 def _operations_until(rows: int, size: int) -> float:
