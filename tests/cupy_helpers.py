@@ -1,12 +1,20 @@
 """A stand-in for CuPy on NumPy, as strict as CuPy about arrays of the host among those of the device."""
 
+import contextlib
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from hebbcore.engine import devices
+
+FUNCTIONS = (
+    *("arange", "array", "concatenate", "einsum", "empty", "exp", "eye", "flatnonzero", "isfinite", "log", "matmul"),
+    *("ones", "ones_like", "outer", "sqrt", "split", "take_along_axis", "triu_indices", "where", "zeros"),
+)
+_raises: list[bool] = []
 
 
 def _refuse_host(values):
@@ -40,7 +48,9 @@ class DeviceArray(np.ndarray):
 
 
 def on_device(value):
-    """Return an array as one of the device, other things as they are."""
+    """Return an array, or several, as such of the device, other things as they are."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(on_device, value)) if type(value) in (tuple, list) else tuple(map(on_device, value))
     return value.view(DeviceArray) if isinstance(value, np.ndarray) else value
 
 
@@ -52,15 +62,43 @@ def _stand_in():
 
     def call(function):
         def called(*args, **options):
-            _refuse_host(args)
+            _refuse_host([*args, *options.values()])
             plain = [_plain(value) for value in args]
+            options = {name: _plain(value) for name, value in options.items()}
             return on_device(function(*plain, **options))
 
         return called
 
-    for name in ("arange", "concatenate", "einsum", "empty", "flatnonzero", "isfinite", "sqrt", "take_along_axis"):
+    for name in FUNCTIONS:
         setattr(module, name, call(getattr(np, name)))
+    linalg = {name: call(getattr(np.linalg, name)) for name in ("norm", "qr")}
+    module.linalg = SimpleNamespace(**linalg, cholesky=call(_cholesky), LinAlgError=np.linalg.LinAlgError)
+    module.cuda = SimpleNamespace(runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**34)))
+    module.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 0)
     return module
+
+
+def _cholesky(matrix):
+    """Return garbage, as CuPy does, for what has no factor, unless a caller of errstate wants to know."""
+    factor, info = scipy.linalg.lapack.dpotrf(matrix, lower=1)
+    if info and _raises:
+        raise np.linalg.LinAlgError("Error reported by potrf in cuSOLVER")
+    return factor
+
+
+@contextlib.contextmanager
+def _errstate(linalg):
+    assert linalg == "raise"
+    _raises.append(True)
+    yield
+    _raises.pop()
+
+
+def _solve_triangular(factor, right, trans, lower, overwrite_b):
+    """Solve as cupyx does, which takes arrays of the device alone."""
+    assert isinstance(factor, DeviceArray)
+    assert isinstance(right, DeviceArray)
+    return on_device(scipy.linalg.solve_triangular(_plain(factor), _plain(right), trans, lower, check_finite=False))
 
 
 def _plain(value):
@@ -74,5 +112,8 @@ def cupy(monkeypatch):
     """Put the stand-in in CuPy's place."""
     module = _stand_in()
     monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(errstate=_errstate))
+    solver = SimpleNamespace(solve_triangular=_solve_triangular)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.linalg", solver)
     monkeypatch.setattr(devices, "cuda_status", lambda: (True, "a stand-in"))
     return module

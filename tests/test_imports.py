@@ -60,7 +60,7 @@ CUPY_FILES = {
     "hebbcore.engine.gemm",
     "hebbcore.engine.group.nccl",
     "hebbcore.engine.kernels.launch",
-    "hebbcore.evaluation.ridge.linear_system",
+    "hebbcore.evaluation.ridge.dense",
 }
 
 

@@ -27,6 +27,11 @@ class Meter:
             self._told = now
             self._tell(self._line(now - self._began))
 
+    def expect(self, more: float) -> None:
+        """Count work that is to be done besides; below 0: that is spared."""
+        if self._total is not None:
+            self._total += more
+
     def _line(self, seconds: float) -> str:
         rate = self._done / seconds
         if self._total is None:

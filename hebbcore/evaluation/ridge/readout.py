@@ -82,7 +82,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     rows of 100,000 features need 20 GB of disk. Features in a file are read a part at a time: X may be a numpy.memmap,
     or a dataset of h5py as `hebbcore extract` writes it. Products are of the features' precision, sums and solutions
     are float64. What was fitted to CuPy arrays stays on their device, whatever `memory` is, and predicts for CuPy
-    arrays; labels are NumPy.
+    arrays; labels are NumPy. Only a matrix that takes more than three quarters of what is free on the device lies on
+    the host, by `memory` and `folder`, and a warning in the log says so.
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
 """What a fit may hold in memory, and the files without a name that hold what is larger."""
 
+import logging
 import math
 import os
 import tempfile
@@ -11,15 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.holdout import Choice
 from hebbcore.evaluation.ridge.meter import Meter
 
+_log = logging.getLogger("hebbcore")
+
 
 class Room(NamedTuple):
     """Where a fit keeps its matrix: in up to three quarters of the memory, else on a disk; the rest is for blocks.
+
+    Beside rows on a GPU: in up to three quarters of what is free there, else as if they were on the host; a GPU's tiles
+    and blocks take as much of its memory as a host's of its own, and no more than is free.
 
     memory: bytes. folder: on whose disk the files lie, None: that of temporary files. tell: gets lines of progress.
     """
@@ -33,10 +39,20 @@ class Room(NamedTuple):
         return 8 * size * size <= 3 * self.memory // 4
 
     def square(self, like: Array, size: int) -> Array:
-        """Return zeros (size, size), float64: on the device of an array, or in a file if memory has no room."""
-        if backend.on_cuda(like) or self.fits(size):
-            return backend.namespace(like).zeros((size, size))
+        """Return zeros (size, size), float64: beside an array, or in a file if memory has no room."""
         needed = 8 * size * size
+        if backend.on_cuda(like):
+            free = devices.free_bytes()
+            if needed <= 3 * free // 4:
+                return backend.namespace(like).zeros((size, size))
+            _log.warning(
+                "RidgeReadout: a matrix of %s × %s takes %s, more than three quarters of the %s that are free on the "
+                "GPU; it is kept %s, which takes longer",
+                *(f"{size:,}", f"{size:,}", checks.byte_text(needed), checks.byte_text(free)),
+                "in the memory of the host" if self.fits(size) else "on the disk",
+            )
+        if self.fits(size):
+            return np.zeros((size, size))
         with tempfile.TemporaryFile(dir=self.folder) as file:
             # a disk that is full must be an error here, not a SIGBUS in the middle of the fit
             try:
@@ -44,6 +60,10 @@ class Room(NamedTuple):
             except OSError as error:
                 raise self.cannot_hold(needed, f"a matrix of {size:,} × {size:,}", error) from error
             return np.memmap(file, np.float64, "r+", shape=(size, size))
+
+    def beside(self, like: Array) -> "Room":
+        """Return the room for blocks on the device of an array, whose matrix is there already."""
+        return self._replace(memory=min(self.memory, devices.free_bytes())) if backend.on_cuda(like) else self
 
     def rows(self, row_bytes: int, part: int) -> int:
         """Return how many rows of so many bytes the 1/part of the memory takes, at least one."""

@@ -12,7 +12,7 @@ from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.calibration import log_likelihood, sharpness
 from hebbcore.evaluation.ridge.meter import Meter
 from hebbcore.evaluation.ridge.rows import Rows, fit_block, row_blocks
-from hebbcore.evaluation.ridge.systems import Part, System
+from hebbcore.evaluation.ridge.systems import Part, System, Weighting
 
 _EDGE = 1e-3  # of its score by which a penalty at the end of the list is better than the next, if that is said
 
@@ -44,12 +44,12 @@ def best_solution(function: str, rows: Rows, alphas: list[float]) -> Solution:
         best, scores, factor = _leave_one_out(function, system, singly, alphas, meter)
     if scores is not None:
         _tell_of_edge(function, alphas, scores, best)
-    meter = _meter(rows, system, 1)
-    try:
-        coef, intercept = system.solve(best, meter)
-    except np.linalg.LinAlgError as error:
-        raise ValueError(f"{function}: alpha={best:g} is too small for rounding ({error}); raise it.") from error
-    return Solution(coef, intercept, best, scores, factor)
+    found = [weighting for some in system.solutions([best], _meter(rows, system, 1)) for weighting in some]
+    if not found:
+        raise ValueError(
+            f"{function}: alpha={best:g} is too small for rounding (the matrix is not positive definite); raise it."
+        )
+    return Solution(found[0].coef, found[0].intercept, best, scores, factor)
 
 
 def _leave_one_out(
@@ -97,23 +97,28 @@ def _validate(function: str, rows: Rows, alphas: list[float]) -> tuple[float, Ar
     system, scores = rows.training(), np.full(len(alphas), np.nan)
     meter = _meter(rows, system, len(alphas))
     best: tuple[float, float, Array, Array] | None = None
-    for i, alpha in enumerate(alphas):
-        try:
-            coef, intercept = system.solve(alpha, meter)
-        except np.linalg.LinAlgError:
-            continue
-        right = sum(
-            float(weights[winners(found) == codes].sum()) for found, codes, weights in _held(rows, coef, intercept)
-        )
-        scores[i] = right / total
-        if best is None or (scores[i], alpha) > best[:2]:
-            best = float(scores[i]), alpha, coef, intercept
+    for some in system.solutions(alphas, meter):
+        for (i, coef, intercept), right in zip(some, _right(rows, some), strict=True):
+            scores[i] = right / total
+            if best is None or (scores[i], alphas[i]) > best[:2]:
+                best = float(scores[i]), alphas[i], coef, intercept
     if best is None:
         raise ValueError(_too_small(function, alphas))
     _, alpha, coef, intercept = best
     again = _scored(rows, coef, intercept, fit_block(count * len(coef)))
     factor = sharpness(lambda: ((scores_of_classes(found), codes, weights) for found, codes, weights in again()))
     return alpha, scores, factor
+
+
+def _right(rows: Rows, some: list[Weighting]) -> Weights:
+    """Return the weight of the held-out rows that each solution is right about; the rows are read once."""
+    xp, right = backend.namespace(some[0].coef), np.zeros(len(some))
+    coef = xp.concatenate([weighting.coef for weighting in some])
+    intercept = xp.concatenate([weighting.intercept for weighting in some])
+    for found, codes, weights in _held(rows, coef, intercept):
+        for i, scores in enumerate(xp.split(found, len(some), axis=1)):
+            right[i] += weights[winners(scores) == codes].sum()
+    return right
 
 
 def _tell_of_edge(function: str, alphas: list[float], scores: Array, best: float) -> None:

@@ -5,18 +5,19 @@ elsewhere; S is the standard deviation of each feature if features are standardi
 dividing the features by S. Two classes need one target.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
-from hebbcore.evaluation.ridge import tiled
-from hebbcore.evaluation.ridge.linear_system import add_cross_products, add_products, solve, solve_with_forms
+from hebbcore.evaluation.ridge import path, tiled
+from hebbcore.evaluation.ridge.linear_system import add_cross_products, add_products, solve_with_forms
 from hebbcore.evaluation.ridge.meter import SILENT, Meter
+from hebbcore.evaluation.ridge.path import Equations
 from hebbcore.evaluation.ridge.room import Options, Room
 from hebbcore.evaluation.ridge.sums import ClassSums
 from hebbcore.evaluation.ridge.tiled import Column
@@ -27,13 +28,21 @@ _COLUMNS = 64  # at least, of the unit matrix at a time
 Part = tuple[Array, Codes, Weights]  # some rows (n, features), their classes and weights
 
 
+class Weighting(NamedTuple):
+    """The solution for the penalty of this number: weights (targets, features) and intercepts (targets,)."""
+
+    number: int
+    coef: Array
+    intercept: Array
+
+
 class System(Protocol):
     """Something that knows the solution for every penalty."""
 
     size: int  # of the matrix that is factorised for each penalty
 
-    def solve(self, alpha: float, meter: Meter = SILENT) -> tuple[Array, Array]:
-        """Return weights (targets, features) and intercepts (targets,). Raises LinAlgError if rounding forbids it."""
+    def solutions(self, alphas: Sequence[float], meter: Meter = SILENT) -> Iterator[list[Weighting]]:
+        """Yield the solutions, some of the penalties at a time, but for those for which rounding leaves none."""
 
     def left_out(self, alpha: float, units: Weights, meter: Meter = SILENT) -> Array:
         """Return the scores (n, targets) of the rows, each from the solution for all rows but it; the scale S stays.
@@ -42,7 +51,7 @@ class System(Protocol):
         """
 
     def operations(self, left_out: bool) -> float:
-        """Return about how many operations `solve` or left_out takes."""
+        """Return about how many operations a solution or left_out takes."""
 
 
 class SumsSystem:
@@ -65,10 +74,10 @@ class SumsSystem:
         of_class, counts = sums.of_classes(codes)
         xp, rows = backend.namespace(of_class), float(counts.sum())
         self._parts, self._rows = parts, rows
-        self._products, self._room, self.size = sums.products, room, len(sums.products)
+        self._products, self._room, self.size = sums.products, room.beside(of_class), len(sums.products)
         total = of_class.sum(axis=0)
         mean = total / rows
-        power = sums.products.diagonal() / rows
+        power = devices.to_device(sums.products.diagonal(), backend.device_of(mean)) / rows
         self._penalty = _squared_scale(power - mean**2, power, mean + sums.shift, sums.dtype, standardize)
         used = slice(-1, None) if len(codes) == 2 else slice(None)
         self._used = np.arange(len(codes))[used]
@@ -83,10 +92,13 @@ class SumsSystem:
             self._right = 2 * of_class[used] - total
             self._target_mean = 0 * counts[:, 0]
 
-    def solve(self, alpha: float, meter: Meter = SILENT) -> tuple[Array, Array]:
+    def solutions(self, alphas: Sequence[float], meter: Meter = SILENT) -> Iterator[list[Weighting]]:
         """See System."""
-        added, tile = alpha * self._penalty, self._room.tile
-        return self._with_intercepts(solve(self._products, added, self._right.T, self._minus, tile, meter).T)
+        equations = Equations(
+            self._products, self._penalty, self._right.T, self._minus, self._room.tile, self._room.memory
+        )
+        for found in path.solutions(equations, alphas, meter):
+            yield [Weighting(number, x.T, self._intercept(x.T)) for number, x in found]
 
     def left_out(self, alpha: float, units: Weights, meter: Meter = SILENT) -> Array:
         """See System. A row's error is its residual in the solution for all, divided by 1 − its leverage."""
@@ -109,8 +121,8 @@ class SumsSystem:
             values = features.astype(np.float64)
             yield values if self._mean is None else values - self._mean, codes
 
-    def _with_intercepts(self, weights: Array) -> tuple[Array, Array]:
-        return weights, self._target_mean - (0 if self._mean is None else weights @ self._mean)
+    def _intercept(self, coef: Array) -> Array:
+        return self._target_mean - (0 if self._mean is None else coef @ self._mean)
 
 
 class RowsSystem:
@@ -130,29 +142,36 @@ class RowsSystem:
         options: Options,
     ) -> None:
         xp = backend.namespace(features)
-        self._features, self._room, self.size = features, options.room, len(codes)
+        self._features, self._room, self.size = features, options.room.beside(features), len(codes)
         self._chosen = np.arange(len(codes)) if chosen is None else chosen
         weighing = xp.asarray(weights)
         self._shares, self._roots = weighing / weighing.sum(), weighing[:, None] ** 0.5
         self._centred = options.centred
         self._measure(options.centred, options.standardize)
-        self._products = self._room.square(features, self.size)
+        self._products = options.room.square(features, self.size)
+        self._room = options.room.beside(features)  # what the matrix left
         self._multiply(np.result_type(features.dtype, np.float32))
         used = np.array([1]) if classes == 2 else np.arange(classes)
         targets = xp.asarray(_targets(codes, used))
         self._target_mean = self._shares @ targets * options.centred
         self._targets = (targets - self._target_mean) * self._roots
 
-    def solve(self, alpha: float, meter: Meter = SILENT) -> tuple[Array, Array]:
-        """See System."""
-        xp = backend.namespace(self._features)
-        added = xp.full(self.size, alpha)
-        shares = solve(self._products, added, self._targets, None, self._room.tile, meter)
-        weights = xp.zeros((shares.shape[1], self._features.shape[1]))
-        for block, values in self._scaled(0, self.size):
-            weights += shares[block].T @ values
-        weights /= self._scale
-        return weights, self._target_mean - weights @ self._mean
+    def solutions(self, alphas: Sequence[float], meter: Meter = SILENT) -> Iterator[list[Weighting]]:
+        """See System: the rows are read once for some penalties together."""
+        xp, room = backend.namespace(self._features), self._room
+        equations = Equations(self._products, xp.ones(self.size), self._targets, None, room.tile, room.memory)
+        for found in path.solutions(equations, alphas, meter):
+            shares = xp.concatenate([x for _, x in found], axis=1)
+            weights = xp.zeros((shares.shape[1], self._features.shape[1]))
+            for block, values in self._scaled(0, self.size):
+                weights += shares[block].T @ values
+            weights /= self._scale
+            targets = self._targets.shape[1]
+            some = (weights[i * targets : (i + 1) * targets] for i in range(len(found)))
+            yield [
+                Weighting(number, coef, self._target_mean - coef @ self._mean)
+                for (number, _), coef in zip(found, some, strict=True)
+            ]
 
     def left_out(self, alpha: float, units: Weights, meter: Meter = SILENT) -> Array:
         """See System: with the matrix bordered for the intercept, an error is a share over an element of the inverse's

@@ -1,14 +1,19 @@
-"""Cholesky's factorisation of a large symmetric matrix by tiles, of which four are in memory beside one in a file."""
+"""Cholesky's factorisation of a large symmetric matrix by tiles, of which few are in memory beside one in a file.
+
+A GPU works on tiles alike: of its own memory, so that nothing else of the matrix's size is made, or of the host's.
+"""
 
 from collections.abc import Iterable
 
-import numpy as np
-from scipy.linalg import blas, lapack, solve_triangular
-
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.evaluation.ridge import dense
 from hebbcore.evaluation.ridge.meter import Meter
 
 Column = tuple[int, Array]  # the first row that is not zero, and the rows from there on of some columns (n − first, m)
+
+_SOLVED = 256  # rows at a time of what is solved on the CPU: the fewer, the less is copied beside the diagonal
+_COPIED = 128  # rows that are copied from one triangle to the other at a time, so as to stay in the cache
 
 
 def operations(size: int) -> float:
@@ -16,90 +21,110 @@ def operations(size: int) -> float:
     return size**3 / 3
 
 
-def solve(
-    matrix: Array,
-    added: Array,
-    right: Array,
-    minus: Array | None,
-    columns: Iterable[Column],
-    tile: int,
-    meter: Meter,
-) -> tuple[Array, Array] | None:
-    """Return what linear_system.solve_with_forms does, None if the sum is not positive definite.
+class Factor:
+    """An upper factor on the diagonal of a matrix (n, n), float64, and above it.
 
-    tile: sides of what is in memory at a time, about four times.
+    device: which computes; the matrix may lie on the host. tile: sides of what is copied at a time, about four times.
     """
-    diagonal = matrix.diagonal().copy()
-    try:
-        for start in range(0, len(matrix), tile):
-            if not _factor(matrix, added, minus, start, min(start + tile, len(matrix)), meter):
-                return None
-        found = forms(matrix, columns, tile, meter)
-        return _backward(matrix, _forward(matrix, right, tile), tile), found
-    finally:
-        matrix.flat[:: len(matrix) + 1] = diagonal
+
+    def __init__(self, matrix: Array, device: str, tile: int) -> None:
+        self._matrix, self._device, self._tile = matrix, device, tile
+
+    def write(self, added: Array, minus: Array | None, meter: Meter) -> bool:
+        """Write the factor of matrix − minus · minusᵀ + diag(added), which is read below the diagonal and on it.
+
+        added, minus: (n,) on the device. Returns False if the sum is not positive definite to rounding.
+        """
+        size = len(self._matrix)
+        for rows in self._parts(0):
+            if not self._write_rows(rows, added, minus):
+                return False
+            meter.add(_operations_until(rows.stop, size) - _operations_until(rows.start, size))
+        return True
+
+    def solve(self, right: Array) -> Array:
+        """Return A⁻¹ right, (n, k), A being what was factorised."""
+        x = self._forward(right, 0)
+        for rows in reversed(self._steps(0)):
+            for columns in self._parts(rows.stop):
+                x[rows] -= self._take(rows, columns) @ x[columns]
+            x[rows] = dense.solve_triangular(self._corner(rows), x[rows], transposed=True)
+        return x
+
+    def forms(self, columns: Iterable[Column], meter: Meter) -> Array:
+        """Return cᵀ A⁻¹ c of columns c, (m,)."""
+        xp = backend.module(self._device)
+        found = [xp.empty(0)]
+        for first, part in columns:
+            found.append((self._forward(part, first) ** 2).sum(axis=0))
+            meter.add(float(len(part)) ** 2 * part.shape[1])
+        return xp.concatenate(found)
+
+    def _write_rows(self, rows: slice, added: Array, minus: Array | None) -> bool:
+        """Write some rows; those before are there."""
+        xp = backend.module(self._device)
+        head = xp.array(self._take(rows, rows), order="F")
+        diagonal = xp.arange(len(head))
+        head[diagonal, diagonal] += added[rows]
+        self._subtract(head, minus, rows, rows)
+        factor = dense.cholesky(head)
+        if factor is None:
+            return False
+        write_upper(self._matrix[rows, rows], self._there(factor))
+        for columns in self._parts(rows.stop):
+            part = xp.array(self._take(columns, rows).T, order="F")
+            self._subtract(part, minus, rows, columns)
+            self._matrix[rows, columns] = self._there(dense.solve_triangular(factor, part, overwrite=True))
+        return True
+
+    def _subtract(self, part: Array, minus: Array | None, rows: slice, columns: slice) -> None:
+        """Take off a part, Fortran-ordered, products of the factor's rows before it, and of minus."""
+        for above in self._parts(0, rows.start):
+            dense.subtract(part, self._take(above, rows), self._take(above, columns))
+        if minus is not None:
+            part -= backend.namespace(part).outer(minus[rows], minus[columns])
+
+    def _forward(self, right: Array, first: int) -> Array:
+        """Solve for the transpose of the factor's rows and columns from the first on."""
+        x = right.copy()
+        for rows in self._steps(first):
+            mine = x[rows.start - first : rows.stop - first]
+            mine[...] = dense.solve_triangular(self._corner(rows), mine)
+            for columns in self._parts(rows.stop):
+                x[columns.start - first : columns.stop - first] -= self._take(rows, columns).T @ mine
+        return x
+
+    def _parts(self, first: int, end: int | None = None) -> list[slice]:
+        return _cut(first, len(self._matrix) if end is None else end, self._tile)
+
+    def _steps(self, first: int) -> list[slice]:
+        step = self._tile if self._device == "cuda" else min(self._tile, _SOLVED)
+        return _cut(first, len(self._matrix), step)
+
+    def _corner(self, rows: slice) -> Array:
+        """Return the transpose of one tile on the diagonal, of which the lower triangle is the factor's."""
+        return self._take(rows, rows).T
+
+    def _take(self, rows: slice, columns: slice) -> Array:
+        return devices.to_device(self._matrix[rows, columns], self._device)
+
+    def _there(self, tile: Array) -> Array:
+        return devices.to_device(tile, backend.device_of(self._matrix))
 
 
-def forms(matrix: Array, columns: Iterable[Column], tile: int, meter: Meter) -> Array:
-    """Return cᵀ A⁻¹ c of columns c, (m,), where the matrix holds the upper factor of A."""
-    found = [np.empty(0)]
-    for first, part in columns:
-        found.append((_forward(matrix[first:, first:], part, tile) ** 2).sum(axis=0))
-        meter.add(float(len(part)) ** 2 * part.shape[1])
-    return np.concatenate(found)
-
-
-def _factor(matrix: Array, added: Array, minus: Array | None, start: int, end: int, meter: Meter) -> bool:
-    """Write rows start…end of the upper factor over those of the matrix; those before are there. False: impossible."""
-    head = np.array(matrix[start:end, start:end].T, order="F")  # the upper triangle counts
-    head.flat[:: len(head) + 1] += added[start:end]
-    _subtract(head, matrix, minus, start, slice(start, end), slice(start, end))
-    # LAPACK's columns are NumPy's rows: the upper triangle here is the lower one of the transpose
-    factor, info = lapack.dpotrf(head.T, lower=1, clean=0, overwrite_a=1)
-    if info:
-        return False
-    for row in range(start, end):
-        matrix[row, row:end] = factor[row - start :, row - start]
-    for first in range(end, len(matrix), end - start):
-        columns = slice(first, min(first + end - start, len(matrix)))
-        part = np.array(matrix[columns, start:end].T, order="F")
-        _subtract(part, matrix, minus, start, slice(start, end), columns)
-        matrix[start:end, columns] = solve_triangular(factor, part, lower=True, overwrite_b=True, check_finite=False)
-    meter.add(_operations_until(end, len(matrix)) - _operations_until(start, len(matrix)))
-    return True
+def _cut(first: int, end: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, end)) for start in range(first, end, step)]
 
 
 def _operations_until(rows: int, size: int) -> float:
     return size * rows**2 - 2 * rows**3 / 3
 
 
-def _subtract(part: Array, matrix: Array, minus: Array | None, done: int, rows: slice, columns: slice) -> None:
-    """Take off a part, Fortran-ordered, products of the factor's rows before `done`, a piece at a time, and of minus.
-
-    By SciPy's BLAS, as the factorisations: the threads of NumPy's would spin on while those work.
-    """
-    for first in range(0, done, len(part)):
-        above = matrix[first : min(first + len(part), done)]
-        blas.dgemm(-1.0, above[:, rows].T, above[:, columns].T, 1.0, part, trans_b=1, overwrite_c=1)
-    if minus is not None:
-        part -= np.outer(minus[rows], minus[columns])
-
-
-def _forward(matrix: Array, right: Array, tile: int) -> Array:
-    """Solve for the transpose of the upper factor, which the matrix holds."""
-    x = np.array(right)
-    for start in range(0, len(matrix), tile):
-        end = min(start + tile, len(matrix))
-        corner = np.array(matrix[start:end, start:end])
-        x[start:end] = solve_triangular(corner, x[start:end], trans="T", check_finite=False)
-        x[end:] -= matrix[start:end, end:].T @ x[start:end]
-    return x
-
-
-def _backward(matrix: Array, x: Array, tile: int) -> Array:
-    """Solve for the upper factor, in place."""
-    for start in reversed(range(0, len(matrix), tile)):
-        end = min(start + tile, len(matrix))
-        x[start:end] -= matrix[start:end, end:] @ x[end:]
-        x[start:end] = solve_triangular(np.array(matrix[start:end, start:end]), x[start:end], check_finite=False)
-    return x
+def write_upper(square: Array, lower: Array) -> None:
+    """Write the transpose of a lower triangle (m, m) into the upper one of a square (m, m), the diagonal included."""
+    xp = backend.namespace(square)
+    for start in range(0, len(square), _COPIED):
+        end = min(start + _COPIED, len(square))
+        corner, upper = square[start:end, start:end], xp.triu_indices(end - start)
+        corner[upper] = lower[start:end, start:end].T[upper]
+        square[start:end, end:] = lower[end:, start:end].T
