@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from hebbcore.classify import sweeps
 from hebbcore.classify.neighbours import Indices
 from hebbcore.classify.solver import Matrix, solutions
 from hebbcore.engine import backend
-from hebbcore.engine.kernels.compiled import kernel
 
 _RESIDUAL = 1e-3  # norm, of each class
 _OF_A_LABEL = 1e-4  # norm; the potential of a class is a sum over its labels
@@ -87,9 +87,9 @@ class Poisson:
         norms = backend.row_norms(scores)
         unit = (scores / np.where(norms > 0, norms, 1)).astype(np.float32)
         entries, degrees = np.empty(len(matrix.entries)), np.empty(len(unit))
-        _set_alike(matrix, self._roots, unit, _UNLIKE, entries, degrees)
+        sweeps.set_alike(matrix, self._roots, unit, _UNLIKE, entries, degrees)
         roots = 1 / np.sqrt(degrees)
-        _set_scaled(matrix, roots, entries)
+        sweeps.set_scaled(matrix, roots, entries)
         changed = Poisson.__new__(Poisson)
         changed._take(matrix._replace(entries=entries), roots, degrees / degrees.sum())
         return changed._near(_sources(where, codes, before.shape[1]), where, before)
@@ -133,7 +133,7 @@ class Poisson:
         roots = self._roots[:, None]
         sources *= roots
         found = solutions(self._laplacian, sources, None if before is None else before / roots, residual)
-        _set_potentials(found, self._roots, self._shares)
+        sweeps.set_potentials(found, self._roots, self._shares)
         return found
 
 
@@ -142,39 +142,3 @@ def _sources(where: Indices, codes: Indices, classes: int) -> Floats:
     sources = np.zeros((classes, len(where)))
     sources[codes, np.arange(len(where))] = 1
     return sources - sources.mean(axis=1, keepdims=True)  # type: ignore[no-any-return]
-
-
-@kernel()
-def _set_potentials(solution, roots, shares):
-    """Replace v by u = D^(−½) v, whose mean is 0; a column is the same whatever the others are."""
-    means = np.zeros(solution.shape[1])
-    for i in range(len(solution)):
-        for c in range(solution.shape[1]):
-            solution[i, c] *= roots[i]
-            means[c] += shares[i] * solution[i, c]
-    for i in range(len(solution)):
-        for c in range(solution.shape[1]):
-            solution[i, c] -= means[c]
-
-
-@kernel()
-def _set_alike(matrix, roots, unit, unlike, weights, degrees):
-    """Set the weights of links times exp(−unlike (1 − cosine of both ends' scores)), and their sums."""
-    degrees[:] = 0
-    for i in range(len(unit)):
-        for k in range(matrix.starts[i], matrix.starts[i + 1]):
-            j, cosine = matrix.columns[k], 0.0
-            for c in range(unit.shape[1]):
-                cosine += unit[i, c] * unit[j, c]
-            factor = np.exp(unlike * (min(cosine, 1.0) - 1))
-            weights[k] = 0 if k == matrix.middles[i] else -matrix.entries[k] / (roots[i] * roots[j]) * factor
-            degrees[i] += weights[k]
-
-
-@kernel()
-def _set_scaled(matrix, roots, weights):
-    """Replace weights W by I − D^(−½) W D^(−½)."""
-    for i in range(len(roots)):
-        for k in range(matrix.starts[i], matrix.starts[i + 1]):
-            weights[k] *= -roots[i] * roots[matrix.columns[k]]
-        weights[matrix.middles[i]] = 1

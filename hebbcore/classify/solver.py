@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
-from hebbcore.engine.kernels.compiled import kernel
+from hebbcore.classify import sweeps
 
 _MOST_STEPS = 1000
 
@@ -51,19 +51,19 @@ def solutions(matrix: Matrix, right: Floats, start: Floats | None, residual: flo
     """
     solution, left = np.zeros_like(right) if start is None else start, right
     if start is not None:
-        _subtract_product(matrix, solution, left)
+        sweeps.subtract_product(matrix, solution, left)
     squares = np.empty(left.shape[1])
-    _solve_lower(matrix, left, squares)
+    sweeps.solve_lower(matrix, left, squares)
     direction, turned, product = np.zeros_like(left), np.empty_like(left), np.empty_like(left)
     along, share = np.empty_like(squares), np.zeros_like(squares)
     for _ in range(_MOST_STEPS):
         going = squares > residual**2
         if not going.any():
             break
-        _multiply(matrix, left, share, direction, turned, product, along)
+        sweeps.multiply(matrix, left, share, direction, turned, product, along)
         length = np.where(going & (along > 0), squares / np.where(along > 0, along, 1), 0)  # one that is done stays
         before, squares = squares, np.empty_like(squares)
-        _advance(solution, left, turned, product, length, squares)
+        sweeps.advance(solution, left, turned, product, length, squares)
         share = squares / np.where(before > 0, before, 1)
     else:
         warnings.warn(
@@ -72,65 +72,3 @@ def solutions(matrix: Matrix, right: Floats, start: Floats | None, residual: flo
             ConvergenceWarning, stacklevel=3,
         )  # fmt: skip
     return solution
-
-
-@kernel()
-def _subtract_product(matrix, given, out):
-    """Subtract matrix · given from out."""
-    for i in range(len(out)):
-        for k in range(matrix.starts[i], matrix.starts[i + 1]):
-            entry, j = matrix.entries[k], matrix.columns[k]
-            for c in range(out.shape[1]):
-                out[i, c] -= entry * given[j, c]
-
-
-@kernel()
-def _solve_lower(matrix, out, squares):
-    """Replace out by the solution of (I + L) X = out; sets the squares of its columns."""
-    squares[:] = 0
-    for i in range(len(out)):
-        for k in range(matrix.starts[i], matrix.middles[i]):
-            entry, j = matrix.entries[k], matrix.columns[k]
-            for c in range(out.shape[1]):
-                out[i, c] -= entry * out[j, c]
-        for c in range(out.shape[1]):
-            squares[c] += out[i, c] * out[i, c]
-
-
-@kernel()
-def _multiply(matrix, left, share, direction, turned, product, along):
-    """Turn the direction p into what is left and a share of p, and multiply it.
-
-    turned: (I + Lᵀ)⁻¹ p. product: (I + L)⁻¹ (p − turned); with turned it is (I + L)⁻¹ A turned, as A is (I + L) +
-    (I + Lᵀ) − I. along: p · (product + turned) of each column.
-    """
-    n, width = direction.shape
-    for i in range(n - 1, -1, -1):
-        for c in range(width):
-            direction[i, c] = left[i, c] + share[c] * direction[i, c]
-            turned[i, c] = direction[i, c]
-        for k in range(matrix.middles[i] + 1, matrix.starts[i + 1]):
-            entry, j = matrix.entries[k], matrix.columns[k]
-            for c in range(width):
-                turned[i, c] -= entry * turned[j, c]
-    along[:] = 0
-    for i in range(n):
-        for c in range(width):
-            product[i, c] = direction[i, c] - turned[i, c]
-        for k in range(matrix.starts[i], matrix.middles[i]):
-            entry, j = matrix.entries[k], matrix.columns[k]
-            for c in range(width):
-                product[i, c] -= entry * product[j, c]
-        for c in range(width):
-            along[c] += direction[i, c] * (product[i, c] + turned[i, c])
-
-
-@kernel()
-def _advance(solution, left, turned, product, length, squares):
-    """Go `length` of each column along the direction; sets the squares of what is left."""
-    squares[:] = 0
-    for i in range(len(left)):
-        for c in range(left.shape[1]):
-            solution[i, c] += length[c] * turned[i, c]
-            left[i, c] -= length[c] * (product[i, c] + turned[i, c])
-            squares[c] += left[i, c] * left[i, c]
