@@ -128,9 +128,7 @@ def test_an_empty_class_beside_one_with_images_is_told(tmp_path, caplog):
 def test_classes_whose_names_look_alike_are_refused(tmp_path):
     names = ["caf\u00e9/1.jpg", "cafe\u0301/2.jpg", "tea/3.jpg"]
     for path in (fill(tmp_path / "photos", *names), make_tar(tmp_path / "a.tar", dict.fromkeys(names, PICTURE))):
-        with pytest.raises(
-            ValueError, match=r"two whose names look alike, 'cafe\\u0301' and 'caf\\xe9'; move the images"
-        ):
+        with pytest.raises(ValueError, match=r"names look alike, 'cafe\\u0301' and 'caf\\xe9'; move the images"):
             loaders.open_source(path)
 
 
