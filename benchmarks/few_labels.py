@@ -8,10 +8,12 @@ Features of the first `--images` training images and the first `--test` test ima
 training images; or those of two files of `hebbcore extract`, of training and test images. Of these, `--labels` have
 labels: as many of each class ("stratified"), at random ("random"), or those that `suggest` names in rounds, from the
 smallest number on ("suggested"; a draw is another seed of it). Accuracy on the test images in percent, mean and
-standard deviation of `--draws` selections. "ridge" is scikit-learn's RidgeCV (leave-one-out) in the space that
-FewLabelClassifier predicts in. `--near` c looks for neighbours in the last c channels of each position, as `hebbcore
-classify` does in those of the wide branch (twice its units). `--skew` s leaves classes of falling sizes in training and
-test, the first s times the last. `--wrong` p gives that part of the labels another class.
+standard deviation of `--draws` selections; seconds of the processor, of `relearn`. "ridge" is scikit-learn's RidgeCV
+(leave-one-out) in the space that FewLabelClassifier predicts in. `--near` c looks for neighbours in the last c channels
+of each position, as `hebbcore classify` does in those of the wide branch (twice its units). `--space` FILE keeps what
+needs no labels, for later runs with the same features and `--near`. `--quick` leaves LabelSpreading out. `--skew` s
+leaves classes of falling sizes in training and test, the first s times the last. `--wrong` p gives that part of the
+labels another class.
 """
 
 import argparse
@@ -49,14 +51,16 @@ def features_of(args: argparse.Namespace) -> tuple[Any, ...]:
     for number, (part, count) in enumerate(zip(("train", "test"), counts, strict=True)):
         with h5py.File(args.data[number if ready else 0]) as file:
             group, name = (file, "features") if ready else (file[part], "images")
-            sets[part] = (group[name][:count], group["labels"][:count].astype(int))
+            needless = part == "train" and ready and args.space is not None and args.space.exists()
+            sets[part] = (group[name][: 0 if needless else count], group["labels"][:count].astype(int))
     if args.skew > 1:
         for part, (images, labels) in sets.items():
             kept = skewed(labels, args.skew)
             sets[part] = (images[kept], labels[kept])
     if ready:
-        flat = (part for x, labels in sets.values() for part in (x.reshape(len(x), -1).astype(np.float32), labels))
-        return (*flat, sets["train"][0].shape[-1])
+        flat = {part: x.reshape(len(x), np.prod(x.shape[1:])).astype(np.float32) for part, (x, _) in sets.items()}
+        parts = (given for part, (_, labels) in sets.items() for given in (flat[part], labels))
+        return (*parts, sets["train"][0].shape[-1])
     network = hebbcore.preset("dictionary", image_shape=sets["train"][0].shape[1:], units=args.units)
     hebbcore.fit(network, sets["train"][0])
     found = []
@@ -74,12 +78,12 @@ def calibration_error(likely: Any, right: Any) -> float:
     return float(100 * sum(abs(right[part].mean() - sure[part].mean()) * part.mean() for part in parts))
 
 
-def figures(model: Any, labels: Any, data: Sequence[Any]) -> dict[str, float]:
+def figures(model: Any, labels: Any, data: Sequence[Any], quick: bool) -> dict[str, float]:
     """Return the figures of one selection: labels (n,), −1 where there is none."""
     _, true, test, answers = data
-    began = time.perf_counter()
-    model.relearn(labels)
-    found = {"seconds": time.perf_counter() - began}
+    began, guessed = time.process_time(), []
+    model.relearn(labels, lambda: guessed.append(time.process_time() - began))
+    found = {"seconds to guesses": guessed[0], "seconds": time.process_time() - began}
     likely = model.predict_proba(test)
     right = model.classes_[likely.argmax(axis=1)] == answers
     hidden, known = labels < 0, np.flatnonzero(labels >= 0)
@@ -87,7 +91,9 @@ def figures(model: Any, labels: Any, data: Sequence[Any]) -> dict[str, float]:
     found["few labels, images of fit"] = 100 * np.mean(model.transduction_[hidden] == true[hidden])
     found["calibration error"] = calibration_error(likely, right)
     if model.estimated_accuracy_:
-        found["estimated accuracy"] = 100 * model.estimated_accuracy_[0]
+        value, low, high = model.estimated_accuracy_
+        found["estimated accuracy"] = 100 * value
+        found["intervals that hold"] = 100.0 * (low <= right.mean() <= high)
     wrong = set(known[labels[known] != true[known]].tolist())
     found["doubted"], found["doubted and wrong"] = len(model.doubts_), len(wrong & set(model.doubts_.tolist()))
     space = model._images
@@ -95,6 +101,8 @@ def figures(model: Any, labels: Any, data: Sequence[Any]) -> dict[str, float]:
     coef, intercept = labelled_predictor(space.rows[known], codes, len(classes))
     own = space.space.ridge_rows(test) @ coef + intercept
     found["ridge"] = 100 * np.mean(classes[own.argmax(axis=1)] == answers)
+    if quick:
+        return found
     spread = LabelSpreading("knn", n_neighbors=10, alpha=0.9).fit(space.neighbour_rows, labels)
     near = space.space.neighbour_rows(space.space.components(test))
     found["LabelSpreading"] = 100 * np.mean(spread.predict(near) == answers)
@@ -123,15 +131,25 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=(40, 100, 500))
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--near", type=int, default=0)
+    parser.add_argument("--space", type=Path)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--skew", type=float, default=1)
     parser.add_argument("--wrong", type=float, default=0)
     parser.add_argument("--select", nargs="+", default=("stratified", "random", "suggested"))
     args = parser.parse_args()
+    if args.space is not None and args.skew > 1:
+        parser.error("--space is of all images: leave out --skew")
     *data, channels = features_of(args)
     features, true, *_ = data
     near = np.arange(features.shape[1]).reshape(-1, channels)[:, -args.near :].ravel() if args.near else None
-    model = FewLabelClassifier(neighbour_features=near).fit(features, np.full(len(features), -1))
-    results = {key: value for key, value in vars(args).items() if key not in ("data", "json")}
+    model, none = FewLabelClassifier(neighbour_features=near), np.full(len(true), -1)
+    if args.space is not None and args.space.exists():
+        model.fit_state(dict(np.load(args.space)), none)
+    else:
+        model.fit(features, none)
+        if args.space is not None:
+            np.savez(args.space, **model.images_state())
+    results = {key: value for key, value in vars(args).items() if key not in ("data", "json", "space")}
     results |= {"machine": platform.machine(), "hebbcore": hebbcore.__version__, "numpy": np.__version__, "rows": []}
     for select in args.select:
         found: dict[int, list[dict[str, float]]] = {count: [] for count in args.labels}
@@ -143,7 +161,7 @@ def main() -> None:
                 labels[where] = true[where]
                 flipped = where[random.random(count) < args.wrong]
                 labels[flipped] = (true[flipped] + random.integers(1, 10, len(flipped))) % 10
-                found[count].append(figures(model, labels, data))
+                found[count].append(figures(model, labels, data, args.quick))
         for count, draws in found.items():
             row: dict[str, Any] = {"select": select, "labels": count}
             for name in draws[0]:

@@ -74,3 +74,8 @@ def shared_weights(indices):
         for j in sorted(alike, key=lambda j: -alike[j])[:10]:
             weights[i, j] = alike[j] ** 2
     return (weights + weights.T) / 2
+
+
+def unit_rows(generator, n, d):
+    rows = generator.standard_normal((n, d)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

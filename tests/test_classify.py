@@ -306,7 +306,7 @@ def test_guesses_of_which_nothing_is_known_are_hardly_surer_than_chance(features
 
 
 def test_labels_that_do_not_reach_all_images_are_told(monkeypatch):
-    monkeypatch.setattr("hebbcore.classify.poisson._MOST_STEPS", 1)
+    monkeypatch.setattr("hebbcore.classify.solver._MOST_STEPS", 1)
     features, _, given = blobs()
     with pytest.warns(ConvergenceWarning, match="has not converged in 1 steps"):
         FewLabelClassifier().fit(features, given)

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-import scipy.linalg
-from classify_helpers import shared_weights
+from classify_helpers import shared_weights, unit_rows
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import PCA
@@ -11,7 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from hebbcore.classify import balance, graph, neighbours, poisson, space
+from hebbcore.classify import balance, graph, neighbours, space
 from hebbcore.classify.balance import balancing_bias, labelled_shares
 from hebbcore.classify.graph import joined, neighbour_graph
 from hebbcore.classify.held_out import (
@@ -22,15 +21,9 @@ from hebbcore.classify.held_out import (
 )
 from hebbcore.classify.learn import regime
 from hebbcore.classify.linear import AllRows, labelled_predictor, scores_of
-from hebbcore.classify.poisson import Poisson
 from hebbcore.classify.suggest import cover, doubt_and_cover
 from hebbcore.evaluation.ridge.calibration import calibration_error
 from hebbcore.evaluation.ridge.meter import SILENT
-
-
-def unit_rows(generator, n, d):
-    rows = generator.standard_normal((n, d)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("shape", [(200, 12), (40, 90)])  # features × features, and rows × rows
@@ -141,55 +134,6 @@ def test_duplicates_are_not_compared_with_all(generator, monkeypatch):
     assert connected_components(joined(parts, rows))[0] == 1
     assert len(compared) >= 20
     assert np.mean(compared) < 60  # of 1,170 others
-
-
-@pytest.mark.parametrize("classes", [2, 5])
-def test_potentials_solve_poissons_equation(generator, classes):
-    rows = unit_rows(generator, 80, 4)
-    graph = joined(neighbour_graph(neighbours.nearest(rows, 5)[0]), rows)
-    where = generator.permutation(80)[: 3 * classes]
-    codes = np.arange(3 * classes) % classes
-    dense = graph.toarray()
-    degrees = dense.sum(axis=1)
-    sources = np.zeros((80, classes))
-    sources[where] = np.eye(classes)[codes] - np.eye(classes)[codes].mean(axis=0)
-    expected = scipy.linalg.lstsq(np.diag(degrees) - dense, sources)[0]
-    expected -= degrees @ expected / degrees.sum()  # conjugate gradients from 0 leave a weighted mean of 0
-    found = Poisson(graph).potentials(where, codes, classes)
-    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("most", [0, 16])  # labels a class whose responses are kept
-def test_potentials_do_not_depend_on_what_was_asked_before(generator, monkeypatch, most):
-    monkeypatch.setattr(poisson, "_KEPT_A_CLASS", most)
-    monkeypatch.setattr(poisson, "_KEPT_NUMBERS", 60 * 8)  # of these labels, not of many more
-    monkeypatch.setattr(poisson, "_STACKED", 3)
-    rows = unit_rows(generator, 60, 4)
-    graph = joined(neighbour_graph(neighbours.nearest(rows, 5)[0]), rows)
-    where, codes = np.arange(8), np.arange(8) % 3
-    used, fresh = Poisson(graph), Poisson(graph)
-    for others in (where + 3, where + 20, where + 40):
-        used.potentials(others, codes, 3)
-    np.testing.assert_array_equal(used.potentials(where, codes, 3), fresh.potentials(where, codes, 3))
-    assert len(used._responses) <= (16 if most else 0)
-
-
-def test_links_between_unlike_scores_weigh_less(generator, monkeypatch):
-    monkeypatch.setattr(poisson, "_NUMBERS", 100)
-    monkeypatch.setattr(poisson, "_TOGETHER", 2)
-    rows, scores = unit_rows(generator, 60, 4), generator.standard_normal((60, 3))
-    graph = joined(neighbour_graph(neighbours.nearest(rows, 8)[0]), rows)
-    where, codes = np.arange(9), np.arange(9) % 3
-    above = scores - scores.mean(axis=0)
-    lengths = np.linalg.norm(above, axis=1)
-    cosines = above @ above.T / np.outer(lengths, lengths)
-    changed = Poisson(sparse.csr_array(graph.toarray() * np.exp(-3 * (1 - cosines))))
-    model = Poisson(graph)
-    before = model.potentials(where, codes, 3)
-    found, expected = model.among_alike(where, codes, scores, before), changed.potentials(where, codes, 3)
-    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
-    assert np.abs(before - expected).max() > 0.1 * np.abs(expected).max()
-    np.testing.assert_array_equal(model.potentials(where, codes, 3), before)  # the graph stays
 
 
 @pytest.mark.parametrize("columns", [7, 1000])

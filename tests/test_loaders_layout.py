@@ -125,6 +125,13 @@ def test_an_empty_class_beside_one_with_images_is_told(tmp_path, caplog):
     assert "all images are of one class, images" in caplog.text
 
 
+def test_classes_whose_names_look_alike_are_refused(tmp_path):
+    names = ["caf\u00e9/1.jpg", "cafe\u0301/2.jpg", "tea/3.jpg"]
+    for path in (fill(tmp_path / "photos", *names), make_tar(tmp_path / "a.tar", dict.fromkeys(names, PICTURE))):
+        with pytest.raises(ValueError, match=r"names look alike, 'cafe\\u0301' and 'caf\\xe9'; move the images"):
+            loaders.open_source(path)
+
+
 def test_splits_in_a_tar_are_refused(tmp_path):
     for files in (["train/a/1.jpg", "val/b/1.jpg"], ["x/train/1.jpg", "x/test/1.jpg"]):
         tar = make_tar(tmp_path / "t.tar", dict.fromkeys(files, PICTURE))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_helpers import NAMES, TRUTH, Session, blobs, session
 
-from hebbcore.classify import FewLabelClassifier
+from hebbcore.classify import FewLabelClassifier, classifier, held_out
 from hebbcore.labelling.guesses import Guesses
 from hebbcore.page.learner import Found
 from hebbcore.page.store import NO_LABEL, UNSURE
@@ -30,7 +30,12 @@ def teach(session, each=5):
         session.post("/api/classes", {"name": "emu"})
     for number, name in enumerate(CLASSES):
         session.label(np.flatnonzero(number == TRUTH)[:each].tolist(), name)
-    return session.state_when(lambda state: state["learning"]["labels"] == 3 * each)
+    return session.state_when(lambda state: has_learned(state, 3 * each))
+
+
+def has_learned(state, labels):
+    """Return whether it knows so many labels, and also how good its guesses are."""
+    return state["learning"]["labels"] == labels and not state["learning"]["running"]
 
 
 def ids(session, query):
@@ -83,11 +88,31 @@ def test_guesses_are_those_of_the_classifier(session):
     assert ids(session, "view=next") == model.suggest(60).tolist()
 
 
+def test_guesses_are_shown_before_they_are_judged(session, monkeypatch):
+    before, gate = teach(session), threading.Event()
+    doubts = session.learner.found.doubts
+    judged = held_out.held_out
+    monkeypatch.setattr(classifier, "held_out", lambda *given: gate.wait(60) and judged(*given))
+    session.label([30, 31], "dog")
+    session.label([32], "emu")
+    state = session.state_when(lambda state: state["learning"]["labels"] == 18)
+    assert state["learning"]["running"]
+    assert state["estimate"] == before["estimate"]
+    items = session.get("/api/images?view=all")["items"]
+    assert [item["guess"] for item in items] == [CLASSES[k] for k in session.learner.found.guesses.first]
+    assert set(ids(session, "view=next")[-3:]) == {30, 31, 32}  # the suggestions are the earlier ones
+    assert set(session.learner.found.doubts) <= set(doubts)
+    gate.set()
+    state = session.state_when(lambda state: not state["learning"]["running"])
+    assert state["estimate"] != before["estimate"]
+    assert state["curve"][-1] == {"labels": 18, **state["estimate"]}
+
+
 def test_views_show_what_they_are_called(session):
     teach(session)
     session.label([30, 31], None, unsure=True)
     session.label([33], "cat")
-    session.state_when(lambda state: state["learning"]["labels"] == 16 and not state["learning"]["running"])
+    session.state_when(lambda state: has_learned(state, 16))
     labelled, unsure = set(ids(session, "view=labelled")), ids(session, "view=unsure")
     assert len(labelled) == 16
     assert unsure == [30, 31]

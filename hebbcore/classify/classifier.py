@@ -177,13 +177,17 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         check_is_fitted(self)
         return self._require_images("images_state").state()
 
-    def relearn(self, y: Any) -> Self:
+    def relearn(self, y: Any, early: Callable[[], None] | None = None) -> Self:
         """Learn from other labels of the images of the last fit; the graph and what else needs no labels is kept.
 
         Parameters
         ----------
         y : (n,)
             Labels, as for fit.
+        early : callable, optional
+            Called as soon as there are guesses, before the cross-validation, which takes several times as long. Until
+            that is done, transduction_ and label_distributions_ are of the new labels, the latter about as sure as
+            those before, and there are neither doubts nor an estimate.
 
         Returns
         -------
@@ -192,9 +196,9 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """
         check_is_fitted(self)
         self._require_images("relearn")
-        return self._learn("FewLabelClassifier.relearn", y)
+        return self._learn("FewLabelClassifier.relearn", y, early)
 
-    def _learn(self, function: str, y: Any) -> Self:
+    def _learn(self, function: str, y: Any, early: Callable[[], None] | None = None) -> Self:
         images = self._require_images("fit")
         labels, known = labels_and_gaps(function, y, len(images.rows))
         where = np.flatnonzero(known)
@@ -203,6 +207,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         shares = np.zeros(0)
         if len(classes):
             shares = class_shares(function, self.prior, classes, lambda: images.shares(where, codes, len(classes)))
+        before = len(vars(self).get("classes_", ()))
         self.classes_, self.class_shares_, self._known = classes, shares, known
         self.regime_ = regime(counts)
         self.estimated_accuracy_: tuple[float, float, float] | None = None
@@ -212,11 +217,20 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
         else:
             self._coef, self._intercept = images.predictor(where, codes, shares, self.regime_)
-        self.__dict__.pop("label_distributions_", None)  # so that the old and the new are not in memory together
-        scores = scores_of(images.rows, (self._coef, self._intercept))
+        if early is not None:
+            scores = self._own_scores()
+            if len(classes) != before:
+                self._sharpness = early_sharpness(scores, None) if len(classes) > 1 else 1.0
+            self._set_transduction(labels, scores)
+            early()
+        scores = self._own_scores()
         self._judge(where, codes, scores)
         self._set_transduction(labels, scores)
         return self
+
+    def _own_scores(self) -> Floats:
+        self.__dict__.pop("label_distributions_", None)  # so that the old and the new are not in memory together
+        return scores_of(self._require_images("fit").rows, (self._coef, self._intercept))
 
     def _judge(self, where: Indices, codes: Indices, scores: Floats) -> None:
         """Set what the cross-validation says: sharpness, accuracy, doubts."""

@@ -150,21 +150,34 @@ class Learner(threading.Thread):
         if self._classifier is None:
             self._classifier = self._teacher.fitted()
         labels, numbers = sorted_labels(codes, classes)
-        if self._learned is None or not _same(labels, self._learned):
+        is_new = self._learned is None or not _same(labels, self._learned)
+        if is_new:
             self._learned = None
-            self._classifier.relearn(labels.numbers)
+            self._classifier.relearn(labels.numbers, lambda: self._show(codes, numbers))
             self._learned = labels
-        if self.found is None or (self.found.codes != codes).any():
+        if is_new or self.found is None or (self.found.codes != codes).any():
             self.found = self._judged(codes, numbers)
+
+    def _show(self, codes: Ints, numbers: Ints) -> None:
+        """Show the guesses; what takes longer stays what it was, without doubts of labels that have changed."""
+        if (before := self.found) is None:
+            return
+        guesses, by_doubt = self._guessed(len(codes), numbers)
+        doubts = before.doubts[before.codes[before.doubts] == codes[before.doubts]]
+        version = self._board.versions.next()
+        self.found = Found(version, codes, before.suggested, guesses, by_doubt, doubts, before.estimate)
+
+    def _guessed(self, photos: int, numbers: Ints) -> tuple[Guesses | None, Ints]:
+        """Return the guesses, None before two classes have labels, and the photos by doubt. numbers: see _judged."""
+        if len(numbers) < 2:
+            return None, np.arange(photos)
+        own = Guesses.of(self._classifier.label_distributions_)
+        guesses = Guesses(numbers[own.first] - 1, own.confidence, numbers[own.second] - 1)
+        return guesses, np.argsort(guesses.confidence, kind="stable")
 
     def _judged(self, codes: Ints, numbers: Ints) -> Found:
         """Return what the classifier says of labels. numbers: (classes,) on the board, of its classes."""
-        model, guesses = self._classifier, None
-        by_doubt = np.arange(len(codes))
-        if len(numbers) > 1:
-            own = Guesses.of(model.label_distributions_)
-            guesses = Guesses(numbers[own.first] - 1, own.confidence, numbers[own.second] - 1)
-            by_doubt = np.argsort(guesses.confidence, kind="stable")
+        model, (guesses, by_doubt) = self._classifier, self._guessed(len(codes), numbers)
         estimate = model.estimated_accuracy_
         suggested = model.suggest(SUGGESTIONS, codes == UNSURE)
         if estimate is not None:

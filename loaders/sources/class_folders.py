@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from loaders.images.formats import looks_like_an_image
 from loaders.sources.base import name_key
-from loaders.text import printable
+from loaders.text import printable, tidy
 
 SPLITS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -46,13 +46,26 @@ def is_of_photos(folder: str) -> bool:
     return bool(DATE.fullmatch(folder) or CAMERA.fullmatch(folder))
 
 
+def check_distinct(where: str, names: Iterable[str]) -> None:
+    """Raise ValueError if two names of classes differ only in what nobody sees, as in the form of an accent."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(tidy(name), name)
+        if other != name:
+            raise ValueError(
+                f"{where} must have one folder for each class, but two whose names look alike, {other!a} and "
+                f"{name!a}; move the images of one into the other, or call it something else"
+            )
+
+
 class ClassFolders:
     """Which folders of an archive are classes: those that hold files directly.
 
     A folder that holds other folders is a class only if it holds a file that is called like an image.
 
     where: how errors begin. names: all files of the archive, as "folder/folder/file".
-    Raises ValueError if there are no class folders, two of one name, or splits where classes should be.
+    Raises ValueError if there are no class folders, two of one name or of names that look alike, or splits where
+    classes should be.
     """
 
     def __init__(self, where: str, names: Iterable[str]) -> None:
@@ -77,6 +90,7 @@ class ClassFolders:
     def _check(self, where: str, inside: dict[PurePosixPath, set[str]]) -> None:
         if not self.class_names:
             raise ValueError(f"{where} must hold one folder for each class, it has none")
+        check_distinct(where, self.class_names)
         if len(self.class_names) < len(self._labels):
             raise ValueError(
                 f"{where} has two folders of one class's name; pack each split by itself, or unpack it and give the "

@@ -8,7 +8,7 @@ from typing import Any
 from loaders.images.formats import looks_like_an_image
 from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item
-from loaders.sources.class_folders import ClassFolders, is_class
+from loaders.sources.class_folders import ClassFolders, check_distinct, is_class
 from loaders.sources.content import ITEMS, Spread
 from loaders.sources.layout import VALIDATION, check_level
 from loaders.sources.tar import TarSource
@@ -38,7 +38,8 @@ class ImageFolder(FileSource):
     FileNotFoundError, NotADirectoryError
         If root is no folder.
     ValueError
-        If it has no class folders, or is recognisably a level too high (see loaders.sources.layout).
+        If it has no class folders, two whose names look alike, or is recognisably a level too high (see
+        loaders.sources.layout).
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -50,6 +51,7 @@ class ImageFolder(FileSource):
                 f"ImageFiles takes images without; {VALIDATION}"
             )
         check_level(self.root, self.class_names)
+        check_distinct(f"ImageFolder: {printable(self.root)}", self.class_names)
         self._listed = Listed(self.items())
         folders = self._listed.folders - {""}
         self.remarks = []
