@@ -6,11 +6,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hebbcore import checks
+from hebbcore.engine import kernels
 from hebbcore.engine.backend import Array, largest_magnitude, namespace, row_norms
 from hebbcore.engine.rule import Rule
 from hebbcore.rules.p_norm import check_exponent, signed_power
 
 INITIAL_RADIUS = 25.0  # expected p-norm of a unit's first weights: learning brings it down to 1
+LEAST_DISTANCE = 1e-10  # of a norm from 1, so that no rate is 0
 
 
 class NormSeekingRule(Rule):
@@ -38,8 +40,13 @@ class NormSeekingRule(Rule):
     def rate(self, weights: Array, learning_rate: float) -> Any:
         if self.adaptive_power is None:
             return learning_rate
-        xp = namespace(weights)
-        return learning_rate * (xp.abs(row_norms(weights, self.p) - 1) + 1e-10) ** self.adaptive_power
+        xp, power = namespace(weights), self.adaptive_power
+        if self.p != 2:
+            return learning_rate * (xp.abs(row_norms(weights, self.p) - 1) + LEAST_DISTANCE) ** power
+        rates, number = xp.empty((len(weights), 1), weights.dtype), weights.dtype.type
+        numbers = number(learning_rate), number(LEAST_DISTANCE), number(power)
+        kernels.for_array(weights).norm_rates(weights, *numbers, rates[:, 0])
+        return rates
 
     def initial_weights(self, generator: np.random.Generator, units: int, size: int) -> np.ndarray[Any, Any]:
         """Return normal weights whose p-norm is about 25."""

@@ -186,6 +186,12 @@ def norms(vectors, out):
     return {"out": np.where(lengths == 0, 1, lengths)}
 
 
+@examples(factor=[0.1], floor=[1e-10], power=[0.5, 2.0])
+def norm_rates(vectors, factor, floor, power, out):
+    """factor · (|‖vectors‖ − 1| + floor)^power."""
+    return {"out": factor * (np.abs(np.linalg.norm(vectors, axis=1) - 1) + floor) ** power}
+
+
 @examples(
     vectors=lambda rows, columns: _unlike(rows, columns) * (np.arange(rows) % 3 > 0)[:, None],
 )

@@ -36,6 +36,23 @@ def norms(vectors: Matrix, out: PerRow):
 
 
 @program
+def norm_rates(vectors: Matrix, factor: Number, floor: Number, power: Number, out: PerRow):
+    """out[n] ← factor · (|‖vectors[n]‖ − 1| + floor)^power, by Euclidean norms.
+
+    Equation: the adaptive rate of SoftHebb (Journé et al., ICLR 2023). Oracle: norm_rates.
+    """
+    for n in own_rows(vectors.shape[0]):
+        vector = vectors[n]
+        square = ZERO * vector[0]
+        for d in entries(vector.size):
+            square += vector[d] * vector[d]
+        square = total(square)
+        norm = math.sqrt(square) + ZERO * factor
+        for _ in entries(1):  # one lane writes
+            out[n] = factor * (abs(norm - ONE) + floor) ** power
+
+
+@program
 def directions(vectors: Matrix, scores: Matrix):
     """Each vector, and its row of scores, ← itself / the vector's Euclidean norm; those of vectors of zeros stay."""
     for n in own_rows(vectors.shape[0]):
