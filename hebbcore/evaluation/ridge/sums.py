@@ -35,7 +35,7 @@ class ClassSums:
         row_bytes = features * self.dtype.itemsize
         rows, self._most = min(_BLOCK_ROWS, _BLOCK_BYTES // row_bytes), _BLOCK_ROWS
         if room is not None:
-            on_disk = isinstance(self.products, np.memmap)  # read and written once a block
+            room, on_disk = room.beside(first), isinstance(self.products, np.memmap)  # read and written once a block
             rows = room.rows(row_bytes, 3) if on_disk else min(rows, room.rows(row_bytes, 16))
             self._most = room.rows(row_bytes, 16)
         rows = max(1, rows)
