@@ -155,6 +155,14 @@ def imagenet_train(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource
     return loaders.ImageNetTrain(make_tar(folder / "train.tar", tars))
 
 
+def class_tars(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
+    (folder / "tars").mkdir(exist_ok=True)
+    for number, name in enumerate(sorted({file.partition("/")[0] for file in files})):
+        members = {file.partition("/")[2]: data for file, data in files.items() if file.startswith(f"{name}/")}
+        make_tar(folder / "tars" / f"n{number:08d}.tar", members)
+    return loaders.open_source(folder / "tars")
+
+
 def imagenet_validation(folder: Path, files: dict[str, bytes]) -> loaders.ImageSource:
     (folder / "truth.txt").write_text("1\n2\n" * 10)
     (folder / "synsets.txt").write_text("n1\nn2\n")
@@ -206,6 +214,7 @@ SOURCES = {
     "Parquet": parquet,
     "WebDataset": webdataset,
     "ImageNet train": imagenet_train,
+    "ImageNet class tars": class_tars,
     "ImageNet validation": imagenet_validation,
     "Tiny ImageNet": tiny_imagenet,
 }

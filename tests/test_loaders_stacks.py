@@ -148,6 +148,14 @@ def test_images_of_many_channels_in_class_folders(tmp_path, tifffile):
     assert "(96, 120, 3) uint8" in reasons["b/photo.png"]
 
 
+def test_a_tiff_that_cannot_become_rgb_says_what_keeps_its_pixels(tmp_path, tifffile):
+    (tmp_path / "tree" / "a").mkdir(parents=True)
+    image = stack_of("uint8", 5, 1)[0]
+    tifffile.imwrite(tmp_path / "tree" / "a" / "1.tif", image, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(ValueError, match=r"a TIFF of other pixels than photos have, .* shards build --raw keeps such"):
+        loaders.build_shards(tmp_path / "tree", tmp_path / "shards", workers=1, size=6, layout="raw")
+
+
 def test_pixels_of_usual_files_stay_as_they_are_too(tmp_path):
     grey = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1000
     files = {"a/1.png": encoded(Image.fromarray(grey), "PNG"), "a/2.png": encoded(Image.fromarray(grey + 1), "PNG")}

@@ -56,7 +56,7 @@ def decode(data: bytes | memoryview, frame: Frame | None = None, value_range: in
     except UnidentifiedImageError as error:  # its own message has an address in memory, different each time
         what = "not an image, or damaged at its start"
         if format_of(bytes(data[:32])) == "TIFF":
-            what = "a TIFF of other pixels than photos have, or damaged; --raw without --size keeps such pixels"
+            what = "a TIFF of other pixels than photos have, or damaged; shards build --raw keeps such pixels"
         raise ValueError(f"cannot identify the format: {what}") from error
     except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error
@@ -164,7 +164,7 @@ def _to_rgb(image: Image.Image, value_range: int | None) -> Image.Image:
     image.load()
     if image.mode == "F":
         raise ValueError(
-            "floating-point pixels have no defined range; convert the image to 8 bits, or keep them (--raw)"
+            "floating-point pixels have no defined range; convert it to 8 bits, or keep them (shards build --raw)"
         )
     if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
         return narrowed(image, value_range)

@@ -35,10 +35,10 @@ def open_source(
     path : str, path or datasets.Dataset
         ImageNet's train or val tar or the folder of its class tars, Kaggle's ImageNet as a zip or the folder it unpacks
         to, a tar, a zip or a tree of class folders, Tiny ImageNet's folder, CIFAR-10/100 (python or binary, tar.gz or
-        unpacked), MNIST's idx folder, STL-10's folder, a TIFF or NumPy stack, an HDF5 file with train/images,
-        train/labels and so on, Parquet files of images or tars of WebDataset or a folder of either, or a folder of
-        images without class folders, or with folders that are all named after dates or by cameras, whose images have no
-        label.
+        unpacked), MNIST's idx folder, STL-10's archive or folder, a TIFF or NumPy stack, an HDF5 file with
+        train/images, train/labels and so on, Parquet files of images or tars of WebDataset or a folder of either, or a
+        folder of images without class folders, or with folders that are all named after dates or by cameras, whose
+        images have no label.
     split : str, optional
         Which part of a source that holds several: "train" (None means this), "test", "val", or others of some kinds.
     ground_truth : str or path, optional
