@@ -221,6 +221,27 @@ def test_relearning_is_fitting_and_the_same_each_time():
     assert len(FewLabelClassifier().fit(features, blobs(labels=40)[2]).suggest(7)) == 7
 
 
+def test_guesses_come_before_they_are_judged():
+    features, _, y = blobs(labels=5, spread=3.0)
+    model, seen = FewLabelClassifier().fit(features, np.full(600, -1)), []
+
+    def early():
+        likely = model.label_distributions_
+        seen.append((model.transduction_.copy(), likely.copy(), model.estimated_accuracy_, len(model.doubts_)))
+
+    more = blobs(labels=8, spread=3.0)[2]
+    for labels in (y, more):
+        model.relearn(labels, early)
+        np.testing.assert_array_equal(model.transduction_, seen[-1][0])
+        np.testing.assert_allclose(seen[-1][1].sum(axis=1), 1)
+        assert seen[-1][2:] == (None, 0)
+        assert model.estimated_accuracy_ is not None
+    assert seen[0][1].max() < 0.3  # nothing was known then
+    assert np.abs(seen[1][1] - model.label_distributions_).max() < 0.3
+    again = FewLabelClassifier().fit(features, more)
+    np.testing.assert_array_equal(again.label_distributions_, model.label_distributions_)
+
+
 def test_memmaps_and_pickles(tmp_path):
     features, _, y = blobs(spread=3.0)
     np.save(tmp_path / "features.npy", features)

@@ -15,8 +15,10 @@ import loaders
 from hebbcore import files
 from hebbcore.features import extract
 from hebbcore.features import storage as features
+from hebbcore.features.choice import Features
 from hebbcore.features.extract import extract_features
 from hebbcore.files import locked_file
+from hebbcore.labelling.features import extracted, rows_of
 
 pytest_plugins = "extract_helpers"
 
@@ -55,6 +57,27 @@ def test_other_settings_never_mix(network, data, stream, tmp_path, change):
     stop_after(network, stream, tmp_path / "g.h5", 2)
     with pytest.raises(ValueError, match=r"g.h5.partial is of another extraction; finish that one, or remove it"):
         extract_features(other, images, tmp_path / "g.h5", **options)
+
+
+@pytest.mark.parametrize("change", [change for name, change in OTHERS if name in ("images", "weights")])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_others_left_in_the_folder_of_a_work_makes_room(
+    network, data, stream, tmp_path, monkeypatch, change, damaged
+):
+    monkeypatch.setattr(extract, "_SAVE_SECONDS", 0)
+    other, images, _ = change(network, data)
+    path = tmp_path / "features.h5"
+    stop_after(other, images, path, 2)
+    if damaged:
+        (tmp_path / "features.h5.progress").write_text("[1, 2]")
+    chosen = Features.checked("classify", network, None, None, False, 0)
+    rows = extracted(chosen, stream, path, lambda done: None)
+    np.testing.assert_array_equal(rows, rows_of(chosen, data[0]))
+    assert names(tmp_path) == ["features.h5"]
+    stop_after(network, stream, tmp_path / "own.h5", 3)
+    seen = []
+    extracted(chosen, stream, tmp_path / "own.h5", seen.append)
+    assert seen[0] > 8  # its own goes on
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", '{"batch": 1}', '{"batch": null, "done": 8, "settings": {}}'])

@@ -16,7 +16,7 @@ from hebbcore.engine import devices
 from hebbcore.features import formats
 from hebbcore.features.choice import Features
 from hebbcore.features.helpers import of_batches, whole
-from hebbcore.features.storage import DTYPES, Growing, finished
+from hebbcore.features.storage import DTYPES, Growing, drop_other, finished
 from hebbcore.files import locked_file
 from hebbcore.network import Network
 from hebbcore.streams import Stream
@@ -121,6 +121,11 @@ def extract_features(
                     formats.write(format, file, path, settings)
         file.unlink(missing_ok=True)  # a kill may have left it
     return path
+
+
+def forget_other(features: Features, stream: Stream, path: Path) -> None:
+    """Remove what an interrupted extraction of other features or images left of a file, in a folder of the caller's."""
+    drop_other(path, _settings(features, stream, "float32"))
 
 
 def _into_hdf5(

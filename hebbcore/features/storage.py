@@ -76,6 +76,20 @@ def _note_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.progress")
 
 
+def drop_other(path: Path, settings: dict[str, Any]) -> None:
+    """Remove what an interrupted extraction with other settings left beside path; the caller holds its folder."""
+    note = _note_of(path)
+    try:
+        theirs = parse_json(note.read_bytes())["settings"]
+    except FileNotFoundError:
+        return
+    except (ValueError, LookupError, TypeError):  # damaged
+        theirs = None
+    if theirs != settings:
+        note.unlink()  # first: it must not speak for another file
+        path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
+
+
 class Growing:
     """Features (count, …) and labels (count,) on their way into a file: first into path.partial, mapped into memory.
 

@@ -12,7 +12,7 @@ from hebbcore import hdf5
 from hebbcore.dictionary import UNITS
 from hebbcore.engine import devices
 from hebbcore.features.choice import Features
-from hebbcore.features.extract import extract_features
+from hebbcore.features.extract import extract_features, forget_other
 from hebbcore.layers import Branches
 from hebbcore.network import Network
 from hebbcore.presets import preset
@@ -64,9 +64,11 @@ def neighbour_features(features: Features) -> npt.NDArray[np.int64] | None:
 def extracted(features: Features, stream: Any, path: Path, progress: Callable[[int], None]) -> Any:
     """Return the features (n, numbers) of a stream's images, in its order, extracted into a file unless they are there.
 
-    Raises ValueError and FileExistsError if the file is of other images or other features.
+    An interrupted extraction goes on; what one of other images or other features left makes room. Raises ValueError and
+    FileExistsError if the file is of other images or other features.
     """
     network, pool, mirror = features.network, features.grid, features.mirror
+    forget_other(features, stream, path)
     extract_features(network, stream, path, layer=features.layer, pool=pool, mirror=mirror, progress=progress)
     with hdf5.reading(path, f"classify: {path} holds no features") as file:
         array = hdf5.member(file, "features")
