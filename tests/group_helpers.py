@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+LOOK = 0.02  # seconds
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 NEEDS_MPI = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None or MPIEXEC is None,
@@ -40,25 +41,37 @@ def mpiexec(size, *arguments, timeout=300, more=()):
     return finished(line_of(size, *arguments), timeout, more)
 
 
-def finished(line, timeout, more=(), meanwhile=lambda process: None):
-    """Run a command line to its end, for so many seconds at most from when meanwhile(process) returns.
+def finished(line, timeout, more=(), act=None):
+    """Run a command line to its end, for so many seconds at most in which no process of it waits for a core.
 
-    Seconds are counted in looks, of which a machine with much else to do makes fewer. Returns the
-    subprocess.CompletedProcess, with those seconds as `seconds`.
+    act: called until it returns True, from when on the seconds count anew. Returns the subprocess.CompletedProcess,
+    with the seconds as `seconds`.
     """
+    seconds = queued = 0.0
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         with subprocess.Popen(
             list(map(str, line)), env=environment(more), cwd=ROOT, stdout=out, stderr=errors, text=True
         ) as process:
-            meanwhile(process)
-            looks = 0
-            while process.poll() is None and looks < 100 * timeout:
-                time.sleep(0.01)
-                looks += 1
+            while process.poll() is None and seconds < timeout:
+                time.sleep(LOOK)
+                before, queued = queued, in_queues(process.pid)
+                seconds += LOOK * (queued - before < LOOK / 2)
+                if act is not None and act():
+                    act, seconds = None, 0.0
             process.kill()
         out.seek(0)
         errors.seek(0)
         done = subprocess.CompletedProcess(line, process.returncode, out.read(), errors.read())
-    assert looks < 100 * timeout, f"no end after {timeout} seconds: {done.stderr}"
-    done.seconds = looks / 100
+    assert seconds < timeout, f"no end after {timeout} seconds: {done.stderr}"
+    done.seconds = seconds
     return done
+
+
+def in_queues(pid):
+    """Return for how many seconds a process and those that it started have waited for a core; 0 if that is unknown."""
+    try:
+        own = int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+        started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0.0
+    return own + sum(map(in_queues, started))

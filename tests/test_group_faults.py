@@ -76,14 +76,12 @@ def interrupted(folder, out, rank, number, wait, size=2):
     for path in folder.glob("pid.*"):
         path.unlink()
 
-    def interrupt(process):
-        looks = 0
-        while process.poll() is None and not ready(folder, out, size) and looks < 6000:
-            time.sleep(0.01)
-            looks += 1
+    def interrupt():
+        if not ready(folder, out, size):
+            return False
         time.sleep(wait)
-        if process.poll() is None:
-            os.kill(int((folder / f"pid.{rank}").read_text()), number)
+        os.kill(int((folder / f"pid.{rank}").read_text()), number)
+        return True
 
     return finished(line_of(size, *arguments(folder, out)), 60, told(folder), interrupt)
 
