@@ -31,7 +31,7 @@ class Classifier:
         self._colours = np.arange(count) % len(COLOURS)
         self.relearn(np.full(count, -1))
 
-    def relearn(self, labels):
+    def relearn(self, labels, early=None):
         """Learn from labels; −1: none."""
         known, classes = labels >= 0, int(labels.max()) + 1
         votes = np.full((len(COLOURS), max(classes, 1)), 0.2)
