@@ -29,7 +29,8 @@ _UPRIGHT = {
 def decode(data: bytes | memoryview, frame: Frame | None = None, value_range: int | None = FULL) -> Image.Image:
     """Decode one encoded image to upright RGB.
 
-    data: a JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, JPEG 2000 or AVIF file. Transparent parts are shown on white.
+    data: a JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, JPEG 2000 or AVIF file. Transparent parts are shown on white, and of
+    an animation the first image. A TIFF of several pages is refused, but for thumbnails.
     frame: from the upright width and height, the box to cut and the (width, height) to resize it to, or None to
     keep the image whole. A JPEG that shrinks by 2 or more is decoded at a reduced size.
     value_range: the value that is white in 16-bit grey; None: unknown, which does where 14 bits do not suffice.
@@ -38,6 +39,8 @@ def decode(data: bytes | memoryview, frame: Frame | None = None, value_range: in
     """
     try:
         image = open_image(data)
+        if image.format == "TIFF":
+            _require_one_page(image)
         turn = _UPRIGHT.get(_orientation(image.info.get("exif") or b""))
         sideways = turn is not None and _swaps_sides(turn)
         width, height = image.size[::-1] if sideways else image.size
@@ -112,6 +115,18 @@ def open_image(data: bytes | memoryview) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed")
     return image
+
+
+def _require_one_page(image: Image.Image) -> None:
+    """Raise ValueError if a TIFF has a second page of the first one's size; a smaller one is its thumbnail."""
+    pages, size = getattr(image, "n_frames", 1), image.size
+    if pages > 1:
+        image.seek(1)
+        if image.size == size:
+            raise ValueError(
+                f"a TIFF of {pages} pages, where one photo is expected; shards build --raw makes each a channel"
+            )
+        image.seek(0)
 
 
 def highest_value(data: bytes) -> int:
