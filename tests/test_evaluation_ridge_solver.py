@@ -114,7 +114,8 @@ def test_a_matrix_that_a_gpu_cannot_hold_is_kept_elsewhere(
             caplog.clear()
             fitted = fit(here)
             assert isinstance(fitted.coef_, type(here))
-            np.testing.assert_allclose(on_host(fitted.coef_), coef, atol=1e-4)
+            # their common factor is that of 60 rows held out, and follows the rounding of their scores
+            np.testing.assert_allclose(on_host(fitted.coef_), coef, rtol=1e-3, atol=1e-4)
             np.testing.assert_array_equal(fitted.predict(here), predicted)
             told = [message for message in caplog.messages if "RidgeReadout: a matrix of" in message]
             assert all(f"the 1000 B that are free on the GPU; it is kept {where}, which" in one for one in told)
