@@ -1,14 +1,11 @@
 """Small batches take the way of one chunk by one thread: it learns what the way of many chunks does."""
 
-import threading
-import time
-
 import numpy as np
 import pytest
 import threadpoolctl
 
 import hebbcore
-from hebbcore.engine import parallel, update
+from hebbcore.engine import update
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.update import BatchedUpdate
 from hebbcore.rules import as_rule
@@ -108,43 +105,3 @@ def test_the_orders_of_a_small_decay_agree(images, weights, tune, monkeypatch):
     monkeypatch.setattr(update, "scatter_is_cheaper", lambda *sizes: False)
     multiplied = change(updater("krotov", images, 3, 16), images, weights)
     np.testing.assert_allclose(scattered, multiplied, rtol=0, atol=1e-6)
-
-
-def test_all_threads_of_blas_wait_for_the_end_of_a_limit_and_keep_others_from_one():
-    entered, order = threading.Event(), []
-
-    def compute():
-        with parallel.all_blas_threads():
-            order.append("all")
-            entered.set()
-            time.sleep(0.05)
-            order.append("end")
-
-    thread = threading.Thread(target=compute)
-    with parallel.one_blas_thread():
-        thread.start()
-        assert not entered.wait(0.05)
-        with parallel.all_blas_threads():  # inside a limit: at once, by one thread
-            order.append("limited")
-    entered.wait()
-    with parallel.one_blas_thread():
-        order.append("limit")
-    thread.join()
-    assert order == ["limited", "all", "end", "limit"]
-
-
-def test_tasks_of_a_limited_run_do_not_wait_for_its_end():
-    def task():
-        with parallel.all_blas_threads():
-            return True
-
-    assert parallel.run([task, task]) == [True, True]
-
-
-@pytest.mark.parametrize(("rows", "size", "takes"), [(1024, 400, True), (1025, 400, False), (600, 399, False)])
-def test_a_batch_of_few_long_patches_is_one_chunk(rows, size, takes, monkeypatch):
-    monkeypatch.setattr(parallel, "threads", lambda: 2)
-    updates = updater("swta", np.empty((rows, 1, 1, size), np.float32), 1, 64)
-    plan = updates._plan("cpu")
-    assert len(plan.shares(rows, [])) == 2
-    assert (plan.only_share(rows, []) is not None) == takes

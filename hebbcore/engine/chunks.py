@@ -54,22 +54,7 @@ class Plan:
         threads = self.threads if len(chunks) == 1 else 1
         return [Share(self, *of_a_thread, threads) for of_a_thread in zip(chunks, memories, strict=False)]
 
-    def only_share(self, images: int, memories: list[Memory]) -> "Share | None":
-        """Return the batch as one chunk, for products by all threads of BLAS, if that is possible and pays.
-
-        It pays where threads have few patches each, so that sums of their own take long, if the products take far
-        longer than what one thread then does alone, a look at each score.
-        """
-        tuned, rows = tuning.MEASURED, images * self.geometry.positions
-        products = self.geometry.patch_size * tuned.product_ns
-        pays = rows <= tuned.alone_patches and products >= 8 * tuned.entry_ns
-        chunks = self.chunks(images, most_threads=1 if pays else None)
-        if len(chunks) > 1 or len(chunks[0]) > 1:
-            return None
-        memories += [Memory()] if not memories else []
-        return Share(self, chunks[0], memories[0], 1)
-
-    def chunks(self, images: int, sums_bytes: int = 0, most_threads: int | None = None) -> list[list[Chunk]]:
+    def chunks(self, images: int, sums_bytes: int = 0) -> list[list[Chunk]]:
         """Return the chunks of each thread, in order; CUDA has one thread.
 
         sums_bytes: what each thread beyond the first needs for its sums. Raises ValueError, saying the least that
@@ -91,7 +76,7 @@ class Plan:
         least_lines = 1 if self.beside is None else g.output[0]
         least_bytes = least_lines * line_bytes + sums_bytes
         worth = min(rows // tuned.thread_patches, rows * self.units * g.patch_size // tuned.thread_products)
-        threads = max(1, min(most_threads or self.threads, worth, available // least_bytes))
+        threads = max(1, min(self.threads, worth, available // least_bytes))
         fitting = (available // threads - (sums_bytes if threads > 1 else 0)) // line_bytes * width
         most_bytes = tuned.chunk_bytes if self.beside is None else tuned.cache_bytes
         in_cache = max(tuned.cache_patches, most_bytes // self._patch_bytes())

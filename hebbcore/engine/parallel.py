@@ -19,8 +19,7 @@ from hebbcore.engine import backend, devices, tuning
 T = TypeVar("T")
 
 _lock = threading.RLock()
-_unlimited = threading.Condition(_lock)  # told when the last limit ends
-_thread = threading.local()  # .busy: it runs a task; .limits: how many blocks of one_blas_thread() it is in
+_thread = threading.local()  # .busy: it runs a task
 _users = 0  # threads inside one_blas_thread(): the last one out restores the limit
 _before: list[tuple[Any, int]] = []  # BLAS libraries, and their threads before the limit
 
@@ -84,31 +83,13 @@ def one_blas_thread() -> Iterator[None]:
         if _users == 0:
             _limit()
         _users += 1
-    _thread.limits = getattr(_thread, "limits", 0) + 1
     try:
         yield
     finally:
-        _thread.limits -= 1
         with _lock:
             _users -= 1
             if _users == 0:
                 _restore_limit()
-                _unlimited.notify_all()
-
-
-@contextlib.contextmanager
-def all_blas_threads() -> Iterator[None]:
-    """Let BLAS use all its threads inside the block, unless it is inside a limit itself.
-
-    How many there are decides the bits of a product. So the block waits until no other thread limits them, and whoever
-    wants to waits for its end: it should be short.
-    """
-    if getattr(_thread, "busy", False) or getattr(_thread, "limits", 0):
-        yield
-        return
-    with _lock:
-        _unlimited.wait_for(lambda: _users == 0)
-        yield
 
 
 class _Worker(threading.Thread):
@@ -162,10 +143,9 @@ def _begin(task: Callable[[], None]) -> _Worker:
 
 def _forget_threads() -> None:
     """In a forked child: the parent's threads are not there, neither those of pools nor those that hold anything."""
-    global _lock, _unlimited, _users
+    global _lock, _users
     _free.clear()
     _lock = threading.RLock()
-    _unlimited = threading.Condition(_lock)
     if _users:
         _users = 0
         _restore_limit()

@@ -1,7 +1,4 @@
-"""The sums of a batch that is one chunk of one thread: a small one's step takes little more than its products.
-
-They are left to all threads of BLAS, which wait for the next product in a loop: ours would have to be woken for it.
-"""
+"""The sums of a batch that is one chunk of one thread: a small one's step takes little more than its products."""
 
 import numpy as np
 
@@ -9,7 +6,6 @@ from hebbcore.engine import kernels
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Share
 from hebbcore.engine.competition import Norms, require_gate, vector_norms
-from hebbcore.engine.decay import subtract_gram_decay
 from hebbcore.engine.rule import Rule
 
 
@@ -23,16 +19,19 @@ class SingleChunk:
         self._rule, self._share, self._scatter = rule, share, scatter
         self._patches: Array | None = None
         self._scores: Array = None
+        units, size = share.plan.units, share.plan.geometry.patch_size
+        products = share.most_rows * units * max(units, size)
+        self._multiply = share.gemm.multiply if share.gemm.splits(products) else np.matmul
         self._layout: object = None
 
-    def add(self, images: Array, weights: Array, outer: Array) -> tuple[Array | None, Array | None]:
-        """outer (K, D) ← Gᵀ X, less a Gram decay; return the decay of another gate, and the mass."""
+    def add(self, images: Array, weights: Array, outer: Array) -> tuple[Array | None, Array | None, Array | None]:
+        """outer (K, D) ← Gᵀ X; return decay, gram and mass as Sums has them."""
         rule, share = self._rule, self._share
-        memory = share.memory
+        multiply, memory = self._multiply, share.memory
         if self._layout is not memory.layout:  # a layer that shares the memory has laid it out anew
             self._lay_out(images)
         patches, scores = share.read(images, self._patches), self._scores
-        np.matmul(patches, rule.projection(weights).T, scores)
+        multiply(patches, rule.projection(weights).T, scores)
         norms = Norms(vector_norms(patches), vector_norms(weights)) if rule.needs_norms else None
         gate = require_gate(rule, rule.gate(scores, norms))
         assert gate.values is not None  # of a rule without pairs
@@ -41,12 +40,12 @@ class SingleChunk:
             who = np.full(len(patches), -1) if gate.winners is None else gate.winners
             kernels.for_array(patches).scatter(gate.values, who, patches, outer)
         else:
-            np.matmul(gate.values.T, patches, outer)
-        if gate.decay is None:
-            gram = memory.grown("gram", (len(weights), len(weights)), outer.dtype, "cpu")
-            np.matmul(gate.values.T, gate.values, gram)
-            subtract_gram_decay(share.gemm, gram, weights, outer)
-        return gate.decay, gate.mass
+            multiply(gate.values.T, patches, outer)
+        if gate.decay is not None:
+            return gate.decay, None, gate.mass
+        gram = memory.grown("gram", (len(weights), len(weights)), outer.dtype, "cpu")
+        multiply(gate.values.T, gate.values, gram)
+        return None, gram, gate.mass
 
     def _lay_out(self, images: Array) -> None:
         share, units, dtype = self._share, self._share.plan.units, self._share.plan.dtype

@@ -19,8 +19,6 @@ class Tuning:
     # chunks.py: how a batch is cut (benchmarks/step.py)
     thread_patches: int = 256  # fewest patches that a thread is worth having for,
     thread_products: int = 2**21  # and multiplications of their scores: it takes some 50 µs to wake a thread
-    # a batch of so many patches at most is one chunk, for all threads of BLAS: they wait for the next product in a loop
-    alone_patches: int = 1024
     # patches and scores of a chunk on the CPU: few enough for the outer caches, and enough that the passes over the
     # K × D sums, one a chunk, take little. The best were 4 to 8 MiB with 1 MiB of level 2, 16 MiB with 2 MiB of it.
     chunk_bytes: int = min(max(8 * _LEVEL_2, 2**21), 2**24)

@@ -28,7 +28,7 @@ from hebbcore.engine.pursuit import Pursuit, winner_bytes
 from hebbcore.engine.rule import Rule
 from hebbcore.engine.single import SingleChunk
 from hebbcore.engine.state import initial_state
-from hebbcore.engine.sums import Step, ThreadSums, scatter_is_cheaper
+from hebbcore.engine.sums import Step, Sums, ThreadSums, scatter_is_cheaper
 
 
 class BatchedUpdate:
@@ -74,23 +74,17 @@ class BatchedUpdate:
 
         counts: (K,), which become their sum over the processes too.
         """
-        free = backend.device_of(images) == "cuda" or self._is_for_one_thread(len(images))
-        here = portion.current()
-        total = len(images) if here is None else here.total
-        ready = self._made_ready(images, total, 1 if free else parallel.threads())
-        alone = ready.single is not None and out is None and bias is None and teacher is None
         # one limit for all products: to set it takes as long as some of them
-        limit = parallel.all_blas_threads if alone else parallel.one_blas_thread
-        with contextlib.nullcontext() if free else limit():
-            if alone:
-                outer, mass = self._sums_of_one(ready, images, weights)
-            else:
-                outer, mass = self._sums(ready, images, weights, out, bias, teacher, state)
+        free = backend.device_of(images) == "cuda" or self._is_for_one_thread(len(images))
+        with contextlib.nullcontext() if free else parallel.one_blas_thread():
+            threads = 1 if free else parallel.threads()
+            outer, mass, rows = self._sums(images, weights, out, bias, teacher, state, threads)
+        here = portion.current()
         if here is None or self._pack is None:
-            return lambda: self._scaled(outer, weights, ready.rows, mass)
+            return lambda: self._scaled(outer, weights, rows, mass)
         pack = self._pack
         pack.begin(here, mass, counts)
-        return lambda: self._scaled(outer, weights, ready.rows, pack.end(counts))
+        return lambda: self._scaled(outer, weights, rows, pack.end(counts))
 
     def _is_for_one_thread(self, images: int) -> bool:
         """Return whether BLAS takes one thread anyhow for every product of a step, N·K·D, N·K·K or K·K·D."""
@@ -102,29 +96,22 @@ class BatchedUpdate:
         self.rule.adjust(outer, weights)
         return outer, self.rule.scale(outer, rows, mass)
 
-    def _outer(self, ready: "_Ready", weights: Array) -> Array:
-        """Return where Gᵀ X is added up."""
-        if portion.current() is None:
-            return ready.shares[0].memory.grown("outer", weights.shape, ready.plan.dtype, ready.plan.device)
-        self._pack = self._pack or Pack(self.units, self.geometry.patch_size, ready.plan.dtype, ready.plan.device)
-        return self._pack.outer
-
-    def _sums_of_one(self, ready: "_Ready", images: Array, weights: Array) -> tuple[Array, Array | None]:
-        """Return what _sums does, of a batch that is one chunk."""
-        assert ready.single is not None
-        outer = self._outer(ready, weights)
-        decay, mass = ready.single.add(images, weights, outer)
-        if decay is not None:
-            add_scaled(outer, -decay, weights)
-        return outer, mass
-
     def _sums(
-        self, ready: "_Ready", images: Array, weights: Array, out: Array | None, bias: Array | None,
-        teacher: Array | None, state: Mapping[str, Array] | None,
-    ) -> tuple[Array, Array | None]:  # fmt: skip
-        """Return Gᵀ X − C·W and the mass of this process's rows."""
+        self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
+        state: Mapping[str, Array] | None, threads: int,
+    ) -> tuple[Array, Array | None, int]:  # fmt: skip
+        """Return Gᵀ X − C·W and the mass of this process's rows, and how many rows the batch has."""
+        here = portion.current()
+        ready = self._made_ready(images, len(images) if here is None else here.total, threads)
         plan, shares, product = ready.plan, ready.shares, ready.product
-        outer = self._outer(ready, weights)
+        if here is None:
+            outer = shares[0].memory.grown("outer", weights.shape, plan.dtype, plan.device)
+        else:
+            self._pack = self._pack or Pack(self.units, self.geometry.patch_size, plan.dtype, plan.device)
+            outer = self._pack.outer
+        if ready.single is not None and out is None and bias is None and teacher is None:
+            decay, gram, mass = ready.single.add(images, weights, outer)
+            return self._with_decay(ready, weights, Sums(outer, decay, gram, mass))
         projection = self.rule.projection(weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
         as_the_rule = out is None or self._output.response == "rule"
@@ -144,11 +131,15 @@ class BatchedUpdate:
             sums.add(other.decay, other.gram, other.mass)
         for name, array in () if state is None else state.items():
             array[...] = after[name]
+        return self._with_decay(ready, weights, sums)
+
+    def _with_decay(self, ready: "_Ready", weights: Array, sums: Sums) -> tuple[Array, Array | None, int]:
+        """Return what _sums does, from sums in which the decay is not taken off yet."""
         if sums.gram is not None:
-            subtract_gram_decay(product, sums.gram, weights, sums.outer, sums.lower)
+            subtract_gram_decay(ready.product, sums.gram, weights, sums.outer, sums.lower)
         if sums.decay is not None:
             add_scaled(sums.outer, -sums.decay, weights)
-        return sums.outer, sums.mass
+        return sums.outer, sums.mass, ready.rows
 
     def _next_state(self, threads: list[ThreadSums], state: Mapping[str, Array] | None) -> Mapping[str, Array]:
         """Return the rule's state after this batch, by which the threads then work."""
@@ -206,11 +197,11 @@ class _Ready:
         shares = plan.shares(len(images), memories, units * size * plan.dtype.itemsize)
         product = gemm.Gemm(plan.precision, shares[0].memory, plan.threads)
         single, winners = None, rule.expected_winners()
+        is_one = len(shares) == 1 and len(shares[0].chunks) == 1 and plan.device == "cpu"
         plain = not (rule.pairs or rule.initial_state() or rule.winners_in_turn() > 1)
-        if plain and plan.device == "cpu" and not (blocked or plan.geometry.normalized):
-            only = plan.only_share(len(images), memories)
+        if is_one and plain and not (blocked or plan.geometry.normalized):
             scatter = winners is not None and scatter_is_cheaper(winners, units, size, units if winners > 1 else 0)
-            single = None if only is None else SingleChunk(rule, only, scatter)
+            single = SingleChunk(rule, shares[0], scatter)
         return cls(key, plan, shares, product, rows, blocked, single)
 
 
