@@ -96,6 +96,7 @@ def test_shards_bring_their_labels(tmp_path):
     same(found, fit(network(), pixels, labels=stream.labels, **options))
 
 
+@pytest.mark.filterwarnings("ignore:fit. no image of this pass had a label:UserWarning")
 def test_without_any_label_all_but_the_supervised_layer_learn_as_without_a_teacher(images):
     found, plain, start = trained(images, np.full(12, -1)), made(), made()
     fit(plain, images, labels=np.full(12, -1), epochs=2, batch_size=4, learning_rate=0.1)
@@ -295,3 +296,18 @@ def test_classes_are_those_of_the_labels_where_nothing_else_says_them(images):
     two = [Network([Dense(7, "kwta", name="a")], device="cpu") for _ in range(2)]
     options = {"labels": LABELS, "teacher": {"a": 6}, "batch_size": 4}
     same(fit(two[0], images, **options), fit(two[1], images, classes=3, **options))
+
+
+def test_a_training_without_any_label_says_so(images):
+    none = np.full(12, -1)
+    with pytest.warns(UserWarning, match=r"fit: no image of this pass had a label, .*: a, b, last\. Bring") as told:
+        trained(images, labels=none)
+    assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"train_layer: no image of this pass had a label"):
+        train_layer(images, units=3, rule="supervised", labels=none)
+    with pytest.warns(UserWarning, match=r": b\. Bring") as told:  # only that phase of a layerwise training
+        fit(
+            Network([Conv(6, 3, KWTA(2), name="a"), Dense(7, SWTA(0.1), name="b")], (6, 6, 2)), images, labels=none,
+            teacher={"b": 6}, classes=3, mode="layerwise",
+        )  # fmt: skip
+    assert len([one for one in told if "label" in str(one.message)]) == 1

@@ -23,7 +23,7 @@ from hebbcore.layers import HebbianLayer
 from hebbcore.layers.arguments import check_images
 from hebbcore.training.batch import Batch, Labels
 from hebbcore.training.shares import here_of
-from hebbcore.training.teacher import Teaching
+from hebbcore.training.teacher import Labelled, Teaching
 
 FUNCTION, NAME = "train_layer", "the layer"  # in messages
 
@@ -96,6 +96,7 @@ class LayerTraining:
         self._rivalry: Rivalry | None = None
         self._wins = backend.module(self._device).zeros(layer.units, np.uint64)  # of the last epoch
         self._steps = self._seen = 0
+        self._labelled = Labelled()
         self.rate = 0.0
 
     def start(self, how: str, first_epoch: FirstEpoch, generator: np.random.Generator) -> None:
@@ -163,6 +164,7 @@ class LayerTraining:
         """Return which units (images, units) may learn: each from its class, where the rule is supervised."""
         teaching = Teaching.of_a_layer(self._layer.units)
         teaching.require(FUNCTION, labels)
+        self._labelled.count(labels)
         return teaching.masks(0, labels, self._device)
 
     def _learn(self, images: Array, teacher: Array | None, counting: bool) -> Array | None:
@@ -203,3 +205,5 @@ class LayerTraining:
             require_finite_output(FUNCTION, NAME, transform, first, image_bytes)
         if self._rule.competes and tells:
             tell_dead(FUNCTION, NAME, self._rule, self._wins, 3)
+        if self._rule.supervised:
+            self._labelled.tell(FUNCTION, [NAME], team, 3)

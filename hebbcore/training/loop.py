@@ -125,7 +125,7 @@ class Loop:
                     portion = portion.upto(left)
                 if left:  # else all of it is damaged, in all processes
                     self._step(phase, x.first(left if portion is None else max(1, portion.images)), left, portion)
-        self._steps.require_sound()
+        self._steps.end_pass(phase)
 
     def _here(self, batch: Any) -> tuple[Batch, Portion | None]:
         """Return what this process has of a batch, and which part that is; None: the whole."""
@@ -165,7 +165,7 @@ class Loop:
                     self._steps.learn_sample(phase, part, measure)
             at.batch = 1
             self._stepped(sample.images, measure, phase)
-        self._steps.require_sound()
+        self._steps.end_pass(phase)
 
     def _gather(self, phase: Phase, number: int) -> Sample:
         """Gather the sample of a phase, anew if it goes on; number: which pass over the data it is from, from 0."""

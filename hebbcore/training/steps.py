@@ -25,7 +25,7 @@ from hebbcore.training.phases import Phase, factor
 from hebbcore.training.progress import Progress
 from hebbcore.training.sample import Sample
 from hebbcore.training.settings import LEARNING_RATE, Training
-from hebbcore.training.teacher import Teaching
+from hebbcore.training.teacher import Labelled, Teaching
 
 _WARNING_LEVEL = 6  # frames from tell_lost up to whoever called fit
 
@@ -62,7 +62,7 @@ class Steps:
         self, network: Network, settings: Training, state: State, progress: Progress, teaching: Teaching
     ) -> None:
         self._network, self._settings, self._state, self._progress = network, settings, state, progress
-        self._teaching = teaching
+        self._teaching, self._labelled = teaching, Labelled()
         self._divergence = Divergence("fit") if settings.check_finite else None
         self._steps_before = 0  # how many there were when this phase began, or went on
 
@@ -121,6 +121,7 @@ class Steps:
     def learn(self, phase: Phase, first: int, batch: Batch, measure: bool) -> None:
         """Let the layers of a phase learn from a batch: the input of layer `first`. measure: note their change."""
         self._teaching.require("fit", batch.labels)
+        self._labelled.count(batch.labels)
         x, labels = batch.images, batch.labels
         network, at, images = self._network, self._state.position, self._progress.epoch_images
         done = 0.0 if images is None else at.phase_images / (images * phase.epochs)
@@ -166,6 +167,7 @@ class Steps:
     def learn_sample(self, phase: Phase, sample: Sample, measure: bool) -> None:
         """Let the layer of a phase learn from its sample, all at once. measure: note its change."""
         self._teaching.require("fit", sample.labels)
+        self._labelled.count(sample.labels)
         (i,), epoch = phase.targets, self._state.position.epoch
         layer = self._network.layers[i]
         assert isinstance(layer, Learner)
@@ -225,6 +227,14 @@ class Steps:
             return
         for name, layer in self._network.learners.items():
             self._divergence.require(name, layer.weights, self._state.position.step, self._rate(layer))
+
+    def end_pass(self, phase: Phase) -> None:
+        """Look at what a pass has left: sound weights, and whether layers that learn from labels got any."""
+        self.require_sound()
+        names = [self._network.names[i] for i in phase.targets if i in self._teaching.units]
+        if names:  # as in all processes
+            self._labelled.tell("fit", names, self._progress.team, _WARNING_LEVEL)
+        self._labelled = Labelled()
 
     def tell_lost(self, layer: Layer, wins: Array | None) -> None:
         """Warn of units that won nothing in the last pass, and of those that steps threw off; wins: (units,)."""

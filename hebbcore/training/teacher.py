@@ -1,6 +1,7 @@
 """What labels say to the layers of a network: which units may learn from which image."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -9,6 +10,7 @@ import numpy as np
 from hebbcore import checks, streams
 from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.group.team import Team
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.rules import RULES, Rule, as_rule
@@ -171,3 +173,29 @@ def _classes_of(data: Any, labels: Any) -> int:
         problem = "is needed: a teacher must know how many classes there are, and the data have no class_names."
         raise checks.wrong(ValueError, "fit", "classes", problem)
     return len(names)
+
+
+class Labelled:
+    """How many images came to layers that learn from labels, and how many of them had one."""
+
+    def __init__(self) -> None:
+        self._images = self._labelled = 0
+
+    def count(self, labels: Labels | None) -> None:
+        """Count the images of a batch; labels: (n,); None: nothing learns from any."""
+        if labels is not None:
+            self._images += len(labels)
+            self._labelled += int(np.count_nonzero(labels >= 0))
+
+    def tell(self, function: str, names: Sequence[str], team: Team | None, stacklevel: int) -> None:
+        """Warn if none had a label, of those of all processes. names: of the layers; none: nothing learns from any."""
+        counts = np.array([self._images, self._labelled], np.float64)
+        if team is not None:
+            team.sum(counts)
+        if names and counts[0] and not counts[1] and (team is None or team.rank == 0):
+            warnings.warn(
+                f"{function}: no image of this pass had a label, and there is what learns from labels: "
+                f"{', '.join(names)}. Bring labels along (numbers of classes from 0), or leave the teacher or the "
+                "supervised layer out.",
+                stacklevel=stacklevel + 1,
+            )
