@@ -32,6 +32,7 @@ from hebbcore.layers import Learner
 
 ROUNDS = 5
 REST = 0.2  # seconds, in which the threads of the BLAS stop spinning
+WARM_UP = 0.15  # seconds; after a pause a virtual machine's kernel wakes threads on one core for some 0.05 s
 
 
 def synchronize(xp: Any) -> None:
@@ -83,8 +84,12 @@ def gemms_of(network: Network, batch: int, xp: Any, args: argparse.Namespace) ->
 
 
 def timed(function: Any, xp: Any) -> float:
-    """Return the milliseconds of a call."""
-    begin = time.perf_counter()
+    """Return the milliseconds of a call in steady state: after others, the threads of those before having rested."""
+    time.sleep(REST)
+    start = time.perf_counter()
+    while (begin := time.perf_counter()) - start < WARM_UP:
+        function()
+        synchronize(xp)
     function()
     synchronize(xp)
     return 1e3 * (time.perf_counter() - begin)
@@ -126,16 +131,10 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     products: dict[str, list[float]] = {}
     pieces = gemms_of(network, args.batch, xp, args)
     for _ in range(args.rounds):
-        time.sleep(REST)
         steps.append(timed(lambda: train_step(network, x), xp))
-        for layer, make_gemms in pieces:
-            run = make_gemms()
-            run()
-            synchronize(xp)
-            products.setdefault(layer, []).append(timed(run, xp))
-            del run
-        time.sleep(REST)
         shares.append(stages(network, x, xp))
+        for layer, make_gemms in pieces:
+            products.setdefault(layer, []).append(timed(make_gemms(), xp))
     step = statistics.median(steps)
     parts = {key: statistics.median(s[key] for s in shares) / step for key in network.names}
     weights = [layer.weights.nbytes for layer in network.layers if isinstance(layer, Learner)]

@@ -43,6 +43,7 @@ LEARNING_RATE = 1e-3
 NAIVE_PATCHES = 2000
 ROUNDS, REPEATS, TURN = 4, 5, 0.5  # turns; runs a turn, fewer if they take longer than so many seconds
 REST = 0.2  # seconds; the threads of BLAS spin on for some 0.1 s after a product
+WARM_UP = 0.15  # seconds; after a pause a virtual machine's kernel wakes threads on one core for some 0.05 s
 
 
 class Stepper:
@@ -76,15 +77,17 @@ def alternate(functions: dict[str, Callable[[], Any]], synchronize: Callable[[],
     """Return the median milliseconds of each function in steady state.
 
     The functions take turns, so that they share the machine's noise. A turn begins with a rest, in which the threads of
-    the one before stop spinning, and repeats the function; its first run is not counted.
+    the one before stop spinning, and repeats the function; its first runs are not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(ROUNDS):
         for name, function in functions.items():
             time.sleep(REST)
-            function()
-            synchronize()
             turn = time.perf_counter()
+            while (begin := time.perf_counter()) - turn < WARM_UP:
+                function()
+                synchronize()
+            turn = begin
             for _ in range(REPEATS):
                 begin = time.perf_counter()
                 function()

@@ -66,6 +66,16 @@ def test_a_block_by_one_product_and_by_two_agree(add, generator, tune):
     close(by_one, by_two)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_threads_share_the_columns_of_a_gram_decay(threads, generator, tune):
+    """Nine threads have seven columns."""
+    tune(gram_rows={"cpu": 4}, split_products=1, lower_products=0)
+    gram, weights, outer = (generator.normal(size=shape) for shape in ((10, 10), (10, 7), (10, 7)))
+    out = outer.copy()
+    decay.subtract_gram_decay(gemm.Gemm("float64", Memory(), threads), gram, weights, out)
+    close(out, outer - np.tril(gram) @ weights)
+
+
 def test_the_cheaper_order_is_chosen():
     assert update.blocked_is_cheaper(64, 4096, 2304, 64)
     assert not update.blocked_is_cheaper(50176, 96, 75, 64)

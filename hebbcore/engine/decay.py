@@ -3,9 +3,11 @@
 HPCA's is tril(Gᵀ G) W: left and right are both its gate.
 """
 
+from functools import partial
+
 import numpy as np
 
-from hebbcore.engine import backend, kernels, tuning
+from hebbcore.engine import backend, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Pair
 from hebbcore.engine.gemm import Gemm
@@ -29,15 +31,26 @@ def blocked_is_cheaper(rows: int, units: int, size: int, block: int, pair: bool 
 
 
 def subtract_gram_decay(product: Gemm, gram: Array, weights: Array, outer: Array, lower: bool = True) -> None:
-    """outer ← outer − tril(gram) W, block by block to skip the upper half; not lower: outer − gram W."""
-    xp, right = backend.namespace(weights), product.operand(weights)
+    """outer ← outer − tril(gram) W, block by block to skip the upper half; not lower: outer − gram W.
+
+    Threads share the columns of W and outer.
+    """
+    units, size = weights.shape
     if not lower:
-        product.multiply(product.operand(gram), right, outer, add=-1)
+        product.multiply(product.operand(gram), product.operand(weights), outer, add=-1)
         return
-    step = tuning.MEASURED.gram_rows[backend.device_of(weights)]
-    if xp is np and len(weights) * weights.size <= tuning.MEASURED.lower_products:
+    if backend.namespace(weights) is np and units * units * size <= tuning.MEASURED.lower_products:
         kernels.for_array(gram).subtract_lower(gram, weights, outer)
         return
+    products = product.split() if product.splits(units * units * size // 2) else [product]
+    columns = zip(products, parallel.cuts(size, len(products)), strict=False)
+    tasks = [partial(_subtract_lower, one, gram, weights[:, i:j], outer[:, i:j]) for one, (i, j) in columns]
+    parallel.run(tasks, blas=False)  # it is limited already
+
+
+def _subtract_lower(product: Gemm, gram: Array, weights: Array, outer: Array) -> None:
+    xp, right = backend.namespace(weights), product.operand(weights)
+    step = tuning.MEASURED.gram_rows[backend.device_of(weights)]
     for i in range(0, len(weights), step):
         j = min(i + step, len(weights))
         left = product.operand(xp.tril(gram[i:j, :j], i))
