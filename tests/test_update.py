@@ -100,7 +100,7 @@ def test_scattering_and_multiplying_agree(images, weights, rule, monkeypatch):
 def test_workspace_and_threads_do_not_change_the_result(images, weights, rule, workspace, threads, monkeypatch, tune):
     expected = hebbcore.weight_update(images, weights, rule)
     monkeypatch.setattr(parallel, "threads", lambda: threads)
-    tune(thread_patches=16, thread_products=1, split_products=1)
+    tune(thread_patches=16, thread_products=1, split_products=1, add_numbers=1)
     close(hebbcore.weight_update(images, weights, rule, workspace=workspace), expected)
     layer = hebbcore.HebbianLayer(weights, hebbcore.RULES[rule](), precision="float64")
     close(layer.transform(images, workspace=workspace), layer.transform(images))

@@ -126,8 +126,9 @@ class BatchedUpdate:
         sharing = [ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
         after = self._next_state(sharing, state) if self.rule.initial_state() else {}
         sums, *others = parallel.run([thread.run for thread in sharing], blas=plan.device == "cpu")
+        if others:
+            add_scaled(sums.outer, 1, *(other.outer for other in others))
         for other in others:
-            add_scaled(sums.outer, 1, other.outer)
             sums.add(other.decay, other.gram, other.mass)
         for name, array in () if state is None else state.items():
             array[...] = after[name]
@@ -212,8 +213,8 @@ def _more_bytes(rule: Rule, units: int, precision: str) -> int:
     return winner_bytes(rule, item) + rule.pairs * units * of_a_pair
 
 
-def add_scaled(target: Array, factors: Any, source: Array) -> None:
-    """target (K, D) ← target + factors ∘ source, in place; factors: a number, (K,) or (K, 1)."""
+def add_scaled(target: Array, factors: Any, *sources: Array) -> None:
+    """target (K, D) ← target + factors ∘ each source, in place; factors: a number, (K,) or (K, 1)."""
     xp = backend.namespace(target)
     if getattr(factors, "ndim", 0) and factors.size == len(target):
         column = xp.ascontiguousarray(factors.reshape(-1), target.dtype)
@@ -221,8 +222,12 @@ def add_scaled(target: Array, factors: Any, source: Array) -> None:
         column = xp.empty(len(target), target.dtype)
         column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
     add = kernels.for_array(target).add_scaled
-    if xp is not np or target.size <= tuning.MEASURED.add_numbers:
-        add(target, column, source)
+
+    def rows(i: int, j: int) -> None:
+        for source in sources:
+            add(target[i:j], column[i:j], source[i:j])
+
+    if xp is not np or target.size * len(sources) <= tuning.MEASURED.add_numbers:
+        rows(0, len(target))
         return
-    cuts = parallel.cuts(len(target), parallel.threads())
-    parallel.run([partial(add, target[i:j], column[i:j], source[i:j]) for i, j in cuts], blas=False)
+    parallel.run([partial(rows, *cut) for cut in parallel.cuts(len(target), parallel.threads())], blas=False)
