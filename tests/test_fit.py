@@ -22,6 +22,7 @@ from fit_helpers import (
 
 import hebbcore
 from hebbcore import serialize
+from hebbcore.engine import winners
 from hebbcore.layers import Learner
 from hebbcore.training import diagnostics
 from hebbcore.training.phases import factor
@@ -158,6 +159,18 @@ def test_what_still_changes_cannot_be_whitened():
     assert not np.array_equal(net["whiten1"].matrix, late()["whiten1"].matrix)
 
 
+@pytest.mark.parametrize("kind", [hebbcore.BatchNorm, hebbcore.Scale])
+def test_what_statistics_still_change_cannot_be_whitened(kind):
+    """Whitened as it was before them, and not as the units then see it, was what a Whiten behind them put out."""
+    data = 3 + 0.2 * images()
+    net = hebbcore.Network([kind(), hebbcore.Whiten(2, contrast=None), hebbcore.Conv(3, 1)], IMAGES[1:])
+    with pytest.raises(ValueError, match=rf"fit: whiten1 comes after {net.names[0]}, and cannot whiten .* put whiten1"):
+        hebbcore.fit(net, data)
+    hebbcore.fit(net, data, mode="layerwise", batch_size=4)
+    np.testing.assert_allclose(net.transform(data, "whiten1").mean(axis=(0, 1, 2)), 0, atol=1e-3)
+    hebbcore.fit(net, data, batch_size=4)  # it is whitened as it is
+
+
 def test_a_failed_pass_of_observations_leaves_nothing_behind():
     class Stops:
         def __iter__(self):
@@ -177,6 +190,7 @@ def test_records_hold_what_a_slow_count_finds():
     data, net, records = images(6), network(), []
     slow, order = SlowNetwork(net), orders(6)
     hebbcore.fit(net, data, epochs=2, batch_size=3, learning_rate=0.1, log_seconds=0, callback=records.append)
+    ends, passes = [records.pop(2), records.pop(4)], dict.fromkeys(net.learners, 0)
     assert [record["step"] for record in records] == [1, 2, 3, 4]
     assert [record["images"] for record in records] == [3, 6, 9, 12]
     assert [record["epoch"] for record in records] == [0, 0, 1, 1]
@@ -214,6 +228,12 @@ def test_records_hold_what_a_slow_count_finds():
                 "winners": sum(wins),
             }
             assert told == pytest.approx(expected, rel=1e-5, abs=1e-6)
+            passes[name] = passes[name] * (record["step"] % 2 == 0) + np.array(wins)
+            if record["step"] % 2 == 0 and name != "conv2":  # HPCA's units do not compete
+                of_pass = {"pass_dead": sum(passes[name] == 0), "pass_winners": sum(passes[name]), "units": len(new)}
+                assert ends[record["epoch"]]["layers"][name] == told | of_pass
+    assert [end["epoch"] for end in ends] == [1, 2]
+    assert ends[1]["layers"]["conv2"] == records[3]["layers"]["conv2"]
 
 
 def test_units_of_a_signed_rule_win_by_the_largest_magnitude():
@@ -222,9 +242,14 @@ def test_units_of_a_signed_rule_win_by_the_largest_magnitude():
     records = []
     data = np.tile(np.eye(3)[None, None], (10, 1, 1, 1))  # each row wins by a unit of its own, the fourth never does
     hebbcore.fit(net, data, batch_size=10, learning_rate=1e-6, callback=records.append, log_seconds=0)
-    (told,) = (record["layers"]["it"] for record in records if record["images"] == 10 and record["layers"]["it"])
+    told = records[0]["layers"]["it"]
     assert (told["dead"], told["winners"]) == (1, 30)
     assert told["entropy"] == pytest.approx(math.log2(3), abs=1e-5)
+
+
+def test_a_single_unit_wins_what_it_answers_to():
+    rows = np.array([[0.0], [2], [-1]])
+    assert [winners.wins(rule, rows)[0] for rule in (hebbcore.KWTA(), hebbcore.SignedWTA())] == [2, 2]
 
 
 @pytest.mark.filterwarnings("ignore:fit. . of 3 units of conv1 won none")
@@ -234,7 +259,7 @@ def test_at_most_1024_places_of_a_batch_are_looked_at():
     hebbcore.fit(
         net, np.random.default_rng(0).random((80, 5, 5, 2)), batch_size=80, callback=records.append, log_seconds=0
     )
-    assert [record["layers"]["conv1"]["winners"] for record in records] == [1000]  # every second of 2,000
+    assert records[0]["layers"]["conv1"]["winners"] == 1000  # every second of 2,000
 
 
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
@@ -256,7 +281,9 @@ def test_metrics_tell_each_step_once(mode, tmp_path):
     )
     lines = diagnostics.lines(tmp_path / "metrics.jsonl")
     passes = 3 if mode == "together" else 9  # whitening, and 3 layers twice, 2 batch norms
-    assert [line["step"] for line in lines] == list(range(1, 3 * passes + 1))
+    ends = [line for line in lines if any("pass_dead" in layer for layer in line["layers"].values())]
+    assert [line["step"] for line in lines if line not in ends] == list(range(1, 3 * passes + 1))
+    assert [line["step"] for line in ends] == ([6, 9] if mode == "together" else [6, 9, 24, 27])
     assert lines == records
     assert lines[-1]["seconds_left"] == 0
 
