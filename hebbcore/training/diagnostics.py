@@ -50,15 +50,13 @@ class Diagnostics:
     end of a pass a record says of layers whose units compete also: pass_dead, as dead, and pass_winners, how many
     positions were counted, of the whole pass, and units. Where the last layer is supervised, it says the layer's
     accuracy, 0…1, on the pass's images with a label, and how many those are: labelled (as the winners, since the
-    training last went on). Each batch is judged by the weights from before it. If the pass's last step was told
-    already, its numbers are in the record at the end once more.
+    training last went on). Each batch is judged by the weights from before it.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
         self._network, self._seconds, self._tell = network, seconds, tell
         self._changes: dict[int, float] = {}
         self._wins: dict[int, Array] = {}
-        self._told, self._rate = False, 0.0  # whether a record was made of them; its images per second
         self.begin_pass()
         self.start(0.0)
 
@@ -85,18 +83,10 @@ class Diagnostics:
 
     def learned(self, index: int, change: float | None, won: Array) -> None:
         """Take a layer's step into account; won: how many patches each unit won, of those looked at."""
-        self._forget_told()
         for counts in (self._wins, self.pass_wins):
             counts[index] = counts[index] + won if index in counts else won
         if change is not None:
             self._changes[index] = change
-
-    def _forget_told(self) -> None:
-        """Forget what a record has told."""
-        if self._told:
-            self._changes.clear()
-            self._wins.clear()
-            self._told = False
 
     def judged(self, right: Array, labelled: int) -> None:
         """Count a batch's images with a label, and those of them that the network's last layer takes for it."""
@@ -104,15 +94,14 @@ class Diagnostics:
 
     def add_up(self, team: Team, end: bool) -> None:
         """Let the wins of all processes count; end: also what is told of the pass."""
-        latest = {} if self._told else self._wins  # what was told is the sum already
-        counts = [latest[i] for i in sorted(latest)]
+        counts = [self._wins[i] for i in sorted(self._wins)]
         counts += [self.pass_wins[i] for i in sorted(self.pass_wins)] if end else []
         counts.append(np.array([float(self._right), self._labelled] if end else [0.0, 0.0]))
         whole = np.concatenate([devices.to_device(some, "cpu") for some in counts]).astype(np.float64)
         team.sum(whole)
         *found, judged = np.split(whole, np.cumsum([len(some) for some in counts])[:-1])
         parts = iter(found)
-        for wins in (latest, self.pass_wins) if end else (latest,):
+        for wins in (self._wins, self.pass_wins) if end else (self._wins,):
             wins.update({i: next(parts).astype(np.uint64) for i in sorted(wins)})
         if end:
             self._right, self._labelled = int(judged[0]), int(judged[1])
@@ -134,29 +123,25 @@ class Diagnostics:
             Of a pass: how many of the units that compete won nothing in the whole of it is then told too.
         """
         judged = end and self._labelled > 0
-        if not (self._images or judged or (end and any(map(self._competes, self.pass_wins)))):
+        if not self._images and not judged:
             return
         now = time.monotonic()
-        if self._images:
-            self._forget_told()
-            self._rate = self._images / max(1e-9, now - self._last)
+        rate = self._images / max(1e-9, now - self._last)
         layers = {self._network.names[i]: self._layer(i, end) for i in sorted(self._wins)}
-        left = None if images_left is None or not self._rate else images_left / self._rate
+        left = None if images_left is None or not rate else images_left / rate
         self._tell(
             {
                 **position,
                 "seconds": round(self.elapsed, 3),
-                "images_per_second": round(self._rate, 3),
+                "images_per_second": round(rate, 3),
                 "seconds_left": None if left is None else round(left, 1),
                 **(self._accuracy() if judged else {}),
                 "layers": layers,
             }
         )
-        self._last, self._images, self._told = now, 0, True
-
-    def _competes(self, index: int) -> bool:
-        rule = getattr(self._network.layers[index], "rule", None)
-        return isinstance(rule, Rule) and rule.competes
+        self._last, self._images = now, 0
+        self._changes.clear()
+        self._wins.clear()
 
     def _accuracy(self) -> Record:
         return {"accuracy": _rounded(int(self._right) / self._labelled), "labelled": self._labelled}
