@@ -97,7 +97,7 @@ def phases_of(
                 'use mode="layerwise", or put it first.'
             )
     new = [i for i in before if i not in done]
-    for i in new:
+    for i in sorted(set(new) - set(whitened(network))):
         moving = [j for j in network.graph.upstream(i) if network.layers[j].observes and network.layers[j].in_place]
         if moving:
             raise ValueError(
