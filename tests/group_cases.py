@@ -4,6 +4,7 @@ Each case trains alone (rank 0) and in the groups, and tells the largest differe
 to the largest number of each array. Results go to a file of JSON for each rank: {case: {size: difference or error}}.
 """
 
+import copy
 import json
 import os
 import sys
@@ -103,6 +104,17 @@ def a_stream(folder, rule, **more):
     return train
 
 
+def then_alone(layers):
+    """Return a case: what a copy of a trained network learns by itself."""
+
+    def train(group):
+        network = h.Network(layers(), precision="float64", device=DEVICE, seed=2)
+        h.fit(network, IMAGES, group=group, **OPTIONS)
+        return learned(h.fit(copy.deepcopy(network), IMAGES, **OPTIONS))
+
+    return train
+
+
 def block(rule, units=6, **more):
     return [h.Conv(units, 3, rule, learning_rate=0.02, **more), h.BatchNorm(), h.Pool(2)]
 
@@ -148,6 +160,7 @@ def cases(folder=None):
     found["batches of one image"] = a_network(lambda: deep("swta"), [IMAGES[i : i + 1] for i in range(5)])
     found["vectors one by one"] = a_layer("hpca", [VECTORS[i : i + 1] for i in range(5)])
     found["a list of batches"] = a_network(lambda: deep("kwta"), [IMAGES[:9], IMAGES[9:11], IMAGES[11:]])
+    found["rivals, a copy alone"] = then_alone(lambda: block(h.KWTA(1), 30, revival=1.0, conscience=0.1))
     found["supervised"] = a_layer("supervised", VECTORS, labels=LABELS)
     found["taught, together"] = a_network(lambda: taught(), labels=LABELS, teacher={"conv1": 5}, classes=5)
     found["taught, a sample"] = a_network(

@@ -22,6 +22,7 @@ from fit_helpers import (
 
 import hebbcore
 from hebbcore import serialize
+from hebbcore.engine import winners
 from hebbcore.layers import Learner
 from hebbcore.training import diagnostics
 from hebbcore.training.phases import factor
@@ -158,6 +159,18 @@ def test_what_still_changes_cannot_be_whitened():
     assert not np.array_equal(net["whiten1"].matrix, late()["whiten1"].matrix)
 
 
+@pytest.mark.parametrize("kind", [hebbcore.BatchNorm, hebbcore.Scale])
+def test_what_statistics_still_change_cannot_be_whitened(kind):
+    """Whitened as it was before them, and not as the units then see it, was what a Whiten behind them put out."""
+    data = 3 + 0.2 * images()
+    net = hebbcore.Network([kind(), hebbcore.Whiten(2, contrast=None), hebbcore.Conv(3, 1)], IMAGES[1:])
+    with pytest.raises(ValueError, match=rf"fit: whiten1 comes after {net.names[0]}, and cannot whiten .* put whiten1"):
+        hebbcore.fit(net, data)
+    hebbcore.fit(net, data, mode="layerwise", batch_size=4)
+    np.testing.assert_allclose(net.transform(data, "whiten1").mean(axis=(0, 1, 2)), 0, atol=1e-3)
+    hebbcore.fit(net, data, batch_size=4, statistics_images=5)  # it is whitened as it is
+
+
 def test_a_failed_pass_of_observations_leaves_nothing_behind():
     class Stops:
         def __iter__(self):
@@ -177,9 +190,10 @@ def test_records_hold_what_a_slow_count_finds():
     data, net, records = images(6), network(), []
     slow, order = SlowNetwork(net), orders(6)
     hebbcore.fit(net, data, epochs=2, batch_size=3, learning_rate=0.1, log_seconds=0, callback=records.append)
+    passes = dict.fromkeys(net.learners, 0)
     assert [record["step"] for record in records] == [1, 2, 3, 4]
     assert [record["images"] for record in records] == [3, 6, 9, 12]
-    assert [record["epoch"] for record in records] == [0, 0, 1, 1]
+    assert [record["epoch"] for record in records] == [0, 1, 1, 2]  # the last step of a pass is told at its end
     for record, x in zip(records, [x for _ in range(2) for x in batches_of(data, next(order), 3)], strict=True):
         assert record["phase"] == 0
         assert 0 < record["seconds"] < 60
@@ -213,6 +227,9 @@ def test_records_hold_what_a_slow_count_finds():
                 "entropy": -sum(p * math.log2(p) for p in shares),
                 "winners": sum(wins),
             }
+            passes[name] = passes[name] * (record["step"] % 2 == 0) + np.array(wins)
+            if record["step"] % 2 == 0 and name != "conv2":  # HPCA's units do not compete
+                expected |= {"pass_dead": sum(passes[name] == 0), "pass_winners": sum(passes[name]), "units": len(new)}
             assert told == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
@@ -225,6 +242,11 @@ def test_units_of_a_signed_rule_win_by_the_largest_magnitude():
     (told,) = (record["layers"]["it"] for record in records if record["images"] == 10 and record["layers"]["it"])
     assert (told["dead"], told["winners"]) == (1, 30)
     assert told["entropy"] == pytest.approx(math.log2(3), abs=1e-5)
+
+
+def test_a_single_unit_wins_what_it_answers_to():
+    rows = np.array([[0.0], [2], [-1]])
+    assert [winners.wins(rule, rows)[0] for rule in (hebbcore.KWTA(), hebbcore.SignedWTA())] == [2, 2]
 
 
 @pytest.mark.filterwarnings("ignore:fit. . of 3 units of conv1 won none")
@@ -257,6 +279,8 @@ def test_metrics_tell_each_step_once(mode, tmp_path):
     lines = diagnostics.lines(tmp_path / "metrics.jsonl")
     passes = 3 if mode == "together" else 9  # whitening, and 3 layers twice, 2 batch norms
     assert [line["step"] for line in lines] == list(range(1, 3 * passes + 1))
+    ends = [line for line in lines if any("pass_dead" in layer for layer in line["layers"].values())]
+    assert [line["step"] for line in ends] == ([6, 9] if mode == "together" else [6, 9, 24, 27])
     assert lines == records
     assert lines[-1]["seconds_left"] == 0
 

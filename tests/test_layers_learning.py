@@ -182,6 +182,20 @@ def test_nystrom_follows_the_units(backend_module, generator, tmp_path):
     assert np.isfinite(whitening.matrix).all()
 
 
+def test_nystrom_is_of_the_units_that_made_the_codes():
+    network = Network([Conv(5, 2, hebbcore.SoftHebb(p=3), response="cosine-exp"), Nystrom()], (4, 4, 2), device="cpu")
+    conv, whitening = network.layers
+
+    def check():
+        weights = conv.weights.reshape(5, -1).astype(float)
+        kernel = nystrom.kernel(np.sign(weights) * abs(weights) ** (conv.rule.p - 1), 0.36) + 1e-3 * np.eye(5)
+        np.testing.assert_allclose(whitening.matrix @ kernel @ whitening.matrix, np.eye(5), atol=1e-4)
+
+    check()
+    conv.rule = hebbcore.SoftHebb(p=4)
+    check()
+
+
 def test_nystrom_approximates_the_kernel_of_patches_where_there_are_units(generator):
     patches = generator.normal(size=(4, 1, 1, 6))
     layers = [Conv(4, 1, "kwta", response="cosine-exp"), Nystrom(1e-12)]

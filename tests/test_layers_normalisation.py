@@ -238,6 +238,22 @@ def test_whiten_of_data_that_do_not_vary_is_finite():
     np.testing.assert_array_equal(forward(layer, np.full((2, 3), 2.0)), 0)
 
 
+@pytest.mark.parametrize("far", [300, 10_000])
+def test_whiten_in_float32_far_from_zero(backend_module, far, generator):
+    """Products about 0 would round away how patches vary: variances came out 100 times too large."""
+    x = generator.normal(size=(50, 4, 4, 2))
+    x[:, 1:] += 0.8 * x[:, :-1]
+    x = (far + x).astype(np.float32)
+    put_out = []
+    for dtype in DTYPES:
+        layer = built(Whiten(2, contrast=None, epsilon=0.01), x.shape[1:], dtype)
+        for part in (x[:20], x[20:]):
+            layer.observe(part)
+        layer.settle()
+        put_out.append(forward(layer, x, dtype=dtype))
+    np.testing.assert_allclose(*put_out, atol=1e-6 * far)
+
+
 def test_relative_whitening_does_not_depend_on_the_scale(generator):
     x, outputs = generator.normal(size=(50, 1, 1, 6)) ** 3, []
     for size in (1, 1000):

@@ -275,6 +275,7 @@ def test_images_are_counted_once_for_the_sample_and_once_an_epoch(tmp_path):
     assert records[-1]["seconds_left"] == 0
     assert [*records[0]["layers"]] == ["conv1"]
     assert records[0]["layers"]["conv1"]["winners"] == 30
+    assert all("pass_dead" in layer for record in records for layer in record["layers"].values())
 
 
 def test_a_bar_shows_the_sampling(capsys):

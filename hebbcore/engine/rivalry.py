@@ -4,7 +4,6 @@ Both know who wins by the responses, without the bias, on up to 1,024 patches of
 sample that is learned from as a whole.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -97,8 +96,7 @@ class Rivalry:
         self._conscience, self._revival, self._seed = conscience, revival, seed
         xp, units = backend.namespace(weights), len(weights)
         self._shares, self._idle, self._steps = xp.full(units, 1 / units), xp.zeros(units), 0
-        self._patches: Array = weights[:0]
-        self._gathered: Callable[[Array], Array] | None = None  # of all processes that share a batch
+        self._patches: Array = None  # of the batch that was looked at, between `look` and `revive`
 
     def bias(self, dtype: np.dtype[Any]) -> Array | None:
         """Return the bias of each unit (K,); None without a conscience."""
@@ -109,13 +107,12 @@ class Rivalry:
 
     def look(self, images: Array, weights: Array, counts: Array | None = None) -> Array:
         """Return who wins a batch (K,), float64, by weights (K, D) from before its step. counts: known wins."""
-        g, here = self.geometry, current()
-        self._patches = some_patches(images, g, weights.dtype)
+        g = self.geometry
+        if counts is None or self._revival:
+            self._patches = some_patches(images, g, weights.dtype)
         if counts is None:
             first = first_of_some(len(images) * g.positions)
             counts = wins(self.rule, responses(self.rule, self._patches, weights), weights, first)
-        if here is not None:
-            self._gathered = here.gathered
         return counts.astype(np.float64)
 
     def count(self, won: Array) -> None:
@@ -129,18 +126,18 @@ class Rivalry:
 
     def revive(self, weights: Array) -> None:
         """Give units that won nothing for long a patch of the batch that was counted."""
+        patches, self._patches = self._patches, None
         if not self._revival:
             return
-        units = np.flatnonzero(devices.to_device(self._idle >= self._revival, "cpu"))
+        units, here = np.flatnonzero(devices.to_device(self._idle >= self._revival, "cpu")), current()
         if len(units):
-            patches = self._patches if self._gathered is None else self._gathered(self._patches)
+            patches = patches if here is None else here.gathered(patches)
             patches = patches[backend.row_norms(patches)[:, 0] > 0]
             units = units[: len(patches)]
             chosen = np.random.default_rng((self._seed, self._steps)).choice(len(patches), len(units), replace=False)
             chosen, units = (devices.to_device(array, backend.device_of(weights)) for array in (chosen, units))
             weights[units] = self.rule.from_patches(patches[chosen], self.rule.lengths(weights).mean())
             self._idle[units], self._shares[units] = 0, 1 / len(weights)
-        self._patches = self._patches[:0]
 
     def arrays(self) -> dict[str, Array]:
         """Return what a checkpoint must hold, by name."""

@@ -54,7 +54,8 @@ def responses(rule: Rule, patches: Array, weights: Array) -> Array:
 def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0) -> Array:
     """Return how many rows of a layer's output (n, K) each unit wins (K,), uint64.
 
-    It does so by the largest output, or |output| if its rule says so; of a row of equal numbers nobody is the winner.
+    It does so by the largest output, or |output| if its rule says so; of a row of equal numbers nobody is the winner. A
+    single unit wins what it answers to at all.
     Where units win in turn, those of all turns count, by weights (K, D), on so many fewer rows; without weights the
     first winners alone do. first: the number of the first row, which decides what is taken of those.
     """
@@ -66,7 +67,7 @@ def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0) 
     if rule.signed:
         rows = xp.abs(rows)
     counts = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
-    won = rows.max(axis=1) > rows.min(axis=1)
+    won = rows.max(axis=1) > rows.min(axis=1) if rows.shape[1] > 1 else rows[:, 0] != 0
     xp.add.at(counts, rows.argmax(axis=1), won.astype(np.uint64))
     return counts
 

@@ -130,7 +130,8 @@ class HebbianLayer:
         Returns
         -------
         Array
-            (n, out height, out width, units), or dense (n, units), of the weights' dtype, in the library of the images.
+            (n, out height, out width, units), or dense (n, units), float64 if `precision` says so, else float32, in the
+            library of the images.
 
         Raises
         ------

@@ -21,10 +21,11 @@ from hebbcore.layers.learner import WIDTH, Learner
 class Nystrom(Layer):
     """Codes times (K + epsilon·I)^(−½), K = exp((ZZᵀ − 1) / width) for the directions Z of the units that made them.
 
-    The units are those of the learner before it, whose response must be "cosine-exp" (its width is taken); what lies
-    between, such as a pool, must keep the channels. The dot product of two codes then approximates the kernel
-    ‖x‖ ‖x'‖ exp((cos(x, x') − 1) / width) of their patches. There is nothing to learn from data: the matrix is made
-    anew whenever the units have changed. Where the codes are averaged by a pool, the layer is cheapest behind it.
+    The units are those of the learner before it, as its rule's scores are made by them (see Rule.projection); its
+    response must be "cosine-exp", whose width is taken. What lies between, such as a pool, must keep the channels. The
+    dot product of two codes then approximates the kernel ‖x‖ ‖x'‖ exp((cos(x, x') − 1) / width) of their patches. There
+    is nothing to learn from data: the matrix is made anew whenever the units have changed. Where the codes are averaged
+    by a pool, the layer is cheapest behind it.
 
     Parameters
     ----------
@@ -93,9 +94,9 @@ class Nystrom(Layer):
         return self._matrix
 
     def _units(self, copy: bool = False) -> tuple[float, Array]:
-        """Return the width of the response and the units (K, D)."""
+        """Return the width of the response and the units (K, D), which are what the rule's scores are made by."""
         width, weights = self._learner.width, self._learner.weights
-        units = weights.reshape(len(weights), -1)
+        units = self._learner.bound_rule.projection(weights.reshape(len(weights), -1))
         return WIDTH if width is None else width, units.copy() if copy else units
 
     def _is_of_the_units(self) -> bool:

@@ -17,6 +17,7 @@ from hebbcore.layers.kept import Kept
 from hebbcore.layers.learner import LATER
 
 _MOST_NUMBERS = 2**14  # in a patch
+_FAR = 1000  # times the variance: the square of a mean that is large enough to be taken off first
 
 
 @dataclass(eq=False)
@@ -198,16 +199,8 @@ class Whiten(Layer):
 
     def observe(self, x: Array) -> None:
         """See Layer."""
-        xp, size = backend.namespace(self.matrix), self._sizes.patch_size
-
-        def add(patches: Array, product: gemm.Gemm, rows: slice) -> tuple[Array, Array]:
-            gram = xp.empty((size, size), patches.dtype)
-            operand = product.operand(patches)
-            product.multiply(operand.T, operand, gram)
-            return patches.sum(axis=0, dtype=np.float64), gram
-
         count = len(x) * self._sizes.positions
-        total, products = self._each_chunk(x, add)
+        total, products = self._each_chunk(x, lambda patches, product, rows: _sums_of(patches, product))
         if self._observed is not None:
             count, total, products = (
                 old + new for old, new in zip(self._observed, (count, total, products), strict=True)
@@ -303,6 +296,35 @@ class Whiten(Layer):
 
         totals = parallel.run([partial(of_a_thread, share) for share in plan.shares(len(x), [], sums)])
         return None if totals[0] is None else tuple(sum(arrays) for arrays in zip(*totals, strict=True))
+
+
+def _sums_of(patches: Array, product: gemm.Gemm) -> tuple[Array, Array]:
+    """Return Σ x and Σ x xᵀ of patches (n, D), which may be overwritten.
+
+    Where they lie far from 0, float32 would round away how they vary: products are then about their mean, and become
+    those about 0 in float64.
+    """
+    count, total = len(patches), patches.sum(axis=0, dtype=np.float64)
+    gram, mean = _products(patches, product), total / count
+    square = float(mean @ mean)
+    if square <= _FAR * (float(gram.trace(dtype=np.float64)) / count - square):
+        return total, gram
+    shift = mean.astype(patches.dtype)
+    patches -= shift
+    shift = shift.astype(np.float64)
+    both = (total - count * shift / 2)[:, None] * shift  # Σ (x − shift) shiftᵀ + n/2 shift shiftᵀ
+    gram = _products(patches, product).astype(np.float64)
+    gram += both
+    gram += both.T
+    return total, gram
+
+
+def _products(patches: Array, product: gemm.Gemm) -> Array:
+    """Return Σ x xᵀ of patches (n, D), of their dtype."""
+    size, operand = patches.shape[1], product.operand(patches)
+    gram = backend.namespace(patches).empty((size, size), patches.dtype)
+    product.multiply(operand.T, operand, gram)
+    return gram
 
 
 def signed(vectors: Any) -> Any:

@@ -65,13 +65,15 @@ class Loop:
         folder = (Path.cwd() if run is None else run.folder) if s.cache == "disk" else None
         most = checks.byte_size("fit", "cache_bytes", s.cache_bytes)
         self._sample: Sample | None = None
+        self._pass_images: int | None = None  # of every pass, where they are known
         self._team = progress.team = team
         self._agreement = None if team is None else Agreement(team, run, progress.diagnostics)
         self._source = Inputs(network, batches, self._prepare, most, folder, self._pause)
 
     def go(self) -> None:
         """Run all phases from where the training is."""
-        at = self._state.position
+        at, order = self._state.position, self._batches.order(0)
+        self._pass_images = None if order is None else len(order)
         with self._progress.shown(self._phases, self._state):
             try:
                 while at.phase < len(self._phases):
@@ -101,8 +103,7 @@ class Loop:
             at.epoch, at.batch, at.pass_images = at.epoch + 1, 0, 0
             if not phase.observes:
                 self._progress.record(at, end=True)
-            if at.epoch < phase.epochs:
-                self._pause(end=True)
+                self._pause(end=at.epoch < phase.epochs)
         self._end_phase(phase)
 
     def _run_epoch(self, phase: Phase, number: int) -> None:
@@ -204,13 +205,15 @@ class Loop:
         return sample
 
     def _stepped(self, images: int, measure: bool, phase: Phase) -> None:
-        """Count a step and its images; measure: and tell of it."""
+        """Count a step and its images; measure: and tell of it, unless it is the last of a pass."""
         at = self._state.position
         at.step += 1
         at.images += images
         at.phase_images += images
         at.pass_images += images
         self._progress.stepped(images)
+        if not phase.observes and (phase.sample is not None or at.pass_images == self._pass_images):
+            return  # the end of the pass follows, with a record and a checkpoint of its own
         if measure:
             self._progress.record(at)
         self._pause(settled=not phase.observes)

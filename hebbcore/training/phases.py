@@ -97,6 +97,13 @@ def phases_of(
                 'use mode="layerwise", or put it first.'
             )
     new = [i for i in before if i not in done]
+    for i in sorted(set(new) - set(whitened(network))):
+        moving = [j for j in network.graph.upstream(i) if network.layers[j].observes and network.layers[j].in_place]
+        if moving:
+            raise ValueError(
+                f"{function}: {network.names[i]} comes after {network.names[moving[0]]}, and cannot whiten what its "
+                f'statistics still change; use mode="layerwise", or put {network.names[i]} first.'
+            )
     return [Phase((i,), True, 1, statistics_images) for i in new] + [Phase(learners, False, epochs, None, True)]
 
 
