@@ -11,12 +11,13 @@ smallest number on ("suggested"; a draw is another seed of it). Accuracy on the 
 standard deviation of `--draws` selections; seconds of the processor, of `relearn`. "ridge" is scikit-learn's RidgeCV
 (leave-one-out) in the space that FewLabelClassifier predicts in. `--near` c looks for neighbours in the last c channels
 of each position, as `hebbcore classify` does in those of the wide branch (twice its units). `--space` FILE keeps what
-needs no labels, for later runs with the same features and `--near`. `--quick` leaves LabelSpreading out. `--skew` s
-leaves classes of falling sizes in training and test, the first s times the last. `--wrong` p gives that part of the
-labels another class.
+needs no labels, for later runs with the same features and `--near`. `--quick` leaves LabelSpreading out; `--guesses`
+leaves out the cross-validation, and so estimates, calibration and doubts. `--skew` s leaves classes of falling sizes in
+training and test, the first s times the last. `--wrong` p gives that part of the labels another class.
 """
 
 import argparse
+import contextlib
 import json
 import platform
 import time
@@ -26,12 +27,16 @@ from typing import Any
 
 import h5py
 import numpy as np
+from scipy.sparse import csr_array
+from sklearn.neighbors import NearestNeighbors
 from sklearn.semi_supervised import LabelSpreading
 
 import hebbcore
 from hebbcore.classify import FewLabelClassifier
 from hebbcore.classify.linear import labelled_predictor
+from hebbcore.classify.space import Columns, learned_space
 from hebbcore.evaluation import labelled_subset
+from hebbcore.evaluation.ridge.meter import Meter
 
 
 def skewed(labels: Any, factor: float, seed: int = 0) -> Any:
@@ -78,34 +83,76 @@ def calibration_error(likely: Any, right: Any) -> float:
     return float(100 * sum(abs(right[part].mean() - sure[part].mean()) * part.mean() for part in parts))
 
 
-def figures(model: Any, labels: Any, data: Sequence[Any], quick: bool) -> dict[str, float]:
+def nearest_for_spreading(features: Any, test: Any, near: Any) -> dict[str, Any]:
+    """Return the ten nearest training images of each, itself the first, and of each test image.
+
+    They are looked for where the classifier looks for neighbours: in the features `near`; None: in all.
+    """
+    columns = np.arange(features.shape[1]) if near is None else near
+    own, other = Columns(features, columns), Columns(test, columns)
+    space = learned_space(own, Meter(None, "components for LabelSpreading", len(own), "images"))
+    rows = space.neighbour_rows(space.components(own))
+    search = NearestNeighbors(n_neighbors=10).fit(rows)
+    asked = {"near": rows, "near_test": space.neighbour_rows(space.components(other))}
+    return {name: search.kneighbors(some, return_distance=False) for name, some in asked.items()}
+
+
+def spread_guesses(labels: Any, near: Any, near_test: Any) -> Any:
+    """Return what scikit-learn's LabelSpreading guesses of the test images; the neighbours are found once for all."""
+    graph = csr_array((np.ones(near.size), (np.repeat(np.arange(len(near)), near.shape[1]), near.ravel())))
+    spread = LabelSpreading(lambda *_: graph, alpha=0.9).fit(np.zeros((len(labels), 1)), labels)
+    return spread.classes_[spread.label_distributions_[near_test].sum(axis=1).argmax(axis=1)]
+
+
+class Guessed(Exception):
+    """There are guesses, and no more is wanted."""
+
+
+def relearned(model: Any, labels: Any, is_judged: bool) -> dict[str, float]:
+    """Let the model learn from labels, with or without the cross-validation; return the seconds it took."""
+    began, guessed = time.process_time(), []
+
+    def early() -> None:
+        guessed.append(time.process_time() - began)
+        if not is_judged:
+            raise Guessed
+
+    with contextlib.suppress(Guessed):
+        model.relearn(labels, early)
+    found = {"seconds to guesses": guessed[0]}
+    return found | {"seconds": time.process_time() - began} if is_judged else found
+
+
+def judgement(model: Any, likely: Any, right: Any, wrong: Any) -> dict[str, float]:
+    """Return how far what the cross-validation tells is true. wrong: images whose labels are."""
+    found = {"calibration error": calibration_error(likely, right)}
+    if model.estimated_accuracy_:
+        value, low, high = model.estimated_accuracy_
+        found["estimated accuracy"] = 100 * value
+        found["intervals that hold"] = 100.0 * (low <= right.mean() <= high)
+    return found | {"doubted": len(model.doubts_), "doubted and wrong": len(np.intersect1d(wrong, model.doubts_))}
+
+
+def figures(
+    model: Any, labels: Any, data: Sequence[Any], spreading: dict[str, Any] | None, is_judged: bool
+) -> dict[str, float]:
     """Return the figures of one selection: labels (n,), −1 where there is none."""
     _, true, test, answers = data
-    began, guessed = time.process_time(), []
-    model.relearn(labels, lambda: guessed.append(time.process_time() - began))
-    found = {"seconds to guesses": guessed[0], "seconds": time.process_time() - began}
+    found = relearned(model, labels, is_judged)
     likely = model.predict_proba(test)
     right = model.classes_[likely.argmax(axis=1)] == answers
     hidden, known = labels < 0, np.flatnonzero(labels >= 0)
     found["few labels"] = 100 * right.mean()
     found["few labels, images of fit"] = 100 * np.mean(model.transduction_[hidden] == true[hidden])
-    found["calibration error"] = calibration_error(likely, right)
-    if model.estimated_accuracy_:
-        value, low, high = model.estimated_accuracy_
-        found["estimated accuracy"] = 100 * value
-        found["intervals that hold"] = 100.0 * (low <= right.mean() <= high)
-    wrong = set(known[labels[known] != true[known]].tolist())
-    found["doubted"], found["doubted and wrong"] = len(model.doubts_), len(wrong & set(model.doubts_.tolist()))
+    if is_judged:
+        found |= judgement(model, likely, right, known[labels[known] != true[known]])
     space = model._images
     classes, codes = np.unique(labels[known], return_inverse=True)
     coef, intercept = labelled_predictor(space.rows[known], codes, len(classes))
     own = space.space.ridge_rows(test) @ coef + intercept
     found["ridge"] = 100 * np.mean(classes[own.argmax(axis=1)] == answers)
-    if quick:
-        return found
-    spread = LabelSpreading("knn", n_neighbors=10, alpha=0.9).fit(space.neighbour_rows, labels)
-    near = space.space.neighbour_rows(space.space.components(test))
-    found["LabelSpreading"] = 100 * np.mean(spread.predict(near) == answers)
+    if spreading is not None:
+        found["LabelSpreading"] = 100 * np.mean(spread_guesses(labels, **spreading) == answers)
     return found
 
 
@@ -115,9 +162,11 @@ def chosen(select: str, count: int, draw: int, model: Any, before: Any, true: An
         return labelled_subset(true, count, draw, "stratified")
     if select == "random":
         return np.random.default_rng(draw).permutation(len(true))[:count]
-    model.random_state, model._seed = draw, draw
     known = np.flatnonzero(before >= 0)
-    return np.concatenate([known, model.relearn(before).suggest(count - len(known))])
+    if not len(known):
+        model.relearn(before)  # else it has learned from these labels last
+    model._seed = draw
+    return np.concatenate([known, model.suggest(count - len(known))])
 
 
 def main() -> None:
@@ -133,6 +182,7 @@ def main() -> None:
     parser.add_argument("--near", type=int, default=0)
     parser.add_argument("--space", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--guesses", action="store_true")
     parser.add_argument("--skew", type=float, default=1)
     parser.add_argument("--wrong", type=float, default=0)
     parser.add_argument("--select", nargs="+", default=("stratified", "random", "suggested"))
@@ -143,12 +193,18 @@ def main() -> None:
     features, true, *_ = data
     near = np.arange(features.shape[1]).reshape(-1, channels)[:, -args.near :].ravel() if args.near else None
     model, none = FewLabelClassifier(neighbour_features=near), np.full(len(true), -1)
+    spreading: dict[str, Any] | None = None
     if args.space is not None and args.space.exists():
-        model.fit_state(dict(np.load(args.space)), none)
+        state = dict(np.load(args.space))
+        model.fit_state(state, none)
+        if not args.quick and "near" not in state:
+            parser.error("--space was written with --quick and lacks the neighbours for LabelSpreading: add --quick")
+        spreading = {name: state[name] for name in ("near", "near_test") if name in state}
     else:
         model.fit(features, none)
+        spreading = {} if args.quick else nearest_for_spreading(features, data[2], near)
         if args.space is not None:
-            np.savez(args.space, **model.images_state())
+            np.savez(args.space, **model.images_state(), **spreading)
     results = {key: value for key, value in vars(args).items() if key not in ("data", "json", "space")}
     results |= {"machine": platform.machine(), "hebbcore": hebbcore.__version__, "numpy": np.__version__, "rows": []}
     for select in args.select:
@@ -161,7 +217,8 @@ def main() -> None:
                 labels[where] = true[where]
                 flipped = where[random.random(count) < args.wrong]
                 labels[flipped] = (true[flipped] + random.integers(1, 10, len(flipped))) % 10
-                found[count].append(figures(model, labels, data, args.quick))
+                given = None if args.quick else spreading
+                found[count].append(figures(model, labels, data, given, not args.guesses))
         for count, draws in found.items():
             row: dict[str, Any] = {"select": select, "labels": count}
             for name in draws[0]:

@@ -18,6 +18,7 @@ from hebbcore.classify.held_out import (
     accuracy_interval,
     doubted,
     early_sharpness,
+    trusted,
 )
 from hebbcore.classify.learn import regime
 from hebbcore.classify.linear import AllRows, labelled_predictor, scores_of
@@ -271,6 +272,17 @@ def test_doubted_are_labels_that_others_contradict(generator):
     assert len(set(found) & set(wrong)) > 0.9 * len(wrong)
     assert len(set(found) - set(wrong)) < 0.05 * len(wrong)
     assert not len(doubted(noisy(generator, 0)[0]))
+
+
+def test_doubted_labels_do_not_judge_guesses_where_there_are_many(generator):
+    held, _ = noisy(generator, 0.2)
+    doubts, shares = doubted(held), np.full(4, 0.25)
+    found = trusted(held, doubts)
+    assert not set(found.positions) & set(doubts)
+    assert accuracy_interval(held, shares)[0] < 0.85 < 0.95 < accuracy_interval(found, shares)[0]
+    few = HeldOut(*(part[:64] for part in held))  # 16 a class
+    assert trusted(few, few.positions[:5]) is few
+    assert trusted(held, held.positions[9:]) is held  # too few would be left
 
 
 def test_scores_that_know_little_doubt_few(generator):

@@ -113,6 +113,7 @@ def test_the_page_tells_what_was_found(stream, generator):
     text = page_of(found, stream)
     page = harmless(text)
     assert "Estimated share of right guesses: 81 % (95 % interval 70 to 90 %)." in page.text
+    assert "counts a wrong label as a wrong guess" in page.text
     assert "differ by 12 points on the mean (expected calibration error, measured on your labels by" in page.text
     assert "10 would be chance alone" in page.text
     assert "200 images, 6 with a label of yours, in 3 classes" in page.text

@@ -20,6 +20,7 @@ from hebbcore.classify.held_out import (
     early_sharpness,
     fitted_sharpness,
     held_out,
+    trusted,
 )
 from hebbcore.classify.learn import REFIT_UNTIL, Images, regime
 from hebbcore.classify.linear import Floats, scores_of
@@ -77,7 +78,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     estimated_accuracy_ : tuple of float, or None
         (value, low, high): the share of right guesses in a cross-validation among the labelled images, where each
         class weighs as much as its share, and its 95 % interval. It holds for images like these: not, say, where only
-        easy ones were labelled. None for fewer than 10 labels of classes with at least two.
+        easy ones were labelled. A wrong label counts as a wrong guess, but doubted ones are left out where classes have
+        more than 16 labels on the mean. None for fewer than 10 labels of classes with at least two.
     calibration_error_ : tuple of float, or None
         (error, by_chance): how far confidence and share of right guesses lie apart in that cross-validation, the
         expected calibration error, and what chance alone makes of it with so many labels. None as above.
@@ -242,11 +244,12 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         if held is None or len(held.codes) < LEAST:
             self._sharpness = early_sharpness(scores, held) if classes > 1 else 1.0
             return
+        doubts = doubted(held)
+        self.doubts_, held = where[doubts], trusted(held, doubts)
         self._sharpness = fitted_sharpness(held)
         right = held.scores.argmax(axis=1) == held.codes
         self.estimated_accuracy_ = accuracy_interval(held, self.class_shares_)
         self.calibration_error_ = calibration_error(probabilities(held.scores, self._sharpness).max(axis=1), right)
-        self.doubts_ = where[doubted(held)]
 
     def _set_transduction(self, labels: Labels, scores: Floats) -> None:
         if not len(self.classes_):

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from hebbcore.classify.learn import Images
+from hebbcore.classify.learn import REFIT_UNTIL, Images
 from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
 from hebbcore.engine import backend
@@ -133,3 +133,15 @@ def doubted(held: HeldOut) -> Indices:
     doubtful = np.flatnonzero(other > _DOUBTED * (other + right))
     order: Indices = np.argsort((right / np.maximum(other, _TINY))[doubtful], kind="stable")
     return held.positions[doubtful[order]]
+
+
+def trusted(held: HeldOut, doubts: Indices) -> HeldOut:
+    """Return the labels by which guesses are judged: those not doubted, where classes have more than 16 on the mean.
+
+    doubts: positions. Of fewer labels all count: there, some that are right are doubted too, and without them guesses
+    would look better than they are.
+    """
+    kept = ~np.isin(held.positions, doubts)
+    if len(kept) <= REFIT_UNTIL * held.scores.shape[1] or kept.sum() < LEAST:
+        return held
+    return HeldOut(held.positions[kept], held.codes[kept], held.scores[kept])

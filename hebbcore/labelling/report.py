@@ -125,7 +125,10 @@ def _summary(findings: Findings) -> str:
     if findings.accuracy is None:
         return text + "The labels are too few to estimate how many guesses are right."
     value, low, high = (100 * float(share) for share in findings.accuracy)
-    text += f"Estimated share of right guesses: {value:.0f} % (95 % interval {low:.0f} to {high:.0f} %)."
+    text += (
+        f"Estimated share of right guesses: {value:.0f} % (95 % interval {low:.0f} to {high:.0f} %). It is measured on "
+        "your labels, and counts a wrong label as a wrong guess: if some are, more guesses are right than it says."
+    )
     if findings.calibration is None:
         return text
     error, chance = (100 * float(share) for share in findings.calibration)

@@ -80,7 +80,8 @@ export class Panel {
   estimate({ estimate }) {
     set($("estimate"), estimate === null ? "–" : percent(estimate.value));
     const bounds = estimate === null ? "" : `likely ${percent(estimate.low)} to ${percent(estimate.high)}, `;
-    set($("interval"), estimate === null ? "Told from about ten labels on." : `${bounds}estimated from your labels`);
+    const told = `${bounds}estimated from your labels. A wrong label counts as a wrong guess.`;
+    set($("interval"), estimate === null ? "Told from about ten labels on." : told);
   }
 
   curve(resized = false) {
