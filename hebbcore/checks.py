@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 E = TypeVar("E", bound=Exception)
 
 _MOST = 2**128  # seeds may be that long
+_MOST_PIXELS = 2**31 - 1  # of a side: kernels count in 64 bits, and multiply them
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -82,16 +83,16 @@ def integer(function: str, name: str, value: Any, minimum: int) -> int:
     return int(value)
 
 
-def positive(function: str, name: str, value: Any) -> float:
-    """Return value as a finite float above zero."""
-    number = real(function, name, value)
+def positive(function: str, name: str, value: Any, maximum: float = math.inf) -> float:
+    """Return value as a finite float above zero and at most maximum."""
+    number = real(function, name, value, maximum=maximum)
     if number <= 0:
         raise wrong(ValueError, function, name, f"must be above 0, got {value}.")
     return number
 
 
-def real(function: str, name: str, value: Any, minimum: float = -math.inf) -> float:
-    """Return value as a finite float of at least minimum."""
+def real(function: str, name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf) -> float:
+    """Return value as a finite float of at least minimum and at most maximum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise wrong(TypeError, function, name, f"must be a number, got {value!r}.")
     try:
@@ -102,6 +103,8 @@ def real(function: str, name: str, value: Any, minimum: float = -math.inf) -> fl
         raise wrong(ValueError, function, name, f"must be finite, got {number}.")
     if number < minimum:
         raise wrong(ValueError, function, name, f"must be at least {minimum}, got {value}.")
+    if number > maximum:
+        raise wrong(ValueError, function, name, f"must be at most {maximum:g}, got {value}.")
     return number
 
 
@@ -126,7 +129,10 @@ def pair(function: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
     values = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise wrong(ValueError, function, name, f"must be one integer or a (height, width) pair, got {value!r}.")
-    return integer(function, name, values[0], minimum), integer(function, name, values[1], minimum)
+    height, width = (integer(function, name, side, minimum) for side in values)
+    if max(height, width) > _MOST_PIXELS:
+        raise wrong(ValueError, function, name, f"must be at most {_MOST_PIXELS}, got {max(height, width)}.")
+    return height, width
 
 
 def channels_last(function: str, name: str, shape: Sequence[int]) -> None:

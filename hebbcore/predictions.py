@@ -6,7 +6,8 @@ import numpy as np
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-from hebbcore.layers import WORKSPACE, Layer, Learner
+from hebbcore.engine.finite import first_not_finite, require_computable
+from hebbcore.layers import WORKSPACE, Layer, Learner, Shape
 from hebbcore.rules import as_rule
 
 
@@ -15,8 +16,11 @@ def predicted(scores: Array) -> Array:
 
     scores: (n, H, W, classes), whose means over the positions count, or (n, classes).
     """
-    means = scores.mean(axis=(1, 2)) if scores.ndim == 4 else scores
-    return means.argmax(axis=1)
+    return _means(scores).argmax(axis=1)
+
+
+def _means(scores: Array) -> Array:
+    return scores.mean(axis=(1, 2)) if scores.ndim == 4 else scores
 
 
 def judge(scores: Array, labels: Any) -> tuple[Array, int]:
@@ -28,6 +32,8 @@ def judge(scores: Array, labels: Any) -> tuple[Array, int]:
 
 class Predictor:
     """What a network with a supervised last layer does besides: it classifies by itself."""
+
+    image_shape: Shape | None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -69,7 +75,8 @@ class Predictor:
         Raises
         ------
         ValueError, TypeError
-            If the last layer does not learn by Supervised, and as transform.
+            If the last layer does not learn by Supervised, for an image or an output with NaN or infinity, and as
+            transform.
         """
         if not self.predicts:
             raise ValueError(
@@ -77,4 +84,13 @@ class Predictor:
                 'Dense(classes, "supervised") and train it with labels, or give its features to a classifier.'
             )
         array = self.check_images("predict", images)
-        return predicted(self.transform(array, None, mirror=mirror, workspace=workspace))
+        require_computable("predict", "images", array)
+        array = array.reshape(len(array), *(self.image_shape or ()))  # vectors were checked as 1 × 1 pixels
+        scores = _means(self.transform(array, None, mirror=mirror, workspace=workspace))
+        row = first_not_finite(scores)
+        if row is not None:
+            raise ValueError(
+                f"predict: the network's output for images[{row}] is NaN or infinite, which is no class; its weights "
+                "may have diverged: train it with a lower learning_rate."
+            )
+        return predicted(scores)

@@ -11,8 +11,8 @@ import scipy.linalg
 from hebbcore.engine import devices
 
 FUNCTIONS = (
-    *("arange", "array", "concatenate", "einsum", "empty", "exp", "eye", "flatnonzero", "isfinite", "log", "matmul"),
-    *("ones", "ones_like", "outer", "sqrt", "split", "take_along_axis", "triu_indices", "where", "zeros"),
+    *("arange", "argmin", "array", "concatenate", "einsum", "empty", "exp", "eye", "flatnonzero", "isfinite", "log"),
+    *("matmul", "ones", "ones_like", "outer", "sqrt", "split", "take_along_axis", "triu_indices", "where", "zeros"),
 )
 _raises: list[bool] = []
 

@@ -5,8 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from cupy_helpers import cupy
 
+from hebbcore.estimators import HebbianTransformer
+
+__all__ = ["cupy"]
 SCRIPT = """
 import sys
 import numpy as np
@@ -64,3 +69,12 @@ def test_results_are_of_the_library_of_the_data(library):
     command = [sys.executable, "-c", SCRIPT, namespace, device]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "done\n", done.stderr
+
+
+def test_cupy_arrays_must_be_finite_as_numpys(generator, request):
+    rows = generator.random((30, 64), np.float32)
+    transformer = HebbianTransformer(4, device="cpu", random_state=0).fit(rows)
+    there = request.getfixturevalue("cupy").asarray(rows)  # after fit, which would ask the stand-in for a stream
+    there[5, 3] = np.nan
+    with pytest.raises(ValueError, match=r"HebbianTransformer: X must be finite, but X\[5\] holds NaN or infinity"):
+        transformer.transform(there)

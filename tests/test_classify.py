@@ -182,6 +182,17 @@ def test_hard_graphs(generator):
     assert FewLabelClassifier().fit([[0.0], [1.0]], [0, 1]).predict([[0.0], [1.0]]).shape == (2,)
 
 
+@pytest.mark.parametrize(("value", "says"), [(np.nan, "NaN"), (np.inf, "infinity"), (1e300, r"X\[3\] .* for float32")])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, on the way to the error
+def test_features_that_are_no_numbers_get_no_class(value, says):
+    features, _, y = blobs(200, 2, 5)
+    model, bad = FewLabelClassifier().fit(features.astype(np.float64), y), features[:5].astype(np.float64)
+    bad[3, 1] = value
+    for method in (model.predict, model.predict_proba):
+        with pytest.raises(ValueError, match=says):
+            method(bad)
+
+
 def test_the_estimate_holds_the_accuracy():
     features, true, y = blobs(2000, 4, 12, spread=6.0)
     model = FewLabelClassifier().fit(features, y)

@@ -92,6 +92,9 @@ def test_a_sweep_trains_and_judges_on_an_archive(inside, call):
     runs = json.loads(Path("s/sweep.json").read_text())["runs"]
     assert [run["accuracy"] is not None for run in runs.values()] == [True, True]
     assert '"records": 12' in Path("s/images/index.json").read_text()
+    (shared,) = Path("s").glob("images-*")  # one for both runs
+    assert '"records": 12' in (shared / "index.json").read_text()
+    assert not list(Path("s").glob("*/images"))
     before = Path("s/sweep.json").read_bytes()
     call(f"{line} --evaluate both.zip")
     assert Path("s/sweep.json").read_bytes() == before

@@ -23,6 +23,19 @@ rule = "swta"
 type = "pool"
 window = 2
 """
+BRANCHED = """
+[data]
+path = "x.h5"
+[[network.layers]]
+type = "branches"
+branches = [
+    [{type = "conv", units = 8, kernel_size = 3}],
+    [
+        {type = "relu"},
+        {type = "branches", branches = [[{type = "conv", units = 4, kernel_size = 3}], [{type = "relu"}]]},
+    ],
+]
+"""
 
 
 @pytest.fixture
@@ -183,6 +196,20 @@ def test_what_is_wrong_with_a_change_of_a_layer(read, text, change, message):
     with pytest.raises((TypeError, ValueError)) as caught:
         read(text, change)
     assert str(caught.value).startswith(f"config: {message}")
+
+
+@pytest.mark.parametrize("change", ["units=7", "rule.temperature=0.5", "kernel_size=[5, 3]"])
+def test_layers_of_branches_are_counted_too(read, change):
+    text = BRANCHED.replace("units = 4", 'units = 4, rule = "swta"').replace("units = 8", 'units = 8, rule = "swta"')
+    first = read(text, f"network.layers[0].branches[0][0].{change}")
+    assert first == read(text, f"network.layers.conv1.{change}") != read(text)
+    inner = read(text, f"network.layers[0].branches[1][1].branches[0][0].{change}")
+    assert inner == read(text, f"network.layers.conv2.{change}") != first
+    whole = "network.layers[0].branches[1][0]={type = 'triangle'}"
+    assert "triangle" in json.dumps(read(text, whole).table())
+    for place, at in (("branches[2][0]", "2 stands a list of 2"), ("branches.conv[0]", "conv stands a list of 2")):
+        with pytest.raises(ValueError, match=rf"^config: network\.layers\.0\.branches.* is unknown: at {at}, counted"):
+            read(text, f"network.layers[0].{place}.{change}")
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,21 @@ def test_a_network_that_ends_in_a_supervised_layer_predicts(images, tmp_path):
         Network([Dense(3)], (4,), device="cpu").predict(np.ones((2, 4)))
 
 
+@pytest.mark.parametrize("shape", [(6, 6, 2), (4,)])
+def test_images_that_are_no_numbers_get_no_class(shape, generator):
+    network = Network([Dense(3, "supervised")], shape, device="cpu")
+    images = generator.normal(size=(4, *shape))
+    np.testing.assert_array_equal(network.predict(images), network.transform(images).argmax(axis=1))
+    for value in (np.nan, -np.inf, 1e13):
+        images[2].flat[1] = value
+        with pytest.raises(ValueError, match=r"^predict: images must be finite .* images\[2\] is not; clean it"):
+            network.predict(images)
+    last = network.layers[-1]
+    last.restore({"weights": last.weights * np.float32(np.nan)})
+    with pytest.raises(ValueError, match=r"^predict: the network's output for images\[0\] is NaN or infinite"):
+        network.predict(images[:2])
+
+
 def test_a_convolution_answers_by_the_mean_over_its_positions(images):
     network = Network([Conv(3, 3, "supervised")], (6, 6, 2), device="cpu")
     np.testing.assert_array_equal(network.predict(images), network.transform(images).mean(axis=(1, 2)).argmax(axis=1))

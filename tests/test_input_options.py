@@ -1,11 +1,14 @@
 """Rules, options and workspaces that the public functions refuse, and how."""
 
+import contextlib
+import dataclasses
+
 import numpy as np
 import pytest
 from input_helpers import DENSE_WEIGHTS, IMAGES, WEIGHTS, refused, train
 
 import hebbcore
-from hebbcore import HPCA, KWTA, SWTA, HardWTA, Krotov, Rule, SoftHebb, weight_update
+from hebbcore import HPCA, KWTA, SWTA, Conv, HardWTA, Krotov, Network, Pool, Rule, SoftHebb, weight_update
 
 # Rules
 
@@ -85,10 +88,36 @@ def test_bad_exponents_are_refused(rule, p, error, expected):
         (lambda: Krotov(strength=-1), ValueError, "Krotov: strength must be at least 0, got -1"),
         (lambda: SoftHebb(adaptive_power=0), ValueError, "SoftHebb: adaptive_power must be above 0, got 0"),
         (lambda: HardWTA(adaptive_power="x"), TypeError, "HardWTA: adaptive_power must be a number, got 'x'"),
+        (lambda: SoftHebb(p=1e40), ValueError, "SoftHebb: p must be at most 200, got 1e+40"),
+        (lambda: HardWTA(adaptive_power=1e40), ValueError, "HardWTA: adaptive_power must be at most 200, got 1e+40"),
+        (lambda: Krotov(p=201), ValueError, "Krotov: p must be at most 200, got 201"),
+        (lambda: Krotov(strength=1e300), ValueError, "Krotov: strength must be at most 1e+12, got 1e+300"),
+        (lambda: SWTA(1e-40, "power"), ValueError, "SWTA: temperature must be at least 1e-12, got 1e-40"),
+        (lambda: Conv(4, 3, "kwta", conscience=1e40), ValueError, "conscience must be at most 1e+12, got 1e+40"),
+        (lambda: Conv(4, 3, stride=10**30), ValueError, "Conv: stride must be at most 2147483647, got 1000000000"),
+        (lambda: Pool(2, stride=2**31), ValueError, "Pool: stride must be at most 2147483647, got 2147483648"),
     ],
 )  # fmt: skip
 def test_bad_parameters_of_rules_are_refused(make, error, message):
     refused(error, [message], make)
+
+
+@pytest.mark.parametrize("value", [1e308, 1e40, 1e6, 200, 5e-324, 10**30, 2**31 - 1])
+@pytest.mark.parametrize("name", hebbcore.RULES)
+def test_extreme_numbers_of_rules_are_refused_or_make_finite_weights(name, value):
+    rule = hebbcore.RULES[name]
+    for field in dataclasses.fields(rule):
+        if isinstance(field.default, float | int) and not isinstance(field.default, bool):
+            for number in (value, int(value)):
+                with contextlib.suppress(ValueError, TypeError):
+                    made = rule(**{field.name: number})
+                    assert np.isfinite(made.initial_weights(np.random.default_rng(0), 4, 9)).all()
+
+
+def test_a_stride_beyond_the_image_costs_no_memory():
+    images = np.random.default_rng(0).random((2, 6, 6, 1), np.float32)
+    far, near = (Network([Conv(4, 3, stride=stride)], (6, 6, 1), device="cpu") for stride in (2**31 - 1, 4))
+    np.testing.assert_array_equal(far.transform(images), near.transform(images))
 
 
 # Options

@@ -162,6 +162,21 @@ def test_tables_without_images_or_labels_that_are_none_are_refused(tmp_path, col
         loaders.open_source(tmp_path / "a.parquet")
 
 
+def test_two_columns_of_one_name_are_refused_where_one_is_read(tmp_path):
+    pictures, numbers = arrow.array([picture(0), picture(1)]), arrow.array([0, 1])
+    for names, asked, message in (
+        (("image", "image", "label"), {}, "has 2 columns called image, which nothing tells apart; write"),
+        (("a", "a", "label"), {"image_column": "a"}, "has 2 columns called a, which"),
+        (("image", "b", "label", "label"), {}, "has 2 columns called label, which"),
+    ):
+        columns = [pictures, pictures, numbers, numbers][: len(names)]
+        pq.write_table(arrow.Table.from_arrays(columns, names=list(names)), tmp_path / "twice.parquet")
+        with pytest.raises(ValueError, match=message):
+            loaders.open_source(tmp_path / "twice.parquet", **asked)
+    pq.write_table(arrow.Table.from_arrays(columns, names=["image", "n", "n", "label"]), tmp_path / "other.parquet")
+    assert [item.label for item in loaders.open_source(tmp_path / "other.parquet").items()] == [0, 1]
+
+
 def test_a_label_that_the_classes_lack_and_files_of_two_sets_are_refused(tmp_path, datasets):
     whole = dataset_of(datasets, ["a", "b"], [0, 1])
     whole.to_parquet(tmp_path / "a.parquet")

@@ -1,5 +1,6 @@
 """Images of 16 bits that hold 12, and files whose name does not say what they are."""
 
+import io
 import json
 from pathlib import Path
 
@@ -209,3 +210,27 @@ def test_a_wrong_range_is_refused(tmp_path, value):
     tree = tree_of(tmp_path / "tree", "PNG", [900, 900])
     with pytest.raises(ValueError, match="value_range must be an integer >= 255"):
         build(tree, tmp_path / "shards", value_range=value)
+
+
+def test_16_bit_colours_of_tiff_are_read_right_or_refused():
+    """Of planes without compression Pillow takes the bytes for values; of four inks, no ink is white."""
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed (extra tiff)")
+
+    def tiff(pixels, **options):
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, pixels.astype(np.uint16), **options)
+        return stream.getvalue()
+
+    wide = np.asarray(crop(1, 20, 24).convert("RGB")).astype(np.uint16) * 257
+    np.testing.assert_array_equal(np.asarray(decode(tiff(wide, photometric="rgb"))), wide >> 8)
+    planes = np.moveaxis(wide, 2, 0)
+    for options in ({}, {"compression": "deflate"}):
+        data = tiff(planes, photometric="rgb", planarconfig="separate", **options)
+        if options:
+            np.testing.assert_array_equal(np.asarray(decode(data)), wide >> 8)
+        else:
+            with pytest.raises(ValueError, match="a plane for each colour is not read from TIFF"):
+                decode(data)
+    inks = np.full((8, 8, 4), 4000)
+    with pytest.raises(ValueError, match="16-bit colour with values below 4096 is read as if 65535 were white"):
+        decode(tiff(inks, photometric="separated"), None, None)

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loaders_helpers import built, contents, files_of, make_tree, make_zip, names_of, picture, read_all, report_of
+from loaders_helpers import (
+    built,
+    contents,
+    files_of,
+    make_tar,
+    make_tree,
+    make_zip,
+    names_of,
+    picture,
+    read_all,
+    report_of,
+)
 
 import loaders
 from loaders.sources import base, zip_members
@@ -51,6 +62,29 @@ def test_sizes_of_64_bits_are_read(tmp_path):
     assert b"PK\6\6" in many.read_bytes()
     for archive in (path, many):
         assert [item.read() for item in loaders.open_source(archive).items()] == [picture(i) for i in range(3)]
+
+
+@pytest.mark.parametrize("limit", [1, zipfile.ZIP_FILECOUNT_LIMIT])  # 1: a directory of 64 bits
+def test_an_archive_that_unpacks_itself_is_read(tmp_path, limit, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", limit)
+    files, program = {f"cat/{number}.jpg": picture(number) for number in range(3)}, b"MZ" + bytes(3000)
+    plain = make_zip(tmp_path / "a.zip", files).read_bytes()
+    (tmp_path / "before.exe").write_bytes(program + plain)  # places count from the archive's start,
+    (tmp_path / "within.exe").write_bytes(program)
+    with zipfile.ZipFile(tmp_path / "within.exe", "a") as archive:  # or from the file's
+        for name, data in files.items():
+            archive.writestr(name, data)
+    for path in (tmp_path / "before.exe", tmp_path / "within.exe"):
+        assert [item.read() for item in loaders.open_source(path).items()] == list(files.values())
+    assert not zip_members.is_zip(make_tar(tmp_path / "a.tar", {"cat/1.jpg": picture(1), "cat/a.zip": plain}))
+    assert labels_of(loaders.open_source(tmp_path / "a.tar"))[0] == ("cat/1.jpg", 0)
+
+
+@pytest.mark.parametrize("data", [b"", b"MZ" + bytes(3000), b"PDF" * 1000])
+def test_a_file_that_is_no_archive_is_told(tmp_path, data):
+    (tmp_path / "a.bin").write_bytes(data)
+    with pytest.raises(ValueError, match=r"open_source: .*a\.bin is neither a tar, a zip nor another kind of file"):
+        loaders.open_source(tmp_path / "a.bin")
 
 
 def test_wide_fields_of_an_entry():

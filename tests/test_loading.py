@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from classify_helpers import photos
+from classify_helpers import photos, rows_of
 from cli_helpers import call, fails
 
 import hebbcore
+import loaders
 from hebbcore.labelling import Model, load_model
 
 __all__ = ["call", "fails", "photos"]
@@ -62,3 +63,26 @@ def test_a_model_with_a_layer_of_ones_own(photos, call, fails, monkeypatch):
     assert "needs the layer 'twice'" in fails("predict work photos --out new.csv")
     Path("work/model/network.h5").unlink()
     assert "work/model/network.h5 is missing" in call("verify work/model", 1)[0]
+
+
+def test_images_that_are_no_numbers_get_no_class(photos, call):
+    """The command leaves them out of its table, as files that cannot be read; the model names the first."""
+    call(SMALL)
+    images = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
+    for i, value in ((1, np.nan), (2, -3.4e38)):
+        images[i, 3, 3, 0] = value
+    model = load_model("work", device="cpu")
+    for method in (model.predict, model.predict_proba):
+        with pytest.raises(ValueError, match=r"predict_proba: images must be finite .* images\[1\] is not; clean it"):
+            method(images)
+        with pytest.raises(ValueError, match=r"but images\[0\] is not"):
+            method(images[2:])
+    images[1, 3, 3, 0] = -3.4e38  # what maps hold where nothing was measured; shards hold no NaN
+    loaders.build_shards(loaders.array_source(images, np.full(4, -1), names=["a", "b", "c", "d"], wide=True), "shards")
+    _, err = call("predict work shards --out new.csv --device cpu")
+    assert [row["file"] for row in rows_of(Path("new.csv"))] == ["a", "d"]
+    assert [row["label"] for row in rows_of(Path("new.csv"))] == model.predict(images[[0, 3]])
+    assert "left out: b (NaN, infinity or more than 1e+12 among its pixels)\nleft out: c (" in err
+    (tmp := Path("all")).mkdir()
+    loaders.build_shards(loaders.array_source(images[1:3], np.full(2, -1), names=["b", "c"], wide=True), tmp / "s")
+    assert "labels of 0 images" in call("predict work all/s --out none.csv --device cpu")[0]

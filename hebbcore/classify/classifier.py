@@ -28,6 +28,7 @@ from hebbcore.classify.neighbours import Indices, search_for
 from hebbcore.classify.suggest import cover, doubt_and_cover
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
+from hebbcore.engine.finite import first_not_finite
 from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities
 from hebbcore.evaluation.ridge.given import checked_features
 
@@ -343,7 +344,11 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         features = checked_features(function, self, X)
         if not len(self.classes_):
             raise ValueError(f"{function}: no image has a label yet; give relearn, or fit, at least one.")
-        return scores_of(self._space.ridge_rows(features), (self._coef, self._intercept))
+        scores = scores_of(self._space.ridge_rows(features), (self._coef, self._intercept))
+        row = first_not_finite(scores)
+        if row is not None:
+            raise ValueError(f"{function}: X[{row}] holds numbers that are too large for float32; clean it.")
+        return scores
 
     def _require_images(self, method: str) -> Images:
         if self._images is None:

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import shutil
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hebbcore.cli.options import add_import
 from hebbcore.cli.photos import Photos, read_anew, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
+from hebbcore.engine.finite import LARGEST, computable_rows
 from hebbcore.files import locked_file
 from hebbcore.labelling.growing import GrowingTable
 from hebbcore.labelling.guesses import Guesses
@@ -78,13 +80,16 @@ def _digest(note: dict[str, Any], stream: Any) -> str:
 
 
 def _predict_rest(model: Model, stream: Any, table: GrowingTable, stages: Stages) -> None:
-    """Add the rows of the images that have none yet."""
-    stages.tell("labels", table.rows, stream.images)
-    if table.rows == stream.images:
+    """Add the rows of the images that were not looked at yet; those of which nothing can be computed are left out."""
+    stages.tell("labels", table.images, stream.images)
+    if table.images == stream.images:
         return
     names = stream.names
     stream.restore(streams.at(stream.state(), 0, table.batches))
     for images, _ in stream:
-        some = names[table.rows : table.rows + len(images)]
-        table.add(Guesses.of(model.predict_proba(images)).rows(some, model.classes))
-        stages.tell("labels", table.rows, stream.images)
+        some, sound = names[table.images : table.images + len(images)], computable_rows(images)
+        for name in compress(some, ~sound):
+            stages.say("left out", f"{name} (NaN, infinity or more than {LARGEST:g} among its pixels)")
+        guesses = Guesses.of(model.predict_proba(images[sound])) if sound.any() else None
+        table.add(guesses.rows(list(compress(some, sound)), model.classes) if guesses else (), len(images))
+        stages.tell("labels", table.images, stream.images)

@@ -158,7 +158,7 @@ def _train_all(book: Book, judge: _Judge | None) -> None:
 def _train(book: Book, run: Planned, callback: "Callable[[Record], None] | None") -> Network | None:
     """Train a run, or go on with it, and keep what came of it; None if it failed."""
     try:
-        network = train_into(book.folder(run), run.config, False, callback is None, callback)
+        network = train_into(book.folder(run), run.config, False, callback is None, callback, book.out)
     except FloatingPointError as error:
         book.note(run, "diverged", error=str(error))
     except (ValueError, TypeError, MemoryError) as error:  # of these settings; the other runs may do

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 import warnings
@@ -65,11 +66,19 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def train_into(
-    run: Path, config: Config, previous: bool, progress: bool, callback: Callable[[Record], None] | None
+    run: Path,
+    config: Config,
+    previous: bool,
+    progress: bool,
+    callback: Callable[[Record], None] | None,
+    shared: Path | None = None,
 ) -> Network:
-    """Train the network of a configuration into a folder, or go on with it; see fit. Returns the network."""
+    """Train the network of a configuration into a folder, or go on with it; see fit. Returns the network.
+
+    shared: a folder where images of files are read for several runs; None: they are read into the run's.
+    """
     network = config.make_network()
-    data, labels = _open(config, network, run)
+    data, labels = _open(config, network, run, shared)
     before = together.by_first("train", lambda: _keep_locked(run, config))
     settings = dataclasses.asdict(config.training)
     if not is_array(data):
@@ -92,11 +101,8 @@ def train_into(
         raise
 
 
-def _open(config: Config, network: Network, run: Path) -> tuple[Any, Any]:
-    """Return the training images, a stream or an array, and the labels of an array, where a layer learns from them.
-
-    The images of a folder of files are read into the run.
-    """
+def _open(config: Config, network: Network, run: Path, shared: Path | None) -> tuple[Any, Any]:
+    """Return the training images, a stream or an array, and the labels of an array, where a layer learns from them."""
     data, training = config.data, config.training
     path, labelled = Path(data.path), bool(who_needs_labels(network, training.teacher))
     if is_shards(path) or is_photos(path):
@@ -109,7 +115,8 @@ def _open(config: Config, network: Network, run: Path) -> tuple[Any, Any]:
         random = data.crop == "random" and data.image_size is not None
         size = side_of(network) if data.image_size is None else data.image_size
         stored, photos = _LARGER * size // 7 if random and size else size, path
-        path = together.by_first("train", lambda: as_shards(photos, run / "images", stored, part))
+        place = _place_of_images(run, shared, [str(photos.resolve()), stored, part])
+        path = together.by_first("train", lambda: as_shards(photos, place, stored, part))
         stream = loaders.ShardStream(
             path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
             image_size=None if random else data.image_size, labels=labelled,
@@ -123,6 +130,14 @@ def _open(config: Config, network: Network, run: Path) -> tuple[Any, Any]:
         )
     images, labels = read_arrays(path, data.split, data.subset)
     return images, some_labels(path, labels, data.labels) if labelled else None
+
+
+def _place_of_images(run: Path, shared: Path | None, which: list[Any]) -> Path:
+    """Return the folder where images of files are read. which: tells them from those of other runs, as JSON types."""
+    own = run / "images"
+    if shared is None or own.exists():  # of a run that was begun by itself
+        return own
+    return shared / f"images-{hashlib.blake2b(json.dumps(which).encode(), digest_size=4).hexdigest()}"
 
 
 def _keep_locked(run: Path, config: Config) -> str | None:

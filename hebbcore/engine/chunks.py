@@ -121,7 +121,8 @@ class Plan:
     def _line_bytes(self) -> int:
         """Return the bytes that one row of an image's output takes."""
         g = self.geometry
-        padded = max(g.stride[0], g.kernel[0]) * (g.size[1] + 2 * g.padding[1]) * g.channels * self.dtype.itemsize
+        rows = min(max(g.stride[0], g.kernel[0]), g.size[0] + 2 * g.padding[0])
+        padded = rows * (g.size[1] + 2 * g.padding[1]) * g.channels * self.dtype.itemsize
         return g.output[1] * self._patch_bytes() + padded
 
 

@@ -1,7 +1,10 @@
 """Are the numbers of an array finite, and of a magnitude that float32 computes with?"""
 
+import numpy as np
+import numpy.typing as npt
+
 from hebbcore import checks
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 
 LARGEST, SMALLEST = 1e12, 1e-15  # magnitudes: between them no square of a patch, or product with weights, is lost
@@ -50,6 +53,29 @@ def require_finite(function: str, name: str, array: Array, *, optional: bool = T
         f"float32; got {here:.1e}. Scale the data, to standard deviations of about 1."
     )
     raise checks.wrong(ValueError, function, name, problem)
+
+
+def require_computable(function: str, name: str, array: Array) -> None:
+    """Raise ValueError that names the first row with NaN, infinity or a magnitude above 1e12: it says nothing."""
+    rows = computable_rows(array)
+    if not rows.all():
+        problem = (
+            f"must be finite and at most {LARGEST:g} in magnitude, but {name}[{int(rows.argmin())}] is not; clean it."
+        )
+        raise checks.wrong(ValueError, function, name, problem)
+
+
+def computable_rows(array: Array) -> npt.NDArray[np.bool_]:
+    """Return which rows (n,) of an array hold finite numbers of magnitudes up to 1e12, of integers all; NumPy."""
+    rows = np.ones(len(array), np.bool_)
+    if array.dtype.kind == "f" and array.size:
+        first, most = 0, min(LARGEST, float(np.finfo(array.dtype).max))
+        for piece in backend.pieces(array):
+            flat = piece.reshape(len(piece), -1)
+            found = (flat.max(axis=1) <= most) & (flat.min(axis=1) >= -most)
+            rows[first : first + len(piece)] = devices.to_device(found, "cpu")
+            first += len(piece)
+    return rows
 
 
 def first_not_finite(array: Array) -> int | None:

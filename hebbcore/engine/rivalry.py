@@ -4,6 +4,7 @@ Both know who wins by the responses, without the bias, on up to 1,024 patches of
 sample that is learned from as a whole.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import LARGEST
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rule import Rule
@@ -39,11 +41,12 @@ def check_rivalry(function: str, rule: Rule, conscience: Any, revival: Any) -> t
     Raises
     ------
     ValueError
-        For numbers below 0, and for rules without a competition, or without one that takes a bias.
+        For numbers below 0, a conscience above 1e12, and for rules without a competition, or without one that takes a
+        bias.
     """
     values = []
     for name, value in (("conscience", conscience), ("revival", revival)):
-        value = checks.real(function, name, value, 0)
+        value = checks.real(function, name, value, 0, LARGEST if name == "conscience" else math.inf)
         if value and not rule.competes:
             problem = f"is for rules whose units compete, and those of {type(rule).__name__} do not; leave {name} out."
             raise checks.wrong(ValueError, function, name, problem)

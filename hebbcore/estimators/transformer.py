@@ -13,6 +13,7 @@ from hebbcore import checks
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import first_not_finite
 from hebbcore.features.choice import Features
 from hebbcore.network import Network
 
@@ -175,6 +176,9 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             X = X.reshape(len(X), -1)
         if backend.on_cuda(X):
             X = backend.as_array(function, "X", X)
+            row = first_not_finite(X)
+            if row is not None:
+                raise ValueError(f"{function}: X must be finite, but X[{row}] holds NaN or infinity; clean it.")
             if X.ndim != 2:
                 raise ValueError(
                     f"{function}: X must be (n, height, width, channels) or (n, features), got shape {X.shape}."

@@ -9,14 +9,13 @@ import numpy.typing as npt
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import first_not_finite
 
 Codes = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]
 Weights = npt.NDArray[np.float64]
 
 CLASS_NUMBERS = "number the classes from 0"
-
-_CHECK_BYTES = 4 * 2**20
 
 _log = logging.getLogger("hebbcore")
 
@@ -29,13 +28,9 @@ def as_features(function: str, name: str, value: Any) -> Array:
             f"{function}: {name} must be (n, features) with at least one of each, got shape {array.shape}; "
             "flatten maps with features.reshape(len(features), -1)."
         )
-    if array.dtype.kind == "f":
-        step = max(1, _CHECK_BYTES // (array.shape[1] * array.itemsize))
-        for start in range(0, len(array), step):
-            finite = backend.namespace(array).isfinite(array[start : start + step]).all(axis=1)
-            if not bool(finite.all()):
-                row = start + int(finite.argmin())
-                raise ValueError(f"{function}: {name} must be finite, but {name}[{row}] is not; clean it.")
+    row = first_not_finite(array)
+    if row is not None:
+        raise ValueError(f"{function}: {name} must be finite, but {name}[{row}] is not; clean it.")
     return array
 
 

@@ -29,14 +29,16 @@ class GrowingTable:
     ----------
     batches : int
         How many batches of rows there are.
+    images : int
+        How many images these were of.
     rows : int
-        How many rows.
+        How many rows; some images may have none.
     """
 
     def __init__(self, folder: Path, made_from: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file, self._note, self._made_from = folder / _ROWS, folder / _NOTE, made_from
-        self.batches = self.rows = 0
+        self.batches = self.images = self.rows = 0
         self._kept = self._read()  # bytes on the disk
         self._new: list[bytes] = []
         self._saved = time.monotonic()
@@ -49,16 +51,17 @@ class GrowingTable:
                 kept = file.read(int(note["bytes"]))
             if (note["made_from"], note["digest"], note["bytes"]) == (self._made_from, _digest(kept), len(kept)):
                 self.batches, self.rows = int(note["batches"]), int(note["rows"])
+                self.images = int(note["images"])
                 return kept
         except (FileNotFoundError, ValueError, LookupError, TypeError, OverflowError):
             pass
         self._note.unlink(missing_ok=True)  # first: it must not speak for other rows
         return b""
 
-    def add(self, rows: Sequence[Sequence[object]]) -> None:
-        """Add a batch of rows; now and then all are saved."""
+    def add(self, rows: Sequence[Sequence[object]], images: int) -> None:
+        """Add the rows of a batch of so many images; now and then all are saved."""
         self._new.append(lines_of(rows))
-        self.batches, self.rows = self.batches + 1, self.rows + len(rows)
+        self.batches, self.images, self.rows = self.batches + 1, self.images + images, self.rows + len(rows)
         if time.monotonic() - self._saved >= _SAVE_SECONDS:
             self.save()
             self._saved = time.monotonic()
@@ -77,8 +80,8 @@ class GrowingTable:
             raise cannot_write(self._file, error) from error
         self._kept, self._new = self._kept + new, []
         note = {
-            "made_from": self._made_from, "batches": self.batches, "rows": self.rows, "bytes": len(self._kept),
-            "digest": _digest(self._kept),
+            "made_from": self._made_from, "batches": self.batches, "images": self.images, "rows": self.rows,
+            "bytes": len(self._kept), "digest": _digest(self._kept),
         }  # fmt: skip
         write_text(self._note, json.dumps(note))
 

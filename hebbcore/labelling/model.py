@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore import checkpoint, checks, hdf5
+from hebbcore.engine import backend
+from hebbcore.engine.finite import require_computable
 from hebbcore.features.choice import Features
 from hebbcore.files import parse_json, remove_partial, write_atomically, write_text
 from hebbcore.labelling.features import rows_of
@@ -65,7 +67,14 @@ class Model:
         -------
         array (n, classes), float
             Each row sums to 1.
+
+        Raises
+        ------
+        ValueError
+            For images of another shape, or with NaN, infinity or magnitudes above 1e12: it names the first.
         """
+        images = backend.as_array("Model.predict_proba", "images", images)
+        require_computable("Model.predict_proba", "images", images)
         probabilities: Floats = self.classifier.predict_proba(rows_of(self.features, images))
         return probabilities
 
@@ -81,6 +90,11 @@ class Model:
         -------
         list of str
             One name an image.
+
+        Raises
+        ------
+        ValueError
+            As predict_proba.
         """
         return [self.classes[first] for first in Guesses.of(self.predict_proba(images)).first]
 

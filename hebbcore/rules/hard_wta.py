@@ -18,7 +18,7 @@ class HardWTA(NormSeekingRule):
     Parameters
     ----------
     p : float
-        At least 2; the norm that tends to 1.
+        2 to 200; the norm that tends to 1.
     adaptive_power : float or None
         As SoftHebb's.
 

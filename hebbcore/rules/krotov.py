@@ -9,6 +9,7 @@ from hebbcore import checks
 from hebbcore.engine import competition
 from hebbcore.engine.backend import Array, largest_magnitude, namespace, row_norms
 from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.finite import LARGEST
 from hebbcore.engine.rule import Rule
 from hebbcore.rules.p_norm import check_exponent, signed_power
 
@@ -23,11 +24,11 @@ class Krotov(Rule):
     Parameters
     ----------
     p : float
-        At least 2; the p of the paper.
+        2 to 200; the p of the paper.
     rank : int
         At least 2, at most the number of units. A single unit has no rival, so nothing is unlearned.
     strength : float
-        At least 0; δ of the paper.
+        0 to 1e12; δ of the paper.
 
     Notes
     -----
@@ -48,7 +49,7 @@ class Krotov(Rule):
     def __post_init__(self) -> None:
         check_exponent("Krotov", self.p)
         checks.integer("Krotov", "rank", self.rank, 2)
-        checks.real("Krotov", "strength", self.strength, 0)
+        checks.real("Krotov", "strength", self.strength, 0, LARGEST)
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         return competition.ranked_gate(scores, self.rank, self.strength)

@@ -3,6 +3,8 @@
 from hebbcore import checks
 from hebbcore.engine.backend import Array, namespace
 
+MOST_POWER = 200.0  # 25, the norm that weights may start with, to this power is a number of 64 bits; to 225 it is not
+
 
 def signed_power(weights: Array, p: float) -> Array:
     """Return sign(W) |W|^(p−1): the weights of the scores under a general p."""
@@ -13,5 +15,5 @@ def signed_power(weights: Array, p: float) -> Array:
 
 
 def check_exponent(function: str, p: float) -> None:
-    """Raise unless p is a number of at least 2."""
-    checks.real(function, "p", p, 2)
+    """Raise unless p is a number from 2 to 200."""
+    checks.real(function, "p", p, 2, MOST_POWER)

@@ -22,11 +22,11 @@ class SoftHebb(NormSeekingRule):
     temperature : float
         Above 0, in units of u; 1/t of the authors' program.
     p : float
-        At least 2; the norm that tends to 1.
+        2 to 200; the norm that tends to 1.
     anti_hebbian : bool
         Whether the losers learn the opposite.
     adaptive_power : float or None
-        Power of a unit's distance from norm 1 in its rate, above 0; None: the rate is constant.
+        Power of a unit's distance from norm 1 in its rate, above 0, at most 200; None: the rate is constant.
 
     Notes
     -----

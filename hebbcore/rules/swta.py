@@ -6,6 +6,7 @@ from hebbcore import checks
 from hebbcore.engine import competition
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.finite import LARGEST
 from hebbcore.engine.teaching import Teacher, taught_swta_gate
 from hebbcore.rules.cosine import CosineRule
 
@@ -22,7 +23,7 @@ class SWTA(CosineRule):
     Parameters
     ----------
     temperature : float
-        Above 0, in units of Y, which lies in 0…1. The paper's: 0.02 for exp, 0.05 for power.
+        Above 0 ("power": 1e-12 or more), in units of Y, which lies in 0…1. The paper's: 0.02 for exp, 0.05 for power.
     competition : {"exp", "power"}
         How similarities become shares.
 
@@ -46,8 +47,10 @@ class SWTA(CosineRule):
     competition: str = "exp"
 
     def __post_init__(self) -> None:
-        checks.positive("SWTA", "temperature", self.temperature)
+        temperature = checks.positive("SWTA", "temperature", self.temperature)
         checks.choice("SWTA", "competition", self.competition, COMPETITIONS)
+        if self.competition == "power":
+            checks.real("SWTA", "temperature", temperature, 1 / LARGEST)  # whose inverse float32 holds
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         assert norms is not None

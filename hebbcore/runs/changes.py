@@ -40,6 +40,8 @@ def apply_change(table: dict[str, Any], names: list[str], value: Any) -> None:
         key: Any = name
         if i == 2 and is_of_a_layer(names):
             at, key = _layer_place(table["network"], name, names)
+        elif isinstance(at, list):  # of branches, or of a branch's layers
+            key = _position(at, name, names)
         if i == len(names) - 1:
             at[key] = value
             return
@@ -48,9 +50,18 @@ def apply_change(table: dict[str, Any], names: list[str], value: Any) -> None:
         inner = at[key]
         if (key == "rule" or names[:i] == ["network", "rule"]) and isinstance(inner, str):
             inner = at[key] = {"name": inner}
-        if not isinstance(inner, dict) and not (isinstance(inner, list) and is_of_a_layer(names) and i == 1):
+        if not isinstance(inner, dict | list if is_of_a_layer(names) else dict):
             raise ValueError(f"config: {'.'.join(names)} cannot be set: {name} is no table.")
         at = inner
+
+
+def _position(listed: list[Any], name: str, path: list[str]) -> int:
+    """Return the place in a list that a part of a key counts. Raises ValueError if it does not."""
+    if not name.isdigit() or int(name) >= len(listed):
+        raise ValueError(
+            f"config: {'.'.join(path)} is unknown: at {name} stands a list of {len(listed)}, counted from 0."
+        )
+    return int(name)
 
 
 def _layer_place(network: dict[str, Any], name: str, path: list[str]) -> tuple[Any, int | str]:

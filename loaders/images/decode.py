@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from loaders.images.formats import format_of
 from loaders.images.transforms import Box, Frame
-from loaders.images.wide import FULL, check_colour, has_wide_colour, narrowed, says_its_range
+from loaders.images.wide import FULL, check_colour, check_planes, has_wide_colour, narrowed, says_its_range
 
 MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an RGB copy of this takes 300 MB
 
@@ -175,6 +175,7 @@ def _swaps_sides(turn: Image.Transpose) -> bool:
 def _to_rgb(image: Image.Image, value_range: int | None) -> Image.Image:
     if says_its_range(image):
         value_range = FULL
+    check_planes(image)
     wide_colour = has_wide_colour(image)
     image.load()
     if image.mode == "F":

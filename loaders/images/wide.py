@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 FULL = 65535  # white, in 16 bits
+_BITS, _PLANES = 258, 284  # tags of TIFF: bits of each colour; 2: each has a plane of its own
 UNCLEAR = 2**14  # an image of 16 bits that stays below this may well hold fewer
 
 
@@ -20,6 +21,16 @@ def says_its_range(image: Image.Image) -> bool:
 def has_wide_colour(image: Image.Image) -> bool:
     """Whether an image that is not loaded yet is stored as 16 bits a colour."""
     return image.format != "JPEG" and any(";16" in str(tile[3]) for tile in _tiles(image))
+
+
+def check_planes(image: Image.Image) -> None:
+    """Raise ValueError for 16-bit colours that lie plane after plane in a TIFF: Pillow takes their bytes for values."""
+    tags = getattr(image, "tag_v2", {})
+    bits, apart = tags.get(_BITS, (8,)), tags.get(_PLANES, 1) == 2
+    if apart and max(bits) > 8 and any(tile[0] == "raw" for tile in _tiles(image)):
+        raise ValueError(
+            "16-bit colour in a plane for each colour is not read from TIFF; save it with one plane for all"
+        )
 
 
 def _tiles(image: Image.Image) -> list[Any]:
@@ -44,8 +55,9 @@ def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
 
 
 def check_colour(image: Image.Image, value_range: int | None) -> None:
-    """Pillow keeps the upper 8 of 16 bits of colours: nearly nothing of a smaller range."""
-    highest = max(high for _, high in image.convert("RGB").getextrema())  # type: ignore[misc]
+    """Pillow keeps the upper 8 of 16 bits of colours: nearly nothing of a smaller range. Transparency tells nothing."""
+    colours = (image.getchannel(band) for band in image.getbands() if band != "A")
+    highest = max(int(colour.getextrema()[1]) for colour in colours)  # type: ignore[arg-type]
     if value_range not in (None, FULL) or (value_range is None and 0 < highest < UNCLEAR >> 8):
         raise ValueError(
             f"16-bit colour with values below {(highest + 1) << 8} is read as if 65535 were white; convert it to 8 "

@@ -54,6 +54,7 @@ def columns_of(where: str, schema: Any, image: str | None, label: str | None) ->
     if chosen is None:
         listed = ", ".join(f"{printable(field.name)} ({printable(field.type)})" for field in list(schema)[:10])
         raise ValueError(f"{where} must have a column of images, as bytes or struct of bytes and path; it has {listed}")
+    _check_once(where, chosen, schema.names)
     kind = schema.field(chosen).type
     if not _holds_bytes(arrow, kind):
         raise ValueError(f"{where}: the column {printable(chosen)} must hold bytes of images, got {printable(kind)}")
@@ -64,6 +65,7 @@ def columns_of(where: str, schema: Any, image: str | None, label: str | None) ->
     chosen_label = _named(where, "label", label, schema.names) or _chosen(where, "label", named or others, LABELS)
     class_names = None
     if chosen_label is not None:
+        _check_once(where, chosen_label, schema.names)
         kind = schema.field(chosen_label).type
         tells = (arrow.types.is_integer, arrow.types.is_boolean, arrow.types.is_null)  # null: no row has a label
         if not (any(told(kind) for told in tells) or _is_text(arrow, kind)):
@@ -118,8 +120,18 @@ def _named(where: str, what: str, wanted: str | None, names: list[str]) -> str |
     return wanted
 
 
+def _check_once(where: str, name: str, names: list[str]) -> None:
+    """Raise ValueError if several columns of a table have a name: nothing tells them apart."""
+    if names.count(name) > 1:
+        raise ValueError(
+            f"{where} has {names.count(name)} columns called {printable(name)}, which nothing tells apart; write the "
+            "file anew with another name for each"
+        )
+
+
 def _chosen(where: str, what: str, found: list[str], usual: Iterable[str]) -> str | None:
     """The only column that is found, or the one of several that is called as usual."""
+    found = list(dict.fromkeys(found))
     if len(found) < 2:
         return found[0] if found else None
     called = next((name for name in usual if name in found), None)

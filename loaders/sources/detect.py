@@ -20,6 +20,7 @@ from loaders.sources.mnist import is_mnist, open_mnist
 from loaders.sources.parquet import ParquetImages, has_parquet, is_parquet, parquet_splits
 from loaders.sources.stacks import is_stack, open_stack
 from loaders.sources.stl10 import is_stl10, is_stl10_archive, open_stl10, stl10_splits
+from loaders.sources.tar import is_tar
 from loaders.sources.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from loaders.sources.walk import listing
 from loaders.sources.webdataset import WebDataset, has_samples, is_samples, sample_splits
@@ -87,8 +88,7 @@ def is_archive(path: Path) -> bool:
         return False
     if kind_of(path) is not None:
         return True
-    with open(path, "rb") as file:
-        return file.read(262).endswith(b"ustar")  # a tar, of class folders
+    return is_tar(path)  # of class folders
 
 
 def kind_of_folder(names: Collection[str]) -> Kind | None:

@@ -12,7 +12,7 @@ from loaders.sources.folder import ClassFolderTar, ImageFolder, class_folders
 from loaders.sources.hugging_face import DatasetImages, is_dataset
 from loaders.sources.image_files import ImageFiles
 from loaders.sources.imagenet import ImageNetValidation
-from loaders.sources.tar import first_members
+from loaders.sources.tar import first_members, is_tar
 from loaders.text import printable
 
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"\xfd7zXZ\0": "unxz", b"BZh": "bunzip2", b"\x28\xb5\x2f\xfd": "unzstd"}
@@ -89,7 +89,7 @@ def open_source(
     if kind is not None and kind.splits:
         return kind.open(root, **options) if split is None else kind.open(root, split, **options)
     if kind is None and not root.is_dir():
-        _check_not_compressed(root)
+        _check_tar(root)
     first = first_members(root, 1) if kind is None and not root.is_dir() else []
     if split is not None:
         raise ValueError(f"open_source: {printable(root)} holds one split only; leave split out")
@@ -111,8 +111,8 @@ def open_source(
     return files
 
 
-def _check_not_compressed(path: Path) -> None:
-    """Raise ValueError for an archive that cannot be read where it lies, with what unpacks it."""
+def _check_tar(path: Path) -> None:
+    """Raise ValueError for a file that is no tar, and for a compressed one with what unpacks it."""
     with open(path, "rb") as file:
         head = file.read(6)
     program = next((program for magic, program in COMPRESSED.items() if head.startswith(magic)), None)
@@ -120,6 +120,11 @@ def _check_not_compressed(path: Path) -> None:
         raise ValueError(
             f"open_source: {printable(path)} is compressed, and images are read out of archives where they lie; unpack "
             f"it first ({program}), and give the tar or the folder"
+        )
+    if not is_tar(path):
+        raise ValueError(
+            f"open_source: {printable(path)} is neither a tar, a zip nor another kind of file that images are read "
+            "from, or it is damaged at its start; give an archive or the folder of the images, or get the file again"
         )
 
 

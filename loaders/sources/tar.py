@@ -91,6 +91,17 @@ def tar_members(file: BinaryIO, start: int, stop: int) -> Iterator[Member]:
         )
 
 
+def is_tar(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as an uncompressed tar does: with a member's header, or with zeros, if it is empty."""
+    with open(path, "rb") as file:
+        header = file.read(tarfile.BLOCKSIZE)
+    try:
+        tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return header == bytes(tarfile.BLOCKSIZE)
+    return True
+
+
 def first_members(path: str | os.PathLike[str], count: int) -> list[Member]:
     """The first so many members of an uncompressed tar. Raises ValueError as tar_members."""
     with open(path, "rb") as file:

@@ -20,6 +20,7 @@ from loaders.text import printable
 SMALL = 2**26  # bytes that any member may unpack to; a larger one 64 times its size
 STORED, DEFLATED = 0, 8
 _BEGINS = (b"PK\3\4", b"PK\5\6")  # with a member, or with the end of an empty archive
+_BEGINS_ENTRY = b"PK\1\2"
 _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _END_BYTES, _LOCATOR_BYTES, _END64_BYTES = 22, 20, 56
 _ENTRY, _LOCAL = struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
@@ -44,9 +45,23 @@ class ZipMember:
 
 
 def is_zip(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as a zip archive does."""
+    """Whether a file begins or ends as a zip archive does: one that unpacks itself has a program in front.
+
+    A file that holds an archive among other things, as a tar may, is none.
+    """
     with open(path, "rb") as file:
-        return file.read(4) in _BEGINS
+        if file.read(4) in _BEGINS:
+            return True
+        size = os.fstat(file.fileno()).st_size
+        tail, at = _tail(file, size)
+        if at < 0 or at + _END_BYTES + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
+            return False
+        try:
+            count, _, start, _ = _directory(file, size, printable(path))
+        except ValueError:
+            return False
+        file.seek(start)
+        return count > 0 and file.read(4) == _BEGINS_ENTRY
 
 
 def zip_members(path: str | os.PathLike[str]) -> Iterator[ZipMember]:
@@ -57,16 +72,16 @@ def zip_members(path: str | os.PathLike[str]) -> Iterator[ZipMember]:
     shown = printable(path)
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        count, length, start = _directory(file, size, shown)
+        count, length, start, shift = _directory(file, size, shown)
         file.seek(start)
         for number in range(count):
             header = file.read(_ENTRY.size)
-            if len(header) < _ENTRY.size or header[:4] != b"PK\1\2" or file.tell() > start + length:
+            if len(header) < _ENTRY.size or header[:4] != _BEGINS_ENTRY or file.tell() > start + length:
                 raise ValueError(
                     f"zip_members: {shown} has a damaged directory: entry {number + 1} of {count} is not there; get "
                     "the archive again"
                 )
-            member, is_folder = _member(header, file, shown)
+            member, is_folder = _member(header, file, shown, shift)
             if member.offset + _LOCAL.size + member.packed > start:
                 raise ValueError(
                     f"zip_members: {shown} has a damaged directory: {printable(member.name)} of {member.packed} bytes "
@@ -76,12 +91,16 @@ def zip_members(path: str | os.PathLike[str]) -> Iterator[ZipMember]:
                 yield member
 
 
-def _directory(file: BinaryIO, size: int, shown: str) -> tuple[int, int, int]:
-    """(entries, bytes, start) of the directory of an archive."""
-    length = min(size, _END_BYTES + _COMMENT)
-    file.seek(size - length)
-    tail = file.read(length)
-    at = tail.rfind(_END)
+def _tail(file: BinaryIO, size: int) -> tuple[bytes, int]:
+    """The last bytes of a file, and where in them the end of an archive begins; -1: there is none."""
+    file.seek(max(0, size - _END_BYTES - _COMMENT))
+    tail = file.read()
+    return tail, tail.rfind(_END)
+
+
+def _directory(file: BinaryIO, size: int, shown: str) -> tuple[int, int, int, int]:
+    """(entries, bytes, start, shift) of the directory of an archive; shift: of all places, by what lies in front."""
+    tail, at = _tail(file, size)
     if at < 0 or len(tail) - at < _END_BYTES:
         raise ValueError(
             f"zip_members: {shown} has no directory at its end: it is cut short, or a part of several files; get the "
@@ -90,9 +109,12 @@ def _directory(file: BinaryIO, size: int, shown: str) -> tuple[int, int, int]:
     disk, first, here, count, length, start = struct.unpack_from("<4H2L", tail, at + 4)
     end = size - len(tail) + at
     if at >= _LOCATOR_BYTES and tail[at - _LOCATOR_BYTES :].startswith(_LOCATOR):
-        (place,) = struct.unpack_from("<Q", tail, at - _LOCATOR_BYTES + 8)
-        file.seek(min(place, size))
-        large = file.read(_END64_BYTES)
+        (written,) = struct.unpack_from("<Q", tail, at - _LOCATOR_BYTES + 8)
+        for place in (written, end - _LOCATOR_BYTES - _END64_BYTES):  # or behind other bytes
+            file.seek(min(place, size))
+            large = file.read(_END64_BYTES)
+            if large.startswith(_END64):
+                break
         if len(large) < _END64_BYTES or not large.startswith(_END64):
             raise ValueError(f"zip_members: {shown} has a damaged directory of 64 bits; get the archive again")
         disk, first, here, count, length, start = struct.unpack_from("<2L4Q", large, 16)
@@ -101,11 +123,16 @@ def _directory(file: BinaryIO, size: int, shown: str) -> tuple[int, int, int]:
         raise ValueError(f"zip_members: {shown} is a part of several files; join them into one archive (zip -s 0)")
     if start + length > end or count * _ENTRY.size > length:
         raise ValueError(f"zip_members: {shown} claims a directory that it does not have; get the archive again")
-    return count, length, start
+    file.seek(start)
+    shift = 0 if file.read(4) == _BEGINS_ENTRY else end - start - length
+    return count, length, start + shift, shift
 
 
-def _member(header: bytes, file: BinaryIO, shown: str) -> tuple[ZipMember, bool]:
-    """An entry of the directory, and whether it is a folder; reads the fields of variable length behind it."""
+def _member(header: bytes, file: BinaryIO, shown: str, shift: int) -> tuple[ZipMember, bool]:
+    """An entry of the directory, and whether it is a folder; reads the fields of variable length behind it.
+
+    shift: see _directory.
+    """
     fields = _ENTRY.unpack(header)
     flags, method, crc, packed, size = fields[3], fields[4], fields[7], fields[8], fields[9]
     name_length, extra_length, comment_length, attributes, offset = fields[10], fields[11], fields[12], *fields[15:]
@@ -125,7 +152,7 @@ def _member(header: bytes, file: BinaryIO, shown: str) -> tuple[ZipMember, bool]
         problem = f"compressed by method {method} of zip; only deflate is read, pack it again"
     elif size > max(SMALL, FACTOR * packed):
         problem = f"claims to unpack from {packed} bytes to {size}"
-    return ZipMember(name, offset, packed, size, method, crc, problem), name.endswith("/")
+    return ZipMember(name, offset + shift, packed, size, method, crc, problem), name.endswith("/")
 
 
 def _old_name(encoded: bytes) -> str:
