@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from loaders.images.formats import format_of
 from loaders.sources.base import Source
 from loaders.sources.class_folders import is_of_photos
 from loaders.sources.detect import Kind, kind_of
@@ -89,7 +90,7 @@ def open_source(
     if kind is not None and kind.splits:
         return kind.open(root, **options) if split is None else kind.open(root, split, **options)
     if kind is None and not root.is_dir():
-        _check_not_compressed(root)
+        _check_is_archive(root)
     first = first_members(root, 1) if kind is None and not root.is_dir() else []
     if split is not None:
         raise ValueError(f"open_source: {printable(root)} holds one split only; leave split out")
@@ -111,10 +112,12 @@ def open_source(
     return files
 
 
-def _check_not_compressed(path: Path) -> None:
-    """Raise ValueError for an archive that cannot be read where it lies, with what unpacks it."""
+def _check_is_archive(path: Path) -> None:
+    """Raise ValueError for a single image, and for an archive that cannot be read where it lies, with what helps."""
     with open(path, "rb") as file:
-        head = file.read(6)
+        head = file.read(32)
+    if format_of(head) is not None:
+        raise ValueError(f"open_source: {printable(path)} is a single image; put it into a folder, and give that")
     program = next((program for magic, program in COMPRESSED.items() if head.startswith(magic)), None)
     if program is not None:
         raise ValueError(
