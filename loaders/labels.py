@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from unicodedata import normalize
@@ -22,6 +23,7 @@ LABELS = frozenset(("label", "labels", "class", "class_name", "category", "targe
 TABLE_BYTES = 2**28
 SOLUTION = ["imageid", "predictionstring"]  # header of the labels of Kaggle's ImageNet
 OWN = b"file,label"  # how tables begin that hebbcore writes
+NEXT = ["file", "label", "guess", "confidence"]  # header of those that name what to label next
 SHOWN = 5  # lines or files that a message lists
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,8 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
     Fields may be quoted, and quoted fields may hold separators and line ends. The first row is a header if it names a
     column of files (such as "file" or "path") and one of labels (such as "label" or "class"); then columns may come in
     any order, and others are ignored. Without a header each row is file, label; a row without a label is an image
-    that has none yet. Empty rows do not count. Labels that look alike are the same: they lose the spaces around them
+    that has none yet. Rows of next.csv, which hebbcore writes, may be added to a table of file and label as they are.
+    Empty rows do not count. Labels that look alike are the same: they lose the spaces around them
     and what nobody sees, such as zero-width characters, and accents are composed in one way. LOC_val_solution.csv of
     Kaggle's ImageNet is such a table too.
 
@@ -73,7 +76,9 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
         if count == 0 and (header := _header(fields)):
             columns, width = header, len(fields)
             is_solution = [field.strip().lower() for field in fields] == SOLUTION
-        elif any(field.strip() for field in fields[width:]):
+        elif fields == NEXT:
+            continue
+        elif any(field.strip() for field in fields[width:]) and not _is_of_next(fields, columns):
             rows.faults.append(
                 (line, f"{len(fields)} fields instead of {width}; a field with the separator in it must be quoted")
             )
@@ -96,6 +101,11 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
             f"{'is' if len(rows.faults) == 1 else 'are'} not: {listed}{'; …' * (len(rows.faults) > SHOWN)}"
         )
     return found
+
+
+def _is_of_next(fields: list[str], columns: tuple[int, int]) -> bool:
+    """Whether a row was copied from a table that names what to label next: a guess follows, and how sure it is."""
+    return columns == (0, 1) and len(fields) == len(NEXT) and re.fullmatch(r"[01]\.\d{4}", fields[3]) is not None
 
 
 class _Rows:
@@ -298,9 +308,10 @@ def unknown_files(
         listed.append(repr(printable(file)) + (f" (is it {printable(hint)!r}?)" if hint is not None else ""))
     looks_like_a_header = files == [first] and rows > 1 and not posixpath.splitext(first.strip())[1]
     header = "; if the first row is a header, call its columns file and label" * looks_like_a_header
+    example = f", such as {printable(names[0])!r}" if len(names) else ""
     return (
         f"match_labels: {len(files)} of {rows} rows name a file that is not among {where}: {', '.join(listed)}"
-        f"{', …' * (len(files) > SHOWN)}; names are relative to the folder{header}"
+        f"{', …' * (len(files) > SHOWN)}; names are relative to the folder{example}{header}"
     )
 
 

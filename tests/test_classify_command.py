@@ -75,6 +75,14 @@ def test_next_names_photos_without_a_label_and_can_be_filled_in(photos, call):
     assert sum(row["labelled"] == "1" for row in rows_of(Path("work/predictions.csv"))) == 14
 
 
+def test_rows_of_next_can_be_added_to_the_table(photos, call):
+    call(f"{SMALL} --suggestions 5")
+    with Path("labels.csv").open("a") as table:
+        table.write(Path("work/next.csv").read_text().replace(",,", ",two,"))
+    call(SMALL)
+    assert sum(row["labelled"] == "1" for row in rows_of(Path("work/predictions.csv"))) == 14
+
+
 def test_the_same_again_does_nothing_and_other_labels_only_relearn(photos, call, files_of):
     call(SMALL)
     before, times = files_of("work"), {path: path.stat().st_mtime_ns for path in Path("work").rglob("*.h5")}

@@ -1,6 +1,9 @@
 """`hebbcore train`, `extract`, `evaluate` and `classify` on archives of images."""
 
+import io
 import json
+import re
+from base64 import b64decode
 from pathlib import Path
 
 import h5py
@@ -8,8 +11,12 @@ import numpy as np
 import pytest
 from cli_helpers import POOL, call, config_text, fails, names
 from loaders_helpers import crop, encoded, make_tar, make_zip
+from PIL import Image
 
 import hebbcore
+from hebbcore.cli.label import Tables
+from hebbcore.cli.photos import Photos
+from hebbcore.cli.pictures import pictures_of
 
 __all__ = ["call", "fails"]
 CONV = {"type": "conv", "units": 6, "kernel_size": 3}
@@ -65,6 +72,53 @@ def test_a_network_is_trained_on_an_archive_and_labels_are_learned(inside, call,
     )
     call("classify one.zip --out work --features net.h5 --device cpu")
     assert Path("work/predictions.csv").read_text().startswith("file,label")
+
+
+def test_a_table_labels_an_archive_as_it_labels_the_folder(inside, call):
+    some = {f"photos/{name}": data for name, data in {**files(), **files("2019/")}.items()}
+    for name, data in some.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(data)
+    make_zip(Path("photos.zip"), some)
+    make_tar(Path("photos.tar"), {f"./{name}": data for name, data in some.items()})
+    Path("labels.csv").write_text("file,label\n2019/cat/0.png,cat\n2019/cat/1.png,dog\n")
+    call("shards build photos shards --workers 1")
+    found = []
+    for source in ("photos", "photos.zip", "photos.tar", "shards"):
+        call(f"classify {source} --labels labels.csv --out work-{source} --features net.h5 --device cpu")
+        text = Path(f"work-{source}/predictions.csv").read_text().replace("./", "").replace("\nphotos/", "\n")
+        found.append(sorted(line.partition(",")[0] for line in text.splitlines() if line.endswith(",1")))
+    assert found[0] == sorted([*files(), "2019/cat/0.png", "2019/cat/1.png"])  # folders of those names give theirs too
+    assert found == [found[0]] * 4
+    some |= {"photos/2019/cat/1.png": b"\x89PNG no more", "photos/beside.png": some["photos/cat/0.png"]}
+    make_zip(Path("photos.zip"), some)
+    _, err = call("classify photos.zip --labels labels.csv --out damaged --features net.h5 --device cpu")
+    assert "left out: photos/2019/cat/1.png" in err
+    assert "photos/beside.png,cat" in Path("damaged/predictions.csv").read_text()
+    names = ["photos/2019/cat/0.png", "photos/2019/cat/1.png", "photos/dog/0.png"]
+    assert Tables(names, Path("photos.zip")).read(Path("labels.csv").read_bytes()) == ({0: "cat", 1: "dog"}, 0, [])
+
+
+def test_a_single_image_is_told_from_an_archive(inside, fails):
+    Path("one.png").write_bytes(files()["cat/0.png"])
+    for line in ("classify one.png --out w", "shards build one.png w"):
+        assert "one.png is a single image; put it into a folder" in fails(line)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_stacks_of_wide_numbers_get_labels_and_pictures(dtype, inside, call):
+    images = np.random.default_rng(0).integers(100, 4096, (20, 12, 12, 1)).repeat(5, axis=3).astype(dtype)
+    np.save("stack.npy", images)
+    np.save("stack_labels.npy", np.r_[0, 0, 1, 1, np.full(16, -1)])
+    hebbcore.save("wide.h5", hebbcore.Network([hebbcore.Conv(4, 3), hebbcore.Pool(2)], (12, 12, 5), device="cpu"))
+    call("classify stack.npy --out work --features wide.h5 --device cpu")
+    page = Path("work/report.html").read_text()
+    shown = np.asarray(Image.open(io.BytesIO(b64decode(re.findall('data:image/png;base64,([^"]+)', page)[0]))))
+    assert (shown.shape, shown.min(), shown.max()) == ((12, 12, 3), 0, 255)
+    pictures = pictures_of(Photos(Path("stack.npy"), Path("work/images"), None), [str(i) for i in range(20)])
+    large = np.asarray(Image.open(io.BytesIO(pictures.jpeg(3, 256))), float)
+    own = images[3, :, :, :3].astype(float) - images[3, :, :, :3].min()
+    assert np.abs(large - 255 * own / own.max()).mean() < 12  # JPEG
 
 
 def test_stacks_of_many_channels_are_trained_on(inside, call):

@@ -13,6 +13,7 @@ from PIL import Image
 
 import hebbcore
 import loaders
+from hebbcore.cli.photos import side_at
 from hebbcore.files import locked_file
 
 __all__ = ["call", "fails", "photos"]
@@ -97,3 +98,19 @@ def test_features_are_judged_on_class_folders(photos, call):
     assert "report/report.md" in out
     assert names("report/images") == ["test", "train"]
     assert loaders.read_index("report/images/train").records == 45
+
+
+def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
+    Path("tree/none").mkdir(parents=True)
+    Path("tree/one").mkdir()
+    for number, file in enumerate(sorted(photos)[:12]):
+        Image.open(f"photos/{file}").resize((80, 64)).save(f"tree/{('none', 'one')[number % 2]}/{file}")
+    Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"tree"\nimage_size = 60'))
+    line = "sweep run.toml --out s --grid training.learning_rate=0.001,0.01 --evaluate"
+    call(f"{line} tree")
+    assert loaders.read_index("s/images").image_shape == (60, 60, 3)
+    shutil.copytree("tree", "other")
+    call(f"{line} other")  # judged anew
+    assert loaders.read_index("s/images").source["name"] == "other"
+    np.save("arrays.npy", np.zeros((4, 52, 52, 3), np.uint8))
+    assert [side_at(Path(path), "train") for path in ("tree", "s/images", "arrays.npy")] == [48, 60, 52]

@@ -71,6 +71,18 @@ def test_quoted_fields_hold_anything(table):
     assert read_labels(table(buffer.getvalue())) == [(name, "x, y") for name in names]
 
 
+def test_rows_of_next_csv_are_added_to_a_table_as_they_are(table):
+    following = "file,label,guess,confidence\nb.jpg,dog,cat,0.3605\nc.jpg,,dog,1.0000\n"
+    assert read_labels(table(f"file,label\na.jpg,cat\n{following}")) == [
+        ("a.jpg", "cat"),
+        ("b.jpg", "dog"),
+        ("c.jpg", ""),
+    ]
+    for row in ("a,b,c.jpg,cat", "b.jpg,dog,cat,0.36", "b.jpg,dog,cat,0.3605,1"):
+        with pytest.raises(ValueError, match=r"line 2: \d fields instead of 2"):
+            read_labels(table(f"file,label\n{row}\n"))
+
+
 def test_a_tsv_is_separated_by_tabs_alone(table):
     assert read_labels(table("a,b.jpg\tcat\n", "labels.tsv")) == [("a,b.jpg", "cat")]
     assert read_labels(table("a,b.jpg\n", "labels.TSV")) == [("a,b.jpg", "")]
@@ -189,7 +201,8 @@ def test_unknown_files_are_listed_with_what_is_alike(tmp_path):
         "'A.JPG' (is it 'a.jpg'?), 'b.jpg' (is it 'sub/B.jpg'?), 'a' (is it 'a.jpg'?), '0.jpg', '1.jpg', …" in message
     )
     assert "header" not in message
-    with pytest.raises(ValueError, match=r"relative to the folder$"):  # a header was found, or there is none
+    # a header was found, or there is none
+    with pytest.raises(ValueError, match=r"relative to the folder, such as 'a\.jpg'$"):
         match_labels([("gone.jpg", "x"), ("a.jpg", "x")], names, tmp_path)
     with pytest.raises(ValueError, match="if the first row is a header, call its columns file and label"):
         match_labels([("photo", "kind"), ("a.jpg", "x")], names, tmp_path)

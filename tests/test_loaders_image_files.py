@@ -71,6 +71,15 @@ def test_a_nested_folder_without_labels(nested, tmp_path):
     assert loaders.verify_shards(tmp_path / "shards") == []
 
 
+@pytest.mark.parametrize("name", ["new", "cat/new", ".hidden"])
+def test_shards_are_not_built_among_the_images(name, tmp_path):
+    root = photos(tmp_path / "photos", "cat/a.png", "dog/b.png")
+    for source in (root, loaders.ImageFiles(root)):
+        with pytest.raises(ValueError, match=r"shards must lie outside of the images' folder.*got "):
+            loaders.build_shards(source, root / name, workers=1)
+    assert not (root / name).exists()
+
+
 def test_folders_named_after_dates_or_by_cameras_are_no_classes(nested, tmp_path, caplog):
     index = built(nested, tmp_path / "shards")
     assert (index.class_names, index.records) == ((), 4)

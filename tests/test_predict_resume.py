@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from classify_helpers import digits, photos, rows_of, save_network, some_labels, write_labels
-from cli_helpers import ENVIRONMENT, call, files_of, names
+from cli_helpers import ENVIRONMENT, call, fails, files_of, names
 from PIL import Image
 
 import hebbcore
@@ -17,7 +17,7 @@ from hebbcore.cli import photos as reading
 from hebbcore.labelling import growing, load_model
 from hebbcore.labelling.model import Model
 
-__all__ = ["call", "files_of", "photos"]
+__all__ = ["call", "fails", "files_of", "photos"]
 LINE = "predict work new --out out/new.csv --device cpu"
 KILLED = """
 import os, signal, sys
@@ -150,3 +150,14 @@ def test_a_copied_model_of_read_only_files_works_elsewhere(new, call, monkeypatc
     assert hebbcore.load(elsewhere / "m" / "network.h5", device="cpu").image_shape == model.image_shape
     assert files_of(elsewhere / "m") == before
     (elsewhere / "m").chmod(0o755)
+
+
+def test_the_table_does_not_replace_a_file_of_the_work(new, fails, files_of):
+    before = files_of("work")
+    for model, out in (
+        ("work", "work/predictions.csv"), ("work", "work/labels.sqlite"), ("work/model", "work/next.csv"),
+        ("work", "work/model/model.json"), ("work", "work/../work/features.h5"),
+    ):  # fmt: skip
+        message = fails(f"predict {model} new --out {out} --device cpu")
+        assert f"--out must not be a file of the model or of its work, got {out}" in message
+    assert files_of("work") == before

@@ -130,6 +130,11 @@ def of_other_images(work: Path) -> Iterator[None]:
         raise ValueError(f"{what.rstrip('.')}. {advice}") from None
 
 
+def table_of(options: argparse.Namespace) -> Table | None:
+    """Return the table of --labels, None without; it may be wrong, which is to be known before long work."""
+    return None if options.labels is None else Table(options.labels, options.photos, options.split)
+
+
 def _tell_what_to_label(work: Path, labels: Labels) -> None:
     """Say what to do before there are labels of two classes."""
     print(printable(f"{work}: {FOLLOWING} and {REPORT}, which name the images to label first; {labels.state}"))
@@ -172,7 +177,7 @@ def _given_network(options: argparse.Namespace) -> Network | None:
 def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> tuple[Labels, Model | None]:
     """Do all stages that are not done yet; returns the labels, and the model that was made from them, if one was."""
     work = options.out
-    table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
+    table = table_of(options)
     photos = read_photos(
         options.photos, work / IMAGES, size=options.image_size, split=options.split,
         without_labels=table is not None, stages=stages,

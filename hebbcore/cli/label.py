@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hebbcore.checks import printable
-from hebbcore.cli.classify import add_work, begun, learned, of_other_images
-from hebbcore.cli.photos import Photos, Table, only_in_next, read_photos
+from hebbcore.cli.classify import add_work, begun, learned, of_other_images, table_of
+from hebbcore.cli.photos import Photos, Table, names_in_tables, only_in_next, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.files import locked
@@ -62,7 +62,7 @@ def _label(options: argparse.Namespace) -> int:
     classes = [checked_name(name) for name in options.classes.split(",") if name.strip()]
     work, stages = options.out, Stages()
     network = begun(options)
-    table = None if options.labels is None else Table(options.labels, options.photos)  # may be wrong: before long work
+    table = table_of(options)
     address = Address(options.host, options.port)
     with address.socket, locked(work, "working in"):
         with of_other_images(work):
@@ -139,8 +139,8 @@ def _board(options: argparse.Namespace, classes: Sequence[str], table: Table | N
 class Tables:
     """Reads tables of labels; see hebbcore.page.app."""
 
-    def __init__(self, names: Sequence[str], folder: Path) -> None:
-        self._names, self._folder = names, folder
+    def __init__(self, names: Sequence[str], photos: Path) -> None:
+        self._names, self._folder = names_in_tables(names, photos)
 
     def read(self, data: bytes) -> tuple[dict[int, str], int, list[str]]:
         """Return {photo: class}, and how many rows name no photo, and some of these files."""

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ from loaders.shards.format import INDEX, REPORT
 from loaders.sources.base import sample_of
 from loaders.sources.detect import is_archive, kind_of
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
+from loaders.sources.table_labels import TableLabels, folder_of_all
+from loaders.sources.zip_members import is_zip
 
 T = TypeVar("T")
 
@@ -60,7 +62,8 @@ def read_photos(
         if split is not None:
             raise ValueError(f"--split is for sources of several splits; {path} is a folder of shards, which is one.")
         return Photos(path, path, _size_of_shards(path) if size is None else size)
-    source = _source(path, split, without_labels)
+    # folders of an archive were classes in earlier versions, whose works go on
+    source = _source(path, split, without_labels, in_archives=_has_classes(folder))
     options: dict[str, Any] = {}
     if not isinstance(source, loaders.ArraySource):
         few = source.unit == "images" and source.total <= _FEW
@@ -118,6 +121,19 @@ def read_anew(folder: Path, read: Callable[[], T]) -> T:
             before = False
 
 
+def side_at(path: Path, split: str) -> int | None:
+    """Return the side of the images at a path, as a training takes them without a size; None: they are not square."""
+    shape: Sequence[int] | None
+    if is_photos(path):
+        source = _source(path, split if split in splits_at(path) else None, False)
+        if not isinstance(source, loaders.ArraySource):
+            return _chosen_size(source)
+        shape = source.shape
+    else:
+        shape = loaders.read_index(path).image_shape if path.is_dir() else hdf5_arrays(path, split)[0].shape[1:]
+    return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
+
+
 def splits_at(path: Path) -> Collection[str]:
     """Return the splits of images that are read into shards first; none if they are one."""
     kind = kind_of(path) if is_photos(path) else None
@@ -132,8 +148,18 @@ def labelled_split(path: Path, split: str) -> str | None:
     return split if split in splits else None
 
 
-def _source(path: Path, split: str | None, without_labels: bool) -> loaders.ArraySource | loaders.ImageSource:
-    """Return what is at path, opened. Unlike for a build of shards, files of arrays need no labels."""
+def _has_classes(folder: Path) -> bool:
+    """Return whether a folder holds shards whose images are of classes."""
+    return (folder / INDEX).is_file() and bool(loaders.read_index(folder).class_names)
+
+
+def _source(
+    path: Path, split: str | None, without_labels: bool, in_archives: bool = False
+) -> loaders.ArraySource | loaders.ImageSource:
+    """Return what is at path, opened. Unlike for a build of shards, files of arrays need no labels.
+
+    without_labels: folders are no classes, but those in archives are if in_archives says so.
+    """
     import h5py
 
     if path.is_file() and h5py.is_hdf5(path):
@@ -145,11 +171,22 @@ def _source(path: Path, split: str | None, without_labels: bool) -> loaders.Arra
         if split is not None:
             raise ValueError(f"--split is for sources of several splits; {path} is a folder of images.")
         source: loaders.ArraySource | loaders.ImageSource = loaders.ImageFiles(path)
+    elif without_labels and not in_archives and path.is_file() and is_archive(path):
+        source = _of_archive(path, split)
     else:
         source = loaders.open_source(path, split=split)
-    if isinstance(source, loaders.ImageFiles):
-        source.remarks.pop()  # that no image has a label; one that folders are no classes stays
+    if isinstance(source, loaders.ImageFiles | loaders.ZipImages) and not source.class_names:
+        del source.remarks[-1:]  # that no image has a label; one that folders are no classes stays
     return source
+
+
+def _of_archive(path: Path, split: str | None) -> loaders.ArraySource | loaders.ImageSource:
+    """Return what an archive holds; the folders of a zip or a tar are no classes."""
+    if is_zip(path):
+        return loaders.ZipImages(path, split, classes=False)
+    if kind_of(path) is None and split is None:
+        return loaders.ClassFolderTar(path, classes=False)
+    return loaders.open_source(path, split=split)
 
 
 def _chosen_size(source: loaders.ImageSource) -> int:
@@ -188,24 +225,43 @@ def _tell_skipped(folder: Path, count: int, stages: Stages) -> None:
         stages.say("left out", f"{count - _SHOWN:,} more files; {folder / REPORT} names them")
 
 
-class Table:
-    """Labels of a table; looks at once whether it fits a folder of images.
+def names_in_tables(names: Sequence[str], photos: Path) -> tuple[list[str], str | Path]:
+    """Return what tables call images of these names, and where they lie: those of an archive in the folder of all."""
+    if not photos.is_file() or not is_photos(photos):
+        return list(names), photos
+    paths = [PurePosixPath(name) for name in names]
+    inside = folder_of_all({path.parent for path in paths})
+    return [str(path.relative_to(inside)) for path in paths], inside or photos
 
-    Raises FileNotFoundError and ValueError for a table that is none, or names files that are not there.
+
+class Table:
+    """Labels of a table; looks at once whether it fits a folder or a zip of images.
+
+    split: of a source of several. Raises FileNotFoundError and ValueError for a table that is none, or names files that
+    are not there.
     """
 
-    def __init__(self, path: Path, photos: Path) -> None:
-        self._rows = loaders.read_labels(path)
+    def __init__(self, path: Path, photos: Path, split: str | None) -> None:
+        self._path, self._photos = path, photos
         self._of_files: dict[str, int] | None = None
-        if photos.is_dir() and not (photos / INDEX).is_file() and kind_of(photos) is None:
-            source = loaders.ImageFiles(photos, path)
-            self._of_files = {item.name: item.label for item in source.items()}
-            self._classes = source.class_names
+        loaders.read_labels(path)
+        if is_photos(photos):
+            kind = kind_of(photos)
+            if kind is None and photos.is_dir():
+                self._take(loaders.ImageFiles(photos, path))
+            elif kind is not None and "labels" in kind.options:
+                self._take(loaders.open_source(photos, split=split, labels=path))
+
+    def _take(self, source: Any) -> None:
+        self._of_files = {item.name: item.label for item in source.items()}
+        self._classes = source.class_names
 
     def labels(self, names: Sequence[str]) -> Labels:
         """Return the labels of images; a photo that has one but could not be read is left out."""
         if self._of_files is None:
-            return Labels.of(*loaders.match_labels(self._rows, names))
+            names, root = names_in_tables(names, self._photos)
+            table = TableLabels(self._path, names, root)
+            return Labels.of(np.array([table.label_of(name) for name in names], np.int64), table.class_names)
         return Labels.of(np.array([self._of_files[name] for name in names], np.int64), self._classes)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from hebbcore.cli.photos import Photos
+from hebbcore.labelling.pictures import picture_of
 from hebbcore.page.thumbs import Pictures
 from loaders.images.decode import decode, encode_jpeg
 from loaders.images.transforms import Frame
@@ -44,11 +45,10 @@ class Stored:
         data = self._shards.read(np.array([photo]))[0]
         if (fault := self._shards.damage(photo, data)) is not None:
             raise ValueError(f"{self._shards.describe(photo)}: {fault}")
-        shape = self._shards.index.image_shape
-        if shape is None:
+        index = self._shards.index
+        if index.image_shape is None:
             return _encoded(decode(data, _within(side)))
-        pixels = np.frombuffer(data, np.uint8).reshape(shape)
-        image = Image.fromarray(pixels[:, :, :3] if shape[2] >= 3 else pixels[:, :, 0])
+        image = picture_of(np.frombuffer(data, index.dtype).reshape(index.image_shape))
         image.thumbnail((side, side))
         return _encoded(image)
 

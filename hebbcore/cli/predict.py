@@ -19,11 +19,17 @@ from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.engine.finite import LARGEST, computable_rows
 from hebbcore.files import locked_file
+from hebbcore.labelling.done import DONE
 from hebbcore.labelling.growing import GrowingTable
 from hebbcore.labelling.guesses import Guesses
 from hebbcore.labelling.model import Model, check_images, read_model, read_note
 from hebbcore.labelling.tables import NEW
+from hebbcore.labelling.work import FEATURES, OUTPUTS
+from hebbcore.page.kept import KEPT
+from hebbcore.page.store import LABELS
 from hebbcore.runs.imports import import_modules
+
+_OWN = {*OUTPUTS, DONE, FEATURES, KEPT, LABELS}  # files of a work
 
 
 def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,9 +53,11 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _predict(options: argparse.Namespace) -> int:
     import_modules(options.imports)
     model, stages, out = read_model("predict", options.model, options.device), Stages(), options.out
-    note = read_note("predict", checkpoint.model_folder(options.model) or options.model)
+    folder = checkpoint.model_folder(options.model) or options.model
+    note = read_note("predict", folder)
     require_there(options.photos)
     require_outside(out, options.photos)
+    _require_no_part(out, folder)
     if out.is_dir():
         raise IsADirectoryError(f"--out must be a CSV file, {out} is a folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +79,14 @@ def _predict(options: argparse.Namespace) -> int:
         shutil.rmtree(parts, ignore_errors=True)
     print(printable(f"{out}: labels of {table.rows} images"))
     return 0
+
+
+def _require_no_part(out: Path, model: Path) -> None:
+    """Raise ValueError if the table would replace a file of the model, or of the work around it."""
+    file, folder = out.resolve(), model.resolve()
+    is_of_work = file.parent == folder.parent and file.name in _OWN and (folder.parent / DONE).exists()
+    if file.is_relative_to(folder) or is_of_work:
+        raise ValueError(f"--out must not be a file of the model or of its work, got {out}; name another.")
 
 
 def _digest(note: dict[str, Any], stream: Any) -> str:

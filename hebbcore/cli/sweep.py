@@ -13,7 +13,7 @@ from hebbcore import checkpoint, checks
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, network_stream, side_of
 from hebbcore.cli.options import add_import, add_set
-from hebbcore.cli.photos import as_shards, is_photos, labelled_split
+from hebbcore.cli.photos import as_shards, is_photos, labelled_split, read_anew, require_apart, side_at
 from hebbcore.cli.progress import Progress
 from hebbcore.cli.sources import is_shards, labelled_stream
 from hebbcore.cli.train import require_same, train_into
@@ -65,9 +65,10 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def _sweep(options: argparse.Namespace) -> int:
     runs = _plan(options)
     folder = options.out or Path("sweeps", options.config.stem)
-    judge = _judge(options, runs, folder)
+    _require_judgeable(options, runs, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "sweeping into"):
+        judge = None if options.evaluate is None else _judge(options, runs, folder / "images")
         book = Book(folder, runs)
         for run in runs:
             if checkpoint.checkpoints(book.folder(run)):
@@ -95,22 +96,37 @@ def _plan(options: argparse.Namespace) -> list[Planned]:
     return plan(read, grid, None if options.seeds is None else range(options.seeds))
 
 
-def _judge(options: argparse.Namespace, runs: list[Planned], folder: Path) -> "_Judge | None":
-    """Return what judges the networks, after a look at what it needs. Images of files are read into the folder."""
+def _require_judgeable(options: argparse.Namespace, runs: list[Planned], folder: Path) -> None:
+    """Raise ValueError or FileNotFoundError for images and layers to judge by that there are not."""
     if options.evaluate is None:
         if options.layer is not None:
             raise ValueError("sweep: --layer is for --evaluate IMAGES; give both, or leave it out.")
-        return None
+        return
     for run in runs:
         names = [table["name"] for table in run.config.layer_tables()]
         if options.layer is not None:
             checks.choice("sweep", f"--layer of {run.name}", options.layer, names)
+    if is_photos(options.evaluate):
+        require_apart(options.evaluate, folder / "images")
+    else:
+        labelled_stream(options.evaluate, "train", 1, None)
+
+
+def _judge(options: argparse.Namespace, runs: list[Planned], folder: Path) -> "_Judge":
+    """Return what judges the networks. Images of files are read into a folder, which the caller holds."""
     images = options.evaluate
     if is_photos(images):
-        sides = [side_of(run.config.make_network()) or 0 for run in runs]
-        images = as_shards(images, folder / "images", max(sides) or None, labelled_split(images, "train"))
-    labelled_stream(images, "train", 1, None)
+        side = max(_side_of(run) or 0 for run in runs) or None
+        part = labelled_split(images, "train")
+        images = read_anew(folder, lambda: as_shards(options.evaluate, folder, side, part))
+        labelled_stream(images, "train", 1, None)
     return _Judge(options.evaluate, images, options.layer)
+
+
+def _side_of(run: Planned) -> int | None:
+    """Return the side of the images that a run trains on; None if they are not square."""
+    data = run.config.data
+    return side_of(run.config.make_network()) or data.image_size or side_at(Path(data.path), data.split)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,14 @@
 import base64
 import io
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hebbcore import streams
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _LARGEST = 96  # side of a picture, in pixels
 
@@ -13,8 +18,7 @@ _LARGEST = 96  # side of a picture, in pixels
 def pictures_of(stream: Any, wanted: Iterable[int]) -> dict[int, str]:
     """Return {number: "data:image/…"} of some images of a stream that gives them in order; reads their batches alone.
 
-    stream: of uint8 images (H, W, C), with batch_size; its position is left at the start. Of more than three channels
-    the first three are shown.
+    stream: of images (H, W, C), with batch_size; its position is left at the start. See picture_of for what is shown.
     """
     by_batch: dict[int, list[int]] = {}
     for number in sorted(set(wanted)):
@@ -29,11 +33,23 @@ def pictures_of(stream: Any, wanted: Iterable[int]) -> dict[int, str]:
     return found
 
 
-def _as_data(image: Any) -> str:
-    """Return an image as an address that holds it: a PNG, or a JPEG of larger ones."""
+def picture_of(image: Any) -> "Image.Image":
+    """Return a picture of an image (H, W, C): grey of one or two channels, RGB of the first three of more.
+
+    Numbers other than uint8 have no white that is known: they are shown from the smallest of the image to its largest.
+    """
     from PIL import Image
 
-    picture = Image.fromarray(image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0])
+    shown = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0]
+    if shown.dtype != np.uint8:
+        above = shown.astype(np.float64) - shown.min()
+        shown = (above * (255 / (above.max() or 1))).astype(np.uint8)
+    return Image.fromarray(shown)
+
+
+def _as_data(image: Any) -> str:
+    """Return an image as an address that holds it: a PNG, or a JPEG of larger ones."""
+    picture = picture_of(image)
     large = max(picture.size) > _LARGEST
     picture.thumbnail((_LARGEST, _LARGEST))
     file = io.BytesIO()

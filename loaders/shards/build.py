@@ -18,7 +18,9 @@ from loaders.shards.ranges import found_range
 from loaders.sources.arrays import ArraySource, array_source
 from loaders.sources.base import ImageSource, Source
 from loaders.sources.class_folders import split_named
+from loaders.sources.folder import ImageFolder
 from loaders.sources.hugging_face import is_dataset
+from loaders.sources.image_files import ImageFiles
 from loaders.sources.open import open_source
 from loaders.text import printable
 from loaders.workers import available_cores
@@ -109,6 +111,11 @@ def build_shards(
             f"build_shards: source must be a path or a source, got {type(source).__name__}; arrays go to write_shards"
         )
     _check(source, size, layout, quality, shard_bytes, workers, value_range)
+    if isinstance(source, ImageFolder | ImageFiles) and Path(folder).resolve().is_relative_to(source.root.resolve()):
+        raise ValueError(
+            f"build_shards: shards must lie outside of the images' folder, which they would change, got "
+            f"{printable(folder)}, in {printable(source.root)}"
+        )
     shape: tuple[int, int, int] | None = None
     dtype, pixels, found = "uint8", None, None
     if isinstance(source, ArraySource):

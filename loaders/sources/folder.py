@@ -1,6 +1,7 @@
 """Images in class folders: a tree of them, or a tar."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ class ClassFolderTar(TarSource):
     ----------
     path : str or path
         The uncompressed tar. It is read where it lies, and nothing is unpacked.
+    classes : bool
+        False: no image has a label, whatever the folders are called.
 
     Raises
     ------
@@ -111,11 +114,16 @@ class ClassFolderTar(TarSource):
 
     kind = "tar of class folders"
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], classes: bool = True) -> None:
         super().__init__(path)
         self._sample = Spread[Item](ITEMS)
-        self._folders = ClassFolders(f"ClassFolderTar: {printable(path)}", self._names())
-        self.class_names = self._folders.class_names
+        self._folders: ClassFolders | None = None
+        self.class_names: list[str] = []
+        if classes:
+            self._folders = ClassFolders(f"ClassFolderTar: {printable(path)}", self._names())
+            self.class_names = self._folders.class_names
+        else:
+            deque(self._names(), maxlen=0)  # which notes a sample
 
     def _names(self) -> Iterator[str]:
         for member in self.members():
@@ -130,5 +138,5 @@ class ClassFolderTar(TarSource):
     def items(self) -> Iterator[Item]:
         """Return the images in the tar's order."""
         for member in self.members():
-            label = self._folders.label_of(member.name)
+            label = UNLABELLED if self._folders is None else self._folders.label_of(member.name)
             yield self.item(member.name, label or 0, member, "outside the class folders" if label is None else None)

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from loaders.images.formats import format_of
 from loaders.sources.base import Source
 from loaders.sources.class_folders import is_of_photos
 from loaders.sources.detect import Kind, kind_of
@@ -112,9 +113,11 @@ def open_source(
 
 
 def _check_tar(path: Path) -> None:
-    """Raise ValueError for a file that is no tar, and for a compressed one with what unpacks it."""
+    """Raise ValueError for a file that is no tar, for a single image, and for a compressed tar with what unpacks it."""
     with open(path, "rb") as file:
-        head = file.read(6)
+        head = file.read(32)
+    if format_of(head) is not None:
+        raise ValueError(f"open_source: {printable(path)} is a single image; put it into a folder, and give that")
     program = next((program for magic, program in COMPRESSED.items() if head.startswith(magic)), None)
     if program is not None:
         raise ValueError(

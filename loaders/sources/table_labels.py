@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from loaders.labels import match_labels, read_labels
@@ -46,6 +47,13 @@ def labels_digest(items: Iterable[Item]) -> str:
     for item in items:
         digest.update(name_key(item.name) + b"\0%d\0" % item.label)
     return digest.hexdigest()[:16]
+
+
+def folder_of_all(folders: Collection[PurePosixPath]) -> str:
+    """The innermost folder that holds all of these of an archive; "" is that of the archive."""
+    some = next(iter(folders))
+    around = (above for above in (some, *some.parents) if all(each.is_relative_to(above) for each in folders))
+    return str(next(around, ".")).removeprefix(".")
 
 
 def _outermost(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,7 +12,7 @@ from loaders.sources.base import Item, name_key
 from loaders.sources.class_folders import ClassFolders, is_class, is_of_photos, split_named, splits_in
 from loaders.sources.content import ITEMS, Spread, archive_digest
 from loaders.sources.kaggle import SOLUTION, solved
-from loaders.sources.table_labels import TableLabels, labels_digest
+from loaders.sources.table_labels import TableLabels, folder_of_all, labels_digest
 from loaders.sources.zip_members import ZipMember, loader, read_member, zip_members
 from loaders.text import printable
 
@@ -39,6 +39,8 @@ class ZipImages:
     labels : str or path, optional
         A table of files and labels, as of ImageFiles; files are relative to the folder of all images, or to that of the
         split.
+    classes : bool
+        False: without a table no image has a label, whatever the folders are called.
 
     Raises
     ------
@@ -50,7 +52,11 @@ class ZipImages:
     unit = "images"
 
     def __init__(
-        self, path: str | os.PathLike[str], split: str | None = None, labels: str | os.PathLike[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        split: str | None = None,
+        labels: str | os.PathLike[str] | None = None,
+        classes: bool = True,
     ) -> None:
         self.path, self.changed = str(path), os.stat(path).st_ctime
         self.remarks: list[str] = []
@@ -60,20 +66,20 @@ class ZipImages:
         self._folders: ClassFolders | None = None
         self._table: TableLabels | None = None
         self._images = ""  # folder to which the files of the table are relative
-        self._solved = self._solutions(tree.solution) if labels is None else {}
+        self._solved = self._solutions(tree.solution) if labels is None and classes else {}
         self.class_names: list[str] = sorted(set(self._solved.values()), key=name_key)
         inside = {PurePosixPath(folder) for folder in tree.with_images if self._inside(f"{folder}/")}
         outermost = {folder.parts[0] for folder in map(self._below, inside) if folder.parts}
         if labels is not None and inside:
-            self._images = _folder_of_all(inside)
+            self._images = folder_of_all(inside)
             self._table = TableLabels(labels, [self._in_table(name) for name in self._names()], self._images or None)
             self.class_names, self.remarks = self._table.class_names, list(self._table.remarks)
-        elif not self._solved and not all(map(is_of_photos, outermost)):
+        elif classes and not self._solved and not all(map(is_of_photos, outermost)):
             self._folders = ClassFolders(self._where, (self._below(name).as_posix() for name in self._names()))
             self.class_names = self._folders.class_names
         elif not inside:
             raise ValueError(f"{self._where} holds no file that is called like an image{tree.hint}")
-        elif outermost:
+        elif classes and outermost:
             self.remarks.append(f"folders of {printable(path)} are named after dates or by cameras, and are no classes")
         self._numbers = {name: number for number, name in enumerate(self.class_names)}
         self._survey()
@@ -166,13 +172,6 @@ class ZipImages:
         self.sample = list(spread)
         if missing:
             self.remarks.append(f"{missing} files of {printable(self.path)} have no label")
-
-
-def _folder_of_all(folders: Collection[PurePosixPath]) -> str:
-    """The innermost folder that holds all of these; "" is that of the archive."""
-    some = next(iter(folders))
-    around = (above for above in (some, *some.parents) if all(each.is_relative_to(above) for each in folders))
-    return str(next(around, ".")).removeprefix(".")
 
 
 class _Tree:
