@@ -248,6 +248,13 @@ def test_classes_weigh_as_much_as_their_shares():
     assert high - low > np.subtract(*accuracy_interval(held, np.array([0.75, 0.25]))[:0:-1])
 
 
+def test_the_interval_leaves_room_for_classes_of_which_no_label_is_held_out():
+    held = HeldOut(np.arange(30), np.repeat([0, 2], 15), np.eye(4)[np.repeat([0, 2], 15)])  # all right
+    _, low, high = accuracy_interval(HeldOut(held.positions, held.codes // 2, held.scores[:, ::2]), np.full(2, 0.5))
+    value, least, most = accuracy_interval(held, np.array([0.1, 0.6, 0.1, 0.2]))
+    assert (value, least, most) == (1, pytest.approx(0.2 * low), pytest.approx(0.2 * high + 0.8))
+
+
 @pytest.mark.parametrize(
     ("right", "count", "sure"), [(0, 0, 0.25 + 0.005 * 0.75), (6, 8, 0.65), (0, 9, 0.25375), (9, 9, 9.5 / 11)]
 )

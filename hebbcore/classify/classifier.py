@@ -80,7 +80,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         (value, low, high): the share of right guesses in a cross-validation among the labelled images, where each
         class weighs as much as its share, and its 95 % interval. It holds for images like these: not, say, where only
         easy ones were labelled. A wrong label counts as a wrong guess, but doubted ones are left out where classes have
-        more than 16 labels on the mean. None for fewer than 10 labels of classes with at least two.
+        more than 16 labels on the mean. A class with a single label takes no part, and the interval leaves room for
+        its share: all of it may be guessed wrong, or right. None for fewer than 10 labels of classes with at least two.
     calibration_error_ : tuple of float, or None
         (error, by_chance): how far confidence and share of right guesses lie apart in that cross-validation, the
         expected calibration error, and what chance alone makes of it with so many labels. None as above.

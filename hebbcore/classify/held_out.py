@@ -93,15 +93,18 @@ def accuracy_interval(held: HeldOut, shares: Floats) -> tuple[float, float, floa
 
     shares: (classes,) of all images. Each class weighs as much as its share: classes that happen to have more labels
     are guessed more often too. Labels count as two thirds of what independent ones would, since they were guessed from
-    each other: measured, so that about 95 % of the intervals hold the accuracy on new images.
+    each other: measured, so that about 95 % of the intervals hold the accuracy on new images. Of classes without a
+    held-out label nothing is known: the interval reaches from none of their images to all.
     """
-    weights = (shares / np.maximum(np.bincount(held.codes, minlength=len(shares)), 1))[held.codes]
+    counts = np.bincount(held.codes, minlength=len(shares))
+    weights = (shares / np.maximum(counts, 1))[held.codes]
     weights /= weights.sum()
-    share = float(weights @ (held.scores.argmax(axis=1) == held.codes))
+    share = min(1.0, float(weights @ (held.scores.argmax(axis=1) == held.codes)))
     n = 1 / (float(weights @ weights) * _DEPENDENCE)
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * (share * (1 - share) / n + _Z**2 / (4 * n**2)) ** 0.5
-    return share, max(0.0, middle - half), min(1.0, middle + half)
+    told = float(shares[counts > 0].sum() / shares.sum())
+    return share, told * max(0.0, middle - half), told * min(1.0, middle + half) + (1 - told)
 
 
 def doubted(held: HeldOut) -> Indices:
