@@ -100,7 +100,7 @@ def nearest_for_spreading(features: Any, test: Any, near: Any) -> dict[str, Any]
 def spread_guesses(labels: Any, near: Any, near_test: Any) -> Any:
     """Return what scikit-learn's LabelSpreading guesses of the test images; the neighbours are found once for all."""
     graph = csr_array((np.ones(near.size), (np.repeat(np.arange(len(near)), near.shape[1]), near.ravel())))
-    spread = LabelSpreading(lambda *_: graph, alpha=0.9).fit(np.zeros((len(labels), 1)), labels)
+    spread = LabelSpreading(lambda *_: graph, alpha=0.9, max_iter=300).fit(np.zeros((len(labels), 1)), labels)
     return spread.classes_[spread.label_distributions_[near_test].sum(axis=1).argmax(axis=1)]
 
 
