@@ -16,6 +16,7 @@ import argparse
 import json
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import h5py
 import numpy as np
 
 import hebbcore
-from hebbcore import KWTA, Network
+from hebbcore import KWTA, Branches, Conv, Layer, Network
+from hebbcore.dictionary import dictionary, training
 from hebbcore.engine import backend
 from hebbcore.evaluation import RidgeReadout, labelled_subset
 
@@ -35,15 +37,24 @@ def sizes(units: int, layers: int) -> tuple[int, ...]:
     return (128, *[units] * (layers - 1), max(1, round(25 * units / 64)))
 
 
+def to_k_means(layers: Sequence[Layer]) -> None:
+    """Let all units learn by spherical k-means."""
+    for layer in layers:
+        if isinstance(layer, Branches):
+            for branch in layer.branches:
+                to_k_means(branch)
+        elif isinstance(layer, Conv):
+            layer.rule, layer.normalize_patches = KWTA(1), True
+
+
 def trained(method: str, units: int, seed: int, images: Any, args: argparse.Namespace) -> Network:
     """Return the network with dictionaries of this origin."""
-    network = hebbcore.preset(
-        "dictionary", image_shape=images.shape[1:], units=sizes(units, args.layers), seed=seed, device=args.device,
-        precision=args.precision,
-    )  # fmt: skip
+    units = sizes(units, args.layers)
+    layers, shape = dictionary(images.shape[1:], units)
     if method == "k-means":
-        for layer in network.learners.values():
-            layer.rule = KWTA(1)
+        to_k_means(layers)
+    network = Network(layers, image_shape=shape, seed=seed, device=args.device, precision=args.precision)
+    network.training = training(units)
     still = {"rate_factor": 1e-30, "epochs": 1} if method == "random" else {}  # too little to move a unit
     return hebbcore.fit(network, images, seed=seed, **still)
 

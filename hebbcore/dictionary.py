@@ -12,8 +12,7 @@ from hebbcore.rules import SignedWTA
 IMAGE_SHAPE = (32, 32, 3)
 UNITS = (128, 512, 512, 200)  # of layers 1, 2 and 3 of the deep branch, and of the wide branch
 
-_LEARN: dict[str, Any] = {"learning_rate": 1.0, "initial_weights": "patches", "normalize_patches": True}
-_SPARSE = SignedWTA(8)
+_LEARN: dict[str, Any] = {"learning_rate": 1.0, "initial_weights": "patches"}
 _PATCHES_A_UNIT, _LEAST_PATCHES = 100, 100_000  # of a sample
 
 _SMALLEST = 8  # side of images, in pixels
@@ -78,7 +77,7 @@ def _deep(sides: tuple[int, int], first: int, second: int, third: int | None = N
     maps = (-(-sides[0] // stride), -(-sides[1] // stride))
     return [
         Whiten(3, padding=1, padding_mode="edge", contrast=None, epsilon=0.01, relative=True, centre=True),
-        Conv(first, 3, "kwta", padding=1, response="cosine-exp", **_LEARN),
+        Conv(first, 3, "kwta", padding=1, response="cosine-exp", normalize_patches=True, **_LEARN),
         GaussianPool(stride),
         Nystrom(),
         *_codes(second, first, epsilon=3.0),
@@ -105,7 +104,7 @@ def _codes(units: int, channels: int, epsilon: float) -> list[Layer]:
     components = min(_COMPONENTS, 9 * channels)
     return [
         Whiten(3, padding=1, contrast=None, epsilon=epsilon, relative=True, components=components),
-        Conv(units, 1, _SPARSE, response="cosine", **_LEARN),
+        Conv(units, 1, SignedWTA(winners(units)), response="cosine", **_LEARN),
         Scale(),
         Split(_THRESHOLD),
     ]
@@ -115,7 +114,7 @@ def _wide(sides: tuple[int, int], units: int) -> list[Layer]:
     kernel = (wide_kernel(sides[0]), wide_kernel(sides[1]))
     return [
         Whiten(kernel, epsilon=0.3),
-        Conv(units, 1, _SPARSE, linear=True, **_LEARN),
+        Conv(units, 1, SignedWTA(winners(units)), linear=True, **_LEARN),
         Scale(),
         Split(_THRESHOLD),
         *_cells((sides[0] - kernel[0] + 1, sides[1] - kernel[1] + 1)),
@@ -141,6 +140,14 @@ def first_stride(height: int, width: int) -> int:
     Five or more along a side (or three) make three cells; four do not.
     """
     return max(1, min(round(math.sqrt(height * width) / _MAP), (min(height, width) - 1) // 4))
+
+
+def winners(units: int) -> int:
+    """Return how many of a layer's units win a patch one after the other: a sixteenth of them, but 4 to 16.
+
+    What they learn from has its length, so that patches with more contrast count more.
+    """
+    return max(4, min(units // 16, 16))
 
 
 def wide_kernel(side: int) -> int:

@@ -14,7 +14,8 @@ TWO_LAYERS = (4, 6, 5)
 
 # What was measured, and may change: stated here once.
 DEFAULT_UNITS = (128, 512, 512, 200)
-WINNERS, THRESHOLD, EXPONENT, THIRD_EXPONENT = 8, 0.25, 0.35, 0.5
+THRESHOLD, EXPONENT, THIRD_EXPONENT = 0.25, 0.35, 0.5
+WINNERS = {5: 4, 6: 4, 7: 4, 25: 4, 64: 4, 80: 5, 100: 6, 200: 12, 256: 16, 400: 16, 512: 16, 1024: 16}  # by units
 EPSILONS = {"whiten1": 0.01, "whiten2": 3.0, "whiten3": 1e4, "whiten4": 4.0, "whiten5": 0.3}
 CHANNELS, COMPONENTS = 128, 192  # the most
 DEFAULTS = {"mode": "layerwise", "epochs": 4, "batch_size": 200, "statistics_images": 2_000, "sample": 100_000}
@@ -23,20 +24,20 @@ DEFAULTS = {"mode": "layerwise", "epochs": 4, "batch_size": 200, "statistics_ima
 def recipe(units):
     """Return the layers for images of 32×32×3 as they were measured."""
     *deep_units, wide_units = units
-    given = {"learning_rate": 1.0, "initial_weights": "patches", "normalize_patches": True}
-    sparse, common = SignedWTA(WINNERS), {"contrast": None, "relative": True}
+    given = {"learning_rate": 1.0, "initial_weights": "patches"}
+    common = {"contrast": None, "relative": True}
 
     def codes(whiten, count, components):
         return [
             Whiten(3, padding=1, epsilon=EPSILONS[whiten], components=components, **common),
-            Conv(count, 1, sparse, response="cosine", **given),
+            Conv(count, 1, SignedWTA(WINNERS[count]), response="cosine", **given),
             Scale(),
             Split(THRESHOLD),
         ]
 
     deep = [
         Whiten(3, padding=1, padding_mode="edge", epsilon=EPSILONS["whiten1"], centre=True, **common),
-        Conv(deep_units[0], 3, "kwta", padding=1, response="cosine-exp", **given),
+        Conv(deep_units[0], 3, "kwta", padding=1, response="cosine-exp", normalize_patches=True, **given),
         GaussianPool(2),
         Nystrom(),
         *codes("whiten2", deep_units[1], COMPONENTS),
@@ -56,7 +57,7 @@ def recipe(units):
         deep += cells
     wide = [
         Whiten(6, epsilon=EPSILONS["whiten5"]),
-        Conv(wide_units, 1, sparse, linear=True, **given),
+        Conv(wide_units, 1, SignedWTA(WINNERS[wide_units]), linear=True, **given),
         Scale(),
         Split(THRESHOLD),
         GaussianPool(9),
@@ -73,7 +74,7 @@ def images_of(shape, count, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
 
 
-@pytest.mark.parametrize("units", [None, (128, 1024, 400)])
+@pytest.mark.parametrize("units", [None, (128, 1024, 400), (128, 64, 80, 25), (128, 256, 256, 100)])
 def test_the_default_is_the_recipe(units):
     network, expected = hebbcore.preset("dictionary", units=units, device="cpu"), recipe(units or DEFAULT_UNITS)
     assert network.image_shape == (32, 32, 3)
