@@ -143,11 +143,11 @@ def first_stride(height: int, width: int) -> int:
 
 
 def winners(units: int) -> int:
-    """Return how many of a layer's units win a patch one after the other: a sixteenth of them, but 4 to 16.
+    """Return how many of a layer's units win a patch one after the other: a sixteenth of them, but 4 to 32.
 
     What they learn from has its length, so that patches with more contrast count more.
     """
-    return max(4, min(units // 16, 16))
+    return max(4, min(units // 16, 32))
 
 
 def wide_kernel(side: int) -> int:

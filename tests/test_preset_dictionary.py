@@ -15,7 +15,7 @@ TWO_LAYERS = (4, 6, 5)
 # What was measured, and may change: stated here once.
 DEFAULT_UNITS = (128, 512, 512, 200)
 THRESHOLD, EXPONENT, THIRD_EXPONENT = 0.25, 0.35, 0.5
-WINNERS = {5: 4, 6: 4, 7: 4, 25: 4, 64: 4, 80: 5, 100: 6, 200: 12, 256: 16, 400: 16, 512: 16, 1024: 16}  # by units
+WINNERS = {5: 4, 6: 4, 7: 4, 25: 4, 64: 4, 80: 5, 100: 6, 200: 12, 256: 16, 400: 25, 512: 32, 1024: 32}  # by units
 EPSILONS = {"whiten1": 0.01, "whiten2": 3.0, "whiten3": 1e4, "whiten4": 4.0, "whiten5": 0.3}
 CHANNELS, COMPONENTS = 128, 192  # the most
 DEFAULTS = {"mode": "layerwise", "epochs": 4, "batch_size": 200, "statistics_images": 2_000, "sample": 100_000}
