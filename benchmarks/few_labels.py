@@ -205,7 +205,8 @@ def main() -> None:
         spreading = {} if args.quick else nearest_for_spreading(features, data[2], near)
         if args.space is not None:
             np.savez(args.space, **model.images_state(), **spreading)
-    results = {key: value for key, value in vars(args).items() if key not in ("data", "json", "space")}
+    unsaid = {"data", "json", "space", *(["units"] if len(args.data) == 2 else [])}  # given features have others
+    results = {key: value for key, value in vars(args).items() if key not in unsaid}
     results |= {"machine": platform.machine(), "hebbcore": hebbcore.__version__, "numpy": np.__version__, "rows": []}
     for select in args.select:
         found: dict[int, list[dict[str, float]]] = {count: [] for count in args.labels}

@@ -16,7 +16,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a size can be
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let write fill a temporary file beside path, sync it, and rename it to path.
 
     Parameters
@@ -48,16 +48,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file; see write_atomically."""
-    write_atomically(path, lambda temporary: _write(temporary, data))
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file of UTF-8; see write_atomically."""
     write_bytes(path, text.encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def append_line(path: Path, line: bytes) -> None:

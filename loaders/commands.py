@@ -183,7 +183,7 @@ def _build_bar() -> Iterator[Callable[[Progress], None]]:
 def _verify(options: argparse.Namespace) -> int:
     index = read_index(options.folder)
     with tqdm(total=index.records, unit=" images", disable=None, file=sys.stderr) as bar:
-        damages = verify_shards(options.folder, lambda done, total: bar.update(done - bar.n) and None)
+        damages = verify_shards(options.folder, lambda done, total: bar.update(done - bar.n))
     for damage in damages:
         where = "" if damage.record is None else f" record {damage.record} ({printable(damage.name)})"
         print(f"{damage.shard}{where}: {damage.reason}")

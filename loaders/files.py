@@ -13,7 +13,7 @@ from pathlib import Path
 PARTIAL = ".partial"
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let write fill a temporary file beside path, sync it, and rename it to path.
 
     On failure the temporary file is removed and an OSError names path.
@@ -36,11 +36,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: _write(temporary, text.encode("utf-8")))
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode()))
 
 
 def sync(path: Path) -> None:

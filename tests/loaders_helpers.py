@@ -116,3 +116,16 @@ def report_of(folder):
 
 def picture(number: int) -> bytes:
     return encoded(crop(number, 20, 30))
+
+
+def members(session: int) -> list[int]:
+    """The live processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            state, _, _, number = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(number) == session and state != "Z":
+            found.append(int(entry.name))
+    return found

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
 
-from hebbcore.evaluation.ridge import linear_system, sums
+from hebbcore.evaluation.ridge import holdout, linear_system, sums
 from hebbcore.evaluation.ridge import rows as ridge_rows
 
 ALPHAS = (0.01, 1.0, 100.0)
@@ -17,6 +17,7 @@ def tiny_pieces(monkeypatch):
     monkeypatch.setattr(linear_system, "_COPIED", 2)
     monkeypatch.setattr(linear_system, "_TERMS", 5)
     monkeypatch.setattr(sums, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(holdout, "_PIECE", 5)
     monkeypatch.setattr(ridge_rows, "_BLOCK_BYTES", 8 * 12 * 5)
     monkeypatch.setattr("hebbcore.evaluation.ridge.systems._BLOCK_BYTES", 8 * 12 * 5)
 

@@ -169,12 +169,13 @@ def test_many_classes_and_single_labels():
 def test_hard_graphs(generator):
     """Duplicates, rows of equal features, far ones, and clusters that nothing links, some without a label."""
     features, true, y = blobs(400, 4, 3, spread=0.01)
-    features = np.concatenate([features, np.repeat(features[:1], 50, axis=0), np.zeros((3, 20)), np.full((1, 20), 1e6)])
+    copies = np.repeat(features[true == 0][-1:], 50, axis=0)  # of an image without a label
+    features = np.concatenate([features, copies, np.zeros((3, 20)), np.full((1, 20), 1e6)])
     y = np.concatenate([y, np.full(54, -1)])
     y[y == 3] = -1
     model = FewLabelClassifier().fit(features.astype(np.float32), y)
     assert np.isfinite(model.label_distributions_).all()
-    assert (model.transduction_[400:450] == true[0]).all() or true[0] == 3
+    assert (model.transduction_[400:450] == 0).all()
     for wide in (3, 40):  # fewer features than images, and more
         constant = FewLabelClassifier().fit(np.ones((6, wide), np.float32), [0, 1, -1, -1, -1, -1])
         assert np.isfinite(constant.predict_proba(np.zeros((2, wide)))).all()

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from hebbcore.classify import balance, graph, neighbours, space
-from hebbcore.classify.balance import balancing_bias, labelled_shares
+from hebbcore.classify.balance import balancing_bias, smoothed_shares
 from hebbcore.classify.graph import joined, neighbour_graph
 from hebbcore.classify.held_out import (
     HeldOut,
@@ -166,11 +166,11 @@ def test_scores_that_are_all_alike_have_no_balance():
 
 def test_shares_are_smoothed_less_the_surer_the_labels_are(generator):
     even = generator.multinomial(40, np.full(10, 0.1))
-    assert np.abs(labelled_shares(even) - 0.1).max() < np.abs(even / 40 - 0.1).max() / 2
+    assert np.abs(smoothed_shares(even, even / 40) - 0.1).max() < np.abs(even / 40 - 0.1).max() / 2
     skewed = np.array([2000, 100])
-    np.testing.assert_allclose(labelled_shares(skewed), skewed / 2100, atol=1e-3)
-    np.testing.assert_allclose(labelled_shares(np.array([1, 1, 1])), 1 / 3)
-    assert labelled_shares(np.array([5])) == 1
+    np.testing.assert_allclose(smoothed_shares(skewed, skewed / 2100), skewed / 2100, atol=1e-3)
+    np.testing.assert_allclose(smoothed_shares(np.array([1, 1, 1]), np.full(3, 1 / 3)), 1 / 3)
+    assert smoothed_shares(np.array([5]), np.ones(1)) == 1
 
 
 def test_the_ridge_of_all_rows_is_scikit_learns(generator, tune):

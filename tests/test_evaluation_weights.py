@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from ridge_helpers import ALPHAS
 from scipy.optimize import minimize_scalar
 from sklearn.base import clone
 from sklearn.linear_model import RidgeClassifier
@@ -14,22 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
 from hebbcore.evaluation import RidgeReadout, sgd_stream
-from hebbcore.evaluation.ridge import holdout, linear_system, sums
+from hebbcore.evaluation.ridge import holdout
 from hebbcore.evaluation.ridge import rows as ridge_rows
 
-ALPHAS = (0.01, 1.0, 100.0)
-
-
-@pytest.fixture
-def tiny_pieces(monkeypatch):
-    """Make every loop over pieces run more than once on small arrays."""
-    monkeypatch.setattr(linear_system, "_TILE", 3)
-    monkeypatch.setattr(linear_system, "_COPIED", 2)
-    monkeypatch.setattr(linear_system, "_TERMS", 5)
-    monkeypatch.setattr(sums, "_BLOCK_ROWS", 7)
-    monkeypatch.setattr(holdout, "_PIECE", 5)
-    monkeypatch.setattr(ridge_rows, "_BLOCK_BYTES", 8 * 12 * 5)
-    monkeypatch.setattr("hebbcore.evaluation.ridge.systems._BLOCK_BYTES", 8 * 12 * 5)
+pytest_plugins = "ridge_helpers"
 
 
 def problem(generator, rows=120, features=12, classes=4, dtype=np.float64, noise=1.0):

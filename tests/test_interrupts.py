@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from loaders_helpers import make_tree
+from loaders_helpers import make_tree, members
 
 import hebbcore
 import loaders
@@ -69,19 +69,6 @@ def finish(place, line):
     process = begin(place, line)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-
-
-def members(session):
-    """Return the live processes of a session."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            state, _, _, number = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(number) == session and state != "Z":
-            found.append(int(entry.name))
-    return found
 
 
 def remove_results(place):

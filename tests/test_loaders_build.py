@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from loaders_helpers import contents, make_arrays, make_tar, make_tree
+from loaders_helpers import contents, make_arrays, make_tar, make_tree, members
 
 import loaders
 import loaders.files
@@ -359,19 +359,6 @@ def test_workers_do_not_outlive_a_killed_build(tmp_path):
     while time.monotonic() < deadline and (left := members(process.pid)):
         time.sleep(0.05)
     assert not left
-
-
-def members(session: int) -> list[int]:
-    """The live processes of a session."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            state, _, _, sid = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(sid) == session and state != "Z":
-            found.append(int(entry.name))
-    return found
 
 
 def test_shards_have_no_times_or_other_traces_of_when_and_where(tmp_path):

@@ -189,9 +189,9 @@ def test_a_page_that_waits_is_answered_when_the_server_ends(session):
 
 def test_classes_are_added_and_renamed(session):
     assert session.post("/api/classes", {"name": " emu "})["version"] > 0
-    for name, why in (("emu", "already"), ("", "not be empty"), ("a\tb", "control"), ("x" * 201, "at most 200")):
+    for name, why in (("emu", "already"), ("", "not empty"), ("a\tb", "control"), ("x" * 201, "at most 200")):
         error = session.post("/api/classes", {"name": name}, 400)["error"]
-        assert why in error or "not empty" in error
+        assert why in error
     session.label([0], "emu")
     session.post("/api/classes/rename", {"old": "emu", "new": "<img src=x>"})
     session.post("/api/classes/rename", {"old": "emu", "new": "y"}, 400)
@@ -308,7 +308,7 @@ def test_photos_that_cannot_be_read_have_a_placeholder(session):
 )
 def test_errors_are_told_in_words_for_users(error, said):
     told = in_words(error)
-    assert told.startswith(said) or (said in told and " " in told)
+    assert said in told
     assert "relearn" not in told
 
 

@@ -13,15 +13,10 @@ _COLUMNS = 2**16  # whose scores stay in the caches
 Floats = npt.NDArray[Any]
 
 
-def labelled_shares(counts: npt.NDArray[np.int64], estimate: Floats | None = None) -> Floats:
-    """Return the shares (classes,) of the classes from counts of their labels, smoothed towards equal shares.
-
-    estimate: what is smoothed, instead of the labels' own shares. Sums to 1.
-    """
-    classes = len(counts)
-    shares = counts / counts.sum() if estimate is None else estimate
+def smoothed_shares(counts: npt.NDArray[np.int64], shares: Floats) -> Floats:
+    """Return shares (classes,) of sum 1, smoothed towards equal ones by as much as these counts of labels demand."""
     smoothing = evenness(counts, shares)
-    return smoothing / classes + (1 - smoothing) * shares
+    return smoothing / len(counts) + (1 - smoothing) * shares
 
 
 def evenness(counts: npt.NDArray[np.int64], shares: Floats) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hebbcore.classify.approximate import nearest_approximately
-from hebbcore.classify.balance import balanced_guesses, balancing_bias, evenness, labelled_shares
+from hebbcore.classify.balance import balanced_guesses, balancing_bias, evenness, smoothed_shares
 from hebbcore.classify.graph import CANDIDATES, joined, neighbour_graph
 from hebbcore.classify.linear import AllRows, Predictor, labelled_predictor, scores_of
 from hebbcore.classify.neighbours import Indices, nearest
@@ -137,7 +137,7 @@ class Images:
         counts = np.bincount(codes, minlength=classes)
         coef, intercept = labelled_predictor(self.rows[where], codes, classes)
         found = np.maximum(self._mean @ coef + intercept, 1 / (4 * len(where)))
-        return labelled_shares(counts, found / found.sum())
+        return smoothed_shares(counts, found / found.sum())
 
     @functools.cached_property
     def _mean(self) -> Floats:

@@ -168,7 +168,7 @@ class BatchedUpdate:
 class _Ready:
     """What the steps on batches of one shape share.
 
-    key: what it holds for. blocked: see _Step. single: what adds up a batch that is one chunk, unless decays could be
+    key: what it holds for. blocked: see Step. single: what adds up a batch that is one chunk, unless decays could be
     blocked.
     """
 
