@@ -128,6 +128,8 @@ def evaluate(
         network.index_of(function, name)
     for name in baselines:
         checks.choice(function, "baselines", name, BASELINES)
+    if not names and not baselines:
+        raise ValueError(f"{function}: neither layers nor baselines names anything to evaluate; name one at least.")
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
