@@ -84,7 +84,7 @@ def test_extract_from_a_saved_network(place, call, fails):
         ("extract a images.h5 run.toml", "extract: run.toml exists and holds something else"),
         (
             "extract a images.h5 run.toml/f.h5",
-            "File exists: run.toml",
+            "run.toml is a file, and a folder is to be made there: name another folder",
         ),
     ],
 )

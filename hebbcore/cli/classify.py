@@ -12,7 +12,8 @@ from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_t
 from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
-from hebbcore.files import locked, remove_partial
+from hebbcore.files import locked, make_folder, remove_partial
+from hebbcore.labelling.done import changed_since
 from hebbcore.labelling.features import learned_network
 from hebbcore.labelling.model import Model
 from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT, Labels, classified, require_search
@@ -101,16 +102,24 @@ def _classify(options: argparse.Namespace) -> int:
         _tell_what_to_label(work, labels)
         return 0
     if model is None:
-        print(printable(f"{work}: nothing to do, its results are of these images and labels"))
+        print(printable(f"{work}: nothing to do, its results are of these images and labels{_changed(work)}"))
     print(printable(f"{work}: {', '.join(OUTPUTS)} and model/"))
     return 0
+
+
+def _changed(work: Path) -> str:
+    """Return what to add about results that a user has changed, who may not want to lose that."""
+    found = [name for name in changed_since(work) if name != FOLLOWING]  # which is for labels of the user's
+    if not found:
+        return ""
+    return f"; but {' and '.join(found)} changed since: remove {'it' if len(found) == 1 else 'them'} to have that anew"
 
 
 def begun(options: argparse.Namespace) -> Network | None:
     """Check the options, and make the folder of the work; returns the network of --features."""
     _check(options)
     network = _given_network(options)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     return network
 
 
@@ -124,7 +133,10 @@ def of_other_images(work: Path) -> Iterator[None]:
         if str(work) not in str(error):
             raise
         what = str(error).removeprefix("build_shards: ").removesuffix("; choose another folder or delete it")
-        advice = f"If {work} is the work of other photos or of another network, name another --out, or remove it."
+        advice = (
+            f"If {work} is the work of other photos, of another network or with other options, name another --out, or "
+            "remove it."
+        )
         if (work / LABELS).exists():
             advice += f" Its labels go along with a copy of {LABELS} in the new folder."
         raise ValueError(f"{what.rstrip('.')}. {advice}") from None
