@@ -196,7 +196,7 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)
-        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(names)
+        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(names, photos.left_out)
         require_taken_over(work, names, labels)
         require_search(labels.numbers, devices.resolve("classify", options.device))
         if table is None and is_photos(options.photos) and not (labels.numbers < 0).any():
