@@ -27,6 +27,7 @@ T = TypeVar("T")
 SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is being written
 SMALLEST, LARGEST = 8, 48  # sides that are chosen, in pixels: larger ones cost more and say little more
 _SAMPLE = 64  # images that are asked for their size
+ELSEWHERE = "; choose another folder or delete it"  # the advice of build_shards, who is told another folder
 _FEW = 500  # images that are read sooner than other processes have started
 _SHOWN = 10  # images left out that are named
 
@@ -96,12 +97,21 @@ def as_shards(path: Path, folder: Path, size: int | None, split: str | None = No
     """Return the shards of images: those at path, or new ones in a folder if path is of image files.
 
     size: the side of the central square that is taken of each image; None: chosen from the images. Class folders are
-    labels; without them no image has one. Raises ValueError if the new ones would lie among the images.
+    labels; without them no image has one. Raises ValueError if the new ones would lie among the images, or the folder
+    holds those of other images.
     """
     if not is_photos(path):
         return path
     require_apart(path, folder)
-    return read_photos(path, folder, size=size, split=split, without_labels=False, stages=Stages()).shards
+    try:
+        return read_photos(path, folder, size=size, split=split, without_labels=False, stages=Stages()).shards
+    except ValueError as error:
+        what, ours = str(error).removesuffix(ELSEWHERE), "build_shards: "
+        if what == str(error) or not what.startswith(ours):
+            raise
+        raise ValueError(
+            f"{what.removeprefix(ours)}, so not of {path} as it is now; name another output, or remove that folder."
+        ) from None
 
 
 def require_apart(path: Path, folder: Path) -> None:
