@@ -20,6 +20,7 @@ from loaders.sources.base import sample_of
 from loaders.sources.detect import is_archive, kind_of
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
 from loaders.sources.table_labels import TableLabels, folder_of_all
+from loaders.sources.tar_images import open_tar
 from loaders.sources.zip_members import is_zip
 
 T = TypeVar("T")
@@ -190,7 +191,7 @@ def _source(
         source = _of_archive(path, split)
     else:
         source = loaders.open_source(path, split=split)
-    if isinstance(source, loaders.ImageFiles | loaders.ZipImages) and not source.class_names:
+    if isinstance(source, loaders.ImageFiles | loaders.ZipImages | loaders.ClassFolderTar) and not source.class_names:
         del source.remarks[-1:]  # that no image has a label; one that folders are no classes stays
     return source
 
@@ -199,8 +200,9 @@ def _of_archive(path: Path, split: str | None) -> loaders.ArraySource | loaders.
     """Return what an archive holds; the folders of a zip or a tar are no classes."""
     if is_zip(path):
         return loaders.ZipImages(path, split, classes=False)
-    if kind_of(path) is None and split is None:
-        return loaders.ClassFolderTar(path, classes=False)
+    kind = kind_of(path)
+    if kind is not None and kind.open is open_tar:
+        return loaders.ClassFolderTar(path, classes=False, split=split)
     return loaders.open_source(path, split=split)
 
 
