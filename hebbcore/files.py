@@ -56,6 +56,18 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in, unless it is there. An error says which file is in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        raise type(error)(
+            f"{file} is a file, and {'a' if file == folder else 'the'} folder{'' if file == folder else f' {folder}'} "
+            "is to be made there: name another folder, or move the file."
+        ) from None
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Add a line to a file. An OSError names path, and leaves the file as it was."""
     try:

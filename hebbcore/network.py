@@ -309,7 +309,7 @@ class Network(Predictor):
         images : Array
             See transform.
         layers : iterable of str
-            Names in `names`.
+            Names in `names`, one at least.
         mirror : bool
             See transform.
         workspace : int or str
@@ -326,8 +326,8 @@ class Network(Predictor):
             See transform.
         """
         function = "transform"
-        self._require_built(function)
-        wanted = sorted({self.index_of(function, name) for name in layers})
+        if not (wanted := sorted({self.index_of(function, name) for name in layers})):
+            raise ValueError(f"features: layers names no layer; give some of {', '.join(self.names)}.")
         array = self.check_images(function, images)
         if checks.boolean(function, "mirror", mirror):
             self.require_mirror(function)

@@ -156,8 +156,10 @@ def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
     ModuleNotFoundError
         Matplotlib is missing.
     ValueError
-        A run has no metrics, or a damaged record.
+        There is no run, or one has no metrics or a damaged record.
     """
+    if not runs:
+        raise ValueError("plot: runs names no run; give one at least.")
     all_records = {name: records_of("plot", run) for name, run in runs.items()}
     layers = layers_of(record for records in all_records.values() for record in records)
     columns = max(1, _LEGEND // max(map(len, runs)))

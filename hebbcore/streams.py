@@ -50,6 +50,8 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from hebbcore.checks import printable
+
 State = dict[str, Any]
 
 
@@ -296,6 +298,12 @@ def names_of(stream: Stream) -> Sequence[str] | None:
     """Return the names of the images; None if it does not know them. A stream may read them anew at each call."""
     names: Sequence[str] | None = getattr(stream, "names", None)
     return names
+
+
+def image_at(stream: Stream, number: int) -> str:
+    """Return what messages call the image of a number: by its name, if the stream knows it."""
+    names = names_of(stream)
+    return f"image {number} (counted from 0)" if names is None else f"image {printable(names[number])}"
 
 
 def class_names_of(stream: Stream) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from loaders.sources.arrays import ArraySource, array_source
 from loaders.sources.base import ImageSource, Item
 from loaders.sources.cifar import open_cifar
 from loaders.sources.class_tars import ImageNetClassTars
-from loaders.sources.folder import ClassFolderTar, ImageFolder
+from loaders.sources.folder import ImageFolder
 from loaders.sources.hdf5 import open_hdf5
 from loaders.sources.hugging_face import DatasetImages
 from loaders.sources.image_files import ImageFiles
@@ -22,6 +22,7 @@ from loaders.sources.open import open_source
 from loaders.sources.parquet import ParquetImages
 from loaders.sources.stacks import open_stack
 from loaders.sources.stl10 import open_stl10
+from loaders.sources.tar_images import ClassFolderTar
 from loaders.sources.tiny_imagenet import TinyImageNet
 from loaders.sources.webdataset import WebDataset
 from loaders.sources.zip_images import ZipImages

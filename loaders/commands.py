@@ -62,7 +62,7 @@ def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="write a source of images as shards",
         description="Write a source of images as shards. An interrupted build goes on when it is run again.",
     )
-    folders = ["a folder of images", "a folder or a tar of class folders"]
+    folders = ["a folder of images", "a folder of class folders"]
     kinds = ", ".join([*folders, *(kind.name for kind in detect.KINDS)])
     build.add_argument("source", help=f"where the images are: {kinds}")
     build.add_argument("folder", help="where the shards go")

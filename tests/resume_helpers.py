@@ -25,7 +25,9 @@ class Stopped(Exception):
 def train(data, run=None, mode="together", net=None, callback=None, **options):
     """Return the network (float32, with whitening) after a training that records every step."""
     net = network(True, "float32") if net is None else net
-    settings = {**OPTIONS, **MODES[mode], "log_seconds": 0, **options}
+    settings = {**OPTIONS, **MODES[mode], **options}
+    if run is not None or callback is not None:
+        settings.setdefault("log_seconds", 0)
     if isinstance(data, list):
         del settings["batch_size"]
     return hebbcore.fit(net, data, run=run, callback=callback, **settings)

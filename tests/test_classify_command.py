@@ -124,6 +124,19 @@ def test_a_command_that_was_killed_goes_on(seen, photos, call):
     assert not list(Path("work").rglob("*.partial"))
 
 
+def test_results_that_were_changed_stay_and_are_told_and_those_that_are_gone_come_anew(photos, call):
+    call(SMALL)
+    predictions = Path("work/predictions.csv")
+    before = predictions.read_bytes()
+    predictions.write_bytes(before + b"mine\n")
+    out, _ = call(SMALL)
+    assert "nothing to do, its results are of these images and labels; but predictions.csv changed since: rem" in out
+    assert predictions.read_bytes() == before + b"mine\n"
+    predictions.unlink()
+    assert "nothing to do" not in call(SMALL)[0]
+    assert predictions.read_bytes() == before
+
+
 def test_results_that_are_half_written_are_written_anew(photos, call, monkeypatch):
     def broken(findings, stream):
         raise OSError("no room")
@@ -283,6 +296,7 @@ def test_a_folder_of_other_work_is_refused(photos, call):
     _, err = call(f"{LINE} --features other.h5", 1)
     assert "name another --out, or remove it" in err
     _, err = call(f"{SMALL} --no-mirror", 1)
+    assert "(mirror is False here and True there). If work is the work of other photos, of another network or" in err
     assert "name another --out, or remove it" in err
     Path("photos", max(photos)).unlink()
     _, err = call(SMALL, 1)

@@ -36,8 +36,13 @@ def test_errors_of_files_and_folders(place, fails):
     message = fails("train images.h5 --out a")
     assert message.startswith("config: images.h5 is not valid TOML: 'utf-8' codec can't decode")
     assert message.endswith("; give a TOML file, or the config.json of a run.")
-    assert fails("train run.toml --out run.toml") == "File exists: run.toml"
-    assert fails("train run.toml --out images.h5/a") == "Not a directory: images.h5/a"
+    assert (
+        fails("train run.toml --out run.toml")
+        == "run.toml is a file, and a folder is to be made there: name another folder, or move the file."
+    )
+    assert fails("train run.toml --out images.h5/a") == (
+        "images.h5 is a file, and the folder images.h5/a is to be made there: name another folder, or move the file."
+    )
     h5py.File("empty.h5", "w").close()
     message = "empty.h5 must hold train/images; it holds nothing."
     assert fails("train run.toml --out a --set data.path=empty.h5") == message

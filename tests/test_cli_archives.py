@@ -95,6 +95,16 @@ def test_a_table_labels_an_archive_as_it_labels_the_folder(inside, call):
     _, err = call("classify photos.zip --labels labels.csv --out damaged --features net.h5 --device cpu")
     assert "left out: photos/2019/cat/1.png" in err
     assert "photos/beside.png,cat" in Path("damaged/predictions.csv").read_text()
+    make_tar(Path("photos.tar"), {f"./{name}": data for name, data in some.items()})
+    Path("photos/2019/cat/1.png").write_bytes(some["photos/2019/cat/1.png"])
+    Path("photos/notes.txt").write_text("no image")  # which lies elsewhere in the tar
+    call("shards build photos cut --workers 1")
+    for source in ("photos", "photos.tar", "cut"):
+        _, err = call(f"classify {source} --labels labels.csv --out cut-{source} --features net.h5 --device cpu")
+        assert "2019/cat/1.png (" in next(line for line in err.splitlines() if line.startswith("left out: "))
+        text = Path(f"cut-{source}/predictions.csv").read_text()
+        assert "2019/cat/0.png,cat," in text
+        assert "2019/cat/1.png" not in text
     names = ["photos/2019/cat/0.png", "photos/2019/cat/1.png", "photos/dog/0.png"]
     assert Tables(names, Path("photos.zip")).read(Path("labels.csv").read_bytes()) == ({0: "cat", 1: "dog"}, 0, [])
 

@@ -82,7 +82,10 @@ def test_extract_from_a_saved_network(place, call, fails):
         ("extract a images.h5 f.h5 --layer bn1 --pool 4", "extract: pool must be at most the sides of bn1's output"),
         ("extract a images.h5 f.h5 --batch-size 0", "ArrayStream: batch_size must be an integer >= 1, got 0"),
         ("extract a images.h5 run.toml", "extract: run.toml exists and holds something else"),
-        ("extract a images.h5 run.toml/f.h5", "File exists: run.toml"),
+        (
+            "extract a images.h5 run.toml/f.h5",
+            "run.toml is a file, and a folder is to be made there: name another folder",
+        ),
     ],
 )
 def test_errors_of_extract(place, call, fails, line, message):
@@ -188,3 +191,8 @@ def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
     assert pixels.shape == (3 * 4 + 2, 2 * 5 + 2, 3)
     assert (pixels[2:4, 2:5] == 0).all()
     assert (pixels[10:12, 7:10] == 255).all()  # no sixth one
+
+
+def test_a_comparison_of_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="plot: runs names no run; give one at least"):
+        plots.save_comparison({}, tmp_path / "picture.png")

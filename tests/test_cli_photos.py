@@ -87,7 +87,7 @@ def test_a_network_is_trained_on_photos(crop, photos, call):
     assert call("verify run")[0].endswith(" damaged: 0\n")
 
 
-def test_features_are_judged_on_class_folders(photos, call):
+def test_features_are_judged_on_class_folders(photos, call, fails):
     files = sorted(photos)
     in_class_folders(photos, "train", files[:45])
     in_class_folders(photos, "test", files[45:])
@@ -98,6 +98,11 @@ def test_features_are_judged_on_class_folders(photos, call):
     assert "report/report.md" in out
     assert names("report/images") == ["test", "train"]
     assert loaders.read_index("report/images/train").records == 45
+    next(Path("train").glob("*/*.png")).unlink()
+    assert fails(line) == (
+        "report/images/train holds a set built differently (files 45 there and 44 here), so not of train as it is now; "
+        "name another output, or remove that folder."
+    )
 
 
 def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):

@@ -58,7 +58,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path, monkeypa
 
 
 def test_its_features_are_saved_and_differ_between_images(tmp_path):
-    network = hebbcore.fit(dictionary(), IMAGES, **OPTIONS)
+    network = hebbcore.fit(dictionary(), IMAGES, **{**OPTIONS, "log_seconds": 5})
     features = network.transform(IMAGES, mirror=True)
     assert features.shape == (14, 3, 3, 2 * 8 + 2 * 7)
     assert np.isfinite(features).all()

@@ -145,6 +145,8 @@ def test_classes_that_no_training_image_has_are_refused(trained, digits, tmp_pat
             r"100 % \(10: no class has two, of which one is held out .* penalty\); add images to",
         ),
         ({"fractions": [0.5, 1]}, 1, r"50 % \(0: none with seed 0\); 100 % \(1: all of one class\); add images"),
+        ({"layers": [], "baselines": []}, 300, "neither layers nor baselines names anything to evaluate; name one"),
+        ({"fractions": [], "queries": 0}, 300, "fractions is empty and queries 0: nothing is measured; give one"),
         ({"how": "random"}, 300, "how must be one of 'published', 'stratified'; got 'random'"),
     ],
 )  # fmt: skip

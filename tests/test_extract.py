@@ -79,6 +79,9 @@ def test_nan_and_infinity_are_told(data, tmp_path, value, image, left, dtype):
     with pytest.raises(FloatingPointError, match=rf"extract: mean made NaN or infinity of image {image} \(counted"):
         extract_features(network, stream, tmp_path / "f.h5", dtype=dtype)
     assert names(tmp_path) == left
+    stream = loaders.ArrayStream(images, data[1], 8, [f"a/{i}.png" for i in range(len(images))])
+    with pytest.raises(FloatingPointError, match=rf"extract: mean made NaN or infinity of image a/{image}\.png; clean"):
+        extract_features(network, stream, tmp_path / "named.h5", dtype=dtype)
 
 
 def test_a_shuffled_stream_is_refused(network, data, tmp_path):

@@ -132,11 +132,38 @@ def test_classes_whose_names_look_alike_are_refused(tmp_path):
             loaders.open_source(path)
 
 
-def test_splits_in_a_tar_are_refused(tmp_path):
-    for files in (["train/a/1.jpg", "val/b/1.jpg"], ["x/train/1.jpg", "x/test/1.jpg"]):
-        tar = make_tar(tmp_path / "t.tar", dict.fromkeys(files, PICTURE))
-        with pytest.raises(ValueError, match=r"t\.tar holds splits, not classes \((x/test, )?(x/)?train"):
-            loaders.open_source(tar)
+@pytest.mark.parametrize("top", ["", "./", "data/"])
+def test_splits_in_a_tar_are_read_one_at_a_time(top, tmp_path, caplog):
+    names = [f"{top}{name}" for name in ("train/cat/1.jpg", "train/dog/2.jpg", "test/3.jpg", "val/dog/4.jpg", "a.txt")]
+    path = make_tar(tmp_path / "t.tar", dict.fromkeys(names, PICTURE))
+
+    def read(split):
+        source = loaders.open_source(path, split=split)
+        assert {item.name for item in source.sample} == {item.name for item in source.items()}
+        return [(item.name, item.label, item.problem) for item in source.items()], source.class_names
+
+    assert read(None) == read("train") == ([(names[0], 0, None), (names[1], 1, None)], ["cat", "dog"])
+    assert read("test") == ([(names[2], -1, None)], [])
+    assert read("val") == ([(names[3], 0, None)], ["dog"])
+    assert loaders.open_source(path).describe()["split"] == "train"
+    inside = top.removeprefix("./")
+    with pytest.raises(
+        ValueError, match=rf"t\.tar holds the splits {inside}test, {inside}train, {inside}val, not extra"
+    ):
+        loaders.open_source(path, split="extra")
+    for part, count in (("train", 2), ("test", 1)):
+        source = loaders.open_source(path, split=part)
+        assert loaders.build_shards(source, tmp_path / f"shards-{part}", workers=1).records == count
+    assert "have no label" in caplog.text
+
+
+def test_a_tar_without_splits_is_one_split(tmp_path):
+    tar = make_tar(tmp_path / "t.tar", dict.fromkeys(["cat/1.jpg", "dog/1.jpg"], PICTURE))
+    with pytest.raises(ValueError, match=r"t\.tar holds one split only; leave split out"):
+        loaders.open_source(tar, split="test")
+    files = {f"{thing}/{split}/good/1.jpg": PICTURE for thing in ("cable", "tile") for split in ("train", "test")}
+    with pytest.raises(ValueError, match=r"holds splits in several folders \(cable, tile\)"):
+        loaders.open_source(make_tar(tmp_path / "two.tar", files))
     tar = make_tar(tmp_path / "t.tar", dict.fromkeys(["a/images/1.jpg", "b/images/1.jpg"], PICTURE))
     with pytest.raises(ValueError, match="give the folder of classes if they have folders in them"):
         loaders.open_source(tar)

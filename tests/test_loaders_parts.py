@@ -92,7 +92,7 @@ def test_missing_unfinished_and_foreign_parts_are_refused(source, tmp_path):
         build(source, tmp_path / "set")
 
 
-@pytest.mark.parametrize("part", [(0, 2), (3, 2), (1.0, 2)])
+@pytest.mark.parametrize("part", [(0, 2), (3, 2), (1.0, 2), (), 1])
 def test_parts_that_there_are_not_are_refused(source, tmp_path, part):
     with pytest.raises(ValueError, match="part must be"):
         build(source, tmp_path / "set", part)

@@ -112,3 +112,10 @@ def test_memory_of_transform_does_not_grow_with_the_images(layers, mirror):
         tracemalloc.stop()
     # outputs of layers, the network's own workspace, and what the objects take
     assert peak < 2 * 2**21 + 2**17
+
+
+def test_features_of_no_layer_are_refused(generator):
+    network, _ = made("hpca")
+    for none in ([], (), iter(())):
+        with pytest.raises(ValueError, match=f"features: layers names no layer; give some of {network.names[0]}, "):
+            network.features(pixels(generator, np.uint8), none)

@@ -133,13 +133,14 @@ def test_an_output_and_a_change_alone_leave_the_state(rule, images):
 @RULES
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 def test_a_stopped_training_goes_on_to_the_same_bits(rule, mode, images, tmp_path):
-    options = {"epochs": 2, "batch_size": 8, "mode": mode, "learning_rate": 0.05, "log_seconds": 0}
+    options = {"epochs": 2, "batch_size": 8, "mode": mode, "learning_rate": 0.05}
     expected = network(rule)
     hebbcore.fit(expected, images, **options)
     for step in (1, 4, 5):
         run = tmp_path / str(step)
+        saving = {"run": run, "checkpoint_minutes": 1e-9, "log_seconds": 0}
         with pytest.raises(Stopped):
-            hebbcore.fit(network(rule), images, run=run, checkpoint_minutes=1e-9, callback=stop_at(step), **options)
+            hebbcore.fit(network(rule), images, callback=stop_at(step), **saving, **options)
         found = network(rule)
         hebbcore.fit(found, images, run=run, **options)
         assert_same(arrays(found), arrays(expected))

@@ -11,7 +11,7 @@ from fit_helpers import arrays, assert_same, images, network
 
 import hebbcore
 import loaders
-from hebbcore import Branches, Conv, Dense, GridPool, Network, Scale, Split, Whiten
+from hebbcore import Branches, Conv, Dense, GridPool, Network, Scale, Split, Whiten, checkpoint
 from hebbcore.engine import winners
 from hebbcore.engine.patches import Geometry
 from hebbcore.training import sample as sampling
@@ -320,3 +320,15 @@ def test_schedules_go_by_epochs_and_need_no_length():
     nameless = Network([Conv(3, 2, "kwta")], (7, 7, 2), precision="float64", device="cpu")
     hebbcore.fit(nameless, Nameless([data]), sample=30, epochs=4, schedule="linear", **LAYERWISE)
     assert_same(arrays(nameless), arrays(one))
+
+
+def test_a_run_with_a_schedule_that_lowered_nothing_goes_on_without_it(tmp_path):
+    run = tmp_path / "run"
+    expected = arrays(taking(images(10), Conv(3, 2, "kwta"), sample=30, run=run))
+    path = checkpoint.checkpoints(run)[0]  # of before the step
+    header, kept = checkpoint.read("test", path)
+    header["training"]["schedule"] = "linear"  # as earlier versions took it
+    for other in checkpoint.checkpoints(run):
+        other.unlink()
+    checkpoint.write(path, header, kept)
+    assert_same(arrays(taking(images(10), Conv(3, 2, "kwta"), sample=30, run=run)), expected)

@@ -52,6 +52,10 @@ def test_the_factor_multiplies_all_rates():
         ({"cache": "memory"}, "cache='memory' has no effect: it is for mode=\"layerwise\""),
         ({"keep": 5}, "keep=5 has no effect: no checkpoints are written; give run a folder"),
         ({"checkpoint_minutes": 1}, "checkpoint_minutes=1 has no effect: no checkpoints"),
+        ({"log_seconds": 1}, "log_seconds=1 has no effect: it is the time between records, which nobody gets"),
+        ({"mode": "layerwise", "sample": 9, "schedule": "linear"}, "schedule='linear' has no effect with sample and"),
+        ({"mode": "layerwise", "sample": 9, "schedule": "cosine"}, "schedule='cosine' has no effect with sample and"),
+        ({"mode": "layerwise", "sample": 9, "schedule": "epochs"}, "schedule='epochs' has no effect with sample and"),
         ({"previous": True}, "previous has no effect: there is no run"),
         ({"seed": 1, "shuffle": False}, "seed=1 has no effect: it shuffles arrays"),
         ({"data": [images()], "seed": 1}, "seed=1 has no effect: it shuffles arrays"),
@@ -270,7 +274,7 @@ def test_a_run_whose_header_lacks_the_new_settings_goes_on(tmp_path):
             raise RuntimeError("stopped")
 
     options = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-3, "checkpoint_minutes": 1e-9, "log_seconds": 0}
-    expected = arrays(hebbcore.fit(network(), images(), **{**options, "checkpoint_minutes": 10}))
+    expected = arrays(hebbcore.fit(network(), images(), **{**options, "checkpoint_minutes": 10, "log_seconds": 5}))
     with pytest.raises(RuntimeError, match="stopped"):
         hebbcore.fit(network(), images(), run=tmp_path / "run", callback=stop, **options)
     path = checkpoint.checkpoints(tmp_path / "run")[-1]

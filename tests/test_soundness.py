@@ -83,7 +83,7 @@ def networks():
 
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 def test_measured_rates_survive_an_interruption(mode, tmp_path, caplog):
-    options = {"learning_rate": "auto", "batch_size": 4, "epochs": 2, "mode": mode, "log_seconds": 0}
+    options = {"learning_rate": "auto", "batch_size": 4, "epochs": 2, "mode": mode}
     with caplog.at_level(logging.INFO, "hebbcore"):
         expected = arrays(hebbcore.fit(networks(), images(), **options))
     said = [record.message for record in caplog.records]
@@ -95,8 +95,9 @@ def test_measured_rates_survive_an_interruption(mode, tmp_path, caplog):
 
     for at in (1, 3, 4):
         run = tmp_path / str(at)
+        saving = {"run": run, "log_seconds": 0, "checkpoint_minutes": 1e-9}
         with pytest.raises(RuntimeError, match="stopped"):
-            hebbcore.fit(networks(), images(), run=run, callback=stop, checkpoint_minutes=1e-9, **options)
+            hebbcore.fit(networks(), images(), callback=stop, **saving, **options)
         assert_same(arrays(hebbcore.fit(networks(), images(), run=run, **options)), expected)
 
 

@@ -202,12 +202,13 @@ def test_a_training_killed_at_any_time_goes_on_to_the_same_bits(mode, digits, tm
 
 
 def test_what_has_started_does_not_start_again(digits, tmp_path):
-    net = hebbcore.fit(network(), digits[:30], **OPTIONS)
+    options = {**OPTIONS, "log_seconds": 5}
+    net = hebbcore.fit(network(), digits[:30], **options)
     hebbcore.save(tmp_path / "net.h5", net)
     again = hebbcore.load(tmp_path / "net.h5", device="cpu")
     assert [layer.started for layer in again.learners.values()] == [True] * 3
     for trained in (net, again):
-        hebbcore.fit(trained, digits[30:60], **OPTIONS)
+        hebbcore.fit(trained, digits[30:60], **options)
     assert_same(arrays(again), arrays(net))
     fresh = network()
     assert not fresh["conv1"].started

@@ -8,11 +8,12 @@ from pathlib import Path
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_taken_over
+from hebbcore.cli.photos import ELSEWHERE, Photos, Table, is_photos, read_photos, require_taken_over
 from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
-from hebbcore.files import locked, remove_partial
+from hebbcore.files import locked, make_folder, remove_partial
+from hebbcore.labelling.done import changed_since
 from hebbcore.labelling.features import learned_network
 from hebbcore.labelling.model import Model
 from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT, Labels, classified, require_search
@@ -101,16 +102,24 @@ def _classify(options: argparse.Namespace) -> int:
         _tell_what_to_label(work, labels)
         return 0
     if model is None:
-        print(printable(f"{work}: nothing to do, its results are of these images and labels"))
+        print(printable(f"{work}: nothing to do, its results are of these images and labels{_changed(work)}"))
     print(printable(f"{work}: {', '.join(OUTPUTS)} and model/"))
     return 0
+
+
+def _changed(work: Path) -> str:
+    """Return what to add about results that a user has changed, who may not want to lose that."""
+    found = [name for name in changed_since(work) if name != FOLLOWING]  # which is for labels of the user's
+    if not found:
+        return ""
+    return f"; but {' and '.join(found)} changed since: remove {'it' if len(found) == 1 else 'them'} to have that anew"
 
 
 def begun(options: argparse.Namespace) -> Network | None:
     """Check the options, and make the folder of the work; returns the network of --features."""
     _check(options)
     network = _given_network(options)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     return network
 
 
@@ -123,8 +132,11 @@ def of_other_images(work: Path) -> Iterator[None]:
     except (FileExistsError, ValueError) as error:
         if str(work) not in str(error):
             raise
-        what = str(error).removeprefix("build_shards: ").removesuffix("; choose another folder or delete it")
-        advice = f"If {work} is the work of other photos or of another network, name another --out, or remove it."
+        what = str(error).removeprefix("build_shards: ").removesuffix(ELSEWHERE)
+        advice = (
+            f"If {work} is the work of other photos, of another network or with other options, name another --out, or "
+            "remove it."
+        )
         if (work / LABELS).exists():
             advice += f" Its labels go along with a copy of {LABELS} in the new folder."
         raise ValueError(f"{what.rstrip('.')}. {advice}") from None
@@ -184,7 +196,7 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)
-        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(names)
+        labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(names, photos.left_out)
         require_taken_over(work, names, labels)
         require_search(labels.numbers, devices.resolve("classify", options.device))
         if table is None and is_photos(options.photos) and not (labels.numbers < 0).any():

@@ -10,7 +10,7 @@ from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network
 from hebbcore.cli.options import add_import, add_mirror, add_network, add_previous
 from hebbcore.export.onnx_file import DTYPES, onnx
-from hebbcore.files import parse_json
+from hebbcore.files import make_folder, parse_json
 from hebbcore.formulas.images import CHANNELS
 from hebbcore.runs.imports import import_modules
 from hebbcore.safetensors import SUFFIX
@@ -48,7 +48,7 @@ def _export(options: argparse.Namespace) -> int:
         model: Any = hebbcore.load(source, device="cpu")
     else:
         model = load_network(source, options.imports, options.previous, device="cpu")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     if out.suffix == SUFFIX:
         _require_whole(options)
         hebbcore.save(out, model.network if is_model else model)

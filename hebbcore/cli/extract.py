@@ -24,7 +24,7 @@ from hebbcore.features.extract import extract_features
 from hebbcore.features.formats import FORMATS
 from hebbcore.features.helpers import helped
 from hebbcore.features.storage import DTYPES
-from hebbcore.files import locked_file
+from hebbcore.files import locked_file, make_folder
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
@@ -86,7 +86,7 @@ def _of_photos(options: argparse.Namespace, network: Network) -> tuple[Path, int
     """Extract features of image files, which are read into a folder until the features are there."""
     folder = options.out.with_name(f".{options.out.name}.images")
     require_apart(options.images, folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with locked_file(folder, "reading photos into"):
         stream = read_anew(folder, lambda: _stream(options, network, folder))
         done = _extracted(options, network, stream)

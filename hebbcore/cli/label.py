@@ -67,7 +67,7 @@ def _label(options: argparse.Namespace) -> int:
     with address.socket, locked(work, "working in"):
         with of_other_images(work):
             teacher, photos, names = _ready(options, network, stages)
-            board = _board(options, classes, table, names)
+            board = _board(options, classes, table, photos, names)
         try:
             _serve(options, address, board, teacher, photos)
         finally:
@@ -116,7 +116,9 @@ def _require_imported(work: Path, names: Sequence[str], labels: Labels) -> None:
         )
 
 
-def _board(options: argparse.Namespace, classes: Sequence[str], table: Table | None, names: Sequence[str]) -> "Board":
+def _board(
+    options: argparse.Namespace, classes: Sequence[str], table: Table | None, photos: Photos, names: Sequence[str]
+) -> "Board":
     """Return the board of the work, with the classes and labels of the options."""
     from hebbcore.page.board import Board, Versions
     from hebbcore.page.store import LABELS, Store
@@ -128,7 +130,7 @@ def _board(options: argparse.Namespace, classes: Sequence[str], table: Table | N
         if table is not None:
             digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
             if not board.has_imported(digest):
-                labels = table.labels(names)
+                labels = table.labels(names, photos.left_out)
                 board.take_in({i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}, digest)
     except BaseException:
         store.close()

@@ -20,6 +20,7 @@ from loaders.sources.base import sample_of
 from loaders.sources.detect import is_archive, kind_of
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
 from loaders.sources.table_labels import TableLabels, folder_of_all
+from loaders.sources.tar_images import open_tar
 from loaders.sources.zip_members import is_zip
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ T = TypeVar("T")
 SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is being written
 SMALLEST, LARGEST = 8, 48  # sides that are chosen, in pixels: larger ones cost more and say little more
 _SAMPLE = 64  # images that are asked for their size
+ELSEWHERE = "; choose another folder or delete it"  # the advice of build_shards, who is told another folder
 _FEW = 500  # images that are read sooner than other processes have started
 _SHOWN = 10  # images left out that are named
 
@@ -42,6 +44,11 @@ class Photos:
     path: Path
     shards: Path
     image_size: int | None
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of those that could not be read."""
+        return [name for name, _ in _skipped(self.shards)]
 
     def stream(self, shuffle: bool = False) -> loaders.ShardStream:
         """Return batches of them, in order or shuffled anew in each epoch."""
@@ -61,6 +68,7 @@ def read_photos(
     if (path / INDEX).is_file():
         if split is not None:
             raise ValueError(f"--split is for sources of several splits; {path} is a folder of shards, which is one.")
+        _tell_skipped(path, stages)
         return Photos(path, path, _size_of_shards(path) if size is None else size)
     # folders of an archive were classes in earlier versions, whose works go on
     source = _source(path, split, without_labels, in_archives=_has_classes(folder))
@@ -72,9 +80,8 @@ def read_photos(
     def show(progress: loaders.Progress) -> None:
         stages.tell("images", progress.position, progress.total)
 
-    index = loaders.build_shards(source, folder, shard_bytes=SHARD_BYTES, progress=show, **options)
-    if index.skipped:
-        _tell_skipped(folder, index.skipped, stages)
+    loaders.build_shards(source, folder, shard_bytes=SHARD_BYTES, progress=show, **options)
+    _tell_skipped(folder, stages)
     if options:
         return Photos(path, folder, None)
     return Photos(path, folder, _size_of_shards(folder) if size is None else size)  # arrays are stored as they are
@@ -91,12 +98,21 @@ def as_shards(path: Path, folder: Path, size: int | None, split: str | None = No
     """Return the shards of images: those at path, or new ones in a folder if path is of image files.
 
     size: the side of the central square that is taken of each image; None: chosen from the images. Class folders are
-    labels; without them no image has one. Raises ValueError if the new ones would lie among the images.
+    labels; without them no image has one. Raises ValueError if the new ones would lie among the images, or the folder
+    holds those of other images.
     """
     if not is_photos(path):
         return path
     require_apart(path, folder)
-    return read_photos(path, folder, size=size, split=split, without_labels=False, stages=Stages()).shards
+    try:
+        return read_photos(path, folder, size=size, split=split, without_labels=False, stages=Stages()).shards
+    except ValueError as error:
+        what, ours = str(error).removesuffix(ELSEWHERE), "build_shards: "
+        if what == str(error) or not what.startswith(ours):
+            raise
+        raise ValueError(
+            f"{what.removeprefix(ours)}, so not of {path} as it is now; name another output, or remove that folder."
+        ) from None
 
 
 def require_apart(path: Path, folder: Path) -> None:
@@ -175,7 +191,7 @@ def _source(
         source = _of_archive(path, split)
     else:
         source = loaders.open_source(path, split=split)
-    if isinstance(source, loaders.ImageFiles | loaders.ZipImages) and not source.class_names:
+    if isinstance(source, loaders.ImageFiles | loaders.ZipImages | loaders.ClassFolderTar) and not source.class_names:
         del source.remarks[-1:]  # that no image has a label; one that folders are no classes stays
     return source
 
@@ -184,8 +200,9 @@ def _of_archive(path: Path, split: str | None) -> loaders.ArraySource | loaders.
     """Return what an archive holds; the folders of a zip or a tar are no classes."""
     if is_zip(path):
         return loaders.ZipImages(path, split, classes=False)
-    if kind_of(path) is None and split is None:
-        return loaders.ClassFolderTar(path, classes=False)
+    kind = kind_of(path)
+    if kind is not None and kind.open is open_tar:
+        return loaders.ClassFolderTar(path, classes=False, split=split)
     return loaders.open_source(path, split=split)
 
 
@@ -216,22 +233,35 @@ def _size_of_shards(path: Path) -> int | None:
     return min(LARGEST, stored) if isinstance(stored, int) and stored >= SMALLEST else LARGEST
 
 
-def _tell_skipped(folder: Path, count: int, stages: Stages) -> None:
+def _skipped(shards: Path) -> list[tuple[str, str]]:
+    """Return names of files that were left out of shards, and the reasons."""
+    if not loaders.read_index(shards).skipped:
+        return []
+    report = json.loads((shards / REPORT).read_text("utf-8"))
+    return [(entry["path"], entry["reason"]) for entry in report["skipped"]]
+
+
+def _tell_skipped(shards: Path, stages: Stages) -> None:
     """Name files that were left out, with the reasons."""
-    report = json.loads((folder / REPORT).read_text("utf-8"))
-    for entry in report["skipped"][:_SHOWN]:
-        stages.say("left out", f"{entry['path']} ({entry['reason']})")
-    if count > _SHOWN:
-        stages.say("left out", f"{count - _SHOWN:,} more files; {folder / REPORT} names them")
+    skipped = _skipped(shards)
+    for name, reason in skipped[:_SHOWN]:
+        stages.say("left out", f"{name} ({reason})")
+    if len(skipped) > _SHOWN:
+        stages.say("left out", f"{len(skipped) - _SHOWN:,} more files; {shards / REPORT} names them")
 
 
 def names_in_tables(names: Sequence[str], photos: Path) -> tuple[list[str], str | Path]:
     """Return what tables call images of these names, and where they lie: those of an archive in the folder of all."""
     if not photos.is_file() or not is_photos(photos):
         return list(names), photos
-    paths = [PurePosixPath(name) for name in names]
-    inside = folder_of_all({path.parent for path in paths})
-    return [str(path.relative_to(inside)) for path in paths], inside or photos
+    inside = folder_of_all({PurePosixPath(name).parent for name in names})
+    return [_below(inside, name) for name in names], inside or photos
+
+
+def _below(folder: str, name: str) -> str:
+    """Return a name as it is in a folder, if it lies there."""
+    path = PurePosixPath(name)
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 class Table:
@@ -256,11 +286,11 @@ class Table:
         self._of_files = {item.name: item.label for item in source.items()}
         self._classes = source.class_names
 
-    def labels(self, names: Sequence[str]) -> Labels:
-        """Return the labels of images; a photo that has one but could not be read is left out."""
+    def labels(self, names: Sequence[str], left_out: Sequence[str]) -> Labels:
+        """Return the labels of images. left_out: those that could not be read, which may have one too."""
         if self._of_files is None:
             names, root = names_in_tables(names, self._photos)
-            table = TableLabels(self._path, names, root)
+            table = TableLabels(self._path, [*names, *(_below(str(root), name) for name in left_out)], root)
             return Labels.of(np.array([table.label_of(name) for name in names], np.int64), table.class_names)
         return Labels.of(np.array([self._of_files[name] for name in names], np.int64), self._classes)
 

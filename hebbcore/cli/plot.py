@@ -9,7 +9,7 @@ from hebbcore import plots
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.files import write_text
+from hebbcore.files import make_folder, write_text
 from hebbcore.runs.compare import comparison, markdown
 from hebbcore.training.diagnostics import METRICS
 
@@ -39,7 +39,7 @@ def _plot(options: argparse.Namespace) -> int:
         raise NotADirectoryError(f"plot: {run} is a file; give the folder of a run.")
     network = load_network(run, options.imports, options.previous, "cpu")
     folder = options.out or run
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     filters = plots.first_filters(network)
     if filters is None:
         print("no filters to draw: the first layer that learns sees no plain images of 1 or 3 channels")
@@ -72,7 +72,7 @@ def _compare(options: argparse.Namespace) -> int:
     runs = dict(zip(names if len(set(names)) == len(names) else map(str, found), found, strict=True))
     table = markdown("Runs side by side", comparison(runs))
     folder: Path = options.out or Path(os.path.commonpath([path.parent for path in found]) or ".")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     plots.save_comparison(runs, folder / "curves.png")
     write_text(folder / "table.md", table)
     print(printable(table))

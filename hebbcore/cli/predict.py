@@ -18,7 +18,7 @@ from hebbcore.cli.photos import Photos, read_anew, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.engine.finite import LARGEST, computable_rows
-from hebbcore.files import locked_file
+from hebbcore.files import locked_file, make_folder
 from hebbcore.labelling.done import DONE
 from hebbcore.labelling.growing import GrowingTable
 from hebbcore.labelling.guesses import Guesses
@@ -60,7 +60,7 @@ def _predict(options: argparse.Namespace) -> int:
     _require_no_part(out, folder)
     if out.is_dir():
         raise IsADirectoryError(f"--out must be a CSV file, {out} is a folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     parts = out.with_name(f".{out.name}.parts")  # until the file is written: a command that was killed goes on
 
     def read() -> Photos:

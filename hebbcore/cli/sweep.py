@@ -19,7 +19,7 @@ from hebbcore.cli.sources import is_shards, labelled_stream
 from hebbcore.cli.train import require_same, train_into
 from hebbcore.evaluation.results import LEFT_OUT
 from hebbcore.evaluation.selection import held_out_accuracy
-from hebbcore.files import locked
+from hebbcore.files import locked, make_folder
 from hebbcore.network import Network
 from hebbcore.runs.book import TABLES, Book
 from hebbcore.runs.changes import parse_change
@@ -66,7 +66,7 @@ def _sweep(options: argparse.Namespace) -> int:
     runs = _plan(options)
     folder = options.out or Path("sweeps", options.config.stem)
     _require_judgeable(options, runs, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with locked(folder, "sweeping into"):
         judge = None if options.evaluate is None else _judge(options, runs, folder / "images")
         book = Book(folder, runs)

@@ -19,7 +19,7 @@ from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.photos import as_shards, is_photos, splits_at
 from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays, some_labels
-from hebbcore.files import locked, write_text
+from hebbcore.files import locked, make_folder, write_text
 from hebbcore.network import Network
 from hebbcore.runs.config import Config, read_config
 from hebbcore.serialize import CONFIG
@@ -141,7 +141,7 @@ def _place_of_images(run: Path, shared: Path | None, which: list[Any]) -> Path:
 
 
 def _keep_locked(run: Path, config: Config) -> str | None:
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     with locked(run, "training into"):
         return _keep(run, config)
 

@@ -18,7 +18,7 @@ from hebbcore.evaluation.sources import BASELINES, Source, baseline, most_featur
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
 from hebbcore.features.choice import require_views
-from hebbcore.files import locked
+from hebbcore.files import locked, make_folder
 from hebbcore.layers import Branches, Learner
 from hebbcore.network import Network
 from hebbcore.streams import Stream
@@ -128,6 +128,8 @@ def evaluate(
         network.index_of(function, name)
     for name in baselines:
         checks.choice(function, "baselines", name, BASELINES)
+    if not names and not baselines:
+        raise ValueError(f"{function}: neither layers nor baselines names anything to evaluate; name one at least.")
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
@@ -136,7 +138,7 @@ def evaluate(
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with locked(folder, "evaluating into"):
         book = Book(folder, settings, [title(label, titles) for label in classes.tolist()])
         book.forget_held_out(few_labels(readout), len(mine.numbers))

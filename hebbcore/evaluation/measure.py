@@ -59,6 +59,8 @@ class Plan:
         checks.integer(function, "queries", queries, 0)
         room = checks.byte_size(function, "memory", memory)
         shares = list(dict.fromkeys(_share(function, fraction) for fraction in fractions))
+        if not shares and not queries:
+            raise ValueError(f"{function}: fractions is empty and queries 0: nothing is measured; give one of them.")
         checks.choice(function, "how", how, ("published", "stratified"))
         make_readout(readout)  # an unknown one is refused before any work
         return cls(shares, seeds, readout, how, queries, room)

@@ -44,8 +44,8 @@ def labels_of(function: str, name: str, stream: Stream) -> Labels:
         row = first_not_finite(images)
         if row is not None:
             raise ValueError(
-                f"{function}: the images of {name} must be finite, but image {done + row} (counted from 0) holds NaN "
-                "or infinity; clean it."
+                f"{function}: the images of {name} must be finite, but {streams.image_at(stream, done + row)} holds "
+                "NaN or infinity; clean it."
             )
         parts.append(classes)
         done += len(classes)

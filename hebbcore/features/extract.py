@@ -17,7 +17,7 @@ from hebbcore.features import formats
 from hebbcore.features.choice import Features
 from hebbcore.features.helpers import of_batches, whole
 from hebbcore.features.storage import DTYPES, Growing, drop_other, finished
-from hebbcore.files import locked_file
+from hebbcore.files import locked_file, make_folder
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
@@ -109,7 +109,7 @@ def extract_features(
             f"{tuple(stream.image_shape)}."
         )
     path, settings = Path(path), _settings(features, stream, dtype)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if format == "hdf5":
         _into_hdf5(function, path, settings, features, stream, progress)
     else:
@@ -188,7 +188,7 @@ def _fill(function: str, file: Growing, features: Features, stream: Stream, prog
         if not finite.all():
             image = file.done + int(finite.argmin())
             raise FloatingPointError(
-                f"{function}: {features.layer} made NaN or infinity of image {image} (counted from 0); clean the "
+                f"{function}: {features.layer} made NaN or infinity of {streams.image_at(stream, image)}; clean the "
                 "image, or train the network with a lower learning_rate."
             )
         kept = file.add(batch, classes)

@@ -34,8 +34,12 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
             hdf5.check(function, path, "features", VERSION)
         except ValueError as error:
             raise ValueError(f"{error} Remove it, and the same call writes it anew.") from None
-    if not (sealed or (path.is_file() and hdf5.is_plain(path))) or _settings_of(path) != settings:
-        raise FileExistsError(f"{function}: {path} exists and holds something else; remove it or name another file.")
+    theirs = _settings_of(path) if sealed or (path.is_file() and hdf5.is_plain(path)) else None
+    if theirs != settings:
+        raise FileExistsError(
+            f"{function}: {path} exists and holds something else; remove it or name another file"
+            f"{_difference(settings, theirs)}."
+        )
     if not sealed:
         _log.warning(
             "%s: %s was written by an earlier version and has no digest, so that damage goes unnoticed; remove it to "
@@ -43,6 +47,16 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
         )  # fmt: skip
     _note_of(path).unlink(missing_ok=True)  # a kill may have left it
     return True
+
+
+def _difference(ours: dict[str, Any], theirs: Any) -> str:
+    """Return in words how the settings of a file differ; nothing for a file of something else."""
+    if not isinstance(theirs, dict):
+        return ""
+    others = {"weights": "another network", "data": "other images or batches", "images": "other images or batches"}
+    keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    found = [others.get(key, f"{key} is {ours.get(key)!r} here and {theirs.get(key)!r} there") for key in keys]
+    return f" ({'; '.join(dict.fromkeys(found))})"
 
 
 def verify(path: Path) -> bool:

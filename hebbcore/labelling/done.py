@@ -36,6 +36,11 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, new_digest).hexdigest()
 
 
+def changed_since(work: Path) -> list[str]:
+    """Return the results that no longer hold what was written to them. Raises as read_done, and if one is gone."""
+    return [name for name, digest in read_done(work)[1].items() if digest_of_file(work / name) != digest]
+
+
 def is_as_written(work: Path, name: str) -> bool:
     """Return whether a result is known to hold what was written to it."""
     try:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hebbcore.files import cannot_write, parse_json, write_bytes, write_text
+from hebbcore.files import cannot_write, make_folder, parse_json, write_bytes, write_text
 from hebbcore.hdf5 import new_digest
 from hebbcore.labelling.tables import lines_of
 
@@ -36,7 +36,7 @@ class GrowingTable:
     """
 
     def __init__(self, folder: Path, made_from: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._file, self._note, self._made_from = folder / _ROWS, folder / _NOTE, made_from
         self.batches = self.images = self.rows = 0
         self._kept = self._read()  # bytes on the disk

@@ -12,7 +12,7 @@ from hebbcore import checkpoint, checks, hdf5
 from hebbcore.engine import backend
 from hebbcore.engine.finite import require_computable
 from hebbcore.features.choice import Features
-from hebbcore.files import parse_json, remove_partial, write_atomically, write_text
+from hebbcore.files import make_folder, parse_json, remove_partial, write_atomically, write_text
 from hebbcore.labelling.features import rows_of
 from hebbcore.labelling.guesses import Floats, Guesses
 from hebbcore.layers import WORKSPACE
@@ -104,7 +104,7 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
 
     made_from: a digest of all that decides the classifier, see read_note.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     remove_partial(folder)
     network = checkpoint.digest_of(model.network)
     if not (folder / NETWORK).exists() or _digest_of_file(folder / NETWORK) != network:

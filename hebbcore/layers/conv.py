@@ -36,7 +36,8 @@ class Conv(Learner):
         None takes that of the training; "auto": see fit.
     linear : bool
         Put out the rule's response, of both signs, without its activation (see Rule.response): what Split and Triangle
-        need of rules that put out relu.
+        need of rules that put out relu. Rules without an activation put out the same with it: one network may so be
+        tried with any rule.
     name : str
         The layer's name in its network; "": the network gives one.
     initial_weights : {"rule", "patches", "k-means++"}

@@ -125,7 +125,8 @@ def fit(
     previous : bool
         If the latest checkpoint is damaged, go on from the one before.
     log_seconds : float
-        Seconds between records (hebbcore.training.diagnostics), which go to metrics.jsonl and callback.
+        Seconds between records (hebbcore.training.diagnostics), which go to metrics.jsonl of a run and to callback; one
+        of them must be given with it.
     progress : bool
         Show a bar.
     callback : callable, optional
@@ -222,7 +223,8 @@ def fit(
         teacher=teacher,
         classes=classes,
     )
-    require_effect(network, settings, shuffled=mixed, run=run is not None)
+    heard = run is not None or callback is not None or (group is not None and group.rank > 0)  # rank 0 tells for all
+    require_effect(network, settings, shuffled=mixed, run=run is not None, heard=heard)
     if previous and run is None:
         raise ValueError("fit: previous has no effect: there is no run to go on with; give run its folder.")
     order = np.random.default_rng(settings.seed).spawn(2)[1] if mixed else None

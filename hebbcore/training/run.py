@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hebbcore import checkpoint
 from hebbcore.engine.group.team import Team
-from hebbcore.files import locked, remove_partial
+from hebbcore.files import locked, make_folder, remove_partial
 from hebbcore.network import Network
 from hebbcore.training.batches import Batches
 from hebbcore.training.diagnostics import METRICS, cut_after
@@ -180,7 +180,7 @@ def opened(
     path = Path(folder)
     alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if team is None or team.rank == 0:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         alone = locked(path, "training into")
     with alone, Signals() as signals:
         yield Run(path, network, batches, settings, signals, require_sound, team)

@@ -18,8 +18,14 @@ FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "ch
 
 
 def may_change(training: dict[str, Any]) -> set[str]:
-    """Return which settings may change in a resume: epochs too, unless rates or finished layers depend on them."""
-    return FREE | ({"epochs"} if training["mode"] == "together" and training["schedule"] == "constant" else set())
+    """Return which settings may change in a resume: epochs too, unless rates or finished layers depend on them; and a
+    schedule that lowers no rate, which trainings from before may have."""
+    free = set(FREE)
+    if training["mode"] == "together" and training["schedule"] == "constant":
+        free.add("epochs")
+    if training["mode"] == "layerwise" and training.get("sample") is not None and training["epochs"] == 1:
+        free.add("schedule")
+    return free
 
 
 def listed(different: list[str]) -> str:
@@ -115,6 +121,11 @@ def without_effect(settings: Training, network: Network) -> tuple[str, str] | No
                 "statistics_images has no effect: it is for layers with a pass of their own, Whiten and (layer by "
                 "layer) BatchNorm, and for a sample; this network has none; leave it out."
             )
+    if settings.schedule != "constant" and settings.sample is not None and settings.epochs == 1:
+        return "schedule", (
+            f"schedule={settings.schedule!r} has no effect with sample and one epoch: an epoch is one step from the "
+            "whole sample, and the first has the whole rate; leave it out, or take more epochs."
+        )
     if settings.schedule == "epochs" and settings.epochs == 1:
         return "schedule", (
             'schedule="epochs" has no effect: it lowers the rates after each epoch, and there is one; take "linear" or '
@@ -123,7 +134,7 @@ def without_effect(settings: Training, network: Network) -> tuple[str, str] | No
     return None
 
 
-def require_effect(network: Network, settings: Training, *, shuffled: bool, run: bool) -> None:
+def require_effect(network: Network, settings: Training, *, shuffled: bool, run: bool, heard: bool) -> None:
     """Raise ValueError for a setting of fit that was given and changes nothing, or that a rule cannot take.
 
     Parameters
@@ -136,6 +147,8 @@ def require_effect(network: Network, settings: Training, *, shuffled: bool, run:
         Whether fit shuffles the data.
     run : bool
         Whether there is a folder for checkpoints.
+    heard : bool
+        Whether anybody gets records.
     """
     idle = without_effect(settings, network)
     if idle is not None:
@@ -159,3 +172,8 @@ def require_effect(network: Network, settings: Training, *, shuffled: bool, run:
             raise ValueError(
                 f"fit: {name}={getattr(settings, name)!r} has no effect: no checkpoints are written; give run a folder."
             )
+    if settings.log_seconds != default.log_seconds and not heard:
+        raise ValueError(
+            f"fit: log_seconds={settings.log_seconds!r} has no effect: it is the time between records, which nobody "
+            "gets; give callback or run, or leave it out."
+        )

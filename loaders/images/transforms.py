@@ -118,9 +118,9 @@ class RandomResizedCrop:
 
     def __post_init__(self) -> None:
         _check_size("RandomResizedCrop", self.size)
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"RandomResizedCrop: scale must be 0 < smallest <= largest <= 1, got {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
+        if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"RandomResizedCrop: ratio must be 0 < smallest <= largest, got {self.ratio}")
 
     def box(self, width: int, height: int, uniforms: Floats) -> Box:

@@ -1,5 +1,6 @@
 """Parts of a build, for jobs side by side: each is a set of its own, in a folder of its own, until all are joined."""
 
+import operator
 import os
 import re
 import shutil
@@ -70,8 +71,11 @@ class PartOf:
 
 def checked_part(source: Any, part: tuple[int, int]) -> PartOf:
     """Return a part of a source. Raises ValueError for parts that there are not, and for arrays."""
-    number, count = part
-    if not (isinstance(number, int) and isinstance(count, int) and 1 <= number <= count):
+    try:
+        number, count = map(operator.index, part)
+    except (TypeError, ValueError):
+        number, count = 0, 0
+    if not 1 <= number <= count:
         raise ValueError(f"build_shards: part must be (number, count) with 1 <= number <= count, got {part!r}")
     if not isinstance(source, ImageSource):
         raise ValueError("build_shards: part is for images that are decoded; arrays are only copied, leave it out")

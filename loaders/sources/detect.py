@@ -21,6 +21,7 @@ from loaders.sources.parquet import ParquetImages, has_parquet, is_parquet, parq
 from loaders.sources.stacks import is_stack, open_stack
 from loaders.sources.stl10 import is_stl10, is_stl10_archive, open_stl10, stl10_splits
 from loaders.sources.tar import is_tar
+from loaders.sources.tar_images import open_tar, tar_splits
 from loaders.sources.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from loaders.sources.walk import listing
 from loaders.sources.webdataset import WebDataset, has_samples, is_samples, sample_splits
@@ -51,7 +52,7 @@ def _train_test(path: Path) -> Collection[str]:
     return "train", "test"
 
 
-# the first that recognises a path opens it; what none does are images in class folders, in a tree or a tar
+# the first that recognises a path opens it; what none does are images in a tree of class folders
 KINDS = (
     Kind("Tiny ImageNet's folder", TinyImageNet, folder=is_tiny_imagenet, splits=lambda path: ("train", "val")),
     Kind("Kaggle's ImageNet folder", KaggleImageNet, folder=is_kaggle, splits=lambda path: SPLITS),
@@ -72,6 +73,7 @@ KINDS = (
     Kind("WebDataset's tars", WebDataset, folder=has_samples, file=is_samples, splits=sample_splits),
     Kind("ImageNet's tars", ImageNetTrain, file=is_train_tar),
     Kind("a folder of ImageNet's class tars", ImageNetClassTars, folder=has_class_tars),
+    Kind("a tar of class folders", open_tar, file=is_tar, splits=tar_splits),
 )
 
 
@@ -84,11 +86,7 @@ def kind_of(path: Path) -> Kind | None:
 
 def is_archive(path: Path) -> bool:
     """Whether a file holds encoded images, or arrays, in another way than as HDF5: an archive."""
-    if h5py.is_hdf5(path):
-        return False
-    if kind_of(path) is not None:
-        return True
-    return is_tar(path)  # of class folders
+    return not h5py.is_hdf5(path) and kind_of(path) is not None
 
 
 def kind_of_folder(names: Collection[str]) -> Kind | None:

@@ -1,7 +1,6 @@
-"""Images in class folders: a tree of them, or a tar."""
+"""Images in a tree of class folders."""
 
 import os
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,8 @@ from typing import Any
 from loaders.images.formats import looks_like_an_image
 from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item
-from loaders.sources.class_folders import ClassFolders, check_distinct, is_class
-from loaders.sources.content import ITEMS, Spread
+from loaders.sources.class_folders import check_distinct, is_class
 from loaders.sources.layout import VALIDATION, check_level
-from loaders.sources.tar import TarSource
 from loaders.sources.walk import FileSource, Listed, listing, walk
 from loaders.text import printable
 
@@ -91,52 +88,3 @@ class ImageFolder(FileSource):
     def _is_image(entry: os.DirEntry[str]) -> bool:
         """Whether a file beside the class folders is taken."""
         return entry.is_file() and is_class(entry.name) and looks_like_an_image(entry.name)
-
-
-class ClassFolderTar(TarSource):
-    """A tar of `…/<class>/<image>`: labels follow the sorted names of the folders that hold files directly.
-
-    A folder that holds other folders is a class only if it holds a file that is called like an image.
-
-    Parameters
-    ----------
-    path : str or path
-        The uncompressed tar. It is read where it lies, and nothing is unpacked.
-    classes : bool
-        False: no image has a label, whatever the folders are called.
-
-    Raises
-    ------
-    ValueError
-        If the tar is compressed, damaged or cut short, has no class folders, two folders of one class's name, or
-        splits where classes should be.
-    """
-
-    kind = "tar of class folders"
-
-    def __init__(self, path: str | os.PathLike[str], classes: bool = True) -> None:
-        super().__init__(path)
-        self._sample = Spread[Item](ITEMS)
-        self._folders: ClassFolders | None = None
-        self.class_names: list[str] = []
-        if classes:
-            self._folders = ClassFolders(f"ClassFolderTar: {printable(path)}", self._names())
-            self.class_names = self._folders.class_names
-        else:
-            deque(self._names(), maxlen=0)  # which notes a sample
-
-    def _names(self) -> Iterator[str]:
-        for member in self.members():
-            self._sample.add(self.item(member.name, 0, member))
-            yield member.name
-
-    @property
-    def sample(self) -> list[Item]:
-        """Items spread over the source."""
-        return list(self._sample)
-
-    def items(self) -> Iterator[Item]:
-        """Return the images in the tar's order."""
-        for member in self.members():
-            label = UNLABELLED if self._folders is None else self._folders.label_of(member.name)
-            yield self.item(member.name, label or 0, member, "outside the class folders" if label is None else None)

@@ -2,18 +2,17 @@
 
 import os
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from loaders.images.formats import format_of
 from loaders.sources.base import Source
 from loaders.sources.class_folders import is_of_photos
 from loaders.sources.detect import Kind, kind_of
-from loaders.sources.folder import ClassFolderTar, ImageFolder, class_folders
+from loaders.sources.folder import ImageFolder, class_folders
 from loaders.sources.hugging_face import DatasetImages, is_dataset
 from loaders.sources.image_files import ImageFiles
 from loaders.sources.imagenet import ImageNetValidation
-from loaders.sources.tar import first_members, is_tar
 from loaders.text import printable
 
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"\xfd7zXZ\0": "unxz", b"BZh": "bunzip2", b"\x28\xb5\x2f\xfd": "unzstd"}
@@ -90,19 +89,11 @@ def open_source(
     if kind is not None and kind.splits:
         return kind.open(root, **options) if split is None else kind.open(root, split, **options)
     if kind is None and not root.is_dir():
-        _check_tar(root)
-    first = first_members(root, 1) if kind is None and not root.is_dir() else []
+        _refuse_file(root)
     if split is not None:
         raise ValueError(f"open_source: {printable(root)} holds one split only; leave split out")
     if kind is not None:
         return kind.open(root, **options)
-    if first and not PurePosixPath(first[0].name).parent.name:
-        raise ValueError(
-            f"open_source: {printable(root)} has images outside class folders; if it is ImageNet's validation set give "
-            "ground_truth and synsets"
-        )
-    if not root.is_dir():
-        return ClassFolderTar(root)
     classes = class_folders(root)
     if not all(map(is_of_photos, classes)):
         return ImageFolder(root)
@@ -112,8 +103,8 @@ def open_source(
     return files
 
 
-def _check_tar(path: Path) -> None:
-    """Raise ValueError for a file that is no tar, for a single image, and for a compressed tar with what unpacks it."""
+def _refuse_file(path: Path) -> None:
+    """Raise ValueError for a file that is of no kind: a single image, or a compressed tar with what unpacks it."""
     with open(path, "rb") as file:
         head = file.read(32)
     if format_of(head) is not None:
@@ -124,11 +115,10 @@ def _check_tar(path: Path) -> None:
             f"open_source: {printable(path)} is compressed, and images are read out of archives where they lie; unpack "
             f"it first ({program}), and give the tar or the folder"
         )
-    if not is_tar(path):
-        raise ValueError(
-            f"open_source: {printable(path)} is neither a tar, a zip nor another kind of file that images are read "
-            "from, or it is damaged at its start; give an archive or the folder of the images, or get the file again"
-        )
+    raise ValueError(
+        f"open_source: {printable(path)} is neither a tar, a zip nor another kind of file that images are read from, "
+        "or it is damaged at its start; give an archive or the folder of the images, or get the file again"
+    )
 
 
 def _check_options(root: Path, kind: Kind | None, options: Collection[str]) -> None:

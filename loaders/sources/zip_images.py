@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from loaders.images.formats import looks_like_an_image
 from loaders.shards.format import UNLABELLED
+from loaders.sources.archive_splits import Tree
 from loaders.sources.base import Item, name_key
-from loaders.sources.class_folders import ClassFolders, is_class, is_of_photos, split_named, splits_in
+from loaders.sources.class_folders import ClassFolders, is_class, is_of_photos, split_named
 from loaders.sources.content import ITEMS, Spread, archive_digest
-from loaders.sources.kaggle import SOLUTION, solved
+from loaders.sources.kaggle import solved
 from loaders.sources.table_labels import TableLabels, folder_of_all, labels_digest
 from loaders.sources.zip_members import ZipMember, loader, read_member, zip_members
 from loaders.text import printable
@@ -19,8 +19,7 @@ from loaders.text import printable
 
 def zip_splits(path: str | os.PathLike[str]) -> list[str]:
     """The names of the folders of a zip that stand for splits; none if it is one split."""
-    folders = _Tree(member.name for member in zip_members(path)).splits(f"ZipImages: {printable(path)}")
-    return [split_named(PurePosixPath(folder).name) or "" for folder in folders]
+    return Tree(member.name for member in zip_members(path)).split_names(f"ZipImages: {printable(path)}")
 
 
 class ZipImages:
@@ -61,8 +60,8 @@ class ZipImages:
         self.path, self.changed = str(path), os.stat(path).st_ctime
         self.remarks: list[str] = []
         self._where = f"ZipImages: {printable(path)}"
-        tree = _Tree(member.name for member in zip_members(path))
-        self.split, self._root = self._chosen(tree.splits(self._where), split)
+        tree = Tree(member.name for member in zip_members(path))
+        self.split, self._root = tree.chosen(self._where, split)
         self._folders: ClassFolders | None = None
         self._table: TableLabels | None = None
         self._images = ""  # folder to which the files of the table are relative
@@ -140,20 +139,6 @@ class ZipImages:
         """A path of the archive, from the folder of all images on."""
         return name.removeprefix(f"{self._images}/")
 
-    def _chosen(self, folders: list[str], split: str | None) -> tuple[str | None, str]:
-        """The split that is read, of those folders, and how names in it begin."""
-        if not folders:
-            if split is not None:
-                raise ValueError(f"{self._where} holds one split only; leave split out")
-            return None, ""
-        wanted = split or "train"
-        for folder in folders:
-            name = PurePosixPath(folder).name
-            if wanted in (name, split_named(name)):
-                return name, f"{folder}/"
-        listed = ", ".join(map(printable, folders))
-        raise ValueError(f"{self._where} holds the splits {listed}, not {wanted}; choose one (--split)")
-
     def _solutions(self, table: str | None) -> dict[str, str]:
         """The wnid of each image's stem, if this is the val split of Kaggle's ImageNet."""
         if table is None or self.split is None or split_named(self.split) != "val":
@@ -172,32 +157,3 @@ class ZipImages:
         self.sample = list(spread)
         if missing:
             self.remarks.append(f"{missing} files of {printable(self.path)} have no label")
-
-
-class _Tree:
-    """The folders of an archive. with_images: those that hold files that are called like images."""
-
-    def __init__(self, names: Iterator[str]) -> None:
-        self.with_images: set[str] = set()
-        self.solution: str | None = None
-        arrays = False
-        for name in names:
-            folder, _, file = name.rpartition("/")
-            arrays |= file.endswith(".npy")
-            if file == SOLUTION:
-                self.solution = name
-            elif looks_like_an_image(file) and all(map(is_class, name.split("/"))):
-                self.with_images.add(folder)
-        self.hint = "; if it is a file of NumPy arrays (npz), save the images as npy" if arrays else ""
-
-    def splits(self, where: str) -> list[str]:
-        """The folders that stand for splits; none if the archive has no such folders."""
-        inside: dict[PurePosixPath, set[str]] = {}
-        for folder in map(PurePosixPath, self.with_images):
-            for inner, outer in zip([folder, *folder.parents], folder.parents, strict=False):
-                inside.setdefault(outer, set()).add(inner.name)
-        holders = {folder: found for folder, names in inside.items() if (found := splits_in(names))}
-        if len(holders) > 1:
-            listed = ", ".join(printable(folder) for folder in sorted(holders))
-            raise ValueError(f"{where} holds splits in several folders ({listed}); pack each by itself, or unpack it")
-        return [(folder / name).as_posix() for folder, names in holders.items() for name in names]
