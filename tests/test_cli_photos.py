@@ -119,3 +119,24 @@ def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
     assert loaders.read_index("s/images").source["name"] == "other"
     np.save("arrays.npy", np.zeros((4, 52, 52, 3), np.uint8))
     assert [side_at(Path(path), "train") for path in ("tree", "s/images", "arrays.npy")] == [48, 60, 52]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "said"),
+    [
+        ([8, 12, 3], "none", "squares, here of 8 pixels a side"),
+        ([9, 9, 1], "none", "images of (9, 9, 3), but the network takes (9, 9, 1)"),
+        ([8, 8, 3], "10", "Set network.image_shape=[10, 10, 3]"),
+    ],
+)
+def test_photos_that_the_network_does_not_take_are_refused_before_they_are_read(shape, size, said, photos, fails):
+    Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"photos"'))
+    line = f"train run.toml --out run --set data.image_size={size} --set network.image_shape={shape}".replace(", ", ",")
+    assert said in fails(line)
+    assert not Path("run/images").exists()
+
+
+def test_a_network_that_takes_no_photos_is_told_before_they_are_read(photos, fails):
+    hebbcore.save("wide.h5", hebbcore.Network([hebbcore.Conv(2, 3)], (8, 12, 3), device="cpu"))
+    assert "but the network takes (8, 12, 3)" in fails("extract wide.h5 photos f.h5 --device cpu")
+    assert not Path(".f.h5.images").exists()

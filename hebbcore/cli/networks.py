@@ -1,6 +1,7 @@
 """The network of a run, and the images that it takes, for the commands that use one."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from hebbcore import checkpoint
@@ -31,6 +32,18 @@ def side_of(network: Network) -> int | None:
     return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
 
 
+def require_squares(network: Network, side: int, advice: str = "") -> None:
+    """Raise ValueError if a network does not take photos, which are cut to squares of a side and are RGB.
+
+    advice: the end of the message.
+    """
+    if network.image_shape not in (None, (side, side, 3)):
+        raise ValueError(
+            f"photos are read as RGB squares, here of {side} pixels a side: images of {(side, side, 3)}, but the "
+            f"network takes {network.image_shape}.{advice}"
+        )
+
+
 def network_stream(
     network: Network,
     path: Path,
@@ -49,5 +62,5 @@ def network_stream(
     if image_size is None and (path.is_dir() or is_photos(path)):
         image_size = side_of(network)
     if images is not None:
-        path = as_shards(path, images, image_size, part)
+        path = as_shards(path, images, image_size, part, partial(require_squares, network))
     return labelled_stream(path, split, batch_size, image_size, unlabelled)

@@ -58,12 +58,20 @@ class Photos:
 
 
 def read_photos(
-    path: Path, folder: Path, *, size: int | None, split: str | None, without_labels: bool, stages: Stages
+    path: Path,
+    folder: Path,
+    *,
+    size: int | None,
+    split: str | None,
+    without_labels: bool,
+    stages: Stages,
+    check: Callable[[int], None] | None = None,
 ) -> Photos:
     """Return images that lie in shards: those at path, or new ones in a folder, built from what is at path.
 
     size: in pixels; None: chosen from the images. without_labels: folders are no classes. A build that was interrupted
-    goes on. Images that cannot be read are named on standard error.
+    goes on. Images that cannot be read are named on standard error. check: called with the size that image files get,
+    before they are read.
     """
     if (path / INDEX).is_file():
         if split is not None:
@@ -76,6 +84,8 @@ def read_photos(
     if not isinstance(source, loaders.ArraySource):
         few = source.unit == "images" and source.total <= _FEW
         options = {"size": size or _chosen_size(source), "layout": "raw", "workers": 1 if few else None}
+        if check is not None:
+            check(options["size"])
 
     def show(progress: loaders.Progress) -> None:
         stages.tell("images", progress.position, progress.total)
@@ -94,18 +104,25 @@ def is_photos(path: Path) -> bool:
     return path.is_file() and is_archive(path)
 
 
-def as_shards(path: Path, folder: Path, size: int | None, split: str | None = None) -> Path:
+def as_shards(
+    path: Path,
+    folder: Path,
+    size: int | None,
+    split: str | None = None,
+    check: Callable[[int], None] | None = None,
+) -> Path:
     """Return the shards of images: those at path, or new ones in a folder if path is of image files.
 
     size: the side of the central square that is taken of each image; None: chosen from the images. Class folders are
-    labels; without them no image has one. Raises ValueError if the new ones would lie among the images, or the folder
-    holds those of other images.
+    labels; without them no image has one. check: see read_photos. Raises ValueError if the new ones would lie among the
+    images, or the folder holds those of other images.
     """
     if not is_photos(path):
         return path
     require_apart(path, folder)
+    stages = Stages()
     try:
-        return read_photos(path, folder, size=size, split=split, without_labels=False, stages=Stages()).shards
+        return read_photos(path, folder, size=size, split=split, without_labels=False, stages=stages, check=check).shards
     except ValueError as error:
         what, ours = str(error).removesuffix(ELSEWHERE), "build_shards: "
         if what == str(error) or not what.startswith(ours):

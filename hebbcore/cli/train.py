@@ -14,7 +14,7 @@ import loaders
 from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
 from hebbcore.cli import together
-from hebbcore.cli.networks import side_of
+from hebbcore.cli.networks import require_squares, side_of
 from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.photos import as_shards, is_photos, splits_at
 from hebbcore.cli.progress import line_of
@@ -116,7 +116,13 @@ def _open(config: Config, network: Network, run: Path, shared: Path | None) -> t
         size = side_of(network) if data.image_size is None else data.image_size
         stored, photos = _LARGER * size // 7 if random and size else size, path
         place = _place_of_images(run, shared, [str(photos.resolve()), stored, part])
-        path = together.by_first("train", lambda: as_shards(photos, place, stored, part))
+
+        def check(side: int) -> None:
+            side = data.image_size or side  # that of random crops, which photos are larger than
+            advice = f" Set network.image_shape=[{side}, {side}, 3], or data.image_size to what the network takes."
+            require_squares(network, side, advice)
+
+        path = together.by_first("train", lambda: as_shards(photos, place, stored, part, check))
         stream = loaders.ShardStream(
             path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
             image_size=None if random else data.image_size, labels=labelled,
