@@ -17,7 +17,8 @@ class SingleChunk:
 
     def __init__(self, rule: Rule, share: Share, scatter: bool) -> None:
         self._rule, self._share, self._scatter = rule, share, scatter
-        self._patches: Array | None = None
+        self._shape = share.most_rows, share.plan.geometry.patch_size
+        self._patches: Array | None = None  # None: the images reshaped are the patches
         self._scores: Array = None
         units, size = share.plan.units, share.plan.geometry.patch_size
         products = share.most_rows * units * max(units, size)
@@ -30,7 +31,8 @@ class SingleChunk:
         multiply, memory = self._multiply, share.memory
         if self._layout is not memory.layout:  # a layer that shares the memory has laid it out anew
             self._lay_out(images)
-        patches, scores = share.read(images, self._patches), self._scores
+        patches = images.reshape(self._shape) if self._patches is None else share.read(images, self._patches)
+        scores = self._scores
         multiply(patches, rule.projection(weights).T, scores)
         norms = Norms(vector_norms(patches), vector_norms(weights)) if rule.needs_norms else None
         gate = require_gate(rule, rule.gate(scores, norms))
