@@ -38,4 +38,4 @@ class CosineRule(Rule):
         return scores
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
-        return namespace(scores).maximum(self.response(scores, unit_norms), 0, out=scores)
+        return competition.relu(self.response(scores, unit_norms))
