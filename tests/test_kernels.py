@@ -253,3 +253,12 @@ def test_subtract_lower_takes_the_decay_of_a_gram_matrix_off(generator):
     expected = out - np.tril(gram) @ weights
     cpu.subtract_lower(gram, weights, out)
     np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relu_of_views_keeps_nan(dtype):
+    scores = np.array([[-1, 0, 2, np.nan, -np.inf], [np.inf, -0.0, -3, 4, 9]], dtype)
+    expected = np.maximum(scores, 0)
+    cpu.relu(scores[:, :4])
+    np.testing.assert_array_equal(scores[:, :4], expected[:, :4])
+    np.testing.assert_array_equal(scores[:, 4], np.array([-np.inf, 9], dtype))

@@ -5,7 +5,7 @@ import pytest
 import threadpoolctl
 
 import hebbcore
-from hebbcore.engine import update
+from hebbcore.engine import parallel, update
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.update import BatchedUpdate
 from hebbcore.rules import as_rule
@@ -100,6 +100,12 @@ def test_the_orders_of_a_small_decay_agree(images, weights, tune, monkeypatch):
     tune(lower_products=0)
     by_product = change(updater("hpca", images, 3, 16), images, weights)
     np.testing.assert_allclose(by_kernel, by_product, rtol=0, atol=1e-6 * np.abs(by_product).max())
+    tune(split_products=1, thread_units=1)
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        in_parts = updater("hpca", images, 3, 16)
+        found = change(in_parts, images, weights)
+        assert in_parts._ready.single._in_parts == (parallel.threads() > 1)  # one where there is one core
+    np.testing.assert_allclose(by_kernel, found, rtol=0, atol=1e-6 * np.abs(by_product).max())
     monkeypatch.setattr(update, "scatter_is_cheaper", lambda *sizes: True)
     scattered = change(updater("krotov", images, 3, 16), images, weights)
     monkeypatch.setattr(update, "scatter_is_cheaper", lambda *sizes: False)

@@ -76,6 +76,17 @@ def test_threads_share_the_columns_of_a_gram_decay(threads, generator, tune):
     close(out, outer - np.tril(gram) @ weights)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])
+@pytest.mark.parametrize("rows", [2, 128])
+def test_threads_share_the_units_of_an_outer_product_and_its_gram_decay(threads, rows, generator, tune):
+    """Three threads have two parts each, nine have ten in all, of which each is one unit."""
+    tune(gram_rows={"cpu": rows})
+    values, x, weights = (generator.normal(size=shape) for shape in ((5, 10), (5, 7), (10, 7)))
+    out, gram = np.empty((10, 7)), np.empty((10, 10))
+    decay.outer_less_decay(gemm.Gemm("float64", Memory(), threads), gram, values, x, weights, out)
+    close(out, values.T @ x - np.tril(values.T @ values) @ weights)
+
+
 def test_the_cheaper_order_is_chosen():
     assert update.blocked_is_cheaper(64, 4096, 2304, 64)
     assert not update.blocked_is_cheaper(50176, 96, 75, 64)

@@ -84,6 +84,16 @@ def vector_norms(vectors: Array) -> Array:
     return out
 
 
+def relu(scores: Array) -> Array:
+    """Return scores (n, K), those below 0 replaced by 0. In place."""
+    xp = backend.namespace(scores)
+    if xp is np:
+        kernels.for_array(scores).relu(scores)
+    else:
+        xp.maximum(scores, 0, out=scores)
+    return scores
+
+
 def cells(scores: Array, *arrays: int) -> Array:
     """Return zeros for a kernel's sums (cells, K), or for so many arrays of sums (arrays, cells, K)."""
     count = kernels.for_array(scores).cells(*scores.shape)

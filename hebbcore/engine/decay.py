@@ -57,6 +57,37 @@ def _subtract_lower(product: Gemm, gram: Array, weights: Array, outer: Array) ->
         product.multiply(left, right[:j], outer[i:j], add=-1)
 
 
+def outer_less_decay(product: Gemm, gram: Array, values: Array, patches: Array, weights: Array, outer: Array) -> None:
+    """outer ← Gᵀ X − tril(Gᵀ G) W in the Gram order on the CPU, by threads that wait for each other at the end alone.
+
+    They share the units. Later ones take longer, so that a thread gets two parts, one from either end.
+    gram (K, K): room.
+    """
+    products = product.split()
+    parts = parallel.cuts(len(weights), 2 * len(products))
+    pairs = [{parts[i], parts[-1 - i]} for i in range((len(parts) + 1) // 2)]
+    tasks = [
+        partial(_outer_less_decay, one, gram, values, patches, weights, outer, sorted(pair))
+        for one, pair in zip(products, pairs, strict=False)
+    ]
+    parallel.run(tasks, blas=False)  # it is limited already
+
+
+def _outer_less_decay(
+    product: Gemm, gram: Array, values: Array, patches: Array, weights: Array, outer: Array,
+    parts: list[tuple[int, int]],
+) -> None:  # fmt: skip
+    step = tuning.MEASURED.gram_rows["cpu"]
+    for first, last in parts:
+        for i in range(first, last, step):
+            j = min(i + step, last)
+            gate, rows = values[:, i:j].T, gram[i:j, :j]
+            product.multiply(gate, patches, outer[i:j])
+            product.multiply(gate, values[:, :j], rows)
+            rows[:, i:] = np.tril(rows[:, i:])
+            product.multiply(rows, weights[:j], outer[i:j], add=-1)
+
+
 def subtract_whole(product: Gemm, pair: Pair, residual: Array, weights: Array, outer: Array) -> None:
     """outer ← outer − leftᵀ (right W), without the Gram matrix; residual (N, D): room."""
     product.multiply(product.operand(pair.right), product.operand(weights), residual)

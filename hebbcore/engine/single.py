@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from hebbcore.engine import kernels
+from hebbcore.engine import kernels, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Share
 from hebbcore.engine.competition import Norms, require_gate, vector_norms
+from hebbcore.engine.decay import outer_less_decay
 from hebbcore.engine.rule import Rule
 
 
@@ -17,24 +18,31 @@ class SingleChunk:
 
     def __init__(self, rule: Rule, share: Share, scatter: bool) -> None:
         self._rule, self._share, self._scatter = rule, share, scatter
-        self._patches: Array | None = None
+        self._shape = share.most_rows, share.plan.geometry.patch_size
+        self._patches: Array | None = None  # None: the images reshaped are the patches
         self._scores: Array = None
         units, size = share.plan.units, share.plan.geometry.patch_size
-        products = share.most_rows * units * max(units, size)
-        self._multiply = share.gemm.multiply if share.gemm.splits(products) else np.matmul
+        splits = share.gemm.splits(share.most_rows * units * max(units, size))
+        self._multiply = share.gemm.multiply if splits else np.matmul
+        self._in_parts = splits and units >= share.plan.threads * tuning.MEASURED.thread_units
         self._layout: object = None
 
     def add(self, images: Array, weights: Array, outer: Array) -> tuple[Array | None, Array | None, Array | None]:
-        """outer (K, D) ← Gᵀ X; return decay, gram and mass as Sums has them."""
+        """outer (K, D) ← Gᵀ X; return decay, gram and mass as Sums has them; both None: it is taken off."""
         rule, share = self._rule, self._share
         multiply, memory = self._multiply, share.memory
         if self._layout is not memory.layout:  # a layer that shares the memory has laid it out anew
             self._lay_out(images)
-        patches, scores = share.read(images, self._patches), self._scores
+        patches = images.reshape(self._shape) if self._patches is None else share.read(images, self._patches)
+        scores = self._scores
         multiply(patches, rule.projection(weights).T, scores)
         norms = Norms(vector_norms(patches), vector_norms(weights)) if rule.needs_norms else None
         gate = require_gate(rule, rule.gate(scores, norms))
         assert gate.values is not None  # of a rule without pairs
+        if gate.decay is None and self._in_parts:
+            gram = memory.grown("gram", (len(weights), len(weights)), outer.dtype, "cpu")
+            outer_less_decay(share.gemm, gram, gate.values, patches, weights, outer)
+            return None, None, gate.mass
         if self._scatter:
             outer[...] = 0
             who = np.full(len(patches), -1) if gate.winners is None else gate.winners

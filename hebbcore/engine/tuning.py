@@ -34,6 +34,7 @@ class Tuning:
     # update.py: the decay of HPCA (benchmarks/step.py)
     block_units: dict[str, int] = field(default_factory=lambda: {"cpu": 48, "cuda": 256})  # in the blocked order
     lower_products: int = 2**17  # K · K · D up to which one kernel takes a decay off in the Gram order
+    thread_units: int = 64  # fewest of a thread for which threads share units, in place of columns, in the Gram order
     gram_rows: dict[str, int] = field(default_factory=lambda: {"cpu": 128, "cuda": 256})  # of tril(Gᵀ G), Gram order
 
     # update.py: Gᵀ X of a gate with few entries a row, on the CPU (benchmarks/step.py)

@@ -227,7 +227,8 @@ def add_scaled(target: Array, factors: Any, *sources: Array) -> None:
         for source in sources:
             add(target[i:j], column[i:j], source[i:j])
 
-    if xp is not np or target.size * len(sources) <= tuning.MEASURED.add_numbers:
-        rows(0, len(target))
+    if xp is np and target.size * len(sources) > tuning.MEASURED.add_numbers:
+        parallel.run([partial(rows, *cut) for cut in parallel.cuts(len(target), parallel.threads())], blas=False)
         return
-    parallel.run([partial(rows, *cut) for cut in parallel.cuts(len(target), parallel.threads())], blas=False)
+    for source in sources:
+        add(target, column, source)

@@ -12,8 +12,8 @@ def one_over(mass: Array | None) -> Array:
     """Return 1 / mass (K, 1), and 0 where the mass is too small to divide by."""
     assert mass is not None
     xp = namespace(mass)
-    shares = mass >= xp.finfo(mass.dtype).tiny
-    return (shares / xp.where(shares, mass, 1))[:, None]
+    tiny = xp.finfo(mass.dtype).tiny
+    return ((mass >= tiny) / xp.fmax(mass, tiny))[:, None]
 
 
 class CosineRule(Rule):
@@ -38,4 +38,4 @@ class CosineRule(Rule):
         return scores
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
-        return namespace(scores).maximum(self.response(scores, unit_norms), 0, out=scores)
+        return competition.relu(self.response(scores, unit_norms))

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from hebbcore import checks
 from hebbcore.engine.backend import Array, namespace
-from hebbcore.engine.competition import Gate, Norms
+from hebbcore.engine.competition import Gate, Norms, relu
 from hebbcore.engine.moments import Moments
 from hebbcore.engine.rule import Rule
 from hebbcore.engine.teaching import Teacher
@@ -88,11 +88,10 @@ class HPCA(Rule):
         return 1 / eigenvalue
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
-        xp = namespace(scores)
         if self.activation == "relu":
-            xp.maximum(scores, 0, out=scores)
+            relu(scores)
         elif self.activation == "tanh":
-            xp.tanh(scores, out=scores)
+            namespace(scores).tanh(scores, out=scores)
         elif self.activation == "adaptive_tanh":
             adaptive_tanh(scores, self.state)
         return scores

@@ -11,7 +11,12 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.team import Team
 
-_here = threading.local()
+
+class _Here(threading.local):
+    portion: "Portion | None" = None  # of threads that take none
+
+
+_here = _Here()
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,7 @@ class Portion:
 
 def current() -> Portion | None:
     """Return this thread's part of the batch at work; None in a training by one process."""
-    portion: Portion | None = getattr(_here, "portion", None)
-    return portion
+    return _here.portion
 
 
 @contextmanager

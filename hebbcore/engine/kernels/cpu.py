@@ -73,6 +73,16 @@ def subtract_lower(gram, weights, out):
                 unit[d] -= factor * explained[d]
 
 
+@kernel()
+def relu(scores):
+    """scores ← max(scores, 0), NaN stays: NumPy's maximum with a single number is not SIMD code."""
+    for n in range(scores.shape[0]):
+        row = scores[n]
+        for k in range(row.size):
+            score = row[k]
+            row[k] = 0 if score <= 0 else score
+
+
 def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: Any) -> None:
     """out (n·oh·ow, kh·kw·C) ← the patches of images (n, H, W, C), already padded and of out's dtype."""
     n, height, width, channels = images.shape
