@@ -122,7 +122,7 @@ def as_shards(
     require_apart(path, folder)
     stages = Stages()
     try:
-        return read_photos(path, folder, size=size, split=split, without_labels=False, stages=stages, check=check).shards
+        read = read_photos(path, folder, size=size, split=split, without_labels=False, stages=stages, check=check)
     except ValueError as error:
         what, ours = str(error).removesuffix(ELSEWHERE), "build_shards: "
         if what == str(error) or not what.startswith(ours):
@@ -130,6 +130,7 @@ def as_shards(
         raise ValueError(
             f"{what.removeprefix(ours)}, so not of {path} as it is now; name another output, or remove that folder."
         ) from None
+    return read.shards
 
 
 def require_apart(path: Path, folder: Path) -> None:
