@@ -20,7 +20,7 @@ from hebbcore.pipeline import Learn, Pipeline
 from hebbcore.predictions import Predictor
 from hebbcore.summary import summary_of
 
-_MOST_NUMBERS = 2**48  # of a layer's output for an image
+_LESS = "use fewer units, less padding or smaller images"
 _TRAINING = ("batch_size", "epochs", "mode", "sample", "statistics_images")  # the arguments of fit that a network tells
 
 
@@ -162,9 +162,8 @@ class Network(Predictor):
                 shapes.append(layer.output_shape(shapes[value]))
             except ValueError as error:
                 raise checks.wrong(ValueError, "Network", None, str(error)) from None
-            if math.prod(shapes[-1]) > _MOST_NUMBERS:
-                problem = f"{layer.name}'s output is too large for any memory; use less of its units."
-                raise checks.wrong(ValueError, "Network", None, problem)
+            needed, what = math.prod(shapes[-1]) * self.site.dtype.itemsize, f"{layer.name}'s output for an image takes"
+            devices.require_room("Network", self.site.device, needed, what, _LESS)
         return shapes
 
     def __getstate__(self) -> dict[str, Any]:

@@ -330,6 +330,24 @@ def test_pictures_of_shards_are_those_they_hold(large):
     assert len({pictures.version(number) for number in range(len(found))}) == len(found)
 
 
+@pytest.mark.parametrize("size", [None, 8])
+def test_pictures_of_12_bit_photos_are_as_bright_as_what_is_learned_from(size, tmp_path):
+    folder, wide = tmp_path / "wide", np.full((20, 20), 4095, np.uint16)
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(wide // (number + 1)).save(folder / f"{number}.png")
+    if size is None:  # shards that hold the files as they are
+        index = loaders.build_shards(loaders.ImageFiles(folder), tmp_path / "shards")
+        read = Photos(tmp_path / "shards", tmp_path / "shards", 8)
+        assert index.settings["range"] == 4095
+    else:
+        read = read_photos(folder, tmp_path / "shards", size=size, split=None, without_labels=True, stages=Stages())
+    pictures = pictures_of(read, ["0.png", "1.png", "2.png"])
+    for side in (THUMB, 8):
+        shown = [int(np.asarray(opened(pictures.jpeg(number, side)))[4, 4, 0]) for number in range(3)]
+        np.testing.assert_allclose(shown, [255, 127, 85], atol=3)
+
+
 def opened(data):
     return Image.open(io.BytesIO(data))
 

@@ -1,6 +1,7 @@
 """Layers, images and names that do not fit a network are refused in words that help."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -105,3 +106,42 @@ def test_an_unknown_layer():
         network.transform(np.ones((1, 8, 7, 2)), "conv2")
     with raises(ValueError, "Network: " + message):
         network["conv2"]
+
+
+EIGHT = np.zeros((2, 8, 8, 3), np.float32)
+
+
+def built(layer, shape=(8, 8, 3)):
+    return hebbcore.Network([layer], shape, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: built(hebbcore.Conv(4, 3, padding=10**6)), "Network: conv1: with padding 1000000×1000000 the 4,000,"),
+        (lambda: built(hebbcore.Whiten(3, padding=10**6)), "Network: whiten1: with padding 1000000×1000000 the"),
+        (lambda: built(hebbcore.Conv(4, 3, padding=10**5)), "Network: conv1: with padding 100000×100000 the"),
+        (lambda: built(hebbcore.Conv(10**11, 3)), "Network: conv1's output for an image takes .* use fewer units"),
+        (lambda: built(hebbcore.Dense(10**6)), "Network: fc1: the weights 1000000 × 192 take .* use fewer units"),
+        (lambda: built(hebbcore.Relu(), shape=(10**6, 10**6, 3)), "Network: relu1's output .* or smaller images"),
+        (lambda: hebbcore.im2col(EIGHT, 3, padding=10**6), "im2col: with padding .* use less padding"),
+        (lambda: hebbcore.train_layer(EIGHT, 4, 3, padding=10**6), "train_layer: with padding .* use less padding"),
+        (lambda: hebbcore.train_layer(EIGHT, 10**11, 3), r"train_layer: the weights 100000000000 × 3 .* fewer units"),
+    ],
+)
+def test_what_no_memory_holds_is_refused_before_it_is_asked_for(make, message, monkeypatch):
+    monkeypatch.setattr("hebbcore.engine.devices.total_bytes", lambda device: 2**30)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"^{message}.*") as caught:
+        make()
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    assert "and the memory is" in str(caught.value)
+
+
+def test_memory_that_a_machine_has_is_not_refused(monkeypatch):
+    monkeypatch.setattr("hebbcore.engine.devices.total_bytes", lambda device: 4 * 6 * 6 * 8)
+    assert built(hebbcore.Conv(1, (3, 3)), shape=(8, 8, 1)).image_shape == (8, 8, 1)
+    monkeypatch.setattr("hebbcore.engine.devices.total_bytes", lambda device: 4 * 6 * 6 - 1)
+    with pytest.raises(ValueError, match="the memory is 143 B"):
+        built(hebbcore.Conv(1, (3, 3)), shape=(8, 8, 1))

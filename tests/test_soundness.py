@@ -1,5 +1,6 @@
 """Numbers that stay computable: data too large or small, weights that diverge, rates that are measured."""
 
+import dataclasses
 import logging
 import tracemalloc
 
@@ -10,7 +11,7 @@ from conftest import SHARED
 from fit_helpers import arrays, assert_same, images
 
 import hebbcore
-from hebbcore import HPCA, KWTA, SWTA, SignedWTA, SoftHebb, train_layer
+from hebbcore import HPCA, KWTA, SWTA, HardWTA, Krotov, SignedWTA, SoftHebb, train_layer
 from hebbcore.engine import patches, soundness
 from hebbcore.engine.patches import Geometry
 
@@ -151,6 +152,18 @@ def test_the_message_names_layer_step_and_a_rate_that_works():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("rule", [SoftHebb(p=100), HardWTA(p=100), Krotov(p=200)])
+def test_powers_that_float32_does_not_hold_are_told_and_what_helps_does(rule):
+    options = {"batch_size": 50, "device": "cpu", "learning_rate": 1e-6}  # no rate helps
+    with pytest.raises(FloatingPointError, match=r"powers of the weights, up to \d\.\de\+\d+, which are") as caught:
+        train_layer(VECTORS, 6, rule=rule, **options)
+    assert str(caught.value).endswith('too large for float32: take precision="float64", or a smaller p.')
+    assert "rate" not in str(caught.value)
+    for helps in ({"precision": "float64", "rule": rule}, {"rule": dataclasses.replace(rule, p=25)}):
+        assert np.isfinite(train_layer(VECTORS, 6, **helps, **options).weights).all()
+
+
 def test_layer_by_layer_each_layer_is_looked_at_from_its_first_step():
     layers = [hebbcore.Dense(3, "kwta", learning_rate=0.1), hebbcore.Dense(6, HPCA("identity"), learning_rate=1e6)]
     net = hebbcore.Network(layers, (20,), device="cpu")

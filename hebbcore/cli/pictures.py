@@ -14,6 +14,7 @@ from hebbcore.labelling.pictures import picture_of
 from hebbcore.page.thumbs import Pictures
 from loaders.images.decode import decode, encode_jpeg
 from loaders.images.transforms import Frame
+from loaders.images.wide import FULL
 from loaders.shards.format import INDEX
 from loaders.shards.read import ShardSet
 from loaders.sources.base import Item
@@ -35,10 +36,19 @@ class Stored:
 
     def __init__(self, folder: Path) -> None:
         self._shards = ShardSet(folder)
+        self._range: int = self._shards.index.settings.get("range") or FULL
+
+    def shown(self, data: bytes | memoryview, side: int) -> bytes:
+        """Return an encoded image as a picture: what is white among the images in the shards is white in it."""
+        return _encoded(decode(data, _within(side), self._range))
+
+    def marks(self) -> list[str]:
+        """Return what tells pictures from those of another range of values, as parts of their versions."""
+        return [] if self._range == FULL else [str(self._range)]
 
     def version(self, photo: int) -> str:
         """Return a name for a picture."""
-        return _digest(self._shards.index.identity, str(photo))
+        return _digest(self._shards.index.identity, str(photo), *self.marks())
 
     def jpeg(self, photo: int, side: int) -> bytes:
         """Return a picture. Raises ValueError or OSError if it is damaged."""
@@ -47,7 +57,7 @@ class Stored:
             raise ValueError(f"{self._shards.describe(photo)}: {fault}")
         index = self._shards.index
         if index.image_shape is None:
-            return _encoded(decode(data, _within(side)))
+            return self.shown(data, side)
         image = picture_of(np.frombuffer(data, index.dtype).reshape(index.image_shape))
         image.thumbnail((side, side))
         return _encoded(image)
@@ -65,14 +75,14 @@ class Originals:
         if path is None:
             return self._stored.version(photo)
         found = path.stat()
-        return _digest(self._names[photo], str(found.st_size), str(found.st_mtime_ns))
+        return _digest(self._names[photo], str(found.st_size), str(found.st_mtime_ns), *self._stored.marks())
 
     def jpeg(self, photo: int, side: int) -> bytes:
         """Return a picture. Raises ValueError or OSError if it cannot be read."""
         path = self._path(photo)
         if path is None:
             return self._stored.jpeg(photo, side)
-        return _encoded(decode(Item(self._names[photo], -1, str(path)).read(), _within(side)))
+        return self._stored.shown(Item(self._names[photo], -1, str(path)).read(), side)
 
     def _path(self, photo: int) -> Path | None:
         """Return the file of a photo; None if it lies outside of the folder."""

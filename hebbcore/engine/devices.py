@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine.backend import Array, as_array, device_of, module, namespace
 
+_UNKNOWN = 2**48  # bytes, where a host does not tell its memory: more than any has
 CHOICES = ("auto", "cpu", "cuda")  # of device=
 
 
@@ -108,6 +110,28 @@ def free_bytes() -> int:
     cupy = module("cuda")
     free, _ = cupy.cuda.runtime.memGetInfo()
     return int(free + cupy.get_default_memory_pool().free_bytes())
+
+
+@functools.cache
+def total_bytes(device: str) -> int:
+    """Return how much memory a device has, whether it is free or not."""
+    if device == "cuda":
+        return int(module("cuda").cuda.runtime.memGetInfo()[1])
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return _UNKNOWN
+
+
+def require_room(function: str, device: str, needed: int, what: str, advice: str) -> None:
+    """Raise ValueError if something takes more bytes than a device has, before they are asked for.
+
+    what: and its number, such as "a unit has". advice: what to do.
+    """
+    total = total_bytes(device)
+    if needed > total:
+        problem = f"{what} {checks.byte_text(needed)}, and the memory is {checks.byte_text(total)}; {advice}."
+        raise checks.wrong(ValueError, function, None, problem)
 
 
 def to_device(array: Any, device: str) -> Array:

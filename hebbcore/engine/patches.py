@@ -17,6 +17,7 @@ from hebbcore.engine.memory import Memory
 
 Pair = tuple[int, int]
 
+_LEAST_BYTES = 4  # of a patch's output: one unit, float32
 PADDING_MODES = ("zeros", "reflect", "edge")
 
 
@@ -65,7 +66,11 @@ class Geometry:
             raise ValueError(
                 f"{function}: reflect padding must be smaller than the image ({height}×{width}), got {pad[0]}×{pad[1]}."
             )
-        return cls((height, width), channels, kernel, steps, pad, padding_mode)
+        geometry = cls((height, width), channels, kernel, steps, pad, padding_mode)
+        what = f"with padding {pad[0]}×{pad[1]} the {geometry.positions:,} patches of an image have outputs of"
+        advice = "use less padding, a larger stride or smaller images"
+        devices.require_room(function, "cpu", _LEAST_BYTES * geometry.positions, what, advice)
+        return geometry
 
     @functools.cached_property
     def output(self) -> Pair:

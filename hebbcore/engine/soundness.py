@@ -19,6 +19,7 @@ AUTO = "auto"  # a learning rate that is measured on the first batch
 AUTO_SHARE = 0.5  # of the largest stable rate: other batches have larger eigenvalues, and early steps overshoot
 THROWN_OFF = 10.0  # times the norms that a rule holds: steps were too large
 UNIT_GROWTH, GROWTH = 1e4, 1e3  # times those of rules that hold 1, and of others: they diverge
+_LARGE = 1e-4  # of the largest number: sums of so many products may be beyond it
 STEPS = 16  # between looks at the weights, each of which reads them once
 _ROWS = 1024  # patches that an eigenvalue is measured on, evenly spread over a batch
 _ITERATIONS = 50
@@ -40,6 +41,7 @@ class Divergence:
         self._function = function
         self._held: dict[str, float] = {}  # by a layer's name, the largest norm to be expected
         self._limits: dict[str, float] = {}
+        self._powers: dict[str, float] = {}  # the largest of what scores were made by, where that is not the weights
 
     def begin(self, name: str, rule: Rule, weights: Array, x: Array, geometry: Geometry) -> None:
         """Note what a layer begins with, once.
@@ -59,6 +61,8 @@ class Divergence:
         """
         if name in self._limits or rule.free_norms:
             return
+        if type(rule).projection is not Rule.projection:
+            self._powers[name] = float(backend.largest_magnitude(rule.projection(weights.astype(np.float64))))
         held = max(1.0, _largest_norm(weights))
         if not rule.unit_norms:  # no patch can be longer
             scale = 1.0 if x.dtype.kind != "f" else float(backend.largest_magnitude(x))
@@ -94,10 +98,16 @@ class Divergence:
         limit, norm = self._limits.get(name, sys.float_info.max), _largest_norm(weights)
         if norm <= limit:
             return
-        what = "became NaN or infinite"
+        what, powers = "became NaN or infinite", self._powers.get(name, 0.0)
         if math.isfinite(float(backend.largest_magnitude(weights))):
-            what = f"diverge: a unit's norm is {norm:.1e}, beyond {limit:.1e},"
+            what, powers = f"diverge: a unit's norm is {norm:.1e}, beyond {limit:.1e},", 0.0
         advice = f"lower its learning rate, {rate:g}"
+        if powers * self._held.get(name, 1.0) > _LARGE * float(np.finfo(weights.dtype).max):  # no rate helps
+            stable, other = None, 'precision="float64", or ' if weights.dtype == np.float32 else ""
+            advice = (
+                f"its scores are made by powers of the weights, up to {powers:.1e}, which are too large for "
+                f"{weights.dtype}: take {other}a smaller p"
+            )
         largest = None if stable is None else stable()
         if largest is not None:
             advice += (

@@ -112,6 +112,8 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         self.place(site, shape, generator)
         full = self._weights_shape(shape)
+        what = f"{self.name}: the weights {' × '.join(map(str, full))} take"
+        devices.require_room("Network", "cpu", 8 * math.prod(full), what, "use fewer units or smaller kernels")
         drawn = self.rule.initial_weights(generator, self.units, math.prod(full[1:])).reshape(full)
         self._use(devices.to_device(drawn.astype(site.dtype), site.device))
         self.started = self.initial_weights == "rule"

@@ -18,7 +18,8 @@ class HardWTA(NormSeekingRule):
     Parameters
     ----------
     p : float
-        2 to 200; the norm that tends to 1.
+        2 to 200; the norm that tends to 1. Above about 25 only with precision="float64": the first weights, whose norm
+        is 25, are taken to the power of p − 1.
     adaptive_power : float or None
         As SoftHebb's.
 

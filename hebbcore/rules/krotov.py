@@ -24,7 +24,8 @@ class Krotov(Rule):
     Parameters
     ----------
     p : float
-        2 to 200; the p of the paper.
+        2 to 200; the p of the paper. Above about 60 only with precision="float64", since weights are taken to the power
+        of p − 1.
     rank : int
         At least 2, at most the number of units. A single unit has no rival, so nothing is unlearned.
     strength : float

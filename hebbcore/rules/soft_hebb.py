@@ -22,7 +22,8 @@ class SoftHebb(NormSeekingRule):
     temperature : float
         Above 0, in units of u; 1/t of the authors' program.
     p : float
-        2 to 200; the norm that tends to 1.
+        2 to 200; the norm that tends to 1. Above about 25 only with precision="float64": the first weights, whose norm
+        is 25, are taken to the power of p − 1.
     anti_hebbian : bool
         Whether the losers learn the opposite.
     adaptive_power : float or None

@@ -227,6 +227,8 @@ def _drawn_weights(
     shape = as_images(FUNCTION, "data", first).shape
     checks.channels_last(FUNCTION, "data", shape)  # drawn weights say how many channels there are
     shape = (units, *kernel, shape[3]) if kernel else (units, shape[1] * shape[2] * shape[3])
+    what = f"the weights {' × '.join(map(str, shape))} take"
+    devices.require_room(FUNCTION, "cpu", 8 * math.prod(shape), what, "use fewer units or smaller kernels")
     return rule.initial_weights(generator, units, math.prod(shape[1:])).reshape(shape)
 
 
