@@ -132,6 +132,16 @@ def test_too_few_different_patches_are_told_and_the_rest_is_drawn(digits):
         start(np.zeros((10, 4)), 3)
 
 
+@pytest.mark.parametrize("shape", [(64,), (8, 8, 1)])
+def test_patches_are_found_among_many_that_are_0(shape, digits, recwarn):
+    images = np.zeros((3000, *shape))
+    images[::60] = digits[:50].reshape(50, *shape)
+    weights = start(images, 40, None if len(shape) == 1 else 5, batch_size=3000)
+    assert not [w for w in recwarn if "different patches" in str(w.message)]
+    if len(shape) == 1:
+        assert cosines(weights, images).min() > 1 - 1e-12
+
+
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 @pytest.mark.parametrize("how", ["patches", "k-means++"])
 def test_deeper_layers_start_from_what_the_layers_before_make(mode, how, digits):

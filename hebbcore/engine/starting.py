@@ -14,6 +14,7 @@ from hebbcore.engine.rule import Rule
 STARTS = ("rule", "patches", "k-means++")
 
 _PER_IMAGE = 8  # patches taken of an image, unless there are too few images
+_MORE = 1024  # patches taken of a batch, at least, once few of those that were taken differ
 _CANDIDATES = 10  # a unit, of which k-means++ chooses
 _STEP = 1 / 16  # directions that differ by less, in each number, relative to the root mean square, are the same
 
@@ -88,17 +89,19 @@ def _different(
     """Return up to so many patches that differ in direction (up to the sign, for rules of both), in random order."""
     found: list[np.ndarray[Any, Any]] = []
     known: set[bytes] = set()
-    per_image = _PER_IMAGE
+    per_image, least = _PER_IMAGE, 0
     while True:
-        more = False  # could be taken of the images
-        images = 0
+        more = cut = False  # more could be taken of an image; of a batch
+        images, before = 0, len(found)
         source = batches()
         try:
             for x in source:
                 places = len(x) * g.positions
                 images += len(x)
-                count = min(places, len(x) * per_image, 2 * (wanted - len(found)))
-                more |= len(x) * per_image < places
+                most = min(places, len(x) * per_image)
+                count = min(most, max(least, 2 * (wanted - len(found))))
+                more |= most < places
+                cut |= count < most
                 chosen = generator.choice(places, count, replace=False)
                 rows = devices.to_device(patches_at(x, g, chosen, dtype), "cpu")
                 for row, key in zip(rows, _keys(rule, rows), strict=True):
@@ -110,9 +113,12 @@ def _different(
         finally:
             if hasattr(source, "close"):
                 source.close()
-        if not more:
+        if more:
+            per_image = max(8 * per_image, -(-2 * wanted // images))
+        elif cut and (not least or len(found) > before):
+            least = _MORE
+        else:
             return np.array(found)
-        per_image = max(8 * per_image, -(-2 * wanted // images))
 
 
 def _keys(rule: Rule, rows: np.ndarray[Any, Any]) -> list[bytes | None]:
