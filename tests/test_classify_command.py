@@ -27,6 +27,20 @@ LINE = "classify photos --labels labels.csv --out work --device cpu"
 SMALL = f"{LINE} --features net.h5"  # whose network need not be learned
 
 
+def test_a_network_that_an_earlier_version_began_goes_on(photos, call, monkeypatch):
+    def ended(*args, **options):
+        raise ValueError("ended before features")
+
+    with monkeypatch.context() as before:
+        before.setattr(hebbcore.dictionary, "winners", lambda units: 3)
+        before.setattr(features, "extract_features", ended)
+        assert "ended before features" in call(LINE, 1)[1]
+    call(LINE)
+    network = hebbcore.load("work/network", device="cpu")
+    assert {layer.rule.k for layer in network.learners.values() if isinstance(layer.rule, hebbcore.SignedWTA)} == {3}
+    assert right(rows_of(Path("work/predictions.csv")), photos) > 0.85
+
+
 def test_labels_for_all_photos_and_for_new_ones(photos, call, tmp_path):
     out, err = call(LINE)
     assert out == "work: predictions.csv, next.csv, report.html and model/\n"

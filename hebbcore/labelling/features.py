@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore import hdf5
+from hebbcore import checkpoint, hdf5
 from hebbcore.dictionary import UNITS
 from hebbcore.engine import devices
 from hebbcore.features.choice import Features
@@ -28,9 +28,17 @@ _MOST_IN_MEMORY = 2**31  # bytes of features; more stay in their file
 
 
 def learned_network(shuffled: Any, run: Path, device: str, callback: Callable[[Record], None]) -> Network:
-    """Return the dictionary, learned from a stream of images in random order. A run that was interrupted goes on."""
+    """Return the dictionary, learned from a stream of images in random order. A run that was interrupted goes on.
+
+    So does one of an earlier version, with the layers that the preset had then.
+    """
     units = [min(number, _UNITS_AN_IMAGE * shuffled.images) for number in UNITS]
     network = preset("dictionary", image_shape=shuffled.image_shape, units=units, device=device)
+    if checkpoint.checkpoints(run):
+        begun = checkpoint.load(run, device=device)
+        if isinstance(begun, Network) and begun.shapes == network.shapes:
+            begun.training = network.training
+            network = begun
     with warnings.catch_warnings():  # of few images some units stay unused, which harms nothing
         warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")
         return fit(network, shuffled, run=run, callback=callback, log_seconds=2)
