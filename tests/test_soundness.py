@@ -152,7 +152,6 @@ def test_the_message_names_layer_step_and_a_rate_that_works():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("rule", [SoftHebb(p=100), HardWTA(p=100), Krotov(p=200)])
 def test_powers_that_float32_does_not_hold_are_told_and_what_helps_does(rule):
     options = {"batch_size": 50, "device": "cpu", "learning_rate": 1e-6}  # no rate helps
@@ -164,6 +163,7 @@ def test_powers_that_float32_does_not_hold_are_told_and_what_helps_does(rule):
         assert np.isfinite(train_layer(VECTORS, 6, **helps, **options).weights).all()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_layer_by_layer_each_layer_is_looked_at_from_its_first_step():
     layers = [hebbcore.Dense(3, "kwta", learning_rate=0.1), hebbcore.Dense(6, HPCA("identity"), learning_rate=1e6)]
     net = hebbcore.Network(layers, (20,), device="cpu")
