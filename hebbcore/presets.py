@@ -278,6 +278,8 @@ def network_of(
         network.build(shape if image_shape is None else image_shape)
     except ValueError as error:
         advice = f"({name} is made for images of {shape}: make larger ones, or a Network of fewer layers.)"
+        if name == DERIVED:
+            advice = f"({name} has its kernels: take fewer units, or images of fewer channels than {shape}.)"
         problem = f"{checks.about(error).text} {advice}"
         raise checks.wrong(ValueError, "Network", None, problem) from None
     network.training = training_of(name, units)

@@ -249,6 +249,7 @@ def test_a_run_goes_on_without_arguments(tmp_path, monkeypatch):
         ("dictionary", {"units": (4, 6, 7, 5, 5)}, r"preset: units must be four numbers .* got \(4, 6, 7, 5, 5\)"),
         ("dictionary", {"units": (4, 0, 6, 5)}, "preset: units must be at least 1, got 0"),
         ("dictionary", {"units": 4}, "preset: units must be four numbers"),
+        ("dictionary", {"units": (2048, 4, 4)}, r"whiten2: patches of 18432 .* \(dictionary .*: take fewer units"),
         ("dictionary", {"preprocess": "whiten"}, 'preset: preprocess must be "none" for .dictionary., .* got .whiten.'),
         ("fasthebb-6", {"units": UNITS}, "preset: units is for 'dictionary' alone, not for 'fasthebb-6'"),
     ],

@@ -26,9 +26,12 @@ NETWORK = {"preset": "dictionary", "units": [4, 6, 7, 5], "image_shape": [12, 12
 DEFAULTS = training_of("dictionary", (4, 6, 7, 5))
 
 
-def test_the_example_trains_and_is_evaluated(images, call):
-    out, _ = call(f"train {EXAMPLE} --out runs/d {SMALL} --set training.epochs=2")
+def test_the_example_trains_and_is_evaluated(images, call, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("hebbcore.cli.train.dead_texts", lambda path: ["3 of 6 units of conv2 won none."])
+        out, _ = call(f"train {EXAMPLE} --out runs/d {SMALL} --set training.epochs=2")
     assert "training: mode='layerwise'" in out
+    assert "3 of 6 units of conv2 won none. Fewer network.units may help." in out  # preprocess would be refused
     given = json.loads(Path("runs/d/config.json").read_text())
     effective = {**DEFAULTS, "epochs": 2}
     assert {key: given["training"][key] for key in effective} == effective

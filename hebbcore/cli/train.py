@@ -21,6 +21,7 @@ from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays, some_labels
 from hebbcore.files import locked, make_folder, write_text
 from hebbcore.network import Network
+from hebbcore.presets import DERIVED
 from hebbcore.runs.config import Config, read_config
 from hebbcore.serialize import CONFIG
 from hebbcore.texts import plain
@@ -60,8 +61,11 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     print(printable(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network"))
     print(network.summary())
+    advice = 'initial_weights = "patches" of the layer, or network.preprocess = "whiten",'
+    if config.network.preset == DERIVED:  # which has both
+        advice = "Fewer network.units"
     for text in dead_texts(options.out / METRICS):
-        print(f'{plain(text)} initial_weights = "patches" of the layer, or network.preprocess = "whiten", may help.')
+        print(f"{plain(text)} {advice} may help.")
     return 0
 
 
