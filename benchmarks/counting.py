@@ -149,7 +149,8 @@ def counting() -> Iterator[Any]:
     module = _Cupy("cupy")
     stream = types.SimpleNamespace(synchronize=wait)
     module.cuda = types.SimpleNamespace(
-        runtime=types.SimpleNamespace(getDevice=lambda: 0), get_current_stream=lambda: stream
+        runtime=types.SimpleNamespace(getDevice=lambda: 0, memGetInfo=lambda: (2**40, 2**40)),
+        get_current_stream=lambda: stream,
     )
     changes = [
         (gemm, "_gemm_ex", count_gemm), (gemm, "_cublas", lambda: None), (cuda, "_launch", count_kernel),

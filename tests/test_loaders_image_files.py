@@ -253,7 +253,9 @@ def test_escape_codes_in_names_and_labels_do_not_reach_the_terminal(tmp_path, ca
 def test_labels_belong_to_folders_of_images(nested, tmp_path):
     csv = table(tmp_path / "labels.csv", ("a.jpg", "cat"))
     tar = make_tar(tmp_path / "a.tar", {"a/1.jpg": encoded(crop(0))})
-    with pytest.raises(ValueError, match=r"labels are for a folder or a zip of images; .* is a file"):
+    with pytest.raises(
+        ValueError, match=r"labels are for a folder or a zip of images; .* is of the kind a tar of class folders"
+    ):
         loaders.open_source(tar, labels=csv)
     with pytest.raises(ValueError, match="leave split out"):
         loaders.open_source(nested, labels=csv, split="train")

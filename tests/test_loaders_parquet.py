@@ -138,7 +138,9 @@ def test_columns_of_any_name_may_be_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             loaders.open_source(tmp_path / "a.parquet", **names)
-    with pytest.raises(ValueError, match=r"columns are of Parquet files and datasets; .* is a file"):
+    with pytest.raises(
+        ValueError, match=r"columns are of Parquet files and datasets; .* is of the kind a tar of class folders"
+    ):
         loaders.open_source(make_tar(tmp_path / "a.tar", {"cat/1.jpg": picture(1)}), image_column="a")
 
 

@@ -75,8 +75,8 @@ def test_duplicate_names_in_a_tar_are_all_kept(tmp_path):
     np.testing.assert_array_equal(images[1], decode(picture(2)))
 
 
-def test_two_splits_in_one_tar_are_refused(tmp_path):
-    make_tar(tmp_path / "both.tar", {"train/n01/a.jpg": picture(1), "val/n01/b.jpg": picture(2)})
+def test_folders_of_one_class_that_are_no_splits_are_refused(tmp_path):
+    make_tar(tmp_path / "both.tar", {"left/n01/a.jpg": picture(1), "right/n01/b.jpg": picture(2)})
     with pytest.raises(ValueError, match="two folders of one class"):
         loaders.open_source(tmp_path / "both.tar")
 

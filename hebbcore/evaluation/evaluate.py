@@ -137,8 +137,7 @@ def evaluate(
         shifts=shifts, queries=queries, penalty=LEFT_OUT if few_labels(readout) else HELD_OUT,
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])
-    folder = Path(folder)
-    make_folder(folder)
+    make_folder(folder := Path(folder))
     with locked(folder, "evaluating into"):
         book = Book(folder, settings, [title(label, titles) for label in classes.tolist()])
         book.forget_held_out(few_labels(readout), len(mine.numbers))
