@@ -43,7 +43,7 @@ def softmax(scores: Matrix, sharpness: Number):
         row = scores[n]
         peak = row[0]
         for k in entries(row.size):
-            peak = max(peak, row[k])
+            peak = larger(peak, row[k])
         peak = highest(peak)
         mass = ZERO * sharpness
         for k in entries(row.size):
@@ -73,7 +73,7 @@ def swta(
             h = row[k] * half_over_norm / unit_norms[k] + HALF
             y = h * h
             row[k] = y
-            peak = max(peak, y)
+            peak = larger(peak, y)
         peak = highest(peak)
         sum_e = ZERO * sharpness
         if power:
@@ -110,13 +110,13 @@ def kwta(scores: Matrix, unit_norms: PerColumn, winners: Number, decay: Sums):
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
         row = scores[n]
-        top = -INFINITY + row[0]
-        low = -INFINITY + row[0]  # negated: highest finds the largest
+        top = LOWEST
+        low = LOWEST  # negated: highest finds the largest
         for k in entries(row.size):
             v = row[k] / unit_norms[k]
             row[k] = v
-            top = max(top, v)
-            low = max(low, -v)
+            top = larger(top, v if v == v else LOWEST)
+            low = larger(low, -v if v == v else LOWEST)
         top = highest(top)
         low = -highest(low)
         middle = top
@@ -138,10 +138,8 @@ def kwta(scores: Matrix, unit_norms: PerColumn, winners: Number, decay: Sums):
                 below = low
                 for k in entries(row.size):
                     v = row[k]
-                    if v >= low:
-                        above = max(above, -v)
-                    if v < top:
-                        below = max(below, v)
+                    above = larger(above, -v if v >= low else -top)
+                    below = larger(below, v if v < top else low)
                 low = -highest(above)
                 top = highest(below)
                 middle = top
@@ -165,12 +163,14 @@ def soft_hebb(scores: Matrix, sharpness: Number, anti: Flag, decay: Sums):
     for n in own_rows(scores.shape[0]):
         row = scores[n]
         peak = row[0]
-        winner = row.size
         for k in entries(row.size):
-            if winner == row.size or row[k] > peak:
-                peak = row[k]
-                winner = k
-        peak, winner = leader(peak, winner, row.size)
+            peak = larger(peak, row[k])
+        peak = highest(peak)
+        none = int32(row.size)
+        winner = none
+        for k in entries(row.size):
+            winner = min(winner, int32(k) if row[k] >= peak else none)
+        peak, winner = leader(peak, winner, none)
         mass = ZERO * sharpness
         for k in entries(row.size):
             mass += exp((row[k] - peak) * sharpness)

@@ -6,10 +6,10 @@ first one, of images of so many positions.
 Oracles: the functions of the same names in tests/oracles/kernels.py.
 """
 
-from hebbcore.engine.kernels.elementary import exp, log
+from hebbcore.engine.kernels.elementary import exp, larger, log
 from hebbcore.engine.kernels.rows import (
     HALF,
-    INFINITY,
+    LOWEST,
     ONE,
     TINY,
     ZERO,
@@ -59,13 +59,13 @@ def taught_cosines(scores: Matrix, unit_norms: PerColumn, masks: Masks, first: W
     for n in own_rows(scores.shape[0]):
         row = scores[n]
         mask = masks[(first + n) // positions]
-        low = -INFINITY + ZERO * unit_norms[0]  # negated: highest finds the largest
+        low = LOWEST  # negated: highest finds the largest
         for k in entries(row.size):
             v = row[k] / unit_norms[k]
             row[k] = v
-            low = max(low, -v if mask[k] != 0 else -INFINITY)
+            low = larger(low, -v if (mask[k] != 0) & (v == v) else LOWEST)
         low = -highest(low)
-        if low == INFINITY:
+        if low == -LOWEST:
             low = ZERO * unit_norms[0]
         for k in entries(row.size):
             row[k] = row[k] if mask[k] != 0 else low
@@ -101,7 +101,7 @@ def taught_swta(scores: Matrix, sharpness: Number, power: Flag, mass: Sums, deca
         row = scores[n]
         peak = ZERO * sharpness
         for k in entries(row.size):
-            peak = max(peak, row[k])
+            peak = larger(peak, row[k])
         peak = highest(peak)
         sum_e = ZERO * sharpness
         if power:
