@@ -6,7 +6,9 @@ Oracles: the functions of the same names in tests/oracles/kernels.py.
 import math
 
 import numpy as np
+from numpy import int32
 
+from hebbcore.engine.kernels.elementary import larger
 from hebbcore.engine.kernels.rows import (
     INFINITY,
     ONE,
@@ -18,6 +20,7 @@ from hebbcore.engine.kernels.rows import (
     Places,
     Sums,
     entries,
+    highest,
     leader,
     own_cell,
     own_rows,
@@ -48,20 +51,20 @@ def pursuit(y: Matrix, norms: PerRow, overlaps: Matrix, bias: PerColumn, winners
         for j in range(winners.shape[0]):
             taken = overlaps[winner]
             length = math.sqrt(left)
-            peak = -ONE + ZERO * left  # below all; asking whether there is one yet would take 6 times as long
-            best = ZERO * left
-            index = row.size
+            peak = -ONE + ZERO * left  # below all
             for k in entries(row.size):
                 v = row[k] - value * taken[k]
                 row[k] = v
                 strength = abs(v) + length * bias[k]
-                if strength > peak:
-                    peak = strength
-                    best = v
-                    index = k
-            peak, winner = leader(peak, index, row.size)
-            value = total(best if winner == index else ZERO * best)
-            if winner == row.size:  # all are NaN
+                peak = larger(peak, strength if strength == strength else -ONE)
+            peak = highest(peak)
+            none = int32(row.size)
+            index = none
+            for k in entries(row.size):
+                index = min(index, int32(k) if abs(row[k]) + length * bias[k] >= peak else none)
+            peak, winner = leader(peak, index, none)
+            value = total(row[winner] if winner == index and winner < none else ZERO * left)
+            if winner == none:  # all are NaN
                 winner = 0
                 value = value + (INFINITY - INFINITY)
             if abs(value) < faint:
