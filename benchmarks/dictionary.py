@@ -7,7 +7,7 @@ learned: as the preset learns. random: the patches that units start from, in eve
 k-means (KWTA of one winner) in every dictionary. `--units` u stands for units=(128, u, u, 25 u / 64) of the preset, and
 with `--layers 2` for (128, u, 25 u / 64).
 The readout is RidgeReadout on standardised features of all training images, or of `--labels` of them, as many of each
-class, in `--draws` selections; it chooses its penalty on the labelled images. `--validate` N judges by the last N
+class, in `--draws` selections; it chooses its penalty, a power of ten, on the labelled images. `--validate` N judges by the last N
 training images, which are then not trained on, instead of the test images: what is chosen, choose so. Rows that FILE
 holds are not measured again.
 """
@@ -30,6 +30,7 @@ from hebbcore.engine import backend
 from hebbcore.evaluation import RidgeReadout, labelled_subset
 
 METHODS = ("learned", "random", "k-means")
+PENALTIES = 10.0 ** np.arange(-2, 6)  # of all rows that are kept: others cannot be compared with them
 
 
 def sizes(units: int, layers: int) -> tuple[int, ...]:
@@ -65,7 +66,7 @@ def accuracies(features: Any, labels: Any, test: Any, answers: Any, count: int, 
     for draw in range(draws if count < len(labels) else 1):
         rows = labelled_subset(labels, count, draw, "stratified")
         chosen = features if count == len(labels) else features[backend.namespace(features).asarray(rows)]
-        readout = RidgeReadout(standardize=True).fit(chosen, labels if count == len(labels) else labels[rows])
+        readout = RidgeReadout(PENALTIES, standardize=True).fit(chosen, labels if count == len(labels) else labels[rows])
         found.append(100 * readout.score(test, answers))
     return found
 
