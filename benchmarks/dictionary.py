@@ -7,9 +7,9 @@ learned: as the preset learns. random: the patches that units start from, in eve
 k-means (KWTA of one winner) in every dictionary. `--units` u stands for units=(128, u, u, 25 u / 64) of the preset, and
 with `--layers 2` for (128, u, 25 u / 64).
 The readout is RidgeReadout on standardised features of all training images, or of `--labels` of them, as many of each
-class, in `--draws` selections; it chooses its penalty, a power of ten, on the labelled images. `--validate` N judges by the last N
-training images, which are then not trained on, instead of the test images: what is chosen, choose so. Rows that FILE
-holds are not measured again.
+class, in `--draws` selections; it chooses its penalty, a power of ten, on the labelled images. `--validate` N judges by
+the last N training images, which are then not trained on, instead of the test images: what is chosen, choose so. Rows
+that FILE holds are not measured again.
 """
 
 import argparse
@@ -66,7 +66,8 @@ def accuracies(features: Any, labels: Any, test: Any, answers: Any, count: int, 
     for draw in range(draws if count < len(labels) else 1):
         rows = labelled_subset(labels, count, draw, "stratified")
         chosen = features if count == len(labels) else features[backend.namespace(features).asarray(rows)]
-        readout = RidgeReadout(PENALTIES, standardize=True).fit(chosen, labels if count == len(labels) else labels[rows])
+        readout = RidgeReadout(PENALTIES, standardize=True)
+        readout.fit(chosen, labels if count == len(labels) else labels[rows])
         found.append(100 * readout.score(test, answers))
     return found
 
