@@ -43,7 +43,6 @@ from hebbcore.evaluation.ridge.room import Options, Room
 from hebbcore.evaluation.ridge.rows import ArrayRows, Rows, StreamRows, rows_of_stream
 from hebbcore.evaluation.ridge.solution import Solution, best_solution, scores_of, scores_of_classes, winners
 
-
 # half a decade apart: with whole ones the best for 500 of CIFAR-10's labels was missed by half a point of accuracy
 ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 
@@ -92,8 +91,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     Parameters
     ----------
     alphas : float or iterable of float
-        Penalties to choose from (the largest of equals), or one number. Default: 0.01, 0.03, 0.1, … 1e5. A warning in the log says if the best one is at
-        their end.
+        Penalties to choose from (the largest of equals), or one number. By default half a decade apart, from 0.01 to 1e5.
+        A warning in the log says if the best one is at their end.
     fit_intercept : bool
         Centre features and targets.
     standardize : bool
