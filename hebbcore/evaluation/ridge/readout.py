@@ -91,7 +91,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     Parameters
     ----------
     alphas : float or iterable of float
-        Penalties to choose from (the largest of equals), or one number. By default half a decade apart, from 0.01 to 1e5.
+        Penalties to choose from (the largest of equals), or one number. By default half a decade apart, 0.01 to 1e5.
         A warning in the log says if the best one is at their end.
     fit_intercept : bool
         Centre features and targets.
