@@ -163,8 +163,8 @@ def _check(options: argparse.Namespace) -> None:
     for name, value in (("--suggestions", options.suggestions), ("--image-size", options.image_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
-    if options.features is None and (options.previous or options.imports):
-        raise ValueError("--previous and --import are for the network of --features; give that, or leave them out.")
+    if options.features is None and options.imports:
+        raise ValueError("--import is for the network of --features; give that, or leave it out.")
     require_there(options.photos)
     require_outside(options.out, options.photos)
     if options.labels is not None and options.labels.resolve().parent == options.out.resolve():
@@ -206,14 +206,14 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
                 "start one of the line file,label alone",
             )
         if network is None:
-            network = learned(photos, work, options.device, stages)
+            network = learned(photos, options, stages)
         return labels, classified(
             work, network, stream, labels, mirror=options.mirror, prior=options.prior, suggestions=options.suggestions,
             listener=stages,
         )  # fmt: skip
 
 
-def learned(photos: Photos, work: Path, device: str, stages: Stages) -> Network:
+def learned(photos: Photos, options: argparse.Namespace, stages: Stages) -> Network:
     """Return the dictionary of the photos, learned in the folder of the work unless it is there."""
     left = Left()
 
@@ -222,4 +222,4 @@ def learned(photos: Photos, work: Path, device: str, stages: Stages) -> Network:
         stages.say("network", f"learning{'' if seconds is None else f', {clock(left.smoothed(seconds))} left'}")
 
     with photos.stream(shuffle=True) as shuffled:
-        return learned_network(shuffled, work / LEARNED, device, show)
+        return learned_network(shuffled, options.out / LEARNED, options.device, options.previous, show)
