@@ -76,7 +76,7 @@ def test_a_damaged_latest_checkpoint_and_the_one_before(tmp_path):
         ({"data": images(9)}, r"data.shape\[0\] is 9 here and 10 there"),
         ({"data": images(seed=5)}, "data.checksum"),
         ({"data": images(dtype=np.float32)}, "data.dtype is 'float32' here and 'float64' there"),
-        ({"data": [images()], "batch_size": None}, "data.batches is 1 here and None there"),
+        ({"data": [images()], "batch_size": None}, "data.batches is 1 here and not set there"),
         ({"network": network(seed=3)}, "seed is 3 here and 0 there"),
         ({"network": network(precision="float32")}, "precision is 'float32' here and 'float64' there"),
         ({"network": network(True)}, "layers is"),

@@ -87,12 +87,13 @@ def _other_set(folder: Path, found: Plan, wanted: Plan) -> ValueError:
     def flat(plan: Plan) -> dict[str, Any]:
         return {"class names": plan.get("class_names"), **plan["source"], **plan["settings"]}
 
+    def value(plan: dict[str, Any], key: str) -> str:
+        return printable(plan.get(key, "not set"))[:60]
+
     old, new = flat(found), flat(wanted)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     keys = [key for key in keys if key not in _DIGESTS] or keys  # which say nothing to a reader
-    differences = ", ".join(
-        f"{printable(key)} {printable(old.get(key))[:60]} there and {printable(new.get(key))[:60]} here" for key in keys
-    )
+    differences = ", ".join(f"{printable(key)} {value(old, key)} there and {value(new, key)} here" for key in keys)
     how = "from a source whose files have changed since" if keys == ["content"] else "differently"
     return ValueError(
         f"build_shards: {folder} holds a set built {how} ({differences}); choose another folder or delete it"
