@@ -331,7 +331,8 @@ def test_a_folder_of_other_work_is_refused(photos, call):
     assert "name another --out, or remove it" in err
     Path("photos", max(photos)).unlink()
     _, err = call(SMALL, 1)
-    assert "files 60 there and 59 here" in err
+    assert "hebbcore: work/images holds a set built differently (files 60 there and 59 here" in err
+    assert "choose another folder" not in err
     assert "name another --out, or remove it" in err
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import ELSEWHERE, Photos, Table, is_photos, read_photos, require_taken_over
+from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_taken_over
 from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
@@ -20,6 +20,7 @@ from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT,
 from hebbcore.network import Network
 from hebbcore.page.store import LABELS
 from hebbcore.training.diagnostics import Record
+from loaders.shards.plan import found_instead
 
 
 def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -132,7 +133,7 @@ def of_other_images(work: Path) -> Iterator[None]:
     except (FileExistsError, ValueError) as error:
         if str(work) not in str(error):
             raise
-        what = str(error).removeprefix("build_shards: ").removesuffix(ELSEWHERE)
+        what = found_instead(error) or str(error)
         advice = (
             f"If {work} is the work of other photos, of another network or with other options, name another --out, or "
             "remove it."
