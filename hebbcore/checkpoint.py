@@ -135,9 +135,12 @@ def find(function: str, path: Path, previous: bool = False) -> Path:
             return candidate
         except ValueError as error:
             if not previous:
-                before = f" The one before it, {found[-2].name}, is used with previous." if len(found) > 1 else ""
-                raise ValueError(f"{error}{before}") from None
-    raise ValueError(f"{function}: every checkpoint in {path} is damaged; train again.")
+                before = f" The one before it, {found[-2].name}, is used with previous=True (--previous)."
+                raise ValueError(f"{error}{before if len(found) > 1 else ''}") from None
+    raise ValueError(
+        f"{function}: every checkpoint in {path} is damaged or of another version; to train anew, move "
+        f"{path / FOLDER} away."
+    )
 
 
 def model_folder(path: Path) -> Path | None:

@@ -124,9 +124,18 @@ def text(function: str, name: str, value: Any) -> str:
     return value
 
 
+def sequence(value: Any) -> list[Any] | None:
+    """Return what a sequence or an array (n,) of any library holds; None for text and all else, such as a set."""
+    if isinstance(value, Sequence):
+        return None if isinstance(value, str | bytes) else list(value)
+    return list(value.tolist()) if getattr(value, "ndim", None) == 1 else None
+
+
 def pair(function: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
     """Return an int or a (height, width) pair as a pair of ints of at least minimum."""
-    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    values = sequence(value)
+    if values is None:
+        values = [value, value]
     if len(values) != 2:
         raise wrong(ValueError, function, name, f"must be one integer or a (height, width) pair, got {value!r}.")
     height, width = (integer(function, name, side, minimum) for side in values)

@@ -100,6 +100,7 @@ def preset(
     FastHebb (Lagani et al. 2022), whose rates and rules are arguments of the training; SoftHebb (Journé et al., ICLR
     2023), with its rates. In the VGG networks batch norm comes before the pool.
     """
+    units = as_units("preset", name, units)
     layers, shape = preset_layers(name, rule, preprocess, image_shape, units, classes)
     return network_of(name, layers, shape, image_shape, units, **options)
 
@@ -136,7 +137,7 @@ def preset_layers(
     """
     checks.choice("preset", "name", name, PRESETS)
     checks.choice("preset", "preprocess", preprocess, PREPROCESS)
-    check_units("preset", name, units)
+    units = as_units("preset", name, units)
     if name == DERIVED and preprocess != "none":
         problem = f'must be "none" for {name!r}, which whitens patches itself, got {preprocess!r}.'
         raise checks.wrong(ValueError, "preset", "preprocess", problem)
@@ -154,8 +155,8 @@ def preset_layers(
     return layers if rule is None else with_rules(layers, rule), shape
 
 
-def check_units(function: str, name: str, units: Any) -> None:
-    """Check the numbers of units of a preset.
+def as_units(function: str, name: str, units: Any) -> tuple[int, ...] | None:
+    """Return the numbers of units of a preset.
 
     Parameters
     ----------
@@ -166,24 +167,26 @@ def check_units(function: str, name: str, units: Any) -> None:
     units : Any
         What was given; None: nothing.
 
+    Returns
+    -------
+    tuple of int or None
+        The numbers; None: nothing was given.
+
     Raises
     ------
     ValueError, TypeError
         If the preset takes no units, and unless they are as many as it has and at least 1.
     """
     if units is None:
-        return
+        return None
     if name != DERIVED:
         problem = f"is for {DERIVED!r} alone, not for {name!r}; make a Network of its layers with other units."
         raise checks.wrong(ValueError, function, "units", problem)
-    if not isinstance(units, Sequence) or isinstance(units, str) or len(units) not in (3, 4):
-        problem = (
-            f"must be four numbers (layers 1, 2 and 3, wide branch) such as {UNITS}, or three, without layer 3, "
-            f"got {units!r}."
-        )
-        raise checks.wrong(ValueError, function, "units", problem)
-    for number in units:
-        checks.integer(function, "units", number, 1)
+    numbers = checks.sequence(units)
+    if numbers is None or len(numbers) not in (3, 4):
+        problem = f"must be four numbers (layers 1, 2 and 3, wide branch) such as {UNITS}, or three, without layer 3, "
+        raise checks.wrong(ValueError, function, "units", f"{problem}got {units!r}.")
+    return tuple(checks.integer(function, "units", number, 1) for number in numbers)
 
 
 def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:

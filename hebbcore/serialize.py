@@ -194,6 +194,22 @@ def _known(function: str, name: str, kinds: dict[str, Any], thing: Any) -> str:
     )
 
 
+class _NotSet:
+    """Stands for the value that a table lacks, which counts as None: files of before lack what came later."""
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, _NotSet)
+
+    def __hash__(self) -> int:
+        return hash(None)
+
+    def __repr__(self) -> str:
+        return "not set"
+
+
+_NOT_SET = _NotSet()
+
+
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     """Return "path is ours here and theirs there" for all values in which two tables differ; see compared."""
     return [text for _, text in compared(ours, theirs, path)]
@@ -202,11 +218,13 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
 def compared(ours: Any, theirs: Any, path: str = "") -> list[tuple[str, str]]:
     """Return the path of each value in which two tables differ, and a text that says how.
 
-    In lists of tables or lists, one longer than the other, only the first tables that differ are compared.
+    A key that one of them lacks counts as None, and is "not set" in the text. In lists of tables or lists, one longer
+    than the other, only the first tables that differ are compared.
     """
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         keys = [*ours, *(key for key in theirs if key not in ours)]
-        return [found for key in keys for found in compared(ours.get(key), theirs.get(key), _join(path, key))]
+        values = ((key, ours.get(key, _NOT_SET), theirs.get(key, _NOT_SET)) for key in keys)
+        return [found for key, our, their in values for found in compared(our, their, _join(path, key))]
     if isinstance(ours, list) and isinstance(theirs, list):
         pairs = [compared(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(ours, theirs, strict=False))]
         if len(ours) == len(theirs):

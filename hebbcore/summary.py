@@ -9,7 +9,7 @@ from hebbcore.layers import Learner, Shape
 
 
 def summary_of(graph: Graph, shapes: Sequence[Shape], training: Mapping[str, Any]) -> str:
-    """Return a table of layers, and how they are meant to be trained.
+    """Return a table of layers, and how fit trains them where its call does not say.
 
     Parameters
     ----------
@@ -28,5 +28,6 @@ def summary_of(graph: Graph, shapes: Sequence[Shape], training: Mapping[str, Any
         lines.append(f"{'  ' * depth + layer.name:<12}{' × '.join(map(str, shape)):>18}{count or '':>14}")
     lines.append(f"{'':<12}{'':>18}{total:>14}")
     if training:
-        lines.append("training: " + ", ".join(f"{key}={value!r}" for key, value in training.items()))
+        defaults = ", ".join(f"{key}={value!r}" for key, value in training.items())
+        lines.append(f"fit trains it by default with {defaults}")
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from PIL import Image
 
 import hebbcore
 import loaders
+from hebbcore import checkpoint
 from hebbcore.classify import neighbours
 from hebbcore.files import locked
 from hebbcore.labelling import features, load_model, work
@@ -27,10 +28,11 @@ LINE = "classify photos --labels labels.csv --out work --device cpu"
 SMALL = f"{LINE} --features net.h5"  # whose network need not be learned
 
 
-def test_a_network_that_an_earlier_version_began_goes_on(photos, call, monkeypatch):
-    def ended(*args, **options):
-        raise ValueError("ended before features")
+def ended(*args, **options):
+    raise ValueError("ended before features")
 
+
+def test_a_network_that_an_earlier_version_began_goes_on(photos, call, monkeypatch):
     with monkeypatch.context() as before:
         before.setattr(hebbcore.dictionary, "winners", lambda units: 3)
         before.setattr(features, "extract_features", ended)
@@ -39,6 +41,21 @@ def test_a_network_that_an_earlier_version_began_goes_on(photos, call, monkeypat
     network = hebbcore.load("work/network", device="cpu")
     assert {layer.rule.k for layer in network.learners.values() if isinstance(layer.rule, hebbcore.SignedWTA)} == {3}
     assert right(rows_of(Path("work/predictions.csv")), photos) > 0.85
+
+
+def test_a_damaged_checkpoint_of_the_own_network_and_the_one_before(photos, call, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(features, "extract_features", ended)
+        call(LINE, 1)
+    whole = checkpoint.digest_of(hebbcore.load("work/network", device="cpu"))
+    latest = checkpoint.checkpoints(Path("work/network"))[-1]
+    for command in (LINE, "label photos --out work --device cpu"):
+        latest.write_bytes(latest.read_bytes()[:-9])
+        assert "is used with previous=True (--previous)." in call(command, 1)[1]
+        with monkeypatch.context() as patch:
+            patch.setattr("hebbcore.cli.label._serve", lambda *given: None)
+            call(f"{command} --previous")
+        assert checkpoint.digest_of(hebbcore.load("work/network", device="cpu")) == whole
 
 
 def test_labels_for_all_photos_and_for_new_ones(photos, call, tmp_path):
@@ -264,7 +281,7 @@ def test_wide_features_of_many_photos_are_averaged_over_a_grid_in_new_photos_too
         (f"{SMALL} --suggestions 0", "--suggestions must be at least 1, got 0."),
         (f"{SMALL} --image-size 0", "--image-size must be at least 1, got 0."),
         (f"{SMALL} --image-size 9", "--image-size must be 8, as the network of --features takes, got 9."),
-        (f"{LINE} --previous", "--previous and --import are for the network of --features"),
+        (f"{LINE} --import mine.py", "--import is for the network of --features; give that, or leave it out."),
         (f"{SMALL} --split train", "--split is for sources of several splits"),
         (SMALL.replace("--out work", "--out photos/work"), "--out must lie outside of the images' folder"),
         (SMALL.replace("labels.csv", "none.csv"), "No such file or directory: none.csv"),
@@ -314,7 +331,8 @@ def test_a_folder_of_other_work_is_refused(photos, call):
     assert "name another --out, or remove it" in err
     Path("photos", max(photos)).unlink()
     _, err = call(SMALL, 1)
-    assert "files 60 there and 59 here" in err
+    assert "hebbcore: work/images holds a set built differently (files 60 there and 59 here" in err
+    assert "choose another folder" not in err
     assert "name another --out, or remove it" in err
 
 

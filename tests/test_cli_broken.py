@@ -130,7 +130,11 @@ def test_a_damaged_checkpoint_and_the_one_before(place, call, fails):
     for line in ("train run.toml --out a --set training.epochs=3", "extract a images.h5 f.h5", "plot a"):
         message = fails(line)
         assert f"{latest} is damaged" in message
-        assert message.endswith("The one before it, step-0000000008.h5, is used with previous.")
+        assert message.endswith("The one before it, step-0000000008.h5, is used with previous=True (--previous).")
+    out, _ = call("verify a", 1)
+    assert out.count(f"{latest} is damaged") == 1
+    assert "a/config.json: readable, and network and training are those of step-0000000008.h5" in out
+    assert "damaged: 1\n" in out
     call("plot a --previous --out pictures")
     assert names("pictures") == ["curves.png", "filters.png"]
     call("extract a images.h5 f.h5 --previous")

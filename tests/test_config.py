@@ -307,14 +307,20 @@ def test_the_effective_configuration_of_a_run_reads_back(read, text):
 
 def test_differences_name_every_path():
     ours = {"a": 1, "b": {"c": [1, {"d": 2}], "e": "x"}, "f": [1], "only": 1}
-    theirs = {"a": 1, "b": {"c": [1, {"d": 3}], "e": "y"}, "f": [1, 2]}
+    theirs = {"a": 1, "b": {"c": [1, {"d": 3}], "e": "y"}, "f": [1, 2], "more": {"g": 2}}
     assert serialize.differences(ours, theirs) == [
         "b.c[1].d is 2 here and 3 there",
         "b.e is 'x' here and 'y' there",
         "f is [1] here and [1, 2] there",
-        "only is 1 here and None there",
+        "only is 1 here and not set there",
+        "more is not set here and {'g': 2} there",
     ]
     assert serialize.differences(ours, ours) == []
+
+
+def test_what_is_not_set_counts_as_none_and_is_not_called_that():
+    assert serialize.differences({"a": 1, "b": None}, {"a": None, "c": None}) == ["a is 1 here and None there"]
+    assert serialize.differences({"b": 1}, {}) == ["b is 1 here and not set there"]
 
 
 def test_of_lists_of_tables_the_first_difference_is_named():

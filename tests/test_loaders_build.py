@@ -16,6 +16,7 @@ from loaders_helpers import contents, make_arrays, make_tar, make_tree, members
 
 import loaders
 import loaders.files
+from loaders.shards.plan import found_instead
 from loaders.workers import map_ordered
 
 OPTIONS = {"size": 48, "shard_bytes": 9000}
@@ -176,8 +177,11 @@ def test_another_set_in_the_folder_is_not_touched(tree, tmp_path):
     with pytest.raises(ValueError, match="size 48 there and 32 here"):
         loaders.build_shards(tree, tmp_path, workers=1, size=32, shard_bytes=9000)
     (tmp_path / "index.json").unlink()
-    with pytest.raises(ValueError, match="belongs to another set"):
+    with pytest.raises(ValueError, match="belongs to another set") as caught:
         loaders.build_shards(tree, tmp_path, workers=1, size=32, shard_bytes=9000)
+    found = found_instead(caught.value)
+    assert str(caught.value) == f"build_shards: {found}; choose another folder or delete it"
+    assert found_instead(ValueError(str(caught.value))) is None  # nobody reads the text
     del before["index.json"]
     (tmp_path / "build.json").unlink()
     assert contents(tmp_path) == before

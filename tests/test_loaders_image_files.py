@@ -121,6 +121,9 @@ def test_a_table_labels_some(nested, tmp_path, caplog, capsys):
     csv.write_text(csv.read_text().replace("dog", "wolf"))
     with pytest.raises(ValueError, match=r"holds a set built differently \(class names .*wolf"):
         built(loaders.open_source(nested, labels=csv), tmp_path / "b")
+    arrays = loaders.array_source(np.zeros((2, 6, 6, 3), np.uint8), np.zeros(2, np.int64))
+    with pytest.raises(ValueError, match=r"files \d+ there and not set here"):
+        loaders.build_shards(arrays, tmp_path / "b")
     csv.write_text("not the table that is given\n")
     assert loaders.ImageFiles(nested).describe() == loaders.ImageFiles(nested).describe()
 

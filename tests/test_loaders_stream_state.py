@@ -41,6 +41,8 @@ def test_a_state_of_another_stream_is_refused(raw, packed):
     state = ShardStream(raw, batch_size=8).state()
     with pytest.raises(ValueError, match="batch_size 8 there and 9 here"):
         ShardStream(raw, batch_size=9).restore(state)
+    with pytest.raises(ValueError, match="seed not set there and 0 here"):
+        ShardStream(raw, batch_size=8).restore({key: value for key, value in state.items() if key != "seed"})
     with pytest.raises(ValueError, match="identity"):
         ShardStream(packed, batch_size=8, image_size=8).restore(state)
     with pytest.raises(ValueError, match="positions of this stream"):

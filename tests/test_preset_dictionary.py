@@ -196,7 +196,8 @@ def test_impossible_values_of_training_are_refused_by_fit():
 
 def test_training_is_saved_and_shown(tmp_path):
     network = made()
-    assert network.summary().splitlines()[-1].startswith("training: mode='layerwise', epochs=4, batch_size=200")
+    last = network.summary().splitlines()[-1]
+    assert last.startswith("fit trains it by default with mode='layerwise', epochs=4, batch_size=200")
     hebbcore.save(tmp_path / "network.h5", network)
     again = hebbcore.load(tmp_path / "network.h5", device="cpu")
     assert again.training == DEFAULTS

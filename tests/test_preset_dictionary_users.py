@@ -30,7 +30,8 @@ def test_the_example_trains_and_is_evaluated(images, call, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("hebbcore.cli.train.dead_texts", lambda path: ["3 of 6 units of conv2 won none."])
         out, _ = call(f"train {EXAMPLE} --out runs/d {SMALL} --set training.epochs=2")
-    assert "training: mode='layerwise'" in out
+    assert "\nfit trains it by default with mode='layerwise', epochs=4, " in out  # which were 2 here
+    assert "training: " not in out
     assert "3 of 6 units of conv2 won none. Fewer network.units may help." in out  # preprocess would be refused
     given = json.loads(Path("runs/d/config.json").read_text())
     effective = {**DEFAULTS, "epochs": 2}

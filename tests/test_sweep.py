@@ -131,7 +131,6 @@ def test_a_killed_sweep_goes_on(place, call):
             np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
 def test_a_run_that_fails_does_not_stop_the_others(place, call, monkeypatch):
     line = "sweep run.toml --out s --grid training.learning_rate=1e30,0.01 --grid network.layers.pool1.window=2,7"
     _, err = call(line)

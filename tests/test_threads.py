@@ -252,6 +252,16 @@ def test_blas_is_limited_whichever_thread_asks():
         assert counts() == before
 
 
+def test_tasks_warn_of_overflow_as_the_caller_wants():
+    def overflow():
+        return np.float32(1e38) * np.full(2, 1e10, np.float32)
+
+    with np.errstate(over="ignore"):
+        assert np.isinf(parallel.run([overflow] * 3)).all()
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
+        parallel.run([lambda: np.zeros(2), overflow])
+
+
 def test_a_lock_is_copied_free():
     lock = parallel.ForkedLock()
     with lock, lock:  # the same thread may take it again

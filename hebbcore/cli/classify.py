@@ -8,7 +8,7 @@ from pathlib import Path
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import ELSEWHERE, Photos, Table, is_photos, read_photos, require_taken_over
+from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_taken_over
 from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
@@ -20,6 +20,7 @@ from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT,
 from hebbcore.network import Network
 from hebbcore.page.store import LABELS
 from hebbcore.training.diagnostics import Record
+from loaders.shards.plan import found_instead
 
 
 def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -132,7 +133,7 @@ def of_other_images(work: Path) -> Iterator[None]:
     except (FileExistsError, ValueError) as error:
         if str(work) not in str(error):
             raise
-        what = str(error).removeprefix("build_shards: ").removesuffix(ELSEWHERE)
+        what = found_instead(error) or str(error)
         advice = (
             f"If {work} is the work of other photos, of another network or with other options, name another --out, or "
             "remove it."
@@ -163,8 +164,8 @@ def _check(options: argparse.Namespace) -> None:
     for name, value in (("--suggestions", options.suggestions), ("--image-size", options.image_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
-    if options.features is None and (options.previous or options.imports):
-        raise ValueError("--previous and --import are for the network of --features; give that, or leave them out.")
+    if options.features is None and options.imports:
+        raise ValueError("--import is for the network of --features; give that, or leave it out.")
     require_there(options.photos)
     require_outside(options.out, options.photos)
     if options.labels is not None and options.labels.resolve().parent == options.out.resolve():
@@ -206,14 +207,14 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
                 "start one of the line file,label alone",
             )
         if network is None:
-            network = learned(photos, work, options.device, stages)
+            network = learned(photos, options, stages)
         return labels, classified(
             work, network, stream, labels, mirror=options.mirror, prior=options.prior, suggestions=options.suggestions,
             listener=stages,
         )  # fmt: skip
 
 
-def learned(photos: Photos, work: Path, device: str, stages: Stages) -> Network:
+def learned(photos: Photos, options: argparse.Namespace, stages: Stages) -> Network:
     """Return the dictionary of the photos, learned in the folder of the work unless it is there."""
     left = Left()
 
@@ -222,4 +223,4 @@ def learned(photos: Photos, work: Path, device: str, stages: Stages) -> Network:
         stages.say("network", f"learning{'' if seconds is None else f', {clock(left.smoothed(seconds))} left'}")
 
     with photos.stream(shuffle=True) as shuffled:
-        return learned_network(shuffled, work / LEARNED, device, show)
+        return learned_network(shuffled, options.out / LEARNED, options.device, options.previous, show)

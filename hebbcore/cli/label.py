@@ -98,7 +98,7 @@ def _ready(
         names = list(stream.names)
     require_search(np.full(len(names), -1), devices.resolve("label", options.device))
     if network is None:
-        network = learned(photos, work, options.device, stages)
+        network = learned(photos, options, stages)
     teacher = WorkTeacher(
         work, network, photos.stream, len(names), options.mirror, options.prior, options.suggestions, stages,
         lambda labels: _require_imported(work, names, labels),

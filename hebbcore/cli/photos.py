@@ -16,6 +16,7 @@ from hebbcore.labelling.done import is_as_written
 from hebbcore.labelling.features import BATCH
 from hebbcore.labelling.work import FOLLOWING, Labels
 from loaders.shards.format import INDEX, REPORT
+from loaders.shards.plan import found_instead
 from loaders.sources.base import sample_of
 from loaders.sources.detect import is_archive, kind_of
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
@@ -28,7 +29,6 @@ T = TypeVar("T")
 SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is being written
 SMALLEST, LARGEST = 8, 48  # sides that are chosen, in pixels: larger ones cost more and say little more
 _SAMPLE = 64  # images that are asked for their size
-ELSEWHERE = "; choose another folder or delete it"  # the advice of build_shards, who is told another folder
 _FEW = 500  # images that are read sooner than other processes have started
 _SHOWN = 10  # images left out that are named
 
@@ -124,11 +124,10 @@ def as_shards(
     try:
         read = read_photos(path, folder, size=size, split=split, without_labels=False, stages=stages, check=check)
     except ValueError as error:
-        what, ours = str(error).removesuffix(ELSEWHERE), "build_shards: "
-        if what == str(error) or not what.startswith(ours):
+        if (found := found_instead(error)) is None:
             raise
         raise ValueError(
-            f"{what.removeprefix(ours)}, so not of {path} as it is now; name another output, or remove that folder."
+            f"{found}, so not of {path} as it is now; name another output, or remove that folder."
         ) from None
     return read.shards
 

@@ -92,7 +92,6 @@ def train_into(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line
-            warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)  # fit says why
             return fit(
                 network, data, labels=labels, run=run, previous=previous, progress=progress, callback=callback,
                 group=together.group(), **settings,

@@ -142,15 +142,14 @@ def _state_of_shards(path: Path) -> str:
 
 
 def _state_of_config(path: Path) -> str:
-    """Compare network and training of a configuration with those of the run's latest checkpoint."""
+    """Compare network and training of a configuration with those of the run's latest sound checkpoint."""
     try:
         table = parse_json(path.read_bytes())
         training = {"seed": table["seed"], **table["training"]}
         dict(table["network"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"verify: {path} is damaged or no configuration of a run ({error}).") from None
-    for latest in checkpoint.checkpoints(path.parent)[-1:]:
-        header, _ = checkpoint.read("verify", latest)
+    for latest, header in _latest_sound(path.parent):
         with checkpoint.naming("verify", latest, "is no checkpoint of a training"):
             theirs = header["training"]
             free = may_change(theirs)
@@ -164,6 +163,17 @@ def _state_of_config(path: Path) -> str:
             raise ValueError(f"verify: {path} is damaged: {wrong[0]} is not what {latest} says.")
         return f"readable, and network and training are those of {latest.name}"
     return "readable"
+
+
+def _latest_sound(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the latest checkpoint of a run that is sound, and its header; damaged ones are named where they stand."""
+    for path in reversed(checkpoint.checkpoints(run)):
+        try:
+            header, _ = checkpoint.read("verify", path)
+        except ValueError:
+            continue
+        yield path, header
+        return
 
 
 def _of_the_network(table: dict[str, Any], header: dict[str, Any]) -> list[str]:

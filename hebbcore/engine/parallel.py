@@ -5,6 +5,7 @@ needs no barrier between the steps. NumPy, BLAS and the kernels release the GIL.
 """
 
 import contextlib
+import contextvars
 import functools
 import os
 import threading
@@ -200,7 +201,8 @@ def run(tasks: Sequence[Callable[[], T]], blas: bool = True) -> list[T]:
 
         with contextlib.ExitStack() as ends:
             for i in range(1, len(tasks)):
-                ends.callback(_begin(functools.partial(one, i)).wait)
+                here = contextvars.copy_context()  # which holds NumPy's errstate
+                ends.callback(_begin(functools.partial(here.run, one, i)).wait)
             first = _busy(tasks[0], contextlib.nullcontext)
         if errors:
             raise errors.pop(min(errors))

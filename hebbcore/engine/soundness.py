@@ -1,5 +1,6 @@
 """Numbers that stay computable: how large data may be, weights that diverge, the largest stable learning rate."""
 
+import contextlib
 import math
 import sys
 import warnings
@@ -133,6 +134,16 @@ class Divergence:
         )
 
 
+def without_warnings() -> contextlib.AbstractContextManager[Any]:
+    """Return a block in which NumPy does not warn of overflow and NaN: the library looks at what is computed there."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
+def watched(divergence: Divergence | None) -> contextlib.AbstractContextManager[Any]:
+    """Return a block for a step, without NumPy's warnings if a Divergence looks at the weights."""
+    return contextlib.nullcontext() if divergence is None else without_warnings()
+
+
 def is_due(step: int) -> bool:
     """Return whether to look at the weights after so many steps: after 1, 2, 4, 8, 16, 32, 48, …."""
     return step % STEPS == 0 or (step < STEPS and step & (step - 1) == 0)
@@ -140,7 +151,8 @@ def is_due(step: int) -> bool:
 
 def _largest_norm(weights: Array) -> float:
     """Return the largest Euclidean norm of a unit's weights (units, …)."""
-    return float(backend.row_norms(weights.reshape(len(weights), -1)).max())
+    with without_warnings():
+        return float(backend.row_norms(weights.reshape(len(weights), -1)).max())
 
 
 def as_rate(function: str, name: str, value: Any) -> Any:
@@ -173,7 +185,9 @@ def require_finite_output(
     """
     step = max(1, tuning.MEASURED.output_bytes // image_bytes)
     for start in range(0, len(images), step):
-        if not math.isfinite(float(backend.largest_magnitude(transform(images[start : start + step])))):
+        with without_warnings():
+            largest = float(backend.largest_magnitude(transform(images[start : start + step])))
+        if not math.isfinite(largest):
             raise FloatingPointError(
                 f"{function}: after the training the output of {name} holds NaN or infinity for the first batch; scale "
                 "the data, to standard deviations of about 1, or put a BatchNorm before the layer."

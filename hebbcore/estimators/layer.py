@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from hebbcore import checks
 from hebbcore.engine.backend import Array
 from hebbcore.engine.soundness import AUTO
@@ -190,7 +192,7 @@ class HebbianTransformer(NetworkTransformer):
             ("epsilon", self.epsilon, EPSILON, self.whiten, "whiten=True"),
             ("stride", self.stride, 1, self.kernel_size is not None, "kernel_size, for patches"),
         ):  # fmt: skip
-            if not used and value != default:
+            if not used and np.any(value != default):
                 raise ValueError(f"{function}: {name}={value!r} has no effect without {where}; leave it out.")
 
     def _train(self, images: Array, epochs: int | None, seed: int) -> None:

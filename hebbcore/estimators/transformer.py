@@ -161,9 +161,10 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         given = getattr(X, "shape", ())
         shape = self.image_shape
         if shape is not None:
-            if not isinstance(shape, Sequence) or len(shape) != 3:
+            sides = checks.sequence(shape)
+            if sides is None or len(sides) != 3:
                 raise ValueError(f"{function}: image_shape must be (height, width, channels), got {shape!r}.")
-            shape = tuple(checks.integer(function, "image_shape", side, 1) for side in shape)
+            shape = tuple(checks.integer(function, "image_shape", side, 1) for side in sides)
         if len(given) == 3:
             raise ValueError(
                 f"{function}: X must be images (n, height, width, channels) or rows (n, features), got shape {given}; "

@@ -12,6 +12,7 @@ import numpy as np
 
 from hebbcore import hdf5
 from hebbcore.files import cannot_write, parse_json, sync, write_text
+from hebbcore.serialize import compared
 
 DTYPES = ("float32", "float16")
 VERSION = 1  # of the format; files from before there was one have no digest
@@ -54,8 +55,7 @@ def _difference(ours: dict[str, Any], theirs: Any) -> str:
     if not isinstance(theirs, dict):
         return ""
     others = {"weights": "another network", "data": "other images or batches", "images": "other images or batches"}
-    keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-    found = [others.get(key, f"{key} is {ours.get(key)!r} here and {theirs.get(key)!r} there") for key in keys]
+    found = [others.get(path.partition(".")[0], text) for path, text in compared(ours, theirs)]
     return f" ({'; '.join(dict.fromkeys(found))})"
 
 

@@ -27,21 +27,23 @@ _SHARE = 3  # times the features must fit into the free memory of a GPU, which a
 _MOST_IN_MEMORY = 2**31  # bytes of features; more stay in their file
 
 
-def learned_network(shuffled: Any, run: Path, device: str, callback: Callable[[Record], None]) -> Network:
+def learned_network(
+    shuffled: Any, run: Path, device: str, previous: bool, callback: Callable[[Record], None]
+) -> Network:
     """Return the dictionary, learned from a stream of images in random order. A run that was interrupted goes on.
 
-    So does one of an earlier version, with the layers that the preset had then.
+    So does one of an earlier version, with the layers that the preset had then. previous: as for fit.
     """
     units = [min(number, _UNITS_AN_IMAGE * shuffled.images) for number in UNITS]
     network = preset("dictionary", image_shape=shuffled.image_shape, units=units, device=device)
     if checkpoint.checkpoints(run):
-        begun = checkpoint.load(run, device=device)
+        begun = checkpoint.load(run, device=device, previous=previous)
         if isinstance(begun, Network) and begun.shapes == network.shapes:
             begun.training = network.training
             network = begun
     with warnings.catch_warnings():  # of few images some units stay unused, which harms nothing
         warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")
-        return fit(network, shuffled, run=run, callback=callback, log_seconds=2)
+        return fit(network, shuffled, run=run, previous=previous, callback=callback, log_seconds=2)
 
 
 def chosen(network: Network, images: int, mirror: bool) -> Features:

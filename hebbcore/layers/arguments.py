@@ -122,9 +122,11 @@ def flat(weights: Array, dtype: Any) -> Array:
 
 def as_image_shape(function: str, value: Sequence[int]) -> tuple[int, ...]:
     """Return an image_shape as a tuple. Raises ValueError or TypeError unless it is one."""
-    problem = "must be (height, width, channels) or (features,), got"
+    problem, sides = "must be (height, width, channels) or (features,), got", checks.sequence(value)
+    if sides is None:
+        raise checks.wrong(TypeError, function, "image_shape", f"{problem} {value!r}.")
     try:
-        shape = tuple(checks.integer(function, "image_shape", side, 1) for side in value)
+        shape = tuple(checks.integer(function, "image_shape", side, 1) for side in sides)
     except TypeError as error:
         raise checks.wrong(TypeError, function, "image_shape", f"{problem} {value!r}.") from error
     if len(shape) not in (1, 3):
@@ -156,7 +158,8 @@ def as_weights(function: str, name: str, value: Any) -> Array:
 
 def check_no_steps(function: str, stride: Any, padding: Any) -> None:
     """Raise ValueError if a dense layer is given a stride or padding."""
-    if stride not in (1, (1, 1)) or padding not in (0, (0, 0)):
+    steps, pad = checks.pair(function, "stride", stride, 1), checks.pair(function, "padding", padding, 0)
+    if steps != (1, 1) or pad != (0, 0):
         raise ValueError(f"{function}: stride and padding are for convolutions; a dense layer has neither.")
 
 

@@ -9,7 +9,7 @@ from hebbcore import checks, serialize
 from hebbcore.graph import Graph
 from hebbcore.layers import Layer, Learner
 from hebbcore.layers.branches import with_changes
-from hebbcore.presets import PREPROCESS, PRESETS, Built, Rules, check_units, preset_layers, with_rules
+from hebbcore.presets import PREPROCESS, PRESETS, Built, Rules, as_units, preset_layers, with_rules
 from hebbcore.rules import Rule
 
 
@@ -64,7 +64,7 @@ class Architecture:
         if self.units is not None and self.preset is None:
             raise _wrong("units", "goes with a preset; layers have units of their own.")
         if self.preset is not None:
-            check_units("Architecture", self.preset, self.units)
+            as_units("Architecture", self.preset, self.units)
         if self.classes is not None:
             checks.integer("Architecture", "classes", self.classes, 1)
             if self.preset is None:

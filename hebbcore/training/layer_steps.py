@@ -15,7 +15,7 @@ from hebbcore.engine.group.portion import Portion, current, taking
 from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry
-from hebbcore.engine.soundness import Divergence, is_due, largest_stable_rate, require_finite_output
+from hebbcore.engine.soundness import Divergence, is_due, largest_stable_rate, require_finite_output, watched
 from hebbcore.engine.starting import starting_weights
 from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.engine.winners import tell_dead
@@ -137,7 +137,7 @@ class LayerTraining:
                 continue
             x = devices.to_device(images, self._device)
             stable = partial(largest_stable_rate, self._rule, x, self._g)
-            with taking(portion):
+            with taking(portion), watched(self._divergence):
                 if self._divergence is not None:
                     self._divergence.begin(NAME, self._rule, self._matrix, x, self._g)
                 won = self._learn(x, self._masks(here.labels), counting=last and self._rule.competes)

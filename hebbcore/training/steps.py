@@ -10,7 +10,7 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import convert
-from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate
+from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate, watched
 from hebbcore.engine.winners import count, count_sample, first_of_some, some_rows, tell_dead, wins
 from hebbcore.layers import Layer, Learner, Site
 from hebbcore.layers.base import rows_of
@@ -154,7 +154,7 @@ class Steps:
             # the sum over processes is on its way while the next layer computes, which overwrites the output
             later.append(partial(end, some.copy()))
 
-        with network.lock:
+        with network.lock, watched(self._divergence):
             if phase.together:
                 network.run(x, first, len(network), training=True, learn=learn)
             else:
@@ -172,7 +172,7 @@ class Steps:
         layer = self._network.layers[i]
         assert isinstance(layer, Learner)
         slower = factor(self._settings.schedule, epoch, phase.epochs, epoch / phase.epochs)
-        with self._network.lock, layer.taking_patches():
+        with self._network.lock, layer.taking_patches(), watched(self._divergence):
             matrix = layer.weights.reshape(layer.units, -1)
             won = count_sample(layer.bound_rule, sample.patches, layer.geometry, matrix)
             teacher = self._teaching.masks(i, sample.labels, self._network.site.device)

@@ -14,7 +14,7 @@ from loaders.shards.encode import Options, array_records, encode_items
 from loaders.shards.figures import Figures
 from loaders.shards.format import INDEX, REPORT, identity_of, labels_fault, read_table, shard_name, white_of
 from loaders.shards.index import Index, ShardEntry, read_index
-from loaders.shards.plan import PLAN, Plan, finished, start
+from loaders.shards.plan import PLAN, Plan, finished, other_set, start
 from loaders.shards.write import Record, ShardWriter
 from loaders.sources.arrays import ArraySource
 from loaders.sources.base import ImageSource, Source, remarks_of
@@ -89,7 +89,7 @@ def _write_shards(job: Job, identity: str) -> int:
     while (path := job.folder / shard_name(number)).exists():
         table = read_table(path)
         if (table.identity, table.number) != (identity, number):
-            raise ValueError(f"build_shards: {path} belongs to another set; choose another folder or delete it")
+            raise other_set(f"{path} belongs to another set")
         if fault := labels_fault(table.labels, len(job.source.class_names)):
             raise ValueError(f"build_shards: {path} is damaged: {fault}; delete it and the later ones")
         written, skipped, item = written + len(table.labels), skipped + len(table.skipped), table.items[1]

@@ -18,6 +18,18 @@ _DIGESTS = ("names", "content", "labels")  # of what a source holds
 Plan = dict[str, Any]  # in JSON types: what decides the bytes of a set
 
 
+def other_set(found: str) -> ValueError:
+    """The error for a folder that holds another set than is to be built there; found: what it holds."""
+    error = ValueError(f"build_shards: {found}; choose another folder or delete it")
+    vars(error)["found"] = found
+    return error
+
+
+def found_instead(error: Exception) -> str | None:
+    """What a folder holds instead, for callers with advice of their own; None: it is no error of `other_set`."""
+    return vars(error).get("found")
+
+
 def plan_of(source: Source, settings: dict[str, Any]) -> Plan:
     """What a build of a source is going to write."""
     return {
@@ -87,13 +99,12 @@ def _other_set(folder: Path, found: Plan, wanted: Plan) -> ValueError:
     def flat(plan: Plan) -> dict[str, Any]:
         return {"class names": plan.get("class_names"), **plan["source"], **plan["settings"]}
 
+    def value(plan: dict[str, Any], key: str) -> str:
+        return printable(plan.get(key, "not set"))[:60]
+
     old, new = flat(found), flat(wanted)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     keys = [key for key in keys if key not in _DIGESTS] or keys  # which say nothing to a reader
-    differences = ", ".join(
-        f"{printable(key)} {printable(old.get(key))[:60]} there and {printable(new.get(key))[:60]} here" for key in keys
-    )
+    differences = ", ".join(f"{printable(key)} {value(old, key)} there and {value(new, key)} here" for key in keys)
     how = "from a source whose files have changed since" if keys == ["content"] else "differently"
-    return ValueError(
-        f"build_shards: {folder} holds a set built {how} ({differences}); choose another folder or delete it"
-    )
+    return other_set(f"{folder} holds a set built {how} ({differences})")

@@ -307,7 +307,7 @@ class ShardStream:
         if not isinstance(state, dict):
             raise TypeError(f"ShardStream.restore: state must be a dict from state(), got {type(state).__name__}")
         differences = [
-            f"{key} {state.get(key)!r} there and {value!r} here"
+            f"{key} {repr(state[key]) if key in state else 'not set'} there and {value!r} here"
             for key, value in self._settings.items()
             if state.get(key) != value
         ]
