@@ -36,6 +36,42 @@ def test_swta(twin, shape, dtype, power, generator):
     np.testing.assert_allclose(decay.sum(axis=0), (z**2).sum(axis=0), rtol=0, atol=loose * shape[0])
 
 
+@pytest.mark.parametrize("name", ["softmax", "swta", "soft_hebb", "taught_swta"])
+def test_shares_are_0_or_so_large_that_products_with_them_are_fast(twin, name):
+    scores = np.zeros((2, 1201), np.float32)
+    scores[:, 1:] = -np.linspace(0, 120, 1200)
+    mass, decay = cells(twin, scores), cells(twin, scores)
+    if name == "softmax":
+        twin.softmax(scores, np.float32(1))
+    elif name == "soft_hebb":
+        twin.soft_hebb(scores, np.float32(1), True, decay)
+    else:
+        scores = 1 + scores / 120  # Y or the cosine, from 1 to 0
+        ones = np.ones(2, np.float32), np.ones(1201, np.float32)
+        if name == "swta":
+            twin.swta(scores, *ones, np.float32(160), False, mass, decay)
+        else:
+            twin.taught_swta(scores, np.float32(120), False, mass, decay)
+    sizes = np.abs(scores[scores != 0])
+    assert 0 < len(sizes) < scores.size
+    assert sizes.min() > 1e-36
+
+
+@pytest.mark.parametrize("name", ["softmax", "swta", "soft_hebb", "taught_swta"])
+def test_a_score_that_is_nan_stays_nan(twin, name):
+    scores = np.zeros((2, 20), np.float32)
+    scores[0, 7] = np.nan
+    mass, decay = cells(twin, scores), cells(twin, scores)
+    ones, one = (np.ones(2, np.float32), np.ones(20, np.float32)), np.float32(1)
+    arguments = {
+        "softmax": (one,), "swta": (*ones, one, False, mass, decay), "soft_hebb": (one, True, decay),
+        "taught_swta": (one, False, mass, decay),
+    }  # fmt: skip
+    getattr(twin, name)(scores, *arguments[name])
+    assert np.isnan(scores[0, 7])
+    assert np.isfinite(scores[1]).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("ties", [False, True])

@@ -241,7 +241,7 @@ def softmax_wta(scores: Any, temperature: float = 1.0) -> Array:
     Returns
     -------
     Array
-        (N, K), of the same dtype and device; every row sums to 1.
+        (N, K), of the same dtype and device; every row sums to 1. Shares below 2⁻⁸⁰ of the row's largest are 0.
 
     Raises
     ------

@@ -30,7 +30,8 @@ class SWTA(CosineRule):
     Notes
     -----
     Z is squared because both the step and the mean of the patches carry it. The row's maximum is subtracted before exp,
-    which the paper's program omits: float32 overflows at low temperatures without it.
+    which the paper's program omits: float32 overflows at low temperatures without it. Shares below 2⁻⁸⁰ of the row's
+    largest count as 0, and so do squares of Z below 2⁻⁵⁵.
 
     With a teacher T the shares are of the units that may learn: Z = T∘e / Σ(T∘e).
 

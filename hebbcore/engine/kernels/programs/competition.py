@@ -9,6 +9,8 @@ from numpy import int32
 
 from hebbcore.engine.kernels.elementary import exp, larger, log
 from hebbcore.engine.kernels.rows import (
+    FAINT_ROOT,
+    FAINT_SHARE,
     HALF,
     INFINITY,
     LOWEST,
@@ -48,6 +50,7 @@ def softmax(scores: Matrix, sharpness: Number):
         mass = ZERO * sharpness
         for k in entries(row.size):
             e = exp((row[k] - peak) * sharpness)
+            e = ZERO if e < FAINT_SHARE else e
             row[k] = e
             mass += e
         share = ONE / total(mass)
@@ -80,11 +83,13 @@ def swta(
             log_peak = log(max(peak, TINY))
             for k in entries(row.size):
                 e = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
+                e = ZERO if e < FAINT_SHARE else e
                 row[k] = e
                 sum_e += e
         else:
             for k in entries(row.size):
                 e = exp((row[k] - peak) * sharpness)
+                e = ZERO if e < FAINT_SHARE else e
                 row[k] = e
                 sum_e += e
         share = ONE / total(sum_e)
@@ -92,7 +97,7 @@ def swta(
             share = ZERO * share
         for k in entries(row.size):
             z = row[k] * share
-            g = z * z
+            g = z * z if z >= FAINT_ROOT else ZERO * z
             cell_mass[k] += z
             cell_decay[k] += g
             row[k] = g
@@ -178,7 +183,9 @@ def soft_hebb(scores: Matrix, sharpness: Number, anti: Flag, decay: Sums):
         loser_share = -share if anti else share
         for k in entries(row.size):
             u = row[k]
-            g = exp((u - peak) * sharpness) * (share if k == winner else loser_share)
+            e = exp((u - peak) * sharpness)
+            e = ZERO if e < FAINT_SHARE else e
+            g = e * (share if k == winner else loser_share)
             cell_decay[k] += g * u
             row[k] = g
 

@@ -8,6 +8,8 @@ Oracles: the functions of the same names in tests/oracles/kernels.py.
 
 from hebbcore.engine.kernels.elementary import exp, larger, log
 from hebbcore.engine.kernels.rows import (
+    FAINT_ROOT,
+    FAINT_SHARE,
     HALF,
     LOWEST,
     ONE,
@@ -108,13 +110,13 @@ def taught_swta(scores: Matrix, sharpness: Number, power: Flag, mass: Sums, deca
             log_peak = log(max(peak, TINY))
             for k in entries(row.size):
                 e = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
-                e = e if row[k] >= ZERO else ZERO * peak
+                e = ZERO if (e < FAINT_SHARE) | (row[k] < ZERO) else e
                 row[k] = e
                 sum_e += e
         else:
             for k in entries(row.size):
                 e = exp((row[k] - peak) * sharpness)
-                e = e if row[k] >= ZERO else ZERO * peak
+                e = ZERO if (e < FAINT_SHARE) | (row[k] < ZERO) else e
                 row[k] = e
                 sum_e += e
         sum_e = total(sum_e)
@@ -123,7 +125,7 @@ def taught_swta(scores: Matrix, sharpness: Number, power: Flag, mass: Sums, deca
             share = ZERO * share
         for k in entries(row.size):
             z = row[k] * share
-            g = z * z
+            g = z * z if z >= FAINT_ROOT else ZERO * z
             cell_mass[k] += z
             cell_decay[k] += g
             row[k] = g
