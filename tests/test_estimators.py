@@ -149,6 +149,15 @@ def test_set_output(digits):
     assert list(frame.columns)[:2] == ["hebbiantransformer0", "hebbiantransformer1"]
 
 
+def test_names_are_those_of_the_layer_that_is_chosen_now(digits):
+    rows, _ = digits
+    layers = [hebbcore.Conv(4, 3, name="first"), hebbcore.GridPool(2)]
+    transformer = HebbianNetworkTransformer(layers, image_shape=(8, 8, 1)).fit(rows)
+    assert len(transformer.get_feature_names_out()) == 2 * 2 * 4
+    transformer.set_params(layer="first")
+    assert len(transformer.get_feature_names_out()) == transformer.transform(rows).shape[1] == 6 * 6 * 4
+
+
 def test_partial_fit_goes_on_from_part_to_part(digits):
     rows, _ = digits
     transformer = HebbianTransformer(**LAYER, whiten=True)

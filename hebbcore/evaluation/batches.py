@@ -50,6 +50,20 @@ def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labe
     return labels
 
 
+def require_one_kind(function: str, name: str, labels: Labels, other: str, others: Labels) -> None:
+    """Raise TypeError if some labels are texts and others numbers, none of which would ever be the same class."""
+    if _are_texts(labels) != _are_texts(others):
+        kinds = ("texts", "numbers") if _are_texts(labels) else ("numbers", "texts")
+        raise TypeError(
+            f"{function}: {name} are {kinds[0]}, but {other} {kinds[1]}, so that no class is in both; give both the "
+            "same names of classes."
+        )
+
+
+def _are_texts(labels: Labels) -> bool:
+    return labels.dtype.kind in "US" or any(isinstance(label, str) for label in labels[:1].tolist())
+
+
 def has_label(labels: Labels) -> npt.NDArray[np.bool_]:
     """Return which of labels (n,) are classes: numbers below 0 say that there is none."""
     return labels >= 0 if labels.dtype.kind in "if" else np.ones(len(labels), np.bool_)
@@ -162,7 +176,13 @@ class ClassCodes:
         return np.isin(labels, list(self._codes)) if self._fixed else np.zeros(len(labels), np.bool_)
 
     def encode(self, labels: Labels) -> Codes:
-        """Return the codes of labels (n,). Raises ValueError for one that is not among the classes given."""
+        """Return the codes of labels (n,).
+
+        Raises ValueError for one that is not among the classes given, TypeError for texts after numbers.
+        """
+        if self._codes and not self._fixed:
+            before = np.array(list(self._codes)[:1])
+            require_one_kind(self._function, "labels", labels, "those of the batches before", before)
         unique, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
         names = unique.tolist()
         for i in np.argsort(first):  # in order of appearance: codes must not depend on how a stream is cut
