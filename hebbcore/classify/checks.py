@@ -20,6 +20,7 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
     """Return labels (count,), and which of them are labels: −1 among numbers is none, None or NaN among texts."""
     if y is None:
         raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
+    backend.require_unmasked(function, "y", y)
     labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else _unconverted(y), warn=True)
     if len(labels) != count:
         raise ValueError(

@@ -36,6 +36,7 @@ def as_features(function: str, name: str, value: Any) -> Array:
 
 def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labels:
     """Return class labels (count,) on the host: integers, booleans, text, or floats that are whole."""
+    backend.require_unmasked(function, name, value)
     labels = np.asarray(devices.to_device(value, "cpu") if backend.on_cuda(value) else value)
     if labels.shape != (count,):
         raise ValueError(
@@ -91,6 +92,7 @@ def as_weights(function: str, value: Any, count: int) -> Weights:
     """Return weights (count,) of rows, finite and not below 0: ones for None, a number for all rows."""
     if value is None:
         return np.ones(count)
+    backend.require_unmasked(function, "sample_weight", value)
     weights = np.asarray(devices.to_device(value, "cpu") if backend.on_cuda(value) else value)
     if weights.dtype.kind not in "biuf" or weights.shape not in ((), (count,)):
         raise ValueError(
