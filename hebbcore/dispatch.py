@@ -5,6 +5,7 @@ it goes. Fitted arrays stay NumPy's.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,13 +19,19 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def of_any_library(method: Method) -> Method:
-    """Return a method of X, and perhaps other arrays, that takes those of any library, and answers in that of X."""
+    """Return a method of X, and perhaps other arrays, that takes those of any library, and answers in that of X.
+
+    It refuses masked arrays, whose mask scikit-learn would drop.
+    """
+    parameters = list(inspect.signature(method).parameters)[1:]
 
     @functools.wraps(method)
     def wrapped(self: Any, X: Any, *others: Any, **named: Any) -> Any:
+        function = f"{type(self).__name__}.{method.__name__}"
+        for name, value in (*zip(parameters, (X, *others), strict=False), *named.items()):
+            backend.require_unmasked(function, name, value)
         if not get_config().get("array_api_dispatch"):
             return method(self, X, *others, **named)
-        function = f"{type(self).__name__}.{method.__name__}"
         result = method(
             self,
             _taken(function, "X", X),

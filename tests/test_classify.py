@@ -125,6 +125,20 @@ def test_texts_with_none():
             assert FewLabelClassifier().fit(features, y).classes_.tolist() == names.tolist()
 
 
+def test_labels_of_pandas_and_of_booleans_keep_their_type():
+    pandas = pytest.importorskip("pandas")
+    features, true, y = blobs()
+    names = np.array(["ant", "bee", "cat", "dog"], object)
+    texts = pandas.Series([names[label] if label >= 0 else None for label in y])
+    for column in (texts, texts.astype("string"), texts.astype("category")):
+        assert FewLabelClassifier().fit(features, column).classes_.tolist() == names.tolist()
+    with pytest.raises(ValueError, match="Input y contains infinity or NaN; −1 is no label"):
+        FewLabelClassifier().fit(features, pandas.Series(y, dtype="Int64").mask(y < 0))
+    model = FewLabelClassifier().fit(features, [bool(label) if label >= 0 else None for label in y])
+    assert model.classes_.dtype == model.transduction_.dtype == model.predict(features).dtype == bool
+    assert np.mean(model.transduction_ == (true > 0)) > 0.95
+
+
 def test_wrong_labels_are_doubted():
     features, true, y = blobs(labels=10)
     wrong = np.flatnonzero(y >= 0)[::5]

@@ -147,6 +147,9 @@ def test_set_output(digits):
     frame = HebbianTransformer(**LAYER, pool=1).set_output(transform="pandas").fit_transform(digits[0])
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame.columns)[:2] == ["hebbiantransformer0", "hebbiantransformer1"]
+    layers = [hebbcore.Conv(4, 3, name="first"), hebbcore.GridPool(2)]
+    network = HebbianNetworkTransformer(layers, image_shape=(8, 8, 1)).fit(digits[0]).set_params(layer="first")
+    assert network.set_output(transform="pandas").transform(digits[0]).shape == (400, 6 * 6 * 4)
 
 
 def test_partial_fit_goes_on_from_part_to_part(digits):

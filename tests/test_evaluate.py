@@ -222,6 +222,18 @@ def test_features_that_do_not_fit_are_streamed(trained, digits, tmp_path, caplog
         evaluate(trained, *streams(digits), tmp_path / "c", memory="1 KiB", readout="knn", **options)
 
 
+def test_retrieval_that_had_no_room_is_measured_with_more_memory(trained, digits, tmp_path):
+    options = {"fractions": [1], "seeds": 1, "baselines": ["pixels"], "layers": ["bn2"]}
+    before = evaluate(trained, *streams(digits), tmp_path / "a", memory="1 KiB", **options)
+    assert not any(entry["retrieval"] for entry in before["sources"].values())
+    assert evaluate(trained, *streams(digits), tmp_path / "a", memory="1 KiB", **options) == before
+    after = evaluate(trained, *streams(digits), tmp_path / "a", **options)
+    roomy = evaluate(trained, *streams(digits), tmp_path / "b", **options)
+    for name, entry in after["sources"].items():
+        assert entry["retrieval"] == roomy["sources"][name]["retrieval"]
+        assert entry["runs"] == before["sources"][name]["runs"]
+
+
 def test_the_grid_has_as_many_cells_as_features_allow(trained):
     assert Source.of("a", trained, "conv1", 12 * 36).features.grid is None
     assert Source.of("a", trained, "conv1", 12 * 25 + 11).features.grid == 5

@@ -130,6 +130,12 @@ DATA, CLASSES = np.eye(4, dtype=np.float32), np.arange(4)
         ({"queries": DATA * np.nan}, ValueError, r"queries must be finite, but queries\[0\] is not"),
         ({"query_labels": [1]}, ValueError, "query_labels must have one label for each of the 4 rows of queries, got"),
         ({"database_labels": DATA}, ValueError, "database_labels must have one label for each of the 4 rows of data"),
+        ({"query_labels": list("0123")}, TypeError, "query_labels are texts, but database_labels numbers"),
+        (
+            {"database_labels": np.array(list("0123"), object)},
+            TypeError,
+            "query_labels are numbers, but database_labels",
+        ),
         ({"k": 5}, ValueError, r"k must be between 1 and the rows of the database \(4\), got 5"),
         ({"k": []}, ValueError, r"k must be between 1 and the rows of the database \(4\), got \[\]"),
         ({"k": 0}, ValueError, "k must be at least 1, got 0"),

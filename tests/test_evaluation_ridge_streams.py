@@ -124,6 +124,16 @@ def test_partial_fit_starts_anew_after_fit(generator):
     np.testing.assert_allclose(model.coef_, RidgeReadout(1.0).partial_fit(features, labels).coef_)
 
 
+def test_texts_after_numbers_are_refused_not_classes_of_their_own(generator):
+    features, labels = problem(generator)
+    model = RidgeReadout(1.0).partial_fit(features, labels)
+    message = "labels are texts, but those of the batches before numbers"
+    with pytest.raises(TypeError, match=f"RidgeReadout.partial_fit: {message}"):
+        model.partial_fit(features, labels.astype(str))
+    with pytest.raises(TypeError, match=f"RidgeReadout.fit_stream: {message}"):
+        RidgeReadout(1.0).fit_stream([(features, labels), (features, labels.astype(str))])
+
+
 def test_classes_may_turn_up_late_or_never(generator):
     features, labels = problem(generator)
     order = np.argsort(labels, kind="stable")

@@ -9,7 +9,9 @@ from sklearn.datasets import load_digits
 
 import hebbcore
 import loaders
+from hebbcore.classify import FewLabelClassifier
 from hebbcore.cli import main
+from hebbcore.estimators import HebbianTransformer
 from hebbcore.evaluation import (
     RidgeReadout,
     labelled_subset,
@@ -231,3 +233,31 @@ def test_accuracy_is_that_of_the_labelled_rows(features, caplog):
     assert 0 < top_k_accuracy(scores[:, :2], np.where(labels == 0, -1, 1), 1, [-1, 1]) < 1
     with pytest.raises(ValueError, match="no row has a label"):
         top_k_accuracy(scores[:2], [-1, -1])
+
+
+_X, _Y = np.random.default_rng(0).normal(size=(12, 3)), np.arange(12) % 2
+_HIDDEN = np.ma.masked_array(_Y, _Y > 0)
+_FITTED = RidgeReadout().fit(_X, _Y)
+
+
+@pytest.mark.parametrize(
+    ("given", "function", "name"),
+    [
+        (lambda: RidgeReadout().fit(_X, _HIDDEN), "RidgeReadout.fit", "y"),
+        (lambda: RidgeReadout().fit(np.ma.masked_less(_X, 0), _Y), "RidgeReadout.fit", "X"),
+        (lambda: RidgeReadout().fit(_X, _Y, sample_weight=_HIDDEN), "RidgeReadout.fit", "sample_weight"),
+        (lambda: RidgeReadout().fit_stream([(_X, _HIDDEN)]), "RidgeReadout.fit_stream", "labels"),
+        (lambda: RidgeReadout().fit_stream([(_X, _Y, _HIDDEN)]), "RidgeReadout.fit_stream", "sample_weight"),
+        (lambda: _FITTED.predict(np.ma.masked_less(_X, 0)), "RidgeReadout.predict", "X"),
+        (lambda: _FITTED.score(_X, _HIDDEN), "RidgeReadout.score", "y"),
+        (lambda: labelled_subset(_HIDDEN, 0.5), "labelled_subset", "labels"),
+        (lambda: retrieval_scores(_X, _HIDDEN, _X, _Y), "retrieval_scores", "database_labels"),
+        (lambda: FewLabelClassifier().fit(_X, _HIDDEN), "FewLabelClassifier.fit", "y"),
+        (lambda: FewLabelClassifier().fit(_X, _Y).relearn(_HIDDEN), "FewLabelClassifier.relearn", "y"),
+        (lambda: HebbianTransformer(2).fit(np.ma.masked_less(_X, 0)), "HebbianTransformer.fit", "X"),
+    ],
+)
+def test_masks_are_refused_not_dropped(given, function, name):
+    """scikit-learn and NumPy take what lies under a mask for known."""
+    with pytest.raises(TypeError, match=rf"{function}: {name} must not be masked; {name}\.filled"):
+        given()

@@ -284,6 +284,10 @@ def test_held_out_accuracy_is_of_images_that_were_not_fitted():
     kinds = random.integers(0, 128, (10, 8, 8, 3))
     told = (images // 2 + kinds[labels]).astype(np.uint8)
     assert held_out_accuracy(network, hebbcore_stream(told, labels)) > 90
+    alone = np.where(
+        np.arange(len(labels)) < 20, 100 + np.arange(len(labels)), labels
+    )  # the only ones of their classes
+    assert held_out_accuracy(network, hebbcore_stream(told, alone)) > 90
     with pytest.raises(ValueError, match=r"sweep: a fifth of 20 labelled images is held out, .* got 4 of 5; give more"):
         held_out_accuracy(network, hebbcore_stream(images[:20], np.arange(20) % 5))
 

@@ -20,18 +20,21 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
     """Return labels (count,), and which of them are labels: −1 among numbers is none, None or NaN among texts."""
     if y is None:
         raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
+    backend.require_unmasked(function, "y", y)
     labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else _unconverted(y), warn=True)
     if len(labels) != count:
         raise ValueError(
             f"{function}: y must have one label, or −1 or None, for each of {count} rows, got {len(labels)}."
         )
     if labels.dtype.kind == "O":
+        # pandas.NA, which cannot be compared, is NaN; pandas need not be installed
+        labels = np.array([np.nan if type(label).__name__ == "NAType" else label for label in labels], object)
         has_texts = any(isinstance(label, str) for label in labels)
         known = np.array([not _is_gap(label, has_texts) for label in labels], bool)
         texts = [isinstance(label, str) for label in labels[known]]
         if any(texts) and not all(texts):
             raise TypeError(f"{function}: y must be all texts or all numbers, with None or −1 for no label, got both.")
-        gap = "" if any(texts) else -1
+        gap = labels[known][0] if known.any() else -1  # any label, so that the others keep their type
         labels = np.array([label if has else gap for label, has in zip(labels, known, strict=True)])
     else:
         known = labels != -1 if labels.dtype.kind in "if" else np.ones(count, bool)

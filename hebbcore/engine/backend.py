@@ -93,10 +93,15 @@ def as_array(function: str, name: str, value: Any) -> Array:
     if array.dtype.kind not in "biuf":
         problem = f"must be an array of numbers, got {type(value).__name__} ({array.dtype})."
         raise checks.wrong(TypeError, function, name, problem)
-    if isinstance(array, np.ma.MaskedArray):
-        problem = f"must not be masked; {name}.filled(0) puts a number where the mask is."
-        raise checks.wrong(TypeError, function, name, problem)
+    require_unmasked(function, name, array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def require_unmasked(function: str, name: str, value: Any) -> None:
+    """Raise TypeError for a masked array of NumPy: what works on its numbers does not see the mask."""
+    if isinstance(value, np.ma.MaskedArray):
+        problem = f"must not be masked; {name}.filled(0) puts a number where the mask is (-1 for no label)."
+        raise checks.wrong(TypeError, function, name, problem)
 
 
 def _host_or_dlpack(value: Any) -> Array:

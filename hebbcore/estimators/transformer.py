@@ -146,6 +146,11 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _features(self) -> Features:
         return Features.checked(type(self).__name__, self.network_, self._layer(), None, self.mirror)
 
+    @property
+    def _n_features_out(self) -> int:
+        """What scikit-learn counts the names by, of the layer that is chosen now: set_params may have changed it."""
+        return self._features().size
+
     def _begin(self, images: Array) -> None:
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self.parts_ = 0
@@ -153,7 +158,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.network_ = self._network(images.shape[1:], self._seed, precision)
         if self.network_.image_shape is None:
             self.network_.build(images.shape[1:])
-        self._n_features_out = self._features().size
+        self._features()  # an unknown layer is refused before the training
 
     def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""

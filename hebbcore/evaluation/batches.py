@@ -36,6 +36,7 @@ def as_features(function: str, name: str, value: Any) -> Array:
 
 def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labels:
     """Return class labels (count,) on the host: integers, booleans, text, or floats that are whole."""
+    backend.require_unmasked(function, name, value)
     labels = np.asarray(devices.to_device(value, "cpu") if backend.on_cuda(value) else value)
     if labels.shape != (count,):
         raise ValueError(
@@ -48,6 +49,20 @@ def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labe
     if labels.dtype.kind not in "biufUSO":
         raise TypeError(f"{function}: {name} must be integers or text, got {labels.dtype}.")
     return labels
+
+
+def require_one_kind(function: str, name: str, labels: Labels, other: str, others: Labels) -> None:
+    """Raise TypeError if some labels are texts and others numbers, none of which would ever be the same class."""
+    if _are_texts(labels) != _are_texts(others):
+        kinds = ("texts", "numbers") if _are_texts(labels) else ("numbers", "texts")
+        raise TypeError(
+            f"{function}: {name} are {kinds[0]}, but {other} {kinds[1]}, so that no class is in both; give both the "
+            "same names of classes."
+        )
+
+
+def _are_texts(labels: Labels) -> bool:
+    return labels.dtype.kind in "US" or any(isinstance(label, str) for label in labels[:1].tolist())
 
 
 def has_label(labels: Labels) -> npt.NDArray[np.bool_]:
@@ -77,6 +92,7 @@ def as_weights(function: str, value: Any, count: int) -> Weights:
     """Return weights (count,) of rows, finite and not below 0: ones for None, a number for all rows."""
     if value is None:
         return np.ones(count)
+    backend.require_unmasked(function, "sample_weight", value)
     weights = np.asarray(devices.to_device(value, "cpu") if backend.on_cuda(value) else value)
     if weights.dtype.kind not in "biuf" or weights.shape not in ((), (count,)):
         raise ValueError(
@@ -162,7 +178,13 @@ class ClassCodes:
         return np.isin(labels, list(self._codes)) if self._fixed else np.zeros(len(labels), np.bool_)
 
     def encode(self, labels: Labels) -> Codes:
-        """Return the codes of labels (n,). Raises ValueError for one that is not among the classes given."""
+        """Return the codes of labels (n,).
+
+        Raises ValueError for one that is not among the classes given, TypeError for texts after numbers.
+        """
+        if self._codes and not self._fixed:
+            before = np.array(list(self._codes)[:1])
+            require_one_kind(self._function, "labels", labels, "those of the batches before", before)
         unique, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
         names = unique.tolist()
         for i in np.argsort(first):  # in order of appearance: codes must not depend on how a stream is cut

@@ -73,11 +73,17 @@ class Book:
         wanted = [(share, seed) for share in shares for seed in range(1 if share == 1 else seeds)]
         return [key for key in wanted if key not in done]
 
-    def complete(self, name: str, shares: list[float], seeds: int, queries: int) -> bool:
-        """Return True if nothing is left to do for a source."""
+    def complete(self, name: str, shares: list[float], seeds: int, queries: int, numbers: int) -> bool:
+        """Return True if nothing is left to do for a source.
+
+        numbers: of features there is room for; retrieval that was left out for want of room may have it now.
+        """
         entry = self.results.sources.get(name)
-        looked_up = entry is not None and (not queries or entry.retrieval is not None)
-        return looked_up and not self.missing(name, shares, seeds)
+        if entry is None or self.missing(name, shares, seeds):
+            return False
+        images = self.results.images
+        fits = images is not None and entry.features * images["train"].labelled <= numbers
+        return not queries or bool(entry.retrieval) or (entry.retrieval is not None and not fits)
 
     def note_images(self, images: dict[str, Counted], shared: Shared) -> None:
         """Note what the first pass over the images found. Raises ValueError if earlier figures are of other images."""

@@ -86,7 +86,8 @@ class Job:
 
     def complete(self, name: str) -> bool:
         """Return True if nothing is left to do for a source."""
-        return self.book.complete(name, self.plan.shares, self.plan.seeds, self.plan.queries)
+        numbers = self.plan.room // self.train.dtype.itemsize
+        return self.book.complete(name, self.plan.shares, self.plan.seeds, self.plan.queries, numbers)
 
     def missing(self, name: str) -> list[tuple[float, int]]:
         """Return the (share, seed) of the labels that a source has no figure for."""
@@ -162,7 +163,7 @@ def _from_arrays(source: Source, data: tuple[Array, Any, Array, Any], job: Job) 
         scores = _scores(model, test_rows)
         _note(source.name, share, seed, scores, test_labels, model.classes_, job)
         job.book.save()
-    if plan.queries and entry.retrieval is None:
+    if plan.queries and not entry.retrieval:  # empty: there was no room for the features then
         job.tell(f"{source.name}: retrieval")
         asked = np.random.default_rng(0).permutation(len(test_rows))[: plan.queries]
         entry.retrieval = {

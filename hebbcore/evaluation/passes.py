@@ -57,7 +57,7 @@ class LabelledStream:
     """
 
     def __init__(self, stream: Stream, labels: Labels, dtype: np.dtype[Any]) -> None:
-        self.stream, self._dtype = stream, dtype
+        self.stream, self.dtype = stream, dtype
         self.images = int(has_label(labels).sum())
         self.unlabelled = len(labels) - self.images
         self.digests: Digests | None = None  # of all images, those without a label too
@@ -78,7 +78,7 @@ class LabelledStream:
 
         keep: (n,) of which of the images with a label, of a stream that was read.
         """
-        dtype = self._dtype if self.digests is None else None
+        dtype = self.dtype if self.digests is None else None
         chosen = None if keep is None else self.where(keep)
         seen, known = bytearray(), []
         for parts in of_batches(_Look(choices, dtype, chosen), self.stream):

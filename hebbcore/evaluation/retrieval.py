@@ -16,6 +16,7 @@ from hebbcore.evaluation.batches import (
     as_labels,
     has_label,
     names_class,
+    require_one_kind,
     tell_left_out,
 )
 
@@ -98,6 +99,7 @@ def retrieval_scores(
         )
     classes = as_labels(function, "database_labels", database_labels, len(base), "database")
     wanted = as_labels(function, "query_labels", query_labels, len(asked), "queries")
+    require_one_kind(function, "query_labels", wanted, "database_labels", classes)
     base, classes, asked, wanted = _labelled(function, base, classes, asked, wanted)
     ks = _neighbours_asked(function, k, classes)
     checks.choice(function, "metric", metric, METRICS)

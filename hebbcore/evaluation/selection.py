@@ -17,7 +17,7 @@ _ARRAYS = 2**30  # bytes of features that are kept; more are made batch by batch
 def held_out_accuracy(network: Network, stream: Stream, layer: str | None = None) -> float:
     """Return the accuracy of a ridge readout on a fifth of the images of each class, fitted to the others.
 
-    The same images are held out whatever the network.
+    The same images are held out whatever the network. The only one of a class never is: nothing could be learned of it.
 
     Parameters
     ----------
@@ -40,16 +40,17 @@ def held_out_accuracy(network: Network, stream: Stream, layer: str | None = None
         For too few images of the classes, and for an unknown layer.
     """
     labels = labels_of("sweep", "the images", stream)
-    rows = np.flatnonzero(labels >= 0)
-    held, fitted = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
-    count, classes = rows_of(_SHARE, len(rows)), len(np.unique(labels[rows]))
+    fitted, held = labels >= 0, np.zeros(len(labels), bool)
+    _, codes, counts = np.unique(labels[fitted], return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(fitted)[counts[codes] > 1]
+    count, classes = rows_of(_SHARE, len(rows)), int((counts > 1).sum())
     if classes < 2 or count < classes:
         raise ValueError(
-            f"sweep: a fifth of {len(rows)} labelled images is held out, which must be at least one of each of two or "
-            f"more classes, got {count} of {classes}; give more labelled images."
+            f"sweep: a fifth of {len(rows)} labelled images is held out, of classes with two or more, which must be at "
+            f"least one of each of two or more classes, got {count} of {classes}; give more labelled images."
         )
     held[rows[drawn(labels[rows], count, 0, "stratified")]] = True
-    fitted[rows] = ~held[rows]
+    fitted &= ~held
     source = Source.of("features", network, network.names[-1] if layer is None else layer)
     model, batches = RidgeReadout(), OneSource(source, stream, fitted)
     if int(fitted.sum()) * source.row_bytes <= _ARRAYS:
