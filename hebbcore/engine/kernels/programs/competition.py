@@ -49,8 +49,8 @@ def softmax(scores: Matrix, sharpness: Number):
         peak = highest(peak)
         mass = ZERO * sharpness
         for k in entries(row.size):
-            e = exp((row[k] - peak) * sharpness)
-            e = ZERO if e < FAINT_SHARE else e
+            part = exp((row[k] - peak) * sharpness)
+            e = ZERO if part < FAINT_SHARE else part
             row[k] = e
             mass += e
         share = ONE / total(mass)
@@ -82,14 +82,14 @@ def swta(
         if power:
             log_peak = log(max(peak, TINY))
             for k in entries(row.size):
-                e = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
-                e = ZERO if e < FAINT_SHARE else e
+                part = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
+                e = ZERO if part < FAINT_SHARE else part
                 row[k] = e
                 sum_e += e
         else:
             for k in entries(row.size):
-                e = exp((row[k] - peak) * sharpness)
-                e = ZERO if e < FAINT_SHARE else e
+                part = exp((row[k] - peak) * sharpness)
+                e = ZERO if part < FAINT_SHARE else part
                 row[k] = e
                 sum_e += e
         share = ONE / total(sum_e)
@@ -183,8 +183,8 @@ def soft_hebb(scores: Matrix, sharpness: Number, anti: Flag, decay: Sums):
         loser_share = -share if anti else share
         for k in entries(row.size):
             u = row[k]
-            e = exp((u - peak) * sharpness)
-            e = ZERO if e < FAINT_SHARE else e
+            part = exp((u - peak) * sharpness)
+            e = ZERO if part < FAINT_SHARE else part
             g = e * (share if k == winner else loser_share)
             cell_decay[k] += g * u
             row[k] = g

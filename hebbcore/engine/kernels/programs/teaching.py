@@ -109,14 +109,14 @@ def taught_swta(scores: Matrix, sharpness: Number, power: Flag, mass: Sums, deca
         if power:
             log_peak = log(max(peak, TINY))
             for k in entries(row.size):
-                e = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
-                e = ZERO if (e < FAINT_SHARE) | (row[k] < ZERO) else e
+                part = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
+                e = ZERO if (part < FAINT_SHARE) | (row[k] < ZERO) else part
                 row[k] = e
                 sum_e += e
         else:
             for k in entries(row.size):
-                e = exp((row[k] - peak) * sharpness)
-                e = ZERO if (e < FAINT_SHARE) | (row[k] < ZERO) else e
+                part = exp((row[k] - peak) * sharpness)
+                e = ZERO if (part < FAINT_SHARE) | (row[k] < ZERO) else part
                 row[k] = e
                 sum_e += e
         sum_e = total(sum_e)
