@@ -5,6 +5,7 @@ tests/half_done was written so by 0.1.0 of November 2026, before checkpoints had
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,9 @@ import numpy as np
 import hebbcore
 import loaders
 from hebbcore import checkpoint
+from hebbcore.evaluation import RidgeReadout, readouts
 from hebbcore.evaluation.evaluate import evaluate
+from hebbcore.evaluation.ridge import holdout
 from hebbcore.features import extract
 
 FOLDER = Path(__file__).parent / "half_done"
@@ -128,6 +131,16 @@ def make(folder):
     expect_stop(write_features, network, folder / "features.h5", 4)
     with h5py.File(write_features(network, folder / "whole" / "features.h5")[0]) as file:
         np.savez_compressed(folder / "features.npz", **{name: file[name][...] for name in ("features", "labels")})
+
+
+def choose_as_before(monkeypatch, few):
+    """Let a ridge readout leave out up to so many images in turn, and choose among whole decades, as it did."""
+    monkeypatch.setattr(holdout, "FEW", few)
+
+    def make(seed):
+        return RidgeReadout(10.0 ** np.arange(-2, 6), standardize=True, random_state=seed)
+
+    monkeypatch.setitem(readouts.KINDS, "ridge", replace(readouts.KINDS["ridge"], few=few, make=make))
 
 
 if __name__ == "__main__":

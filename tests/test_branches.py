@@ -6,7 +6,7 @@ import tomllib
 
 import numpy as np
 import pytest
-from fit_helpers import IMAGES, arrays, assert_same, images
+from fit_helpers import IMAGES, arrays, assert_near, assert_same, images
 
 import hebbcore
 from hebbcore import Branches, checkpoint, serialize
@@ -122,8 +122,9 @@ def test_the_output_of_every_layer_is_found_alone_and_in_one_pass(trunk):
 
 
 @pytest.mark.parametrize("mode", ["memory", "disk", "partly"])
-def test_a_cache_changes_nothing(mode):
-    assert_same(arrays(train(whole(), mode=mode)), arrays(train(whole())))
+def test_a_cache_changes_rounding_alone(mode):
+    """It holds features of other batches than those that learn, whose products may be rounded otherwise."""
+    assert_near(arrays(train(whole(), mode=mode)), arrays(train(whole())), 1e-5)
 
 
 @pytest.mark.parametrize("trunk", [True, False])

@@ -215,7 +215,7 @@ def test_features_that_do_not_fit_are_streamed(trained, digits, tmp_path, caplog
     assert "fitted from the stream" in caplog.text
     accuracies = [found["sources"]["bn2"]["runs"][0]["top1"] for found in (streamed, held)]
     assert abs(accuracies[0] - accuracies[1]) < 5  # other rows are held out to choose the penalty
-    own = make_readout("ridge")
+    own = make_readout("ridge").set_params(memory="1 KiB")
     again = evaluate(trained, *streams(digits), tmp_path / "own", memory="1 KiB", readout=own, **options)
     assert again["sources"] == streamed["sources"]
     with pytest.raises(ValueError, match='which only readout="ridge" can do without'):

@@ -3,11 +3,11 @@
 import contextlib
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from half_done_helpers import choose_as_before
 from sklearn.datasets import load_digits
 
 import hebbcore
@@ -15,10 +15,8 @@ import loaders
 from hebbcore import checkpoint
 from hebbcore.cli import main
 from hebbcore.evaluation.evaluate import evaluate
-from hebbcore.evaluation.readouts import KINDS
 from hebbcore.evaluation.report import write_report
 from hebbcore.evaluation.results import Results
-from hebbcore.evaluation.ridge import holdout
 
 OPTIONS = {"layers": [], "baselines": ["pixels"], "fractions": [0.5, 1], "seeds": 1, "queries": 20}
 OLD = Path(__file__).parent / "results_without_digest.json"
@@ -150,8 +148,7 @@ def test_results_go_on_and_other_pixels_do_not(network, digits, tmp_path):
 
 def test_results_of_the_version_before_go_on(network, digits, tmp_path, caplog, monkeypatch):
     # which held out a fifth of all labels; for few ones see test_half_done
-    monkeypatch.setattr(holdout, "FEW", 0)
-    monkeypatch.setitem(KINDS, "ridge", replace(KINDS["ridge"], few=0))
+    choose_as_before(monkeypatch, 0)
     old = json.loads(OLD.read_text())
     old["settings"]["weights"] = checkpoint.digest_of(network)
     assert "digest" not in old

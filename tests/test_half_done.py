@@ -2,19 +2,17 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from fit_helpers import assert_near
-from half_done_helpers import FOLDER, RUNS, STOP_AT, measure, train, write_features
+from half_done_helpers import FOLDER, RUNS, STOP_AT, choose_as_before, measure, train, write_features
 
 import hebbcore
 from hebbcore import checkpoint, checks
-from hebbcore.evaluation import readouts
-from hebbcore.evaluation.ridge import holdout
 from hebbcore.training import header, run, settings
 from hebbcore.training import network as training
 from hebbcore.training.diagnostics import lines
@@ -50,14 +48,8 @@ def test_a_run_of_other_settings_does_not(kind, tmp_path):
     assert {path: path.read_bytes() for path in folder.rglob("*.h5")} == before
 
 
-def set_few(monkeypatch, few):
-    """Let a ridge readout leave out up to so many images in turn."""
-    monkeypatch.setattr(holdout, "FEW", few)
-    monkeypatch.setitem(readouts.KINDS, "ridge", replace(readouts.KINDS["ridge"], few=few))
-
-
 def test_an_evaluation_goes_on(network, tmp_path, monkeypatch):
-    set_few(monkeypatch, 0)  # images are held out, as in all evaluations then
+    choose_as_before(monkeypatch, 0)  # images are held out, as in all evaluations then
     folder = shutil.copytree(FOLDER / "evaluation", tmp_path / "evaluation")
     begun = json.loads((folder / "results.json").read_text())["sources"]["bn1"]["runs"]
     found, whole = measure(network, folder), json.loads((FOLDER / "evaluation.json").read_text())
@@ -77,7 +69,7 @@ def test_an_evaluation_goes_on(network, tmp_path, monkeypatch):
 @pytest.mark.parametrize("ended", [True, False])
 def test_few_labels_of_an_evaluation_are_measured_again(few, ended, network, tmp_path, monkeypatch, caplog):
     """One table does not mix figures of held-out images with those of images that are left out in turn."""
-    set_few(monkeypatch, few)
+    choose_as_before(monkeypatch, few)
     folder = shutil.copytree(FOLDER / "evaluation", tmp_path / "evaluation")
     if ended:
         shutil.copy(FOLDER / "evaluation.json", folder / "results.json")
@@ -96,6 +88,25 @@ def test_few_labels_of_an_evaluation_are_measured_again(few, ended, network, tmp
     figures = sum(few >= 80 or one["labels"] < 1 for entry in before.values() for one in entry["runs"])
     assert f"holds {figures} figures of an earlier version for up to {few} labels" in caplog.text
     assert json.loads((folder / "results.json").read_text()) == again
+    caplog.clear()
+    assert measure(network, folder) == again
+    assert "earlier version" not in caplog.text
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_figures_by_other_penalties_are_measured_again(ended, network, tmp_path, caplog):
+    folder = shutil.copytree(FOLDER / "evaluation", tmp_path / "evaluation")
+    if ended:
+        shutil.copy(FOLDER / "evaluation.json", folder / "results.json")
+    before = json.loads((folder / "results.json").read_text())["sources"]
+    again, anew = measure(network, folder), measure(network, tmp_path / "anew")
+    assert again["settings"] == anew["settings"]
+    assert again["mistakes"] == anew["mistakes"]
+    for name, entry in anew["sources"].items():
+        assert again["sources"][name]["runs"] == entry["runs"]
+        assert again["sources"][name]["confusion"] == entry["confusion"]
+    figures = sum(len(entry["runs"]) for entry in before.values())
+    assert f"holds {figures} figures of an earlier version, whose readout chose among other penalties" in caplog.text
     caplog.clear()
     assert measure(network, folder) == again
     assert "earlier version" not in caplog.text

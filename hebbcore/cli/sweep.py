@@ -17,7 +17,7 @@ from hebbcore.cli.photos import as_shards, is_photos, labelled_split, read_anew,
 from hebbcore.cli.progress import Progress
 from hebbcore.cli.sources import is_shards, labelled_stream
 from hebbcore.cli.train import require_same, train_into
-from hebbcore.evaluation.results import LEFT_OUT
+from hebbcore.evaluation.results import FINELY
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.files import locked, make_folder
 from hebbcore.network import Network
@@ -141,14 +141,14 @@ class _Judge:
     def name(self) -> list[str | None]:
         """What tells it from others, as JSON types: the images by their content too.
 
-        Those of earlier versions, whose readout held out a tenth of few images, do not say how a penalty is chosen.
+        Those of earlier versions say of no penalty, or of another way, how it is chosen.
         """
         if is_shards(self.images):
             content = loaders.read_index(self.images).identity
         else:
             with self.images.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
-        return [str(self.given), content, self.layer, LEFT_OUT]
+        return [str(self.given), content, self.layer, FINELY]
 
     def accuracy(self, network: Network) -> float:
         return held_out_accuracy(network, network_stream(network, self.images, "train", 256, None), self.layer)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hebbcore import serialize
-from hebbcore.evaluation.results import Counted, Results, Settings, Shared, SourceResults, digest_of
+from hebbcore.evaluation.results import FINELY, Counted, Results, Settings, Shared, SourceResults, digest_of
 from hebbcore.evaluation.sources import Source
 from hebbcore.evaluation.splits import rows_of
 from hebbcore.files import parse_json, write_text
@@ -40,20 +40,25 @@ class Book:
                 )
             self.results = before
 
-    def forget_held_out(self, few: int, labelled: int) -> None:
-        """Take out an earlier version's figures of up to so many labels, for which it held out a fifth of them.
+    def forget_older(self, few: int, labelled: int) -> None:
+        """Take out an earlier version's figures for which a penalty was chosen in another way.
 
-        labelled: how many training images have a label.
+        few: up to so many labels a fifth of them was held out. labelled: how many training images have a label.
         """
-        forgotten = 0
+        forgotten, finely = 0, self.results.settings.penalty == FINELY
         for name, entry in self.results.sources.items() if self._older else ():
             most, runs = entry.shares[-1:], entry.runs
-            entry.runs = [run for run in runs if rows_of(run.share, labelled) > few]
+            entry.runs = [run for run in runs if not finely and rows_of(run.share, labelled) > few]
             forgotten += len(runs) - len(entry.runs)
             if entry.shares[-1:] != most:  # these were of the run with the most labels
                 entry.confusion = None
                 self.results.mistakes.pop(name, None)
-        if forgotten:
+        if forgotten and finely:
+            _log.warning(
+                "evaluate: %s holds %d figures of an earlier version, whose readout chose among other penalties; they "
+                "are measured again", self.folder, forgotten,
+            )  # fmt: skip
+        elif forgotten:
             _log.warning(
                 "evaluate: %s holds %d figures of an earlier version for up to %d labels, a fifth of which chose the "
                 "readout's penalty; they are measured again, and all labels choose", self.folder, forgotten, few,

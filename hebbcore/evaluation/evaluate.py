@@ -12,8 +12,8 @@ from hebbcore.engine.backend import Array
 from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.measure import Job, Plan, grouped, measure
 from hebbcore.evaluation.passes import LabelledStream
-from hebbcore.evaluation.readouts import few_labels
-from hebbcore.evaluation.results import HELD_OUT, LEFT_OUT, Settings
+from hebbcore.evaluation.readouts import chooses_finely, few_labels
+from hebbcore.evaluation.results import FINELY, HELD_OUT, LEFT_OUT, Settings
 from hebbcore.evaluation.sources import BASELINES, Source, baseline, most_features
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.evaluation.survey import class_names, labels_of, require_learned, require_possible, title
@@ -134,13 +134,13 @@ def evaluate(
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
         readout=str(readout), how=how, features=most or most_features(network, network.names[-1]), mirror=mirror,
-        shifts=shifts, queries=queries, penalty=LEFT_OUT if few_labels(readout) else HELD_OUT,
+        shifts=shifts, queries=queries, penalty=_choice(readout),
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])
     make_folder(folder := Path(folder))
     with locked(folder, "evaluating into"):
         book = Book(folder, settings, [title(label, titles) for label in classes.tolist()])
-        book.forget_held_out(few_labels(readout), len(mine.numbers))
+        book.forget_older(few_labels(readout), len(mine.numbers))
         job = Job(mine, theirs, classes, plan, book, progress or (lambda text: None))
         job.tell_unlabelled()
         job.tell_doubts()
@@ -160,6 +160,13 @@ def evaluate(
         if book.results.shared is None:  # of an earlier version, with nothing left to do
             job.read_images()
     return book.results.as_json()
+
+
+def _choice(readout: Any) -> str:
+    """Return how a readout's penalty is chosen, as Settings has it."""
+    if chooses_finely(readout):
+        return FINELY
+    return LEFT_OUT if few_labels(readout) else HELD_OUT
 
 
 def _surveyed(

@@ -12,7 +12,7 @@ from hebbcore.evaluation.readouts.logistic import LOGISTIC
 from hebbcore.evaluation.readouts.ridge import RIDGE
 from hebbcore.evaluation.readouts.sgd import SGD, sgd_stream
 from hebbcore.evaluation.readouts.svm import SVM
-from hebbcore.evaluation.ridge.readout import RidgeReadout
+from hebbcore.evaluation.ridge.readout import ALPHAS, RidgeReadout
 
 __all__ = ["KINDS", "READOUTS", "Readout", "ValidationSplit", "make_readout", "sgd_stream", "why_unfit"]
 
@@ -71,10 +71,19 @@ def few_labels(readout: Any) -> int:
     int
         0 for a classifier of one's own, unless it is or holds a RidgeReadout (a pipeline, a search).
     """
-    if isinstance(readout, str):
-        return KINDS[readout].few
+    return KINDS[readout].few if isinstance(readout, str) else RIDGE.few * bool(_ridges(readout))
+
+
+def chooses_finely(readout: Any) -> bool:
+    """Return whether a readout, which make_readout takes, chooses among the penalties of RidgeReadout's own list."""
+    made = KINDS[readout].make(0) if isinstance(readout, str) else readout
+    return any(isinstance(ridge.alphas, tuple) and ridge.alphas == ALPHAS for ridge in _ridges(made))
+
+
+def _ridges(readout: Any) -> list[RidgeReadout]:
+    """Return the RidgeReadouts that a classifier is or holds (a pipeline, a search)."""
     parts = [readout, *readout.get_params().values()] if hasattr(readout, "get_params") else [readout]
-    return RIDGE.few if any(isinstance(part, RidgeReadout) for part in parts) else 0
+    return [part for part in parts if isinstance(part, RidgeReadout)]
 
 
 def why_unfit(readout: Any, labels: Any) -> str:
