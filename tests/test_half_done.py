@@ -65,15 +65,20 @@ def test_an_evaluation_goes_on(network, tmp_path, monkeypatch):
             assert ours["retrieval"][metric]["map"] == pytest.approx(one["map"], abs=1)
 
 
+def of_an_earlier_version(tmp_path, ended):
+    """Return the folder of an evaluation, ended or left in the middle, and its figures by source."""
+    folder = shutil.copytree(FOLDER / "evaluation", tmp_path / "evaluation")
+    if ended:
+        shutil.copy(FOLDER / "evaluation.json", folder / "results.json")
+    return folder, json.loads((folder / "results.json").read_text())["sources"]
+
+
 @pytest.mark.parametrize("few", [5000, 20])
 @pytest.mark.parametrize("ended", [True, False])
 def test_few_labels_of_an_evaluation_are_measured_again(few, ended, network, tmp_path, monkeypatch, caplog):
     """One table does not mix figures of held-out images with those of images that are left out in turn."""
     choose_as_before(monkeypatch, few)
-    folder = shutil.copytree(FOLDER / "evaluation", tmp_path / "evaluation")
-    if ended:
-        shutil.copy(FOLDER / "evaluation.json", folder / "results.json")
-    before = json.loads((folder / "results.json").read_text())["sources"]
+    folder, before = of_an_earlier_version(tmp_path, ended)
     again, anew = measure(network, folder), measure(network, tmp_path / "anew")
     assert again["settings"] == anew["settings"]
     for name, entry in anew["sources"].items():
@@ -95,10 +100,7 @@ def test_few_labels_of_an_evaluation_are_measured_again(few, ended, network, tmp
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_figures_by_other_penalties_are_measured_again(ended, network, tmp_path, caplog):
-    folder = shutil.copytree(FOLDER / "evaluation", tmp_path / "evaluation")
-    if ended:
-        shutil.copy(FOLDER / "evaluation.json", folder / "results.json")
-    before = json.loads((folder / "results.json").read_text())["sources"]
+    folder, before = of_an_earlier_version(tmp_path, ended)
     again, anew = measure(network, folder), measure(network, tmp_path / "anew")
     assert again["settings"] == anew["settings"]
     assert again["mistakes"] == anew["mistakes"]

@@ -132,6 +132,16 @@ def test_soft_hebb(twin, shape, dtype, anti, generator):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_somebody_wins_a_pursuit_however_low_all_biases_are(twin, dtype):
+    y, winners, values = np.array([[1, -3, 2], [0, 1, -2]], dtype), np.empty((1, 2), np.int64), np.empty((1, 2), dtype)
+    twin.pursuit(
+        y, np.full(2, 30, dtype), np.eye(3, dtype=dtype), np.full(3, -1, dtype), winners, values, cells(twin, y)
+    )  # fmt: skip
+    np.testing.assert_array_equal(winners, [[1, 2]])
+    np.testing.assert_array_equal(values, [[-3, -2]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rank", [1, 2, 4])
 def test_ranked_breaks_ties_by_the_lowest_index(twin, shape, dtype, rank, generator):

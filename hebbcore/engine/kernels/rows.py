@@ -43,8 +43,8 @@ Masks = Annotated[Any, "masks"]  # uint8 (count, K), 0 or 1
 
 ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)
 TINY = np.float32(2.0**-120)
-# Shares of a winner's below these are 0: no sum would notice them, in float64 either, but products of numbers that are
-# too small to be normal take up to 100 times as long. SHARE: of the largest share; ROOT: of what is squared.
+# Smaller shares of a competition are 0, SHARE of the row's largest, ROOT where they are squared: no sum would notice
+# them, in float64 either, but products with numbers that are too small to be normal take up to 100 times as long.
 FAINT_SHARE, FAINT_ROOT = np.float32(2.0**-80), np.float32(2.0**-55)
 LOWEST = np.finfo(np.float32).min  # finite: infinity in its place would make a loop that looks for NaN too scalar
 

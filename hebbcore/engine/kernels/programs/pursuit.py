@@ -11,7 +11,7 @@ from numpy import int32
 from hebbcore.engine.kernels.elementary import larger
 from hebbcore.engine.kernels.rows import (
     INFINITY,
-    ONE,
+    LOWEST,
     ZERO,
     Chosen,
     Matrix,
@@ -51,12 +51,12 @@ def pursuit(y: Matrix, norms: PerRow, overlaps: Matrix, bias: PerColumn, winners
         for j in range(winners.shape[0]):
             taken = overlaps[winner]
             length = math.sqrt(left)
-            peak = -ONE + ZERO * left  # below all
+            peak = LOWEST + ZERO * left
             for k in entries(row.size):
                 v = row[k] - value * taken[k]
                 row[k] = v
                 strength = abs(v) + length * bias[k]
-                peak = larger(peak, strength if strength == strength else -ONE)
+                peak = larger(peak, strength if strength == strength else LOWEST)
             peak = highest(peak)
             none = int32(row.size)
             index = none
