@@ -96,6 +96,8 @@ def test_kwta_divides_by_the_units_norms(twin):
     [
         [1e30, -1e30, 0.0, 1e-30, -0.0],
         [3e38, -3e38, 3e38, 0, 1],
+        [3.4e38, 3.3e38, 3.35e38, 2e38, 3.1e38],
+        [-3e38, -2.5e38, -2e38, -2.1e38, -3.1e38],
         [1e-40, 2e-40, 0, -1e-40, 3e-40],
         [-5.0, -5.0, -5.0, -5.0, -5.0],
     ],
@@ -106,6 +108,29 @@ def test_kwta_of_extreme_scores(twin, row):
         gate = scores.copy()
         twin.kwta(gate, np.ones(5, np.float32), k, cells(twin, gate))
         np.testing.assert_array_equal(gate, reference.k_wta(scores, k))
+
+
+def test_winners_of_float64_may_be_lower_than_any_float32(twin):
+    scores, one = np.array([[-3e100, -1e100, -2e100]]), np.ones(1)
+    norms, bias, winners = np.ones(3), np.array([0, -2e100, 0]), np.empty(1, np.int64)
+    mask, values = np.array([[1, 0, 1]], np.uint8), np.empty((1, 1))
+
+    def won(name, *arguments):
+        gate = scores.copy()
+        getattr(twin, name)(gate, *arguments, cells(twin, gate))
+        return gate
+
+    np.testing.assert_array_equal(won("hard_wta", winners), [[0, 1, 0]])
+    np.testing.assert_array_equal(won("cosine_wta", norms, winners), [[0, 1, 0]])
+    np.testing.assert_array_equal(won("kwta", norms, 2), [[0, 1, 1]])
+    np.testing.assert_array_equal(won("ranked", 3, 0.5), [[-0.5, 1, 0]])
+    twin.pursuit(np.zeros((1, 3)), one, np.eye(3), scores[0], winners[None], values, cells(twin, scores))
+    assert winners == 1
+    won("biased_signed_wta", one, norms, 5 * bias - 7e100, winners)
+    assert winners == 0
+    cosines = scores.copy()
+    twin.taught_cosines(cosines, norms, mask, np.int64(0), np.int64(1))
+    np.testing.assert_array_equal(cosines, [[-3e100, -3e100, -2e100]])
 
 
 def test_kwta_of_nan_ends(twin):
@@ -173,5 +198,22 @@ def test_signed_wta_breaks_ties_by_the_lowest_index(twin, shape, dtype, generato
     winners = np.empty(shape[0], np.int64)
     twin.signed_wta(gate, unit_norms, winners, decay)
     np.testing.assert_array_equal(winners, np.abs(y).argmax(axis=1))
+    np.testing.assert_array_equal(gate, expected)
+    np.testing.assert_array_equal(decay.sum(axis=0), (expected**2).sum(axis=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [0, 1, 1e6])
+def test_a_bias_of_any_size_decides_who_wins_and_leaves_what_is_won(twin, shape, dtype, size, generator):
+    scores = generator.integers(-3, 4, shape).astype(dtype)
+    bias = (size * generator.integers(-3, 4, shape[1])).astype(dtype)
+    patch_norms, unit_norms = generator.choice([0.5, 1, 2], shape[0]), generator.choice([0.5, 1, 2], shape[1])
+    y = scores / unit_norms
+    expected = np.where(reference.argmax_wta(np.abs(y) + patch_norms[:, None] * bias) == 1, y, 0)
+    gate, winners = scores.copy(), np.empty(shape[0], np.int64)
+    decay = cells(twin, gate)
+    twin.biased_signed_wta(gate, patch_norms.astype(dtype), unit_norms.astype(dtype), bias, winners, decay)
+    np.testing.assert_array_equal(winners, (np.abs(y) + patch_norms[:, None] * bias).argmax(axis=1))
     np.testing.assert_array_equal(gate, expected)
     np.testing.assert_array_equal(decay.sum(axis=0), (expected**2).sum(axis=0))

@@ -6,7 +6,7 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
-from hebbcore.engine.competition import Gate
+from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry
 from hebbcore.engine.update import BatchedUpdate
@@ -20,18 +20,46 @@ def slow_delta(X, W, rule, bias):
     return reference.delta(X, W, name, bias=bias, **params)
 
 
+def delta(X, W, rule, bias=None):
+    """ΔW of one batch by the engine, with a bias a unit."""
+    geometry = Geometry.of("test", (1, 1, 1, 4), 1, 1, 0, "zeros")
+    update = BatchedUpdate(rule, geometry, 5, X.dtype.name, 2**20, "test")
+    change, scale = update.delta(X.reshape(12, 1, 1, 4), W, None, bias)
+    return change * scale
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rule", BIASED, ids=repr)
 def test_a_bias_changes_who_wins_and_nothing_else(rule, dtype, backend_module, generator):
     X, W = batch(generator, (12, 4), dtype), batch(generator, (5, 4), dtype)
     bias = generator.uniform(-0.3, 0.3, 5).astype(dtype)
-    geometry = Geometry.of("test", (1, 1, 1, 4), 1, 1, 0, "zeros")
-    update = BatchedUpdate(rule, geometry, 5, np.dtype(dtype).name, 2**20, "test")
-    delta, scale = update.delta(X.reshape(12, 1, 1, 4), W, None, bias)
-    found = delta * scale
+    found = delta(X, W, rule, bias)
     assert_close(found, slow_delta(X.astype(np.float64), W.astype(np.float64), rule, bias.astype(np.float64)), dtype)
-    without, scale = update.delta(X.reshape(12, 1, 1, 4), W)
-    assert not np.allclose(without * scale, found, atol=1e-3)
+    assert not np.allclose(delta(X, W, rule), found, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule", BIASED, ids=repr)
+@pytest.mark.parametrize("most", [2, 1e4])
+def test_a_large_bias_leaves_what_is_won(rule, dtype, most, generator):
+    X, W = batch(generator, (12, 4), dtype), batch(generator, (5, 4), dtype)
+    bias = generator.uniform(-most, most, 5).astype(dtype)
+    expected = slow_delta(X.astype(np.float64), W.astype(np.float64), rule, bias.astype(np.float64))
+    assert_close(delta(X, W, rule, bias), expected, dtype)
+
+
+@pytest.mark.parametrize("rule", BIASED, ids=repr)
+def test_a_bias_against_a_unit_never_makes_it_win_more(rule, generator):
+    X, W = batch(generator, (12, 4), np.float64), batch(generator, (5, 4), np.float64)
+    if rule.winners_in_turn() > 1:
+        pytest.skip("the winners of before leave more of a patch to the next")
+    shares = []
+    for of_the_first in (0.0, -0.3, -1.0, -1.5, -4.0):
+        norms = Norms(np.linalg.norm(X, axis=1), np.linalg.norm(W, axis=1))
+        gate = rule.biased_gate(X @ W.T, norms, np.array([of_the_first, -1.0, -1.0, -1.0, -1.0]))
+        shares.append(float((gate.values[:, 0] != 0).sum() if rule.signed else gate.values[:, 0].sum()))
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > shares[-1]
 
 
 class SlowRivalry:

@@ -185,33 +185,21 @@ def signed_gate(scores: Array, unit_norms: Array) -> Gate:
 
 def biased(scores: Array, patch_norms: Array, bias: Array) -> Array:
     """Add bias_i · ‖x‖ to the score of each unit i for each patch x. In place; returns the scores."""
-    for part, sizes in _parts(scores, patch_norms):
-        part += sizes * bias
-    return scores
-
-
-def _parts(scores: Array, patch_norms: Array) -> list[tuple[Array, Array]]:
-    """Cut scores (n, K) into views of some rows, each with the norms (rows, 1) of their patches."""
     step = max(1, tuning.MEASURED.bias_numbers[backend.device_of(scores)] // scores.shape[1])
-    return [(scores[i : i + step], patch_norms[i : i + step, None]) for i in range(0, len(scores), step)]
+    for i in range(0, len(scores), step):
+        scores[i : i + step] += patch_norms[i : i + step, None] * bias
+    return scores
 
 
 def biased_signed_gate(scores: Array, norms: Norms, bias: Array) -> Gate:
     """Return signed_gate with |y| + bias_i · ‖x‖ in the place of |y|, where it competes. In place.
 
-    Only differences of biases matter: the smallest counts as 0, so that no |y| becomes negative.
+    Only differences of biases matter: the smallest counts as 0. Kernel and oracle: biased_signed_wta.
     """
-    xp = backend.namespace(scores)
-    extra = bias - bias.min()
-    parts = _parts(scores, norms.patches)
-    for part, sizes in parts:
-        part += xp.copysign(sizes * (extra * norms.units), part)
-    winners = signed_gate(scores, norms.units).winners
-    decay = xp.zeros(scores.shape[1], scores.dtype)
-    for part, sizes in parts:
-        part -= xp.copysign(sizes * extra, part) * (part != 0)
-        decay += (part * part).sum(axis=0)
-    return Gate(scores, decay, decay, winners)
+    decay, winners = cells(scores), _winners(scores)
+    kernels.for_array(scores).biased_signed_wta(scores, *norms, bias - bias.min(), winners, decay)
+    sums = column_sums(decay)
+    return Gate(scores, sums, sums, winners)
 
 
 def _own_scores(function: str, scores: Any) -> Array:

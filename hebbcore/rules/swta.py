@@ -33,6 +33,8 @@ class SWTA(CosineRule):
     which the paper's program omits: float32 overflows at low temperatures without it. Shares below 2⁻⁸⁰ of the row's
     largest count as 0, and so do squares of Z below 2⁻⁵⁵.
 
+    With a conscience Y is of the cosine plus the unit's bias, at least −1: the lower that is, the smaller the share.
+
     With a teacher T the shares are of the units that may learn: Z = T∘e / Σ(T∘e).
 
     Gate: `hebbcore.engine.competition.swta_gate`, which runs the kernel `swta` of `hebbcore.engine.kernels`; with a

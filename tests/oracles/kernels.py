@@ -35,8 +35,8 @@ def softmax(scores, sharpness):
 
 @examples(sharpness=[20.0], power=[False, True])
 def swta(scores, patch_norms, unit_norms, sharpness, power, mass, decay):
-    """Z², Z = softmax(sharpness · Y) or Y^sharpness / Σ, Y = ((cos + 1) / 2)²."""
-    cosines = scores / patch_norms[:, None] / unit_norms
+    """Z², Z = softmax(sharpness · Y) or Y^sharpness / Σ, Y = ((cos + 1) / 2)², 0 for a cosine below −1."""
+    cosines = np.maximum(scores / patch_norms[:, None] / unit_norms, -1)
     share = reference.power_wta if power else reference.softmax_wta
     z = share(((cosines + 1) / 2) ** 2, 1 / sharpness)
     return {"scores": z**2, "mass": z.sum(axis=0), "decay": (z**2).sum(axis=0)}
@@ -140,6 +140,14 @@ def signed_wta(scores, unit_norms, winners, decay):
     """y = scores / unit_norms at the row's largest |y|, else 0."""
     y = scores / unit_norms
     gate = np.where(reference.argmax_wta(np.abs(y)) == 1, y, 0)
+    return {"scores": gate, "winners": _alone(gate), "decay": (gate**2).sum(axis=0)}
+
+
+@examples(winners=_no_winners)
+def biased_signed_wta(scores, patch_norms, unit_norms, bias, winners, decay):
+    """y = scores / unit_norms at the row's largest |y| + bias · patch_norms, else 0."""
+    y = scores / unit_norms
+    gate = np.where(reference.argmax_wta(np.abs(y) + patch_norms[:, None] * bias) == 1, y, 0)
     return {"scores": gate, "winners": _alone(gate), "decay": (gate**2).sum(axis=0)}
 
 

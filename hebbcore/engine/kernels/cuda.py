@@ -72,6 +72,16 @@ def _larger(a, b):
     return a if a > b or a != a else b
 
 
+def _lowest(dtype: np.dtype[Any]) -> Any:
+    least = np.finfo(dtype).min
+
+    @cuda.jit(device=True)
+    def lowest(x):
+        return least
+
+    return lowest
+
+
 def _meetings(dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return what combines numbers of this dtype of the lanes of a row, through shared memory."""
     size = tuning.MEASURED.most_lanes  # shared memory needs its size and dtype at compile time
@@ -138,7 +148,8 @@ def compiled(dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return the row programs' kernels by name, for a first argument of this dtype."""
     words = {
         "own_rows": _own_rows, "own_cell": _own_cell, "own_cells": _own_cells, "rows_of_cell": _rows_of_cell,
-        "entries": _entries, "exp": math.exp, "log": math.log, "larger": _larger, **_meetings(dtype),
+        "entries": _entries, "exp": math.exp, "log": math.log, "larger": _larger, "lowest": _lowest(dtype),
+        **_meetings(dtype),
     }  # fmt: skip
     return {
         name: cuda.jit(FunctionType(body.__code__, body.__globals__ | words, name)) for name, body in PROGRAMS.items()

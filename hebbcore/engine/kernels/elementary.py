@@ -1,4 +1,4 @@
-"""exp, log and larger that LLVM can turn into SIMD code inside a Numba loop on the CPU.
+"""exp, log, larger and lowest, as LLVM can turn them into SIMD code inside a Numba loop on the CPU.
 
 The C library's functions stay scalar calls there and take most of a softmax's time. In float32 these polynomials
 (after the range reductions of Cephes' expf and logf) are within 5e-7 of the exact value; float64 calls the C library.
@@ -50,6 +50,11 @@ def log(x: float) -> float:
 def larger(a: Any, b: Any) -> Any:
     """Return the larger of two numbers; NaN if one is NaN."""
     return a if a > b or a != a else b
+
+
+def lowest(x: Any) -> Any:
+    """Return the lowest finite number of the type of x: infinity would make a loop that looks for NaN too scalar."""
+    return np.finfo(type(x)).min
 
 
 @overload(exp, inline="always")
@@ -113,3 +118,9 @@ def _maximum(typing_context: Any, a: Any, b: Any) -> Any:
 @overload(larger, inline="always")
 def _larger(a, b):
     return lambda a, b: _maximum(a, b)  # LLVM turns a comparison into masked stores, five times slower
+
+
+@overload(lowest, inline="always")
+def _lowest(x):
+    least = np.finfo(np.float32 if x == types.float32 else np.float64).min
+    return lambda x: least

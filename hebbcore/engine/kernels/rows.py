@@ -11,8 +11,8 @@ the annotations of its parameters are all that cpu.py, cuda.py and the tests nee
 
 A row is shared by lanes: one on the CPU, the threads of a block on CUDA. A body visits the rows and the entries that
 its lane has to (`own_rows`, `entries`), and combines what the lanes found by `highest`, `total` and `leader`. These
-words, and exp, log and larger of elementary.py, are here what they mean on the CPU; cuda.py replaces them by its own.
-So no body takes an index of a row or a lane, or memory through which lanes meet.
+words, and exp, log, larger and lowest of elementary.py, are here what they mean on the CPU; cuda.py replaces them by
+its own. So no body takes an index of a row or a lane, or memory through which lanes meet.
 
 The oracle of a program is the function of its name in tests/oracles/kernels.py; the tests find both.
 
@@ -46,7 +46,6 @@ TINY = np.float32(2.0**-120)
 # Smaller shares of a competition are 0, SHARE of the row's largest, ROOT where they are squared: no sum would notice
 # them, in float64 either, but products with numbers that are too small to be normal take up to 100 times as long.
 FAINT_SHARE, FAINT_ROOT = np.float32(2.0**-80), np.float32(2.0**-55)
-LOWEST = np.finfo(np.float32).min  # finite: infinity in its place would make a loop that looks for NaN too scalar
 
 PROGRAMS: dict[str, Callable[..., None]] = {}  # by name; whole when taken from programs, which declares them
 

@@ -15,9 +15,10 @@ def output(X, W, temperature=0.02, competition="exp"):
 def delta(X, W, temperature=0.02, competition="exp", bias=0.0, teacher=None):
     """Δw_i = Σ_n (z_ni / Σ_m z_mi) z_ni (x_n − w_i): a mean weighted by z of steps gated by z.
 
-    z: shares of ((cos + bias + 1) / 2)². bias: (K,), of a conscience. teacher: (N, K), 1 for units that get a share.
+    z: shares of ((cos + bias + 1) / 2)², 0 where cos + bias is below −1. bias: (K,), of a conscience. teacher: (N, K),
+    1 for units that get a share.
     """
-    Y = ((cosines(X, W) + bias + 1) / 2) ** 2
+    Y = (np.maximum(cosines(X, W) + bias + 1, 0) / 2) ** 2
     shares = {"exp": softmax_wta, "power": power_wta}[competition]
     Z = shares(Y, temperature) if teacher is None else np.zeros_like(Y)
     for n, allowed in enumerate([] if teacher is None else np.asarray(teacher, bool)):

@@ -7,13 +7,12 @@ Oracles: the functions of the same names in tests/oracles/kernels.py.
 
 from numpy import int32
 
-from hebbcore.engine.kernels.elementary import exp, larger, log
+from hebbcore.engine.kernels.elementary import exp, larger, log, lowest
 from hebbcore.engine.kernels.rows import (
     FAINT_ROOT,
     FAINT_SHARE,
     HALF,
     INFINITY,
-    LOWEST,
     ONE,
     TINY,
     ZERO,
@@ -64,6 +63,8 @@ def swta(
 ):
     """scores ← Z², Z = softmax(sharpness·Y) or Y^sharpness / Σ, Y = ((cos + 1) / 2)²; mass += ΣZ, decay += ΣZ².
 
+    A cosine below −1, as a bias makes it, counts as −1: its square would be larger the lower it is.
+
     Equation: soft-WTA of FastHebb (Lagani et al. 2022), exp and power. Oracle: swta.
     """
     cell_mass = mass[own_cell()]
@@ -73,7 +74,7 @@ def swta(
         half_over_norm = HALF / patch_norms[n]
         peak = ZERO * sharpness
         for k in entries(row.size):
-            h = row[k] * half_over_norm / unit_norms[k] + HALF
+            h = larger(row[k] * half_over_norm / unit_norms[k] + HALF, ZERO * sharpness)
             y = h * h
             row[k] = y
             peak = larger(peak, y)
@@ -115,13 +116,14 @@ def kwta(scores: Matrix, unit_norms: PerColumn, winners: Number, decay: Sums):
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
         row = scores[n]
-        top = LOWEST
-        low = LOWEST  # negated: highest finds the largest
+        least = lowest(row[0])
+        top = least
+        low = least  # negated: highest finds the largest
         for k in entries(row.size):
             v = row[k] / unit_norms[k]
             row[k] = v
-            top = larger(top, v if v == v else LOWEST)
-            low = larger(low, -v if v == v else LOWEST)
+            top = larger(top, v if v == v else least)
+            low = larger(low, -v if v == v else least)
         top = highest(top)
         low = -highest(low)
         middle = top
@@ -149,7 +151,8 @@ def kwta(scores: Matrix, unit_norms: PerColumn, winners: Number, decay: Sums):
                 top = highest(below)
                 middle = top
             else:
-                middle = low * HALF + top * HALF
+                alike = (low < ZERO) == (top < ZERO)  # their sum, or else their difference, may be too large a number
+                middle = low + (top - low) * HALF if alike else (low + top) * HALF
                 if not low < middle < top:  # no number lies between them
                     break
         for k in entries(row.size):
@@ -206,12 +209,13 @@ def ranked(scores: Matrix, rank: Whole, strength: Number, decay: Sums):
         limit_index = int32(-1)
         peak = limit
         winner = none
+        least = lowest(row[0])
         for r in range(rank):
-            best = LOWEST
+            best = least
             for k in entries(row.size):
                 u = row[k]
                 behind = (u < limit) | ((u == limit) & (int32(k) > limit_index))
-                best = larger(best, u if behind else LOWEST)
+                best = larger(best, u if behind else least)
             best = highest(best)
             index = none
             for k in entries(row.size):
@@ -243,10 +247,11 @@ def hard_wta(scores: Matrix, winners: Chosen, decay: Sums):
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
         row = scores[n]
-        peak = LOWEST
+        least = lowest(row[0])
+        peak = least
         for k in entries(row.size):
             u = row[k]
-            peak = larger(peak, u if u == u else LOWEST)
+            peak = larger(peak, u if u == u else least)
         peak = highest(peak)
         none = int32(row.size)
         winner = none
@@ -273,11 +278,12 @@ def cosine_wta(scores: Matrix, unit_norms: PerColumn, winners: Chosen, decay: Su
     cell_decay = decay[own_cell()]
     for n in own_rows(scores.shape[0]):
         row = scores[n]
-        peak = LOWEST
+        least = lowest(row[0])
+        peak = least
         for k in entries(row.size):
             v = row[k] / unit_norms[k]
             row[k] = v
-            peak = larger(peak, v if v == v else LOWEST)
+            peak = larger(peak, v if v == v else least)
         peak = highest(peak)
         none = int32(row.size)
         winner = none
@@ -323,3 +329,37 @@ def signed_wta(scores: Matrix, unit_norms: PerColumn, winners: Chosen, decay: Su
             winners[n] = winner if winner < none else -1
             if winner < none:
                 cell_decay[winner] += peak * peak
+
+
+@program
+def biased_signed_wta(
+    scores: Matrix, patch_norms: PerRow, unit_norms: PerColumn, bias: PerColumn, winners: Chosen, decay: Sums
+):
+    """scores ← y = scores / unit_norms at the row's largest |y| + bias · patch_norms, else 0; the rest as signed_wta.
+
+    Equation: signed_wta with the conscience of DeSieno (ICNN 1988). Oracle: biased_signed_wta.
+    """
+    cell_decay = decay[own_cell()]
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        length = patch_norms[n]
+        least = lowest(row[0])
+        peak = least
+        for k in entries(row.size):
+            y = row[k] / unit_norms[k]
+            row[k] = y
+            strength = abs(y) + length * bias[k]
+            peak = larger(peak, strength if strength == strength else least)
+        peak = highest(peak)
+        none = int32(row.size)
+        winner = none
+        for k in entries(row.size):
+            winner = min(winner, int32(k) if abs(row[k]) + length * bias[k] >= peak else none)
+        peak, winner = leader(peak, winner, none)
+        for k in entries(row.size):
+            y = row[k]
+            row[k] = y if k == winner else ZERO * y
+        for _ in entries(1):  # one lane writes
+            winners[n] = winner if winner < none else -1
+            if winner < none:
+                cell_decay[winner] += row[winner] * row[winner]

@@ -8,10 +8,9 @@ import math
 import numpy as np
 from numpy import int32
 
-from hebbcore.engine.kernels.elementary import larger
+from hebbcore.engine.kernels.elementary import larger, lowest
 from hebbcore.engine.kernels.rows import (
     INFINITY,
-    LOWEST,
     ZERO,
     Chosen,
     Matrix,
@@ -48,15 +47,16 @@ def pursuit(y: Matrix, norms: PerRow, overlaps: Matrix, bias: PerColumn, winners
         faint = ZERO * left
         value = ZERO * left
         winner = 0
+        least = lowest(row[0])
         for j in range(winners.shape[0]):
             taken = overlaps[winner]
             length = math.sqrt(left)
-            peak = LOWEST + ZERO * left
+            peak = least
             for k in entries(row.size):
                 v = row[k] - value * taken[k]
                 row[k] = v
                 strength = abs(v) + length * bias[k]
-                peak = larger(peak, strength if strength == strength else LOWEST)
+                peak = larger(peak, strength if strength == strength else least)
             peak = highest(peak)
             none = int32(row.size)
             index = none

@@ -6,12 +6,11 @@ first one, of images of so many positions.
 Oracles: the functions of the same names in tests/oracles/kernels.py.
 """
 
-from hebbcore.engine.kernels.elementary import exp, larger, log
+from hebbcore.engine.kernels.elementary import exp, larger, log, lowest
 from hebbcore.engine.kernels.rows import (
     FAINT_ROOT,
     FAINT_SHARE,
     HALF,
-    LOWEST,
     ONE,
     TINY,
     ZERO,
@@ -61,13 +60,14 @@ def taught_cosines(scores: Matrix, unit_norms: PerColumn, masks: Masks, first: W
     for n in own_rows(scores.shape[0]):
         row = scores[n]
         mask = masks[(first + n) // positions]
-        low = LOWEST  # negated: highest finds the largest
+        least = lowest(row[0])
+        low = least  # negated: highest finds the largest
         for k in entries(row.size):
             v = row[k] / unit_norms[k]
             row[k] = v
-            low = larger(low, -v if (mask[k] != 0) & (v == v) else LOWEST)
+            low = larger(low, -v if (mask[k] != 0) & (v == v) else least)
         low = -highest(low)
-        if low == -LOWEST:
+        if low == -least:
             low = ZERO * unit_norms[0]
         for k in entries(row.size):
             row[k] = row[k] if mask[k] != 0 else low
