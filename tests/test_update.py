@@ -192,6 +192,33 @@ def test_a_users_own_rule(images, weights):
 
 
 @dataclass(frozen=True)
+class HardOja(hebbcore.Rule):
+    """The unit of the largest |s| learns s (x − s w)."""
+
+    winners: int | None
+
+    def gate(self, scores, norms):
+        values = np.zeros_like(scores)
+        rows, units = np.arange(len(scores)), np.abs(scores).argmax(axis=1)
+        values[rows, units] = scores[rows, units]
+        return hebbcore.Gate(values)
+
+    def expected_winners(self):
+        return self.winners
+
+
+@pytest.mark.parametrize("workspace", ["1200 KiB", "256 MiB"])
+def test_a_hard_gate_may_have_the_decay_of_its_products(workspace, generator):
+    images, weights = generator.random((9, 8, 8, 30)), 0.1 * generator.normal(size=(300, 3, 3, 30))
+    found, expected = (hebbcore.weight_update(images, weights, HardOja(n), workspace=workspace) for n in (1, None))
+    close(found, expected)
+    X, W = reference.patches(images, 3), weights.reshape(300, -1)
+    S = X @ W.T
+    G = np.where(reference.argmax_wta(abs(S)) == 1, S, 0)
+    close(found.reshape(300, -1), (G.T @ X - np.tril(G.T @ G) @ W) / len(X))
+
+
+@dataclass(frozen=True)
 class Broken(hebbcore.Rule):
     """A rule that fails."""
 

@@ -171,12 +171,12 @@ class ThreadSums:
             sums.outer[...] = 0
         if gate.values is None:
             return
+        values = self.gemm.operand(gate.values)
         if scattered:
             who = np.full(len(patches), -1) if gate.winners is None else gate.winners
             kernels.for_array(patches).scatter(gate.values, who, patches, sums.outer)
-            return
-        values = self.gemm.operand(gate.values)
-        self.gemm.multiply(values.T, operand, sums.outer, add)
+        else:
+            self.gemm.multiply(values.T, operand, sums.outer, add)
         if gate.decay is None and gate.pair is None:
             self._add_gram(sums, values, values)
 
