@@ -98,9 +98,12 @@ def test_contrast(twin, shape, dtype, floor, generator):
     np.testing.assert_allclose(vectors[-1], 0, **tolerance(dtype))
 
 
-def test_contrast_of_a_flat_patch_without_floor_is_zero(twin):
-    vectors = np.full((2, 4), 0.5, np.float32)
-    twin.contrast(vectors, np.float32(1 / 4), np.float32(0))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [0.5, 0.1, 123.456, -1e9 / 3])
+@pytest.mark.parametrize("size", [1, 4, 27, 75])
+def test_contrast_of_a_flat_patch_without_floor_is_zero(twin, size, value, dtype):
+    vectors = np.full((2, size), value, dtype)
+    twin.contrast(vectors, dtype(1 / size), dtype(0))
     np.testing.assert_array_equal(vectors, 0)
 
 

@@ -254,6 +254,16 @@ def test_whiten_in_float32_far_from_zero(backend_module, far, generator):
     np.testing.assert_allclose(*put_out, atol=1e-6 * far)
 
 
+@pytest.mark.parametrize("far", [300, 10_000])
+def test_whiten_in_float32_of_one_number_far_from_zero_among_others(backend_module, far, generator):
+    x = generator.normal(size=(4000, 3)) * [1, far, 5 * far] + [3 * far, 0, 0]
+    layer = built(Whiten(epsilon=1e-9, contrast=None), (3,), np.float32)
+    layer.observe(x.astype(np.float32)[:, None, None])
+    layer.settle()
+    out = forward(layer, x, dtype=np.float32)
+    np.testing.assert_allclose(np.cov(out.T, bias=True), np.eye(3), atol=1e-2)
+
+
 def test_relative_whitening_does_not_depend_on_the_scale(generator):
     x, outputs = generator.normal(size=(50, 1, 1, 6)) ** 3, []
     for size in (1, 1000):

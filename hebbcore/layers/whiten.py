@@ -17,7 +17,7 @@ from hebbcore.layers.kept import Kept
 from hebbcore.layers.learner import LATER
 
 _MOST_NUMBERS = 2**14  # in a patch
-_FAR = 1000  # times the variance: the square of a mean that is large enough to be taken off first
+_FAR = 1000  # times a number's variance: the square of its mean that is large enough to be taken off first
 
 
 @dataclass(eq=False)
@@ -301,13 +301,13 @@ class Whiten(Layer):
 def _sums_of(patches: Array, product: gemm.Gemm) -> tuple[Array, Array]:
     """Return Σ x and Σ x xᵀ of patches (n, D), which may be overwritten.
 
-    Where they lie far from 0, float32 would round away how they vary: products are then about their mean, and become
-    those about 0 in float64.
+    Where a number of theirs lies far from 0, float32 would round away how it varies: products are then about their
+    mean, and become those about 0 in float64.
     """
     count, total = len(patches), patches.sum(axis=0, dtype=np.float64)
     gram, mean = _products(patches, product), total / count
-    square = float(mean @ mean)
-    if square <= _FAR * (float(gram.trace(dtype=np.float64)) / count - square):
+    squares = mean * mean
+    if bool((squares <= _FAR * (gram.diagonal() / count - squares)).all()):
         return total, gram
     shift = mean.astype(patches.dtype)
     patches -= shift

@@ -122,17 +122,20 @@ def standardize(vectors: Matrix, shift: PerColumn, factors: PerColumn):
 def contrast(vectors: Matrix, share: Number, floor: Number):
     """Each vector ← (vector − its mean) / √(its variance + floor); share: 1 / its length.
 
+    The mean is that of differences from the first number, so that of equal numbers exactly zeros are left.
+
     Equation: contrast normalisation of Coates, Ng & Lee (AISTATS 2011). Oracle: contrast.
     """
     for n in own_rows(vectors.shape[0]):
         vector = vectors[n]
+        first = vector[0]
         mean = ZERO * share
         for d in entries(vector.size):
-            mean += vector[d]
+            mean += vector[d] - first
         mean = total(mean) * share
         square = ZERO * share
         for d in entries(vector.size):
-            difference = vector[d] - mean
+            difference = vector[d] - first - mean
             vector[d] = difference
             square += difference * difference
         std = math.sqrt(total(square) * share + floor)
