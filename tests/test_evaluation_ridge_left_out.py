@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hebbcore.evaluation import RidgeReadout, make_readout
 from hebbcore.evaluation.ridge import holdout
+from hebbcore.evaluation.ridge.calibration import sharpness
 from hebbcore.evaluation.ridge.systems import RowsSystem, SumsSystem
 
 pytest_plugins = "ridge_helpers"
@@ -231,3 +232,28 @@ def test_a_choice_at_the_end_of_the_list_is_said(fraction, generator, caplog):
             RidgeReadout(alphas, validation_fraction=fraction).fit(features, labels)
         wanted = f"RidgeReadout.fit: the best of alphas is the {said} may be better"
         assert caplog.messages == ([] if said is None else [wanted])
+
+
+def most_likely(scores, codes, weights):
+    """Return the factor of scores under which classes are most likely, one row being of all classes alike."""
+
+    def cost(logarithm):
+        powers = np.exp(logarithm) * scores
+        powers = powers - powers.max(axis=1, keepdims=True)
+        likely = powers - np.log(np.exp(powers).sum(axis=1, keepdims=True))
+        return -(weights @ likely[np.arange(len(codes)), codes] + weights @ likely.mean(axis=1) / weights.sum())
+
+    return np.exp(minimize_scalar(cost, bounds=(np.log(1e-3), np.log(1e6)), method="bounded").x)
+
+
+def test_the_factor_of_probabilities_is_the_most_likely_wherever_steps_lead(generator):
+    """Of the first scores the first step goes nearly to 0, from where the search has to come back."""
+    rows = [[2, -2, 0], [0, -1, 0], [1, -1, 0], [-2, 2, -2], [0, -1, -2], [-1, 1, -2]]
+    cases = [(np.array(rows, float), np.array([0, 0, 0, 2, 0, 1]), np.ones(6))]
+    for size in (0.01, 0.1, 1, 10):
+        for _ in range(25):
+            scores, codes = generator.normal(size=(12, 3)), generator.integers(0, 3, 12)
+            scores[np.arange(12), codes] += generator.uniform(0, 2)
+            cases.append((size * scores, codes, generator.uniform(0.5, 2, 12)))
+    for case in cases:
+        np.testing.assert_allclose(sharpness([case].copy), most_likely(*case), rtol=1e-4, atol=1e-4)

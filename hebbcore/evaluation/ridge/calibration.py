@@ -39,11 +39,12 @@ def sharpness(scored: Callable[[], Iterable[Scored]]) -> float:
         following = factor + slope / curvature if curvature > 0 else factor
         if not low < following < high:
             following = 4 * factor if high == float("inf") else (low + high) / 2
-        done = abs(following - factor) <= _PRECISION * factor or following < _LEAST
+        following = max(following, _LEAST)  # a step may go too far: whether it did is seen there
+        done = abs(following - factor) <= _PRECISION * factor
         factor = following
         if done:
             break
-    return max(factor, _LEAST)
+    return factor
 
 
 def log_likelihood(scores: Array, codes: Codes, weights: Weights, sharpness: float) -> float:
