@@ -162,3 +162,18 @@ def test_cupy_arrays_give_what_numpy_arrays_give(metric, generator):
     actual = retrieval_scores(*device, device[0][:40], device[1][:40], **options)
     np.testing.assert_allclose(actual.precision, expected.precision, atol=1e-3)
     np.testing.assert_allclose(actual.mean_average_precision, expected.mean_average_precision, atol=1e-3)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("power", [-120, -80, 60, 110])
+def test_the_scale_of_features_does_not_matter(metric, power, generator):
+    labels, wanted = generator.integers(0, 3, 60), generator.integers(0, 3, 17)
+    database, queries = (generator.normal(size=(len(of), 5)) + of[:, None] for of in (labels, wanted))
+    near, far = (
+        retrieval_scores(*(
+            each for rows, names in ((database, labels), (queries, wanted))
+            for each in ((rows * scale).astype(np.float32), names)
+        ), k=(1, 7), metric=metric)
+        for scale in (1, 2.0**power)
+    )  # fmt: skip
+    assert near == far

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from hebbcore.evaluation import RidgeReadout
+from hebbcore.evaluation import RidgeReadout, principal_components
 from hebbcore.evaluation.ridge import holdout, linear_system, sums
 from hebbcore.evaluation.ridge import rows as ridge_rows
 
@@ -231,3 +231,14 @@ def test_unfitted_it_has_no_weights():
         assert not hasattr(RidgeReadout(), name)
     with pytest.raises(NotFittedError):
         RidgeReadout().predict(X)
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e37])
+@pytest.mark.parametrize("features", [5, 80])
+def test_features_whose_squares_float32_does_not_hold_are_refused(scale, features, generator):
+    X, y = scale * generator.uniform(0.1, 1, (40, features)), generator.integers(0, 3, 40)
+    with pytest.raises(ValueError, match=r"squares leave the range of float32; scale them, .* or give float64"):
+        RidgeReadout(1.0).fit(X.astype(np.float32), y)
+    with pytest.raises(ValueError, match=r"principal_components: .* squares leave the range of float32"):
+        principal_components([X.astype(np.float32)], 2)
+    assert RidgeReadout(1.0, standardize=True).fit(X, y).score(X, y) > 1 / 3

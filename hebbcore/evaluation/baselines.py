@@ -14,7 +14,7 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import as_features
-from hebbcore.evaluation.ridge.sums import ClassSums
+from hebbcore.evaluation.ridge.sums import ClassSums, require_finite
 
 _KMEANS_BATCH = 4096
 
@@ -150,6 +150,7 @@ def principal_components(patch_batches: Iterable[Any], units: int) -> Array:
     if sums is None:
         raise ValueError(f"{function}: patch_batches gave no batch; pass something that can be iterated again.")
     sums.flush()
+    require_finite(function, sums.products)
     count = int(sums.counts[0])
     _enough(function, units, min(len(sums.products), count - 1), "directions in the patches")
     xp = backend.namespace(sums.products)

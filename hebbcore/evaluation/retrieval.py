@@ -9,6 +9,7 @@ import numpy.typing as npt
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import LARGEST, SMALLEST
 from hebbcore.evaluation.batches import (
     CLASS_NUMBERS,
     Labels,
@@ -145,7 +146,7 @@ class _Search:
     def __init__(self, function: str, base: Array, queries: Array, k: int, metric: str, workspace: int) -> None:
         self._base, self._queries, self._k, self._metric = base, queries, k, metric
         self._dtype = np.result_type(base.dtype, queries.dtype, np.float32)
-        item = self._dtype.itemsize
+        item, self._factor = self._dtype.itemsize, _factor(self._dtype, base, queries)
         self._mean = np.zeros(0) if metric == "cosine" else base.mean(axis=0, dtype=np.float64).astype(self._dtype)
         row = base.shape[1] * item * 2  # a prepared row and what preparing it takes
         entry = 3 * item + 24  # a distance, its copies, its index and what chooses among them
@@ -203,8 +204,19 @@ class _Search:
         xp = backend.namespace(rows)
         if self._metric == "hamming":
             return xp.where(rows > self._mean, self._dtype.type(1), self._dtype.type(-1))
-        if self._metric == "euclidean":
-            return rows.astype(self._dtype, copy=False) - self._mean  # smaller numbers lose fewer digits
         rows = rows.astype(self._dtype, copy=False)
+        if self._factor != 1:
+            rows = rows * self._factor
+        if self._metric == "euclidean":
+            return rows - self._mean * self._factor  # smaller numbers lose fewer digits
         length = xp.sqrt((rows * rows).sum(axis=1, keepdims=True))
         return rows / xp.where(length > 0, length, 1)
+
+
+def _factor(dtype: np.dtype[Any], *arrays: Array) -> Any:
+    """Return a power of 2 by which numbers have squares of their dtype, 1 if they have them anyway: no rank changes."""
+    pieces = (rows for array in arrays if array.dtype.kind == "f" for rows in backend.pieces(array))
+    largest = max((float(backend.largest_magnitude(rows)) for rows in pieces), default=0.0)
+    if not largest or SMALLEST <= largest <= LARGEST:
+        return dtype.type(1)
+    return dtype.type(2.0 ** -np.clip(np.frexp(largest)[1], -126, 126))

@@ -7,12 +7,22 @@ import numpy as np
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.team import Team
+from hebbcore.engine.soundness import without_warnings
 from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.linear_system import add_products
 from hebbcore.evaluation.ridge.room import Room
 
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_ROWS = 1024  # more would let the float32 sums within a block lose digits
+
+
+def require_finite(function: str, products: Array) -> None:
+    """Raise ValueError if sums of products (n, n) have left the range of the numbers that they are made of."""
+    if not bool(backend.namespace(products).isfinite(products.diagonal()).all()):
+        raise ValueError(
+            f"{function}: numbers are so large that their squares leave the range of float32; scale them, to standard "
+            "deviations of about 1, or give float64."
+        )
 
 
 class ClassSums:
@@ -63,6 +73,11 @@ class ClassSums:
         block, codes = self._block[: self._filled], self._codes[: self._filled]
         weights = self._weights[: self._filled]
         self._filled = 0
+        with without_warnings():  # whoever takes the sums looks whether they are finite
+            self._add_block(block, codes, weights)
+
+    def _add_block(self, block: Array, codes: Codes, weights: Weights) -> None:
+        """Add rows (n, features), which are overwritten."""
         xp = backend.namespace(block)
         if self.shift is None:
             # a number of the rows' own precision, so that subtracting it from equal numbers leaves nothing

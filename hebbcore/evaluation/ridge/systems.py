@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.soundness import without_warnings
 from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge import path, tiled
 from hebbcore.evaluation.ridge.linear_system import add_cross_products, add_products, solve_with_forms
 from hebbcore.evaluation.ridge.meter import SILENT, Meter
 from hebbcore.evaluation.ridge.path import Equations
 from hebbcore.evaluation.ridge.room import Options, Room
-from hebbcore.evaluation.ridge.sums import ClassSums
+from hebbcore.evaluation.ridge.sums import ClassSums, require_finite
 from hebbcore.evaluation.ridge.tiled import Column
 
 _BLOCK_BYTES = 16 * 2**20  # of rows at a time in float64
@@ -71,6 +72,7 @@ class SumsSystem:
     ) -> None:
         sums.flush()
         assert sums.shift is not None
+        require_finite("RidgeReadout", sums.products)
         of_class, counts = sums.of_classes(codes)
         xp, rows = backend.namespace(of_class), float(counts.sum())
         self._parts, self._rows = parts, rows
@@ -150,7 +152,9 @@ class RowsSystem:
         self._measure(options.centred, options.standardize)
         self._products = options.room.square(features, self.size)
         self._room = options.room.beside(features)  # what the matrix left
-        self._multiply(np.result_type(features.dtype, np.float32))
+        with without_warnings():
+            self._multiply(np.result_type(features.dtype, np.float32))
+        require_finite("RidgeReadout", self._products)
         used = np.array([1]) if classes == 2 else np.arange(classes)
         targets = xp.asarray(_targets(codes, used))
         self._target_mean = self._shares @ targets * options.centred
