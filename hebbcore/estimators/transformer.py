@@ -14,6 +14,7 @@ from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import first_not_finite
+from hebbcore.estimators.given import as_given
 from hebbcore.features.choice import Features
 from hebbcore.network import Network
 
@@ -163,6 +164,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
         function = type(self).__name__
+        X = as_given(X)
         given = getattr(X, "shape", ())
         shape = self.image_shape
         if shape is not None:
@@ -179,7 +181,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if shape is not None and tuple(given[1:]) != shape:
                 raise ValueError(f"{function}: X must be images of image_shape {shape}, got {tuple(given[1:])}.")
             shape = tuple(given[1:])
-            X = X.reshape(len(X), -1)
+            X = X.reshape(len(X), math.prod(shape))  # not -1, which no images at all leave open
         if backend.on_cuda(X):
             X = backend.as_array(function, "X", X)
             row = first_not_finite(X)
