@@ -66,8 +66,9 @@ def _predict(options: argparse.Namespace) -> int:
     def read() -> Photos:
         size = side_of(model.network)
         return read_photos(
-            options.photos, parts / "images", size=size, split=options.split, without_labels=True, stages=stages
-        )
+            options.photos, parts / "images", size=size, split=options.split, without_labels=True, stages=stages,
+            value_range=model.value_range,
+        )  # fmt: skip
 
     with locked_file(out, "predicting into"):
         photos = read_anew(parts / "images", read)
