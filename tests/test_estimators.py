@@ -447,3 +447,37 @@ def test_a_table_of_nullable_numbers_is_read_as_the_same_numbers_of_numpy(digits
     table.iloc[3, 5] = pandas.NA
     with pytest.raises(ValueError, match="contains NaN"):
         transformer.transform(table)
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        HebbianTransformer(**LAYER, learning_rate=0.01),
+        HebbianNetworkTransformer([hebbcore.Conv(6, 3)], image_shape=(8, 8, 1), learning_rate=0.01, random_state=0),
+    ],
+)
+def test_a_rate_set_between_parts_has_its_effect(digits, transformer):
+    rows, _ = digits
+    moved = []
+    for rate in (0.01, 0.1):
+        model = pickle.loads(pickle.dumps(clone(transformer).partial_fit(rows[:200])))
+        before = model.network_["conv1"].weights.copy()
+        model.set_params(learning_rate=rate).partial_fit(rows[200:])
+        moved.append(np.abs(model.network_["conv1"].weights - before).max())
+    assert moved[1] > 3 * moved[0] > 0
+
+
+def test_what_a_network_is_made_of_cannot_be_set_between_parts(digits):
+    rows, _ = digits
+    layer = HebbianTransformer(**LAYER, rule=hebbcore.KWTA(2)).partial_fit(rows)
+    layer.set_params(kernel_size=3, rule=hebbcore.KWTA(2), mirror=True, batch_size=50).partial_fit(rows)
+    for changed in ({"units": 20}, {"rule": "swta"}, {"whiten": False}, {"device": "cpu"}, {"power": 0.5}):
+        before, name = layer.get_params(), next(iter(changed))
+        with pytest.raises(ValueError, match=rf"partial_fit: {name} was set from .* after the network was made"):
+            layer.set_params(**changed).partial_fit(rows)
+        layer.set_params(**{name: before[name]}).partial_fit(rows)
+    network = HebbianNetworkTransformer([hebbcore.Conv(4, 3)], image_shape=(8, 8, 1)).fit(rows)
+    pickle.loads(pickle.dumps(network)).partial_fit(rows)
+    with pytest.raises(ValueError, match="partial_fit: network was set from"):
+        network.set_params(network=[hebbcore.Conv(5, 3)]).partial_fit(rows)
+    assert network.fit(rows).transform(rows).shape == (400, 6 * 6 * 5)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -24,6 +24,9 @@ STEPS, PASSES = 250, 10  # as many passes as make so many steps, but no more tha
 class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """What both transformers share: images in, a trained network inside, features out."""
 
+    _later: ClassVar[frozenset[str]] = frozenset(  # parameters that may be set while parts are learned from
+        {"learning_rate", "epochs", "batch_size", "mirror", "layer", "mode", "schedule", "image_shape", "random_state"}
+    )
     image_shape: Sequence[int] | None
     epochs: int | None
     batch_size: int | None
@@ -76,6 +79,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn one pass over a part of the data. Whitening is learned from the first part.
 
+        Between parts, learning_rate, batch_size, mode and schedule may be set. What the network is made of may not.
+
         Parameters
         ----------
         X : Array
@@ -87,11 +92,18 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that was set since the first part, or since fit, and would have no effect.
         """
         first = not hasattr(self, "network_")
         images = self._images(X, reset=first)
         if first:
             self._begin(images)
+        else:
+            self._require_same_network()
         self._train(images, 1, self._seed + self.parts_)
         self.parts_ += 1
         return self
@@ -159,7 +171,20 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.network_ = self._network(images.shape[1:], self._seed, precision)
         if self.network_.image_shape is None:
             self.network_.build(images.shape[1:])
+        self._made_with = {
+            name: value for name, value in self.get_params(deep=False).items() if name not in self._later
+        }
         self._features()  # an unknown layer is refused before the training
+
+    def _require_same_network(self) -> None:
+        """Raise ValueError for a parameter of the network that was set after that was made."""
+        now = self.get_params(deep=False)
+        for name, value in getattr(self, "_made_with", {}).items():  # pickles of earlier versions have none
+            if now[name] is not value and not np.all(now[name] == value):
+                raise ValueError(
+                    f"{type(self).__name__}.partial_fit: {name} was set from {value!r} to {now[name]!r} after the "
+                    "network was made, and would have no effect; set it back, or call fit, which begins anew."
+                )
 
     def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
