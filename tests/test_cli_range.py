@@ -1,6 +1,7 @@
 """Which value of 16-bit images is white: that of the images learned from, whatever other images hold."""
 
 import csv
+import json
 from pathlib import Path
 
 import h5py
@@ -96,6 +97,11 @@ def test_a_guess_of_a_photo_is_the_same_whatever_others_there_are(here, call):
     assert model.value_range == 4095
     expected = model.predict(images_of("dim", 4095))
     assert [row["label"] for row in rows_of(Path("dim.csv"))] == expected
+    note = Path("work/model/model.json")
+    older = {key: value for key, value in json.loads(note.read_text()).items() if key != "range"}
+    note.write_text(json.dumps(older))
+    call("predict work dim --out older.csv --device cpu")
+    assert Path("older.csv").read_bytes() == Path("dim.csv").read_bytes()
     write_digits("dim", 0, 1, BRIGHT)
     call("predict work dim --out more.csv --device cpu")
     with open("dim.csv") as alone, open("more.csv") as more:

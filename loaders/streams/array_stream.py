@@ -39,8 +39,8 @@ class ArrayStream:
         if not hasattr(images, "dtype"):
             images = np.asarray(images)
         labels = np.asarray(labels)
-        if hasattr(names, "tolist"):
-            names = names.tolist()  # a column of pandas would take numbers for its own labels
+        in_order = getattr(names, "tolist", None)  # a column of pandas takes numbers for its own labels
+        names = names if in_order is None else in_order()
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ValueError(f"ArrayStream: labels must be (n,) integers, got {labels.shape} {labels.dtype}")
         if len(images) != len(labels) or not len(images):
