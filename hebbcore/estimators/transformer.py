@@ -180,7 +180,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Raise ValueError for a parameter of the network that was set after that was made."""
         now = self.get_params(deep=False)
         for name, value in getattr(self, "_made_with", {}).items():  # pickles of earlier versions have none
-            if now[name] is not value and not np.all(now[name] == value):
+            if now[name] is not value and not _are_equal(now[name], value):
                 raise ValueError(
                     f"{type(self).__name__}.partial_fit: {name} was set from {value!r} to {now[name]!r} after the "
                     "network was made, and would have no effect; set it back, or call fit, which begins anew."
@@ -250,3 +250,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = True
         return tags
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Return whether two values of a parameter are the same, be they arrays."""
+    return np.shape(one) == np.shape(other) and bool(np.all(one == other))
