@@ -97,7 +97,11 @@ def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     build.add_argument("--label-column", metavar="NAME", help="column of labels in Parquet files (default: found)")
     build.add_argument("--ground-truth", metavar="FILE", help="class ids of ImageNet's validation images")
     build.add_argument("--synsets", metavar="FILE", help="what these ids mean: meta.mat, or one wnid a line")
-    build.add_argument("--stats-from", metavar="FOLDER", help="take mean and std from these shards (the training set)")
+    build.add_argument(
+        "--stats-from",
+        metavar="FOLDER",
+        help="take mean and std, and the range of 16-bit images, from these shards (the training set)",
+    )
     build.add_argument("--workers", type=int, help="decoding processes (default: one for each core)")
     build.add_argument(
         "--part",

@@ -1,5 +1,6 @@
 """RidgeReadout of many rows and features: either form, in memory and in files, agrees with scikit-learn."""
 
+import io
 import re
 import tracemalloc
 from types import SimpleNamespace
@@ -135,6 +136,43 @@ def test_features_in_a_file_are_read_in_parts(maps, dtype, generator, tmp_path):
     mapped[3, 2] = np.nan
     with pytest.raises(ValueError, match=r"features must be finite, but features\[3\] is not"):
         RidgeReadout(ALPHAS).fit(mapped, labels)
+
+
+def _moved(path, x):
+    with h5py.File(path, "w") as file:
+        file["features"] = x
+    file = h5py.File(path)
+    path.rename(path.with_suffix(".old"))
+    with h5py.File(path, "w") as other:
+        other["features"] = -x
+    return file["features"]
+
+
+def _created(path, x, **options):
+    made = h5py.File(path, "w", **options).create_dataset("features", x.shape, x.dtype)
+    made[...] = x
+    return made
+
+
+MADE = {
+    "just written": _created,
+    "in memory": lambda path, x: _created(path, x, driver="core", backing_store=False),
+    "in memory, stored when it is closed": lambda path, x: _created(path, x, driver="core"),
+    "in an object": lambda path, x: _created(io.BytesIO(), x),
+    "another file has its name": _moved,
+}
+
+
+@pytest.mark.parametrize("maps", [False, True])
+@pytest.mark.parametrize("made", MADE)
+def test_features_in_a_file_are_those_that_h5py_reads(made, maps, generator, tmp_path):
+    x, labels = problem(generator, 40, 48, 3, np.float32)
+    expected = RidgeReadout(ALPHAS).fit(x, labels)
+    features = MADE[made](tmp_path / "f.h5", x.reshape(40, 4, 3, 4) if maps else x)
+    with features.file:
+        model = RidgeReadout(ALPHAS).fit(features, labels)
+        np.testing.assert_array_equal(model.coef_, expected.coef_)
+        np.testing.assert_array_equal(model.predict(features), expected.predict(x))
 
 
 @pytest.mark.parametrize(("rows", "features"), [(700, 1500), (1500, 700)])

@@ -108,6 +108,9 @@ def test_what_is_refused(network, tmp_path, monkeypatch):
             onnx(network, tmp_path / "a.onnx", **options)
     with pytest.raises(TypeError, match=r"export\.onnx: model must be a Network or a HebbianLayer, got str"):
         onnx("runs/a", tmp_path / "a.onnx")
+    vectors = hebbcore.Network([hebbcore.Dense(3)], (5,), device="cpu")
+    with pytest.raises(ValueError, match=r'export\.onnx: channels="first" has no effect: the model takes vectors'):
+        onnx(vectors, tmp_path / "a.onnx", channels="first")
     monkeypatch.setattr("hebbcore.export.onnx_file._MOST_BYTES", 100)
     with pytest.raises(ValueError, match="2 GiB"):
         onnx(network, tmp_path / "a.onnx")

@@ -1,5 +1,6 @@
 """Features as Parquet, Zarr and NumPy's files: the same numbers, names and labels as in HDF5; kills and damage."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from cli_helpers import call
 from extract_helpers import COUNT, names, stop_after
+from PIL import Image
 
 import hebbcore
 import loaders
@@ -195,3 +197,51 @@ def test_a_readout_takes_mapped_features(network, stream, tmp_path):
     path = extract_features(network, stream, tmp_path / "f", format="npy")
     features, labels = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("features", "labels"))
     assert RidgeReadout(1.0).fit(features, labels).predict(features).shape == (COUNT,)
+
+
+class Classed(loaders.ArrayStream):
+    """Images that know what their labels mean."""
+
+    class_names = ("cat", "schöner \udcff", "")
+
+
+def classes_of(form, path):
+    if form == "hdf5":
+        with h5py.File(path) as file:
+            return (
+                [name.decode("utf-8", "backslashreplace") for name in file["classes"][:]] if "classes" in file else []
+            )
+    if form == "npy":
+        return json.loads((path / "features.json").read_text())["classes"]
+    if form == "zarr":
+        import zarr
+
+        return list(zarr.open_group(path, mode="r").attrs.get("classes", []))
+    from pyarrow import parquet
+
+    return json.loads(parquet.read_schema(path).metadata.get(b"hebbcore.classes", "[]"))
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_what_the_labels_mean_is_there(network, data, tmp_path, form, everywhere):
+    stream = (Classed if everywhere else loaders.ArrayStream)(*data, batch_size=8)
+    for each in ("hdf5", form):
+        path = extract_features(network, stream, tmp_path / each, format=each)
+        assert classes_of(each, path) == (["cat", "schöner \\xff", ""] if everywhere else [])
+        assert extract_features(network, stream, path, format=each) == path
+    formats.verify("verify", path)
+    stored = formats._read("verify", path)
+    assert stored.is_sound()
+    assert not dataclasses.replace(stored, classes=("dog",)).is_sound()
+
+
+def test_class_folders_say_what_the_labels_mean(network, tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hebbcore.save("net.h5", network)
+    for split, classes in (("train", ["one", "three", "two"]), ("test", ["one", "two"])):
+        for name in classes:
+            Path(split, name).mkdir(parents=True)
+            Image.effect_noise((10, 8), 50).convert("RGB").save(f"{split}/{name}/0.png")
+        call(f"shards build {split} shards/{split} --raw --workers 1")
+        call(f"extract net.h5 shards/{split} {split}.h5 --device cpu")
+        assert classes_of("hdf5", Path(f"{split}.h5")) == classes

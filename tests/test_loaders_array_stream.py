@@ -31,6 +31,23 @@ def test_an_array_stream_has_names_if_it_is_given_them(data):
         loaders.ArrayStream(*data, names=names[:3])
 
 
+def test_an_array_stream_takes_lists_and_columns_of_a_table(data):
+    pandas = pytest.importorskip("pandas")
+    images, labels = data
+    names = [f"{number}.png" for number in range(COUNT)]
+    shuffled = np.random.default_rng(0).permutation(COUNT)
+    columns = (pandas.Series(values, index=shuffled) for values in (labels, names))
+    for given, called in ((labels.tolist(), tuple(names)), columns):
+        stream = loaders.ArrayStream(images, given, batch_size=8, names=called)
+        assert stream.state() == loaders.ArrayStream(images, labels, batch_size=8).state()
+        assert [stream.names[number] for number in range(COUNT)] == names
+        np.testing.assert_array_equal(np.concatenate([some for _, some in stream]), labels)
+    listed = loaders.ArrayStream(list(images), labels)
+    np.testing.assert_array_equal(next(iter(listed))[0], images)
+    with pytest.raises(ValueError, match=r"labels must be \(n,\) integers, got \(\) int64"):
+        loaders.ArrayStream(images, 3)
+
+
 def test_an_array_stream_goes_on_from_its_state(data):
     stream = loaders.ArrayStream(*data, batch_size=8)
     start = stream.state()

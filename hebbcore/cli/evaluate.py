@@ -17,7 +17,7 @@ from hebbcore.cli.options import (
     add_previous,
     add_shifts,
 )
-from hebbcore.cli.photos import labelled_split
+from hebbcore.cli.photos import is_photos, labelled_split, range_of
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.own import own_text
 from hebbcore.evaluation.readouts import READOUTS
@@ -27,6 +27,7 @@ from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.features.helpers import helped
 from hebbcore.files import locked
+from hebbcore.labelling.work import IMAGES
 from hebbcore.texts import plain
 from hebbcore.training.diagnostics import METRICS, dead_texts
 
@@ -132,18 +133,16 @@ def _evaluate_all(options: argparse.Namespace) -> None:
             f"--out, such as {options.out / 'report'}."
         )
     network = load_network(options.network, options.imports, options.previous, options.device)
-    train, test = (
-        network_stream(
-            network,
-            path,
-            split,
-            options.batch_size,
-            options.image_size,
-            images=options.out / "images" / split,
-            part=labelled_split(path, split),
-        )
-        for path, split in ((options.train, "train"), (options.test, "test"))
-    )
+    streams, white = [], range_of(options.network / IMAGES)
+    for path, split in ((options.train, "train"), (options.test, "test")):
+        images = options.out / IMAGES / split
+        stream = network_stream(
+            network, path, split, options.batch_size, options.image_size, images=images,
+            part=labelled_split(path, split), value_range=white,
+        )  # fmt: skip
+        streams.append(stream)
+        white = white or range_of(images if is_photos(path) else path)
+    train, test = streams
     metrics = options.network / METRICS
     dead = dead_texts(metrics) if metrics.exists() else []
     table = evaluate(

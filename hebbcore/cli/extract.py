@@ -19,12 +19,13 @@ from hebbcore.cli.options import (
     add_previous,
     add_shifts,
 )
-from hebbcore.cli.photos import is_photos, read_anew, require_apart, splits_at
+from hebbcore.cli.photos import is_photos, range_of, read_anew, require_apart, splits_at
 from hebbcore.features.extract import extract_features
 from hebbcore.features.formats import FORMATS
 from hebbcore.features.helpers import helped
 from hebbcore.features.storage import DTYPES
 from hebbcore.files import locked_file, make_folder
+from hebbcore.labelling.work import IMAGES
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
@@ -99,7 +100,7 @@ def _stream(options: argparse.Namespace, network: Network, folder: Path | None =
     split = options.split or "test"
     return network_stream(
         network, options.images, split, options.batch_size, options.image_size, UNLABELLED, images=folder,
-        part=options.split,
+        part=options.split, value_range=range_of(options.network / IMAGES),
     )  # fmt: skip
 
 

@@ -54,13 +54,15 @@ def network_stream(
     *,
     images: Path | None = None,
     part: str | None = None,
+    value_range: int | None = None,
 ) -> Stream:
     """Return labelled images of the size that the network takes, unless a size is given; see labelled_stream.
 
     images: where images of files are read into; None: path is not of files. part: which of several splits of them.
+    value_range: see read_photos.
     """
     if image_size is None and (path.is_dir() or is_photos(path)):
         image_size = side_of(network)
     if images is not None:
-        path = as_shards(path, images, image_size, part, partial(require_squares, network))
+        path = as_shards(path, images, image_size, part, partial(require_squares, network), value_range)
     return labelled_stream(path, split, batch_size, image_size, unlabelled)

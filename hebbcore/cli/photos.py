@@ -66,12 +66,13 @@ def read_photos(
     without_labels: bool,
     stages: Stages,
     check: Callable[[int], None] | None = None,
+    value_range: int | None = None,
 ) -> Photos:
     """Return images that lie in shards: those at path, or new ones in a folder, built from what is at path.
 
     size: in pixels; None: chosen from the images. without_labels: folders are no classes. A build that was interrupted
     goes on. Images that cannot be read are named on standard error. check: called with the size that image files get,
-    before they are read.
+    before they are read. value_range: which value of 16-bit images is white; None: what their largest ones say.
     """
     if (path / INDEX).is_file():
         if split is not None:
@@ -84,6 +85,7 @@ def read_photos(
     if not isinstance(source, loaders.ArraySource):
         few = source.unit == "images" and source.total <= _FEW
         options = {"size": size or _chosen_size(source), "layout": "raw", "workers": 1 if few else None}
+        options["value_range"] = value_range
         if check is not None:
             check(options["size"])
 
@@ -110,19 +112,23 @@ def as_shards(
     size: int | None,
     split: str | None = None,
     check: Callable[[int], None] | None = None,
+    value_range: int | None = None,
 ) -> Path:
     """Return the shards of images: those at path, or new ones in a folder if path is of image files.
 
     size: the side of the central square that is taken of each image; None: chosen from the images. Class folders are
-    labels; without them no image has one. check: see read_photos. Raises ValueError if the new ones would lie among the
-    images, or the folder holds those of other images.
+    labels; without them no image has one. check, value_range: see read_photos. Raises ValueError if the new ones would
+    lie among the images, or the folder holds those of other images.
     """
     if not is_photos(path):
         return path
     require_apart(path, folder)
     stages = Stages()
     try:
-        read = read_photos(path, folder, size=size, split=split, without_labels=False, stages=stages, check=check)
+        read = read_photos(
+            path, folder, size=size, split=split, without_labels=False, stages=stages, check=check,
+            value_range=value_range,
+        )  # fmt: skip
     except ValueError as error:
         if (found := found_instead(error)) is None:
             raise
@@ -130,6 +136,11 @@ def as_shards(
             f"{found}, so not of {path} as it is now; name another output, or remove that folder."
         ) from None
     return read.shards
+
+
+def range_of(shards: Path) -> int | None:
+    """Return which value of 16-bit images was read as white into a folder of shards; None: there were none."""
+    return loaders.read_index(shards).settings.get("range") if (shards / INDEX).is_file() else None
 
 
 def require_apart(path: Path, folder: Path) -> None:

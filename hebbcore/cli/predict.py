@@ -14,7 +14,7 @@ from hebbcore.checks import printable
 from hebbcore.cli.classify import add_split, require_outside, require_there
 from hebbcore.cli.networks import side_of
 from hebbcore.cli.options import add_import
-from hebbcore.cli.photos import Photos, read_anew, read_photos
+from hebbcore.cli.photos import Photos, range_of, read_anew, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.engine.finite import LARGEST, computable_rows
@@ -24,7 +24,7 @@ from hebbcore.labelling.growing import GrowingTable
 from hebbcore.labelling.guesses import Guesses
 from hebbcore.labelling.model import Model, check_images, read_model, read_note
 from hebbcore.labelling.tables import NEW
-from hebbcore.labelling.work import FEATURES, OUTPUTS
+from hebbcore.labelling.work import FEATURES, IMAGES, OUTPUTS
 from hebbcore.page.kept import KEPT
 from hebbcore.page.store import LABELS
 from hebbcore.runs.imports import import_modules
@@ -66,8 +66,9 @@ def _predict(options: argparse.Namespace) -> int:
     def read() -> Photos:
         size = side_of(model.network)
         return read_photos(
-            options.photos, parts / "images", size=size, split=options.split, without_labels=True, stages=stages
-        )
+            options.photos, parts / "images", size=size, split=options.split, without_labels=True, stages=stages,
+            value_range=model.value_range or range_of(folder.parent / IMAGES),  # models of earlier versions have none
+        )  # fmt: skip
 
     with locked_file(out, "predicting into"):
         photos = read_anew(parts / "images", read)

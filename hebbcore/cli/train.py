@@ -20,6 +20,7 @@ from hebbcore.cli.photos import as_shards, is_photos, splits_at
 from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays, some_labels
 from hebbcore.files import locked, make_folder, write_text
+from hebbcore.labelling.work import IMAGES
 from hebbcore.network import Network
 from hebbcore.presets import DERIVED
 from hebbcore.runs.config import Config, read_config
@@ -143,7 +144,7 @@ def _open(config: Config, network: Network, run: Path, shared: Path | None) -> t
 
 def _place_of_images(run: Path, shared: Path | None, which: list[Any]) -> Path:
     """Return the folder where images of files are read. which: tells them from those of other runs, as JSON types."""
-    own = run / "images"
+    own = run / IMAGES
     if shared is None or own.exists():  # of a run that was begun by itself
         return own
     return shared / f"images-{hashlib.blake2b(json.dumps(which).encode(), digest_size=4).hexdigest()}"

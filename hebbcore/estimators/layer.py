@@ -152,7 +152,7 @@ class HebbianTransformer(NetworkTransformer):
         linear, activation = self._activation(rule, raw)
         self._refuse_idle(function, activation)
         options: dict[str, Any] = {
-            "learning_rate": RATES.get(type(rule), RATE) if self.learning_rate is None else self.learning_rate,
+            "learning_rate": self._rate(rule),
             "initial_weights": self.initial_weights or ("patches" if rule.competes else "rule"),
             "conscience": self.conscience, "revival": self.revival, "linear": linear,
         }  # fmt: skip
@@ -173,6 +173,9 @@ class HebbianTransformer(NetworkTransformer):
         if self.power != 1:
             layers.append(Power(self.power))
         return Network(layers, shape, seed=seed, device=self.device, precision=precision)
+
+    def _rate(self, rule: Rule) -> float | str:
+        return RATES.get(type(rule), RATE) if self.learning_rate is None else self.learning_rate
 
     def _activation(self, rule: Rule, raw: bool) -> tuple[bool, list[Layer]]:
         """Return whether the learner puts out the linear response, and what follows it (raw: images not whitened)."""
@@ -196,4 +199,7 @@ class HebbianTransformer(NetworkTransformer):
                 raise ValueError(f"{function}: {name}={value!r} has no effect without {where}; leave it out.")
 
     def _train(self, images: Array, epochs: int | None, seed: int) -> None:
+        rate = self._rate(as_rule(type(self).__name__, self.rule))
+        for learner in self.network_.learners.values():
+            learner.learning_rate = rate  # which may have been set since the last part
         fit(self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -14,6 +14,7 @@ from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import first_not_finite
+from hebbcore.estimators.given import as_given
 from hebbcore.features.choice import Features
 from hebbcore.network import Network
 
@@ -23,6 +24,9 @@ STEPS, PASSES = 250, 10  # as many passes as make so many steps, but no more tha
 class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """What both transformers share: images in, a trained network inside, features out."""
 
+    _later: ClassVar[frozenset[str]] = frozenset(  # parameters that may be set while parts are learned from
+        {"learning_rate", "epochs", "batch_size", "mirror", "layer", "mode", "schedule", "image_shape", "random_state"}
+    )
     image_shape: Sequence[int] | None
     epochs: int | None
     batch_size: int | None
@@ -75,6 +79,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn one pass over a part of the data. Whitening is learned from the first part.
 
+        Between parts, learning_rate, batch_size, mode and schedule may be set. What the network is made of may not.
+
         Parameters
         ----------
         X : Array
@@ -86,11 +92,18 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that was set since the first part, or since fit, and would have no effect.
         """
         first = not hasattr(self, "network_")
         images = self._images(X, reset=first)
         if first:
             self._begin(images)
+        else:
+            self._require_same_network()
         self._train(images, 1, self._seed + self.parts_)
         self.parts_ += 1
         return self
@@ -158,11 +171,25 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.network_ = self._network(images.shape[1:], self._seed, precision)
         if self.network_.image_shape is None:
             self.network_.build(images.shape[1:])
+        self._made_with = {
+            name: value for name, value in self.get_params(deep=False).items() if name not in self._later
+        }
         self._features()  # an unknown layer is refused before the training
+
+    def _require_same_network(self) -> None:
+        """Raise ValueError for a parameter of the network that was set after that was made."""
+        now = self.get_params(deep=False)
+        for name, value in getattr(self, "_made_with", {}).items():  # pickles of earlier versions have none
+            if now[name] is not value and not _are_equal(now[name], value):
+                raise ValueError(
+                    f"{type(self).__name__}.partial_fit: {name} was set from {value!r} to {now[name]!r} after the "
+                    "network was made, and would have no effect; set it back, or call fit, which begins anew."
+                )
 
     def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
         function = type(self).__name__
+        X = as_given(X)
         given = getattr(X, "shape", ())
         shape = self.image_shape
         if shape is not None:
@@ -179,7 +206,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if shape is not None and tuple(given[1:]) != shape:
                 raise ValueError(f"{function}: X must be images of image_shape {shape}, got {tuple(given[1:])}.")
             shape = tuple(given[1:])
-            X = X.reshape(len(X), -1)
+            X = X.reshape(len(X), math.prod(shape))  # not -1, which no images at all leave open
         if backend.on_cuda(X):
             X = backend.as_array(function, "X", X)
             row = first_not_finite(X)
@@ -223,3 +250,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = True
         return tags
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Return whether two values of a parameter are the same, be they arrays."""
+    return np.shape(one) == np.shape(other) and bool(np.all(one == other))

@@ -72,6 +72,8 @@ def onnx(
         import onnx  # noqa: F401
     checks.choice(function, "channels", channels, CHANNELS)
     formula = _formula(function, model, layer, mirror)
+    if channels == "first" and len(formula.input_shape) == 1:
+        raise ValueError(f'{function}: channels="first" has no effect: the model takes vectors; leave it out.')
     dtype = ("float32" if len(formula.input_shape) == 1 else "uint8") if dtype is None else dtype
     checks.choice(function, "dtype", dtype, DTYPES)
     graph = Graph(unique_names("images", "features", "label", "probabilities"))

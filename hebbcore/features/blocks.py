@@ -18,15 +18,19 @@ _NAMES = 4096  # names, so that each may be as long as one can be
 
 @dataclass(frozen=True)
 class Stored:
-    """Features on the disk: the settings of their extraction, the digest that lies with them, and what they are."""
+    """Features on the disk: the settings of their extraction, the digest that lies with them, and what they are.
+
+    classes: what the labels 0, 1, … mean, as far as that is known.
+    """
 
     settings: dict[str, Any]
     digest: str
     blocks: Callable[[], Iterator[Block]]
+    classes: Sequence[str] = ()
 
     def is_sound(self) -> bool:
         """Return whether they have their digest; reads all of them."""
-        return digest_of(self.settings, self.blocks()) == self.digest
+        return digest_of(self.settings, self.blocks(), self.classes) == self.digest
 
 
 def rows_of_block(settings: dict[str, Any]) -> int:
@@ -53,8 +57,8 @@ def text_of(name: Any) -> str:
     return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
 
 
-def digest_of(settings: dict[str, Any], blocks: Iterator[Block]) -> str:
-    """Return the digest of settings and blocks."""
+def digest_of(settings: dict[str, Any], blocks: Iterator[Block], classes: Sequence[str]) -> str:
+    """Return the digest of settings, blocks and names of classes, if there are any."""
     digest = hdf5.new_digest()
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for features, labels, names in blocks:
@@ -62,4 +66,6 @@ def digest_of(settings: dict[str, Any], blocks: Iterator[Block]) -> str:
         digest.update(np.ascontiguousarray(labels, "<i8").data)
         for name in names or ():
             digest.update(name.encode("utf-8", "backslashreplace") + b"\0")
+    if classes:
+        digest.update(json.dumps(list(classes)).encode())
     return str(digest.hexdigest())

@@ -40,10 +40,11 @@ def extract_features(
 ) -> Path:
     """Write a layer's output for every image of a stream to an HDF5 file, or in another format; return its path.
 
-    The file is HDF5: features (n, …), labels (n,), names (n,) as UTF-8 if the stream has them, and as attributes what
-    they are. Before it stands a line with a digest of all that, which `hebbcore verify` and a call for the same file
-    compare. While the file grows it is called path.partial, with path.progress beside it; the same call goes on from
-    there. In another format they are written from such a file, .path.h5, when that is done, and it is removed.
+    The file is HDF5: features (n, …), labels (n,), names (n,) of the images and classes (k,), what the labels 0, 1, …
+    mean, as UTF-8 if the stream has them, and as attributes what they are. Before it stands a line with a digest of all
+    that, which `hebbcore verify` and a call for the same file compare. While the file grows it is called path.partial,
+    with path.progress beside it; the same call goes on from there. In another format they are written from such a file,
+    .path.h5, when that is done, and it is removed.
 
     Parameters
     ----------
@@ -141,7 +142,7 @@ def _into_hdf5(
         return
     with locked_file(path, "extracting into"):
         if not finished(function, path, settings):  # by the process that held it until now
-            file = Growing(function, path, settings, streams.names_of(stream))
+            file = Growing(function, path, settings, streams.names_of(stream), streams.class_names_of(stream))
             try:
                 _fill(function, file, features, stream, progress or (lambda done: None))
             except Exception:

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from hebbcore.features import numpy_files, parquet_file, zarr_group
-from hebbcore.features.blocks import Stored, blocks_of, digest_of
+from hebbcore.features.blocks import Stored, blocks_of, digest_of, text_of
 from hebbcore.files import cannot_write, sync
 
 FORMATS = ("hdf5", "npy", "parquet", "zarr")
@@ -79,11 +79,14 @@ def write(form: str, source: Path, path: Path, settings: dict[str, Any]) -> None
     try:
         with h5py.File(source, "r") as file:
             arrays = {name: file.get(name) for name in ("features", "labels", "names")}
+            classes = tuple(text_of(name) for name in file["classes"][:]) if "classes" in file else ()
 
             def blocks() -> Any:
                 return blocks_of(settings, *arrays.values())
 
-            _MODULES[form].write(Stored(settings, digest_of(settings, blocks()), blocks), arrays, temporary)
+            _MODULES[form].write(
+                Stored(settings, digest_of(settings, blocks(), classes), blocks, classes), arrays, temporary
+            )
         for place in [*temporary.rglob("*"), temporary]:
             sync(place)
         os.replace(temporary, path)

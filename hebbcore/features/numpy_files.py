@@ -28,7 +28,8 @@ def write(stored: Stored, arrays: dict[str, Any], folder: Path) -> None:
             np.lib.format.write_array_header_1_0(file, about)
             for first in range(0, len(array), step):
                 file.write(np.ascontiguousarray(array[first : first + step], dtype).tobytes())
-    write_text(folder / NOTE, json.dumps({"settings": stored.settings, "digest": stored.digest}, indent=1) + "\n")
+    note = {"settings": stored.settings, "digest": stored.digest, "classes": list(stored.classes)}
+    write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
 
 
 def read(folder: Path) -> Stored:
@@ -41,4 +42,4 @@ def read(folder: Path) -> Stored:
     def blocks() -> Iterator[Block]:
         return blocks_of(settings, arrays["features"], arrays["labels"], arrays.get("names"))
 
-    return Stored(settings, str(note["digest"]), blocks)
+    return Stored(settings, str(note["digest"]), blocks, tuple(note.get("classes", ())))

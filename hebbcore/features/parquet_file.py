@@ -9,7 +9,7 @@ from typing import Any
 from hebbcore.features.blocks import Block, Stored
 from hebbcore.files import parse_json
 
-_SETTINGS, _DIGEST = b"hebbcore.settings", b"hebbcore.digest"
+_SETTINGS, _DIGEST, _CLASSES = b"hebbcore.settings", b"hebbcore.digest", b"hebbcore.classes"
 
 
 def write(stored: Stored, arrays: dict[str, Any], path: Path) -> None:
@@ -25,6 +25,8 @@ def write(stored: Stored, arrays: dict[str, Any], path: Path) -> None:
     if arrays.get("names") is not None:
         fields = [("name", pyarrow.string()), *fields]
     metadata = {_SETTINGS: json.dumps(stored.settings).encode(), _DIGEST: stored.digest.encode()}
+    if stored.classes:
+        metadata[_CLASSES] = json.dumps(list(stored.classes)).encode()
     schema = pyarrow.schema(fields, metadata)
     with parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for features, labels, names in stored.blocks():
@@ -49,4 +51,4 @@ def read(path: Path) -> Stored:
             labels = table.column("label").to_numpy()
             yield features, labels, table.column("name").to_pylist() if has_names else None
 
-    return Stored(settings, metadata[_DIGEST].decode(), blocks)
+    return Stored(settings, metadata[_DIGEST].decode(), blocks, tuple(parse_json(metadata.get(_CLASSES, b"[]"))))

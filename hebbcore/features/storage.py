@@ -108,20 +108,23 @@ class Growing:
     """Features (count, …) and labels (count,) on their way into a file: first into path.partial, mapped into memory.
 
     Goes on from what path.progress says is there, if its settings are the same. names: a name of each image, or None.
-    done: how many images are there. batch: how many batches.
+    classes: names of the classes 0, 1, …, as far as they are known. done: how many images are there. batch: how many
+    batches.
 
     Raises ValueError if the files are of another extraction or damaged; OSError, leaving nothing, if they cannot be
     made.
     """
 
-    def __init__(self, function: str, path: Path, settings: dict[str, Any], names: Sequence[str] | None) -> None:
+    def __init__(
+        self, function: str, path: Path, settings: dict[str, Any], names: Sequence[str] | None, classes: Sequence[str]
+    ) -> None:
         self._function, self._path, self._settings = function, path, settings
         self._partial, self._note = path.with_name(f"{path.name}.partial"), _note_of(path)
         self.batch = self.done = 0
         count, dtype = settings["images"], settings["dtype"]
         shape = (count, *settings["shape"])
         if not (self._partial.exists() and self._note.exists()):
-            self._begin(count, shape, dtype, names)
+            self._begin(count, shape, dtype, names, classes)
         digest = self._read_note(count)
         features, labels = _offsets(path, self._partial, count, shape, dtype)
         self._sealed = not hdf5.is_plain(self._partial)
@@ -134,14 +137,21 @@ class Growing:
             if digest not in (None, self._so_far()):
                 raise ValueError(self._damaged("its contents do not match the digest of that note"))
 
-    def _begin(self, count: int, shape: tuple[int, ...], dtype: str, names: Sequence[str] | None) -> None:
+    def _begin(
+        self, count: int, shape: tuple[int, ...], dtype: str, names: Sequence[str] | None, classes: Sequence[str]
+    ) -> None:
         import h5py
 
         self._note.unlink(missing_ok=True)  # of another file: it must not speak for this one
         arrays: dict[str, Any] = {"features": (shape, dtype), "labels": ((count,), np.int64)}
-        if names is not None:  # before the rest, since they are known
-            kind = h5py.string_dtype("utf-8", self._longest(names))
-            arrays = {"names": ((count,), kind), **arrays}
+        texts: dict[str, Sequence[str]] = {}  # before the rest, since they are known
+        if names is not None:
+            self._require_one_each(names)
+            texts["names"] = names
+        if classes:
+            texts["classes"] = classes
+        kinds = {called: h5py.string_dtype("utf-8", self._longest(some)) for called, some in texts.items()}
+        arrays = {**{called: ((len(texts[called]),), kind) for called, kind in kinds.items()}, **arrays}
         try:
             with self._writing():
                 plan = hdf5.Plan(arrays, {"settings": json.dumps(self._settings)})
@@ -149,22 +159,24 @@ class Growing:
                     # at once: a full disk would kill the process while it writes to the map
                     os.posix_fallocate(file.fileno(), 0, plan.size)
                     plan.write(file)
-                    file.seek(plan.offsets.get("names") or 0)
-                    for first in range(0, len(names or ()), _PIECE // _LONGEST_NAME):
-                        assert names is not None
-                        some = names[first : first + _PIECE // _LONGEST_NAME]
-                        file.write(np.array([_encoded(name) for name in some], kind).tobytes())
+                    for called, whole in texts.items():
+                        file.seek(plan.offsets[called] or 0)
+                        for first in range(0, len(whole), _PIECE // _LONGEST_NAME):
+                            some = whole[first : first + _PIECE // _LONGEST_NAME]
+                            file.write(np.array([_encoded(text) for text in some], kinds[called]).tobytes())
             self.save()
         except BaseException:
             self.drop()
             raise
 
-    def _longest(self, names: Sequence[str]) -> int:
+    def _require_one_each(self, names: Sequence[str]) -> None:
         if len(names) != self._settings["images"]:
             raise ValueError(
                 f"{self._function}: stream.names must be one for each image, {self._settings['images']} in all, got "
                 f"{len(names)}."
             )
+
+    def _longest(self, names: Sequence[str]) -> int:
         longest = max(len(_encoded(name)) for name in names)
         if longest > _LONGEST_NAME:
             raise ValueError(f"{self._function}: a name of {longest} bytes is too long; at most {_LONGEST_NAME}.")

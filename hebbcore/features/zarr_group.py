@@ -19,6 +19,8 @@ def write(stored: Stored, arrays: dict[str, Any], folder: Path) -> None:
 
     group = zarr.open_group(folder, mode="w", zarr_format=3)
     group.attrs.update({"settings": json.dumps(stored.settings), "digest": stored.digest})
+    if stored.classes:
+        group.attrs["classes"] = list(stored.classes)
     step = min(rows_of_block(stored.settings), stored.settings["images"])
     shape, dtype = arrays["features"].shape, arrays["features"].dtype
     features = group.create_array("features", shape=shape, chunks=(step, *shape[1:]), dtype=dtype)
@@ -46,4 +48,4 @@ def read(folder: Path) -> Stored:
     def blocks() -> Iterator[Block]:
         return blocks_of(settings, group["features"], group["labels"], names)
 
-    return Stored(settings, str(group.attrs["digest"]), blocks)
+    return Stored(settings, str(group.attrs["digest"]), blocks, tuple(group.attrs.get("classes", ())))

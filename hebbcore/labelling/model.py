@@ -37,11 +37,14 @@ class Model:
         Fitted to these features; its classes are 0, 1, …
     classes : sequence of str
         What they mean.
+    value_range : int or None
+        Which value of 16-bit images was read as white; None: there were none.
     """
 
     features: Features
     classifier: Any
     classes: tuple[str, ...]
+    value_range: int | None = None
 
     @property
     def network(self) -> Network:
@@ -118,6 +121,8 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
         "mirror": model.features.mirror, "network": network, "classifier": name, "parameters": table,
         "made_from": made_from,
     }  # fmt: skip
+    if model.value_range is not None:
+        note["range"] = model.value_range
     write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
     for path in folder.glob("classifier-*.h5"):
         if path.name != name:
@@ -146,6 +151,8 @@ def read_note(function: str, folder: Path) -> dict[str, Any]:
             raise ValueError("its texts are none")
         if not isinstance(note["parameters"], dict) or {"pool", "mirror", "image_shape"} - note.keys():
             raise ValueError("it lacks something")
+        if not isinstance(note.get("range", 255), int) or note.get("range", 255) < 255:
+            raise ValueError("its range is none")
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(
             f"{function}: {path} is damaged ({type(error).__name__}: {error}); run hebbcore classify again."
@@ -202,7 +209,7 @@ def read_model(function: str, path: Path, device: str, workspace: int | str = WO
         if len(classifier.classes_) != len(note["classes"]):
             raise ValueError(f"it has {len(classifier.classes_)} classes, and {NOTE} names {len(note['classes'])}")
         features = Features.checked(function, network, note["layer"], note["pool"], note["mirror"])
-    return Model(features, classifier, tuple(note["classes"]))
+    return Model(features, classifier, tuple(note["classes"]), note.get("range"))
 
 
 def check_images(function: str, model: Model, shape: Sequence[int]) -> None:

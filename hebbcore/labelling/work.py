@@ -183,7 +183,7 @@ def write_results(
         write_done(work, made_from, (FOLLOWING, REPORT))
         return None
     _write(work, stream, labels, classifier, following)
-    model = Model(features, classifier, labels.classes)
+    model = Model(features, classifier, labels.classes, _range_of(stream))
     save_model(work / FOLDER, model, made_from)
     write_done(work, made_from, OUTPUTS)
     return model
@@ -215,6 +215,12 @@ def _write(work: Path, stream: Any, labels: Labels, classifier: Any, following: 
 
 def _names_of(stream: Any) -> list[str]:
     return list(streams.names_of(stream) or map(str, range(stream.images)))
+
+
+def _range_of(stream: Any) -> int | None:
+    """Return which value of 16-bit images a stream's shards were made with as white; None: no such images."""
+    index = getattr(stream, "index", None)
+    return None if index is None else index.settings.get("range")
 
 
 def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggestions: int) -> str:

@@ -79,7 +79,8 @@ def build_shards(
         is reported like a damaged one. None: it is found in a sample of the source, rounded up to 8, 10, 12, 14 or 16
         bits, and noted in the index's settings as `range`.
     stats_from : str or path, optional
-        Folder of the training set, whose mean and std a test set should carry; None: those of the source.
+        Folder of the training set, whose mean and std a test set should carry, and its range, unless value_range is
+        given; None: those of the source.
     part : (number, count), optional
         Build one of so many parts of the set, from 1, in a folder of its own inside of folder: for jobs side by side. A
         last call without part joins all of them, which moves their shards. What a part or the joined set holds does not
@@ -125,13 +126,16 @@ def build_shards(
     else:
         shape = (size, size, 3) if size is not None and layout == "raw" else None
         found = found_range(source) if value_range is None else None
+    stats = _stats(stats_from, shape[2] if shape else 3)
     if value_range is not None and (dtype == "float32" or (pixels is not None and dtype == "uint8")):
         raise ValueError(
             f"build_shards: value_range (--range) is for 16 and 32 bits; the images are {dtype}, leave it out"
         )
+    if value_range is None and stats is not None and (found is not None or dtype not in ("uint8", "float32")):
+        value_range = stats.settings.get("range")
+        found = None if value_range is not None else found
     value_range = found if value_range is None else value_range
     options = Options(size, layout == "raw", quality or QUALITY, value_range, pixels)
-    stats = _stats(stats_from, shape[2] if shape else 3)
     settings: dict[str, Any] = {
         "layout": "packed" if shape is None else "raw",
         "size": size,

@@ -36,6 +36,13 @@ class ArrayStream:
     """
 
     def __init__(self, images: Array, labels: Array, batch_size: int = 64, names: Sequence[str] | None = None) -> None:
+        if not hasattr(images, "dtype"):
+            images = np.asarray(images)
+        labels = np.asarray(labels)
+        in_order = getattr(names, "tolist", None)  # a column of pandas takes numbers for its own labels
+        names = names if in_order is None else in_order()
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(f"ArrayStream: labels must be (n,) integers, got {labels.shape} {labels.dtype}")
         if len(images) != len(labels) or not len(images):
             raise ValueError(
                 f"ArrayStream: images and labels must have one length above 0, got {len(images)} and {len(labels)}"
@@ -43,8 +50,6 @@ class ArrayStream:
         if names is not None and len(names) != len(images):
             raise ValueError(f"ArrayStream: names must be one for each of the {len(images)} images, got {len(names)}")
         require_channels_last("ArrayStream", images.shape)
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise ValueError(f"ArrayStream: labels must be (n,) integers, got {labels.shape} {labels.dtype}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"ArrayStream: batch_size must be an integer >= 1, got {batch_size!r}")
         self._images, self._labels, self.batch_size = images, labels, int(batch_size)

@@ -1,5 +1,6 @@
 """What users give a RidgeReadout as rows: arrays, and features that lie in a file and are read a part at a time."""
 
+import os
 import sys
 from typing import Any
 
@@ -47,7 +48,22 @@ def _mapped(given: Any) -> Any:
     if h5py is None or not isinstance(given, h5py.Dataset) or not given.ndim or not given.size:
         return given
     offset = given.id.get_offset()
-    if offset is None or given.chunks is not None or given.id.get_create_plist().get_external_count():
-        return given[:]
-    rows = np.memmap(given.file.filename, given.dtype, "r", offset, given.shape)
-    return rows if rows.ndim == 2 else rows.reshape(len(rows), -1)
+    if offset is None or given.chunks is not None or not _is_on_disk(given, offset + given.nbytes):
+        rows = given[:]
+    else:
+        rows = np.memmap(given.file.filename, given.dtype, "r", offset, given.shape)
+    return rows if rows.ndim <= 2 else rows.reshape(len(rows), -1)
+
+
+def _is_on_disk(dataset: Any, end: int) -> bool:
+    """Return whether the file of a dataset's name holds it, up to byte `end`: others lie in memory or in more files."""
+    file = dataset.file
+    if file.driver != "sec2" or dataset.id.get_create_plist().get_external_count():
+        return False
+    if file.mode != "r":
+        file.flush()  # what was just written is in HDF5's buffers
+    try:
+        found = os.stat(file.filename)
+    except OSError:  # it was moved or removed, or its name is relative to another working folder
+        return False
+    return os.path.samestat(found, os.fstat(file.id.get_vfd_handle())) and found.st_size >= end
