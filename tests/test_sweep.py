@@ -223,6 +223,21 @@ def test_another_configuration_is_refused(place, call, fails, files_of):
     }
 
 
+def test_finished_runs_of_other_images_are_refused(place, call, fails, files_of):
+    line = ["sweep", "run.toml", "--out", "s", "--seeds", "2"]
+    call(line)
+    before = files_of("s")
+    moved = Path("moved.h5")
+    shutil.copy(place / "images.h5", moved)
+    call([*line, "--set", f"data.path={moved}"])  # the same images
+    assert files_of("s") == before
+    with h5py.File(moved, "r+") as file:
+        file["train/images"][0] ^= 1
+    message = fails([*line[:-1], "3", "--set", f"data.path={moved}"])
+    assert message.startswith("sweep: s/seed=0 has learned from other images or labels than moved.h5 holds now: data.")
+    assert files_of("s") == before
+
+
 def test_runs_with_the_same_weights_are_named(place, call):
     """A value that has no effect on these data alone, which nobody can know before."""
     Path("run.toml").write_text(config_text(CONV, POOL, BATCH_NORM, mode="layerwise"))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import loaders
 from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
@@ -25,7 +27,7 @@ from hebbcore.presets import DERIVED
 from hebbcore.runs.config import Config, read_config
 from hebbcore.serialize import CONFIG
 from hebbcore.texts import plain
-from hebbcore.training.batches import is_array
+from hebbcore.training.batches import as_batches, is_array
 from hebbcore.training.diagnostics import METRICS, Record, dead_texts
 from hebbcore.training.network import fit
 from hebbcore.training.record import is_from_python
@@ -182,6 +184,38 @@ def require_same(function: str, run: Path, config: Config) -> None:
         raise ValueError(
             f"{function}: {run} is a run of another configuration: {listed(different)}; name another --out."
         )
+
+
+class SameData:
+    """Compares the images and labels of configurations with those that finished runs have learned from.
+
+    function: what messages begin with. shared: see train_into.
+    """
+
+    def __init__(self, function: str, shared: Path | None = None) -> None:
+        self._function, self._shared = function, shared
+        self._known: dict[str, dict[str, Any]] = {}  # what tells data from others, by what of a configuration decides
+
+    def require(self, run: Path, config: Config) -> None:
+        """Raise ValueError if a run has learned from other data."""
+        theirs = checkpoint.header_of(self._function, checkpoint.checkpoints(run)[-1]).get("data")
+        different = serialize.differences(self._identity(run, config), theirs, "data")
+        if different:
+            raise ValueError(
+                f"{self._function}: {run} has learned from other images or labels than {config.data.path} holds now: "
+                f"{'; '.join(different)}; name another --out."
+            )
+
+    def _identity(self, run: Path, config: Config) -> dict[str, Any]:
+        network, s = config.make_network(), config.training
+        learner = who_needs_labels(network, s.teacher)
+        key = json.dumps([config.table()["data"], s.batch_size, s.shuffle, config.seed, learner])
+        if key not in self._known:
+            data, labels = _open(config, network, run, self._shared)
+            order = np.random.default_rng(config.seed) if s.shuffle else None
+            batches = as_batches(self._function, data, s.batch_size, order, s.epochs, False, labels, learner)
+            self._known[key] = batches.identity()
+        return self._known[key]
 
 
 def _stored(path: Path) -> Config:
