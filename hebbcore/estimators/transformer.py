@@ -73,7 +73,10 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     @of_any_library
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Learn one pass over a part of the data. Whitening is learned from the first part.
+        """Learn one pass over a part of the data.
+
+        Whitening is learned from the first part, and stays. A schedule begins anew with each part, and ends in it, so
+        "constant" is the one for many parts; "epochs", which lowers the rate after each pass, is refused.
 
         Parameters
         ----------

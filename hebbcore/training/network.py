@@ -167,6 +167,10 @@ def fit(
     with mode="together" and the constant schedule goes on with more epochs; elsewhere what was learned depends on
     their number, and it must stay.
 
+    A network that has learned learns on from its weights; to learn anew, make a new network. Schedules begin anew in
+    each call. A Whiten that has learned stays as it is, also for other data, since the weights behind it know it so.
+    BatchNorm and Scale take new statistics: with mode="layerwise" of these data alone, else the running ones move on.
+
     The next batch is read while the current one is learned.
 
     A cache keeps outputs if they take at most cache_bytes; else they are computed again, and a warning in the log says
