@@ -13,8 +13,8 @@ from cli_helpers import CONFIG, names, weights
 
 import hebbcore
 from hebbcore import checkpoint
-from hebbcore.cli import main
-from hebbcore.files import locked
+from hebbcore.cli import main, train
+from hebbcore.files import locked, locked_until_taken
 
 pytest_plugins = "cli_helpers"
 
@@ -132,6 +132,35 @@ def test_a_folder_in_use_keeps_its_configuration(place, call, fails):
     with locked(Path("a"), "training into"):
         assert fails("train run.toml --out a") == "another process is training into a; wait for it or stop it."
     assert Path("a/config.json").read_text() == before
+
+
+def test_no_other_configuration_comes_between_that_of_a_training_and_its_begin(place, call, monkeypatch):
+    fit, statuses = train.fit, []
+
+    def other_first(*given, **options):
+        monkeypatch.setattr(train, "fit", fit)
+        other = ["train", "run.toml", "--out", "a", "--set", "seed=5"]
+        thread = threading.Thread(target=lambda: statuses.append(main(other)))
+        thread.start()
+        thread.join()
+        return fit(*given, **options)
+
+    monkeypatch.setattr(train, "fit", other_first)
+    _, err = call("train run.toml --out a")
+    assert "another process is training into a" in err
+    assert statuses == [1]
+    assert json.loads(Path("a/config.json").read_text())["seed"] == 1
+    call("train run.toml --out a")
+
+
+def test_a_lock_is_lent_once(tmp_path):
+    with locked_until_taken(tmp_path, "here"):
+        with locked(tmp_path, "there"), pytest.raises(BlockingIOError), locked(tmp_path, "there"):
+            pass
+        with pytest.raises(BlockingIOError), locked(tmp_path, "there"):
+            pass
+    with locked(tmp_path, "there"), pytest.raises(BlockingIOError), locked_until_taken(tmp_path, "here"):
+        pass
 
 
 @pytest.mark.parametrize(

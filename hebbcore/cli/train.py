@@ -1,6 +1,7 @@
 """`hebbcore train`: train the network of a configuration file into a folder."""
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -21,7 +22,7 @@ from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.photos import as_shards, is_photos, splits_at
 from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays, some_labels
-from hebbcore.files import locked, make_folder, write_text
+from hebbcore.files import locked_until_taken, make_folder, write_text
 from hebbcore.network import Network
 from hebbcore.presets import DERIVED
 from hebbcore.runs.config import Config, read_config
@@ -85,25 +86,26 @@ def train_into(
     """
     network = config.make_network()
     data, labels = _open(config, network, run, shared)
-    before = together.by_first("train", lambda: _keep_locked(run, config))
     settings = dataclasses.asdict(config.training)
     if not is_array(data):
         for key in ("batch_size", "shuffle", "seed"):  # the stream has them
             if key != "seed" or config.training.sample is None:  # which draws a sample too
                 del settings[key]
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line
-            return fit(
-                network, data, labels=labels, run=run, previous=previous, progress=progress, callback=callback,
-                group=together.group(), **settings,
-            )  # fmt: skip
-    except ValueError as error:  # such as other images than the run's
-        if before is not None and together.is_first():
-            write_text(run / CONFIG, before)
-        if checks.about(error).argument == "data":
-            raise ValueError(f"{error} The data are {config.data.path}.") from None
-        raise
+    with contextlib.ExitStack() as held:  # so that the configuration is that of the process which trains
+        before = together.by_first("train", lambda: _kept(held, run, config))
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line
+                return fit(
+                    network, data, labels=labels, run=run, previous=previous, progress=progress, callback=callback,
+                    group=together.group(), **settings,
+                )  # fmt: skip
+        except ValueError as error:  # such as other images than the run's
+            if before is not None and together.is_first():
+                write_text(run / CONFIG, before)
+            if checks.about(error).argument == "data":
+                raise ValueError(f"{error} The data are {config.data.path}.") from None
+            raise
 
 
 def _open(config: Config, network: Network, run: Path, shared: Path | None) -> tuple[Any, Any]:
@@ -151,10 +153,11 @@ def _place_of_images(run: Path, shared: Path | None, which: list[Any]) -> Path:
     return shared / f"images-{hashlib.blake2b(json.dumps(which).encode(), digest_size=4).hexdigest()}"
 
 
-def _keep_locked(run: Path, config: Config) -> str | None:
+def _kept(held: contextlib.ExitStack, run: Path, config: Config) -> str | None:
+    """Do what _keep does, and hold the folder for the training that follows."""
     make_folder(run)
-    with locked(run, "training into"):
-        return _keep(run, config)
+    held.enter_context(locked_until_taken(run, "training into"))
+    return _keep(run, config)
 
 
 def _keep(run: Path, config: Config) -> str | None:
