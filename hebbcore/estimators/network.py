@@ -57,6 +57,8 @@ class HebbianNetworkTransformer(NetworkTransformer):
         Calls of partial_fit.
     """
 
+    _free = NetworkTransformer._free | {"layer", "learning_rate", "mode", "schedule"}
+
     def __init__(
         self,
         network: str | Sequence[Layer] | None = None,

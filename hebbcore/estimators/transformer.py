@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -30,6 +30,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     random_state: Any
     device: str
     n_features_in_: int
+    _free: ClassVar[frozenset[str]] = frozenset({"batch_size", "epochs", "image_shape", "mirror"})  # at any time
 
     def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
         raise NotImplementedError
@@ -89,11 +90,17 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         -------
         Self
             The estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As fit; and for parameters of the network that were set to something else after the first part.
         """
         first = not hasattr(self, "network_")
         images = self._images(X, reset=first)
         if first:
             self._begin(images)
+        self._require_same_network()
         self._train(images, 1, self._seed + self.parts_)
         self.parts_ += 1
         return self
@@ -154,6 +161,22 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """What scikit-learn counts the names by, of the layer that is chosen now: set_params may have changed it."""
         return self._features().size
 
+    def _parameters(self) -> dict[str, str]:
+        """Return what the network was made by, as texts."""
+        given = self.get_params(deep=False).items()
+        return {name: repr(value) for name, value in given if name not in self._free and name != "random_state"}
+
+    def _require_same_network(self) -> None:
+        """Raise ValueError if the network would now be made by other parameters, which would have no effect."""
+        now = self._parameters()
+        for name, value in getattr(self, "_made_by", now).items():  # an earlier version did not note it
+            if now[name] != value:
+                raise ValueError(
+                    f"{type(self).__name__}.partial_fit: {name}={now[name]} has no effect on the network that learns, "
+                    f"which was made with {value}: set it back, or begin anew with fit. What a layer lets set can be "
+                    "set in network_."
+                )
+
     def _begin(self, images: Array) -> None:
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self.parts_ = 0
@@ -162,6 +185,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if self.network_.image_shape is None:
             self.network_.build(images.shape[1:])
         self._features()  # an unknown layer is refused before the training
+        self._made_by = self._parameters()
 
     def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
