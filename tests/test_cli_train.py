@@ -225,7 +225,7 @@ def test_a_sample_of_patches_is_set_and_kept(place, call, fails, path):
     assert "training.sample=7 has no effect" in fails("train run.toml --out d --set training.sample=7")
 
 
-def test_a_training_that_is_not_finished_is_told_where_its_network_is_used(place, call):
+def test_a_training_that_is_not_finished_is_told_where_its_network_is_used(place, call, monkeypatch):
     call("train run.toml --out r --set training.epochs=2")
     Path("r", "checkpoints", sorted(os.listdir("r/checkpoints"))[-1]).unlink()  # as if it was killed before
     line = "extract r shards/test out.h5"
@@ -235,6 +235,9 @@ def test_a_training_that_is_not_finished_is_told_where_its_network_is_used(place
         "is taken as it is. The command or call that began the training goes on with it.\n"
     )
     assert "warning" not in call("plot r")[1]
+    with monkeypatch.context() as later:
+        later.setattr("hebbcore.training.header.FORMAT", 0)  # the checkpoint is of a later version
+        assert "warning" not in call("extract r shards/test out.h5")[1]
     call("train run.toml --out r --set training.epochs=2")
     assert "warning" not in call("extract r shards/test finished.h5")[1]
 

@@ -42,11 +42,17 @@ def load_network(
 
 
 def what_is_left(file: Path, network: Network) -> str | None:
-    """Return in words where the training of a checkpoint is; None if it is finished. network: of the checkpoint."""
+    """Return in words where the training of a checkpoint is; None if it is finished, or that is not known.
+
+    network: of the checkpoint.
+    """
     table = checkpoint.header_of("load", file)
     if "position" not in table:  # of hebbcore.save
         return None
-    header = RunHeader.from_table(table)
+    try:
+        header = RunHeader.from_table(table)
+    except (KeyError, TypeError, ValueError):  # of a later version, whose network can be read
+        return None
     at, s = header.position, header.training
     phases = phases_of("load", network, s.mode, s.epochs, s.statistics_images, header.whitened, s.sample)
     if at.phase >= len(phases):
