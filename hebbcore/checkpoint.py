@@ -342,9 +342,22 @@ def read(function: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     refusal = f"{function}: {path} is damaged or no checkpoint of hebbcore"
     hdf5.check(function, path, "checkpoint", VERSION)
     with hdf5.reading(path, refusal) as file:
-        text = hdf5.member(file, "header")
-        hdf5.require_within("header", text)
-        header = parse_json(text[...].tobytes())
-        if not isinstance(header, dict):
-            raise ValueError("its header is no table")
-        return header, hdf5.arrays_in(file, "arrays")
+        return _header_in(file), hdf5.arrays_in(file, "arrays")
+
+
+def header_of(function: str, path: Path) -> dict[str, Any]:
+    """Return the header of a file alone, of which little is read: its digest is not compared.
+
+    Raises ValueError if it is not of this format.
+    """
+    with hdf5.reading(path, f"{function}: {path} is damaged or no checkpoint of hebbcore") as file:
+        return _header_in(file)
+
+
+def _header_in(file: Any) -> dict[str, Any]:
+    text = hdf5.member(file, "header")
+    hdf5.require_within("header", text)
+    header = parse_json(text[...].tobytes())
+    if not isinstance(header, dict):
+        raise ValueError("its header is no table")
+    return header

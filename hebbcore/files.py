@@ -9,10 +9,12 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_lent: ContextVar[tuple[int, int] | None] = ContextVar("_lent", default=None)  # the folder of a lock to go on under
 _MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a size can be
 
 
@@ -140,10 +142,33 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder for one process; the lock goes with it. Raises BlockingIOError if another holds it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _lock(descriptor, folder, what)
+        if _lent.get() == _place_of(descriptor):
+            _lent.set(None)  # once
+        else:
+            _lock(descriptor, folder, what)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_until_taken(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder as `locked` does; the first `locked` inside of it, in the same thread, goes on under this lock."""
+    with locked(folder, what):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            token = _lent.set(_place_of(descriptor))
+        finally:
+            os.close(descriptor)
+        try:
+            yield
+        finally:
+            _lent.reset(token)
+
+
+def _place_of(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager

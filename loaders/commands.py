@@ -226,11 +226,16 @@ def _listed(values: dict[str, Any]) -> str:
 
 
 def _download(options: argparse.Namespace) -> int:
+    shown = ""
     with tqdm(unit="B", unit_scale=True, disable=None, file=sys.stderr) as bar:
 
         def show(file: str, done: int, total: int | None) -> None:
-            bar.set_description_str(file, refresh=False)
-            bar.total = total
+            nonlocal shown
+            if file != shown:  # what an earlier run has left must not count for the rate
+                shown, bar.initial = file, 0
+                bar.set_description_str(file, refresh=False)
+                bar.reset(total)
+                bar.initial = bar.n = bar.last_print_n = done
             bar.update(done - bar.n)
 
         path = download_dataset(options.name, options.folder, mirror=options.mirror, progress=show)

@@ -39,9 +39,9 @@ def tidy(name: str) -> str:
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of a UTF-8 text file. Raises ValueError if it is something else."""
+    """The lines of a UTF-8 text file, with or without a byte order mark. Raises ValueError if it is something else."""
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        return Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{printable(path)} must be a text file in UTF-8: {error}; is it another file?") from None
 

@@ -104,7 +104,7 @@ def write_features(network, path, batches=10**9):
 
     def count(done):
         seen.append(done)
-        if len(seen) == batches:
+        if len(seen) == batches + 1:  # it is told once before the first
             raise Stopped
 
     stream = loaders.ArrayStream(*pictures(60, 2), batch_size=8)

@@ -4,12 +4,16 @@ import json
 import shutil
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from classify_helpers import photos, some_labels, write_labels
 from cli_helpers import call
 
+import hebbcore
+from hebbcore.features.choice import Features
+from hebbcore.labelling.model import Model, save_model
 from hebbcore.page.kept import KEPT, write_kept
 from hebbcore.page.store import LABELS, Store
 
@@ -32,6 +36,15 @@ def test_a_sound_work(work, call):
     assert {"work/features.h5: sound", "work/images: sound", "work/model/network.h5: sound"} <= set(lines)
     shutil.copytree("work/model", "copy")
     assert call("verify copy")[0].endswith("files: 3, damaged: 0\n")
+
+
+def test_the_same_weights_for_images_of_another_size_are_another_network(tmp_path):
+    for side in (6, 8, 8):
+        network = hebbcore.Network([hebbcore.Conv(2, 3)], (side, side, 1), device="cpu")
+        features = Features.checked("test", network, "conv1", None, False)
+        classifier = SimpleNamespace(state=lambda: ({"a": np.zeros(1)}, {}))
+        save_model(tmp_path, Model(features, classifier, ("x", "y")), 32 * "0")
+        assert hebbcore.load(tmp_path / "network.h5", device="cpu").image_shape == (side, side, 1)
 
 
 def test_before_there_are_labels(photos, call):

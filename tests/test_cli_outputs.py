@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from cli_helpers import BATCH_NORM, config_text, names, weights
 from PIL import Image
+from tqdm import tqdm
 
 import hebbcore
 from hebbcore import plots
+from hebbcore.features import extract
+from hebbcore.features.choice import Features
 
 pytest_plugins = "cli_helpers"
 
@@ -92,6 +95,26 @@ def test_errors_of_extract(place, call, fails, line, message):
     call("train run.toml --out a")
     assert fails(line).startswith(message)
     assert not list(place.glob("f.h5*"))
+
+
+def test_the_bar_counts_no_time_for_what_an_interrupted_extraction_left(place, call, monkeypatch):
+    call("train run.toml --out r")
+    line, of, bars = "extract r shards/test out.h5 --batch-size 4", Features.of, []
+    with monkeypatch.context() as stopped:
+        stopped.setattr(extract, "_SAVE_SECONDS", 0)
+        left = iter([True, True, True])
+        stopped.setattr(Features, "of", lambda self, images: of(self, images) if next(left, False) else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            call(f"--debug {line}")
+
+    class Bar(tqdm):
+        def __init__(self, **options):
+            bars.append(options["initial"])
+            super().__init__(**options)
+
+    monkeypatch.setattr("hebbcore.cli.extract.tqdm", Bar)
+    call(line)
+    assert bars == [12]
 
 
 def test_images_without_labels(place, call, fails):

@@ -13,8 +13,8 @@ from cli_helpers import CONFIG, names, weights
 
 import hebbcore
 from hebbcore import checkpoint
-from hebbcore.cli import main
-from hebbcore.files import locked
+from hebbcore.cli import main, train
+from hebbcore.files import locked, locked_until_taken
 
 pytest_plugins = "cli_helpers"
 
@@ -134,6 +134,35 @@ def test_a_folder_in_use_keeps_its_configuration(place, call, fails):
     assert Path("a/config.json").read_text() == before
 
 
+def test_no_other_configuration_comes_between_that_of_a_training_and_its_begin(place, call, monkeypatch):
+    fit, statuses = train.fit, []
+
+    def other_first(*given, **options):
+        monkeypatch.setattr(train, "fit", fit)
+        other = ["train", "run.toml", "--out", "a", "--set", "seed=5"]
+        thread = threading.Thread(target=lambda: statuses.append(main(other)))
+        thread.start()
+        thread.join()
+        return fit(*given, **options)
+
+    monkeypatch.setattr(train, "fit", other_first)
+    _, err = call("train run.toml --out a")
+    assert "another process is training into a" in err
+    assert statuses == [1]
+    assert json.loads(Path("a/config.json").read_text())["seed"] == 1
+    call("train run.toml --out a")
+
+
+def test_a_lock_is_lent_once(tmp_path):
+    with locked_until_taken(tmp_path, "here"):
+        with locked(tmp_path, "there"), pytest.raises(BlockingIOError), locked(tmp_path, "there"):
+            pass
+        with pytest.raises(BlockingIOError), locked(tmp_path, "there"):
+            pass
+    with locked(tmp_path, "there"), pytest.raises(BlockingIOError), locked_until_taken(tmp_path, "here"):
+        pass
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -194,6 +223,23 @@ def test_a_sample_of_patches_is_set_and_kept(place, call, fails, path):
     call(f"{line}none --out c")
     assert json.loads(Path("c/config.json").read_text())["training"]["sample"] is None
     assert "training.sample=7 has no effect" in fails("train run.toml --out d --set training.sample=7")
+
+
+def test_a_training_that_is_not_finished_is_told_where_its_network_is_used(place, call, monkeypatch):
+    call("train run.toml --out r --set training.epochs=2")
+    Path("r", "checkpoints", sorted(os.listdir("r/checkpoints"))[-1]).unlink()  # as if it was killed before
+    line = "extract r shards/test out.h5"
+    _, err = call(line)
+    assert err == (
+        "hebbcore: warning: the training in r is not finished (phase 1 of 1, all layers: 1 of 2 epochs); the network "
+        "is taken as it is. The command or call that began the training goes on with it.\n"
+    )
+    assert "warning" not in call("plot r")[1]
+    with monkeypatch.context() as later:
+        later.setattr("hebbcore.training.header.FORMAT", 0)  # the checkpoint is of a later version
+        assert "warning" not in call("extract r shards/test out.h5")[1]
+    call("train run.toml --out r --set training.epochs=2")
+    assert "warning" not in call("extract r shards/test finished.h5")[1]
 
 
 def test_train_works_in_a_thread(place):

@@ -187,6 +187,15 @@ def test_a_broken_file_is_named(read, name, text, message):
         read(text, "seed=1", name=name)
 
 
+@pytest.mark.parametrize("name", ["a.toml", "a.json"])
+def test_files_of_windows_are_read(tmp_path, name):
+    table = {"data": {"path": "images.h5"}, "network": {"preset": "fasthebb-6"}}
+    toml = '[data]\npath = "images.h5"\n[network]\npreset = "fasthebb-6"\n'
+    text = toml if name.endswith("toml") else json.dumps(table, indent=1)
+    (tmp_path / name).write_text(text, encoding="utf-8-sig", newline="\r\n")
+    assert read_config(tmp_path / name).network.preset == "fasthebb-6"
+
+
 def test_a_file_that_is_not_utf_8_is_named(tmp_path):
     (tmp_path / "a.toml").write_bytes(b"seed = 1\n# \xff")
     with pytest.raises(ValueError, match=r"config: \S+/a.toml is not valid TOML: 'utf-8' codec can't decode"):

@@ -90,7 +90,7 @@ def test_an_extraction_goes_on(network, named, tmp_path, form, batches, monkeypa
     assert names(tmp_path) == [".f.out.h5.partial", ".f.out.h5.progress", "expected"]
     seen = []
     extract_features(network, named, tmp_path / "f.out", format=form, progress=seen.append)
-    assert len(seen) == len(named) - batches
+    assert len(seen) == 1 + len(named) - batches
     for found, other in zip(rows_of(form, tmp_path / "f.out"), rows_of(form, expected), strict=True):
         np.testing.assert_array_equal(found, other)
     assert names(tmp_path) == ["expected", "f.out"]

@@ -132,7 +132,7 @@ def test_an_extraction_goes_on_where_it_was_noted(network, data, tmp_path, monke
     assert (note["batch"], note["done"]) == (5, 40)
     seen = []
     extract_features(network, one, path, progress=seen.append)  # with the stream that was left in the middle
-    assert seen == [48, 50]
+    assert seen == [40, 48, 50]
     assert path.read_bytes() == whole
     assert not (tmp_path / "f.h5.progress").exists()
     path.unlink()
@@ -157,7 +157,7 @@ def test_what_an_earlier_version_began_goes_on(network, data, stream, tmp_path, 
         file.attrs["settings"] = json.dumps(note["settings"])
     seen = []
     found = contents(extract_features(network, stream, path, progress=seen.append))
-    assert seen[0] == 32
+    assert seen[:2] == [24, 32]
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
     assert not features.verify(path)
@@ -237,6 +237,8 @@ def test_two_processes_do_not_extract_into_one_file(network, stream, tmp_path):
     held = locked_file(path, "extracting into")
 
     def other(done):
+        if not done:
+            return
         with pytest.raises(BlockingIOError, match=r"another process is extracting into .*f.h5; wait for it or stop it"):
             extract_features(network, stream, path)
         extract_features(network, stream, tmp_path / "g.h5")  # another file of the folder

@@ -1,5 +1,6 @@
 """`hebbcore shards …` as a user runs it: output, exit status, and errors without a traceback."""
 
+import io
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loaders_helpers import contents, make_arrays, make_tree, shared_file
+from tqdm import tqdm
 
 import hebbcore
 import loaders
@@ -117,6 +119,30 @@ def test_a_reader_that_closes_the_pipe_is_no_error_to_see(tmp_path):
     result = subprocess.run(command, shell=True, env=ENVIRONMENT, capture_output=True, text=True)
     assert "Traceback" not in result.stderr
     assert "images" in result.stdout
+
+
+def test_the_bar_of_a_download_counts_no_time_for_what_was_there(monkeypatch):
+    rates = []
+
+    class Bar(tqdm):
+        def __init__(self, **options):
+            super().__init__(**{**options, "disable": False, "file": io.StringIO()})
+
+        def update(self, n=1):
+            super().update(n)
+            rates.append((self.desc, (self.n - self.initial) / 1e6))
+
+    def download(name, folder, mirror, progress):
+        for done in (900, 901, 902):
+            progress("a.tar", done * 10**6, 10**9)
+        for done in (1, 3):
+            progress("b.tar", done * 10**6, 10**8)
+        return folder
+
+    monkeypatch.setattr("loaders.commands.tqdm", Bar)
+    monkeypatch.setattr("loaders.commands.download_dataset", download)
+    assert main(["shards", "download", "cifar10", "folder"]) == 0
+    assert rates == [("a.tar", 0), ("a.tar", 1), ("a.tar", 2), ("b.tar", 0), ("b.tar", 2)]
 
 
 def test_cifar_from_the_command_line_to_batches(tmp_path):

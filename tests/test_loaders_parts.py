@@ -1,6 +1,7 @@
 """Parts of a build of shards, which jobs make side by side, and the call that joins them."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,45 @@ def test_an_interrupted_join_goes_on(source, tmp_path, monkeypatch):
     assert_same(tmp_path / "joined", tmp_path / "whole")
 
 
+def test_a_join_that_was_killed_while_it_changed_a_shard_goes_on(source, tmp_path, monkeypatch):
+    build(source, tmp_path / "whole")
+    for number in range(1, PARTS + 1):
+        build(source, tmp_path / "joined", (number, PARTS))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("loaders.shards.parts.table_digest", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(source, tmp_path / "joined")
+    monkeypatch.undo()
+    build(source, tmp_path / "joined")
+    assert_same(tmp_path / "joined", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("method", ["unlink", "rmdir"])
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_join_that_was_killed_while_it_removed_a_part_goes_on(source, tmp_path, monkeypatch, method, left):
+    build(source, tmp_path / "whole")
+    for number in range(1, PARTS + 1):
+        build(source, tmp_path / "joined", (number, PARTS))
+    remove, calls = getattr(Path, method), []
+
+    def killed(path, *args, **options):
+        if "part-" in str(path) and path.exists():
+            if len(calls) == left:
+                raise KeyboardInterrupt
+            calls.append(path)
+        remove(path, *args, **options)
+
+    monkeypatch.setattr(Path, method, killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(source, tmp_path / "joined")
+    monkeypatch.undo()
+    build(source, tmp_path / "joined")
+    assert_same(tmp_path / "joined", tmp_path / "whole")
+
+
 def test_missing_unfinished_and_foreign_parts_are_refused(source, tmp_path):
     build(source, tmp_path / "set", (1, 2))
     with pytest.raises(ValueError, match="lacks part 2 of 2"):
@@ -90,6 +130,61 @@ def test_missing_unfinished_and_foreign_parts_are_refused(source, tmp_path):
     build(source, tmp_path / "set", (1, 3))
     with pytest.raises(ValueError, match="different numbers"):
         build(source, tmp_path / "set")
+
+
+def test_a_part_of_a_set_that_is_there_is_the_set(source, tmp_path):
+    for number in (1, 2):
+        build(source, tmp_path / "set", (number, 2))
+    whole = build(source, tmp_path / "set")
+    before = sorted(path.name for path in (tmp_path / "set").iterdir())
+    assert build(source, tmp_path / "set", (2, 2)) == whole  # a job that runs again
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == before
+    with pytest.raises(ValueError, match="holds a set built differently"):
+        loaders.build_shards(source, tmp_path / "set", workers=1, shard_bytes=500, part=(2, 2))
+    with pytest.raises(ValueError, match="1 images could not be decoded"):
+        loaders.build_shards(source, tmp_path / "set", workers=1, shard_bytes=400, strict=True, part=(2, 2))
+
+
+class Killed(Exception):
+    """What a kill is here."""
+
+
+def interrupted(source, folder):
+    """Leave a build without parts that wrote a shard."""
+
+    def killed(progress):
+        if (folder / "shard-00000.h5").exists():
+            raise Killed
+
+    with pytest.raises(Killed):
+        loaders.build_shards(source, folder, workers=1, shard_bytes=150, progress=killed)
+
+
+def test_no_image_comes_twice_where_a_build_was_interrupted(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("loaders.shards.job.CHUNK", 2)
+    interrupted(source, tmp_path / "set")
+    with pytest.raises(ValueError, match="holds a build without parts that was interrupted"):
+        build(source, tmp_path / "set", (1, 2))
+    loaders.build_shards(source, tmp_path / "set", workers=1, shard_bytes=150)
+    assert len(set(images(tmp_path / "set")[1])) == 11
+
+
+def test_shards_beside_parts_are_not_joined_with_them(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("loaders.shards.job.CHUNK", 2)
+    interrupted(source, tmp_path / "set")
+    for number in (1, 2):
+        loaders.build_shards(source, tmp_path / "other", workers=1, shard_bytes=150, part=(number, 2))
+        (tmp_path / "other" / f"part-{number}-of-2").rename(tmp_path / "set" / f"part-{number}-of-2")
+    with pytest.raises(ValueError, match="holds shards that are of none of its parts"):
+        loaders.build_shards(source, tmp_path / "set", workers=1, shard_bytes=150)
+    assert len(list((tmp_path / "set").glob("part-*/shard-*"))) > 2
+
+
+def test_no_part_is_said_to_be_of_one_class(source, tmp_path, caplog):
+    for number in (1, 2):
+        build(source, tmp_path / "set", (number, 2))
+    build(source, tmp_path / "set")
+    assert "one class" not in caplog.text
 
 
 @pytest.mark.parametrize("part", [(0, 2), (3, 2), (1.0, 2), (), 1])

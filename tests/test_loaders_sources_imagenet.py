@@ -82,7 +82,7 @@ def test_folders_of_one_class_that_are_no_splits_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("kind", ["text", "mat"])
+@pytest.mark.parametrize("kind", ["text", "text of Windows", "mat"])
 def test_imagenet_validation_takes_its_labels_from_the_devkit(tmp_path, kind, packed):
     wnids = ["n07", "n02", "n05"]  # the devkit's ids 1, 2, 3
     ids = [3, 1, 2, 2]
@@ -93,10 +93,11 @@ def test_imagenet_validation_takes_its_labels_from_the_devkit(tmp_path, kind, pa
     for name, data in files.items():
         (tmp_path / "val" / name).write_bytes(data)
     path = tmp_path / ("val.tar" if packed else "val")
-    (tmp_path / "truth.txt").write_text("".join(f"{number}\n" for number in ids))
-    if kind == "text":
+    form = {"encoding": "utf-8-sig", "newline": "\r\n"} if "Windows" in kind else {}
+    (tmp_path / "truth.txt").write_text("".join(f"{number}\n" for number in ids), **form)
+    if kind != "mat":
         synsets = tmp_path / "synsets.txt"
-        synsets.write_text("".join(f"{wnid} some words\n" for wnid in wnids))
+        synsets.write_text("".join(f"{wnid} some words\n" for wnid in wnids), **form)
     else:
         from scipy.io import savemat
 

@@ -50,6 +50,17 @@ def test_tars_of_the_real_writer(tmp_path):
         loaders.open_source(tmp_path)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_label(tmp_path):
+    texts = {"a": b"cat", "b": b"\xef\xbb\xbfcat", "c": b"\xef\xbb\xbfdog\r\n", "d": b"dog"}
+    files = {}
+    for number, (key, text) in enumerate(texts.items()):
+        files |= {f"{key}.jpg": picture(number), f"{key}.txt": text}
+    make_tar(tmp_path / "set.tar", files)
+    source = loaders.open_source(tmp_path / "set.tar")
+    assert source.class_names == ["cat", "dog"]
+    assert list(labels_of(source).values()) == [0, 0, 1, 1]
+
+
 def test_labels_of_json_and_texts(tmp_path):
     files = {}
     for key, row in (

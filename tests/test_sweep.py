@@ -19,6 +19,7 @@ import hebbcore
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.runs import sweeps
+from hebbcore.runs.config import read_config
 from hebbcore.runs.entries import read_entries, write_entries
 
 pytest_plugins = "cli_helpers"
@@ -221,6 +222,34 @@ def test_another_configuration_is_refused(place, call, fails, files_of):
     assert {path: data for path, data in files_of("s").items() if path.suffix == ".h5"} == {
         path: data for path, data in before.items() if path.suffix == ".h5"
     }
+
+
+def test_finished_runs_of_other_images_are_refused(place, call, fails, files_of):
+    line = ["sweep", "run.toml", "--out", "s", "--seeds", "2"]
+    call(line)
+    before = files_of("s")
+    moved = Path("moved.h5")
+    shutil.copy(place / "images.h5", moved)
+    call([*line, "--set", f"data.path={moved}"])  # the same images
+    assert files_of("s") == before
+    with h5py.File(moved, "r+") as file:
+        file["train/images"][0] ^= 1
+    message = fails([*line[:-1], "3", "--set", f"data.path={moved}"])
+    assert message.startswith("sweep: s/seed=0 has learned from other images or labels than moved.h5 holds now: data.")
+    assert files_of("s") == before
+
+
+def test_names_of_runs_fit_a_file_system(place):
+    conv1 = {
+        "conscience": "0.01,0.02", "initial_weights": "rule,patches", "learning_rate": "0.001,0.002",
+        "normalize_patches": "true,false", "rule": "{name='swta',temperature=1.0},{name='swta',temperature=0.5}",
+    }  # fmt: skip
+    grid = [f"network.layers.conv1.{key}={values}" for key, values in conv1.items()]
+    grid += ["training.batch_size=8,16", "training.rate_factor=0.5,1"]
+    Path("swta.toml").write_text(config_text({**CONV, "rule": "swta"}, POOL, BATCH_NORM))
+    runs = sweeps.plan(lambda changes: read_config(Path("swta.toml"), changes), sweeps.read_grid(grid), [0, 1])
+    assert len({run.name for run in runs}) == len(runs) == 256
+    assert max(len(run.name) for run in runs) == 255
 
 
 def test_runs_with_the_same_weights_are_named(place, call):

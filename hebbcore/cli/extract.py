@@ -4,6 +4,7 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -106,13 +107,21 @@ def _stream(options: argparse.Namespace, network: Network, folder: Path | None =
 
 def _extracted(options: argparse.Namespace, network: Network, stream: Stream) -> tuple[Path, int]:
     """Extract the features; returns their file and how many images they are of."""
-    with tqdm(total=stream.images, unit="img", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+    bar: Any = None
 
-        def show(done: int) -> None:
-            bar.update(done - bar.n)
+    def show(done: int) -> None:
+        nonlocal bar
+        if bar is None:  # what an interrupted extraction has left took no time
+            shown = sys.stderr.isatty()
+            bar = tqdm(total=stream.images, initial=done, unit="img", unit_scale=True, disable=not shown)
+        bar.update(done - bar.n)
 
+    try:
         path = extract_features(
             network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool,
             mirror=options.mirror, shifts=options.shifts, format=options.format, progress=show,
         )  # fmt: skip
+    finally:
+        if bar is not None:
+            bar.close()
     return path, stream.images

@@ -1,29 +1,65 @@
 """The network of a run, and the images that it takes, for the commands that use one."""
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from hebbcore import checkpoint
+from hebbcore.checks import printable
 from hebbcore.cli.photos import as_shards, is_photos
 from hebbcore.cli.sources import labelled_stream
 from hebbcore.network import Network
 from hebbcore.runs.imports import import_modules
 from hebbcore.streams import Stream
+from hebbcore.training.header import RunHeader
+from hebbcore.training.phases import phases_of
 
 
-def load_network(path: Path, imports: Sequence[str], previous: bool = False, device: str = "auto") -> Network:
+def load_network(
+    path: Path, imports: Sequence[str], previous: bool = False, device: str = "auto", *, finished: bool = True
+) -> Network:
     """Return the network of a run or a file. Raises ValueError if the file holds a layer alone.
 
-    imports: modules that its rules and layers need, imported first.
+    imports: modules that its rules and layers need, imported first. finished: whether to warn of a run whose training
+    is not.
     """
     if previous and path.is_file():
         raise ValueError(f"--previous is for the folder of a run; {path} is a file, and no other comes before it.")
     import_modules(imports)
-    network = checkpoint.load(path, previous=previous, device=device)
+    file = checkpoint.find("load", path, previous)
+    network = checkpoint.load(file, device=device)
     if not isinstance(network, Network):
         raise ValueError(f"{path} holds a single layer, not a network.")
+    left = what_is_left(file, network) if finished and path.is_dir() else None
+    if left is not None:
+        text = f"the training in {path} is not finished ({left}); the network is taken as it is"
+        print(
+            printable(f"hebbcore: warning: {text}. The command or call that began the training goes on with it."),
+            file=sys.stderr,
+        )
     return network
+
+
+def what_is_left(file: Path, network: Network) -> str | None:
+    """Return in words where the training of a checkpoint is; None if it is finished, or that is not known.
+
+    network: of the checkpoint.
+    """
+    table = checkpoint.header_of("load", file)
+    if "position" not in table:  # of hebbcore.save
+        return None
+    try:
+        header = RunHeader.from_table(table)
+    except (KeyError, TypeError, ValueError):  # of a later version, whose network can be read
+        return None
+    at, s = header.position, header.training
+    phases = phases_of("load", network, s.mode, s.epochs, s.statistics_images, header.whitened, s.sample)
+    if at.phase >= len(phases):
+        return None
+    phase = phases[at.phase]
+    layers = "all layers" if phase.together else ", ".join(network.names[i] for i in phase.targets)
+    return f"phase {at.phase + 1} of {len(phases)}, {layers}: {at.epoch} of {phase.epochs} epochs"
 
 
 def side_of(network: Network) -> int | None:

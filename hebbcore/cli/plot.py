@@ -37,7 +37,7 @@ def _plot(options: argparse.Namespace) -> int:
     run = options.folders[0]
     if run.is_file():
         raise NotADirectoryError(f"plot: {run} is a file; give the folder of a run.")
-    network = load_network(run, options.imports, options.previous, "cpu")
+    network = load_network(run, options.imports, options.previous, "cpu", finished=False)
     folder = options.out or run
     make_folder(folder)
     filters = plots.first_filters(network)

@@ -16,7 +16,7 @@ from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.photos import as_shards, is_photos, labelled_split, read_anew, require_apart, side_at
 from hebbcore.cli.progress import Progress
 from hebbcore.cli.sources import is_shards, labelled_stream
-from hebbcore.cli.train import require_same, train_into
+from hebbcore.cli.train import SameData, require_same, train_into
 from hebbcore.evaluation.results import FINELY
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.files import locked, make_folder
@@ -73,6 +73,9 @@ def _sweep(options: argparse.Namespace) -> int:
         for run in runs:
             if checkpoint.checkpoints(book.folder(run)):
                 require_same("sweep", book.folder(run), run.config)
+        same = SameData("sweep", folder)
+        for run in filter(book.finished, runs):  # of the others fit compares them
+            same.require(book.folder(run), run.config)
         _train_all(book, judge)
         book.save()
     _tell(book)

@@ -1,6 +1,7 @@
 """`hebbcore train`: train the network of a configuration file into a folder."""
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,6 +10,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import loaders
 from hebbcore import checkpoint, checks, serialize
@@ -19,14 +22,14 @@ from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.photos import as_shards, is_photos, splits_at
 from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays, some_labels
-from hebbcore.files import locked, make_folder, write_text
+from hebbcore.files import locked_until_taken, make_folder, write_text
 from hebbcore.labelling.work import IMAGES
 from hebbcore.network import Network
 from hebbcore.presets import DERIVED
 from hebbcore.runs.config import Config, read_config
 from hebbcore.serialize import CONFIG
 from hebbcore.texts import plain
-from hebbcore.training.batches import is_array
+from hebbcore.training.batches import as_batches, is_array
 from hebbcore.training.diagnostics import METRICS, Record, dead_texts
 from hebbcore.training.network import fit
 from hebbcore.training.record import is_from_python
@@ -84,25 +87,26 @@ def train_into(
     """
     network = config.make_network()
     data, labels = _open(config, network, run, shared)
-    before = together.by_first("train", lambda: _keep_locked(run, config))
     settings = dataclasses.asdict(config.training)
     if not is_array(data):
         for key in ("batch_size", "shuffle", "seed"):  # the stream has them
             if key != "seed" or config.training.sample is None:  # which draws a sample too
                 del settings[key]
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line
-            return fit(
-                network, data, labels=labels, run=run, previous=previous, progress=progress, callback=callback,
-                group=together.group(), **settings,
-            )  # fmt: skip
-    except ValueError as error:  # such as other images than the run's
-        if before is not None and together.is_first():
-            write_text(run / CONFIG, before)
-        if checks.about(error).argument == "data":
-            raise ValueError(f"{error} The data are {config.data.path}.") from None
-        raise
+    with contextlib.ExitStack() as held:  # so that the configuration is that of the process which trains
+        before = together.by_first("train", lambda: _kept(held, run, config))
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")  # told at the end, in a line
+                return fit(
+                    network, data, labels=labels, run=run, previous=previous, progress=progress, callback=callback,
+                    group=together.group(), **settings,
+                )  # fmt: skip
+        except ValueError as error:  # such as other images than the run's
+            if before is not None and together.is_first():
+                write_text(run / CONFIG, before)
+            if checks.about(error).argument == "data":
+                raise ValueError(f"{error} The data are {config.data.path}.") from None
+            raise
 
 
 def _open(config: Config, network: Network, run: Path, shared: Path | None) -> tuple[Any, Any]:
@@ -150,10 +154,11 @@ def _place_of_images(run: Path, shared: Path | None, which: list[Any]) -> Path:
     return shared / f"images-{hashlib.blake2b(json.dumps(which).encode(), digest_size=4).hexdigest()}"
 
 
-def _keep_locked(run: Path, config: Config) -> str | None:
+def _kept(held: contextlib.ExitStack, run: Path, config: Config) -> str | None:
+    """Do what _keep does, and hold the folder for the training that follows."""
     make_folder(run)
-    with locked(run, "training into"):
-        return _keep(run, config)
+    held.enter_context(locked_until_taken(run, "training into"))
+    return _keep(run, config)
 
 
 def _keep(run: Path, config: Config) -> str | None:
@@ -183,6 +188,38 @@ def require_same(function: str, run: Path, config: Config) -> None:
         raise ValueError(
             f"{function}: {run} is a run of another configuration: {listed(different)}; name another --out."
         )
+
+
+class SameData:
+    """Compares the images and labels of configurations with those that finished runs have learned from.
+
+    function: what messages begin with. shared: see train_into.
+    """
+
+    def __init__(self, function: str, shared: Path | None = None) -> None:
+        self._function, self._shared = function, shared
+        self._known: dict[str, dict[str, Any]] = {}  # what tells data from others, by what of a configuration decides
+
+    def require(self, run: Path, config: Config) -> None:
+        """Raise ValueError if a run has learned from other data."""
+        theirs = checkpoint.header_of(self._function, checkpoint.checkpoints(run)[-1]).get("data")
+        different = serialize.differences(self._identity(run, config), theirs, "data")
+        if different:
+            raise ValueError(
+                f"{self._function}: {run} has learned from other images or labels than {config.data.path} holds now: "
+                f"{'; '.join(different)}; name another --out."
+            )
+
+    def _identity(self, run: Path, config: Config) -> dict[str, Any]:
+        network, s = config.make_network(), config.training
+        learner = who_needs_labels(network, s.teacher)
+        key = json.dumps([config.table()["data"], s.batch_size, s.shuffle, config.seed, learner])
+        if key not in self._known:
+            data, labels = _open(config, network, run, self._shared)
+            order = np.random.default_rng(config.seed) if s.shuffle else None
+            batches = as_batches(self._function, data, s.batch_size, order, s.epochs, False, labels, learner)
+            self._known[key] = batches.identity()
+        return self._known[key]
 
 
 def _stored(path: Path) -> Config:

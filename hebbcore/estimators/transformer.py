@@ -77,7 +77,10 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     @of_any_library
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Learn one pass over a part of the data. Whitening is learned from the first part.
+        """Learn one pass over a part of the data.
+
+        Whitening is learned from the first part, and stays. A schedule begins anew with each part, and ends in it, so
+        "constant" is the one for many parts; "epochs", which lowers the rate after each pass, is refused.
 
         Between parts, learning_rate, batch_size, mode and schedule may be set. What the network is made of may not.
 
@@ -95,8 +98,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         Raises
         ------
-        ValueError
-            For a parameter that was set since the first part, or since fit, and would have no effect.
+        ValueError, TypeError
+            As fit; and for a parameter that was set since the first part, or since fit, and would have no effect.
         """
         first = not hasattr(self, "network_")
         images = self._images(X, reset=first)

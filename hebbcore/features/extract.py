@@ -71,7 +71,8 @@ def extract_features(
         columns name, label and features (pyarrow; extra parquet). zarr: a folder, a group with the arrays features,
         labels and names (extra zarr).
     progress : callable, optional
-        Called with the number of images written so far.
+        Called with the number of images written so far: before the first batch too, with those of an interrupted
+        extraction that goes on.
 
     Returns
     -------
@@ -181,6 +182,7 @@ def _fill(function: str, file: Growing, features: Features, stream: Stream, prog
     """Write the features of all images that are not in the file yet."""
     count, saved = int(stream.images), time.monotonic()
     stream.restore(streams.at(stream.state(), 0, file.batch))
+    progress(file.done)
     for parts in of_batches(partial(_made, features), stream):
         batch, classes = (whole(some) for some in zip(*parts, strict=True))
         if file.done + len(batch) > count:

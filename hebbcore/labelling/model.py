@@ -110,7 +110,7 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
     make_folder(folder)
     remove_partial(folder)
     network = checkpoint.digest_of(model.network)
-    if not (folder / NETWORK).exists() or _digest_of_file(folder / NETWORK) != network:
+    if not _holds(folder / NETWORK, network, model.network.image_shape):
         checkpoint.save(folder / NETWORK, model.network)
     arrays, table = model.classifier.state()
     name = f"classifier-{made_from[:16]}.h5"
@@ -129,13 +129,15 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
             path.unlink()
 
 
-def _digest_of_file(path: Path) -> str | None:
-    """Return the digest of the network in a file; None if that is damaged."""
+def _holds(path: Path, digest: str, image_shape: tuple[int, ...] | None) -> bool:
+    """Return whether a file holds the network of a digest, which images of another size may have too."""
     try:
         network = checkpoint.load(path, device="cpu")
-    except ValueError:
-        return None
-    return checkpoint.digest_of(network) if isinstance(network, Network) else None
+    except (FileNotFoundError, ValueError):  # damaged
+        return False
+    if not isinstance(network, Network) or network.image_shape != image_shape:
+        return False
+    return checkpoint.digest_of(network) == digest
 
 
 def read_note(function: str, folder: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Whiten(Layer):
         U diag((s + epsilon)^−½) Uᵀ, with centre its columns of the centre pixel, with components U
         diag((s + epsilon)^−½). It can be set.
     learned : bool
-        Whether a pass over the data has been made.
+        Whether a pass over the data has been made; later trainings leave it as it is.
 
     Raises
     ------

@@ -104,7 +104,7 @@ def settings_of(run: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        table = parse_json(path.read_text("utf-8"))
+        table = parse_json(path.read_text("utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); restore it, or remove it.") from None
     if not isinstance(table, dict):

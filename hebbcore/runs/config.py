@@ -194,7 +194,7 @@ def read_config(path: Path, changes: Sequence[str] = (), imports: Sequence[str] 
         A module cannot be imported.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # Windows' editors put a mark in front
         table = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except ValueError as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"

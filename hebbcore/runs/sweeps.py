@@ -17,6 +17,7 @@ from hebbcore.runs.config import Config
 from hebbcore.training.settings import FREE, LEARNING_RATE
 
 _LONG = 40  # characters of a value in the name of a folder
+_LONGEST = 255  # bytes that such a name may have
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def plan(
         for of_seed in [[]] if seeds is None else [[f"seed={seed}"] for seed in seeds]:
             config = read([*changes, *of_seed])
             config.check()
-            name = ",".join(filter(None, [group, f"seed={config.seed}"]))
+            name = _fitting(",".join(filter(None, [group, f"seed={config.seed}"])))
             learned = _learned(config)
             if learned in seen:
                 raise ValueError(
@@ -111,7 +112,19 @@ def _learned(config: Config) -> str:
 def _name_of(value: str) -> str:
     """Return a value as a part of a folder's name, with a digest if characters had to be left out."""
     name = re.sub(r"[^\w.+-]+", "-", value).strip("-")[:_LONG]
-    return name if name == value else f"{name}-{hashlib.blake2b(value.encode(), digest_size=3).hexdigest()}"
+    return name if name == value else f"{name}-{_digest(value, 3)}"
+
+
+def _fitting(name: str) -> str:
+    """Return a name, its end replaced by a digest of the whole where it is too long for a folder."""
+    encoded = name.encode()
+    return (
+        name if len(encoded) <= _LONGEST else f"{encoded[: _LONGEST - 17].decode(errors='ignore')}-{_digest(name, 8)}"
+    )
+
+
+def _digest(text: str, size: int) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
 
 
 def digest_of(network: Network) -> str:

@@ -162,10 +162,14 @@ def fit(
 
     Notes
     -----
-    A run that goes on gives the bits of one that was never stopped, on the same device with the same number of threads.
-    SIGINT and SIGTERM let the step (or a cache's batch) finish and save; the second one stops it at once. A training
-    with mode="together" and the constant schedule goes on with more epochs; elsewhere what was learned depends on
-    their number, and it must stay.
+    A run that goes on gives the bits of one that was never stopped, on the same device with the same number of threads
+    and the same workspace. SIGINT and SIGTERM let the step (or a cache's batch) finish and save; the second one stops
+    it at once. A training with mode="together" and the constant schedule goes on with more epochs; elsewhere what was
+    learned depends on their number, and it must stay.
+
+    A network that has learned learns on from its weights; to learn anew, make a new network. Schedules begin anew in
+    each call. A Whiten that has learned stays as it is, also for other data, since the weights behind it know it so.
+    BatchNorm and Scale take new statistics: with mode="layerwise" of these data alone, else the running ones move on.
 
     The next batch is read while the current one is learned.
 

@@ -22,7 +22,7 @@ def is_from_python(path: Path) -> bool:
 def _read(path: Path) -> Any:
     """Return what a file says; None if it is no JSON."""
     try:
-        return parse_json(path.read_text("utf-8"))
+        return parse_json(path.read_text("utf-8-sig"))
     except ValueError:
         return None
 

@@ -11,7 +11,7 @@ from loaders.shards.encode import Options
 from loaders.shards.format import REPORT, Layout
 from loaders.shards.index import Index, read_index
 from loaders.shards.job import Job, Progress, run
-from loaders.shards.parts import checked_part, folder_of, join
+from loaders.shards.parts import PartOf, checked_part, folder_of, join, whole_of
 from loaders.shards.pixels import found_pixels
 from loaders.shards.plan import plan_of
 from loaders.shards.ranges import found_range
@@ -91,15 +91,15 @@ def build_shards(
     Returns
     -------
     Index
-        Of the set, or of the part.
+        Of the set, or of the part; with part, of the set if all of it is there.
 
     Raises
     ------
     TypeError
         If source is neither a source nor a path.
     ValueError
-        For bad arguments, a folder that holds another set, an image that cannot be decoded under strict, or no image
-        at all.
+        For bad arguments, a folder that holds another set or, with part, a build without parts, an image that cannot
+        be decoded under strict, or no image at all.
     OSError
         If the target cannot be written.
     RuntimeError
@@ -148,20 +148,28 @@ def build_shards(
         settings["dtype"] = dtype
     if pixels is not None:
         settings["pixels"] = list(pixels[0])
-    whole = Path(folder)
+    target = Path(folder)
     if part is not None:
-        source, whole = checked_part(source, part), folder_of(whole, part)
-    job = Job(source, whole, shape, options, workers or available_cores(), shard_bytes, strict, progress, dtype)
+        some = checked_part(source, part)
+        if (whole := whole_of(target, plan_of(source, settings))) is not None:
+            return _counted(whole, target, strict)
+        source, target = some, folder_of(target, part)
+    job = Job(source, target, shape, options, workers or available_cores(), shard_bytes, strict, progress, dtype)
     make_folder(job.folder)
     with locked(job.folder):
         plan = plan_of(source, settings)
         if part is None:
-            join(job.folder, plan)
+            join(job.folder, plan, source)
         index = run(job, plan, stats, found)
     _warn_of_one_class(source, index)
+    return _counted(index, job.folder, strict)
+
+
+def _counted(index: Index, folder: Path, strict: bool) -> Index:
+    """Return an index. Raises ValueError if images were left out and strict does not allow it."""
     if strict and index.skipped:
         raise ValueError(
-            f"build_shards: {index.skipped} images could not be decoded, see {job.folder / REPORT}; repair or remove "
+            f"build_shards: {index.skipped} images could not be decoded, see {folder / REPORT}; repair or remove "
             "them, or build without strict"
         )
     return index
@@ -265,7 +273,8 @@ def _stats(folder: str | os.PathLike[str] | None, channels: int) -> Index | None
 
 def _warn_of_one_class(source: Source, index: Index) -> None:
     filled = [name for name, count in zip(index.class_names, index.class_counts, strict=True) if count]
-    if isinstance(source, ImageSource) and len(filled) == 1 and sum(index.class_counts) == index.records:
+    whole = isinstance(source, ImageSource) and not isinstance(source, PartOf)
+    if whole and len(filled) == 1 and sum(index.class_counts) == index.records:
         hint = "which is called like a split; " if split_named(filled[0]) else ""
         log.warning(
             "all images are of one class, %s; %sif that is wrong, give the folder that holds the classes",

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -16,8 +17,8 @@ import h5py
 from loaders.files import sync
 from loaders.shards.format import INDEX, NUMBERS, identity_of, read_table, shard_name, table_digest
 from loaders.shards.index import Index, read_index
-from loaders.shards.plan import Plan
-from loaders.sources.base import ImageSource, Item, changed_at, remarks_of
+from loaders.shards.plan import PLAN, Plan, finished
+from loaders.sources.base import ImageSource, Item, Source, changed_at, remarks_of
 
 _SAMPLE = 1024  # items that stand for a source which offers no sample
 _FOLDER = re.compile(r"part-(\d+)-of-(\d+)")
@@ -87,32 +88,69 @@ def folder_of(folder: Path, part: tuple[int, int]) -> Path:
     return folder / f"part-{part[0]}-of-{part[1]}"
 
 
-def join(folder: Path, plan: Plan) -> None:
+def whole_of(folder: Path, plan: Plan) -> Index | None:
+    """Return the index of the set that the parts in a folder would be joined to, if it is complete.
+
+    Raises ValueError if the folder holds shards that are of no part, or of parts that are being joined: those of one
+    more part would come twice.
+    """
+    if (index := finished(folder, plan)) is not None:
+        return index
+    if (folder / PLAN).exists() or (folder / shard_name(0)).exists():
+        raise ValueError(
+            f"build_shards: {folder} holds a build without parts that was interrupted, or parts that are being joined; "
+            "the same call without part (--part) goes on with it. To build parts, choose another folder or delete it"
+        )
+    return None
+
+
+def join(folder: Path, plan: Plan, source: Source) -> None:
     """Make the shards of all parts in a folder the first ones of the set that a plan means, if there are parts.
 
     A join that was interrupted goes on. The shards are moved, not copied. Raises ValueError if a part is missing, not
-    complete, or of another set.
+    complete, or of another set, and if the folder holds other shards too.
     """
+    moved = 0
+    while (folder / shard_name(moved)).exists():
+        moved += 1
     parts = sorted((int(found[1]), int(found[2]), path) for path, found in _found(folder))
+    parts = [part for part in parts if not (moved and _was_emptied(part[2]))]
     if not parts:
         return
     count, there = parts[0][1], {number for number, _, _ in parts}
     if any(total != count for _, total, _ in parts):
         raise ValueError(f"build_shards: {folder} holds parts of different numbers; delete those of one of them")
-    moved = 0
-    while (folder / shard_name(moved)).exists():
-        moved += 1
     missing = sorted(set(range(1, count + 1)) - there) if not moved else list(range(parts[-1][0] + 1, count + 1))
     if missing:
         raise ValueError(f"build_shards: {folder} lacks part {_listed(missing)} of {count}; build it, then join")
     indices = [_checked(path, plan) for _, _, path in parts]
     end = read_table(folder / shard_name(moved - 1)).items[1] if moved else 0
-    for (_, _, path), index in zip(parts, indices, strict=True):
+    pairs = [(path, index) for (_, _, path), index in zip(parts, indices, strict=True)]
+    _require_each_once(folder, end, [path / shard.file for path, index in pairs for shard in index.shards], source)
+    for path, index in pairs:
         for shard in index.shards:
             if (path / shard.file).exists():  # else an interrupted join has moved it
                 end = _move(path / shard.file, folder / shard_name(moved), identity_of(plan), moved, end)
                 moved += 1
-        shutil.rmtree(path)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove the folder of a part, its index last: without one it would be taken for a part that is not complete."""
+    for place in path.iterdir():
+        if place.is_dir():
+            shutil.rmtree(place)
+        elif place.name != INDEX:
+            place.unlink()
+    (path / INDEX).unlink()
+    path.rmdir()
+
+
+def _was_emptied(path: Path) -> bool:
+    """Remove a folder that is empty, as a kill of a join may leave one; returns whether it was."""
+    with suppress(OSError):
+        path.rmdir()
+    return not path.exists()
 
 
 def _found(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
@@ -139,6 +177,24 @@ def _checked(path: Path, plan: Plan) -> Index:
             "with the arguments of the parts"
         )
     return index
+
+
+def _require_each_once(folder: Path, moved: int, shards: Sequence[Path], source: Source) -> None:
+    """Raise ValueError unless shards of parts, those that are not moved yet, hold all items of a source from one on."""
+    assert isinstance(source, ImageSource)  # only they have parts
+    left = sum(_items_in(path) for path in shards if path.exists())
+    if moved + left != sum(1 for _ in source.items()):
+        raise ValueError(
+            f"build_shards: {folder} holds shards that are of none of its parts, such as those of a build without "
+            f"parts that was interrupted; delete the parts, or the {shard_name(0)} and so on beside them"
+        )
+
+
+def _items_in(path: Path) -> int:
+    """Return how many items a shard is of; a kill may have left it half made one of the joined set."""
+    with h5py.File(path) as file:
+        start, end = file.attrs["items"]
+        return int(end - start)
 
 
 def _move(path: Path, target: Path, identity: str, number: int, first: int) -> int:

@@ -41,7 +41,7 @@ class SampleLabels:
             elif "json" in files:
                 value = _in_json(_read(tar, files["json"]))
             if value is None and "txt" in files:
-                caption = _read(tar, files["txt"]).decode("utf-8", "replace").strip()
+                caption = _read(tar, files["txt"]).decode("utf-8-sig", "replace").strip()
                 text = int(caption) if caption.isdecimal() and len(caption) < 10 else caption[: LETTERS + 1] or None
         except ValueError as error:
             self._problems[len(self._values)] = str(error)
