@@ -1,7 +1,6 @@
 """The scikit-learn transformers, by scikit-learn's own checks and in use."""
 
 import pickle
-from copy import deepcopy
 
 import h5py
 import joblib
