@@ -74,8 +74,8 @@ def swta(
         half_over_norm = HALF / patch_norms[n]
         peak = ZERO * sharpness
         for k in entries(row.size):
-            h = larger(row[k] * half_over_norm / unit_norms[k] + HALF, ZERO * sharpness)
-            y = h * h
+            h = row[k] * half_over_norm / unit_norms[k] + HALF
+            y = h * (ZERO * sharpness if h <= ZERO else h)  # NaN stays
             row[k] = y
             peak = larger(peak, y)
         peak = highest(peak)
