@@ -16,7 +16,8 @@ _LEARN: dict[str, Any] = {"learning_rate": 1.0, "initial_weights": "patches"}
 _PATCHES_A_UNIT, _LEAST_PATCHES = 100, 100_000  # of a sample
 
 _SMALLEST = 8  # side of images, in pixels
-_SIDE = 32  # of images whose patches are as large, beside what they show, as they shall be
+_SIDE = 48  # least of images that were reduced, in pixels
+_FIRST = (3, 5)  # side of layer 1's patches in smaller images, and from there on
 _MAP = 16  # side of the maps of layer 2 at that size
 _CELLS = 3  # along each side of the output
 _KERNEL = 6  # side of the wide branch's patches
@@ -73,11 +74,13 @@ def dictionary(image_shape: Sequence[int] = IMAGE_SHAPE, units: Sequence[int] = 
 
 
 def _deep(sides: tuple[int, int], first: int, second: int, third: int | None = None) -> list[Layer]:
-    stride = first_stride(*sides)
+    kernel, stride = first_kernel(*sides), first_stride(*sides)
     maps = (-(-sides[0] // stride), -(-sides[1] // stride))
     return [
-        Whiten(3, padding=1, padding_mode="edge", contrast=None, epsilon=0.01, relative=True, centre=True),
-        Conv(first, 3, "kwta", padding=1, response="cosine-exp", normalize_patches=True, **_LEARN),
+        Whiten(
+            kernel, padding=kernel // 2, padding_mode="edge", contrast=None, epsilon=0.01, relative=True, centre=True
+        ),
+        Conv(first, kernel, "kwta", padding=kernel // 2, response="cosine-exp", normalize_patches=True, **_LEARN),
         GaussianPool(stride),
         Nystrom(),
         *_codes(second, first, epsilon=3.0),
@@ -129,9 +132,14 @@ def _cells(sides: tuple[int, int]) -> list[Layer]:
 def reduction(height: int, width: int) -> int:
     """Return the side of the squares of pixels that are averaged before anything else.
 
-    So reduced, an image has the area of one of 32 to 63 pixels a side, as long as its shorter side keeps 8.
+    So reduced, an image has the area of one of 48 to 95 pixels a side, as long as its shorter side keeps 8.
     """
     return max(1, min(math.isqrt(height * width) // _SIDE, min(height, width) // _SMALLEST))
+
+
+def first_kernel(height: int, width: int) -> int:
+    """Return the side of layer 1's patches: 3 pixels, 5 in images of the area of 48 pixels a side or more."""
+    return _FIRST[math.isqrt(height * width) >= _SIDE]
 
 
 def first_stride(height: int, width: int) -> int:

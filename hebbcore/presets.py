@@ -83,9 +83,10 @@ def preset(
     -----
     What the dictionary derives from image_shape (sides H and W):
 
-    - Objects shall be as large beside the patches as in images of 32 pixels: images are first reduced by averages of
-      r×r pixels, r = ⌊√(H·W) / 32⌋, so that 96 and 224 pixels become 32, and 40 or 63 stay. r is at least 1, and so
-      small that 8 pixels remain along the shorter side. Work and memory an image are bounded by it.
+    - Images are first reduced by averages of r×r pixels, r = ⌊√(H·W) / 48⌋, so that 96 pixels become 48, 224 become 56,
+      and 64 or 95 stay. r is at least 1, and so small that 8 pixels remain along the shorter side. Work and memory an
+      image are bounded by it.
+    - Patches of layer 1 have 3×3 pixels where √(H·W) of the reduced image is below 48, and 5×5 from there on.
     - The pool behind layer 1 has a stride of √(H·W) / 16, rounded, of the reduced image, so that the maps of layer 2,
       which costs most, have about 16×16 pixels; it is small enough for maps of 5 pixels a side.
     - The kernel of the wide branch is 6, or the side minus 4 where that is less.

@@ -87,7 +87,7 @@ def test_a_configuration_makes_the_network_of_its_images():
     assert network.training == DEFAULTS
     changed = config(layers={"conv2": {"units": 9}, "split3": {"threshold": 0.1}}).make_network()
     assert (changed["conv2"].units, changed["split3"].threshold) == (9, 0.1)
-    large = config(image_shape=[64, 64, 1], layers={"reduced": {"window": 4, "stride": 4}}).make_network()
+    large = config(image_shape=[96, 96, 1], layers={"reduced": {"window": 6, "stride": 6}}).make_network()
     assert large.shapes[0] == (16, 16, 1)
 
 
