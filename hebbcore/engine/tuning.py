@@ -23,7 +23,8 @@ class Tuning:
     # K × D sums, one a chunk, take little. The best were 4 to 8 MiB with 1 MiB of level 2, 16 MiB with 2 MiB of it.
     chunk_bytes: int = min(max(8 * _LEVEL_2, 2**21), 2**24)
     cache_patches: int = 512  # but at least so many patches
-    cache_bytes: int = 2**21  # the same where maps are made out of the scores at once (benchmarks/transform.py)
+    # the same where maps are made out of the scores at once (benchmarks/transform.py)
+    cache_bytes: int = min(max(2 * _LEVEL_2, 2**21), 2**23)
 
     # gemm.py, on the CPU (benchmarks/step.py)
     scratch_bytes: int = 4 * 2**20  # of a product that is to be added: a temporary that stays in the caches
