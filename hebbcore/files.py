@@ -7,12 +7,16 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+_log = logging.getLogger("hebbcore")
+
+_CANNOT = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # which a file system says
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _lent: ContextVar[tuple[int, int] | None] = ContextVar("_lent", default=None)  # the folder of a lock to go on under
 _MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a size can be
@@ -129,24 +133,31 @@ def remove_partial(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """fsync a file or a folder."""
+    """fsync a file or a folder; some file systems cannot do it for folders, and need not."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder for one process; the lock goes with it. Raises BlockingIOError if another holds it."""
+    """Hold a folder for one process; the lock goes with it. Raises BlockingIOError if another holds it.
+
+    Where the file system cannot lock folders, such as NFS, a hidden file in it is held.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if _lent.get() == _place_of(descriptor):
-            _lent.set(None)  # once
-        else:
-            _lock(descriptor, folder, what)
-        yield
+        with contextlib.ExitStack() as instead:
+            if _lent.get() == _place_of(descriptor):
+                _lent.set(None)  # once
+            elif not _lock(descriptor, folder, what):
+                instead.enter_context(_holding(folder / ".lock", folder, what))
+            yield
     finally:
         os.close(descriptor)
 
@@ -182,12 +193,19 @@ def locked_file(path: Path, what: str) -> Iterator[None]:
     BlockingIOError
         If another process holds the file.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    with _holding(path.with_name(f".{path.name}.lock"), path, what):
+        yield
+
+
+@contextlib.contextmanager
+def _holding(lock: Path, path: Path, what: str) -> Iterator[None]:
+    """Hold a file that stands for a path, and is made and removed."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(descriptor, path, what)
-            if not os.fstat(descriptor).st_nlink:  # its holder removed it after it was opened here
+            if not _lock(descriptor, path, what):
+                _log.warning("%s lies where nothing can be locked: let no other process write there", path)
+            elif not os.fstat(descriptor).st_nlink:  # its holder removed it after it was opened here
                 continue
             try:
                 yield
@@ -198,8 +216,14 @@ def locked_file(path: Path, what: str) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _lock(descriptor: int, path: Path, what: str) -> None:
+def _lock(descriptor: int, path: Path, what: str) -> bool:
+    """Return whether the file system could lock a descriptor. Raises BlockingIOError if another process holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # the latter on some network file systems
         raise BlockingIOError(f"another process is {what} {path}; wait for it or stop it.") from None
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return False
+    return True

@@ -7,7 +7,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from errno import EACCES, EAGAIN
+from errno import EACCES, EAGAIN, EBADF, EINVAL, EOPNOTSUPP
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -40,10 +40,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """fsync a file or a folder."""
+    """fsync a file or a folder; some file systems cannot do it for folders, and need not."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (EBADF, EINVAL, EOPNOTSUPP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 

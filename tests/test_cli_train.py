@@ -38,10 +38,11 @@ def test_train_from_arrays(place, call):
 
 def test_the_same_command_again_changes_nothing(place, call, files_of):
     first, _ = call("train run.toml --out a")
-    before = files_of("a")
+    before, numbers = files_of("a"), [path.stat().st_ino for path in sorted(Path("a").rglob("*"))]
     again, err = call("train run.toml --out a")
     assert (again, err) == (first, "")
     assert files_of("a") == before
+    assert [path.stat().st_ino for path in sorted(Path("a").rglob("*"))] == numbers  # nothing is written
 
 
 def test_train_from_shards_and_again_from_config_json(place, call):

@@ -256,6 +256,22 @@ def test_two_processes_do_not_extract_into_one_file(network, stream, tmp_path):
     assert names(tmp_path) == ["f.h5", "g.h5"]
 
 
+def test_other_names_of_the_same_images_are_refused(network, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "_SAVE_SECONDS", 0)
+
+    def named(text):
+        return loaders.ArrayStream(*data, batch_size=8, names=[f"{text}{i}" for i in range(len(data[0]))])
+
+    stop_after(network, named("é"), tmp_path / "f.h5", 2)
+    with pytest.raises(FileExistsError, match=r"f.h5.partial exists and .* other names: image 0 is b0 here and é0 th"):
+        extract_features(network, named("b"), tmp_path / "f.h5")
+    extract_features(network, named("é"), tmp_path / "f.h5")
+    extract_features(network, named("é"), tmp_path / "f.h5")
+    with pytest.raises(FileExistsError, match=r"f.h5 exists and holds features of the same images under other"):
+        extract_features(network, named("b"), tmp_path / "f.h5")
+    extract_features(network, loaders.ArrayStream(*data, batch_size=8), tmp_path / "f.h5")
+
+
 def test_a_lock_that_its_holder_removes_is_taken_anew(tmp_path, monkeypatch):
     path, flock, holders = tmp_path / "f.h5", files.fcntl.flock, []
 

@@ -46,7 +46,10 @@ def what_is_left(file: Path, network: Network) -> str | None:
 
     network: of the checkpoint.
     """
-    table = checkpoint.header_of("load", file)
+    try:
+        table = checkpoint.header_of("load", file)
+    except FileNotFoundError:  # a training that goes on has removed it since it was loaded
+        return None
     if "position" not in table:  # of hebbcore.save
         return None
     try:

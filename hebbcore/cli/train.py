@@ -170,7 +170,9 @@ def _keep(run: Path, config: Config) -> str | None:
     if path.exists() and checkpoint.checkpoints(run):
         require_same("train", run, config)
         before = path.read_text("utf-8")
-    write_text(path, json.dumps(config.table(), indent=2) + "\n")
+    text = json.dumps(config.table(), indent=2) + "\n"
+    if text != before:
+        write_text(path, text)
     return before
 
 

@@ -16,7 +16,7 @@ from hebbcore.engine import devices
 from hebbcore.features import formats
 from hebbcore.features.choice import Features
 from hebbcore.features.helpers import of_batches, whole
-from hebbcore.features.storage import DTYPES, Growing, drop_other, finished
+from hebbcore.features.storage import DTYPES, Growing, drop_other, finished, require_names
 from hebbcore.files import locked_file, make_folder
 from hebbcore.network import Network
 from hebbcore.streams import Stream
@@ -89,7 +89,7 @@ def extract_features(
         For an unknown layer, bad arguments, a partial file that is damaged or of another extraction, and a damaged
         path.
     FileExistsError
-        If path exists and holds something else.
+        If path exists and holds something else, or features of the same images under other names.
     BlockingIOError
         While another process extracts into it.
     OverflowError
@@ -139,11 +139,13 @@ def _into_hdf5(
     progress: Callable[[int], None] | None,
 ) -> None:
     """Write the features to an HDF5 file unless it is done."""
+    names = streams.names_of(stream)
     if finished(function, path, settings):
+        require_names(function, path, names)
         return
     with locked_file(path, "extracting into"):
         if not finished(function, path, settings):  # by the process that held it until now
-            file = Growing(function, path, settings, streams.names_of(stream), streams.class_names_of(stream))
+            file = Growing(function, path, settings, names, streams.class_names_of(stream))
             try:
                 _fill(function, file, features, stream, progress or (lambda done: None))
             except Exception:

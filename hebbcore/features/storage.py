@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import hdf5
+from hebbcore.checks import printable
 from hebbcore.files import cannot_write, parse_json, sync, write_text
 from hebbcore.serialize import compared
 
@@ -48,6 +49,31 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
         )  # fmt: skip
     _note_of(path).unlink(missing_ok=True)  # a kill may have left it
     return True
+
+
+def require_names(function: str, path: Path, names: Sequence[str] | None) -> None:
+    """Raise FileExistsError if features are of images of other names; a file's settings say nothing of names.
+
+    A stream without names (None) and a file without any are not compared.
+    """
+    with hdf5.reading(path, f"{function}: {path} holds no features") as file:
+        different = None if names is None or "names" not in file else _first_different(names, file["names"])
+    if different is not None:
+        raise FileExistsError(
+            f"{function}: {path} exists and holds features of the same images under other names: {different}; remove "
+            "it or name another file."
+        )
+
+
+def _first_different(names: Sequence[str], theirs: Any) -> str | None:
+    """Return in words the first image that has another name in a file."""
+    step = _PIECE // _LONGEST_NAME
+    for first in range(0, len(names), step):
+        others = theirs[first : first + step].tolist()
+        for number, (name, other) in enumerate(zip(names[first : first + step], others, strict=False), first):
+            if _encoded(name) != other:
+                return f"image {number} is {printable(name)} here and {printable(other.decode(errors='replace'))} there"
+    return None
 
 
 def _difference(ours: dict[str, Any], theirs: Any) -> str:
@@ -126,6 +152,7 @@ class Growing:
         if not (self._partial.exists() and self._note.exists()):
             self._begin(count, shape, dtype, names, classes)
         digest = self._read_note(count)
+        require_names(function, self._partial, names)
         features, labels = _offsets(path, self._partial, count, shape, dtype)
         self._sealed = not hdf5.is_plain(self._partial)
         self.features: Any = np.memmap(self._partial, dtype, "r+", features, shape)

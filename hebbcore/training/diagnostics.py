@@ -204,13 +204,19 @@ def without_checksum(path: Path) -> int:
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Leave out the records after a step, which a training that goes on from there writes anew."""
+    """Leave out the records after a step, which a training that goes on from there writes anew.
+
+    Where there are none, nothing is written: a full disk must not keep a finished training from being one.
+    """
+
+    def kept() -> Iterator[bytes]:
+        return (line + b"\n" for record, line, _ in _lines(path) if record["step"] <= step)
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            file.writelines(line + b"\n" for record, line, _ in _lines(path) if record["step"] <= step)
+            file.writelines(kept())
 
-    if path.exists():
+    if path.exists() and sum(map(len, kept())) != path.stat().st_size:
         write_atomically(path, write)
 
 

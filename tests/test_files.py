@@ -1,0 +1,70 @@
+"""Locks and syncs where a file system offers less than a local one, such as NFS and CIFS."""
+
+import errno
+import fcntl
+import os
+import stat
+
+import pytest
+
+import loaders.files
+from hebbcore import files
+
+MODULES = pytest.mark.parametrize("module", [files, loaders.files])
+
+
+def is_folder(descriptor):
+    return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
+def refusing(call, number, refused):
+    """Return a call of the system that fails for the descriptors that `refused` says."""
+
+    def refuses(descriptor, *rest):
+        if refused(descriptor):
+            raise OSError(number, os.strerror(number))
+        return call(descriptor, *rest)
+
+    return refuses
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_folders_that_cannot_be_locked_are_held_by_a_file(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(files.fcntl, "flock", refusing(fcntl.flock, number, is_folder))
+    with files.locked(tmp_path, "training into"):
+        held = pytest.raises(BlockingIOError, match=f"another process is training into {tmp_path}; wait for it")
+        with held, files.locked(tmp_path, "training into"):
+            pass
+        assert os.listdir(tmp_path) == [".lock"]
+    (tmp_path / ".lock").touch()  # as a kill leaves it
+    with files.locked_until_taken(tmp_path, "training into"), files.locked(tmp_path, "training into"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_nothing_can_be_locked_a_warning_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(files.fcntl, "flock", refusing(fcntl.flock, errno.ENOLCK, lambda descriptor: True))
+    with files.locked(tmp_path, "training into"):
+        assert caplog.messages == [f"{tmp_path} lies where nothing can be locked: let no other process write there"]
+    with files.locked_file(tmp_path / "file", "extracting into"):
+        assert len(caplog.messages) == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_other_errors_of_a_lock_are_errors(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.fcntl, "flock", refusing(fcntl.flock, errno.EIO, lambda descriptor: True))
+    with pytest.raises(OSError, match="Input/output error"), files.locked(tmp_path, "training into"):
+        pass
+
+
+@MODULES
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF])
+def test_a_folder_that_cannot_be_synced_is_written_to(tmp_path, monkeypatch, module, number):
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", refusing(fsync, number, is_folder))
+    module.write_text(tmp_path / "file", "text")
+    assert (tmp_path / "file").read_text() == "text"
+    monkeypatch.setattr(os, "fsync", refusing(fsync, number, lambda descriptor: not is_folder(descriptor)))
+    with pytest.raises(OSError, match="cannot write"):
+        module.write_text(tmp_path / "file", "other")
+    assert (tmp_path / "file").read_text() == "text"
