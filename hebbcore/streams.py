@@ -14,7 +14,7 @@ loaders.ArrayStream. `Stream` says what it must have, `Described` what it may sa
     len(stream)        asked                                     batches an epoch
     order(epoch)       asked                                     which image comes when
     labels                                            asked      of all images
-    class_names        asked                          asked      what the labels mean; by fit with a teacher
+    class_names        asked               asked      asked      what the labels mean; by fit with a teacher
     share(rank, world) asked               asked      asked      the same batches, a share of each; see Described
     names                                  asked      asked      whose images they are
 
@@ -308,4 +308,5 @@ def image_at(stream: Stream, number: int) -> str:
 
 def class_names_of(stream: Stream) -> tuple[str, ...]:
     """Return the names of the classes 0, 1, …, none if it does not know them."""
-    return tuple(getattr(stream, "class_names", ()))
+    names: Sequence[Any] | None = getattr(stream, "class_names", None)
+    return () if names is None else tuple(map(str, names))

@@ -43,3 +43,26 @@ def test_channels_first_and_what_is_refused():
     assert_same(np.moveaxis(np.asarray(function(arrays, np.moveaxis(images, 3, 1))), 1, 3), network.transform(images))
     with pytest.raises(ValueError, match=r"^to_function: channels must be one of"):
         to_function(network, channels="middle")
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_images_that_transform_refuses_are_refused(mirror):
+    images = np.random.default_rng(0).random((4, 6, 6, 2)).astype(np.float32)
+    network = hebbcore.Network([hebbcore.Conv(3, 3), hebbcore.GridPool(2)], (6, 6, 2), device="cpu")
+    function, arrays = to_function(network, mirror=mirror)
+    for other in (np.zeros((4, 14, 14, 2)), images[..., :1], images[0], images.reshape(4, -1)):
+        with pytest.raises(ValueError, match=r"^to_function: images must be \(n, 6, 6, 2\), as the model was made for"):
+            jax.jit(function)(arrays, other)
+    for dtype in (np.int32, bool):  # as whole numbers they would be read as they are
+        with pytest.raises(TypeError, match=r"^to_function: images must be uint8 \(read as 0…1\) or floating, got"):
+            function(arrays, images.astype(dtype))
+    assert function(arrays, images.astype(np.float16)).shape == (4, 2, 2, 3)
+    assert jax.vmap(lambda image: function(arrays, image[None])[0])(images).shape == (4, 2, 2, 3)
+
+
+def test_a_layer_alone_takes_images_of_any_size():
+    layer = hebbcore.train_layer(np.random.default_rng(0).random((4, 6, 6, 2)), 3, 3, device="cpu")
+    function, arrays = to_function(layer, channels="first")
+    assert function(arrays, np.zeros((1, 2, 9, 7))).shape == (1, 3, 7, 5)
+    with pytest.raises(ValueError, match=r"images must be \(n, 2, height, width\), as the model was made for"):
+        function(arrays, np.zeros((1, 9, 7, 2)))

@@ -132,6 +132,17 @@ def test_what_is_refused(network):
         from_module(torch.nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+def test_images_that_transform_refuses_are_refused(network, mirror):
+    module = to_module(network[0], mirror=mirror)
+    for shape in ((4, 14, 15, 2), (4, 4, 5, 3), (4, 5, 2), (4, 40)):
+        with pytest.raises(ValueError, match=r"^to_module: images must be \(n, 4, 5, 2\), as the model was made for"):
+            module(torch.zeros(shape))
+    for dtype in (torch.int64, torch.bool):  # as whole numbers they would be read as they are
+        with pytest.raises(TypeError, match=r"^to_module: images must be uint8 \(read as 0…1\) or floating, got"):
+            module(torch.zeros((4, 4, 5, 2), dtype=dtype))
+
+
 @pytest.mark.gpu
 def test_on_cuda():
     if not torch.cuda.is_available():

@@ -86,6 +86,23 @@ def test_features_and_reports_are_of_the_range_of_the_run(here, call):
     assert loaders.read_index("other/images/test").settings["range"] == 4095
 
 
+def test_shards_of_unlike_ranges_are_told(here, call, caplog):
+    write_digits("train", 0, 40, BRIGHT, True)
+    write_digits("test", 40, 20, DIM, True)
+    for path in (*Path("train").glob("*/*.png"), *Path("test").glob("*/*.png")):
+        np.save(path.with_suffix(".npy"), np.repeat(np.asarray(Image.open(path))[..., None], 3, axis=2))
+        path.unlink()
+    call("shards build train a --raw --range 4095 --workers 1")
+    call("shards build test b --raw --workers 1")
+    call("shards build test c --raw --stats-from a --workers 1")
+    save_network("net.h5")
+    options = "--labels 100 --queries 0 --device cpu --baselines none"
+    call(f"evaluate net.h5 --train a --test c --out same {options}")
+    assert "is white in the training images" not in caplog.text
+    call(f"evaluate net.h5 --train a --test b --out other {options}")
+    assert "evaluate: 4095 is white in the training images, and 65535 in the test images" in caplog.text
+
+
 def test_a_guess_of_a_photo_is_the_same_whatever_others_there_are(here, call):
     truth = write_digits("photos", 0, 60, BRIGHT)
     write_labels(Path("labels.csv"), dict(list(truth.items())[:30]))

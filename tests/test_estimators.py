@@ -481,3 +481,10 @@ def test_what_a_network_is_made_of_cannot_be_set_between_parts(digits):
     with pytest.raises(ValueError, match="partial_fit: network was set from"):
         network.set_params(network=[hebbcore.Conv(5, 3)]).partial_fit(rows)
     assert network.fit(rows).transform(rows).shape == (400, 6 * 6 * 5)
+
+
+def test_whitening_needs_an_epsilon(digits):
+    with pytest.raises(
+        ValueError, match="HebbianTransformer: epsilon must be a number above 0, got None; whiten=False"
+    ):
+        HebbianTransformer(**LAYER, epsilon=None).fit(digits[0])

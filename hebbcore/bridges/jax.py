@@ -5,7 +5,7 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.formulas import Formula
-from hebbcore.formulas.images import CHANNELS, as_images, as_maps
+from hebbcore.formulas.images import CHANNELS, as_images, as_maps, require_images
 from hebbcore.layers import HebbianLayer
 from hebbcore.network import Network
 
@@ -42,7 +42,8 @@ def to_function(
     Raises
     ------
     ValueError, TypeError
-        For what is no such model, and for a layer or rule that has no formula, by its name.
+        For what is no such model, and for a layer or rule that has no formula, by its name. The function: for images
+        of another shape than the model's, and for integers but uint8.
     ModuleNotFoundError
         Without JAX.
     """
@@ -68,6 +69,8 @@ def to_function(
             )
         images = jnp.asarray(images)
         whole_numbers = images.dtype == jnp.uint8
+        readable = bool(whole_numbers or jnp.issubdtype(images.dtype, jnp.floating))
+        require_images(formula, images.shape, images.dtype, readable, channels)
         maps = as_maps(ops, images if whole_numbers else images.astype(dtype), formula, channels, whole_numbers)
         return as_images(ops, formula(ops, flat, maps), formula, channels)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from hebbcore.formulas import Formula
-from hebbcore.formulas.images import as_images, as_maps
+from hebbcore.formulas.images import as_images, as_maps, require_images
 from hebbcore.formulas.operations import TINY, Pair
 from hebbcore.layers import BatchNorm, Layer, Scale
 
@@ -63,11 +63,16 @@ class HebbianModule(torch.nn.Module):  # type: ignore[misc]  # PyTorch's types a
         return {key: getattr(*self._place(key)) for key in self._keys}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the output for images, as Network.transform."""
+        """Return the output for images, as Network.transform.
+
+        Raises ValueError for images of another shape than the model's, and TypeError for integers but uint8.
+        """
         tensors = self.tensors
         dtype = next((tensor.dtype for tensor in tensors.values()), self._dtype)
         ops = TorchOperations(dtype, images.device, self.training, self._constants)
         whole_numbers = images.dtype == torch.uint8
+        readable = whole_numbers or images.is_floating_point()
+        require_images(self.formula, images.shape, images.dtype, readable, self.channels)
         maps = as_maps(ops, images if whole_numbers else images.to(dtype), self.formula, self.channels, whole_numbers)
         return as_images(ops, self.formula(ops, tensors, maps), self.formula, self.channels)
 

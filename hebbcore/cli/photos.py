@@ -139,8 +139,8 @@ def as_shards(
 
 
 def range_of(shards: Path) -> int | None:
-    """Return which value of 16-bit images was read as white into a folder of shards; None: there were none."""
-    return loaders.read_index(shards).settings.get("range") if (shards / INDEX).is_file() else None
+    """Return which value of images of 16 or more bits is white in a folder of shards; None: there are none."""
+    return loaders.read_index(shards).value_range if (shards / INDEX).is_file() else None
 
 
 def require_apart(path: Path, folder: Path) -> None:

@@ -138,7 +138,12 @@ class HebbianTransformer(NetworkTransformer):
     def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
         function = type(self).__name__
         checks.choice(function, "activation", self.activation, ACTIVATIONS)
-        checks.boolean(function, "whiten", self.whiten)
+        if (
+            checks.boolean(function, "whiten", self.whiten) and self.epsilon is None
+        ):  # which Whiten takes for no whitening
+            raise ValueError(
+                f"{function}: epsilon must be a number above 0, got None; whiten=False leaves whitening out."
+            )
         if self.kernel_size is not None and len(shape) != 3:
             raise ValueError(
                 f"{function}: kernel_size is for images; give image_shape=(height, width, channels) with flattened "

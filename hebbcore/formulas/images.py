@@ -1,9 +1,34 @@
 """Images as users have them, and the maps that formulas take and give."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from hebbcore import checks
 from hebbcore.formulas import Formula
 from hebbcore.formulas.operations import Operations, Value
 
 CHANNELS = ("last", "first")
+
+
+def require_images(formula: Formula, shape: Sequence[int], dtype: Any, readable: bool, channels: str) -> None:
+    """Check what a user gives the function or module of a formula: a formula for other images makes other numbers.
+
+    shape, dtype: of the images. readable: whether they are uint8 or floating. channels: see as_maps. Raises ValueError
+    or TypeError.
+    """
+    sides: tuple[int | str, ...] = formula.input_shape  # type: ignore[assignment]
+    if len(sides) == 3:
+        names = ("height", "width", "channels")
+        sides = tuple(name if side is None else side for side, name in zip(sides, names, strict=True))
+        sides = sides if channels == "last" else (sides[2], *sides[:2])
+    given = tuple(shape)[1:]
+    fits = len(given) == len(sides) and all(isinstance(s, str) or s == g for s, g in zip(sides, given, strict=True))
+    if not fits:
+        problem = f"must be (n, {', '.join(map(str, sides))}), as the model was made for, got shape {tuple(shape)}."
+        raise checks.wrong(ValueError, formula.function, "images", problem)
+    if not readable:
+        problem = f"must be uint8 (read as 0…1) or floating, got {dtype}; convert them, and scale them as you mean it."
+        raise checks.wrong(TypeError, formula.function, "images", problem)
 
 
 def as_maps(ops: Operations, images: Value, formula: Formula, channels: str, whole_numbers: bool) -> Value:

@@ -218,9 +218,9 @@ def _names_of(stream: Any) -> list[str]:
 
 
 def _range_of(stream: Any) -> int | None:
-    """Return which value of 16-bit images a stream's shards were made with as white; None: no such images."""
+    """Return which value of images of 16 or more bits is white in a stream of shards; None: it has none."""
     index = getattr(stream, "index", None)
-    return None if index is None else index.settings.get("range")
+    return None if index is None else index.value_range
 
 
 def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggestions: int) -> str:

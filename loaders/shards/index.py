@@ -81,6 +81,12 @@ class Index:
         """The value that streams read as 1."""
         return white_of(self.dtype, self.settings.get("range"))
 
+    @property
+    def value_range(self) -> int | None:
+        """The value of images of 16 or more bits that is white; None: they had 8 bits, or are floats."""
+        found: int | None = self.settings.get("range")
+        return found if self.dtype in ("uint8", "float32") else self.white
+
     def to_json(self) -> str:
         """Return the text of index.json, with its digest."""
         values = {"format": FORMAT, "version": version_of(self.dtype), **asdict(self)}
