@@ -35,6 +35,17 @@ def test_a_layer(name, shape, parameters, precision, run):
         assert_same(run(network, some, dtype="float32")[0], network.transform(some))
 
 
+@pytest.mark.parametrize("kernel_size", [3, None])
+def test_flat_patches_are_zeros_without_a_floor_of_contrast(kernel_size, run):
+    layers = [hebbcore.layers.Whiten(kernel_size, contrast=0.0, epsilon=None)]
+    network = hebbcore.Network(layers, (5, 6, 3), device="cpu")
+    images = np.random.default_rng(0).random((4, 5, 6, 3)).astype(np.float32)
+    images[:2] = np.array([0.1, 123.456], np.float32)[:, None, None, None]
+    expected = network.transform(images)
+    np.testing.assert_array_equal(expected[:2], 0)
+    assert_same(run(network, images, dtype="float32")[0], expected)
+
+
 @pytest.mark.parametrize(("rule", "parameters", "linear"), RULES)
 def test_a_rule(rule, parameters, linear, run):
     network, images = network_by(rule, parameters, linear)

@@ -155,6 +155,7 @@ def test_gates_and_their_sums_agree_with_the_cpus(cupy, shape, generator):
         "kwta": lambda twin, s, p, u, m, d: twin.kwta(s, u, rank, d),
         "soft_hebb": lambda twin, s, p, u, m, d: twin.soft_hebb(s, sharp, True, d),
         "signed_wta": lambda twin, s, p, u, m, d: twin.signed_wta(s, u, p.astype(np.int64), d),
+        "biased_signed_wta": lambda twin, s, p, u, m, d: twin.biased_signed_wta(s, p, u, u, p.astype(np.int64), d),
         "hard_wta": lambda twin, s, p, u, m, d: twin.hard_wta(s, p.astype(np.int64), d),
         "cosine_wta": lambda twin, s, p, u, m, d: twin.cosine_wta(s, u, p.astype(np.int64), d),
         "ranked": lambda twin, s, p, u, m, d: twin.ranked(s, rank, np.float64(0.4), d),

@@ -77,7 +77,10 @@ def test_softhebb_at_a_low_temperature_in_float32(anti_hebbian, backend_module, 
     np.testing.assert_allclose(hebbcore.weight_update(vectors, weights, rule), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("program", ["softmax", "soft_hebb", "ranked", "signed_wta", "hard_wta", "cosine_wta", "swta"])
+@pytest.mark.parametrize(
+    "program",
+    ["softmax", "soft_hebb", "ranked", "signed_wta", "biased_signed_wta", "hard_wta", "cosine_wta", "swta"],
+)
 def test_rows_of_nan_end_and_leave_the_other_rows_alone(twin, program):
     scores = np.array([[np.nan] * 3, [0.5, 0.25, -0.5]])
     sums, ones, sharpness = np.zeros((twin.cells(2, 3), 3)), np.ones(3), np.float64(2)
@@ -87,6 +90,9 @@ def test_rows_of_nan_end_and_leave_the_other_rows_alone(twin, program):
         "soft_hebb": lambda s: twin.soft_hebb(s, sharpness, True, sums.copy()),
         "ranked": lambda s: twin.ranked(s, 2, np.float64(0.5), sums.copy()),
         "signed_wta": lambda s: twin.signed_wta(s, ones, winners[: len(s)], sums.copy()),
+        "biased_signed_wta": lambda s: twin.biased_signed_wta(
+            s, ones[: len(s)], ones, ones, winners[: len(s)], sums.copy()
+        ),
         "hard_wta": lambda s: twin.hard_wta(s, winners[: len(s)], sums.copy()),
         "cosine_wta": lambda s: twin.cosine_wta(s, ones, winners[: len(s)], sums.copy()),
         "swta": lambda s: twin.swta(s, ones[: len(s)], ones, sharpness, False, sums.copy(), sums.copy()),

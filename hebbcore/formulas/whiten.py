@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from hebbcore.formulas.operations import Operations, Value, root
 from hebbcore.formulas.pointwise import channelwise, flat, turned
 from hebbcore.formulas.units import Windows
@@ -50,6 +52,9 @@ def _whitened(ops: Operations, layer: Whiten, x: Value, arrays: dict[str, Value]
     """Return whitened patches, which are the channels of x; shape: of x."""
     if layer.contrast is not None:
         share = 1 / shape[-1]
+        if layer.contrast == 0:  # what differs from the first number: of equal ones exactly zeros are left
+            first = channelwise(ops, ops.constant(np.eye(1, shape[-1])[0]), shape)
+            x = x - ops.sum(x * first, (1,))
         x = x - ops.sum(x, (1,)) * share
         x = x / root(ops, ops.sum(x * x, (1,)) * share + layer.contrast)
     offset = channelwise(ops, _offset(ops, layer, arrays), shape)

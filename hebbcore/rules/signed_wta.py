@@ -31,9 +31,9 @@ class SignedWTA(CosineRule):
     Notes
     -----
     Gate: `hebbcore.engine.competition.signed_gate`, which runs the kernel `signed_wta` of `hebbcore.engine.kernels`;
-    with k > 1 hebbcore.engine.pursuit, which runs the kernel of that name. From the second turn on, a y below 1/1024 of
-    the first winner's counts as 0: it is rounding, which a unit that won nothing else would learn at full size.
-    Oracle: tests/oracles/rules/signedwta.py.
+    with a conscience `biased_signed_gate`, which runs `biased_signed_wta`; with k > 1 hebbcore.engine.pursuit, which
+    runs the kernel of that name. From the second turn on, a y below 1/1024 of the first winner's counts as 0: it is
+    rounding, which a unit that won nothing else would learn at full size. Oracle: tests/oracles/rules/signedwta.py.
 
     References
     ----------
