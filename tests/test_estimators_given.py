@@ -1,0 +1,112 @@
+"""What scikit-learn transformers are given: images that are no array yet, tables, parameters set between parts."""
+
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+
+import hebbcore
+from hebbcore.estimators import HebbianNetworkTransformer, HebbianTransformer
+
+LAYER = {"units": 12, "kernel_size": 3, "image_shape": (8, 8, 1), "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Return 400 digits as rows of 64 numbers in 0…1, and their labels."""
+    data = load_digits()
+    return (data.data[:400] / 16).astype(np.float32), data.target[:400]
+
+
+class Lazy:
+    """Images that can only become an array, as those of xarray and of h5py."""
+
+    def __init__(self, images):
+        self.shape, self._images = images.shape, images
+
+    def __len__(self):
+        return len(self._images)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._images, dtype)
+
+
+@pytest.mark.parametrize("form", ["lazy", "h5py", "list of images", "nested lists"])
+def test_images_that_are_not_yet_an_array(digits, form, tmp_path):
+    images = digits[0][:50].reshape(-1, 8, 8, 1)
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file["images"] = images
+        given = {
+            "lazy": Lazy(images), "h5py": file["images"], "list of images": list(images),
+            "nested lists": images.tolist(),
+        }[form]  # fmt: skip
+        transformer = HebbianTransformer(units=4, kernel_size=3, random_state=0, epochs=1).fit(given)
+        expected = clone(transformer).fit(images.astype(np.float64) if form == "nested lists" else images)
+        np.testing.assert_array_equal(transformer.transform(given), expected.transform(np.asarray(given)))
+
+
+def test_no_images_are_refused_in_words(digits):
+    images = digits[0].reshape(-1, 8, 8, 1)
+    transformer = HebbianTransformer(units=4, kernel_size=3, random_state=0, epochs=1).fit(images)
+    with pytest.raises(ValueError, match=r"Found array with 0 sample"):
+        transformer.transform(images[:0])
+
+
+@pytest.mark.parametrize("kind", ["UInt8", "uint8[pyarrow]", "Float32", "float[pyarrow]"])
+def test_a_table_of_nullable_numbers_is_read_as_the_same_numbers_of_numpy(digits, kind):
+    pandas = pytest.importorskip("pandas")
+    if "pyarrow" in kind:
+        pytest.importorskip("pyarrow")
+    rows = digits[0][:60]
+    plain = pandas.DataFrame(np.round(rows * 255).astype(np.uint8) if "int" in kind.lower() else rows)
+    table = plain.astype(kind)
+    transformer = HebbianNetworkTransformer([hebbcore.Dense(4)], random_state=0).fit(table)
+    np.testing.assert_array_equal(transformer.transform(table), clone(transformer).fit(plain).transform(plain))
+    np.testing.assert_array_equal(transformer.transform(table), transformer.transform(plain))
+    table.iloc[3, 5] = pandas.NA
+    with pytest.raises(ValueError, match="contains NaN"):
+        transformer.transform(table)
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        HebbianTransformer(**LAYER, learning_rate=0.01),
+        HebbianNetworkTransformer([hebbcore.Conv(6, 3)], image_shape=(8, 8, 1), learning_rate=0.01, random_state=0),
+    ],
+)
+def test_a_rate_set_between_parts_has_its_effect(digits, transformer):
+    rows, _ = digits
+    moved = []
+    for rate in (0.01, 0.1):
+        model = pickle.loads(pickle.dumps(clone(transformer).partial_fit(rows[:200])))
+        before = model.network_["conv1"].weights.copy()
+        model.set_params(learning_rate=rate).partial_fit(rows[200:])
+        moved.append(np.abs(model.network_["conv1"].weights - before).max())
+    assert moved[1] > 3 * moved[0] > 0
+
+
+def test_what_a_network_is_made_of_cannot_be_set_between_parts(digits):
+    rows, _ = digits
+    layer = HebbianTransformer(**LAYER, rule=hebbcore.KWTA(2)).partial_fit(rows)
+    layer.set_params(kernel_size=3, rule=hebbcore.KWTA(2), mirror=True, batch_size=50).partial_fit(rows)
+    for changed in ({"units": 20}, {"rule": "swta"}, {"whiten": False}, {"device": "cpu"}, {"power": 0.5}):
+        before, name = layer.get_params(), next(iter(changed))
+        with pytest.raises(ValueError, match=rf"partial_fit: {name} was set from .* after the network was made"):
+            layer.set_params(**changed).partial_fit(rows)
+        layer.set_params(**{name: before[name]}).partial_fit(rows)
+    network = HebbianNetworkTransformer([hebbcore.Conv(4, 3)], image_shape=(8, 8, 1)).fit(rows)
+    pickle.loads(pickle.dumps(network)).partial_fit(rows)
+    with pytest.raises(ValueError, match="partial_fit: network was set from"):
+        network.set_params(network=[hebbcore.Conv(5, 3)]).partial_fit(rows)
+    assert network.fit(rows).transform(rows).shape == (400, 6 * 6 * 5)
+
+
+def test_whitening_needs_an_epsilon(digits):
+    with pytest.raises(
+        ValueError, match="HebbianTransformer: epsilon must be a number above 0, got None; whiten=False"
+    ):
+        HebbianTransformer(**LAYER, epsilon=None).fit(digits[0])
