@@ -46,6 +46,21 @@ def test_norms_replace_zero_by_one(twin, shape, dtype, generator):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("length", [1e-40, 1e-30, 1e-22, 1e-20, 1e-18, 1e-14, 1e12])
+def test_directions_of_vectors_of_any_length(twin, shape, dtype, length, generator):
+    vectors, scores = (length * generator.normal(size=(2, *shape))).astype(dtype)
+    vectors[-1] = 0
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)[:, None]
+    norms[-1] = 1
+    units, own = vectors.copy(), scores.copy()
+    twin.directions(units, own)
+    exact = {"rtol": 2e-6 if dtype == np.float32 else 1e-14, "atol": 0}
+    np.testing.assert_allclose(units, vectors / norms, **exact)
+    np.testing.assert_allclose(own[:-1], scores[:-1] / norms[:-1], **exact)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_add_scaled(twin, shape, dtype, generator):
     target, source = generator.integers(-9, 9, (2, *shape)).astype(dtype)
     factors = generator.integers(-9, 9, shape[0]).astype(dtype)

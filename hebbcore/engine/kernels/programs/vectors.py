@@ -5,6 +5,8 @@ Oracles: the functions of the same names in tests/oracles/kernels.py.
 
 import math
 
+import numpy as np
+
 from hebbcore.engine.kernels.rows import (
     ONE,
     ZERO,
@@ -20,6 +22,8 @@ from hebbcore.engine.kernels.rows import (
     rows_of_cell,
     total,
 )
+
+SHORT, LONGER = np.float32(2.0**-96), np.float32(2.0**100)  # a square of a norm, and a factor that is exact
 
 
 @program
@@ -54,7 +58,11 @@ def norm_rates(vectors: Matrix, factor: Number, floor: Number, power: Number, ou
 
 @program
 def directions(vectors: Matrix, scores: Matrix):
-    """Each vector, and its row of scores, ← itself / the vector's Euclidean norm; those of vectors of zeros stay."""
+    """Each vector, and its row of scores, ← itself / the vector's Euclidean norm; those of vectors of zeros stay.
+
+    A short vector is made longer first: a CPU's reciprocal root of a square that is too small to be a normal number is
+    infinite, and others vanish.
+    """
     for n in own_rows(vectors.shape[0]):
         vector = vectors[n]
         row = scores[n]
@@ -62,6 +70,16 @@ def directions(vectors: Matrix, scores: Matrix):
         for d in entries(vector.size):
             square += vector[d] * vector[d]
         square = total(square)
+        if square < SHORT:
+            square = ZERO * square
+            for d in entries(vector.size):
+                longer = vector[d] * LONGER
+                vector[d] = longer
+                square += longer * longer
+            square = total(square)
+            if square > ZERO:
+                for k in entries(row.size):
+                    row[k] *= LONGER
         if square > ZERO:
             factor = (ONE + ZERO * square) / math.sqrt(square)
             for d in entries(vector.size):
