@@ -147,8 +147,7 @@ def test_gates_and_their_sums_agree_with_the_cpus(cupy, shape, generator):
 
     scores = generator.uniform(-1, 1, shape)
     ones = (np.ones(shape[0]), np.ones(shape[1]))
-    sharp = np.float64(20)
-    rank = min(2, shape[1])
+    sharp, rank = np.float64(20), min(2, shape[1])
     programs = {
         "swta": lambda twin, s, p, u, m, d: twin.swta(s, p, u, sharp, False, m, d),
         "swta power": lambda twin, s, p, u, m, d: twin.swta(s, p, u, sharp, True, m, d),
