@@ -116,7 +116,7 @@ def test_partial_fit_for_ever_keeps_memory_flat():
         if number == 120:
             break
     tracemalloc.stop()
-    assert held[2] < held[0] + 20_000
+    assert held[2] < held[1] + 10_000  # until then caches fill
     assert transformer.parts_ == 120
 
 

@@ -152,8 +152,8 @@ class Growing:
         if not (self._partial.exists() and self._note.exists()):
             self._begin(count, shape, dtype, names, classes)
         digest = self._read_note(count)
-        require_names(function, self._partial, names)
         features, labels = _offsets(path, self._partial, count, shape, dtype)
+        require_names(function, self._partial, names)
         self._sealed = not hdf5.is_plain(self._partial)
         self.features: Any = np.memmap(self._partial, dtype, "r+", features, shape)
         self.labels: Any = np.memmap(self._partial, np.int64, "r+", labels, (count,))
