@@ -89,6 +89,16 @@ def test_a_rate_set_between_parts_has_its_effect(digits, transformer):
     assert moved[1] > 3 * moved[0] > 0
 
 
+def test_a_rate_set_in_the_network_between_parts_stays(digits):
+    one = HebbianTransformer(4, rule="swta", random_state=0).partial_fit(digits[0][:100])
+    (learner,) = one.network_.learners.values()
+    learner.learning_rate = 0.0123
+    one.partial_fit(digits[0][:100])
+    assert learner.learning_rate == 0.0123
+    one.set_params(learning_rate=0.1).partial_fit(digits[0][:100])
+    assert learner.learning_rate == 0.1
+
+
 def test_what_a_network_is_made_of_cannot_be_set_between_parts(digits):
     rows, _ = digits
     layer = HebbianTransformer(**LAYER, rule=hebbcore.KWTA(2)).partial_fit(rows)

@@ -138,9 +138,8 @@ class HebbianTransformer(NetworkTransformer):
     def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
         function = type(self).__name__
         checks.choice(function, "activation", self.activation, ACTIVATIONS)
-        if (
-            checks.boolean(function, "whiten", self.whiten) and self.epsilon is None
-        ):  # which Whiten takes for no whitening
+        checks.boolean(function, "whiten", self.whiten)
+        if self.whiten and self.epsilon is None:  # which Whiten takes for no whitening
             raise ValueError(
                 f"{function}: epsilon must be a number above 0, got None; whiten=False leaves whitening out."
             )
@@ -205,6 +204,8 @@ class HebbianTransformer(NetworkTransformer):
 
     def _train(self, images: Array, epochs: int | None, seed: int) -> None:
         rate = self._rate(as_rule(type(self).__name__, self.rule))
-        for learner in self.network_.learners.values():
-            learner.learning_rate = rate  # which may have been set since the last part
+        if rate != getattr(self, "_last_rate", None):  # else what was set in network_ stays
+            for learner in self.network_.learners.values():
+                learner.learning_rate = rate
+        self._last_rate = rate
         fit(self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed)
