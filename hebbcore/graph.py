@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hebbcore.layers import Branches, Layer, Learner, Shape
+from hebbcore.layers import Branches, Layer, Learner, Shape, Whiten
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,19 @@ class Graph:
     def chains(self, first: int, lasts: Iterable[int]) -> dict[int, int]:
         """Return the chains among the layers that make values of the value `first`: the last layer, by the first.
 
-        A chain is a learner or a layer `by_image`, and layers `by_image` after it. Nobody else reads what is between.
+        A chain is a learner, perhaps with a Whiten before it, or a layer `by_image`, and layers `by_image` after it.
+        Nobody else reads what is between.
         """
         order, wanted, found = self.needed(first, lasts), set(lasts), dict[int, int]()
         inside: set[int] = set()
         for i in order:
             layer, last = self.layers[i], i
-            if i in inside or not (layer.by_image or isinstance(layer, Learner)):
+            if isinstance(layer, Whiten) and i + 1 not in wanted:
+                after = self.follows(i + 1)
+                if after is not None and layer.goes_into(self.layers[after]):
+                    last = after
+                    inside.add(last)
+            if i in inside or (last == i and not (layer.by_image or isinstance(layer, Learner))):
                 continue
             while last + 1 not in wanted:
                 after = self.follows(last + 1)

@@ -8,7 +8,7 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import convert
 from hebbcore.graph import Graph, Step
-from hebbcore.layers import Branches, Learner, Shape, Site
+from hebbcore.layers import Branches, Learner, Shape, Site, Whiten
 from hebbcore.layers.base import as_4d
 from hebbcore.layers.chain import Chain
 
@@ -114,10 +114,18 @@ class Pipeline:
         """Return the steps that make values; chained: chains that fit the work memory are done in one step each."""
         asked = (first, lasts, slot, chained)
         if asked not in self._plans:
-            chains = self._graph.chains(first, lasts) if chained else {}
-            chains = {i: last for i, last in chains.items() if self._chain(i, last).fits()}
+            chains = dict(map(self._fitting, self._graph.chains(first, lasts).items())) if chained else {}
             self._plans[asked] = self._graph.steps(first, lasts, slot, chains)
         return self._plans[asked]
+
+    def _fitting(self, chain: tuple[int, int]) -> tuple[int, int]:
+        """Return the first and last layer of what fits the work memory: a chain, all but its Whiten, or one layer."""
+        first, last = chain
+        if self._chain(first, last).fits():
+            return chain
+        if isinstance(self._graph.layers[first], Whiten) and last > first + 1:
+            return self._fitting((first + 1, last))
+        return first, first
 
     def _chain(self, first: int, last: int) -> Chain:
         shapes = [self._shapes[self._graph.entries[first]], *self._shapes[first + 1 : last + 2]]

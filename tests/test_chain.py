@@ -7,6 +7,7 @@ import pytest
 
 import hebbcore
 from hebbcore import (
+    KWTA,
     BatchNorm,
     Conv,
     Dense,
@@ -19,6 +20,7 @@ from hebbcore import (
     Relu,
     Split,
     Triangle,
+    Whiten,
 )
 from hebbcore.engine import kernels, parallel
 from hebbcore.graph import Graph
@@ -32,6 +34,9 @@ STACKS = {
     "split twice": lambda: [Conv(2, 3), Split(), Relu(2), Split(0.1), GridPool(2, "max"), Split(), GaussianPool(1)],
     "no learner": lambda: [Scale(), Split(0.1), GaussianPool(3), Conv(3, 1), Split(), Scale(), Pool(2), BatchNorm()],
     "in place": lambda: [BatchNorm(), Relu(), Power(0.7), Conv(3, 1, "softhebb")],
+    "whitened": lambda: [Whiten(3), Conv(7, 1, "signedwta", linear=True), Scale(), Split(0.1), GaussianPool(4)],
+    "components": lambda: [Relu(), Whiten(3, padding=1, components=9), Conv(4, 1, "softhebb"), Pool(3, 2), Flatten()],
+    "centred": lambda: [Whiten((2, 3), 2, epsilon=None), Conv(5, 1, KWTA(2)), Conv(3, 2, response="cosine"), Power()],
 }  # fmt: skip
 
 
@@ -42,6 +47,9 @@ def made(stack, precision="float64", device="cpu", **options):
             layer.variance = np.array([0.04])
         if isinstance(layer, BatchNorm):
             layer.mean, layer.variance = layer.mean + 0.1, 2 * layer.variance
+        if isinstance(layer, Whiten):
+            layer.mean = layer.mean + 0.1
+            layer.matrix = np.random.default_rng(1).normal(size=layer.matrix.shape).astype(layer.matrix.dtype)
     return network
 
 
@@ -76,7 +84,7 @@ def test_a_chain_is_its_layers(stack, precision, cache_bytes, threads, monkeypat
     np.testing.assert_array_equal(images, before)
 
 
-@pytest.mark.parametrize("stack", ["dictionary", "no learner"])
+@pytest.mark.parametrize("stack", ["dictionary", "no learner", "whitened"])
 def test_cudas_kernels_do_the_same(stack, few_threads, monkeypatch, generator):
     images = generator.random((2, 7, 6, 3))
     network = Network(STACKS[stack](), images.shape[1:], device="cpu", precision="float64")
@@ -95,6 +103,37 @@ def test_parameters_that_are_set_take_effect(monkeypatch, generator):
     close(second, one_by_one(monkeypatch, network, images))
     network["scale1"].variance = np.zeros(1)  # numbers that do not vary stay as they are
     close(network.transform(images), one_by_one(monkeypatch, network, images))
+
+
+def test_a_whitening_that_is_set_takes_effect(monkeypatch, generator):
+    network, images = made("whitened"), generator.integers(0, 256, (4, *SHAPE), dtype=np.uint8)
+    outputs = [network.transform(images)]
+    for name, value in (("mean", 0.3 * generator.random(27)), ("matrix", generator.random((27, 27)))):
+        setattr(network["whiten1"], name, value)
+        outputs.append(network.transform(images))
+        assert np.abs(outputs[-1] - outputs[-2]).max() > 0.01
+        close(outputs[-1], one_by_one(monkeypatch, network, images))
+
+
+def test_a_whitening_goes_into_units_where_that_is_less_work():
+    def chains(*layers):
+        network = Network([*layers, Relu()], SHAPE, device="cpu")
+        return network.graph.chains(0, [len(network)])
+
+    assert chains(Whiten(3), Conv(88, 1)) == {0: 2}
+    assert chains(Whiten(3), Conv(89, 1)) == {1: 2}  # of an image there are 88 patches
+    assert chains(Whiten(3, components=3), Conv(3, 1)) == {0: 2}
+    assert chains(Whiten(3, components=3), Conv(4, 1)) == {1: 2}  # 27 · 4 multiplications for 3 · (27 + 4)
+    assert chains(Whiten(3, centre=True), Conv(9, 1)) == {1: 2}
+    assert chains(Whiten(3), Conv(4, 1, response="cosine")) == {1: 2}  # needs the whitened patches' norms
+    for other in (Conv(4, 2), Conv(4, 1, stride=2), Conv(4, 1, padding=1), Dense(4)):
+        assert chains(Whiten(3), other) == {1: 2}
+    assert chains(Whiten(contrast=None), Dense(1)) == {0: 2}
+    network = made("whitened")
+    assert network.graph.chains(0, [1, 5]) == {1: 4}
+    assert network.graph.chains(0, [2]) == {0: 1}
+    branches = hebbcore.Branches([Conv(4, 1)], [Conv(3, 1)])
+    assert chains(Whiten(3), branches) == {}  # two read it
 
 
 def test_what_others_read_or_is_wanted_is_in_no_chain():

@@ -97,6 +97,10 @@ class Geometry:
             self.kernel == self.size or (self.kernel == (1, 1) and self.stride == (1, 1))
         )
 
+    def is_of_pixels(self, channels: int) -> bool:
+        """Return whether each pixel is a patch, of so many channels."""
+        return self.channels == channels and self.kernel == self.stride == (1, 1) and self.padding == (0, 0)
+
     @property
     def of_patches(self) -> "Geometry":
         """The geometry of patches that stand alone: images, each of which has itself as its one patch."""

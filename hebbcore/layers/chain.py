@@ -19,6 +19,7 @@ from hebbcore.layers.gaussian_pool import GaussianPool
 from hebbcore.layers.learner import Learner, Scoring
 from hebbcore.layers.scale import Scale
 from hebbcore.layers.split import Split
+from hebbcore.layers.whiten import Whiten
 
 Kind = TypeVar("Kind", bound=Layer)
 
@@ -52,7 +53,7 @@ class Chain:
     Parameters
     ----------
     layers : sequence of Layer
-        Perhaps a Learner; then layers `by_image`. Two or more in all.
+        Perhaps a Learner, or a Whiten that goes into one and that; then layers `by_image`. Two or more in all.
     shapes : sequence of tuple of int
         The shape of one input of the first, and of one output of each.
     site : Site
@@ -60,11 +61,15 @@ class Chain:
     """
 
     def __init__(self, layers: Sequence[Layer], shapes: Sequence[Shape], site: Site) -> None:
-        self._site, first = site, layers[0]
-        self._head = first if isinstance(first, Learner) else None
-        self._given = as_4d(shapes[0 if self._head is None else 1])  # to the first stage
+        self._site = site
+        self._whiten = layers[0] if isinstance(layers[0], Whiten) else None
+        first = 0 if self._whiten is None else 1
+        head = layers[first]
+        self._head = head if isinstance(head, Learner) else None
+        first += self._head is not None
+        self._given = as_4d(shapes[first])  # to the first stage
         self._stages: list[_Stage] = []
-        for i in range(0 if self._head is None else 1, len(layers)):
+        for i in range(first, len(layers)):
             stage = _Stage(layers[i], as_4d(shapes[i + 1]))
             if isinstance(stage.layer, GaussianPool):
                 stage = replace(stage, split=self._take(Split), scale=self._take(Scale))
@@ -91,12 +96,17 @@ class Chain:
         if self._head is None:
             self._all_by_stages(x, out)
             return
-        work = partial(self._by_pieces, self._head.as_input(x), out, self._head.scoring())
+        x = (self._head if self._whiten is None else self._whiten).as_input(x)
+        output, projection, unit_norms = self._head.scoring()
+        if self._whiten is not None:
+            projection = self._whiten.projected(projection)
+        work = partial(self._by_pieces, x, out, (output, projection, unit_norms))
         parallel.run([partial(work, share) for share in self._plan().shares(len(x), self._site.memories)])
 
     def _plan(self) -> Plan:
         assert self._head is not None
-        return self._head.plan(-(-self._bytes(1) // self._head.geometry.positions))
+        beside = -(-self._bytes(1) // self._head.geometry.positions)
+        return self._head.plan(beside) if self._whiten is None else self._whiten.plan(self._head.units, beside)
 
     def _parts(self, images: int) -> dict[str, int]:
         """Return the bytes of the parts of memory that the stages need for so many images."""
@@ -117,13 +127,16 @@ class Chain:
         return sum(self._parts(images).values())
 
     def _by_pieces(self, x: Array, out: Array, scoring: Scoring, share: Share) -> None:
-        """Work through a thread's share of a batch, which a learner is the first to read."""
+        """Work through a thread's share of a batch, which a learner or a Whiten before it is the first to read."""
         output, projection, unit_norms = scoring
         plan, memory, columns = share.plan, share.memory, share.gemm.operand(projection).T
         scores_bytes = 0 if self._last < 0 else share.most_rows * projection[:, 0].nbytes
         most = share.most_rows // plan.geometry.positions
-        share.lay_out(x, {"scores": scores_bytes, **self._parts(most)})
-        for piece in share.pieces(x):
+        whiten = self._whiten
+        share.lay_out(x, {"scores": scores_bytes, **self._parts(most)}, copy=whiten is not None)
+        for piece in share.pieces(x, own=whiten is not None):
+            if whiten is not None:
+                whiten.centred(piece.patches)
             target = out[piece.chunk.first : piece.chunk.last]
             shape = (len(piece.patches), len(projection))
             scores = target.reshape(shape) if self._last < 0 else memory.part("scores", shape, plan.dtype)

@@ -14,7 +14,7 @@ from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
 from hebbcore.layers.kept import Kept
-from hebbcore.layers.learner import LATER
+from hebbcore.layers.learner import LATER, Learner
 
 _MOST_NUMBERS = 2**14  # in a patch
 _FAR = 1000  # times a number's variance: the square of its mean that is large enough to be taken off first
@@ -178,6 +178,48 @@ class Whiten(Layer):
     def _keep(self, mean: Array, matrix: Array) -> None:
         self.__dict__.update(mean=mean, matrix=matrix)
 
+    def goes_into(self, layer: Layer) -> bool:
+        """Return whether a layer that alone reads the output had better get patches: by units times the matrix.
+
+        One image, with the making of those units, takes no more multiplications then than by two products.
+        """
+        size, outputs = self._sizes.patch_size, self._outputs(self._sizes)
+        if not isinstance(layer, Learner) or layer.response != "rule" or not layer.geometry.is_of_pixels(outputs):
+            return False
+        units = layer.units
+        spared = outputs * (size + units) - size * units  # for a patch
+        return self._sizes.positions * spared >= units * size * outputs
+
+    def plan(self, units: int, beside: int | None = None) -> Plan:
+        """Return how a batch is cut, for so many numbers that are made of each patch; beside: see Learner.plan."""
+        site = self._site
+        return Plan(self.name, self._sizes, units, site.precision, site.workspace, site.device, beside=beside)
+
+    def as_input(self, x: Array) -> Array:
+        """Return an input of the layer as the images (n, H, W, C) of its geometry."""
+        return x.reshape(len(x), *self._sizes.size, self._sizes.channels)
+
+    def projected(self, projection: Array) -> Array:
+        """Return what makes scores of `centred` patches, (units, numbers in a patch).
+
+        projection: (units, numbers put out), what makes them of the output.
+        """
+        if self.epsilon is None:
+            return projection
+        with parallel.one_blas_thread():  # others would spin on beside the threads of what follows
+            return projection @ self.matrix.T
+
+    def centred(self, patches: Array) -> None:
+        """Normalise the contrast of patches (n, numbers in a patch), and take the mean patch off them."""
+        self._normalize(patches)
+        patches -= self.mean
+
+    def _normalize(self, patches: Array) -> None:
+        if self.contrast is not None:
+            number = self._site.dtype.type
+            share = number(1 / self._sizes.patch_size)
+            kernels.for_array(patches).contrast(patches, share, number(self.contrast))
+
     def forward(self, x: Array, out: Array, training: bool) -> None:
         """See Layer."""
         target = out.reshape(-1, self._outputs(self._sizes))
@@ -273,19 +315,15 @@ class Whiten(Layer):
 
     def _each_chunk(self, x: Array, use: Any) -> Any:
         """Call use(patches, product, rows) for every chunk of x, contrast normalised; return the sums of its pairs."""
-        g, site = self._sizes, self._site
-        x = x.reshape(len(x), *g.size, g.channels)
-        sums = 8 * g.patch_size**2 + site.dtype.itemsize * g.patch_size**2  # what adding pairs takes
-        plan = Plan(self.name, g, g.patch_size, site.precision, site.workspace, site.device)
+        size, x = self._sizes.patch_size, self.as_input(x)
+        sums = (8 + self._site.dtype.itemsize) * size**2  # what adding pairs takes
 
         def of_a_thread(share: Share) -> Any:
             product, *_ = share.gemm.split()
             share.lay_out(x, {}, copy=True)
             total: Any = None
             for _, patches, rows in share.pieces(x, own=True):
-                if self.contrast is not None:
-                    number = site.dtype.type
-                    kernels.for_array(x).contrast(patches, number(1 / g.patch_size), number(self.contrast))
+                self._normalize(patches)
                 pair = use(patches, product, rows)
                 if pair is not None and total is None:
                     total = tuple(array.astype(np.float64) for array in pair)
@@ -294,7 +332,7 @@ class Whiten(Layer):
                         mine += more
             return total
 
-        totals = parallel.run([partial(of_a_thread, share) for share in plan.shares(len(x), [], sums)])
+        totals = parallel.run([partial(of_a_thread, share) for share in self.plan(size).shares(len(x), [], sums)])
         return None if totals[0] is None else tuple(sum(arrays) for arrays in zip(*totals, strict=True))
 
 
