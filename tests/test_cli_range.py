@@ -59,6 +59,18 @@ def test_a_test_set_is_read_as_the_training_set(here, call):
     assert loaders.read_index("other").settings["range"] == 1023
 
 
+def test_a_set_of_a_range_of_its_own_can_be_kept(here, call):
+    write_digits("train", 0, 20, BRIGHT, True)
+    write_digits("test", 20, 20, DIM, True)
+    call("shards build train a --raw --size 8 --workers 1")
+    line = "shards build test b --raw --size 8 --stats-from a --workers 1"
+    call(f"{line} --range 1023")  # as earlier versions found it
+    _, error = call(line, 1)
+    assert "(range 1023 there and 4095 here); choose another folder or delete it. That of stats_from" in error
+    assert "(--range) 1023 keeps the one there" in error
+    call(f"{line} --range 1023")
+
+
 def test_images_of_8_bits_learned_from_say_nothing_of_16(here, call):
     write_digits("train", 0, 20, BRIGHT, True)
     for path in Path("train").glob("*/*.png"):
