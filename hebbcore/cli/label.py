@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hebbcore.checks import printable
-from hebbcore.cli.classify import add_work, begun, learned, of_other_images, table_of
+from hebbcore.cli.classify import add_work, begun, learned, of_other_images, range_for, table_of
 from hebbcore.cli.photos import Photos, Table, names_in_tables, only_in_next, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
@@ -92,8 +92,9 @@ def _ready(
 
     work = options.out
     photos = read_photos(
-        options.photos, work / IMAGES, size=options.image_size, split=options.split, without_labels=True, stages=stages
-    )
+        options.photos, work / IMAGES, size=options.image_size, split=options.split, without_labels=True, stages=stages,
+        value_range=range_for(options),
+    )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)
     require_search(np.full(len(names), -1), devices.resolve("label", options.device))
