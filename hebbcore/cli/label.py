@@ -67,7 +67,7 @@ def _label(options: argparse.Namespace) -> int:
     with address.socket, locked(work, "working in"):
         with of_other_images(work):
             teacher, photos, names = _ready(options, network, stages)
-            board = _board(options, classes, table, photos, names)
+            board = _board(options, classes, table, photos, names, stages)
         try:
             _serve(options, address, board, teacher, photos)
         finally:
@@ -118,7 +118,12 @@ def _require_imported(work: Path, names: Sequence[str], labels: Labels) -> None:
 
 
 def _board(
-    options: argparse.Namespace, classes: Sequence[str], table: Table | None, photos: Photos, names: Sequence[str]
+    options: argparse.Namespace,
+    classes: Sequence[str],
+    table: Table | None,
+    photos: Photos,
+    names: Sequence[str],
+    stages: Stages,
 ) -> "Board":
     """Return the board of the work, with the classes and labels of the options."""
     from hebbcore.page.board import Board, Versions
@@ -132,7 +137,13 @@ def _board(
             digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
             if not board.has_imported(digest):
                 labels = table.labels(names, photos.left_out)
-                board.take_in({i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}, digest)
+                known = {i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}
+                if replaced := board.take_in(known, digest)[1]:
+                    stages.say(
+                        "labels",
+                        f"{len(replaced):,} of the photos had another label on the page, such as "
+                        f"{names[replaced[0]]}; they have that of {options.labels} now. z on the page takes it back",
+                    )
     except BaseException:
         store.close()
         raise
