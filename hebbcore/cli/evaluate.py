@@ -21,7 +21,7 @@ from hebbcore.cli.photos import is_photos, labelled_split, range_of
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.own import own_text
 from hebbcore.evaluation.readouts import READOUTS
-from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
+from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, selections, write_report
 from hebbcore.evaluation.results import Results
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
@@ -159,6 +159,8 @@ def _evaluate_all(options: argparse.Namespace) -> None:
     results = Results.from_json(table)
     for row in accuracy_table(results, lambda run: run.top1):
         print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
+    if any(share < 1 for share in results.shares):
+        print(f"mean ± 95 % interval over {selections(results)}")
     for line in (*remarks(results), *map(plain, notes)):
         print(line)
     print(printable("\n".join(map(str, paths))))
