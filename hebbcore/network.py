@@ -288,7 +288,8 @@ class Network(Predictor):
         Returns
         -------
         Array
-            (n, height, width, channels) or (n, features), of the network's dtype, in the library of the images.
+            (n, height, width, channels) or (n, features), of the network's dtype, in the library of the images. NaN
+            in an image makes NaN of its own features alone.
 
         Raises
         ------

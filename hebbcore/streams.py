@@ -306,6 +306,12 @@ def image_at(stream: Stream, number: int) -> str:
     return f"image {number} (counted from 0)" if names is None else f"image {printable(names[number])}"
 
 
+def range_of(stream: Any) -> int | None:
+    """Return which value of images of 16 or more bits is white in a stream of shards; None: it has none."""
+    found: int | None = getattr(getattr(stream, "index", None), "value_range", None)
+    return found
+
+
 def class_names_of(stream: Stream) -> tuple[str, ...]:
     """Return the names of the classes 0, 1, …, none if it does not know them."""
     names: Sequence[Any] | None = getattr(stream, "class_names", None)

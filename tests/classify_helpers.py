@@ -1,15 +1,28 @@
-"""Photos of digits with a few labels, and a small network, for the tests of `hebbcore classify` and `predict`."""
+"""Photos of digits and features with a few labels, and a small network, for the tests of few-label classifiers."""
 
 import csv
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, make_blobs
 
 import hebbcore
 
 CLASSES = ("none", "one", "two")
+
+
+def blobs(n=600, classes=4, labels=3, spread=1.0, seed=0, weights=None):
+    """Return features (n, 20), true classes, and y with so many labels of each class."""
+    counts = n // classes if weights is None else (np.array(weights) * n).astype(int)
+    size = n if weights is None else counts.tolist()
+    centres = np.random.default_rng(5).standard_normal((classes, 20)) * 2
+    features, true = make_blobs(size, 20, centers=centres, cluster_std=spread, random_state=seed)
+    y = np.full(len(true), -1)
+    for number in range(classes):
+        chosen = np.flatnonzero(true == number)[:labels]
+        y[chosen] = number
+    return features.astype(np.float32), true, y
 
 
 def digits(folder, first=0, count=60):

@@ -5,9 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from classify_helpers import shared_weights
+from classify_helpers import blobs, shared_weights
 from sklearn.base import clone
-from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.semi_supervised import LabelSpreading
@@ -22,19 +21,6 @@ LIKE_LABEL_SPREADING = {"check_classifiers_classes": "−1 is no label; the chec
 @parametrize_with_checks([FewLabelClassifier()], expected_failed_checks=lambda _: LIKE_LABEL_SPREADING)
 def test_scikit_learn_accepts_it(estimator, check):
     check(estimator)
-
-
-def blobs(n=600, classes=4, labels=3, spread=1.0, seed=0, weights=None):
-    """Return features (n, 20), true classes, and y with so many labels of each class."""
-    counts = n // classes if weights is None else (np.array(weights) * n).astype(int)
-    size = n if weights is None else counts.tolist()
-    centres = np.random.default_rng(5).standard_normal((classes, 20)) * 2
-    features, true = make_blobs(size, 20, centers=centres, cluster_std=spread, random_state=seed)
-    y = np.full(len(true), -1)
-    for number in range(classes):
-        chosen = np.flatnonzero(true == number)[:labels]
-        y[chosen] = number
-    return features.astype(np.float32), true, y
 
 
 def slow_refit(features, y):
@@ -107,36 +93,6 @@ def test_given_labels_stay_and_guesses_are_those_of_predict():
     np.testing.assert_array_equal(model.transduction_[y >= 0], y[y >= 0])
     np.testing.assert_array_equal(model.transduction_[y < 0], model.predict(features)[y < 0])
     np.testing.assert_allclose(model.label_distributions_, model.predict_proba(features), atol=1e-5)
-
-
-def test_texts_with_none():
-    features, true, y = blobs()
-    names = np.array(["ant", "bee", "cat", "dog"], object)
-    texts = [names[label] if label >= 0 else None for label in y]
-    model = FewLabelClassifier().fit(features, texts)
-    assert model.classes_.tolist() == names.tolist()
-    assert np.mean(model.transduction_ == names[true]) > 0.95
-    np.testing.assert_array_equal(
-        model.predict(features), names[FewLabelClassifier().fit(features, y).predict(features)]
-    )
-    for gap in (-1, np.nan):  # NumPy would make texts of a list with them; NaN is what pandas reads an empty cell as
-        mixed = [gap if text is None else text for text in texts]
-        for y in (mixed, np.array(mixed, object)):
-            assert FewLabelClassifier().fit(features, y).classes_.tolist() == names.tolist()
-
-
-def test_labels_of_pandas_and_of_booleans_keep_their_type():
-    pandas = pytest.importorskip("pandas")
-    features, true, y = blobs()
-    names = np.array(["ant", "bee", "cat", "dog"], object)
-    texts = pandas.Series([names[label] if label >= 0 else None for label in y])
-    for column in (texts, texts.astype("string"), texts.astype("category")):
-        assert FewLabelClassifier().fit(features, column).classes_.tolist() == names.tolist()
-    with pytest.raises(ValueError, match="Input y contains infinity or NaN; −1 is no label"):
-        FewLabelClassifier().fit(features, pandas.Series(y, dtype="Int64").mask(y < 0))
-    model = FewLabelClassifier().fit(features, [bool(label) if label >= 0 else None for label in y])
-    assert model.classes_.dtype == model.transduction_.dtype == model.predict(features).dtype == bool
-    assert np.mean(model.transduction_ == (true > 0)) > 0.95
 
 
 def test_wrong_labels_are_doubted():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,8 @@ from sklearn.datasets import load_digits
 
 import hebbcore
 import loaders
+from hebbcore import checkpoint
+from hebbcore.checkpoint import checkpoints
 
 __all__ = ["call"]
 CONV = {"type": "conv", "units": 6, "kernel_size": 3}
@@ -59,6 +62,18 @@ def test_a_test_set_is_read_as_the_training_set(here, call):
     assert loaders.read_index("other").settings["range"] == 1023
 
 
+def test_a_set_of_a_range_of_its_own_can_be_kept(here, call):
+    write_digits("train", 0, 20, BRIGHT, True)
+    write_digits("test", 20, 20, DIM, True)
+    call("shards build train a --raw --size 8 --workers 1")
+    line = "shards build test b --raw --size 8 --stats-from a --workers 1"
+    call(f"{line} --range 1023")  # as earlier versions found it
+    _, error = call(line, 1)
+    assert "(range 1023 there and 4095 here); choose another folder or delete it. That of stats_from" in error
+    assert "(--range) 1023 keeps the one there" in error
+    call(f"{line} --range 1023")
+
+
 def test_images_of_8_bits_learned_from_say_nothing_of_16(here, call):
     write_digits("train", 0, 20, BRIGHT, True)
     for path in Path("train").glob("*/*.png"):
@@ -86,6 +101,57 @@ def test_features_and_reports_are_of_the_range_of_the_run(here, call):
     assert loaders.read_index("other/images/test").settings["range"] == 4095
 
 
+@pytest.mark.parametrize("kept", ["run", "checkpoint", "elsewhere"])
+def test_a_run_of_shards_knows_their_range(here, call, kept):
+    write_digits("train", 0, 40, BRIGHT, True)
+    truth = write_digits("test", 40, 20, DIM, True)
+    call("shards build train shards --raw --size 8 --workers 1")
+    Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"shards"'))
+    call("train run.toml --out run")
+    run = {"run": "run", "checkpoint": str(checkpoints(Path("run"))[-1]), "elsewhere": "moved"}[kept]
+    if kept == "elsewhere":
+        shutil.move("run", "moved")
+        shutil.rmtree("shards")
+    call(f"extract {run} test f.h5 --device cpu")
+    dim = images_of("test", 4095)
+    with h5py.File("f.h5") as file:
+        np.testing.assert_array_equal(file["features"], hebbcore.load(run, device="cpu").transform(dim))
+    write_labels(Path("labels.csv"), {f"{label}/{name}": label for name, label in truth.items()})
+    call(f"classify test --labels labels.csv --features {run} --out work --device cpu")
+    assert loaders.read_index("work/images").settings["range"] == 4095
+    call(f"evaluate {run} --train test --test test --out report --labels 100 --queries 0 --device cpu --baselines none")
+    assert loaders.read_index("report/images/train").settings["range"] == 4095
+
+
+@pytest.mark.parametrize("given", ["photos", "shards"])
+def test_a_sweep_judges_and_keeps_the_range_of_its_images(here, call, given):
+    write_digits("train", 0, 40, BRIGHT, True)
+    write_digits("test", 40, 20, DIM, True)
+    if given == "shards":
+        call("shards build train shards --raw --size 8 --workers 1")
+    data = '"train"\nimage_size = 8' if given == "photos" else '"shards"'
+    Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', data))
+    call("sweep run.toml --seeds 2 --out swept --evaluate test")
+    assert loaders.read_index("swept/images").settings["range"] == 4095
+    call("extract swept/seed=1 test f.h5 --device cpu")
+    with h5py.File("f.h5") as file:
+        features = hebbcore.load("swept/seed=1", device="cpu").transform(images_of("test", 4095))
+        np.testing.assert_array_equal(file["features"], features)
+
+
+def test_a_training_goes_on_from_a_checkpoint_that_says_nothing_of_the_range(here, call):
+    write_digits("train", 0, 40, BRIGHT, True)
+    call("shards build train shards --raw --size 8 --workers 1")
+    Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"shards"'))
+    call("train run.toml --out run")
+    path = checkpoints(Path("run"))[-1]
+    table, arrays = checkpoint.read("test", path)
+    assert table.pop("value_range") == 4095
+    checkpoint.write(path, table, arrays)
+    call("train run.toml --out run --set training.epochs=2")
+    assert checkpoint.header_of("test", checkpoints(Path("run"))[-1])["value_range"] == 4095
+
+
 def test_shards_of_unlike_ranges_are_told(here, call, caplog):
     write_digits("train", 0, 40, BRIGHT, True)
     write_digits("test", 40, 20, DIM, True)
@@ -98,9 +164,16 @@ def test_shards_of_unlike_ranges_are_told(here, call, caplog):
     save_network("net.h5")
     options = "--labels 100 --queries 0 --device cpu --baselines none"
     call(f"evaluate net.h5 --train a --test c --out same {options}")
-    assert "is white in the training images" not in caplog.text
+    assert "is white in these images" not in caplog.text
     call(f"evaluate net.h5 --train a --test b --out other {options}")
-    assert "evaluate: 4095 is white in the training images, and 65535 in the test images" in caplog.text
+    told = "b: 65535 is white in these images, and 4095 in those that were learned from"
+    assert told in caplog.text
+    Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"a"'))
+    call("train run.toml --out run")
+    for command in ("extract run b f.h5", f"evaluate run --train b --test b --out both {options}"):
+        caplog.clear()
+        call(command)
+        assert told in caplog.text
 
 
 def test_a_guess_of_a_photo_is_the_same_whatever_others_there_are(here, call):

@@ -120,3 +120,39 @@ def test_whitening_needs_an_epsilon(digits):
         ValueError, match="HebbianTransformer: epsilon must be a number above 0, got None; whiten=False"
     ):
         HebbianTransformer(**LAYER, epsilon=None).fit(digits[0])
+
+
+def test_layers_that_say_the_same_are_the_same_network(digits):
+    rows = digits[0][:100].reshape(-1, 8, 8, 1)
+
+    def layers(units=4):
+        return [hebbcore.Conv(units, 3, hebbcore.KWTA(2)), hebbcore.Pool(2)]
+
+    given = layers()
+    network = HebbianNetworkTransformer(given, random_state=0).partial_fit(rows)
+    network.set_params(network=layers()).partial_fit(rows)
+    assert network.parts_ == 2
+    given[0].units = 5
+    for other in (layers(5), layers()[:1], given):
+        with pytest.raises(ValueError, match=r"partial_fit: network was set from .*'units': 4"):
+            network.set_params(network=other).partial_fit(rows)
+
+
+@pytest.mark.parametrize("bad", [{"units": 0}, {"learning_rate": "fast"}, {"image_shape": (7, 7, 1)}])
+def test_a_fit_that_fails_changes_nothing(digits, bad):
+    rows = digits[0][:100]
+    layer = HebbianTransformer(**LAYER, epochs=1).fit(rows)
+    before, features = dict(vars(layer)), layer.transform(rows)
+    for method in ("fit", "partial_fit"):
+        with pytest.raises((ValueError, TypeError)):
+            getattr(layer.set_params(image_shape=None, kernel_size=None, **bad), method)(rows[:, :16])
+        layer.set_params(image_shape=(8, 8, 1), kernel_size=3, units=12, learning_rate=None)
+        assert {name: value for name, value in vars(layer).items() if value is not before.get(name)}.keys() <= {
+            "image_shape"
+        }
+        np.testing.assert_array_equal(layer.transform(rows), features)
+    new = HebbianTransformer(**{**LAYER, **bad})
+    with pytest.raises((ValueError, TypeError)):
+        new.partial_fit(rows)
+    assert not hasattr(new, "n_features_in_")
+    new.set_params(**LAYER, learning_rate=None).partial_fit(rows)

@@ -100,6 +100,20 @@ def test_the_command_writes_a_complete_and_self_contained_report(files, tmp_path
     assert "seed" not in capsys.readouterr().err  # nothing was left to do
 
 
+def test_a_report_says_how_many_selections_its_means_are_of(files, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    line = ["--out", str(tmp_path), "--labels", "20,40", "--queries", "0", "--baselines"]
+    assert main(command(files, *line, "none", "--layers", "bn1", "--seeds", "3")) == 0
+    assert "interval over 3 selections\n" in capsys.readouterr().out
+    assert main(command(files, *line, "none", "--layers", "bn1", "--seeds", "2")) == 0  # nothing is measured
+    assert "interval over 3 selections\n" in capsys.readouterr().out
+    assert "interval over 3 selections; all labels are one" in (tmp_path / "report.md").read_text()
+    assert main(command(files, *line, "pixels", "--layers", "bn1", "--seeds", "1")) == 0
+    told = "interval over 3 selections, but 1 for pixels at 20 %; 1 for pixels at 40 %"
+    assert told in capsys.readouterr().out
+    assert told in (tmp_path / "report.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("views", "text"),
     [

@@ -38,6 +38,7 @@ ROOMS = [
     "training",
     "bridges",
     "dispatch",
+    "fitted",
     "features",
     "estimators",
     "evaluation",

@@ -174,10 +174,12 @@ def test_a_table_is_taken_in_once(photos):
         server.label([0], "two")
     with Server(line) as server:
         assert server.get("/api/images?view=all&limit=1")["items"][0]["label"] == "two"
+        assert "another label" not in server.end()[1]
         write_labels(Path("labels.csv"), {order[0]: "one"})
-        server.end()
     with Server(line) as server:
         assert server.get("/api/images?view=all&limit=1")["items"][0]["label"] == "one"
+        told = f"1 of the photos had another label on the page, such as {order[0]}; they have that of labels.csv"
+        assert told in server.end()[1]
 
 
 CLICKS, KILLS = int(os.environ.get("HEBBCORE_CLICKS", 300)), int(os.environ.get("HEBBCORE_KILLS", 3))

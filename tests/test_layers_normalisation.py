@@ -58,6 +58,16 @@ def test_batch_norm_in_float32_far_from_zero(backend_module, generator):
     np.testing.assert_allclose(squares / 40, exact.var(axis=0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("row", [0, 7])
+def test_moments_in_float32_of_rows_of_which_one_lies_far_from_the_others(backend_module, generator, row):
+    x = generator.normal(size=(4000, 3)).astype(np.float32)
+    x[row] = 1000
+    mean, squares = column_moments(x)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(squares / 4000, exact.var(axis=0), rtol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [(4,), (3, 1, 5), (1, 1)])
 def test_batch_norm_after_a_pass_of_its_own(backend_module, sizes, dtype, generator):

@@ -180,6 +180,29 @@ def test_shards_beside_parts_are_not_joined_with_them(source, tmp_path, monkeypa
     assert len(list((tmp_path / "set").glob("part-*/shard-*"))) > 2
 
 
+def test_a_set_into_which_an_earlier_join_put_images_twice_is_no_sound_one(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("loaders.shards.job.CHUNK", 2)
+    monkeypatch.setattr("loaders.shards.parts._require_each_once", lambda *arguments: None)
+    interrupted(source, tmp_path / "set")
+    for number in (1, 2):
+        loaders.build_shards(source, tmp_path / "other", workers=1, shard_bytes=150, part=(number, 2))
+        (tmp_path / "other" / f"part-{number}-of-2").rename(tmp_path / "set" / f"part-{number}-of-2")
+    monkeypatch.setattr("loaders.shards.parts._checked", lambda path, plan: loaders.read_index(path))
+    loaders.build_shards(source, tmp_path / "set", workers=1, shard_bytes=150)
+    twice = len(images(tmp_path / "set")[1]) - 11
+    found = verify_shards(tmp_path / "set")
+    assert twice > 0
+    assert sum(int(damage.reason.split()[0]) for damage in found) == twice
+    assert main(["shards", "verify", str(tmp_path / "set")]) == 1
+    assert "of its images came before in this set; build it again" in "".join(capsys.readouterr())
+
+
+def test_a_source_may_hold_an_image_twice(tmp_path):
+    one = np.zeros((4, 4, 3), np.uint8)
+    loaders.write_shards((np.stack([one, one]), np.zeros(2, np.int64)), tmp_path / "set")
+    assert not verify_shards(tmp_path / "set")
+
+
 def test_no_part_is_said_to_be_of_one_class(source, tmp_path, caplog):
     for number in (1, 2):
         build(source, tmp_path / "set", (number, 2))

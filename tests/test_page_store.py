@@ -180,6 +180,17 @@ def test_a_table_is_undone_as_one_and_known_again(path):
             board.undo()
 
 
+def test_a_table_tells_which_labels_it_replaces(path):
+    with closing(opened(path)) as board:
+        board.add_class("cat")
+        board.give([0, 1], "cat")
+        board.give([2], None, unsure=True)
+        _, replaced = board.take_in({0: "cat", 1: "dog", 2: "dog", 3: "dog"}, "digest")
+        assert replaced == [1, 2]
+        board.undo()
+        assert board.labelled() == [("a.jpg", "cat"), (board.names[1], "cat")]
+
+
 def test_a_full_disk_loses_nothing_that_was_answered(path):
     with closing(opened(path)) as board:
         board.add_class("cat")

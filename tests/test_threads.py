@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from fit_helpers import arrays, assert_same, images, network
 import hebbcore
 from hebbcore.engine import parallel
 from hebbcore.estimators import HebbianTransformer
+from hebbcore.training.ahead import ahead
 
 COUNTS = [1, 2, 4, 8]
 CALLS = 24
@@ -260,6 +262,19 @@ def test_tasks_warn_of_overflow_as_the_caller_wants():
         assert np.isinf(parallel.run([overflow] * 3)).all()
     with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
         parallel.run([lambda: np.zeros(2), overflow])
+
+
+def test_what_reads_ahead_warns_of_overflow_as_the_caller_wants():
+    def batches():
+        for number in range(3):
+            yield np.float32(1e38) * np.full(2, number * 1e10, np.float32)
+
+    with np.errstate(over="ignore"), closing(ahead(batches(), lambda batch: batch * batch)) as found:
+        assert [np.isinf(batch).all() for batch in found] == [False, True, True]
+    with np.errstate(over="raise"), closing(ahead(batches(), lambda batch: batch)) as found:
+        next(found)
+        with pytest.raises(FloatingPointError, match="overflow"):
+            next(found)
 
 
 def test_a_lock_is_copied_free():

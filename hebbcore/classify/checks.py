@@ -17,7 +17,10 @@ Labels = npt.NDArray[Any]
 
 
 def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDArray[np.bool_]]:
-    """Return labels (count,), and which of them are labels: −1 among numbers is none, None or NaN among texts."""
+    """Return labels (count,), and which of them are labels: −1 among numbers is none, None or NaN among texts.
+
+    A missing value of a nullable column of pandas is none either.
+    """
     if y is None:
         raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
     backend.require_unmasked(function, "y", y)
@@ -27,8 +30,8 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
             f"{function}: y must have one label, or −1 or None, for each of {count} rows, got {len(labels)}."
         )
     if labels.dtype.kind == "O":
-        # pandas.NA, which cannot be compared, is NaN; pandas need not be installed
-        labels = np.array([np.nan if type(label).__name__ == "NAType" else label for label in labels], object)
+        # pandas.NA, which cannot be compared, is no label; pandas need not be installed
+        labels = np.array([None if type(label).__name__ == "NAType" else label for label in labels], object)
         has_texts = any(isinstance(label, str) for label in labels)
         known = np.array([not _is_gap(label, has_texts) for label in labels], bool)
         texts = [isinstance(label, str) for label in labels[known]]
@@ -40,12 +43,24 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
         known = labels != -1 if labels.dtype.kind in "if" else np.ones(count, bool)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{function}: Input y contains infinity or NaN; −1 is no label.")
-    return as_labels(function, "y", labels, count, "features"), known
+    labels = as_labels(function, "y", labels, count, "features")
+    if labels.dtype.kind in "if" and labels.min() < -1:
+        raise ValueError(
+            f"{function}: y must be −1 for no label and numbers from 0 for classes, got {labels.min()}; number the "
+            "classes from 0, or give their names."
+        )
+    return labels, known
 
 
 def _unconverted(y: Any) -> Any:
-    """Return a list of texts and numbers as objects: NumPy would make the text "-1", a class, of its −1."""
-    return np.array(y, object) if isinstance(y, list | tuple) and np.asarray(y).dtype.kind in "US" else y
+    """Return as objects what would lose what is no label on the way to an array.
+
+    Of a list of texts and numbers NumPy would make the text "-1", a class, of its −1; and scikit-learn makes NaN of a
+    missing value of pandas' nullable numbers.
+    """
+    is_mixed = isinstance(y, list | tuple) and np.asarray(y).dtype.kind in "US"
+    is_nullable = hasattr(getattr(y, "dtype", None), "numpy_dtype") and bool(y.isna().any())
+    return np.array(y, object) if is_mixed or is_nullable else y
 
 
 def _is_gap(label: Any, among_texts: bool) -> bool:

@@ -31,6 +31,7 @@ from hebbcore.engine import backend
 from hebbcore.engine.finite import first_not_finite
 from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities
 from hebbcore.evaluation.ridge.given import checked_features
+from hebbcore.fitted import whole_or_not_at_all
 
 
 class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -111,6 +112,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.neighbour_features = neighbour_features
 
     @of_any_library
+    @whole_or_not_at_all
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from features of images and the labels of some.
 
@@ -120,8 +122,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             Features, NumPy or CuPy, or a numpy.memmap, read some rows at a time. Exact neighbours are looked for on
             their device.
         y : (n,)
-            Labels; −1 where there is none, or None or NaN among texts. Without any label, only `suggest` and `relearn`
-            work.
+            Labels; −1 where there is none, or None or NaN among texts, or a missing value of pandas' nullable numbers.
+            Numbers below −1 are refused. Without any label, only `suggest` and `relearn` work.
 
         Returns
         -------
@@ -150,6 +152,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self._space = self._images.space
         return self._learn(function, y)
 
+    @whole_or_not_at_all
     def fit_state(self, arrays: Any, y: Any) -> Self:
         """Fit to the images of another fit, which images_state tells of, without their features.
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hebbcore.checks import printable
-from hebbcore.cli.networks import load_network, side_of
+from hebbcore.cli.networks import learned_range, load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
 from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_taken_over
 from hebbcore.cli.progress import Left, clock
@@ -187,13 +187,18 @@ def _given_network(options: argparse.Namespace) -> Network | None:
     return network
 
 
+def range_for(options: argparse.Namespace) -> int | None:
+    """Return which value of 16-bit images is white for the network of --features; None: not known, or there is none."""
+    return None if options.features is None else learned_range(options.features, options.previous)
+
+
 def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> tuple[Labels, Model | None]:
     """Do all stages that are not done yet; returns the labels, and the model that was made from them, if one was."""
     work = options.out
     table = table_of(options)
     photos = read_photos(
         options.photos, work / IMAGES, size=options.image_size, split=options.split,
-        without_labels=table is not None, stages=stages,
+        without_labels=table is not None, stages=stages, value_range=range_for(options),
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)

@@ -1,14 +1,13 @@
 """`hebbcore evaluate`: what the features of a run are worth."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
 from hebbcore import checkpoint, plots
 from hebbcore.checks import printable
 from hebbcore.cli import together
-from hebbcore.cli.networks import load_network, network_stream
+from hebbcore.cli.networks import learned_range, load_network, network_stream
 from hebbcore.cli.options import (
     add_batches,
     add_image_size,
@@ -22,7 +21,7 @@ from hebbcore.cli.photos import is_photos, labelled_split, range_of
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.own import own_text
 from hebbcore.evaluation.readouts import READOUTS
-from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, write_report
+from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, selections, write_report
 from hebbcore.evaluation.results import Results
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
@@ -33,8 +32,6 @@ from hebbcore.texts import plain
 from hebbcore.training.diagnostics import METRICS, dead_texts
 
 _SEEDS, _SELECT = 5, "published"  # by default
-
-_log = logging.getLogger("hebbcore")
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -136,7 +133,7 @@ def _evaluate_all(options: argparse.Namespace) -> None:
             f"--out, such as {options.out / 'report'}."
         )
     network = load_network(options.network, options.imports, options.previous, options.device)
-    streams, whites, white = [], [], range_of(options.network / IMAGES)
+    streams, white = [], learned_range(options.network, options.previous)
     for path, split in ((options.train, "train"), (options.test, "test")):
         images = options.out / IMAGES / split
         stream = network_stream(
@@ -144,14 +141,8 @@ def _evaluate_all(options: argparse.Namespace) -> None:
             part=labelled_split(path, split), value_range=white,
         )  # fmt: skip
         streams.append(stream)
-        whites.append(range_of(images if is_photos(path) else path))
-        white = white or whites[0]
+        white = white or range_of(images if is_photos(path) else path)
     train, test = streams
-    if None not in whites and whites[0] != whites[1]:
-        _log.warning(
-            "evaluate: %d is white in the training images, and %d in the test images: equal numbers mean unlike "
-            "brightness; hebbcore shards build --stats-from takes the range of the training images", *whites,
-        )  # fmt: skip
     metrics = options.network / METRICS
     dead = dead_texts(metrics) if metrics.exists() else []
     table = evaluate(
@@ -168,6 +159,8 @@ def _evaluate_all(options: argparse.Namespace) -> None:
     results = Results.from_json(table)
     for row in accuracy_table(results, lambda run: run.top1):
         print("  ".join(f"{cell:>12}" if i else f"{cell:<24}" for i, cell in enumerate(row)))
+    if any(share < 1 for share in results.shares):
+        print(f"mean ± 95 % interval over {selections(results)}")
     for line in (*remarks(results), *map(plain, notes)):
         print(line)
     print(printable("\n".join(map(str, paths))))

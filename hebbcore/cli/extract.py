@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from hebbcore.checks import printable
 from hebbcore.cli import together
-from hebbcore.cli.networks import load_network, network_stream
+from hebbcore.cli.networks import learned_range, load_network, network_stream
 from hebbcore.cli.options import (
     add_batches,
     add_image_size,
@@ -20,13 +20,12 @@ from hebbcore.cli.options import (
     add_previous,
     add_shifts,
 )
-from hebbcore.cli.photos import is_photos, range_of, read_anew, require_apart, splits_at
+from hebbcore.cli.photos import is_photos, read_anew, require_apart, splits_at
 from hebbcore.features.extract import extract_features
 from hebbcore.features.formats import FORMATS
 from hebbcore.features.helpers import helped
 from hebbcore.features.storage import DTYPES
 from hebbcore.files import locked_file, make_folder
-from hebbcore.labelling.work import IMAGES
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
@@ -101,7 +100,7 @@ def _stream(options: argparse.Namespace, network: Network, folder: Path | None =
     split = options.split or "test"
     return network_stream(
         network, options.images, split, options.batch_size, options.image_size, UNLABELLED, images=folder,
-        part=options.split, value_range=range_of(options.network / IMAGES),
+        part=options.split, value_range=learned_range(options.network, options.previous),
     )  # fmt: skip
 
 

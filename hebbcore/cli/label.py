@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hebbcore.checks import printable
-from hebbcore.cli.classify import add_work, begun, learned, of_other_images, table_of
+from hebbcore.cli.classify import add_work, begun, learned, of_other_images, range_for, table_of
 from hebbcore.cli.photos import Photos, Table, names_in_tables, only_in_next, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
@@ -67,7 +67,7 @@ def _label(options: argparse.Namespace) -> int:
     with address.socket, locked(work, "working in"):
         with of_other_images(work):
             teacher, photos, names = _ready(options, network, stages)
-            board = _board(options, classes, table, photos, names)
+            board = _board(options, classes, table, photos, names, stages)
         try:
             _serve(options, address, board, teacher, photos)
         finally:
@@ -92,8 +92,9 @@ def _ready(
 
     work = options.out
     photos = read_photos(
-        options.photos, work / IMAGES, size=options.image_size, split=options.split, without_labels=True, stages=stages
-    )
+        options.photos, work / IMAGES, size=options.image_size, split=options.split, without_labels=True, stages=stages,
+        value_range=range_for(options),
+    )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)
     require_search(np.full(len(names), -1), devices.resolve("label", options.device))
@@ -117,7 +118,12 @@ def _require_imported(work: Path, names: Sequence[str], labels: Labels) -> None:
 
 
 def _board(
-    options: argparse.Namespace, classes: Sequence[str], table: Table | None, photos: Photos, names: Sequence[str]
+    options: argparse.Namespace,
+    classes: Sequence[str],
+    table: Table | None,
+    photos: Photos,
+    names: Sequence[str],
+    stages: Stages,
 ) -> "Board":
     """Return the board of the work, with the classes and labels of the options."""
     from hebbcore.page.board import Board, Versions
@@ -131,7 +137,13 @@ def _board(
             digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
             if not board.has_imported(digest):
                 labels = table.labels(names, photos.left_out)
-                board.take_in({i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}, digest)
+                known = {i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}
+                if replaced := board.take_in(known, digest)[1]:
+                    stages.say(
+                        "labels",
+                        f"{len(replaced):,} of the photos had another label on the page, such as "
+                        f"{names[replaced[0]]}; they have that of {options.labels} now. z on the page takes it back",
+                    )
     except BaseException:
         store.close()
         raise

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hebbcore import checkpoint
+from hebbcore import checkpoint, safetensors
 from hebbcore.checks import printable
-from hebbcore.cli.photos import as_shards, is_photos
+from hebbcore.cli.photos import as_shards, is_photos, range_of, tell_unlike
 from hebbcore.cli.sources import labelled_stream
+from hebbcore.labelling.work import IMAGES
 from hebbcore.network import Network
 from hebbcore.runs.imports import import_modules
 from hebbcore.streams import Stream
@@ -65,6 +66,22 @@ def what_is_left(file: Path, network: Network) -> str | None:
     return f"phase {at.phase + 1} of {len(phases)}, {layers}: {at.epoch} of {phase.epochs} epochs"
 
 
+def learned_range(path: Path, previous: bool = False) -> int | None:
+    """Return which value of 16-bit images is white among those that a network has learned from; None: not known.
+
+    path, previous: as for load_network, which has read the file already.
+    """
+    try:
+        file = checkpoint.find("load", path, previous)
+        header = {} if file.suffix == safetensors.SUFFIX else checkpoint.header_of("load", file)
+    except FileNotFoundError:  # a training that goes on has removed it
+        header = {}
+    found = header.get("value_range")
+    if type(found) is int and found > 0:
+        return found
+    return range_of(path / IMAGES)  # of runs of earlier versions, which say nothing
+
+
 def side_of(network: Network) -> int | None:
     """Return the side of the images that a network takes; None if they are not square."""
     shape = network.image_shape
@@ -102,6 +119,7 @@ def network_stream(
     """
     if image_size is None and (path.is_dir() or is_photos(path)):
         image_size = side_of(network)
+    tell_unlike(path, value_range)
     if images is not None:
         path = as_shards(path, images, image_size, part, partial(require_squares, network), value_range)
     return labelled_stream(path, split, batch_size, image_size, unlabelled)

@@ -1,6 +1,7 @@
 """Images of any kind and size for the commands that give labels: read once into shards of one size, with names."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 import loaders
+from hebbcore.checks import printable
 from hebbcore.cli.stages import Stages
 from hebbcore.labelling.done import is_as_written
 from hebbcore.labelling.features import BATCH
 from hebbcore.labelling.work import FOLLOWING, Labels
 from loaders.shards.format import INDEX, REPORT
 from loaders.shards.plan import found_instead
+from loaders.shards.ranges import found_range
 from loaders.sources.base import sample_of
 from loaders.sources.detect import is_archive, kind_of
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
@@ -25,6 +28,7 @@ from loaders.sources.tar_images import open_tar
 from loaders.sources.zip_members import is_zip
 
 T = TypeVar("T")
+_log = logging.getLogger("hebbcore")
 
 SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is being written
 SMALLEST, LARGEST = 8, 48  # sides that are chosen, in pixels: larger ones cost more and say little more
@@ -72,12 +76,14 @@ def read_photos(
 
     size: in pixels; None: chosen from the images. without_labels: folders are no classes. A build that was interrupted
     goes on. Images that cannot be read are named on standard error. check: called with the size that image files get,
-    before they are read. value_range: which value of 16-bit images is white; None: what their largest ones say.
+    before they are read. value_range: which value of 16-bit images is white, as among those that were learned from;
+    None: what their largest ones say. Shards in which it is another are told.
     """
     if (path / INDEX).is_file():
         if split is not None:
             raise ValueError(f"--split is for sources of several splits; {path} is a folder of shards, which is one.")
         _tell_skipped(path, stages)
+        tell_unlike(path, value_range)
         return Photos(path, path, _size_of_shards(path) if size is None else size)
     # folders of an archive were classes in earlier versions, whose works go on
     source = _source(path, split, without_labels, in_archives=_has_classes(folder))
@@ -141,6 +147,25 @@ def as_shards(
 def range_of(shards: Path) -> int | None:
     """Return which value of images of 16 or more bits is white in a folder of shards; None: there are none."""
     return loaders.read_index(shards).value_range if (shards / INDEX).is_file() else None
+
+
+def range_at(path: Path, split: str) -> int | None:
+    """Return which value of 16-bit images is white at a path, as a training takes them; None: there are none."""
+    if not is_photos(path):
+        return range_of(path)
+    source = _source(path, split if split in splits_at(path) else None, False)
+    return None if isinstance(source, loaders.ArraySource) else found_range(source)
+
+
+def tell_unlike(path: Path, value_range: int | None) -> None:
+    """Warn of shards in which another value is white than among the images that were learned from; None: not known."""
+    own = range_of(path)
+    if None not in (own, value_range) and own != value_range:
+        _log.warning(
+            "%s: %d is white in these images, and %d in those that were learned from: equal numbers mean unlike "
+            "brightness; hebbcore shards build --stats-from takes the range of other shards", printable(str(path)), own,
+            value_range,
+        )  # fmt: skip
 
 
 def require_apart(path: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ from hebbcore import checkpoint, checks
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, network_stream, side_of
 from hebbcore.cli.options import add_import, add_set
-from hebbcore.cli.photos import as_shards, is_photos, labelled_split, read_anew, require_apart, side_at
+from hebbcore.cli.photos import as_shards, is_photos, labelled_split, range_at, read_anew, require_apart, side_at
 from hebbcore.cli.progress import Progress
 from hebbcore.cli.sources import is_shards, labelled_stream
 from hebbcore.cli.train import SameData, require_same, train_into
@@ -121,7 +121,9 @@ def _judge(options: argparse.Namespace, runs: list[Planned], folder: Path) -> "_
     if is_photos(images):
         side = max(_side_of(run) or 0 for run in runs) or None
         part = labelled_split(images, "train")
-        images = read_anew(folder, lambda: as_shards(options.evaluate, folder, side, part))
+        whites = {range_at(Path(run.config.data.path), run.config.data.split) for run in runs}
+        white = whites.pop() if len(whites) == 1 else None  # None: of runs that learn from unlike images
+        images = read_anew(folder, lambda: as_shards(options.evaluate, folder, side, part, value_range=white))
         labelled_stream(images, "train", 1, None)
     return _Judge(options.evaluate, images, options.layer)
 

@@ -9,6 +9,8 @@ from hebbcore.engine import backend, kernels, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import Portion
 
+_SOME = 64  # rows, evenly spread, whose mean lies near that of all
+
 
 class Moments(NamedTuple):
     """What N rows say of their columns.
@@ -29,10 +31,15 @@ class Moments(NamedTuple):
 
 
 def column_moments(rows: Array) -> tuple[Any, Any]:
-    """Return the mean and Σ (x − mean)² of each column of (n, C), float64; one pass over the rows."""
+    """Return the mean and Σ (x − mean)² of each column of (n, C), float64; one pass over the rows.
+
+    Sums are about the mean of some rows: about a single one, which may lie far from the others, float32 loses digits.
+    """
     module, xp = kernels.for_array(rows), backend.namespace(rows)
     cells, columns = module.moment_cells(*rows.shape), rows.shape[1]
-    shift, both = rows[0], xp.zeros((2, cells, columns), rows.dtype)
+    some = rows[:: -(-len(rows) // _SOME)]
+    shift = rows[0] + (some - rows[0]).mean(axis=0)  # of equal rows it is exactly theirs
+    both = xp.zeros((2, cells, columns), rows.dtype)
     sums, squares = both
     parts = parallel.cuts(cells, parallel.threads() if parallel.worth_splitting(rows) else 1)
     n = len(rows)

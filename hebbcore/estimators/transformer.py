@@ -16,7 +16,10 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import first_not_finite
 from hebbcore.estimators.given import as_given
 from hebbcore.features.choice import Features
+from hebbcore.fitted import whole_or_not_at_all
+from hebbcore.layers import Layer
 from hebbcore.network import Network
+from hebbcore.serialize import layer_table
 
 STEPS, PASSES = 250, 10  # as many passes as make so many steps, but no more than so many
 
@@ -42,6 +45,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         raise NotImplementedError
 
     @of_any_library
+    @whole_or_not_at_all
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from images, without labels.
 
@@ -76,6 +80,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return min(PASSES, -(-STEPS * batch_size // len(images)))
 
     @of_any_library
+    @whole_or_not_at_all
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn one pass over a part of the data.
 
@@ -175,7 +180,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if self.network_.image_shape is None:
             self.network_.build(images.shape[1:])
         self._made_with = {
-            name: value for name, value in self.get_params(deep=False).items() if name not in self._later
+            name: _said(value) for name, value in self.get_params(deep=False).items() if name not in self._later
         }
         self._features()  # an unknown layer is refused before the training
 
@@ -183,9 +188,10 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Raise ValueError for a parameter of the network that was set after that was made."""
         now = self.get_params(deep=False)
         for name, value in getattr(self, "_made_with", {}).items():  # pickles of earlier versions have none
-            if now[name] is not value and not _are_equal(now[name], value):
+            before, after = _said(value), _said(now[name])
+            if before is not after and not _are_equal(before, after):
                 raise ValueError(
-                    f"{type(self).__name__}.partial_fit: {name} was set from {value!r} to {now[name]!r} after the "
+                    f"{type(self).__name__}.partial_fit: {name} was set from {before!r} to {after!r} after the "
                     "network was made, and would have no effect; set it back, or call fit, which begins anew."
                 )
 
@@ -253,6 +259,13 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = True
         return tags
+
+
+def _said(value: Any) -> Any:
+    """Return a parameter's value, a list of layers as what it says of them: another that says the same is equal."""
+    if isinstance(value, Sequence) and value and all(isinstance(item, Layer) for item in value):
+        return [layer_table("partial_fit", layer) for layer in value]
+    return value
 
 
 def _are_equal(one: Any, other: Any) -> bool:

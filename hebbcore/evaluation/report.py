@@ -157,12 +157,32 @@ def remarks(results: Results) -> list[str]:
     return [*doubts(results), *[line for count in counts for line in unlabelled(*count)]]
 
 
+def selections(results: Results) -> str:
+    """Return how many selections of labelled images the figures are of: earlier ones of the folder count too."""
+    counts: dict[int, dict[float, list[str]]] = {}
+    for name, entry in results.sources.items():
+        for share in entry.shares:
+            if share < 1:
+                counts.setdefault(len(entry.runs_at(share)), {}).setdefault(share, []).append(name)
+    if not counts:
+        return "the selections"
+    most = max(counts, key=lambda count: sum(map(len, counts[count].values())))
+    usual = f"{most} selection{'s' * (most != 1)}"
+    others = [
+        f"{count} for {plain(', '.join(names))} at {100 * share:g} %"
+        for count in sorted(counts.keys() - {most})
+        for share, names in counts[count].items()
+    ]
+    return f"{usual}, but {'; '.join(others)}" if others else usual
+
+
 def _notes(results: Results) -> list[str]:
     settings = results.settings
     notes = [
         *remarks(results),
         f"Readout: {plain(settings.readout)}, fitted to the labelled part of the training images alone; labelled "
-        f"images are selected the {settings.how} way. Mean ± 95 % interval over the selections; all labels are one.",
+        f"images are selected the {settings.how} way. Mean ± 95 % interval over {selections(results)}; all labels are "
+        "one.",
     ]
     if settings.penalty == LEFT_OUT and settings.readout in KINDS:
         kind = KINDS[settings.readout]

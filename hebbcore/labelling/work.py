@@ -183,7 +183,7 @@ def write_results(
         write_done(work, made_from, (FOLLOWING, REPORT))
         return None
     _write(work, stream, labels, classifier, following)
-    model = Model(features, classifier, labels.classes, _range_of(stream))
+    model = Model(features, classifier, labels.classes, streams.range_of(stream))
     save_model(work / FOLDER, model, made_from)
     write_done(work, made_from, OUTPUTS)
     return model
@@ -215,12 +215,6 @@ def _write(work: Path, stream: Any, labels: Labels, classifier: Any, following: 
 
 def _names_of(stream: Any) -> list[str]:
     return list(streams.names_of(stream) or map(str, range(stream.images)))
-
-
-def _range_of(stream: Any) -> int | None:
-    """Return which value of images of 16 or more bits is white in a stream of shards; None: it has none."""
-    index = getattr(stream, "index", None)
-    return None if index is None else index.value_range
 
 
 def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggestions: int) -> str:

@@ -230,8 +230,9 @@ class Page:
 
         def take() -> dict[str, Any]:
             labels, unknowns, some = self._tables.read(data)
-            version = self._board.take_in(labels)
-            return {"version": version, "labelled": len(labels), "unknown": some, "unknowns": unknowns}
+            version, replaced = self._board.take_in(labels)
+            found = {"labelled": len(labels), "replaced": len(replaced), "unknown": some, "unknowns": unknowns}
+            return {"version": version, **found}
 
         return told(await self._changed(take))
 

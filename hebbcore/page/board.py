@@ -162,17 +162,20 @@ class Board:
         if len(self._classes) + len(new) > MOST_CLASSES:
             raise ValueError(f"there can be at most {MOST_CLASSES:,} classes.")
 
-    def take_in(self, labels: Mapping[int, str], digest: str | None = None) -> int:
-        """Take in labels {photo: class}, with classes that are new, as one action; returns the version.
+    def take_in(self, labels: Mapping[int, str], digest: str | None = None) -> tuple[int, list[int]]:
+        """Take in labels {photo: class}, with classes that are new, as one action.
 
-        digest: of the table, which `has_imported` knows then. Raises ValueError for bad names of classes.
+        Returns the version, and the photos that had another label or were unsure. digest: of the table, which
+        `has_imported` knows then. Raises ValueError for bad names of classes.
         """
         with self._changing:
             named = {name: checked_name(name) for name in dict.fromkeys(labels.values())}
             new = [name for name in dict.fromkeys(named.values()) if name not in self._classes]
             self._check_room(new)
             numbers = {name: number for number, name in enumerate([*self._classes, *new], 1)}
-            return self._note({photo: numbers[named[name]] for photo, name in labels.items()}, new, digest)[0]
+            codes, before = {photo: numbers[named[name]] for photo, name in labels.items()}, self._codes
+            replaced = [photo for photo, code in codes.items() if before[photo] not in (NO_LABEL, code)]
+            return self._note(codes, new, digest)[0], replaced
 
     def has_imported(self, digest: str) -> bool:
         """Return whether a table was taken in."""

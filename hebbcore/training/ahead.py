@@ -1,5 +1,6 @@
 """Reading ahead: the next batch is read while the present one is learned."""
 
+import contextvars
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,9 +15,9 @@ def ahead(batches: Iterator[Given], prepare: Callable[[Given], Made]) -> Generat
     """Yield prepare(batch) of each batch, while a thread reads and prepares the next one.
 
     The thread works on the caller's CUDA stream: on another, a batch could be used before it is there, and its memory
-    used again while it is still read.
+    used again while it is still read. And it works in the caller's context, which holds NumPy's errstate.
     """
-    same_stream = devices.here()
+    same_stream, here = devices.here(), contextvars.copy_context()
 
     def fetch() -> Made | None:
         with same_stream():
@@ -24,10 +25,10 @@ def ahead(batches: Iterator[Given], prepare: Callable[[Given], Made]) -> Generat
             return None if batch is None else prepare(batch)
 
     with ThreadPoolExecutor(1, "hebbcore-data") as pool:
-        future = pool.submit(fetch)
+        future = pool.submit(here.run, fetch)
         try:
             while (batch := future.result()) is not None:
-                future = pool.submit(fetch)
+                future = pool.submit(here.run, fetch)
                 yield batch
         finally:
             future.cancel()

@@ -18,9 +18,9 @@ _DIGESTS = ("names", "content", "labels")  # of what a source holds
 Plan = dict[str, Any]  # in JSON types: what decides the bytes of a set
 
 
-def other_set(found: str) -> ValueError:
+def other_set(found: str, advice: str = "") -> ValueError:
     """The error for a folder that holds another set than is to be built there; found: what it holds."""
-    error = ValueError(f"build_shards: {found}; choose another folder or delete it")
+    error = ValueError(f"build_shards: {found}; choose another folder or delete it{advice}")
     vars(error)["found"] = found
     return error
 
@@ -107,4 +107,7 @@ def _other_set(folder: Path, found: Plan, wanted: Plan) -> ValueError:
     keys = [key for key in keys if key not in _DIGESTS] or keys  # which say nothing to a reader
     differences = ", ".join(f"{printable(key)} {value(old, key)} there and {value(new, key)} here" for key in keys)
     how = "from a source whose files have changed since" if keys == ["content"] else "differently"
-    return other_set(f"{folder} holds a set built {how} ({differences})")
+    advice = ""
+    if keys == ["range"] and old.get("stats_from") and old["range"]:
+        advice = f". That of stats_from is taken here; value_range (--range) {value(old, 'range')} keeps the one there"
+    return other_set(f"{folder} holds a set built {how} ({differences})", advice)

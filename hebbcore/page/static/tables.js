@@ -8,10 +8,11 @@ export async function read(event) {
   if (file === undefined) return;
   done(`Reading ${file.name} …`);
   try {
-    const { labelled, unknown = [], unknowns = unknown.length } = await ask("/api/import", {
+    const { labelled, replaced = 0, unknown = [], unknowns = unknown.length } = await ask("/api/import", {
       body: file, type: "text/csv", seconds: 300,
     });
-    done(`${photos(labelled)} labelled from ${file.name}`);
+    const lost = replaced ? `; ${photos(replaced)} had another label, z takes the table back` : "";
+    done(`${photos(labelled)} labelled from ${file.name}${lost}`);
     const named = unknown.slice(0, 5).join(", "), more = unknowns > 5 ? ` and ${unknowns - 5} more` : "";
     if (unknowns) failed(`Not among the photos: ${named}${more}`);
   } catch (error) {

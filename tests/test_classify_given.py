@@ -1,0 +1,63 @@
+"""What a FewLabelClassifier is given as labels: texts, columns of pandas, booleans, and what it refuses."""
+
+import numpy as np
+import pytest
+from classify_helpers import blobs
+
+from hebbcore.classify import FewLabelClassifier
+
+
+def test_texts_with_none():
+    features, true, y = blobs()
+    names = np.array(["ant", "bee", "cat", "dog"], object)
+    texts = [names[label] if label >= 0 else None for label in y]
+    model = FewLabelClassifier().fit(features, texts)
+    assert model.classes_.tolist() == names.tolist()
+    assert np.mean(model.transduction_ == names[true]) > 0.95
+    np.testing.assert_array_equal(
+        model.predict(features), names[FewLabelClassifier().fit(features, y).predict(features)]
+    )
+    for gap in (-1, np.nan):  # NumPy would make texts of a list with them; NaN is what pandas reads an empty cell as
+        mixed = [gap if text is None else text for text in texts]
+        for y in (mixed, np.array(mixed, object)):
+            assert FewLabelClassifier().fit(features, y).classes_.tolist() == names.tolist()
+
+
+def test_labels_of_pandas_and_of_booleans_keep_their_type():
+    pandas = pytest.importorskip("pandas")
+    features, true, y = blobs()
+    names = np.array(["ant", "bee", "cat", "dog"], object)
+    texts = pandas.Series([names[label] if label >= 0 else None for label in y])
+    for column in (texts, texts.astype("string"), texts.astype("category")):
+        assert FewLabelClassifier().fit(features, column).classes_.tolist() == names.tolist()
+    expected = FewLabelClassifier().fit(features, y)
+    numbers = pandas.Series(y, dtype="Int64").mask(y < 0)
+    for column in (numbers, numbers.astype("Float64"), numbers.astype(object), numbers.array):
+        model = FewLabelClassifier().fit(features, column)
+        np.testing.assert_array_equal(model.transduction_, expected.transduction_)
+    with pytest.raises(ValueError, match="Input y contains infinity or NaN; −1 is no label"):
+        FewLabelClassifier().fit(features, numbers.astype("float64"))
+    model = FewLabelClassifier().fit(features, [bool(label) if label >= 0 else None for label in y])
+    assert model.classes_.dtype == model.transduction_.dtype == model.predict(features).dtype == bool
+    assert np.mean(model.transduction_ == (true > 0)) > 0.95
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, list, object])
+def test_numbers_below_the_one_for_no_label_are_refused(kind):
+    features, _, y = blobs()
+    y[np.flatnonzero(y < 0)[0]] = -2
+    given = y.tolist() if kind is list else y.astype(kind)
+    with pytest.raises(ValueError, match=r"fit: y must be −1 for no label and numbers from 0 for classes, got -2"):
+        FewLabelClassifier().fit(features, given)
+
+
+def test_a_fit_that_fails_changes_nothing():
+    features, _, y = blobs()
+    model = FewLabelClassifier().fit(features, y)
+    before, guesses = dict(vars(model)), model.predict(features)
+    for given, labels in ((features[:, :5], y[:-1]), (features[:50], np.full(50, np.nan))):
+        with pytest.raises(ValueError, match=r"FewLabelClassifier\.fit: "):
+            model.fit(given, labels)
+        assert vars(model).keys() == before.keys()
+        assert all(value is before[name] for name, value in vars(model).items())
+    np.testing.assert_array_equal(model.predict(features), guesses)
