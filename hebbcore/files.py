@@ -193,8 +193,19 @@ def locked_file(path: Path, what: str) -> Iterator[None]:
     BlockingIOError
         If another process holds the file.
     """
-    with _holding(path.with_name(f".{path.name}.lock"), path, what):
+    with _holding(_lock_of(path), path, what):
         yield
+
+
+def forget_lock(path: Path) -> None:
+    """Remove the lock of a file that a kill has left; one that a process holds stays."""
+    if _lock_of(path).exists():
+        with contextlib.suppress(OSError), locked_file(path, "writing"):
+            pass
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 @contextlib.contextmanager

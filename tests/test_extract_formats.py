@@ -126,7 +126,8 @@ def test_a_kill_while_the_format_is_written_costs_no_features(network, named, tm
     extract_features(network, named, tmp_path / "f.out", format=form, progress=seen.append)
     assert not seen
     assert names(tmp_path) == ["f.out"]
-    (tmp_path / ".f.out.h5").touch()
+    for left in (".f.out.h5", "..f.out.h5.lock", ".f.out.lock"):
+        (tmp_path / left).touch()
     extract_features(network, named, tmp_path / "f.out", format=form)
     assert names(tmp_path) == ["f.out"]
 

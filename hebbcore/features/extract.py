@@ -17,7 +17,7 @@ from hebbcore.features import formats
 from hebbcore.features.choice import Features
 from hebbcore.features.helpers import of_batches, whole
 from hebbcore.features.storage import DTYPES, Growing, drop_other, finished, require_names
-from hebbcore.files import locked_file, make_folder
+from hebbcore.files import forget_lock, locked_file, make_folder
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
@@ -122,6 +122,8 @@ def extract_features(
                     _into_hdf5(function, file, settings, features, stream, progress)
                     formats.write(format, file, path, settings)
         file.unlink(missing_ok=True)  # a kill may have left it
+        for each in (file, path):
+            forget_lock(each)
     return path
 
 

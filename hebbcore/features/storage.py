@@ -13,7 +13,7 @@ import numpy as np
 from hebbcore import hdf5
 from hebbcore.checks import printable
 from hebbcore.features.blocks import text_of
-from hebbcore.files import cannot_write, parse_json, sync, write_text
+from hebbcore.files import cannot_write, forget_lock, parse_json, sync, write_text
 from hebbcore.serialize import compared
 
 DTYPES = ("float32", "float16")
@@ -49,6 +49,7 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
             "have it written anew", function, path,
         )  # fmt: skip
     _note_of(path).unlink(missing_ok=True)  # a kill may have left it
+    forget_lock(path)
     return True
 
 
