@@ -13,7 +13,7 @@ import numpy as np
 from hebbcore import hdf5
 from hebbcore.checks import printable
 from hebbcore.features.blocks import text_of
-from hebbcore.files import cannot_write, forget_lock, parse_json, sync, write_text
+from hebbcore.files import cannot_write, forget, forget_lock, parse_json, sync, write_text
 from hebbcore.serialize import compared
 
 DTYPES = ("float32", "float16")
@@ -48,7 +48,7 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
             "%s: %s was written by an earlier version and has no digest, so that damage goes unnoticed; remove it to "
             "have it written anew", function, path,
         )  # fmt: skip
-    _note_of(path).unlink(missing_ok=True)  # a kill may have left it
+    forget(_note_of(path))  # a kill may have left it
     forget_lock(path)
     return True
 
@@ -137,7 +137,7 @@ def drop_other(path: Path, settings: dict[str, Any]) -> None:
     except (ValueError, LookupError, TypeError):  # damaged
         theirs = None
     if theirs != settings:
-        note.unlink()  # first: it must not speak for another file
+        forget(note)  # first: it must not speak for another file
         path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
 
 
@@ -280,13 +280,13 @@ class Growing:
             sync(self._partial)
             os.replace(self._partial, self._path)
             sync(self._path.parent)
-            self._note.unlink()
+            forget(self._note)
 
     def drop(self) -> None:
         """Remove what there is."""
         for path in (self._partial, self._note):
             with suppress(OSError):
-                path.unlink()
+                forget(path)
 
     def _so_far(self) -> str:
         digest = self._digest.copy()
