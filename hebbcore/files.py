@@ -38,7 +38,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         If it cannot be written; it names path, and says what to do where the disk is full. After this and any other
         error the temporary file is gone.
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = _partial_of(path)
     try:
         write(temporary)
         sync(temporary)
@@ -50,6 +50,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         if isinstance(error, OSError):
             raise cannot_write(path, error) from error
         raise
+
+
+def forget(path: Path) -> None:
+    """Remove a file, if it is there, and what a kill while it was written has left of it."""
+    for each in (path, _partial_of(path)):
+        each.unlink(missing_ok=True)
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -193,8 +203,19 @@ def locked_file(path: Path, what: str) -> Iterator[None]:
     BlockingIOError
         If another process holds the file.
     """
-    with _holding(path.with_name(f".{path.name}.lock"), path, what):
+    with _holding(_lock_of(path), path, what):
         yield
+
+
+def forget_lock(path: Path) -> None:
+    """Remove the lock of a file that a kill has left; one that a process holds stays."""
+    if _lock_of(path).exists():
+        with contextlib.suppress(OSError), locked_file(path, "writing"):
+            pass
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 @contextlib.contextmanager

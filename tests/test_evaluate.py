@@ -208,6 +208,18 @@ def test_vectors_have_no_baselines_of_patches(digits, tmp_path):
         evaluate(net, *data, tmp_path, fractions=[1], baselines=["random filters"], queries=0)
 
 
+def test_images_of_unlike_scales_are_told(trained, digits, tmp_path, caplog):
+    images, labels = digits
+    train, test = loaders.ArrayStream(images[TRAIN] / 1.0, labels[TRAIN]), streams(digits)[1]
+    evaluate(trained, train, test, tmp_path / "a", fractions=[1], baselines=[], queries=0)
+    largest = f"of train is {images[TRAIN].max()}, and of test {images[TEST].max() / 255:.3g} (uint8 is read as 0…1)"
+    assert largest in caplog.text
+    caplog.clear()
+    train = loaders.ArrayStream(images[TRAIN] / 255, labels[TRAIN])
+    evaluate(trained, train, test, tmp_path / "b", fractions=[1], baselines=[], queries=0)
+    assert not caplog.text
+
+
 def test_features_that_do_not_fit_are_streamed(trained, digits, tmp_path, caplog):
     options = {"fractions": [1], "seeds": 1, "baselines": [], "layers": ["bn2"]}
     streamed = evaluate(trained, *streams(digits), tmp_path / "a", memory="1 KiB", **options)

@@ -96,6 +96,7 @@ def test_the_command_writes_a_complete_and_self_contained_report(files, tmp_path
         assert re.fullmatch(r"\d+\.\d", row[4])  # all labels: one selection
     assert not re.findall(r'(?:src|href)="(?!data:)', page)  # nothing from elsewhere
     assert page.count("<table>") == page.count("</table>") == 5
+    assert "Its penalty is chosen on the labelled images: up to 5,000 are left out in turn, one by one" in page
     assert main(command(files, "--out", str(out), "--labels", "20,100", "--seeds", "2", "--queries", "20")) == 0
     assert "seed" not in capsys.readouterr().err  # nothing was left to do
 

@@ -45,7 +45,8 @@ def test_a_run(images, call, fails):
     call("export a b.safetensors")
     np.testing.assert_array_equal(hebbcore.load("b.safetensors", device="cpu").transform(some), network.transform(some))
     assert fails("export a b.pt") == "export: the file must end in .onnx or .safetensors, got b.pt."
-    assert fails("export a b.safetensors --mirror").startswith("export: --mirror is for .onnx")
+    for option in ("--mirror", "--channels first"):
+        assert fails(f"export a b.safetensors {option}").startswith(f"export: {option.split()[0]} is for .onnx")
 
 
 def test_the_name_of_a_preset(images, call):
@@ -58,7 +59,7 @@ def test_the_name_of_a_preset(images, call):
     assert metadata_of("a.onnx")["preset"] == "dictionary"
 
 
-def test_a_few_label_model(photos, call, tmp_path):
+def test_a_few_label_model(photos, call, fails, tmp_path):
     call("classify photos --labels labels.csv --out work --device cpu --features net.h5")
     call("export work a.onnx")
     model, truth = load_model("work", device="cpu"), digits(tmp_path / "new", 60, 40)
@@ -67,6 +68,7 @@ def test_a_few_label_model(photos, call, tmp_path):
     assert found["label"].tolist() == model.predict(images)
     np.testing.assert_allclose(found["probabilities"], model.predict_proba(images), rtol=0, atol=1e-5)
     assert json.loads(metadata_of("a.onnx")["classes"]) == list(CLASSES)
+    assert fails("export work b.onnx --previous").startswith("export: --previous is for the folder of a run; work is a")
     call("export work/model b.onnx")
     assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
 

@@ -76,6 +76,16 @@ def test_they_are_those_of_the_hdf5_file(network, named, tmp_path, form, options
         extract_features(network, named, path, format=form, mirror=True, **options)
 
 
+def test_other_names_of_the_same_images_are_refused(network, data, named, stream, tmp_path, form):
+    path = extract_features(network, named, tmp_path / "f.out", format=form)
+    renamed = loaders.ArrayStream(*data, batch_size=8, names=[*NAMES[:-1], "b.png"])
+    with pytest.raises(
+        FileExistsError, match=rf"f\.out exists and .* other names: image {COUNT - 1} is b\.png here and"
+    ):
+        extract_features(network, renamed, path, format=form)
+    extract_features(network, stream, path, format=form)  # which has no names
+
+
 def test_without_names_there_are_none(network, stream, tmp_path, form):
     path = extract_features(network, stream, tmp_path / "f.out", format=form)
     formats.verify("verify", path)
@@ -116,7 +126,8 @@ def test_a_kill_while_the_format_is_written_costs_no_features(network, named, tm
     extract_features(network, named, tmp_path / "f.out", format=form, progress=seen.append)
     assert not seen
     assert names(tmp_path) == ["f.out"]
-    (tmp_path / ".f.out.h5").touch()
+    for left in (".f.out.h5", "..f.out.h5.lock", ".f.out.lock"):
+        (tmp_path / left).touch()
     extract_features(network, named, tmp_path / "f.out", format=form)
     assert names(tmp_path) == ["f.out"]
 

@@ -69,13 +69,26 @@ def test_an_interrupted_join_goes_on(source, tmp_path, monkeypatch):
         replace(path, target)
 
     for number in range(1, PARTS + 1):
-        build(source, tmp_path / "joined", (number, PARTS))
+        for folder in ("joined", "at once"):
+            build(source, tmp_path / folder, (number, PARTS))
+    build(source, tmp_path / "at once")
     monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(KeyboardInterrupt):
         build(source, tmp_path / "joined")
     monkeypatch.undo()
     build(source, tmp_path / "joined")
     assert_same(tmp_path / "joined", tmp_path / "whole")
+    for path in (tmp_path / "at once").iterdir():
+        assert path.read_bytes() == (tmp_path / "joined" / path.name).read_bytes()
+
+
+def test_a_shard_that_a_join_cannot_read_is_named(source, tmp_path):
+    for number in range(1, PARTS + 1):
+        build(source, tmp_path / "joined", (number, PARTS))
+    shard = tmp_path / "joined" / "part-2-of-3" / "shard-00000.h5"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(OSError, match=r"part-2-of-3/shard-00000.h5 does not open as HDF5 \(truncated"):
+        build(source, tmp_path / "joined")
 
 
 def test_a_join_that_was_killed_while_it_changed_a_shard_goes_on(source, tmp_path, monkeypatch):

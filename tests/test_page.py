@@ -16,6 +16,7 @@ from hebbcore.classify import FewLabelClassifier, classifier, held_out
 from hebbcore.labelling.guesses import Guesses
 from hebbcore.page.learner import Found
 from hebbcore.page.store import NO_LABEL, UNSURE
+from hebbcore.page.thumbs import Thumbs
 from hebbcore.page.told import in_words
 from hebbcore.page.views import Query, curve_of, photos_of
 from loaders.labels import parse_labels
@@ -279,6 +280,9 @@ def test_thumbnails_are_made_once(session):
     (file,) = session.page._thumbs._folder.glob("*/*.jpg")
     file.write_bytes(file.read_bytes()[:-100])  # torn by a power cut
     assert session.client.get("/thumb/0").content == answer.content
+    (file.parent / f".{file.stem}.140.partial").touch()  # as a kill leaves it
+    Thumbs(session.page._thumbs._folder, session.pictures)  # at the next start
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
     session.page._thumbs._folder = file / "no folder"  # as on a full disk
     assert session.client.get("/thumb/0").content == answer.content
     photo = session.client.get("/photo/0")

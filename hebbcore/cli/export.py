@@ -30,9 +30,7 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument("--layer", help="whose output is wanted (default: the last)")
     add_mirror(command)
     command.add_argument("--dtype", choices=DTYPES, help="of the images (default: uint8, of vectors float32)")
-    command.add_argument(
-        "--channels", choices=CHANNELS, default="last", help="where images have their channels (default: last)"
-    )
+    command.add_argument("--channels", choices=CHANNELS, help="where images have their channels (default: last)")
     add_previous(command)
     add_import(command)
     command.set_defaults(run=_export)
@@ -44,6 +42,8 @@ def _export(options: argparse.Namespace) -> int:
         raise ValueError(f"export: the file must end in .onnx or {SUFFIX}, got {out.name}.")
     is_model = checkpoint.model_folder(source) is not None
     if is_model:
+        if options.previous:
+            raise ValueError(f"export: --previous is for the folder of a run; {source} is a few-label model.")
         import_modules(options.imports)
         model: Any = hebbcore.load(source, device="cpu")
     else:
@@ -54,7 +54,7 @@ def _export(options: argparse.Namespace) -> int:
         hebbcore.save(out, model.network if is_model else model)
     else:
         onnx(
-            model, out, options.layer, options.mirror, dtype=options.dtype, channels=options.channels,
+            model, out, options.layer, options.mirror, dtype=options.dtype, channels=options.channels or "last",
             metadata=_preset_of(source),
         )  # fmt: skip
     print(printable(str(out)))
@@ -63,8 +63,8 @@ def _export(options: argparse.Namespace) -> int:
 
 def _require_whole(options: argparse.Namespace) -> None:
     """Raise ValueError for options that say nothing of weights."""
-    for name, given in (("layer", options.layer), ("mirror", options.mirror), ("dtype", options.dtype)):
-        if given:
+    for name in ("layer", "mirror", "dtype", "channels"):
+        if getattr(options, name):
             raise ValueError(f"export: --{name} is for .onnx; a file {SUFFIX} has the weights of the whole network.")
 
 

@@ -13,7 +13,7 @@ from hebbcore import checks
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import first_not_finite
+from hebbcore.engine.finite import UNLIKE, first_not_finite, largest_as_read
 from hebbcore.estimators.given import as_given
 from hebbcore.features.choice import Features
 from hebbcore.fitted import whole_or_not_at_all
@@ -54,7 +54,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         X : Array
             (n, H, W, C), or (n, features): flattened images if image_shape is given, else vectors. float64, float32, or
             uint8 (read as 0…1); other numbers, integers too, become float64 as they are. NumPy, or CuPy for device
-            "auto" and "cuda".
+            "auto" and "cuda". Between uint8 and numbers of another scale than 0…1, later calls may not change.
         y : Any
             Ignored.
 
@@ -232,7 +232,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self.n_features_in_ = X.shape[1]
         else:
             X = validate_data(self, X, reset=reset, dtype="numeric")
-        self._require_same_scale(X.dtype, reset)
+        self._require_same_scale(X, reset)
         if X.dtype not in (np.float64, np.float32, np.uint8):
             X = X.astype(np.float64)
         if shape is None:
@@ -243,15 +243,23 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             )
         return X.reshape(len(X), *shape)
 
-    def _require_same_scale(self, dtype: np.dtype[Any], reset: bool) -> None:
-        """Raise ValueError for other integers after uint8, which are read as 0…1, and the other way round."""
+    def _require_same_scale(self, X: Array, reset: bool) -> None:
+        """Raise ValueError for numbers of another scale beside uint8, which is read as 0…1, than those of fit.
+
+        They are other integers, and floating ones beyond what images of 0…1 hold.
+        """
+        dtype, is_large = X.dtype, X.dtype.kind == "f" and largest_as_read(X) > UNLIKE
         if reset:
-            self._dtype = dtype
-        pair = {self._dtype.name, dtype.name}
-        if "uint8" in pair and len(pair) == 2 and self._dtype.kind in "iu" and dtype.kind in "iu":
+            self._dtype, self._is_large = dtype, is_large
+        before, was_large = self._dtype, getattr(self, "_is_large", False)  # pickles of earlier versions do not say it
+        if "uint8" not in {before.name, dtype.name} or before == dtype:
+            return
+        if is_large or was_large or {before.kind, dtype.kind} <= {"i", "u"}:
+            size = " up to 255 or so"
             raise ValueError(
-                f"{type(self).__name__}: X is {dtype}, but the estimator was fitted to {self._dtype}. uint8 is read as "
-                "0…1 and other integers as they are: give X in the dtype of fit."
+                f"{type(self).__name__}: X is {dtype}{is_large * size}, but the estimator was fitted to "
+                f"{before}{was_large * size}. uint8 is read as 0…1 and other numbers as they are: give X in the dtype "
+                "of fit."
             )
 
     def __sklearn_tags__(self) -> Any:

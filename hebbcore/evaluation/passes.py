@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hebbcore import streams
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import UNLIKE, largest_as_read
 from hebbcore.engine.patches import convert
 from hebbcore.evaluation.batches import Labels, has_label
 from hebbcore.evaluation.results import Counted, Image, Results, Shared
@@ -28,16 +29,18 @@ Digests = npt.NDArray[np.bytes_]
 
 @dataclass(frozen=True)
 class _Look:
-    """What becomes of some images: the features of those that are chosen, their labels, all labels, and digests.
+    """What becomes of some images: the features of those that are chosen, their labels, all labels, digests, and the
+    largest magnitude.
 
-    dtype: that images are compared in; None: without digests. chosen: (n,) of the whole stream; None: all images.
+    dtype: that images are compared in; None: without digests and magnitude. chosen: (n,) of the whole stream; None: all
+    images.
     """
 
     choices: Sequence[Features]
     dtype: np.dtype[Any] | None
     chosen: npt.NDArray[np.bool_] | None
 
-    def __call__(self, first: int, images: Array, labels: Any) -> tuple[list[Array], Labels, Labels, bytes]:
+    def __call__(self, first: int, images: Array, labels: Any) -> tuple[list[Array], Labels, Labels, bytes, float]:
         known = np.asarray(labels)
         kept = has_label(known)
         if self.chosen is not None:
@@ -46,14 +49,17 @@ class _Look:
         if self.choices and kept.any():
             rows = images if kept.all() else images[backend.namespace(images).asarray(np.flatnonzero(kept))]
             features = [some.reshape(len(some), -1) for some in features_of(self.choices, rows)]
-        return features, known[kept], known, b"" if self.dtype is None else _digests_of(images, self.dtype)
+        if self.dtype is None:
+            return features, known[kept], known, b"", 0.0
+        return features, known[kept], known, _digests_of(images, self.dtype), largest_as_read(images)
 
 
 class LabelledStream:
     """Those images of a stream that have a label.
 
     labels: (n,) of the whole stream. dtype: that the network computes in; images are compared as it sees them.
-    The first pass for features that is read to its end leaves the digest of each image, 16 bytes, and its label.
+    The first pass for features that is read to its end leaves the digest of each image, 16 bytes, and its label, and
+    the largest magnitude of all, as it is read: uint8 is 0…1.
     """
 
     def __init__(self, stream: Stream, labels: Labels, dtype: np.dtype[Any]) -> None:
@@ -61,6 +67,7 @@ class LabelledStream:
         self.images = int(has_label(labels).sum())
         self.unlabelled = len(labels) - self.images
         self.digests: Digests | None = None  # of all images, those without a label too
+        self.largest = 0.0
         self.labels: Labels = labels
 
     def __iter__(self) -> Iterator[tuple[Array, Labels]]:
@@ -80,18 +87,20 @@ class LabelledStream:
         """
         dtype = self.dtype if self.digests is None else None
         chosen = None if keep is None else self.where(keep)
-        seen, known = bytearray(), []
+        seen, known, largest = bytearray(), [], 0.0
         for parts in of_batches(_Look(choices, dtype, chosen), self.stream):
-            for _, _, labels, digests in parts:
+            for _, _, labels, digests, here in parts:
                 seen += digests
                 known.append(labels)
-            some = [(features, labels) for features, labels, _, _ in parts if features]
+                largest = max(largest, here)
+            some = [(features, labels) for features, labels, *_ in parts if features]
             if some:
                 features, kept = zip(*some, strict=True)
                 yield [whole(each) for each in zip(*features, strict=True)], whole(kept)
         if dtype is not None and known:
             self.digests = np.frombuffer(bytes(seen), f"S{_DIGEST_BYTES}")
             self.labels = np.concatenate(known)  # as read: a stream may leave out damaged images
+            self.largest = largest
 
     def where(self, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return which of the images of the whole stream (n,) those of the images with a label are."""
@@ -140,6 +149,17 @@ def _digests_of(images: Array, dtype: np.dtype[Any]) -> bytes:
     pixels += 0  # minus zero is zero
     rows = pixels.reshape(len(pixels), -1)
     return b"".join(hashlib.blake2b(row.data, digest_size=_DIGEST_BYTES).digest() for row in rows)
+
+
+def unlike_scales(train: LabelledStream, test: LabelledStream) -> list[str]:
+    """Return a sentence if two streams that were read have numbers of unlike scales, as 0…1 and 0…255."""
+    low, high = sorted((train.largest, test.largest))
+    if not low or high <= UNLIKE * low:
+        return []
+    return [
+        f"the largest number in the images of train is {train.largest:.3g}, and of test {test.largest:.3g} (uint8 is "
+        "read as 0…1), so that the figures mean nothing: give both in one scale."
+    ]
 
 
 def shared_images(train: LabelledStream, test: LabelledStream) -> Shared:

@@ -10,7 +10,7 @@ from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.evaluation.pages import Table, as_markdown, as_page
 from hebbcore.evaluation.passes import doubts, unlabelled
 from hebbcore.evaluation.readouts import KINDS
-from hebbcore.evaluation.results import LEFT_OUT, Results, Run, SourceResults
+from hebbcore.evaluation.results import HELD_OUT, Results, Run, SourceResults
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.files import write_bytes
 from hebbcore.texts import plain
@@ -184,7 +184,7 @@ def _notes(results: Results) -> list[str]:
         f"images are selected the {settings.how} way. Mean ± 95 % interval over {selections(results)}; all labels are "
         "one.",
     ]
-    if settings.penalty == LEFT_OUT and settings.readout in KINDS:
+    if settings.penalty != HELD_OUT and settings.readout in KINDS:
         kind = KINDS[settings.readout]
         notes.append(
             f"Its penalty is chosen on the labelled images: up to {kind.few:,} are left out in turn, "

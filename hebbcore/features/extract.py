@@ -17,7 +17,7 @@ from hebbcore.features import formats
 from hebbcore.features.choice import Features
 from hebbcore.features.helpers import of_batches, whole
 from hebbcore.features.storage import DTYPES, Growing, drop_other, finished, require_names
-from hebbcore.files import locked_file, make_folder
+from hebbcore.files import forget_lock, locked_file, make_folder
 from hebbcore.network import Network
 from hebbcore.streams import Stream
 
@@ -115,13 +115,15 @@ def extract_features(
     if format == "hdf5":
         _into_hdf5(function, path, settings, features, stream, progress)
     else:
-        file = path.with_name(f".{path.name}.h5")
-        if not formats.finished(function, format, path, settings):
+        file, names = path.with_name(f".{path.name}.h5"), streams.names_of(stream)
+        if not formats.finished(function, format, path, settings, names):
             with locked_file(path, "extracting into"):
-                if not formats.finished(function, format, path, settings):  # by the process that held it until now
+                if not formats.finished(function, format, path, settings, names):  # by who held it until now
                     _into_hdf5(function, file, settings, features, stream, progress)
                     formats.write(format, file, path, settings)
         file.unlink(missing_ok=True)  # a kill may have left it
+        for each in (file, path):
+            forget_lock(each)
     return path
 
 

@@ -2,13 +2,17 @@
 
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hebbcore.features import numpy_files, parquet_file, zarr_group
-from hebbcore.features.blocks import Stored, blocks_of, digest_of, text_of
+from hebbcore.features.blocks import Block, Stored, blocks_of, digest_of, text_of
+from hebbcore.features.storage import different_name, other_names
 from hebbcore.files import cannot_write, sync
 
 FORMATS = ("hdf5", "npy", "parquet", "zarr")
@@ -38,27 +42,45 @@ def format_of(path: Path) -> str | None:
         return "parquet" if file.read(4) == b"PAR1" else None
 
 
-def finished(function: str, form: str, path: Path, settings: dict[str, Any]) -> bool:
+def finished(function: str, form: str, path: Path, settings: dict[str, Any], names: Sequence[str] | None) -> bool:
     """Return whether the features are there, as they were written; reads all of them.
 
-    Raises FileExistsError if path holds something else, ValueError if it is damaged.
+    names: of the images; None: they have none, or they are not known. Raises FileExistsError if path holds something
+    else, or features of the same images under other names; ValueError if it is damaged.
     """
     if not path.exists():
         return False
+    different: list[str] = []
     try:
-        same = format_of(path) == form and _read(function, path).settings == settings
+        same = format_of(path) == form and (stored := _read(function, path)).settings == settings
         if same:
-            verify(function, path)
+            blocks = partial(_compared, stored, names, different)
+            _require_sound(function, path, replace(stored, blocks=blocks))
     except ValueError as error:
         raise ValueError(f"{error} Remove it, and the same call writes it anew.") from None
     if not same:
         raise FileExistsError(f"{function}: {path} exists and holds something else; remove it or name another file.")
+    if different:
+        raise other_names(function, path, different[0])
     return True
+
+
+def _compared(stored: Stored, names: Sequence[str] | None, different: list[str]) -> Iterator[Block]:
+    """Yield the blocks of features, and note in words the first image of each that should have another name."""
+    first = 0
+    for block in stored.blocks():
+        if names is not None and block[2] is not None and (found := different_name(names, block[2], first)):
+            different.append(found)
+        first += len(block[1])
+        yield block
 
 
 def verify(function: str, path: Path) -> None:
     """Raise ValueError if features are damaged or none of hebbcore's. Reads all of them."""
-    stored = _read(function, path)
+    _require_sound(function, path, _read(function, path))
+
+
+def _require_sound(function: str, path: Path, stored: Stored) -> None:
     try:
         sound = stored.is_sound()
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:

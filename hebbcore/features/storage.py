@@ -12,7 +12,8 @@ import numpy as np
 
 from hebbcore import hdf5
 from hebbcore.checks import printable
-from hebbcore.files import cannot_write, parse_json, sync, write_text
+from hebbcore.features.blocks import text_of
+from hebbcore.files import cannot_write, forget, forget_lock, parse_json, sync, write_text
 from hebbcore.serialize import compared
 
 DTYPES = ("float32", "float16")
@@ -47,7 +48,8 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
             "%s: %s was written by an earlier version and has no digest, so that damage goes unnoticed; remove it to "
             "have it written anew", function, path,
         )  # fmt: skip
-    _note_of(path).unlink(missing_ok=True)  # a kill may have left it
+    forget(_note_of(path))  # a kill may have left it
+    forget_lock(path)
     return True
 
 
@@ -56,24 +58,33 @@ def require_names(function: str, path: Path, names: Sequence[str] | None) -> Non
 
     A stream without names (None) and a file without any are not compared.
     """
+    step, different = _PIECE // _LONGEST_NAME, None
     with hdf5.reading(path, f"{function}: {path} holds no features") as file:
-        different = None if names is None or "names" not in file else _first_different(names, file["names"])
+        theirs: Any = () if names is None else file.get("names", ())
+        for first in range(0, len(theirs), step):
+            different = different or different_name(names or (), theirs[first : first + step].tolist(), first)
     if different is not None:
-        raise FileExistsError(
-            f"{function}: {path} exists and holds features of the same images under other names: {different}; remove "
-            "it or name another file."
-        )
+        raise other_names(function, path, different)
 
 
-def _first_different(names: Sequence[str], theirs: Any) -> str | None:
-    """Return in words the first image that has another name in a file."""
-    step = _PIECE // _LONGEST_NAME
-    for first in range(0, len(names), step):
-        others = theirs[first : first + step].tolist()
-        for number, (name, other) in enumerate(zip(names[first : first + step], others, strict=False), first):
-            if _encoded(name) != other:
-                return f"image {number} is {printable(name)} here and {printable(other.decode(errors='replace'))} there"
+def different_name(names: Sequence[str], theirs: Sequence[str | bytes], first: int) -> str | None:
+    """Return in words the first image that has another name in a file. theirs: the names there, from image `first` on.
+
+    Bytes that are not UTF-8 are compared as other formats than HDF5 show them.
+    """
+    for number, (name, other) in enumerate(zip(names[first : first + len(theirs)], theirs, strict=False), first):
+        here, there = text_of(_encoded(name)), text_of(other)
+        if here != there:
+            return f"image {number} is {printable(here)} here and {printable(there)} there"
     return None
+
+
+def other_names(function: str, path: Path, different: str) -> FileExistsError:
+    """Return the error for features of images that have other names; different: how the first one is called."""
+    return FileExistsError(
+        f"{function}: {path} exists and holds features of the same images under other names: {different}; remove it or "
+        "name another file."
+    )
 
 
 def _difference(ours: dict[str, Any], theirs: Any) -> str:
@@ -126,7 +137,7 @@ def drop_other(path: Path, settings: dict[str, Any]) -> None:
     except (ValueError, LookupError, TypeError):  # damaged
         theirs = None
     if theirs != settings:
-        note.unlink()  # first: it must not speak for another file
+        forget(note)  # first: it must not speak for another file
         path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
 
 
@@ -269,13 +280,13 @@ class Growing:
             sync(self._partial)
             os.replace(self._partial, self._path)
             sync(self._path.parent)
-            self._note.unlink()
+            forget(self._note)
 
     def drop(self) -> None:
         """Remove what there is."""
         for path in (self._partial, self._note):
             with suppress(OSError):
-                path.unlink()
+                forget(path)
 
     def _so_far(self) -> str:
         digest = self._digest.copy()

@@ -6,6 +6,8 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
+from hebbcore.files import remove_partial
+
 THUMB, PHOTO = 256, 1_600  # sides at most, in pixels
 _JPEG = (b"\xff\xd8", b"\xff\xd9")  # how a whole file begins and ends
 
@@ -21,10 +23,15 @@ class Pictures(Protocol):
 
 
 class Thumbs:
-    """Thumbnails in a folder. Files are renamed into place; a power cut may tear them, and then they are made anew."""
+    """Thumbnails in a folder. Files are renamed into place; a power cut may tear them, and then they are made anew.
+
+    What a kill has left half written is removed; no other process may be writing there.
+    """
 
     def __init__(self, folder: Path, pictures: Pictures) -> None:
         self._folder, self._pictures = folder, pictures
+        for place in folder.glob("*/"):
+            remove_partial(place)
 
     def of(self, photo: int, version: str) -> bytes:
         """Return the thumbnail of a photo. Raises ValueError or OSError if the photo cannot be read."""

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 
 from loaders.files import sync
-from loaders.shards.format import INDEX, NUMBERS, identity_of, read_table, shard_name, table_digest
+from loaders.shards.format import INDEX, NUMBERS, identity_of, opened_shard, read_table, shard_name, table_digest
 from loaders.shards.index import Index, read_index
 from loaders.shards.plan import PLAN, Plan, finished
 from loaders.sources.base import ImageSource, Item, Source, changed_at, remarks_of
@@ -192,7 +192,7 @@ def _require_each_once(folder: Path, moved: int, shards: Sequence[Path], source:
 
 def _items_in(path: Path) -> int:
     """Return how many items a shard is of; a kill may have left it half made one of the joined set."""
-    with h5py.File(path) as file:
+    with opened_shard(path) as file:
         start, end = file.attrs["items"]
         return int(end - start)
 
@@ -203,10 +203,16 @@ def _move(path: Path, target: Path, identity: str, number: int, first: int) -> i
         start, end = (int(item) for item in file.attrs["items"])
         file.attrs.modify("items", [first, first + end - start])
         file.attrs.modify("number", number)
-        file.attrs["identity"] = identity
+        _set(file, "identity", identity)
         columns = {name: file[name][...] for name in NUMBERS if name in file}
-        file.attrs["digest"] = table_digest(file.attrs, columns, file["images"].shape)
+        _set(file, "digest", table_digest(file.attrs, columns, file["images"].shape))
     sync(path)
     os.replace(path, target)
     sync(target.parent)
     return first + end - start
+
+
+def _set(file: h5py.File, name: str, text: str) -> None:
+    """Give a shard an attribute, unless a killed join has: another one would make the file another, and longer."""
+    if file.attrs[name] != text:
+        file.attrs[name] = text
