@@ -4,13 +4,10 @@ Numba's own loop asks each thread in turn whether it waits for the others, and k
 all of the time of a simulated kernel.
 """
 
-import sys
 import threading
 
 import numpy as np
 from numba.cuda.simulator import kernel
-
-OFTEN = 1e-5  # seconds until another thread has its turn: within a line, so that a missing syncthreads shows
 
 
 class Lane(kernel.BlockThread):
@@ -39,23 +36,18 @@ def run_block(manager, grid_point, *arguments):
         Lane(lambda: manager._f(*arguments), manager, grid_point, point, manager._debug)
         for point in np.ndindex(*manager._block_dim)
     ]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(OFTEN)
-    try:
+    for lane in lanes:
+        lane.start()
+    while lanes:
+        for _ in lanes:  # until each waits or has ended
+            manager.told.acquire()
+        failed = [lane.exception for lane in lanes if lane.exception]
+        lanes = [lane for lane in reversed(lanes) if not lane.ended]  # CUDA promises no order
         for lane in lanes:
-            lane.start()
-        while lanes:
-            for _ in lanes:  # until each waits or has ended
-                manager.told.acquire()
-            failed = [lane.exception for lane in lanes if lane.exception]
-            lanes = [lane for lane in reversed(lanes) if not lane.ended]  # CUDA promises no order
-            for lane in lanes:
-                lane.abort = bool(failed)
-                lane.turn.release()
-            for error, traceback in failed:
-                raise error.with_traceback(traceback)
-    finally:
-        sys.setswitchinterval(before)
+            lane.abort = bool(failed)
+            lane.turn.release()
+        for error, traceback in failed:
+            raise error.with_traceback(traceback)
 
 
 def wait_without_asking():
