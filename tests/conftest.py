@@ -24,6 +24,10 @@ from hebbcore.engine import devices, kernels, tuning
 from hebbcore.engine.kernels import cpu
 
 sys.path.insert(0, str(Path(__file__).parent))
+if not GPU:
+    import simulator
+
+    simulator.wait_without_asking()
 PLUGINS = ("browser", "cli", "evaluate", "extract", "hostile", "layers", "loaders_hostile", "ridge", "stream")
 pytest.register_assert_rewrite(*(f"{name}_helpers" for name in PLUGINS))  # before a test file imports its plugin
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on

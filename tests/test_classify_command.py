@@ -137,18 +137,18 @@ def test_the_same_again_does_nothing_and_other_labels_only_relearn(photos, call,
         assert Path("work", name).exists()
 
 
-@pytest.mark.parametrize("seen", ["network/checkpoints", "features.h5"])
-def test_a_command_that_was_killed_goes_on(seen, photos, call):
+def test_a_command_that_is_killed_while_it_learns_and_while_it_extracts_goes_on(photos, call):
     call(LINE.replace("--out work", "--out whole"))
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "hebbcore", *LINE.split()], env=ENVIRONMENT, stderr=subprocess.PIPE
-    )
-    deadline = time.monotonic() + 60
-    while not Path("work", seen).exists() and killed.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    assert Path("work", seen).exists()
+    for seen in ("network/checkpoints", "features.h5"):
+        killed = subprocess.Popen(
+            [sys.executable, "-m", "hebbcore", *LINE.split()], env=ENVIRONMENT, stderr=subprocess.PIPE
+        )
+        deadline = time.monotonic() + 60
+        while not Path("work", seen).exists() and killed.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        assert Path("work", seen).exists()
     call(LINE)
     for name in work.OUTPUTS:
         assert Path("work", name).read_bytes() == Path("whole", name).read_bytes(), name
