@@ -54,7 +54,7 @@ class Pipeline:
         if layers is None:
             steps = self._graph.steps(0, [len(self._graph.layers)], None)
         else:
-            steps = self._steps(0, tuple(i + 1 for i in layers), None, True)
+            steps = self._steps(0, tuple(i + 1 for i in layers), None, True, True)
         for step in steps:
             places = [(step.own, step.source), (step.out, step.last + 1)]
             if step.join is not None:
@@ -96,7 +96,7 @@ class Pipeline:
         """Return the last of the values that are made of x, the value `first`. found: is told of each."""
         slot = self._last[1] if x is self._last[0] else None
         values = {first: x}
-        for step in self._steps(first, lasts, slot, chained=not training and learn is None):
+        for step in self._steps(first, lasts, slot, chained=not training and learn is None, merged=found is not None):
             if not isinstance(self._graph.layers[step.layer], Branches):
                 values[step.last + 1] = self._output(step, values[step.source], training, learn)
             if step.join is not None:
@@ -110,21 +110,28 @@ class Pipeline:
         self._last = (x, slot)
         return x
 
-    def _steps(self, first: int, lasts: tuple[int, ...], slot: int | None, chained: bool) -> list[Step]:
-        """Return the steps that make values; chained: chains that fit the work memory are done in one step each."""
-        asked = (first, lasts, slot, chained)
+    def _steps(
+        self, first: int, lasts: tuple[int, ...], slot: int | None, chained: bool, merged: bool = False
+    ) -> list[Step]:
+        """Return the steps that make values; chained: chains that fit the work memory are done in one step each.
+
+        merged: those that begin with a Whiten, too. A training does without: what it caches before the Whiten or behind
+        it would decide the rounding of what follows.
+        """
+        asked = (first, lasts, slot, chained, merged)
         if asked not in self._plans:
-            chains = dict(map(self._fitting, self._graph.chains(first, lasts).items())) if chained else {}
+            chains = self._graph.chains(first, lasts) if chained else {}
+            chains = dict(self._fitting(*chain, merged) for chain in chains.items())
             self._plans[asked] = self._graph.steps(first, lasts, slot, chains)
         return self._plans[asked]
 
-    def _fitting(self, chain: tuple[int, int]) -> tuple[int, int]:
+    def _fitting(self, first: int, last: int, merged: bool) -> tuple[int, int]:
         """Return the first and last layer of what fits the work memory: a chain, all but its Whiten, or one layer."""
-        first, last = chain
-        if self._chain(first, last).fits():
-            return chain
-        if isinstance(self._graph.layers[first], Whiten) and last > first + 1:
-            return self._fitting((first + 1, last))
+        is_merged = isinstance(self._graph.layers[first], Whiten)
+        if (merged or not is_merged) and self._chain(first, last).fits():
+            return first, last
+        if is_merged and last > first + 1:
+            return self._fitting(first + 1, last, merged)
         return first, first
 
     def _chain(self, first: int, last: int) -> Chain:
