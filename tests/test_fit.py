@@ -285,26 +285,6 @@ def test_metrics_tell_each_step_once(mode, tmp_path):
     assert lines[-1]["seconds_left"] == 0
 
 
-class Unsized:
-    """Batches of images, of which nobody says how many there are."""
-
-    def __init__(self, batches):
-        self._batches = batches
-
-    def __iter__(self):
-        return iter(self._batches)
-
-
-@pytest.mark.parametrize("kind", [list, Unsized])
-def test_metrics_of_batches_tell_each_step_once(kind, tmp_path):
-    batches = kind([images()[:4], images()[4:8], images()[8:]])
-    records = []
-    hebbcore.fit(network(), batches, epochs=2, callback=records.append, log_seconds=0, run=tmp_path)
-    ends = [line["step"] for line in records if any("pass_dead" in layer for layer in line["layers"].values())]
-    assert ends == ([3, 6] if kind is list else [6])  # of others it is known once there was a pass
-    assert [line["step"] for line in records] == list(range(1, 7))
-
-
 def test_the_progress_bar_says_what_is_learned_and_ends_full(capsys):
     hebbcore.fit(network(), images(), mode="layerwise", progress=True, statistics_images=7, **OPTIONS)
     text = capsys.readouterr().err

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hebbcore import checks, streams
+from hebbcore import checks
 from hebbcore.engine import devices
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.group.cuts import cut
@@ -66,7 +66,6 @@ class Loop:
         most = checks.byte_size("fit", "cache_bytes", s.cache_bytes)
         self._sample: Sample | None = None
         self._pass_images: int | None = None  # of every pass, where they are known
-        self._pass_batches: int | None = None  # else these, if they are
         self._team = progress.team = team
         self._agreement = None if team is None else Agreement(team, run, progress.diagnostics)
         self._source = Inputs(network, batches, self._prepare, most, folder, self._pause)
@@ -75,7 +74,6 @@ class Loop:
         """Run all phases from where the training is."""
         at, order = self._state.position, self._batches.order(0)
         self._pass_images = None if order is None else len(order)
-        self._pass_batches = streams.batches_of(getattr(getattr(self._batches, "whole", self._batches), "source", None))
         with self._progress.shown(self._phases, self._state):
             try:
                 while at.phase < len(self._phases):
@@ -102,8 +100,6 @@ class Loop:
         self._steps.begin(phase, self._source, passes_before, self._sample)
         while at.epoch < phase.epochs:
             self._run_epoch(phase, passes_before + at.epoch)
-            if phase.images is None:
-                self._pass_batches = at.batch
             at.epoch, at.batch, at.pass_images = at.epoch + 1, 0, 0
             if not phase.observes:
                 self._progress.record(at, end=True)
@@ -216,8 +212,7 @@ class Loop:
         at.phase_images += images
         at.pass_images += images
         self._progress.stepped(images)
-        ends = phase.sample is not None or at.pass_images == self._pass_images or at.batch == self._pass_batches
-        if not phase.observes and ends:
+        if not phase.observes and (phase.sample is not None or at.pass_images == self._pass_images):
             return  # the end of the pass follows, with a record and a checkpoint of its own
         if measure:
             self._progress.record(at)
