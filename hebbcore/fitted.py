@@ -1,8 +1,10 @@
-"""A fit that fails leaves the estimator as it was: what it had learned, and the shape that goes with it."""
+"""What a fit leaves: all of it or what was before, and parameters that must stay as it found them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+
+import numpy as np
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -22,3 +24,18 @@ def whole_or_not_at_all(fit: Method) -> Method:
             raise
 
     return wrapped  # type: ignore[return-value]
+
+
+def require_unchanged(function: str, made: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError for a parameter that is not what it was before, when something was made; made: what."""
+    for name, value in before.items():
+        if now[name] is not value and not _are_equal(now[name], value):
+            raise ValueError(
+                f"{function}: {name} was set from {value!r} to {now[name]!r} after the {made} was made, and would have "
+                "no effect; set it back, or call fit, which begins anew."
+            )
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Return whether two values of a parameter are the same, be they arrays."""
+    return np.shape(one) == np.shape(other) and bool(np.all(one == other))

@@ -61,3 +61,15 @@ def test_a_fit_that_fails_changes_nothing():
         assert vars(model).keys() == before.keys()
         assert all(value is before[name] for name, value in vars(model).items())
     np.testing.assert_array_equal(model.predict(features), guesses)
+
+
+@pytest.mark.parametrize("changed", [{"random_state": 1}, {"neighbours": "exact"}, {"neighbour_features": [0, 1]}])
+def test_what_relearn_keeps_cannot_be_set_before_it(changed):
+    features, _, y = blobs()
+    model = FewLabelClassifier(neighbour_features=np.arange(3)).fit(features, y)
+    model.set_params(prior="uniform", neighbour_features=[0, 1, 2]).relearn(y)
+    (name,) = changed
+    with pytest.raises(ValueError, match=rf"relearn: {name} was set from .* after the graph was made"):
+        model.set_params(**changed).relearn(y)
+    other = FewLabelClassifier(**changed).fit_state(model.set_params(random_state=0).images_state(), y)
+    other.relearn(y)

@@ -31,7 +31,7 @@ from hebbcore.engine import backend
 from hebbcore.engine.finite import first_not_finite
 from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities
 from hebbcore.evaluation.ridge.given import checked_features
-from hebbcore.fitted import whole_or_not_at_all
+from hebbcore.fitted import require_unchanged, whole_or_not_at_all
 
 
 class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -150,6 +150,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images: Images | None = Images.of(features, near, search, device, self.progress)
         self._space = self._images.space
+        self._note_parameters()
         return self._learn(function, y)
 
     @whole_or_not_at_all
@@ -171,6 +172,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images = Images.from_state(arrays, self.progress)
         self._space, self.n_features_in_ = self._images.space, len(self._images.space.mean)
+        self._note_parameters()
         return self._learn("FewLabelClassifier.fit_state", y)
 
     def images_state(self) -> dict[str, Any]:
@@ -200,10 +202,20 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         -------
         FewLabelClassifier
             Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As fit; and for a parameter of the graph, or random_state, that was set since.
         """
         check_is_fitted(self)
         self._require_images("relearn")
-        return self._learn("FewLabelClassifier.relearn", y, early)
+        function, made_with = "FewLabelClassifier.relearn", getattr(self, "_made_with", {})  # earlier pickles have none
+        require_unchanged(function, "graph", made_with, self.get_params())
+        return self._learn(function, y, early)
+
+    def _note_parameters(self) -> None:
+        self._made_with = {name: getattr(self, name) for name in ("random_state", "neighbours", "neighbour_features")}
 
     def _learn(self, function: str, y: Any, early: Callable[[], None] | None = None) -> Self:
         images = self._require_images("fit")

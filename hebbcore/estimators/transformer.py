@@ -16,7 +16,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import UNLIKE, first_not_finite, largest_as_read
 from hebbcore.estimators.given import as_given
 from hebbcore.features.choice import Features
-from hebbcore.fitted import whole_or_not_at_all
+from hebbcore.fitted import require_unchanged, whole_or_not_at_all
 from hebbcore.layers import Layer
 from hebbcore.network import Network
 from hebbcore.serialize import layer_table
@@ -28,7 +28,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     """What both transformers share: images in, a trained network inside, features out."""
 
     _later: ClassVar[frozenset[str]] = frozenset(  # parameters that may be set while parts are learned from
-        {"learning_rate", "epochs", "batch_size", "mirror", "layer", "mode", "schedule", "image_shape", "random_state"}
+        {"learning_rate", "epochs", "batch_size", "mirror", "layer", "mode", "schedule", "image_shape"}
     )
     image_shape: Sequence[int] | None
     epochs: int | None
@@ -179,21 +179,17 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.network_ = self._network(images.shape[1:], self._seed, precision)
         if self.network_.image_shape is None:
             self.network_.build(images.shape[1:])
-        self._made_with = {
-            name: _said(value) for name, value in self.get_params(deep=False).items() if name not in self._later
-        }
+        self._made_with = {name: value for name, value in self._said().items() if name not in self._later}
         self._features()  # an unknown layer is refused before the training
 
     def _require_same_network(self) -> None:
         """Raise ValueError for a parameter of the network that was set after that was made."""
-        now = self.get_params(deep=False)
-        for name, value in getattr(self, "_made_with", {}).items():  # pickles of earlier versions have none
-            before, after = _said(value), _said(now[name])
-            if before is not after and not _are_equal(before, after):
-                raise ValueError(
-                    f"{type(self).__name__}.partial_fit: {name} was set from {before!r} to {after!r} after the "
-                    "network was made, and would have no effect; set it back, or call fit, which begins anew."
-                )
+        made_with = getattr(self, "_made_with", {})  # pickles of earlier versions have none
+        require_unchanged(f"{type(self).__name__}.partial_fit", "network", made_with, self._said())
+
+    def _said(self) -> dict[str, Any]:
+        """Return the parameters, lists of layers as what they say of them: another that says the same is equal."""
+        return {name: _said(value) for name, value in self.get_params(deep=False).items()}
 
     def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
@@ -270,12 +266,6 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
 
 def _said(value: Any) -> Any:
-    """Return a parameter's value, a list of layers as what it says of them: another that says the same is equal."""
     if isinstance(value, Sequence) and value and all(isinstance(item, Layer) for item in value):
         return [layer_table("partial_fit", layer) for layer in value]
     return value
-
-
-def _are_equal(one: Any, other: Any) -> bool:
-    """Return whether two values of a parameter are the same, be they arrays."""
-    return np.shape(one) == np.shape(other) and bool(np.all(one == other))
