@@ -51,7 +51,7 @@ def stream(digits, rows, labels=None, dtype=None, kind=loaders.ArrayStream):
 # Images of train that are images of test
 
 
-@pytest.mark.parametrize("memory", ["1 MiB", "1 KiB"])
+@pytest.mark.parametrize("memory", ["1 MiB", "16 KiB"])
 @pytest.mark.parametrize("dtype", [None, np.float32, np.float64])
 def test_shared_images_are_told_of(network, digits, tmp_path, caplog, memory, dtype):
     warned = []  # whether it had been said at each step
