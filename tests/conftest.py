@@ -6,6 +6,10 @@ import signal
 import sys
 from pathlib import Path
 
+# before OpenBLAS is loaded: its threads wait for work in a loop of 2 to this power clock cycles (2²⁶ if nothing is
+# said), on cores that the tests of other workers want
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
 try:
     import cupy
 
