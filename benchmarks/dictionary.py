@@ -7,9 +7,9 @@ learned: as the preset learns. random: the patches that units start from, in eve
 k-means (KWTA of one winner) in every dictionary. `--units` u stands for units=(128, u, u, 25 u / 64) of the preset, and
 with `--layers 2` for (128, u, 25 u / 64).
 The readout is RidgeReadout on standardised features of all training images, or of `--labels` of them, as many of each
-class, in `--draws` selections; it chooses its penalty, a power of ten, on the labelled images. `--validate` N judges by
-the last N training images, which are then not trained on, instead of the test images: what is chosen, choose so. Rows
-that FILE holds are not measured again.
+class, in `--draws` selections; it chooses its penalty, a power of ten, on the labelled images. Features are made of the
+images that a selection has alone; units learn from all. `--validate` N judges by the last N training images, which are
+then not trained on, instead of the test images: what is chosen, choose so. Rows that FILE holds are not measured again.
 """
 
 import argparse
@@ -60,16 +60,16 @@ def trained(method: str, units: int, seed: int, images: Any, args: argparse.Name
     return hebbcore.fit(network, images, seed=seed, **still)
 
 
-def accuracies(features: Any, labels: Any, test: Any, answers: Any, count: int, draws: int) -> list[float]:
-    """Return the accuracy, in percent, for each selection of so many labelled images."""
-    found = []
-    for draw in range(draws if count < len(labels) else 1):
-        rows = labelled_subset(labels, count, draw, "stratified")
-        chosen = features if count == len(labels) else features[backend.namespace(features).asarray(rows)]
-        readout = RidgeReadout(PENALTIES, standardize=True)
-        readout.fit(chosen, labels if count == len(labels) else labels[rows])
-        found.append(100 * readout.score(test, answers))
-    return found
+def selections(labels: Any, counts: Sequence[int], draws: int) -> dict[int, list[Any]]:
+    """Return for each number of labels the rows of its selections: one of all rows, `draws` of fewer."""
+    few = {count: [labelled_subset(labels, count, draw, "stratified") for draw in range(draws)] for count in counts}
+    return few | {count: [np.arange(count)] for count in counts if count == len(labels)}
+
+
+def accuracy(features: Any, labels: Any, test: Any, answers: Any) -> float:
+    """Return the accuracy of a readout of these labelled rows, in percent."""
+    readout = RidgeReadout(PENALTIES, standardize=True).fit(features, labels)
+    return 100 * readout.score(test, answers)
 
 
 def measure(method: str, units: int, seed: int, data: tuple[Any, ...], args: argparse.Namespace) -> dict[str, Any]:
@@ -79,18 +79,22 @@ def measure(method: str, units: int, seed: int, data: tuple[Any, ...], args: arg
     begin = time.perf_counter()
     network = trained(method, units, seed, xp.asarray(images), args)
     learned = time.perf_counter()
-    features, unseen = (network.transform(xp.asarray(part), mirror=True) for part in (images, test))
+    chosen = selections(labels, [count for count in args.labels if count <= len(labels)], args.draws)
+    used = np.unique(np.concatenate([rows for draws in chosen.values() for rows in draws]))
+    features, unseen = (network.transform(xp.asarray(part), mirror=True) for part in (images[used], test))
     features, unseen = (part.reshape(len(part), -1) for part in (features, unseen))
     float(unseen[-1, -1])
     transformed = time.perf_counter()
     row = {
         "method": method, "units": sizes(units, args.layers), "seed": seed, "features": features.shape[1],
         "gflop_mirrored_image": network.gflop(mirror=True), "seconds_fit": learned - begin,
-        "seconds_transform": transformed - learned, "images": len(images) + len(test), "top1": {},
+        "seconds_transform": transformed - learned, "images": len(used) + len(test), "top1": {},
     }  # fmt: skip
-    for count in args.labels:
-        if count <= len(labels):
-            row["top1"][str(count)] = accuracies(features, labels, unseen, answers, count, args.draws)
+    for count, draws in chosen.items():
+        found = row["top1"][str(count)] = []
+        for rows in draws:
+            few = features if np.array_equal(rows, used) else features[xp.asarray(np.searchsorted(used, rows))]
+            found.append(accuracy(few, labels[rows], unseen, answers))
     row["seconds_readouts"] = time.perf_counter() - transformed
     return row
 
