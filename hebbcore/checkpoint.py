@@ -14,6 +14,7 @@ from hebbcore import checks, hdf5, safetensors, serialize
 from hebbcore.engine import devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import PADDING_MODES
+from hebbcore.engine.pixel_scale import PixelScale
 from hebbcore.engine.state import state_arrays, state_in
 from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, Branches, HebbianLayer, Layer, Learner
@@ -160,6 +161,7 @@ def checkpoint_path(run: Path, step: int) -> Path:
 
 def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
     """Return what load needs besides the arrays, as JSON types."""
+    scale = {} if model.pixel_scale is None else {"pixel_scale": list(model.pixel_scale)}
     if isinstance(model, HebbianLayer):
         return {
             "kind": "layer",
@@ -169,6 +171,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
             "padding_mode": model.padding_mode,
             "precision": model.precision,
             "linear": model.linear,
+            **scale,
         }
     if model.image_shape is None:
         raise ValueError(f"{function}: the network has no weights yet; build or train it first.")
@@ -179,6 +182,7 @@ def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
         "precision": model.site.precision,
         "layers": [serialize.layer_table(function, layer) for layer in model.stack],
         **({"fit_defaults": dict(model.training)} if model.training else {}),
+        **scale,
     }
 
 
@@ -214,6 +218,7 @@ def restore(
     _require_arrays(network, header["image_shape"], arrays)
     network.build(header["image_shape"], draw=False)
     restore_arrays(network, arrays)
+    network.pixel_scale = PixelScale.from_table(function, header.get("pixel_scale"))
     return network
 
 
@@ -234,6 +239,7 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
         precision,
         checks.boolean(function, "linear", header["linear"]),
         state_in(rule, arrays),
+        PixelScale.from_table(function, header.get("pixel_scale")),
     )
 
 

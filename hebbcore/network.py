@@ -1,7 +1,6 @@
 """Network: a stack of layers, from images to features."""
 
 import math
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm
 from hebbcore.engine.backend import Array
-from hebbcore.engine.parallel import ForkedLock
+from hebbcore.engine.pixel_scale import PixelScale, require_scale
 from hebbcore.graph import Graph
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.arguments import as_image_shape, check_images_of_shape, check_layers
@@ -19,12 +18,13 @@ from hebbcore.layers.names import name_layers
 from hebbcore.pipeline import Learn, Pipeline
 from hebbcore.predictions import Predictor
 from hebbcore.summary import summary_of
+from hebbcore.trainable import Trainable
 
 _LESS = "use fewer units, less padding or smaller images"
 _TRAINING = ("batch_size", "epochs", "mode", "sample", "statistics_images")  # the arguments of fit that a network tells
 
 
-class Network(Predictor):
+class Network(Predictor, Trainable):
     """A stack of layers, each working on the output of the one before.
 
     Layers without a name are named by kind and position: conv1, pool1, bn1, conv2, …, fc5, bn5, where the number is
@@ -65,6 +65,8 @@ class Network(Predictor):
     training : mapping of str to Any
         How it is meant to be trained: the batch_size (of arrays), epochs, mode, sample and statistics_images that fit
         takes where its call does not say; empty, unless a preset or the user set it. It is saved with the network.
+    pixel_scale : PixelScale or None
+        Of the images that it learned from; others of another scale are refused. None: all are taken. It is saved too.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Network(Predictor):
         precision: str = "float32",
         workspace: int | str = WORKSPACE,
     ) -> None:
+        super().__init__()
         function = "Network"
         self.stack = tuple(layers)
         self.graph = Graph(self.stack)
@@ -98,10 +101,9 @@ class Network(Predictor):
             except ValueError as error:
                 raise checks.wrong(ValueError, function, None, str(error)) from None
         self.training = {}
+        self.pixel_scale: PixelScale | None = None
         self.image_shape: Shape | None = None
         self.shapes: list[Shape] = []  # of each layer's output
-        self._lock = ForkedLock()
-        self._trained_by: int | None = None  # the thread
         if image_shape is not None:
             self.build(image_shape)
 
@@ -166,9 +168,6 @@ class Network(Predictor):
             devices.require_room("Network", self.site.device, needed, what, _LESS)
         return shapes
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_trained_by": None}
-
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers, in order, those of branches before the Branches. Parameters that have an effect can be set."""
@@ -186,31 +185,6 @@ class Network(Predictor):
         for key in given:
             checks.choice("Network", "each key of training", key, _TRAINING)
         self._training = dict(given)
-
-    @property
-    def lock(self) -> "ForkedLock":
-        """What to hold while `run` is at work and its result in use, or the arrays of layers are read or changed."""
-        return self._lock
-
-    def begin_training(self, function: str) -> None:
-        """Mark the network as being trained.
-
-        Raises
-        ------
-        RuntimeError
-            If it is being trained already.
-        """
-        with self.lock:
-            if self._trained_by is not None:
-                raise RuntimeError(
-                    f"{function}: the network is being trained already, by thread {self._trained_by}; wait for it, or "
-                    "train a network of its own in each thread."
-                )
-            self._trained_by = threading.get_ident()
-
-    def end_training(self) -> None:
-        """Take the mark off again."""
-        self._trained_by = None
 
     def __getitem__(self, name: str) -> Layer:
         return self.layers[self.index_of("Network", name)]
@@ -338,6 +312,7 @@ class Network(Predictor):
         out = {i: empty((len(array), *self.shapes[i]), self.site.dtype) for i in wanted}
         for first in range(0, len(array), step):
             part = devices.to_device(array[first : first + step], self.site.device)
+            require_scale(self.pixel_scale, function, "images", part)
             targets = {i: whole[first : first + step] for i, whole in out.items()}
             with self.lock:
                 self._pipeline.write(part, targets)

@@ -75,17 +75,17 @@ def test_numbers_of_another_scale_than_those_of_fit_are_refused(digits):
     pixels = (digits[0] * 15).astype(np.uint8)
     transformer = HebbianTransformer(**LAYER).fit(pixels)
     for other in (pixels.astype(int), pixels.tolist()):
-        with pytest.raises(ValueError, match="X is int64, but the estimator was fitted to uint8"):
+        with pytest.raises(ValueError, match="X must have the scale of what was learned from, uint8, got int64"):
             transformer.transform(other)
-        with pytest.raises(ValueError, match="give X in the dtype of fit"):
+        with pytest.raises(ValueError, match="give uint8, or numbers of that scale"):
             transformer.partial_fit(other)
     np.testing.assert_allclose(transformer.transform(pixels / 255), transformer.transform(pixels), rtol=1e-4, atol=1e-6)
-    with pytest.raises(ValueError, match="X is uint8, but the estimator was fitted to int64"):
+    with pytest.raises(ValueError, match="from, int64, got uint8"):
         HebbianTransformer(**LAYER).fit(pixels.astype(int)).transform(pixels)
     bright = (digits[0] * 255).astype(np.uint8)
-    with pytest.raises(ValueError, match="X is float32 up to 255 or so, but the estimator was fitted to uint8"):
+    with pytest.raises(ValueError, match="from, uint8, got float32 up to 255 or so"):
         transformer.transform(bright.astype(np.float32))
-    with pytest.raises(ValueError, match="X is uint8, but the estimator was fitted to float64 up to 255 or so"):
+    with pytest.raises(ValueError, match="from, float64 up to 255 or so, got uint8"):
         HebbianTransformer(**LAYER).fit(bright.astype(float)).transform(bright)
     HebbianTransformer(**LAYER).fit(bright / 255).transform(bright)
 

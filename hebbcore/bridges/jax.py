@@ -43,7 +43,8 @@ def to_function(
     ------
     ValueError, TypeError
         For what is no such model, and for a layer or rule that has no formula, by its name. The function: for images
-        of another shape than the model's, and for integers but uint8.
+        of another shape than the model's, for integers but uint8, and for uint8 if the model learned from floating
+        numbers above 50.
     ModuleNotFoundError
         Without JAX.
     """
@@ -69,8 +70,8 @@ def to_function(
             )
         images = jnp.asarray(images)
         whole_numbers = images.dtype == jnp.uint8
-        readable = bool(whole_numbers or jnp.issubdtype(images.dtype, jnp.floating))
-        require_images(formula, images.shape, images.dtype, readable, channels)
+        floating = bool(jnp.issubdtype(images.dtype, jnp.floating))
+        require_images(formula, images.shape, images.dtype, whole_numbers, floating, channels)
         maps = as_maps(ops, images if whole_numbers else images.astype(dtype), formula, channels, whole_numbers)
         return as_images(ops, formula(ops, flat, maps), formula, channels)
 

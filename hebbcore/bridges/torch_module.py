@@ -65,14 +65,16 @@ class HebbianModule(torch.nn.Module):  # type: ignore[misc]  # PyTorch's types a
     def forward(self, images: Tensor) -> Tensor:
         """Return the output for images, as Network.transform.
 
-        Raises ValueError for images of another shape than the model's, and TypeError for integers but uint8.
+        Raises ValueError for images of another shape than the model's, and for uint8 if the model learned from floating
+        numbers above 50; TypeError for integers but uint8.
         """
         tensors = self.tensors
         dtype = next((tensor.dtype for tensor in tensors.values()), self._dtype)
         ops = TorchOperations(dtype, images.device, self.training, self._constants)
         whole_numbers = images.dtype == torch.uint8
-        readable = whole_numbers or images.is_floating_point()
-        require_images(self.formula, images.shape, images.dtype, readable, self.channels)
+        require_images(
+            self.formula, images.shape, images.dtype, whole_numbers, images.is_floating_point(), self.channels
+        )
         maps = as_maps(ops, images if whole_numbers else images.to(dtype), self.formula, self.channels, whole_numbers)
         return as_images(ops, self.formula(ops, tensors, maps), self.formula, self.channels)
 

@@ -8,14 +8,6 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 
 LARGEST, SMALLEST = 1e12, 1e-15  # magnitudes: between them no square of a patch, or product with weights, is lost
-UNLIKE = 50.0  # by which the largest numbers of two sets of images differ only if one is of 0…255 and the other of 0…1
-
-
-def largest_as_read(images: Array) -> float:
-    """Return the largest magnitude in images as networks read them: uint8 is 0…1."""
-    if images.dtype == np.uint8:
-        return float(images.max()) / 255
-    return float(backend.largest_magnitude(images))
 
 
 def require_finite(function: str, name: str, array: Array, *, optional: bool = True) -> None:

@@ -13,7 +13,8 @@ from hebbcore import checks
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import UNLIKE, first_not_finite, largest_as_read
+from hebbcore.engine.finite import first_not_finite
+from hebbcore.engine.pixel_scale import PixelScale, require_scale
 from hebbcore.estimators.given import as_given
 from hebbcore.features.choice import Features
 from hebbcore.fitted import require_unchanged, whole_or_not_at_all
@@ -240,23 +241,11 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return X.reshape(len(X), *shape)
 
     def _require_same_scale(self, X: Array, reset: bool) -> None:
-        """Raise ValueError for numbers of another scale beside uint8, which is read as 0…1, than those of fit.
-
-        They are other integers, and floating ones beyond what images of 0…1 hold.
-        """
-        dtype, is_large = X.dtype, X.dtype.kind == "f" and largest_as_read(X) > UNLIKE
+        """Raise ValueError for numbers of another scale than those of fit; see require_scale."""
         if reset:
-            self._dtype, self._is_large = dtype, is_large
-        before, was_large = self._dtype, getattr(self, "_is_large", False)  # pickles of earlier versions do not say it
-        if "uint8" not in {before.name, dtype.name} or before == dtype:
-            return
-        if is_large or was_large or {before.kind, dtype.kind} <= {"i", "u"}:
-            size = " up to 255 or so"
-            raise ValueError(
-                f"{type(self).__name__}: X is {dtype}{is_large * size}, but the estimator was fitted to "
-                f"{before}{was_large * size}. uint8 is read as 0…1 and other numbers as they are: give X in the dtype "
-                "of fit."
-            )
+            self._scale = PixelScale.of(X)
+        scale = getattr(self, "_scale", None)  # pickles of earlier versions do not say it
+        require_scale(scale, type(self).__name__, "X", X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from hebbcore import streams
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import UNLIKE, largest_as_read
 from hebbcore.engine.patches import convert
+from hebbcore.engine.pixel_scale import UNLIKE, largest_as_read
 from hebbcore.evaluation.batches import Labels, has_label
 from hebbcore.evaluation.results import Counted, Image, Results, Shared
 from hebbcore.features.choice import Features, features_of

@@ -9,6 +9,7 @@ from typing import Any
 
 from hebbcore import checkpoint, checks
 from hebbcore.bridges.onnx_graph import Graph, Tensor
+from hebbcore.engine.pixel_scale import require_bytes
 from hebbcore.export.classifier import predictions
 from hebbcore.files import write_atomically
 from hebbcore.formulas import Formula
@@ -52,7 +53,8 @@ def onnx(
     mirror : bool
         The mean of the outputs for each image and for its mirror image; see Network.transform.
     dtype : {"uint8", "float32"} or None
-        Of the images: uint8 is read as 0…1, as everywhere. None: uint8, for vectors float32.
+        Of the images: uint8 is read as 0…1, as everywhere. None: uint8; float32 for vectors, and if the model learned
+        from floating numbers above 50, for which uint8 is refused.
     channels : {"last", "first"}
         Whether images, and maps that are put out, are (n, height, width, channels) or (n, channels, height, width).
     metadata : mapping of str to str or None
@@ -74,8 +76,12 @@ def onnx(
     formula = _formula(function, model, layer, mirror)
     if channels == "first" and len(formula.input_shape) == 1:
         raise ValueError(f'{function}: channels="first" has no effect: the model takes vectors; leave it out.')
-    dtype = ("float32" if len(formula.input_shape) == 1 else "uint8") if dtype is None else dtype
+    scale = formula.model.pixel_scale
+    if dtype is None:
+        dtype = "float32" if len(formula.input_shape) == 1 or (scale is not None and scale.large) else "uint8"
     checks.choice(function, "dtype", dtype, DTYPES)
+    if dtype == "uint8":
+        require_bytes(scale, function, "dtype")
     graph = Graph(unique_names("images", "features", "label", "probabilities"))
     maps = as_maps(graph, Tensor(graph, "images"), formula, channels, dtype == "uint8")
     output = formula(graph, formula.arrays, maps)

@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from hebbcore import checks
+from hebbcore.engine.pixel_scale import require_bytes
 from hebbcore.formulas import Formula
 from hebbcore.formulas.operations import Operations, Value
 
 CHANNELS = ("last", "first")
 
 
-def require_images(formula: Formula, shape: Sequence[int], dtype: Any, readable: bool, channels: str) -> None:
+def require_images(
+    formula: Formula, shape: Sequence[int], dtype: Any, whole_numbers: bool, floating: bool, channels: str
+) -> None:
     """Check what a user gives the function or module of a formula: a formula for other images makes other numbers.
 
-    shape, dtype: of the images. readable: whether they are uint8 or floating. channels: see as_maps. Raises ValueError
-    or TypeError.
+    shape, dtype: of the images. whole_numbers, floating: whether they are uint8, or floating. channels: see as_maps.
+    Raises ValueError or TypeError.
     """
     sides: tuple[int | str, ...] = formula.input_shape  # type: ignore[assignment]
     if len(sides) == 3:
@@ -26,9 +29,11 @@ def require_images(formula: Formula, shape: Sequence[int], dtype: Any, readable:
     if not fits:
         problem = f"must be (n, {', '.join(map(str, sides))}), as the model was made for, got shape {tuple(shape)}."
         raise checks.wrong(ValueError, formula.function, "images", problem)
-    if not readable:
+    if not (whole_numbers or floating):
         problem = f"must be uint8 (read as 0…1) or floating, got {dtype}; convert them, and scale them as you mean it."
         raise checks.wrong(TypeError, formula.function, "images", problem)
+    if whole_numbers:
+        require_bytes(formula.model.pixel_scale, formula.function, "images")
 
 
 def as_maps(ops: Operations, images: Value, formula: Formula, channels: str, whole_numbers: bool) -> Value:

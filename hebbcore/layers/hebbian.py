@@ -11,6 +11,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import PADDING_MODES, Geometry
+from hebbcore.engine.pixel_scale import PixelScale, require_scale
 from hebbcore.engine.state import as_state, same_names
 from hebbcore.layers.arguments import check_images, flat
 from hebbcore.rules import Rule, as_rule
@@ -44,6 +45,8 @@ class HebbianLayer:
     state : mapping of str to Array or None
         What the rule remembers of each unit, (units,), float64, by name (see Rule); None: what it begins with, also
         when a rule of another state is set.
+    pixel_scale : PixelScale or None
+        Of the images that train_layer learned from; transform refuses others of another scale. None: all are taken.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class HebbianLayer:
     precision: str = "float32"
     linear: bool = False
     state: Any = field(default=None, repr=False)
+    pixel_scale: PixelScale | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         function = "HebbianLayer"
@@ -140,6 +144,7 @@ class HebbianLayer:
         """
         function = "transform"
         array = check_images(function, images, self.weights.shape)
+        require_scale(self.pixel_scale, function, "images", array)
         g = Geometry.of(function, array.shape, self.kernel_size or 1, self.stride, self.padding, self.padding_mode)
         size = checks.byte_size(function, "workspace", workspace)
         dtype = gemm.check_precision(function, self.precision, backend.device_of(self.weights))

@@ -11,7 +11,9 @@ import numpy as np
 
 from hebbcore import checkpoint, serialize
 from hebbcore.engine import devices
+from hebbcore.engine.backend import Array
 from hebbcore.engine.group.team import Team
+from hebbcore.engine.pixel_scale import PixelScale
 from hebbcore.network import Network
 from hebbcore.training.diagnostics import Diagnostics
 from hebbcore.training.header import State
@@ -88,6 +90,12 @@ def require_same(function: str, team: Team, here: dict[str, Any]) -> None:
             "rank 0). Start all processes with the same arguments, files and versions."
         )
     team.gather(None)  # nobody begins before all have compared
+
+
+def agreed_scale(first: Array, team: Team | None) -> PixelScale:
+    """Return the scale of the first images to learn from, of which each process of a team has its share."""
+    scale = PixelScale.of(first)
+    return scale if team is None else scale._replace(large=any(team.gather(scale.large)))
 
 
 def begin_alike(team: Team, network: Network, state: State) -> None:

@@ -79,6 +79,8 @@ class RunHeader:
     value_range : int or None
         Which value of 16-bit images is white among those that are learned from; None: there are none, or an earlier
         version wrote it.
+    pixel_scale : list or None
+        Of the images that are learned from; see PixelScale.
     versions : dict
         Python, NumPy, the device, which decide nothing; and as "header" FORMAT, where an earlier hebbcore overlooks it.
     """
@@ -97,6 +99,7 @@ class RunHeader:
     versions: dict[str, Any] = field(default_factory=dict)
     fit_defaults: dict[str, Any] = field(default_factory=dict)
     value_range: int | None = None
+    pixel_scale: list[Any] | None = None
 
     def __post_init__(self) -> None:
         for key in ("data", "rates", "versions", "fit_defaults"):
@@ -178,7 +181,8 @@ def _fixed(header: RunHeader, free: set[str], overridden: bool) -> dict[str, Any
     training = {key: value for key, value in table["training"].items() if key not in free}
     if training["learning_rate"] is None or overridden:
         training["learning_rate"] = LEARNING_RATE  # what None means; without a layer that takes it, it decides nothing
-    changing = {each.name for each in dataclasses.fields(State)} | {"versions", "fit_defaults", "value_range"}
+    changing = {each.name for each in dataclasses.fields(State)}
+    changing |= {"versions", "fit_defaults", "value_range", "pixel_scale"}
     return {**{key: value for key, value in table.items() if key not in changing}, "training": training}
 
 

@@ -20,7 +20,7 @@ from hebbcore.engine.starting import STARTS
 from hebbcore.layers import WORKSPACE, HebbianLayer
 from hebbcore.layers.arguments import as_weights, check_images, check_no_steps, geometry_of
 from hebbcore.rules import Rule, as_rule
-from hebbcore.training.agreement import require_same
+from hebbcore.training.agreement import agreed_scale, require_same
 from hebbcore.training.batches import as_batches, batching
 from hebbcore.training.layer_steps import FUNCTION, NAME, FirstEpoch, LayerTraining, Step
 from hebbcore.training.shares import Shares
@@ -171,7 +171,8 @@ def train_layer(
         first = check_images(FUNCTION, first_epoch.first.images, weights.shape, "data")
         g = geometry_of(FUNCTION, first, weights.shape, stride, padding, padding_mode)
         weights = devices.to_device(weights, device).astype(dtype, order="C", copy=True)
-        layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision)
+        scale = agreed_scale(first, team)
+        layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision, pixel_scale=scale)
         if team is not None:
             generators = [str(each.bit_generator.state) for each in (weight_generator, order_generator)]
             same = {

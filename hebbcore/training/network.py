@@ -16,9 +16,10 @@ from hebbcore.engine.group.groups import Group, joined
 from hebbcore.engine.group.portion import Portion
 from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import as_images
+from hebbcore.engine.pixel_scale import require_scale
 from hebbcore.engine.soundness import require_finite_output
 from hebbcore.network import Network
-from hebbcore.training.agreement import begin_alike, require_same
+from hebbcore.training.agreement import agreed_scale, begin_alike, require_same
 from hebbcore.training.ahead import ahead
 from hebbcore.training.batches import Batches, as_batches, batching, is_array
 from hebbcore.training.diagnostics import METRICS, Record
@@ -242,6 +243,7 @@ def fit(
             taken: Any = batches if team is None else Shares("fit", batches, team)
             first, portion = _first_batch(taken, team)
             _build(network, first)  # before a checkpoint: its folder would refuse the right network
+            require_scale(network.pixel_scale, "fit", "data", first)
             images = batches.images(first) if portion is None else taken.images(portion)
             _require_possible(network, settings, batches, images)
             state = State(whitened=whitened(network))
@@ -257,6 +259,7 @@ def fit(
                     folder.resume(state, previous)
                 if team is not None:
                     begin_alike(team, network, state)
+                network.pixel_scale = agreed_scale(first, team)
                 Loop(network, taken, settings, state, steps, told, folder, team).go()
                 if check_finite:
                     _require_finite_features(network, first)

@@ -1,0 +1,91 @@
+"""On which scale the numbers of images are: uint8 is read as 0…1, other numbers as they are."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hebbcore import checks
+from hebbcore.engine import backend
+from hebbcore.engine.backend import Array
+
+UNLIKE = 50.0  # by which the largest numbers of two sets of images differ only if one is of 0…255 and the other of 0…1
+
+
+def largest_as_read(images: Array) -> float:
+    """Return the largest magnitude in images as networks read them: uint8 is 0…1."""
+    if images.dtype == np.uint8:
+        return float(images.max()) / 255
+    return float(backend.largest_magnitude(images))
+
+
+class PixelScale(NamedTuple):
+    """The scale of images that something learned from, so that it is not given others without a word.
+
+    Attributes
+    ----------
+    dtype : str
+        The name of their dtype.
+    large : bool
+        Whether they hold more than images of 0…1 do: integers other than uint8, or floating numbers above 50.
+    """
+
+    dtype: str
+    large: bool
+
+    @classmethod
+    def of(cls, images: Array) -> "PixelScale":
+        """Return the scale of images."""
+        if images.dtype.kind == "f":
+            large = UNLIKE < largest_as_read(images) < math.inf
+        else:
+            large = images.dtype.kind in "iu" and images.dtype != np.uint8
+        return cls(images.dtype.name, large)
+
+    @classmethod
+    def from_table(cls, function: str, table: Any) -> "PixelScale | None":
+        """Return what JSON made of a scale, None for None. Raises ValueError or TypeError for anything else."""
+        if table is None:
+            return None
+        dtype, large = table
+        return cls(np.dtype(dtype).name, checks.boolean(function, "pixel_scale", large))
+
+
+def require_scale(scale: PixelScale | None, function: str, name: str, images: Array) -> None:
+    """Check that images are not of another scale than those learned from, where one of both is uint8.
+
+    Parameters
+    ----------
+    scale : PixelScale or None
+        Of what was learned from; None: not known.
+    function, name : str
+        Who asks, and how it calls the images, for the message.
+    images : Array
+        They are looked through only if they are floating and those learned from were uint8.
+
+    Raises
+    ------
+    ValueError
+        If one is uint8, and the other holds more than images of 0…1 do.
+    """
+    if scale is None:
+        return
+    if images.dtype == np.uint8:
+        require_bytes(scale, function, name)
+    elif scale.dtype == "uint8" and PixelScale.of(images).large:
+        raise _unlike(scale, function, name, images.dtype.name)
+
+
+def require_bytes(scale: PixelScale | None, function: str, name: str) -> None:
+    """Raise ValueError if what was learned from holds more than images of 0…1 do, which uint8 is read as."""
+    if scale is not None and scale.large:
+        raise _unlike(scale, function, name, "uint8")
+
+
+def _unlike(scale: PixelScale, function: str, name: str, dtype: str) -> Exception:
+    here, there = (" up to 255 or so" * ("float" in which) for which in (dtype, scale.dtype))
+    problem = (
+        f"must have the scale of what was learned from, {scale.dtype}{there}, got {dtype}{here}. uint8 is read as 0…1 "
+        f"and other numbers as they are: give {scale.dtype}, or numbers of that scale."
+    )
+    return checks.wrong(ValueError, function, name, problem)

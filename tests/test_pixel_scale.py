@@ -1,0 +1,123 @@
+"""What learned from images on one scale is not given others: uint8 is read as 0…1, other numbers as they are."""
+
+import numpy as np
+import pytest
+
+import hebbcore
+from hebbcore import export
+from hebbcore.bridges import jax as to_jax
+from hebbcore.bridges import torch as to_torch
+
+BRIGHT = "must have the scale of what was learned from, uint8, got float32 up to 255 or so"
+BYTES = "must have the scale of what was learned from, float32 up to 255 or so, got uint8"
+BYTE_IMAGES = np.random.default_rng(0).integers(0, 256, (12, 6, 6, 3), np.uint8)
+LARGE_IMAGES = BYTE_IMAGES.astype(np.float32)
+
+
+def layer_of(images, **options):
+    return hebbcore.train_layer(images, units=4, kernel_size=3, rule="hpca", learning_rate=1e-6, **options)
+
+
+def network_of(images):
+    network = hebbcore.Network([hebbcore.Conv(4, 3, rule="swta"), hebbcore.Pool(2)], seed=0)
+    return hebbcore.fit(network, images, learning_rate=1e-6)
+
+
+@pytest.fixture(params=[layer_of, network_of])
+def model_of(request):
+    return request.param
+
+
+@pytest.mark.parametrize("suffix", [None, "h5", "safetensors"])
+@pytest.mark.parametrize(
+    ("images", "other", "text"), [(BYTE_IMAGES, LARGE_IMAGES, BRIGHT), (LARGE_IMAGES, BYTE_IMAGES, BYTES)]
+)
+def test_images_of_another_scale_are_refused(model_of, images, other, text, suffix, tmp_path):
+    model = model_of(images)
+    if suffix is not None:
+        hebbcore.save(tmp_path / f"model.{suffix}", model)
+        model = hebbcore.load(tmp_path / f"model.{suffix}")
+    with pytest.raises(ValueError, match=f"transform: images {text}"):
+        model.transform(other)
+    assert model.transform(images).shape[0] == len(images)
+
+
+def test_images_of_one_scale_are_taken_in_any_dtype(model_of):
+    learned = model_of(BYTE_IMAGES)
+    expected = learned.transform(BYTE_IMAGES)
+    for dtype in (np.float16, np.float32, np.float64):
+        np.testing.assert_allclose(learned.transform((BYTE_IMAGES / 255).astype(dtype)), expected, rtol=0.02, atol=1e-3)
+    small = model_of(LARGE_IMAGES / 255)
+    np.testing.assert_allclose(small.transform(BYTE_IMAGES), small.transform(LARGE_IMAGES / 255), rtol=1e-5, atol=1e-6)
+    dark = model_of(LARGE_IMAGES)  # floating images may be darker than those learned from
+    assert np.isfinite(dark.transform(LARGE_IMAGES / 255)).all()
+
+
+def test_nan_is_not_taken_for_a_scale(model_of):
+    images = (LARGE_IMAGES / 255).copy()
+    images[3, 2, 2, 1] = np.nan
+    features = model_of(BYTE_IMAGES).transform(images)
+    assert np.isnan(features[3]).any()
+    assert np.isfinite(np.delete(features, 3, axis=0)).all()
+
+
+def test_learning_goes_on_from_one_scale(tmp_path):
+    network = network_of(BYTE_IMAGES)
+    with pytest.raises(ValueError, match=f"fit: data {BRIGHT}"):
+        hebbcore.fit(network, LARGE_IMAGES, learning_rate=1e-6)
+    hebbcore.fit(network, LARGE_IMAGES / 255, learning_rate=1e-6)
+
+
+def test_a_stream_of_batches_tells_its_scale():
+    network = network_of([BYTE_IMAGES[:6], BYTE_IMAGES[6:]])
+    with pytest.raises(ValueError, match=BRIGHT):
+        network.transform(LARGE_IMAGES)
+
+
+def test_a_run_says_its_scale(tmp_path):
+    network = hebbcore.Network([hebbcore.Conv(4, 3, rule="swta")], seed=0)
+    hebbcore.fit(network, BYTE_IMAGES, run=tmp_path / "run")
+    with pytest.raises(ValueError, match=BRIGHT):
+        hebbcore.load(tmp_path / "run").transform(LARGE_IMAGES)
+
+
+def test_later_images_of_a_call_are_looked_at_too():
+    network = network_of(BYTE_IMAGES)
+    images = np.concatenate([LARGE_IMAGES / 255, LARGE_IMAGES])
+    with pytest.raises(ValueError, match=BRIGHT):
+        network.transform(images, workspace=1)
+
+
+def test_exported_models_know_the_scale(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    network = network_of(LARGE_IMAGES)
+    export.onnx(network, tmp_path / "model.onnx")
+    images = onnx.load(tmp_path / "model.onnx").graph.input[0]
+    assert images.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    with pytest.raises(ValueError, match=f"export.onnx: dtype {BYTES}"):
+        export.onnx(network, tmp_path / "model.onnx", dtype="uint8")
+
+
+def test_modules_know_the_scale(model_of):
+    torch = pytest.importorskip("torch")
+    module = to_torch.to_module(model_of(LARGE_IMAGES))
+    with pytest.raises(ValueError, match=f"images {BYTES}"):
+        module(torch.tensor(BYTE_IMAGES))
+    again = to_torch.from_module(module)
+    with pytest.raises(ValueError, match=BYTES):
+        again.transform(BYTE_IMAGES)
+
+
+def test_functions_know_the_scale(model_of):
+    pytest.importorskip("jax")
+    function, arrays = to_jax.to_function(model_of(LARGE_IMAGES))
+    with pytest.raises(ValueError, match=f"images {BYTES}"):
+        function(arrays, BYTE_IMAGES)
+
+
+@pytest.mark.parametrize("value", [["uint8"], ["no dtype", False], ["uint8", 2], 3])
+def test_files_with_another_scale_are_refused(value):
+    from hebbcore.engine.pixel_scale import PixelScale
+
+    with pytest.raises((TypeError, ValueError)):
+        PixelScale.from_table("load", value)
