@@ -96,7 +96,7 @@ class LayerTraining:
         self._rivalry: Rivalry | None = None
         self._wins = backend.module(self._device).zeros(layer.units, np.uint64)  # of the last epoch
         self._steps = self._seen = 0
-        self._labelled = Labelled()
+        self._teaching, self._labelled = Teaching.of_a_layer(layer.units), Labelled()
         self.rate = 0.0
 
     def start(self, how: str, first_epoch: FirstEpoch, generator: np.random.Generator) -> None:
@@ -162,10 +162,9 @@ class LayerTraining:
 
     def _masks(self, labels: Labels | None) -> Array | None:
         """Return which units (images, units) may learn: each from its class, where the rule is supervised."""
-        teaching = Teaching.of_a_layer(self._layer.units)
-        teaching.require(FUNCTION, labels)
+        self._teaching.require(FUNCTION, labels)
         self._labelled.count(labels)
-        return teaching.masks(0, labels, self._device)
+        return self._teaching.masks(0, labels, self._device)
 
     def _learn(self, images: Array, teacher: Array | None, counting: bool) -> Array | None:
         """Change the weights by one batch; if counting, return how many of some patches each unit wins."""
