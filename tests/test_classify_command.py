@@ -326,6 +326,9 @@ def test_a_folder_of_other_work_is_refused(photos, call):
     save_network(Path("other.h5"), 9)
     _, err = call(f"{LINE} --features other.h5", 1)
     assert "name another --out, or remove it" in err
+    _, err = call(LINE, 1)  # before a dictionary is learned
+    assert "hebbcore: work/features.h5 holds features of a network of --features: give that again. If work is" in err
+    assert not Path("work/network").exists()
     _, err = call(f"{SMALL} --no-mirror", 1)
     assert "(mirror is False here and True there). If work is the work of other photos, of another network or" in err
     assert "name another --out, or remove it" in err

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli.networks import learned_range, load_network, side_of
 from hebbcore.cli.options import add_import, add_previous
@@ -16,7 +17,17 @@ from hebbcore.files import locked, make_folder, remove_partial
 from hebbcore.labelling.done import changed_since
 from hebbcore.labelling.features import learned_network
 from hebbcore.labelling.model import Model
-from hebbcore.labelling.work import FOLLOWING, IMAGES, LEARNED, OUTPUTS, REPORT, Labels, classified, require_search
+from hebbcore.labelling.work import (
+    FEATURES,
+    FOLLOWING,
+    IMAGES,
+    LEARNED,
+    OUTPUTS,
+    REPORT,
+    Labels,
+    classified,
+    require_search,
+)
 from hebbcore.network import Network
 from hebbcore.page.store import LABELS
 from hebbcore.training.diagnostics import Record
@@ -220,12 +231,17 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
 
 
 def learned(photos: Photos, options: argparse.Namespace, stages: Stages) -> Network:
-    """Return the dictionary of the photos, learned in the folder of the work unless it is there."""
-    left = Left()
+    """Return the dictionary of the photos, learned in the folder of the work unless it is there.
+
+    Raises ValueError if the work's features are of a network of --features.
+    """
+    run, left = options.out / LEARNED, Left()
+    if (options.out / FEATURES).exists() and not checkpoint.checkpoints(run):
+        raise ValueError(f"{options.out / FEATURES} holds features of a network of --features: give that again")
 
     def show(record: Record) -> None:
         seconds = record["seconds_left"]
         stages.say("network", f"learning{'' if seconds is None else f', {clock(left.smoothed(seconds))} left'}")
 
     with photos.stream(shuffle=True) as shuffled:
-        return learned_network(shuffled, options.out / LEARNED, options.device, options.previous, show)
+        return learned_network(shuffled, run, options.device, options.previous, show)
