@@ -1,5 +1,6 @@
 """The evaluation of a network: its figures, its honesty, its baselines."""
 
+import copy
 import json
 
 import numpy as np
@@ -211,10 +212,18 @@ def test_vectors_have_no_baselines_of_patches(digits, tmp_path):
 def test_images_of_unlike_scales_are_told(trained, digits, tmp_path, caplog):
     images, labels = digits
     train, test = loaders.ArrayStream(images[TRAIN] / 1.0, labels[TRAIN]), streams(digits)[1]
-    evaluate(trained, train, test, tmp_path / "a", fractions=[1], baselines=[], queries=0)
+    options = {"fractions": [1], "baselines": [], "queries": 0}
+    with pytest.raises(ValueError, match="images must have the scale of what was learned from, uint8, got float64"):
+        evaluate(trained, train, test, tmp_path / "refused", **options)
+    network = copy.copy(trained)
+    network.pixel_scale = None  # as of a file of an earlier version
     largest = f"of train is {images[TRAIN].max()}, and of test {images[TEST].max() / 255:.3g} (uint8 is read as 0…1)"
-    assert largest in caplog.text
-    caplog.clear()
+    for _ in range(2):  # the second time by what results.json says
+        evaluate(network, train, test, tmp_path / "a", **options)
+        assert caplog.text.count(largest) == 1
+        caplog.clear()
+    write_report(tmp_path / "a")
+    assert largest in (tmp_path / "a" / "report.md").read_text("utf-8")
     train = loaders.ArrayStream(images[TRAIN] / 255, labels[TRAIN])
     evaluate(trained, train, test, tmp_path / "b", fractions=[1], baselines=[], queries=0)
     assert not caplog.text

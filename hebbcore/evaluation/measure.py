@@ -13,7 +13,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Labels
 from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.metrics import confusion_matrix, top_k_accuracy
-from hebbcore.evaluation.passes import LabelledStream, doubts, shared_images, unlabelled, unlike_scales
+from hebbcore.evaluation.passes import LabelledStream, doubts, shared_images, unlabelled
 from hebbcore.evaluation.readouts import make_readout
 from hebbcore.evaluation.results import Mistake, Neighbours, Run
 from hebbcore.evaluation.retrieval import retrieval_scores
@@ -108,8 +108,6 @@ class Job:
         self.book.note_images(images, shared_images(self.train, self.test))
         if not known:
             self.tell_doubts()
-        for line in unlike_scales(self.train, self.test):
-            _log.warning("evaluate: %s", line)
 
     def tell_unlabelled(self) -> None:
         """Say how many images are left out."""

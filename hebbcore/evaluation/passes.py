@@ -1,6 +1,7 @@
 """A labelled stream as an evaluation reads it: images without a label left out, and what its first pass showed."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,7 +132,8 @@ class LabelledStream:
 
     def counted(self) -> Counted:
         """Return how many images of a stream that was read have a label, and what they are."""
-        return Counted(len(self.numbers), len(self.labels) - len(self.numbers), self.identity())
+        labelled, largest = len(self.numbers), self.largest if math.isfinite(self.largest) else None
+        return Counted(labelled, len(self.labels) - labelled, self.identity(), largest)
 
     def identity(self) -> str:
         """Return a digest of all images and labels, of a stream that was read."""
@@ -151,9 +153,9 @@ def _digests_of(images: Array, dtype: np.dtype[Any]) -> bytes:
     return b"".join(hashlib.blake2b(row.data, digest_size=_DIGEST_BYTES).digest() for row in rows)
 
 
-def unlike_scales(train: LabelledStream, test: LabelledStream) -> list[str]:
-    """Return a sentence if two streams that were read have numbers of unlike scales, as 0…1 and 0…255."""
-    low, high = sorted((train.largest, test.largest))
+def _unlike_scales(train: Counted, test: Counted) -> list[str]:
+    """Return a sentence if the numbers of two sets of images are of unlike scales, as 0…1 and 0…255."""
+    low, high = sorted((train.largest or 0.0, test.largest or 0.0))
     if not low or high <= UNLIKE * low:
         return []
     return [
@@ -196,9 +198,9 @@ def unlabelled(name: str, labelled: int, missing: int) -> list[str]:
 def doubts(results: Results) -> list[str]:
     """Return what the images of an evaluation give reason to doubt, a sentence each."""
     shared, images = results.shared, results.images
-    lines: list[str] = []
     if shared is None or images is None:
-        return lines
+        return []
+    lines = _unlike_scales(images["train"], images["test"])
     if shared.count:
         tested = images["test"].labelled + images["test"].unlabelled
         listed = ", ".join(f"test {mine.title} = train {theirs.title}" for mine, theirs in shared.pairs)

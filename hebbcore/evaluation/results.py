@@ -243,16 +243,21 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Counted:
-    """How many images of a split have a label and how many have none, and a digest of all of them."""
+    """How many images of a split have a label and how many have none, and a digest of all of them.
+
+    largest: the largest magnitude in them, as it is read: uint8 is 0…1; None: not known, as of earlier versions.
+    """
 
     labelled: int
     unlabelled: int
     digest: str
+    largest: float | None = field(default=None, compare=False)
 
     @classmethod
     def from_json(cls, table: Json) -> Self:
-        """Take {"labelled", "unlabelled", "digest"}."""
-        return cls(as_count(table["labelled"]), as_count(table["unlabelled"]), as_text(table["digest"]))
+        """Take {"labelled", "unlabelled", "digest"}, and "largest" if it is there."""
+        largest = None if table.get("largest") is None else as_number(table["largest"])
+        return cls(as_count(table["labelled"]), as_count(table["unlabelled"]), as_text(table["digest"]), largest)
 
     def as_json(self) -> Json:
         """Return what from_json takes."""
