@@ -219,10 +219,10 @@ def test_images_of_unlike_scales_are_told(trained, digits, tmp_path, caplog):
     network.pixel_scale = None  # as of a file of an earlier version
     largest = f"of train is {images[TRAIN].max()}, and of test {images[TEST].max() / 255:.3g} (uint8 is read as 0…1)"
     for _ in range(2):  # the second time by what results.json says
-        evaluate(network, train, test, tmp_path / "a", **options)
+        results = evaluate(network, train, test, tmp_path / "a", **options)
         assert caplog.text.count(largest) == 1
         caplog.clear()
-    write_report(tmp_path / "a")
+    write_report(tmp_path / "a", results, "Scales")
     assert largest in (tmp_path / "a" / "report.md").read_text("utf-8")
     train = loaders.ArrayStream(images[TRAIN] / 255, labels[TRAIN])
     evaluate(trained, train, test, tmp_path / "b", fractions=[1], baselines=[], queries=0)
