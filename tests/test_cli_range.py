@@ -101,17 +101,19 @@ def test_features_and_reports_are_of_the_range_of_the_run(here, call):
     assert loaders.read_index("other/images/test").settings["range"] == 4095
 
 
-@pytest.mark.parametrize("kept", ["run", "checkpoint", "elsewhere"])
+@pytest.mark.parametrize("kept", ["run", "checkpoint", "elsewhere", "h5", "safetensors"])
 def test_a_run_of_shards_knows_their_range(here, call, kept):
     write_digits("train", 0, 40, BRIGHT, True)
     truth = write_digits("test", 40, 20, DIM, True)
     call("shards build train shards --raw --size 8 --workers 1")
     Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"shards"'))
     call("train run.toml --out run")
-    run = {"run": "run", "checkpoint": str(checkpoints(Path("run"))[-1]), "elsewhere": "moved"}[kept]
+    run = {"run": "run", "checkpoint": str(checkpoints(Path("run"))[-1]), "elsewhere": "moved"}.get(kept, f"net.{kept}")
     if kept == "elsewhere":
         shutil.move("run", "moved")
         shutil.rmtree("shards")
+    elif run.startswith("net"):
+        hebbcore.save(run, hebbcore.load("run", device="cpu"))
     call(f"extract {run} test f.h5 --device cpu")
     dim = images_of("test", 4095)
     with h5py.File("f.h5") as file:
@@ -146,10 +148,10 @@ def test_a_training_goes_on_from_a_checkpoint_that_says_nothing_of_the_range(her
     call("train run.toml --out run")
     path = checkpoints(Path("run"))[-1]
     table, arrays = checkpoint.read("test", path)
-    assert table.pop("value_range") == 4095
+    assert table.pop("pixel_scale") == ["uint8", False, 4095]
     checkpoint.write(path, table, arrays)
     call("train run.toml --out run --set training.epochs=2")
-    assert checkpoint.header_of("test", checkpoints(Path("run"))[-1])["value_range"] == 4095
+    assert checkpoint.header_of("test", checkpoints(Path("run"))[-1])["pixel_scale"] == ["uint8", False, 4095]
 
 
 def test_shards_of_unlike_ranges_are_told(here, call, caplog):

@@ -115,7 +115,9 @@ def test_functions_know_the_scale(model_of):
         function(arrays, BYTE_IMAGES)
 
 
-@pytest.mark.parametrize("value", [["uint8"], ["no dtype", False], ["uint8", 2], 3])
+@pytest.mark.parametrize(
+    "value", [["uint8", True], ["no dtype", False, None], ["uint8", 2, None], ["uint8", True, 0], 3]
+)
 def test_files_with_another_scale_are_refused(value):
     from hebbcore.engine.pixel_scale import PixelScale
 

@@ -198,9 +198,9 @@ def _given_network(options: argparse.Namespace) -> Network | None:
     return network
 
 
-def range_for(options: argparse.Namespace) -> int | None:
+def range_for(network: Network | None, options: argparse.Namespace) -> int | None:
     """Return which value of 16-bit images is white for the network of --features; None: not known, or there is none."""
-    return None if options.features is None else learned_range(options.features, options.previous)
+    return None if network is None else learned_range(network, options.features)
 
 
 def _in_work(options: argparse.Namespace, network: Network | None, stages: Stages) -> tuple[Labels, Model | None]:
@@ -209,7 +209,7 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
     table = table_of(options)
     photos = read_photos(
         options.photos, work / IMAGES, size=options.image_size, split=options.split,
-        without_labels=table is not None, stages=stages, value_range=range_for(options),
+        without_labels=table is not None, stages=stages, value_range=range_for(network, options),
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)

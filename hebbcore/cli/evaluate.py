@@ -133,7 +133,7 @@ def _evaluate_all(options: argparse.Namespace) -> None:
             f"--out, such as {options.out / 'report'}."
         )
     network = load_network(options.network, options.imports, options.previous, options.device)
-    streams, white = [], learned_range(options.network, options.previous)
+    streams, white = [], learned_range(network, options.network)
     for path, split in ((options.train, "train"), (options.test, "test")):
         images = options.out / IMAGES / split
         stream = network_stream(

@@ -100,7 +100,7 @@ def _stream(options: argparse.Namespace, network: Network, folder: Path | None =
     split = options.split or "test"
     return network_stream(
         network, options.images, split, options.batch_size, options.image_size, UNLABELLED, images=folder,
-        part=options.split, value_range=learned_range(options.network, options.previous),
+        part=options.split, value_range=learned_range(network, options.network),
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def _ready(
     work = options.out
     photos = read_photos(
         options.photos, work / IMAGES, size=options.image_size, split=options.split, without_labels=True, stages=stages,
-        value_range=range_for(options),
+        value_range=range_for(network, options),
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hebbcore import checkpoint, safetensors
+from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli.photos import as_shards, is_photos, range_of, tell_unlike
 from hebbcore.cli.sources import labelled_stream
@@ -66,20 +66,13 @@ def what_is_left(file: Path, network: Network) -> str | None:
     return f"phase {at.phase + 1} of {len(phases)}, {layers}: {at.epoch} of {phase.epochs} epochs"
 
 
-def learned_range(path: Path, previous: bool = False) -> int | None:
+def learned_range(network: Network, path: Path) -> int | None:
     """Return which value of 16-bit images is white among those that a network has learned from; None: not known.
 
-    path, previous: as for load_network, which has read the file already.
+    path: of its run or file.
     """
-    try:
-        file = checkpoint.find("load", path, previous)
-        header = {} if file.suffix == safetensors.SUFFIX else checkpoint.header_of("load", file)
-    except FileNotFoundError:  # a training that goes on has removed it
-        header = {}
-    found = header.get("value_range")
-    if type(found) is int and found > 0:
-        return found
-    return range_of(path / IMAGES)  # of runs of earlier versions, which say nothing
+    known = None if network.pixel_scale is None else network.pixel_scale.white
+    return known or range_of(path / IMAGES)  # of runs of earlier versions, which say nothing
 
 
 def side_of(network: Network) -> int | None:

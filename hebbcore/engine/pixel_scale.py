@@ -28,10 +28,13 @@ class PixelScale(NamedTuple):
         The name of their dtype.
     large : bool
         Whether they hold more than images of 0…1 do: integers other than uint8, or floating numbers above 50.
+    white : int or None
+        Which value is white in the 16-bit images that they were read from; None: there were none, or it is not known.
     """
 
     dtype: str
     large: bool
+    white: int | None = None
 
     @classmethod
     def of(cls, images: Array) -> "PixelScale":
@@ -47,8 +50,10 @@ class PixelScale(NamedTuple):
         """Return what JSON made of a scale, None for None. Raises ValueError or TypeError for anything else."""
         if table is None:
             return None
-        dtype, large = table
-        return cls(np.dtype(dtype).name, checks.boolean(function, "pixel_scale", large))
+        dtype, large, white = table
+        if white is not None:
+            checks.integer(function, "pixel_scale", white, 1)
+        return cls(np.dtype(dtype).name, checks.boolean(function, "pixel_scale", large), white)
 
 
 def require_scale(scale: PixelScale | None, function: str, name: str, images: Array) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import checkpoint, serialize
+from hebbcore import checkpoint, serialize, streams
 from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.team import Team
 from hebbcore.engine.pixel_scale import PixelScale
 from hebbcore.network import Network
+from hebbcore.training.batches import Batches, IterableBatches
 from hebbcore.training.diagnostics import Diagnostics
 from hebbcore.training.header import State
 from hebbcore.training.run import Run
@@ -92,9 +93,10 @@ def require_same(function: str, team: Team, here: dict[str, Any]) -> None:
     team.gather(None)  # nobody begins before all have compared
 
 
-def agreed_scale(first: Array, team: Team | None) -> PixelScale:
-    """Return the scale of the first images to learn from, of which each process of a team has its share."""
-    scale = PixelScale.of(first)
+def agreed_scale(first: Array, batches: Batches, team: Team | None) -> PixelScale:
+    """Return the scale of what is learned from. first: images, of which each process of a team has its share."""
+    white = streams.range_of(batches.source) if isinstance(batches, IterableBatches) else None
+    scale = PixelScale.of(first)._replace(white=white)
     return scale if team is None else scale._replace(large=any(team.gather(scale.large)))
 
 

@@ -76,11 +76,8 @@ class RunHeader:
         How far the training is; see State.
     fit_defaults : dict
         Network.training, where it says anything; the settings are already made of it.
-    value_range : int or None
-        Which value of 16-bit images is white among those that are learned from; None: there are none, or an earlier
-        version wrote it.
     pixel_scale : list or None
-        Of the images that are learned from; see PixelScale.
+        Of the images that are learned from; see PixelScale. None: an earlier version wrote it.
     versions : dict
         Python, NumPy, the device, which decide nothing; and as "header" FORMAT, where an earlier hebbcore overlooks it.
     """
@@ -98,7 +95,6 @@ class RunHeader:
     seconds: float = 0.0
     versions: dict[str, Any] = field(default_factory=dict)
     fit_defaults: dict[str, Any] = field(default_factory=dict)
-    value_range: int | None = None
     pixel_scale: list[Any] | None = None
 
     def __post_init__(self) -> None:
@@ -113,18 +109,9 @@ class RunHeader:
                 raise ValueError("RunHeader: whitened names layers that are not there.")
         for rate in (*self.rates.values(), self.seconds):
             checks.real("RunHeader", "seconds and rates", rate)
-        if self.value_range is not None:
-            checks.integer("RunHeader", "value_range", self.value_range, 1)
 
     @classmethod
-    def of(
-        cls,
-        network: Network,
-        settings: Training,
-        data: dict[str, Any],
-        state: State,
-        value_range: int | None = None,
-    ) -> "RunHeader":
+    def of(cls, network: Network, settings: Training, data: dict[str, Any], state: State) -> "RunHeader":
         """Return the header of a training. Raises ValueError for layers and rules without a name."""
         versions = {
             "python": platform.python_version(),
@@ -133,7 +120,7 @@ class RunHeader:
             "header": FORMAT,
         }
         model = checkpoint.describe("fit", network)
-        return cls(**model, training=settings, data=data, versions=versions, value_range=value_range, **vars(state))
+        return cls(**model, training=settings, data=data, versions=versions, **vars(state))
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> "RunHeader":
@@ -148,7 +135,8 @@ class RunHeader:
             "training": serialize.build(Training, table["training"], "training", "fit"),
             "position": serialize.build(Position, table["position"], "position", "fit"),
         }
-        return serialize.build(cls, {**table, **parts}, "", "fit")
+        known = {key: value for key, value in table.items() if key != "value_range"}  # which pixel_scale has now
+        return serialize.build(cls, {**known, **parts}, "", "fit")
 
     def table(self) -> dict[str, Any]:
         """Return the header as JSON types, as from_table reads it."""
@@ -181,8 +169,7 @@ def _fixed(header: RunHeader, free: set[str], overridden: bool) -> dict[str, Any
     training = {key: value for key, value in table["training"].items() if key not in free}
     if training["learning_rate"] is None or overridden:
         training["learning_rate"] = LEARNING_RATE  # what None means; without a layer that takes it, it decides nothing
-    changing = {each.name for each in dataclasses.fields(State)}
-    changing |= {"versions", "fit_defaults", "value_range", "pixel_scale"}
+    changing = {each.name for each in dataclasses.fields(State)} | {"versions", "fit_defaults", "pixel_scale"}
     return {**{key: value for key, value in table.items() if key not in changing}, "training": training}
 
 

@@ -171,7 +171,7 @@ def train_layer(
         first = check_images(FUNCTION, first_epoch.first.images, weights.shape, "data")
         g = geometry_of(FUNCTION, first, weights.shape, stride, padding, padding_mode)
         weights = devices.to_device(weights, device).astype(dtype, order="C", copy=True)
-        scale = agreed_scale(first, team)
+        scale = agreed_scale(first, batches, team)
         layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision, pixel_scale=scale)
         if team is not None:
             generators = [str(each.bit_generator.state) for each in (weight_generator, order_generator)]

@@ -259,7 +259,7 @@ def fit(
                     folder.resume(state, previous)
                 if team is not None:
                     begin_alike(team, network, state)
-                network.pixel_scale = agreed_scale(first, team)
+                network.pixel_scale = agreed_scale(first, batches, team)
                 Loop(network, taken, settings, state, steps, told, folder, team).go()
                 if check_finite:
                     _require_finite_features(network, first)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hebbcore import checkpoint, streams
+from hebbcore import checkpoint
 from hebbcore.engine.group.team import Team
 from hebbcore.files import locked, make_folder, remove_partial
 from hebbcore.network import Network
-from hebbcore.training.batches import Batches, IterableBatches
+from hebbcore.training.batches import Batches
 from hebbcore.training.diagnostics import METRICS, cut_after
 from hebbcore.training.header import Position, RunHeader, State, differences
 from hebbcore.training.phases import phases_of
@@ -161,9 +161,7 @@ class Run:
             raise error
 
     def _header(self, state: State) -> RunHeader:
-        batches = self._batches
-        white = streams.range_of(batches.source) if isinstance(batches, IterableBatches) else None
-        return RunHeader.of(self._network, self._settings, batches.identity(), state, white)
+        return RunHeader.of(self._network, self._settings, self._batches.identity(), state)
 
 
 @contextlib.contextmanager
