@@ -64,18 +64,23 @@ def _label(options: argparse.Namespace) -> int:
     classes = [checked_name(name) for name in options.classes.split(",") if name.strip()]
     work, stages = options.out, Stages()
     network = begun(options)
+    digest = _digest_of(options.labels)  # before the table is read, which may change while features are learned
     table = table_of(options)
     address = Address(options.host, options.port)
     with address.socket, locked(work, "working in"):
         with of_other_images(work):
             teacher, photos, names = _ready(options, network, stages)
         with naming(work / LABELS):
-            board = _board(options, classes, table, photos, names, stages)
+            board = _board(options, classes, (table, digest), photos, names, stages)
         try:
             _serve(options, address, board, teacher, photos)
         finally:
             board.close()
     return 0
+
+
+def _digest_of(table: Path | None) -> str:
+    return "" if table is None else hashlib.blake2b(table.read_bytes(), digest_size=16).hexdigest()
 
 
 def _require_extra() -> None:
@@ -123,29 +128,28 @@ def _require_imported(work: Path, names: Sequence[str], labels: Labels) -> None:
 def _board(
     options: argparse.Namespace,
     classes: Sequence[str],
-    table: Table | None,
+    given: tuple[Table | None, str],
     photos: Photos,
     names: Sequence[str],
     stages: Stages,
 ) -> "Board":
-    """Return the board of the work, with the classes and labels of the options."""
+    """Return the board of the work, with the classes and labels of the options. given: their table and its digest."""
     from hebbcore.page.board import Board, Versions
 
+    table, digest = given
     store = Store(options.out / LABELS)
     try:
         board = Board(names, store, Versions())
         board.add_classes(classes)
-        if table is not None:
-            digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
-            if not board.has_imported(digest):
-                labels = table.labels(names, photos.left_out)
-                known = {i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}
-                if replaced := board.take_in(known, digest)[1]:
-                    stages.say(
-                        "labels",
-                        f"{len(replaced):,} of the photos had another label on the page, such as "
-                        f"{names[replaced[0]]}; they have that of {options.labels} now. z on the page takes it back",
-                    )
+        if table is not None and not board.has_imported(digest):
+            labels = table.labels(names, photos.left_out)
+            known = {i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}
+            if replaced := board.take_in(known, digest)[1]:
+                stages.say(
+                    "labels",
+                    f"{len(replaced):,} of the photos had another label on the page, such as {names[replaced[0]]}; "
+                    f"they have that of {options.labels} now. z on the page takes it back",
+                )
     except BaseException:
         store.close()
         raise
