@@ -100,8 +100,8 @@ def _answer(number: int, frame: FrameType | None) -> None:
 
 def _leave(number: int) -> None:
     try:
-        if sys.stderr is not None and _first_to_tell():  # without it, 2 may be the number of a file of the command
-            os.write(2, b"hebbcore: interrupted\n")
+        if sys.stderr is not None and _first_to_tell():
+            os.write(sys.stderr.fileno(), b"hebbcore: interrupted\n")  # 2 is a file of the command if it was closed
     finally:  # also if nobody reads it
         os._exit(128 + number)
 

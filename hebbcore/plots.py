@@ -136,9 +136,7 @@ def save_curves(run: Path, path: Path) -> None:
         axis.set(title=title, xlabel="images", yscale=scale)
         axis.grid(alpha=0.3)
     axes[0, 1].legend()  # the norms are in every record; a change is measured every log_seconds only
-    file = io.BytesIO()
-    figure.savefig(file, dpi=120, format="png")
-    write_bytes(path, file.getvalue())
+    _save(figure, path)
 
 
 def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
@@ -173,7 +171,13 @@ def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
             axis.set(title=f"{layer}: {title}", xlabel="images", yscale=scale)
             axis.grid(alpha=0.3)
     figure.legend(handles=_handles(colors), loc="outside lower center", ncols=min(columns, len(runs)))
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    file = io.BytesIO()
+    figure.savefig(file, dpi=120, format="png")
+    write_bytes(path, file.getvalue())
 
 
 def _figure(size: tuple[float, float]) -> Any:

@@ -6,7 +6,7 @@ import sys
 
 import h5py
 import pytest
-from cli_helpers import ENVIRONMENT
+from cli_helpers import ENVIRONMENT, weights
 
 from hebbcore import cli
 from hebbcore.cli import main
@@ -92,6 +92,16 @@ def test_help_lists_every_command(capsys):
     for command in ("shards", "train", "extract", "plot"):
         assert re.search(rf"^    {command} +\w.+", text, re.MULTILINE), command
     assert len(cli.COMMANDS) == len(re.findall(r"^    \w+ +\w", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_closed_streams_change_nothing(place, closed):
+    """As those of a daemon; without them Python writes to standard output what is for standard error."""
+    line = f"{sys.executable} -m hebbcore train run.toml --out a {closed}"
+    done = subprocess.run(["sh", "-c", line], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done
+    assert "epochs done" not in done.stdout
+    assert weights("a").any()
 
 
 def test_help_imports_no_command():

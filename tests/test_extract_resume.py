@@ -1,9 +1,11 @@
 """An extraction goes on where it was stopped, with its own settings only, and one process at a time."""
 
+import errno
 import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -81,6 +83,17 @@ def test_what_others_left_in_the_folder_of_a_work_makes_room(
     seen = []
     extracted(chosen, stream, tmp_path / "own.h5", seen.append)
     assert seen[0] > 8  # its own goes on
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "npy"])
+def test_finished_features_are_found_where_nothing_can_be_written(network, stream, tmp_path, monkeypatch, kind):
+    path = extract_features(network, stream, tmp_path / "f", format=kind)
+
+    def refuse(path, missing_ok=False):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # so it is on Linux for a file that is not there, too
+    assert extract_features(network, stream, tmp_path / "f", format=kind) == path
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", '{"batch": 1}', '{"batch": null, "done": 8, "settings": {}}'])

@@ -7,6 +7,7 @@ import re
 import resource
 import subprocess
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from loaders_helpers import make_arrays
 
 import hebbcore
 import loaders
-from hebbcore import checkpoint, hdf5
+from hebbcore import checkpoint, hdf5, plots
 from hebbcore.cli import main
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.report import write_report
@@ -255,6 +256,20 @@ def test_results_and_their_report(disk, network, tmp_path):
     text = (folder / "results.json").read_text()
     (folder / "results.json").write_text(re.sub(r'("top1": )\d', r"\g<1>0", text, count=1))
     assert main(["verify", str(folder)]) == 1
+
+
+def test_pictures_of_runs_keep_those_before(disk, tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = {name: tmp_path / name for name in "ab"}
+    for run in runs.values():
+        net = hebbcore.Network([hebbcore.Conv(4, 3)], (8, 10, 3), device="cpu")
+        hebbcore.fit(net, IMAGES, batch_size=10, log_seconds=0, run=run)
+    for save in (partial(plots.save_curves, runs["a"]), partial(plots.save_comparison, runs)):
+        path = disk.folder / "curves.png"
+        path.write_bytes(b"the file before")
+        with disk.room(8192), pytest.raises(OSError, match=r"cannot write: .*make room.*curves\.png"):
+            save(path)
+        assert contents(disk.folder) == {Path("curves.png"): b"the file before"}
 
 
 def test_shards(disk, tmp_path):

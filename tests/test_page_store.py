@@ -1,8 +1,10 @@
 """labels.sqlite and the board over it: every label is kept, undone as it was given, and found again."""
 
+import errno
 import os
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hebbcore.page.board import MOST_CLASSES, Board, Versions
-from hebbcore.page.store import NO_LABEL, UNSURE, Store
+from hebbcore.page.store import NO_LABEL, UNSURE, Store, naming
+from hebbcore.page.told import in_words
 
 NAMES = ["a.jpg", "sub/b.jpg", "<script>.jpg", 'li\nne "q", \'.jpg', "n\udce9.jpg", "日本.jpg"]
 
@@ -101,6 +104,32 @@ def test_files_that_are_none_of_labels_are_refused(path):
         base.execute("PRAGMA user_version = 7")
     with pytest.raises(ValueError, match="has version 7"):
         Store(path)
+
+
+def test_a_file_that_cannot_be_opened_or_written_is_not_called_damaged(path, monkeypatch):
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0))
+        with pytest.raises(OSError, match=r"cannot write: database is locked.*labels.sqlite"):
+            Store(path)
+    with pytest.raises(OSError, match=r"cannot write: unable to open database file.*none/labels.sqlite"):
+        Store(path.parent / "none" / path.name)
+    board = opened(path)
+    os.rename(path, path.with_name("moved"))
+    with pytest.raises(sqlite3.OperationalError) as error:
+        board.add_class("cat")
+    assert "export the labels here, and start it again" in in_words(error.value)
+    board.close()
+
+
+def test_a_full_disk_is_told_as_that_when_the_command_starts(path):
+    with closing(opened(path)) as board:
+        board._store._base.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(OSError, match="make room, then run the same again") as error, naming(path):
+            board.add_classes([str(number) * 20 for number in range(900)])
+    assert error.value.filename == str(path)
+    assert error.value.errno == errno.ENOSPC
 
 
 def test_the_history_tells_what_was_and_what_was_undone(path):

@@ -37,6 +37,8 @@ COMMANDS = {  # name: its module, imported when a line names the command and not
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; arguments as in sys.argv[1:]. Returns the exit status."""
     line = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        _replace_closed_streams()
     debug = "--debug" in line
     try:
         return together.end(_run(line, debug))
@@ -48,6 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if together.is_first():
             interrupts.tell(text)
         return together.end(128 + int(number), agreed=getattr(interrupt, "agreed", False))
+
+
+def _replace_closed_streams() -> None:
+    """Let what goes to a closed standard stream go nowhere: not to another stream, nor a file that gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # until the process ends
 
 
 def _run(line: list[str], debug: bool) -> int:

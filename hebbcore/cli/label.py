@@ -1,6 +1,7 @@
 """`hebbcore label`: label photos on a page in the browser, which learns meanwhile."""
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -17,9 +18,10 @@ from hebbcore.cli.classify import add_work, begun, learned, of_other_images, ran
 from hebbcore.cli.photos import Photos, Table, names_in_tables, only_in_next, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
-from hebbcore.files import locked
+from hebbcore.files import cannot_write, locked
 from hebbcore.labelling.work import FOLLOWING, IMAGES, Labels, require_search
 from hebbcore.network import Network
+from hebbcore.page.store import LABELS, Store, naming
 from hebbcore.streams import identity_of
 from loaders.tables import matched
 
@@ -62,17 +64,23 @@ def _label(options: argparse.Namespace) -> int:
     classes = [checked_name(name) for name in options.classes.split(",") if name.strip()]
     work, stages = options.out, Stages()
     network = begun(options)
+    digest = _digest_of(options.labels)  # before the table is read, which may change while features are learned
     table = table_of(options)
     address = Address(options.host, options.port)
     with address.socket, locked(work, "working in"):
         with of_other_images(work):
             teacher, photos, names = _ready(options, network, stages)
-            board = _board(options, classes, table, photos, names, stages)
+        with naming(work / LABELS):
+            board = _board(options, classes, (table, digest), photos, names, stages)
         try:
             _serve(options, address, board, teacher, photos)
         finally:
             board.close()
     return 0
+
+
+def _digest_of(table: Path | None) -> str:
+    return "" if table is None else hashlib.blake2b(table.read_bytes(), digest_size=16).hexdigest()
 
 
 def _require_extra() -> None:
@@ -120,30 +128,28 @@ def _require_imported(work: Path, names: Sequence[str], labels: Labels) -> None:
 def _board(
     options: argparse.Namespace,
     classes: Sequence[str],
-    table: Table | None,
+    given: tuple[Table | None, str],
     photos: Photos,
     names: Sequence[str],
     stages: Stages,
 ) -> "Board":
-    """Return the board of the work, with the classes and labels of the options."""
+    """Return the board of the work, with the classes and labels of the options. given: their table and its digest."""
     from hebbcore.page.board import Board, Versions
-    from hebbcore.page.store import LABELS, Store
 
+    table, digest = given
     store = Store(options.out / LABELS)
     try:
         board = Board(names, store, Versions())
         board.add_classes(classes)
-        if table is not None:
-            digest = hashlib.blake2b(options.labels.read_bytes(), digest_size=16).hexdigest()
-            if not board.has_imported(digest):
-                labels = table.labels(names, photos.left_out)
-                known = {i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}
-                if replaced := board.take_in(known, digest)[1]:
-                    stages.say(
-                        "labels",
-                        f"{len(replaced):,} of the photos had another label on the page, such as "
-                        f"{names[replaced[0]]}; they have that of {options.labels} now. z on the page takes it back",
-                    )
+        if table is not None and not board.has_imported(digest):
+            labels = table.labels(names, photos.left_out)
+            known = {i: labels.classes[k] for i, k in enumerate(labels.numbers.tolist()) if k >= 0}
+            if replaced := board.take_in(known, digest)[1]:
+                stages.say(
+                    "labels",
+                    f"{len(replaced):,} of the photos had another label on the page, such as {names[replaced[0]]}; "
+                    f"they have that of {options.labels} now. z on the page takes it back",
+                )
     except BaseException:
         store.close()
         raise
@@ -175,18 +181,20 @@ def _serve(
     learner, pictures = Learner(board, teacher), pictures_of(photos, board.names)
     thumbs, tables = Thumbs(options.out / THUMBS, pictures), Tables(board.names, options.photos)
     page = Page(board, learner, pictures, thumbs, tables, _identity(photos, board.names))
+    entry = options.out / ENTRY
+    _forget(entry)  # of a command that was killed
     sys.setswitchinterval(_SWITCH)
     learner.start()
     try:
-        with serving(page.application(), address, page.end) as url:
-            print(printable(url), flush=True)
+        with serving(page.application(), address, page.end, lambda: _forget(entry)) as url:
             if options.browser:
-                _open(url, options.out / ENTRY)
+                _open(url, entry)
+            print(printable(url), flush=True)
             address.ended.wait()  # until an interrupt
             raise RuntimeError("the server has ended by itself; what it answered is on the disk.")
     finally:
         learner.end()
-        (options.out / ENTRY).unlink(missing_ok=True)
+        _forget(entry)
 
 
 def _identity(photos: Photos, names: Sequence[str]) -> str:
@@ -196,14 +204,24 @@ def _identity(photos: Photos, names: Sequence[str]) -> str:
     return hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
 
 
+def _forget(entry: Path) -> None:
+    """Remove the file that led a browser to the page."""
+    with contextlib.suppress(OSError):
+        entry.unlink()
+
+
 def _open(url: str, entry: Path) -> None:
     """Open a browser, in a thread: one in the terminal would not return.
 
-    It is given a file that leads to the address: all users of the machine see what a program is started with.
+    It is given a file that leads to the address: all users of the machine see what a program is started with. The file
+    is removed once a browser has come by it, so that none leads to a server that was killed.
     """
     import webbrowser
 
-    entry.unlink(missing_ok=True)
-    with open(os.open(entry, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">Go on</a>\n')
+    text = f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">Go on</a>\n'
+    try:
+        with open(os.open(entry, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise cannot_write(entry, error) from error
     threading.Thread(target=webbrowser.open, args=(entry.resolve().as_uri(),), daemon=True).start()

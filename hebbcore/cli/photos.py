@@ -345,7 +345,8 @@ class Table:
             names, root = names_in_tables(names, self._photos)
             table = TableLabels(self._path, [*names, *(_below(str(root), name) for name in left_out)], root)
             return Labels.of(np.array([table.label_of(name) for name in names], np.int64), table.class_names)
-        return Labels.of(np.array([self._of_files[name] for name in names], np.int64), self._classes)
+        # images that were added since the table was read have none
+        return Labels.of(np.array([self._of_files.get(name, -1) for name in names], np.int64), self._classes)
 
 
 def require_taken_over(work: Path, names: Sequence[str], labels: Labels) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ def extract_features(
                 if not formats.finished(function, format, path, settings, names):  # by who held it until now
                     _into_hdf5(function, file, settings, features, stream, progress)
                     formats.write(format, file, path, settings)
-        file.unlink(missing_ok=True)  # a kill may have left it
+        with suppress(OSError):  # as where nothing can be written, nor need be
+            file.unlink()  # a kill may have left it
         for each in (file, path):
             forget_lock(each)
     return path

@@ -48,7 +48,8 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
             "%s: %s was written by an earlier version and has no digest, so that damage goes unnoticed; remove it to "
             "have it written anew", function, path,
         )  # fmt: skip
-    forget(_note_of(path))  # a kill may have left it
+    with suppress(OSError):  # as where nothing can be written, nor need be
+        forget(_note_of(path))  # a kill may have left it
     forget_lock(path)
     return True
 

@@ -29,11 +29,19 @@ class Guard:
     """Lets requests through to an application that come from its own page.
 
     is_host: tells whether a Host header names this server. token: the cookie holds it, which the address with ?token=…
-    sets. cookie: its name.
+    sets. cookie: its name. entered: called whenever a browser has come by that address.
     """
 
-    def __init__(self, application: ASGIApp, token: str, is_host: Callable[[str], bool], cookie: str) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        token: str,
+        is_host: Callable[[str], bool],
+        cookie: str,
+        entered: Callable[[], None],
+    ) -> None:
         self._application, self._token, self._is_host, self._cookie = application, token.encode(), is_host, cookie
+        self._entered = entered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -59,7 +67,10 @@ class Guard:
             return refused(421, "This server is not called so; open the address that hebbcore label printed.")
         given = QueryParams(scope["query_string"]).getlist("token") if scope["path"] == "/" else []
         if given and method in ("GET", "HEAD"):
-            return self._entered(headers) if self._is_token(given[0]) else Response(_WHO, 403, media_type="text/plain")
+            if not self._is_token(given[0]):
+                return Response(_WHO, 403, media_type="text/plain")
+            self._entered()
+            return self._leading_on(headers)
         if not self._is_token(cookie_parser("; ".join(headers.getlist("cookie"))).get(self._cookie, "")):
             return Response(_WHO, 403, media_type="text/plain")
         if method in ("GET", "HEAD"):
@@ -73,7 +84,7 @@ class Guard:
     def _is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode("utf-8", "replace"), self._token)
 
-    def _entered(self, headers: Headers) -> Response:
+    def _leading_on(self, headers: Headers) -> Response:
         """Return the answer that sets the cookie, and leads on to the page.
 
         A redirect on the way from another site would not bring a strict cookie along: then a page leads on.

@@ -71,13 +71,16 @@ def _is_number(name: str) -> bool:
 
 
 @contextmanager
-def serving(application: ASGIApp, address: Address, end: Callable[[], None]) -> Iterator[str]:
+def serving(
+    application: ASGIApp, address: Address, end: Callable[[], None], entered: Callable[[], None] = lambda: None
+) -> Iterator[str]:
     """Answer requests in a thread; yields the address to open, with its token, once the server listens.
 
-    end: called before the server ends; lets answers that wait come back. Raises OSError if it cannot listen.
+    end: called before the server ends; lets answers that wait come back. entered: called whenever a browser has come by
+    the address with its token. Raises OSError if it cannot listen.
     """
     token = secrets.token_urlsafe(24)
-    guard = Guard(application, token, address.is_host, f"hebbcore-{address.port}")
+    guard = Guard(application, token, address.is_host, f"hebbcore-{address.port}", entered)
     settings = uvicorn.Config(
         guard, lifespan="off", ws="none", http="h11", loop="asyncio", log_config=None, log_level="error",
         access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=_ENDING,

@@ -1,5 +1,6 @@
 """labels.sqlite: every label that was given, by the name of its photo, with all that was before."""
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,10 +8,13 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hebbcore.files import cannot_write
+
 APPLICATION = 0x48454242  # "HEBB", where SQLite has room for it
 VERSION = 1  # of the format
 LABELS = "labels.sqlite"  # in the folder of the work
 NO_LABEL, UNSURE = -1, 0  # in the place of the number of a class, which are 1, 2, …
+_DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _TABLES = """
 CREATE TABLE classes (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -28,20 +32,36 @@ Change = tuple[str, int, int]  # image, before, after
 Point = tuple[int, float, float, float]  # labels, value, low, high
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Raise what SQLite says of a file as OSError that names it and says what to do; as ValueError if it is damaged."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = error.sqlite_errorcode & 0xFF
+        if code in _DAMAGED:
+            raise ValueError(
+                f"label: {path} is damaged or no file of labels ({error}); put a copy of it in its place, or move it "
+                "away to begin without labels."
+            ) from None
+        full = OSError(errno.ENOSPC, str(error))
+        raise cannot_write(path, full if code == sqlite3.SQLITE_FULL else OSError(str(error))) from None
+
+
 class Store:
     """The file; each method is on the disk when it returns. One thread at a time.
 
-    Raises ValueError if the file is none of hebbcore's, or of another version.
+    Raises ValueError if the file is none of hebbcore's, damaged or of another version; OSError if it cannot be read or
+    written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        with naming(path):
+            self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            self._base.close()
-            raise ValueError(f"label: {path} is damaged or no file of labels ({error}).") from None
+            with naming(path):
+                self._open()
         except BaseException:
             self._base.close()
             raise

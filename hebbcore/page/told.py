@@ -11,6 +11,11 @@ def in_words(error: BaseException) -> str:
     """Return what to tell of an error, on the page."""
     if isinstance(error, MemoryError):
         return "there is not enough memory: close other programs, or work on fewer photos."
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY_DBMOVED":
+        return (
+            "the file of the labels was moved, removed or replaced while the command ran: export the labels here, and "
+            "start it again."
+        )
     if isinstance(error, sqlite3.Error):
         return f"the labels cannot be written ({error}); what was saved before is safe."
     if isinstance(error, OSError) and error.filename is not None:
