@@ -23,8 +23,8 @@ class Batches(Protocol):
 
     checked: bool  # the data are known to be finite, or need not be
 
-    def images(self, first: Array) -> int | None:
-        """Return about how many images an epoch has, given its first batch; None if that is unknown."""
+    def images(self, first: int) -> int | None:
+        """Return how many images an epoch has, whose first batch has `first`: about, or None, if that is unknown."""
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of an epoch from batch `start` on, each (n, H, W, C) or (n, features)."""
@@ -49,10 +49,9 @@ class IterableBatches:
         self.function, self.source, self.checked, self.labelled = function, source, not check, labelled
         self._identity: dict[str, Any] | None = None
 
-    def images(self, first: Array) -> int | None:
+    def images(self, first: int) -> int | None:
         """See Batches."""
-        batches = streams.batches_of(self.source)
-        return None if batches is None else batches * len(first)
+        return streams.epoch_images_of(self.source, first)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """See Batches."""
