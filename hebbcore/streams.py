@@ -271,11 +271,11 @@ def batches_of(stream: Any) -> int | None:
     return len(stream) if isinstance(stream, Sized) else None
 
 
-def epoch_images_of(stream: Any, first: int) -> int | None:
-    """Return how many images an epoch has, whose first batch has `first`; None if it is not known.
+def epoch_images_of(stream: Any, first: int | None = None) -> int | None:
+    """Return how many images an epoch has; None if it is not known.
 
-    A stream says it (`images`), and batches in a list or tuple can be counted. Of others it is an estimate, by their
-    number and the first.
+    A stream says it (`images`), and batches in a list or tuple can be counted. first: the images of the first batch, by
+    which and by the number of batches it is estimated where it is not known.
     """
     told = getattr(stream, "images", None)
     if isinstance(told, int | np.integer):
@@ -283,7 +283,7 @@ def epoch_images_of(stream: Any, first: int) -> int | None:
     if isinstance(stream, list | tuple) and all(isinstance(images_of(batch), Sized) for batch in stream):
         return sum(len(images_of(batch)) for batch in stream)
     batches = batches_of(stream)
-    return None if batches is None else batches * first
+    return None if batches is None or first is None else batches * first
 
 
 def order_of(stream: Any, epoch: int) -> npt.NDArray[Any] | None:

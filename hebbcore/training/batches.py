@@ -23,8 +23,11 @@ class Batches(Protocol):
 
     checked: bool  # the data are known to be finite, or need not be
 
-    def images(self, first: int) -> int | None:
-        """Return how many images an epoch has, whose first batch has `first`: about, or None, if that is unknown."""
+    def images(self, first: int | None = None) -> int | None:
+        """Return how many images an epoch has; None if that is unknown.
+
+        first: the images of its first batch, by which it is estimated where it is unknown.
+        """
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of an epoch from batch `start` on, each (n, H, W, C) or (n, features)."""
@@ -49,7 +52,7 @@ class IterableBatches:
         self.function, self.source, self.checked, self.labelled = function, source, not check, labelled
         self._identity: dict[str, Any] | None = None
 
-    def images(self, first: int) -> int | None:
+    def images(self, first: int | None = None) -> int | None:
         """See Batches."""
         return streams.epoch_images_of(self.source, first)
 

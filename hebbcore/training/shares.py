@@ -79,8 +79,8 @@ class Shares:
             first, end = cut(len(array), *self._mine)
             yield Share(Batch(array[first:end], labels_at(batch.labels, slice(first, end))), first, len(array))
 
-    def images(self, first: int) -> int | None:
-        """See Batches; first: of the whole batch."""
+    def images(self, first: int | None = None) -> int | None:
+        """See Batches. first: of the whole batch, not of a share."""
         return self.whole.images(first)
 
     def following(self, start: int, count: int) -> int:
