@@ -23,6 +23,18 @@ def _means(scores: Array) -> Array:
     return scores.mean(axis=(1, 2)) if scores.ndim == 4 else scores
 
 
+def sound_classes(function: str, scores: Array) -> Array:
+    """Return what predicted does. Raises ValueError if the scores of an image are NaN or infinite."""
+    means = _means(scores)
+    row = first_not_finite(means)
+    if row is not None:
+        raise ValueError(
+            f"{function}: the network's output for images[{row}] is NaN or infinite, which is no class; its weights "
+            "may have diverged: train it with a lower learning_rate."
+        )
+    return predicted(means)
+
+
 def judge(scores: Array, labels: Any) -> tuple[Array, int]:
     """Return how many images with a label, 0 or above, are taken for it (a 0-d array), and how many have one."""
     given = np.asarray(labels)
@@ -86,11 +98,4 @@ class Predictor:
         array = self.check_images("predict", images)
         require_computable("predict", "images", array)
         array = array.reshape(len(array), *(self.image_shape or ()))  # vectors were checked as 1 × 1 pixels
-        scores = _means(self.transform(array, None, mirror=mirror, workspace=workspace))
-        row = first_not_finite(scores)
-        if row is not None:
-            raise ValueError(
-                f"predict: the network's output for images[{row}] is NaN or infinite, which is no class; its weights "
-                "may have diverged: train it with a lower learning_rate."
-            )
-        return predicted(scores)
+        return sound_classes("predict", self.transform(array, None, mirror=mirror, workspace=workspace))

@@ -7,7 +7,7 @@ loaders.ArrayStream. `Stream` says what it must have, `Described` what it may sa
     for batch in …     needed              needed     needed     arrays of images, or pairs (images, labels)
     state()            asked               needed     needed     where the next batch is, and what the images are
     restore(state)     asked               needed                go there
-    images                                 needed     needed     how many there are
+    images             asked               needed     needed     how many there are
     image_shape                            needed                (H, W, C)
     batch_size         asked                                     images a batch
     shuffle            asked               asked      asked      True: in another order each epoch
@@ -269,6 +269,21 @@ def batching_of(stream: Any) -> dict[str, Any]:
 def batches_of(stream: Any) -> int | None:
     """Return the number of batches of an epoch; None if it is not known."""
     return len(stream) if isinstance(stream, Sized) else None
+
+
+def epoch_images_of(stream: Any, first: int | None = None) -> int | None:
+    """Return how many images an epoch has; None if it is not known.
+
+    A stream says it (`images`), and batches in a list or tuple can be counted. first: the images of the first batch, by
+    which and by the number of batches it is estimated where it is not known.
+    """
+    told = getattr(stream, "images", None)
+    if isinstance(told, int | np.integer):
+        return int(told)
+    if isinstance(stream, list | tuple) and all(isinstance(images_of(batch), Sized) for batch in stream):
+        return sum(len(images_of(batch)) for batch in stream)
+    batches = batches_of(stream)
+    return None if batches is None or first is None else batches * first
 
 
 def order_of(stream: Any, epoch: int) -> npt.NDArray[Any] | None:

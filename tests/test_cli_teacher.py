@@ -102,3 +102,15 @@ def test_evaluate_says_how_often_a_network_is_right_by_itself(images, call):
     )
     assert said in out
     assert said in Path("report/report.md").read_text()
+    assert seen_shifted("a", pixels, labels) != accuracy  # else the next lines would say nothing
+    out, _ = call(f"{line}-shifted --shifts 2 --mirror")
+    assert f"is right for {seen_shifted('a', pixels, labels):.2f} % of the 19 labelled test images" in out
+
+
+def seen_shifted(run, pixels, labels):
+    """Return the accuracy of a network by the mean of its outputs for images shifted by two pixels, and mirrored."""
+    network, padded = hebbcore.load(run), np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), "edge")
+    height, width = pixels.shape[1:3]
+    views = [padded[:, y : y + height, x : x + width] for y, x in [(2, 2), (2, 4), (2, 0), (4, 2), (0, 2)]]
+    scores = sum(network.transform(view, mirror=True) for view in views)
+    return 100 * (scores.argmax(axis=1) == labels)[labels >= 0].mean()

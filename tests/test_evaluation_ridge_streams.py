@@ -124,6 +124,63 @@ def test_partial_fit_starts_anew_after_fit(generator):
     np.testing.assert_allclose(model.coef_, RidgeReadout(1.0).partial_fit(features, labels).coef_)
 
 
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"fit_intercept": False},
+        {"standardize": True},
+        {"validation_fraction": 0.3},
+        {"random_state": 5},
+        {"class_weight": {0: 3.0, 1: 1.0}},
+        {"memory": "1 GiB"},
+        {"folder": "."},
+        {"progress": print},
+    ],
+)
+def test_parameters_that_later_parts_would_ignore_are_refused(later, generator):
+    features, labels = problem(generator)
+    model = RidgeReadout(class_weight={0: 2.0, 1: 1.0}).partial_fit(features, labels)
+    before, (name,) = model.get_params(), later
+    model.set_params(**later)
+    message = f"RidgeReadout.partial_fit: {name} was set from .* after the sum of rows was made"
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(features, labels)
+    model.set_params(**{name: before[name]}).partial_fit(features, labels)
+    model.set_params(**later).fit(features, labels).partial_fit(features, labels)  # which begin anew
+
+
+def test_a_weight_that_changes_in_the_given_dict_is_refused(generator):
+    features, labels = problem(generator)
+    weights = {0: 2.0, 1: 1.0}
+    model = RidgeReadout(class_weight=weights).partial_fit(features, labels)
+    weights[0] = 3.0
+    with pytest.raises(ValueError, match="class_weight was set"):
+        model.partial_fit(features, labels)
+
+
+@pytest.mark.parametrize("fraction", [None, 0.3])
+def test_alphas_set_between_parts_have_their_effect(fraction, generator):
+    features, labels = problem(generator, 100)
+    model, options = RidgeReadout(validation_fraction=fraction), {"validation_fraction": fraction}
+    model.partial_fit(features[:60], labels[:60]).set_params(alphas=7.0).partial_fit(features[60:], labels[60:])
+    expected = RidgeReadout(7.0).fit_stream([(features, labels)])
+    np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-4)
+    assert model.alpha_ == 7.0
+    assert model.validation_scores_ is None
+    model.set_params(alphas=(2.0, 3.0)).partial_fit(features, labels)
+    expected = RidgeReadout((2.0, 3.0), **options).fit_stream([(features, labels)] * 2)
+    np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-4)
+    single = RidgeReadout(1.0).partial_fit(features, labels).set_params(alphas=(1.0, 2.0))
+    with pytest.raises(ValueError, match="alphas was set to 2 numbers after the first batch, when there was one"):
+        single.predict(features)
+
+
+def test_a_weight_of_a_class_that_is_not_listed_is_refused(generator):
+    features, labels = problem(generator)
+    with pytest.raises(ValueError, match="class_weight has 7, which is no class"):
+        RidgeReadout(class_weight={7: 2.0}).partial_fit(features, labels, classes=np.unique(labels))
+
+
 def test_texts_after_numbers_are_refused_not_classes_of_their_own(generator):
     features, labels = problem(generator)
     model = RidgeReadout(1.0).partial_fit(features, labels)

@@ -21,6 +21,7 @@ from fit_helpers import (
 )
 
 import hebbcore
+import loaders
 from hebbcore import serialize
 from hebbcore.engine import winners
 from hebbcore.layers import Learner
@@ -283,6 +284,21 @@ def test_metrics_tell_each_step_once(mode, tmp_path):
     assert [line["step"] for line in ends] == ([6, 9] if mode == "together" else [6, 9, 24, 27])
     assert lines == records
     assert lines[-1]["seconds_left"] == 0
+
+
+@pytest.mark.parametrize("kind", [list, tuple, "stream"])
+def test_metrics_of_batches_tell_each_step_once(kind, tmp_path):
+    data = images()
+    assert len(data) % 4
+    if kind == "stream":
+        batches = loaders.ArrayStream(data, np.zeros(len(data), int), 4)
+    else:
+        batches = kind([data[:4], data[4:5], data[5:]])
+    records, steps = [], len(batches)
+    hebbcore.fit(network(), batches, epochs=2, callback=records.append, log_seconds=0, run=tmp_path)
+    ends = [line["step"] for line in records if any("pass_dead" in layer for layer in line["layers"].values())]
+    assert ends == [steps, 2 * steps]
+    assert [line["step"] for line in records] == list(range(1, 2 * steps + 1))
 
 
 def test_the_progress_bar_says_what_is_learned_and_ends_full(capsys):

@@ -1,5 +1,6 @@
 """fit learns from every kind of data alike, with and without a cache, and refuses what does not do."""
 
+import itertools
 import json
 import logging
 import threading
@@ -23,6 +24,7 @@ from fit_helpers import (
 import hebbcore
 import loaders
 from hebbcore.layers.chain import Chain
+from hebbcore.training import steps
 
 
 @pytest.fixture
@@ -103,6 +105,30 @@ def test_batches_of_changing_size_up_and_down():
     hebbcore.fit(net, batches[1:], **{**BATCHED, "epochs": 1})
     assert_near(arrays(net), slow.state, 1e-9)
     assert np.isfinite(hebbcore.fit(network(), batches, **BATCHED)["bn1"].variance).all()
+
+
+@pytest.mark.parametrize("mode", ["together", "layerwise"])
+def test_schedules_go_by_the_images_of_an_epoch_not_by_those_of_the_first_batch(shards, mode):
+    data, options = shards[0], {**BATCHED, "schedule": "linear", "mode": mode}
+    batches = batches_of(data, np.arange(len(data)))
+    assert len(batches[-1]) < len(batches[0])
+    expected = arrays(hebbcore.fit(network(), data, **{**IN_ORDER, **options}))
+    assert_same(arrays(hebbcore.fit(network(), batches, **options)), expected)
+    labels, size = np.arange(len(data)) % 3, len(batches[0])
+    assert_same(arrays(hebbcore.fit(network(), loaders.ArrayStream(data, labels, size), **options)), expected)
+    skips = {"shuffle": False, "on_error": "skip", "batch_size": size}  # a stream that does not tell its order
+    with stream_of(shards, **skips) as stream:
+        assert stream.order(0) is None
+        assert_same(arrays(hebbcore.fit(network(), stream, **options)), expected)
+
+
+def test_a_small_first_batch_does_not_end_a_schedule_early(monkeypatch):
+    data, done, factor = images(), [], steps.factor
+    monkeypatch.setattr(steps, "factor", lambda *given: done.append(given[-1]) or factor(*given))
+    cuts = [0, 1, 6, 8, len(data)]
+    batches = [data[first:end] for first, end in itertools.pairwise(cuts)]
+    hebbcore.fit(network(), batches, **{**BATCHED, "schedule": "linear", "epochs": 1})
+    assert done == [first / len(data) for first in cuts[:-1]]
 
 
 @pytest.mark.parametrize(

@@ -20,4 +20,4 @@ def test_a_layer_learns_from_a_stream_what_it_learns_from_its_batches(tmp_path, 
     with loaders.ShardStream(tmp_path / "shards", **options) as stream:
         layer = hebbcore.train_layer(stream, epochs=2, progress=True, **settings)
     np.testing.assert_array_equal(layer.weights, expected.weights)
-    assert re.search(r"100/128 \[\d\d:\d\d<", capsys.readouterr().err)  # 4 batches of at most 16, twice: a time left
+    assert re.search(r"100/100 \[\d\d:\d\d<", capsys.readouterr().err)  # twice the 50 images: a time left

@@ -151,7 +151,7 @@ def _evaluate_all(options: argparse.Namespace) -> None:
         mirror=options.mirror, shifts=options.shifts, queries=options.queries, memory=options.memory,
         progress=lambda text: print(plain(text), file=sys.stderr, flush=True),
     )  # fmt: skip
-    notes = [*dead, own_text(network, test, options.mirror)] if network.predicts else dead
+    notes = [*dead, own_text(network, test, options.mirror, options.shifts)] if network.predicts else dead
     filters = plots.first_filters(network)
     picture = None if filters is None else plots.filters_png(filters)
     with locked(options.out, "evaluating into"):

@@ -25,7 +25,7 @@ class ArrayBatches:
         self._order = np.arange(0)
         self._checksum: int | None = None
 
-    def images(self, first: Array) -> int | None:
+    def images(self, first: int | None = None) -> int | None:
         """See Batches."""
         return len(self.array)
 

@@ -23,8 +23,11 @@ class Batches(Protocol):
 
     checked: bool  # the data are known to be finite, or need not be
 
-    def images(self, first: Array) -> int | None:
-        """Return about how many images an epoch has, given its first batch; None if that is unknown."""
+    def images(self, first: int | None = None) -> int | None:
+        """Return how many images an epoch has; None if that is unknown.
+
+        first: the images of its first batch, by which it is estimated where it is unknown.
+        """
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of an epoch from batch `start` on, each (n, H, W, C) or (n, features)."""
@@ -49,10 +52,9 @@ class IterableBatches:
         self.function, self.source, self.checked, self.labelled = function, source, not check, labelled
         self._identity: dict[str, Any] | None = None
 
-    def images(self, first: Array) -> int | None:
+    def images(self, first: int | None = None) -> int | None:
         """See Batches."""
-        batches = streams.batches_of(self.source)
-        return None if batches is None else batches * len(first)
+        return streams.epoch_images_of(self.source, first)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """See Batches."""

@@ -71,7 +71,7 @@ class CachedBatches:
                 self._labels = np.empty(len(self._array), np.int64)
             self._labels[self._first_order[first : first + len(labels)]] = labels
 
-    def images(self, first: Array) -> int | None:
+    def images(self, first: int | None = None) -> int | None:
         """See Batches."""
         return len(self._array)
 

@@ -189,7 +189,7 @@ def train_layer(
         if rate == AUTO:
             with taking(first_epoch.portion):
                 training.rate = measured_rate(FUNCTION, NAME, rule, devices.to_device(first, device), g)
-        images = batches.images(first) if team is None else taken.images(first_epoch.portion)
+        images = batches.images(len(first) if first_epoch.portion is None else first_epoch.portion.total)
         total = None if images is None else images * epochs
         from tqdm import tqdm  # not before: `import hebbcore` would take a tenth longer
 

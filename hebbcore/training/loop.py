@@ -72,8 +72,7 @@ class Loop:
 
     def go(self) -> None:
         """Run all phases from where the training is."""
-        at, order = self._state.position, self._batches.order(0)
-        self._pass_images = None if order is None else len(order)
+        at, self._pass_images = self._state.position, self._batches.images()
         with self._progress.shown(self._phases, self._state):
             try:
                 while at.phase < len(self._phases):

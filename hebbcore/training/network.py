@@ -244,7 +244,7 @@ def fit(
             first, portion = _first_batch(taken, team)
             _build(network, first)  # before a checkpoint: its folder would refuse the right network
             require_scale(network.pixel_scale, "fit", "data", first)
-            images = batches.images(first) if portion is None else taken.images(portion)
+            images = batches.images(len(first) if portion is None else portion.total)
             _require_possible(network, settings, batches, images)
             state = State(whitened=whitened(network))
             metrics = None if run is None else Path(run) / METRICS

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hebbcore import streams
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.cuts import cut
@@ -80,12 +79,9 @@ class Shares:
             first, end = cut(len(array), *self._mine)
             yield Share(Batch(array[first:end], labels_at(batch.labels, slice(first, end))), first, len(array))
 
-    def images(self, first: Portion) -> int | None:
-        """Return about how many images an epoch has, given the part of its first batch; None if that is unknown."""
-        if isinstance(self.whole, ArrayBatches):
-            return len(self.whole.array)
-        batches = streams.batches_of(getattr(self.whole, "source", None))
-        return None if batches is None else batches * first.total
+    def images(self, first: int | None = None) -> int | None:
+        """See Batches. first: of the whole batch, not of a share."""
+        return self.whole.images(first)
 
     def following(self, start: int, count: int) -> int:
         """See Batches."""

@@ -42,6 +42,7 @@ from hebbcore.evaluation.ridge.parameters import (
 from hebbcore.evaluation.ridge.room import Options, Room
 from hebbcore.evaluation.ridge.rows import ArrayRows, Rows, StreamRows, rows_of_stream
 from hebbcore.evaluation.ridge.solution import Solution, best_solution, scores_of, scores_of_classes, winners
+from hebbcore.fitted import require_unchanged
 
 # half a decade apart: with whole ones the best for 500 of CIFAR-10's labels was missed by half a point of accuracy
 ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
@@ -244,7 +245,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Add a batch; the first use of the classifier after it solves for the weights.
 
-        After fit or fit_stream, which keep no sums to add to, it starts anew.
+        After fit or fit_stream, which keep no sums to add to, it starts anew. Between batches, alphas may be set:
+        others to choose from, or a single one.
 
         Parameters
         ----------
@@ -265,16 +267,24 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         Raises
         ------
         ValueError, TypeError
-            For a bad batch or parameters, and for so many features that `memory` has no room for their sums.
+            For a bad batch or parameters, for one that was set since the first batch and would have no effect, and for
+            so many features that `memory` has no room for their sums.
         """
         function = "RidgeReadout.partial_fit"
         options = self._options(function)
         given = factors_of_stream(function, self.class_weight)
         rows: StreamRows | None = getattr(self, "_rows", None)
+        if rows is not None:
+            before = getattr(self, "_made_with", {})  # earlier pickles have none
+            require_unchanged(function, "sum of rows", before, self.get_params())
         features, labels = checked_rows(function, self, X, y, reset=rows is None, least=1)
         weights = as_weights(function, sample_weight, len(labels))
         if rows is None:
+            if classes is not None:
+                require_classes(function, given, np.asarray(classes))
             rows = StreamRows(function, features, ClassCodes(function, classes), given, options, keep=True)
+            others = {name: value for name, value in self.get_params().items() if name != "alphas"}
+            self._made_with = {**others, "class_weight": copy.copy(self.class_weight)}
         elif classes is not None and not np.array_equal(np.sort(classes), self.classes_):
             raise ValueError(f"{function}: classes must stay those of the first call, {self.classes_}, got {classes}.")
         labelled = has_label(labels) | rows.codes.lists(labels)
@@ -377,7 +387,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     def _reset(self) -> None:
         """Forget an earlier fit, so that its sums do not take memory beside the new ones."""
-        for name in ("classes_", "_rows", "_solution"):
+        for name in ("classes_", "_rows", "_solution", "_made_with"):
             self.__dict__.pop(name, None)
 
     def _options(self, function: str) -> Options:
@@ -394,4 +404,10 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
                 f"{function}: labels must have at least 2 classes, got {len(self.classes_)} class{only}; add rows of "
                 "others. Numbers below 0 mean that there is no label, unless classes lists them."
             )
-        return best_solution(function, rows.settled(), penalties(function, self.alphas))
+        alphas = penalties(function, self.alphas)
+        if len(alphas) > 1 and isinstance(rows, StreamRows) and not rows.may_choose:
+            raise ValueError(
+                f"{function}: alphas was set to {len(alphas)} numbers after the first batch, when there was one, so "
+                "that no rows were held out to choose by; set one number, or call fit, which begins anew."
+            )
+        return best_solution(function, rows.settled(), alphas)

@@ -242,6 +242,11 @@ class StreamRows:
         """See Rows."""
         return self._options.room
 
+    @property
+    def may_choose(self) -> bool:
+        """Whether there were several penalties when the first rows came, so that some are left or held out."""
+        return self._options.choice.several
+
     def singly(self) -> None:
         """See Rows."""
 

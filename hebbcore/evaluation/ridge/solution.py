@@ -35,7 +35,7 @@ class Solution(NamedTuple):
 def best_solution(function: str, rows: Rows, alphas: list[float]) -> Solution:
     """Return the solution for all rows with the best of the penalties."""
     best, scores, factor = alphas[0], None, None
-    singly = rows.singly()
+    singly = rows.singly() if len(alphas) > 1 else None
     if singly is None and len(alphas) > 1:
         best, scores, factor = _validate(function, rows, alphas)
     system = rows.everything()
