@@ -1,6 +1,7 @@
 """Without a GPU the CUDA kernels run in Numba's simulator, which must be chosen before Numba is first imported."""
 
 import dataclasses
+import gc
 import os
 import signal
 import sys
@@ -46,6 +47,17 @@ if GPU:  # the other tests expect NumPy arrays of device="auto"
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("HEBBCORE_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Let Python's garbage collector pass over all tests, which stay to the end, in place of searching them often."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,7 @@
 """Imports go one way, CuPy stays optional, and importing hebbcore is cheap."""
 
 import ast
+import functools
 import graphlib
 import os
 import subprocess
@@ -120,6 +121,7 @@ def imports_of(source, name, is_package):
     return found
 
 
+@functools.cache
 def imports_of_file(name):
     path = KNOWN[name]
     return imports_of(path.read_text(encoding="utf-8"), name, path.name == "__init__.py")
@@ -163,20 +165,23 @@ def room_of(name):
     return name.split(".")[1] if "." in name else ""
 
 
-@pytest.mark.parametrize("name", HEBBCORE)
-def test_a_module_imports_only_from_its_room_and_earlier_ones(name):
-    room = room_of(name)
-    if room not in ROOMS:
-        pytest.fail(f"{room} is a new room: add it to ROOMS in tests/test_imports.py, after all that it imports.")
-    known = ROOMS[: ROOMS.index(room) + 1]
-    own = {module for module, _ in imports_of_file(name) if belongs_to(module, "hebbcore")}
-    late = sorted(module for module in own if room_of(module) not in known)
-    assert not late, f"{name} imports {late}, whose rooms come after its own"
-
-
 def test_rooms_are_listed_once_and_are_there():
     assert len(ROOMS) == len(set(ROOMS))
+    new = sorted(set(map(room_of, HEBBCORE)) - set(ROOMS))
+    assert not new, f"new rooms: {new}; add them to ROOMS in tests/test_imports.py, after all that they import"
     assert set(ROOMS) == set(map(room_of, HEBBCORE))
+
+
+def test_modules_import_only_from_their_rooms_and_earlier_ones():
+    place = {room: number for number, room in enumerate(ROOMS)}
+    late = [
+        f"{name} imports {module}, whose room comes after its own"
+        for name in HEBBCORE
+        for module, _ in sorted(imports_of_file(name))
+        if belongs_to(module, "hebbcore")
+        and place.get(room_of(module), len(ROOMS)) > place.get(room_of(name), len(ROOMS))
+    ]
+    assert not late
 
 
 @pytest.mark.parametrize("modules", [HEBBCORE, LOADERS], ids=["hebbcore", "loaders"])
@@ -188,52 +193,54 @@ def test_no_module_imports_itself_by_way_of_others(modules):
         pytest.fail(f"these modules import each other in a circle: {' ← '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_modules_are_imported_by_names_that_are_written_out(name):
+def users_of(*packages, of=KNOWN):
+    """Return {module that imports anything of some packages: set of (what it imports, whether inside a function)}."""
+    found = {}
+    for name in of:
+        for module, inside in imports_of_file(name):
+            if any(belongs_to(module, package) for package in packages):
+                found.setdefault(name, set()).add((module, inside))
+    return found
+
+
+def at_module_level(found):
+    """Return those of users_of that import not only inside functions."""
+    return [name for name, imports in found.items() if not all(inside for _, inside in imports)]
+
+
+def test_modules_are_imported_by_names_that_are_written_out():
     """These tests know nothing of an import whose name is worked out."""
-    if WORKED_OUT in {module for module, _ in imports_of_file(name)}:
-        assert name in IMPORTS_WHAT_IT_IS_TOLD
+    assert users_of(WORKED_OUT).keys() <= IMPORTS_WHAT_IT_IS_TOLD
 
 
-@pytest.mark.parametrize("name", [name for name in HEBBCORE if not belongs_to(name, KNOWS_ALL)])
-def test_hebbcore_does_not_know_the_loaders(name):
-    assert not [module for module, _ in imports_of_file(name) if belongs_to(module, "loaders")]
+def test_hebbcore_does_not_know_the_loaders():
+    assert not users_of("loaders", of=[name for name in HEBBCORE if not belongs_to(name, KNOWS_ALL)])
 
 
-@pytest.mark.parametrize("name", LOADERS)
-def test_the_loaders_do_not_know_hebbcore(name):
-    assert not [module for module, _ in imports_of_file(name) if belongs_to(module, "hebbcore")]
+def test_the_loaders_do_not_know_hebbcore():
+    assert not users_of("hebbcore", of=LOADERS)
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_cupy_is_imported_in_functions_of_few_files(name):
-    found = imports_of_file(name)
-    places = [inside for module, inside in found if belongs_to(module, "cupy") or belongs_to(module, "cupyx")]
-    assert all(places), f"{name} imports cupy at module level"
-    assert not places or name in CUPY_FILES, f"{name} imports cupy; only {sorted(CUPY_FILES)} may"
+def test_cupy_is_imported_in_functions_of_few_files():
+    found = users_of("cupy", "cupyx")
+    assert not at_module_level(found)
+    assert found.keys() <= CUPY_FILES
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_torch_and_jax_are_imported_by_their_bridges_alone(name):
+def test_torch_and_jax_are_imported_by_their_bridges_alone():
     """A user's import of hebbcore.bridges.torch takes no PyTorch yet: what it is made of is imported in functions."""
-    found = {(module.split(".")[0], inside) for module, inside in imports_of_file(name)}
-    found = {(module, inside) for module, inside in found if module in ("torch", "jax")}
     allowed = {
         "hebbcore.bridges.torch_module": {("torch", False)},
         "hebbcore.bridges.jax_operations": {("jax", False)},
         "hebbcore.bridges.jax": {("jax", True)},
     }
-    assert found <= allowed.get(name, set())
-    for module, inside in imports_of_file(name):
-        assert inside or module not in ("hebbcore.bridges.torch_module", "hebbcore.bridges.jax_operations"), (
-            f"{name} imports {module}, which needs its library"
-        )
+    for name, found in users_of("torch", "jax").items():
+        assert {(module.split(".")[0], inside) for module, inside in found} <= allowed.get(name, set()), name
+    assert not at_module_level(users_of("hebbcore.bridges.torch_module", "hebbcore.bridges.jax_operations"))
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_packages_of_extras_are_imported_in_functions(name):
-    found = imports_of_file(name)
-    assert all(inside for module, inside in found if module.split(".")[0] in ("onnx", "skl2onnx", "safetensors"))
+def test_packages_of_extras_are_imported_in_functions():
+    assert not at_module_level(users_of("onnx", "skl2onnx", "safetensors"))
 
 
 @pytest.fixture(scope="module")
