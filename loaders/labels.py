@@ -16,14 +16,15 @@ import numpy.typing as npt
 from loaders.shards.format import UNLABELLED
 from loaders.text import printable, tidy
 
-FILES = frozenset(
-    ("file", "filename", "file_name", "path", "filepath", "image", "img", "image_id", "id", "name", "photo")
-)
-LABELS = frozenset(("label", "labels", "class", "class_name", "category", "target", "species", "tag"))
+# What columns may be called; of several columns of files the word that comes first here counts
+FILES = ("file", "filename", "file_name", "filepath", "path", "image", "img", "photo", "image_id", "name", "id")
+LABELS = ("label", "labels", "class", "class_name", "category", "target", "species", "tag")
 TABLE_BYTES = 2**28
 SOLUTION = ["imageid", "predictionstring"]  # header of the labels of Kaggle's ImageNet
+MISSING = ("nan", "null", "<na>")  # how programs write that there is no label
 OWN = b"file,label"  # how tables begin that hebbcore writes
 NEXT = ["file", "label", "guess", "confidence"]  # header of those that name what to label next
+PREDICTED = ["file", "label", "confidence", "second", "labelled"]  # of those of guesses; labelled: 1 is no guess
 SHOWN = 5  # lines or files that a message lists
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
 
     Fields may be quoted, and quoted fields may hold separators and line ends. The first row is a header if it names a
     column of files (such as "file" or "path") and one of labels (such as "label" or "class"); then columns may come in
-    any order, and others are ignored. Without a header each row is file, label; a row without a label is an image
+    any order, and others are ignored: of files and numbers ("id") the files count, and beside "label" no other label.
+    Without a header each row is file, label; a row without a label is an image
     that has none yet. Rows of next.csv, which hebbcore writes, may be added to a table of file and label as they are.
     Empty rows do not count. Labels that look alike are the same: they lose the spaces around them
     and what nobody sees, such as zero-width characters, and accents are composed in one way. LOC_val_solution.csv of
@@ -58,8 +60,8 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is empty, has more than 256 MiB or is not UTF-8, or for malformed lines, which are named with their
-        numbers.
+        If the file is empty, has more than 256 MiB or is not UTF-8, for a header of several columns that may be the
+        labels, and for malformed lines, which are named with their numbers.
     """
     with open(path, "rb") as file:
         return parse_labels(file.read(TABLE_BYTES + 1), str(path))
@@ -71,11 +73,12 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
     rows = _Rows(text, _separator(text, path))
     found: list[Row] = []
     known: dict[str, str] = {}  # labels as they are written, and tidy
-    columns, width, is_solution = (0, 1), 2, False
+    columns, width, is_solution, is_predicted, guesses = (0, 1), 2, False, False, 0
     for count, (line, fields) in enumerate(rows):
-        if count == 0 and (header := _header(fields)):
+        if count == 0 and (header := _header(fields, path)):
             columns, width = header, len(fields)
             is_solution = [field.strip().lower() for field in fields] == SOLUTION
+            is_predicted = fields in (PREDICTED, PREDICTED[:-1])
         elif fields == NEXT:
             continue
         elif any(field.strip() for field in fields[width:]) and not _is_of_next(fields, columns):
@@ -92,6 +95,7 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
                 if label not in known:
                     known[label] = tidy(label.strip())
                 found.append((file, known[label]))
+                guesses += is_predicted and bool(known[label]) and fields[len(PREDICTED) - 1 :] != ["1"]
             else:
                 rows.faults.append((line, f"a label without a file, {printable(label.strip())!r}"))
     if rows.faults:
@@ -100,7 +104,23 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
             f"read_labels: {printable(path)} must be a table of file and label, but {len(rows.faults)} of its rows "
             f"{'is' if len(rows.faults) == 1 else 'are'} not: {listed}{'; …' * (len(rows.faults) > SHOWN)}"
         )
+    if guesses:
+        log.warning(
+            "%s: %d of its %d labels are guesses of hebbcore, and count as right", printable(path), guesses, len(found)
+        )
+    _tell_like_none(set(known.values()), path)
     return found
+
+
+def _tell_like_none(labels: set[str], path: str) -> None:
+    """Warn of labels that are classes, but may be meant as none: −1 among numbers, and missing values of programs."""
+    are_numbers = all(re.fullmatch(r"-?\d+", label) for label in labels if label)
+    alike = sorted(label for label in labels if label.lower() in MISSING or (label == "-1" and are_numbers))
+    if alike:
+        log.warning(
+            "%s: the label %s is a class of its own; where it means that there is none, leave the cell empty",
+            printable(path), " and ".join(alike),
+        )  # fmt: skip
 
 
 def _is_of_next(fields: list[str], columns: tuple[int, int]) -> bool:
@@ -168,14 +188,24 @@ def _separator(text: str, path: str) -> str:
     return ","
 
 
-def _header(fields: list[str]) -> tuple[int, int] | None:
+def _header(fields: list[str], path: str) -> tuple[int, int] | None:
     """The columns of files and labels; None if the row is no header. Label column -1: there is none."""
     words = [field.strip().lower() for field in fields]
     if words == SOLUTION:
         return 0, 1
-    file = next((column for column, word in enumerate(words) if word in FILES), None)
-    label = next((column for column, word in enumerate(words) if word in LABELS), -1)
-    return None if file is None or (label < 0 and len(words) > 1) else (file, label)
+    files = [column for column, word in enumerate(words) if word in FILES]
+    labels = [column for column, word in enumerate(words) if word in LABELS]
+    if not files or (not labels and len(words) > 1):
+        return None
+    if words.count(LABELS[0]) == 1:
+        labels = [words.index(LABELS[0])]
+    elif len(labels) > 1:
+        listed = ", ".join(printable(fields[column].strip()) for column in labels)
+        raise ValueError(
+            f"read_labels: {printable(path)} has several columns that may be the labels, {listed}; name the one that "
+            f"counts {LABELS[0]}, and no other"
+        )
+    return min(files, key=lambda column: FILES.index(words[column])), labels[0] if labels else -1
 
 
 def match_labels(

@@ -13,7 +13,7 @@ from PIL import Image
 
 import hebbcore
 import loaders
-from hebbcore.cli.photos import side_at
+from hebbcore.cli.photos import Table, side_at
 from hebbcore.files import locked_file
 
 __all__ = ["call", "fails", "photos"]
@@ -40,6 +40,19 @@ def test_features_of_a_flat_folder_have_names(photos, call):
     assert not [name for name in before if name.startswith(".")]
     call("extract net.h5 photos f.h5 --device cpu")
     assert names(".") == before
+
+
+@pytest.mark.parametrize("as_shards", [False, True])
+def test_what_is_told_of_a_table_is_told_once(photos, caplog, as_shards):
+    files = sorted(photos)
+    source = Path("photos")
+    if as_shards:
+        loaders.build_shards("photos", "shards", workers=1)
+        source = Path("shards")
+    Path("numbers.csv").write_text("".join(f"{file},{number - 1}\n" for number, file in enumerate(files[:3])))
+    labels = Table(Path("numbers.csv"), source, None).labels(files, [])
+    assert labels.classes == ("-1", "0", "1")
+    assert caplog.text.count("the label -1 is a class of its own") == 1
 
 
 def test_photos_that_changed_after_an_interrupt_are_read_anew(photos, call, fails, monkeypatch):

@@ -261,3 +261,43 @@ def test_masks_are_refused_not_dropped(given, function, name):
     """scikit-learn and NumPy take what lies under a mask for known."""
     with pytest.raises(TypeError, match=rf"{function}: {name} must not be masked; {name}\.filled"):
         given()
+
+
+@pytest.mark.parametrize(
+    "given", [_Y, _Y > 0, np.array(["a", "b"])[_Y], np.arange(12) % 3 - 1, np.arange(12) % 3 - 1.0]
+)
+def test_objects_are_the_labels_that_they_are_equal_to(given):
+    """An array of objects, such as a column of a table, has no type that says which numbers are no labels."""
+    boxed, classes = given.astype(object), np.unique(given)[-2:]
+    for figure in (
+        lambda labels: labelled_subset(labels, 6, 0, "stratified").tolist(),
+        lambda labels: retrieval_scores(_X, labels, _X, labels, k=3),
+        lambda labels: top_k_accuracy(np.arange(24).reshape(12, 2) % 5, labels, 1, classes),
+        lambda labels: RidgeReadout().fit(_X, labels).classes_.tolist(),
+        lambda labels: RidgeReadout().fit_stream([(_X, labels)]).classes_.tolist(),
+        lambda labels: sgd_stream([(_X, labels)]).classes_.tolist(),
+    ):
+        assert figure(boxed) == figure(given)
+
+
+def test_readouts_by_name_refuse_objects_below_0():
+    with pytest.raises(ValueError, match="make_readout: 4 of 12 labels are below 0"):
+        make_readout("knn").fit(_X, (np.arange(12) % 3 - 1).astype(object))
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [
+        ("labelled_subset", lambda labels: labelled_subset(labels, 6)),
+        ("retrieval_scores", lambda labels: retrieval_scores(_X, labels, _X, labels)),
+        ("top_k_accuracy", lambda labels: top_k_accuracy(np.eye(12), labels)),
+        ("RidgeReadout.fit", lambda labels: RidgeReadout().fit(_X, labels)),
+        ("RidgeReadout.fit_stream", lambda labels: RidgeReadout().fit_stream([(_X, labels)])),
+        ("sgd_stream", lambda labels: sgd_stream([(_X, labels)])),
+        ("make_readout", lambda labels: make_readout("knn").fit(_X, labels)),
+    ],
+)
+def test_labels_of_several_types_are_refused_by_name(function, call):
+    labels = np.array(["a", None, 1] * 4, object)
+    with pytest.raises(TypeError, match=rf"{function}: .* all texts or all numbers, got NoneType and int and str"):
+        call(labels)

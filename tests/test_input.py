@@ -47,6 +47,21 @@ def test_weight_update_and_transform_take_an_array_in_any_form(tmp_path, kind):
     np.testing.assert_array_equal(layer.transform(images), layer.transform(IMAGES))
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_a_matrix_of_numpy_is_an_array_of_vectors():
+    """Its rows stay matrices, and its products are those of matrices."""
+    vectors = IMAGES.reshape(len(IMAGES), -1)
+    weights = vectors[:4].copy()
+    for function in (
+        lambda rows: train(rows, kernel_size=None, epochs=2, rule="swta").weights,
+        lambda rows: weight_update(rows, weights, "softhebb"),
+        lambda rows: weight_update(vectors, rows[:4], "softhebb"),
+        lambda rows: hebbcore.HebbianLayer(weights, HPCA()).transform(rows),
+        lambda rows: hebbcore.fit(hebbcore.Network([hebbcore.Dense(4, rule="swta")]), rows).transform(rows),
+    ):
+        np.testing.assert_array_equal(function(np.asmatrix(vectors)), function(vectors))
+
+
 @pytest.mark.parametrize("kind", [kind for kind in ARRAYS if kind != "memory-mapped"])
 def test_weights_may_come_in_any_form(tmp_path, kind):
     weights = ARRAYS[kind](WEIGHTS, tmp_path)

@@ -57,6 +57,7 @@ def all_functions(bad):
             (IMAGES[0, 0, 0], ValueError, [RANKS, "(3,)"]),
             (np.float32(3), ValueError, [RANKS, "()"]),
             (IMAGES[0], ValueError, [RANKS, "(6, 5, 3)", "images[None]"]),
+            (IMAGES[..., 0], ValueError, [RANKS, "(10, 6, 5)", "images[..., None]"]),
             (IMAGES[None], ValueError, [RANKS, "(1, 10, 6, 5, 3)"]),
             (IMAGES[:0], ValueError, ["empty", "(0, 6, 5, 3)"]),
             (IMAGES[:, :0], ValueError, ["empty", "(10, 0, 5, 3)"]),

@@ -50,6 +50,56 @@ def test_the_same_rows_however_they_are_written(table, text):
     assert read_labels(table(text)) == ROWS
 
 
+@pytest.mark.parametrize(
+    "header", ["id,file,label", "name,FileName,Class", "image_id,path,label", "file,class,label", "path,label,species"]
+)
+def test_of_several_columns_the_likeliest_counts(table, header):
+    words = header.lower().split(",")
+    cells = {"file": "a.jpg", "filename": "a.jpg", "path": "a.jpg", "label": "cat"}
+    if "label" not in words:
+        cells["class"] = "cat"
+    row = ",".join(cells.get(word, "7") for word in words)
+    assert read_labels(table(f"{header}\n{row}\n")) == [("a.jpg", "cat")]
+
+
+@pytest.mark.parametrize("header", ["file,class,Species", "file,label,label", "label,file,target,Label"])
+def test_two_columns_of_labels_are_refused(table, header):
+    with pytest.raises(
+        ValueError, match=r"labels\.csv has several columns that may be the labels, .*; name the one that"
+    ):
+        read_labels(table(f"{header}\n{header.lower().replace('file', 'a.jpg')}\n"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["0", "-1", "2"], "-1"),
+        (["cat", "NaN", "null"], "NaN and null"),
+        (["-1", "cat"], None),
+        (["-1", "1.5"], None),
+        (["0", "", "1"], None),
+    ],
+)
+def test_labels_that_look_like_none_are_told(table, caplog, labels, told):
+    rows = [(f"{number}.jpg", label) for number, label in enumerate(labels)]
+    assert read_labels(table("".join(f"{file},{label}\n" for file, label in rows))) == rows
+    assert (f"the label {told} is a class of its own" in caplog.text) is (told is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("file,label,confidence,second,labelled\na.jpg,cat,0.9,dog,1\nb.jpg,dog,0.6,cat,0\n", "1 of its 2"),
+        ("file,label,confidence,second\na.jpg,cat,0.9,dog\nb.jpg,dog,0.6,cat\n", "2 of its 2"),
+        ("file,label,confidence,second,labelled\na.jpg,cat,0.9,dog,1\nb.jpg,dog,0.6,cat,1\n", None),
+    ],
+)
+def test_guesses_are_told_that_come_back_as_labels(table, caplog, text, told):
+    assert read_labels(table(text)) == [("a.jpg", "cat"), ("b.jpg", "dog")]
+    assert caplog.text.count("labels are guesses of hebbcore") == (told is not None)
+    assert told is None or f"{told} labels are guesses" in caplog.text
+
+
 def test_a_list_of_files_is_a_table_without_labels(table):
     assert read_labels(table("file\na.jpg\nb.jpg\n")) == [("a.jpg", ""), ("b.jpg", "")]
     assert read_labels(table("a.jpg\nb.jpg\n")) == [("a.jpg", ""), ("b.jpg", "")]

@@ -96,3 +96,15 @@ def test_labels_are_integers(labels):
 def test_wrong_arguments_of_an_array_stream(count, labels, batch_size, message):
     with pytest.raises(ValueError, match=f"ArrayStream: {message}"):
         loaders.ArrayStream(np.zeros((count, 2, 2, 1), np.uint8), np.zeros(labels, int), batch_size)
+
+
+@pytest.mark.parametrize("masked", ["images", "labels"])
+def test_masks_are_refused_not_dropped(data, masked, tmp_path):
+    images, labels = data
+    given = (np.ma.masked_less(images, 9), labels) if masked == "images" else (images, np.ma.masked_equal(labels, 1))
+    for function, call in (
+        ("ArrayStream", lambda: loaders.ArrayStream(*given)),
+        ("write_shards", lambda: loaders.write_shards(given, tmp_path / "shards")),
+    ):
+        with pytest.raises(TypeError, match=rf"{function}: {masked} must not be masked; {masked}\.filled"):
+            call()

@@ -79,6 +79,30 @@ def test_an_image_beyond_the_range_of_the_sample_is_reported(tmp_path, monkeypat
     assert (index.settings["range"], index.records, index.skipped) == (4095, 5, 1)
 
 
+def test_an_image_of_32_bits_does_not_make_those_of_16_black(tmp_path):
+    tree = tree_of(tmp_path / "tree", "PNG", [3000, 3890])
+    Image.fromarray(grey(0, 3000).astype(np.int32) << 10).save(tree / "class_0" / "9.tif")
+    index = build(tree, tmp_path / "shards")
+    assert (index.settings["range"], index.records, index.skipped) == (4095, 2, 1)
+    alone = tmp_path / "alone" / "a"
+    alone.mkdir(parents=True)
+    (tree / "class_0" / "9.tif").rename(alone / "9.tif")
+    assert build(alone.parent, tmp_path / "wide").settings["range"] == 3000 << 10
+
+
+@pytest.mark.parametrize("value_range", [4095, 65535])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_0_is_white_where_a_tiff_says_so(value_range, compression):
+    """Pillow turns such values round in images of 8 bits alone."""
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed (extra tiff)")
+    for dtype, white in (("uint8", 255), ("uint16", value_range)):
+        values, stream = grey(1, white), io.BytesIO()
+        turned = (white - values.astype(np.int64)).astype(dtype)
+        tifffile.imwrite(stream, turned, photometric="miniswhite", compression=compression)
+        pixels = np.asarray(decode(stream.getvalue(), None, value_range))[..., 0]
+        np.testing.assert_array_equal(pixels, values.astype(np.int64) * 256 // (white + 1))
+
+
 def test_one_dark_16_bit_image_among_others_is_not_guessed(tmp_path, monkeypatch):
     monkeypatch.setattr(loaders.shards.ranges, "IMAGES", 1)
     tree = tree_of(tmp_path / "tree", "PNG", [1000, 1000, 60_000])

@@ -83,7 +83,8 @@ def test_images_that_do_not_fit():
     with raises(
         ValueError,
         "transform: images must be (n, height, width, channels) or (n, features), got shape (8, 7, 2). "
-        "Stack images into one array; a single image is images[None].",
+        "Stack images into one array; a single image is images[None], and images without channels are "
+        "images[..., None].",
     ):
         network.transform(np.ones((8, 7, 2)))
     with raises(ValueError, "transform: images must not be empty, got shape (0, 8, 7, 2)."):

@@ -325,15 +325,15 @@ class Table:
     """
 
     def __init__(self, path: Path, photos: Path, split: str | None) -> None:
-        self._path, self._photos = path, photos
+        self._photos = photos
         self._of_files: dict[str, int] | None = None
-        loaders.read_labels(path)
         if is_photos(photos):
             kind = kind_of(photos)
             if kind is None and photos.is_dir():
                 self._take(loaders.ImageFiles(photos, path))
             elif kind is not None and "labels" in kind.options:
                 self._take(loaders.open_source(photos, split=split, labels=path))
+        self._rows = loaders.read_labels(path) if self._of_files is None else []
 
     def _take(self, source: Any) -> None:
         self._of_files = {item.name: item.label for item in source.items()}
@@ -343,7 +343,7 @@ class Table:
         """Return the labels of images. left_out: those that could not be read, which may have one too."""
         if self._of_files is None:
             names, root = names_in_tables(names, self._photos)
-            table = TableLabels(self._path, [*names, *(_below(str(root), name) for name in left_out)], root)
+            table = TableLabels(self._rows, [*names, *(_below(str(root), name) for name in left_out)], root)
             return Labels.of(np.array([table.label_of(name) for name in names], np.int64), table.class_names)
         # images that were added since the table was read have none
         return Labels.of(np.array([self._of_files.get(name, -1) for name in names], np.int64), self._classes)

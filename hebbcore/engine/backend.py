@@ -80,7 +80,9 @@ def as_array(function: str, name: str, value: Any) -> Array:
     value: a NumPy or CuPy array, an object with __cuda_array_interface__, DLPack or __array__, or nested sequences of
     numbers. Raises TypeError for what does not become an array of numbers.
     """
-    if isinstance(value, np.ndarray) or on_cuda(value):
+    if isinstance(value, np.matrix):
+        array = np.asarray(value)  # its rows stay matrices, and * multiplies matrices
+    elif isinstance(value, np.ndarray) or on_cuda(value):
         array = value
     elif hasattr(value, "__cuda_array_interface__"):
         array = module("cuda").asarray(value)

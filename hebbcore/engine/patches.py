@@ -258,8 +258,13 @@ def as_images(function: str, name: str, value: Any) -> Array:
     """Return images (n, H, W, C), or vectors (n, D) as (n, 1, 1, D). Raises for other ranks, dtypes and empty data."""
     array = backend.as_array(function, name, value)
     if array.ndim not in (2, 4):
-        hint = " Stack images into one array; a single image is images[None]." if array.ndim == 3 else ""
-        problem = f"must be (n, height, width, channels) or (n, features), got shape {array.shape}.{hint}"
+        hint = (
+            " Stack images into one array; a single image is images[None], and images without channels are "
+            "images[..., None]."
+        )
+        problem = (
+            f"must be (n, height, width, channels) or (n, features), got shape {array.shape}.{hint * (array.ndim == 3)}"
+        )
         raise checks.wrong(ValueError, function, name, problem)
     float_dtype(function, name, array)
     if array.size == 0:

@@ -35,20 +35,35 @@ def as_features(function: str, name: str, value: Any) -> Array:
 
 
 def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labels:
-    """Return class labels (count,) on the host: integers, booleans, text, or floats that are whole."""
+    """Return class labels (count,) on the host: integers, booleans, text, or floats that are whole; no objects."""
     backend.require_unmasked(function, name, value)
     labels = np.asarray(devices.to_device(value, "cpu") if backend.on_cuda(value) else value)
     if labels.shape != (count,):
         raise ValueError(
             f"{function}: {name} must have one label for each of the {count} rows of {of}, got shape {labels.shape}."
         )
+    if labels.dtype.kind == "O":
+        labels = _of_one_kind(function, name, labels)
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.floor(labels)):
         raise ValueError(
             f"{function}: Unknown label type: {name} must be classes, got fractions or NaN ({labels.dtype})."
         )
-    if labels.dtype.kind not in "biufUSO":
+    if labels.dtype.kind not in "biufUS":
         raise TypeError(f"{function}: {name} must be integers or text, got {labels.dtype}.")
     return labels
+
+
+def _of_one_kind(function: str, name: str, labels: Labels) -> Labels:
+    """Return labels (n,) that are objects as texts or numbers, since only numbers can be below 0, which is no label."""
+    values = labels.tolist()
+    for kind in (str, bytes, int | float | np.generic):
+        if all(isinstance(value, kind) for value in values):
+            return np.array(values)
+    found = sorted({type(value).__name__ for value in values})
+    raise TypeError(
+        f"{function}: {name} must be all texts or all numbers, got {' and '.join(found)}; leave rows without a label "
+        "out, or number the classes from 0, with -1 for none."
+    )
 
 
 def require_one_kind(function: str, name: str, labels: Labels, other: str, others: Labels) -> None:

@@ -7,6 +7,7 @@ from PIL import Image
 
 FULL = 65535  # white, in 16 bits
 _BITS, _PLANES = 258, 284  # tags of TIFF: bits of each colour; 2: each has a plane of its own
+_MEANING, _ZERO_IS_WHITE = 262, 0  # a tag of TIFF, and a value of it
 UNCLEAR = 2**14  # an image of 16 bits that stays below this may well hold fewer
 
 
@@ -39,7 +40,7 @@ def _tiles(image: Image.Image) -> list[Any]:
 
 
 def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
-    """8-bit RGB of 16-bit grey, whose value_range becomes white."""
+    """8-bit RGB of 16-bit grey, whose value_range becomes white, or black in a TIFF that says so."""
     wide = np.asarray(image).astype(np.int64)
     lowest, highest = int(wide.min()), int(wide.max())
     if value_range is None and 0 < highest < UNCLEAR:
@@ -51,6 +52,8 @@ def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
             f"16-bit values from {lowest} to {highest}, but the range is 0 to {value_range or FULL}; give a larger one "
             "with --range"
         )
+    if getattr(image, "tag_v2", {}).get(_MEANING) == _ZERO_IS_WHITE:  # which Pillow heeds in 8 bits alone
+        wide = (value_range or FULL) - wide
     return Image.fromarray((wide * 256 // ((value_range or FULL) + 1)).astype(np.uint8)).convert("RGB")
 
 

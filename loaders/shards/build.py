@@ -210,7 +210,7 @@ def write_shards(
     Raises
     ------
     TypeError
-        For other dtypes, or data that is no pair.
+        For other dtypes, masked arrays, or data that is no pair.
     ValueError
         For other shapes, labels without a name, or a folder that holds another set.
     OSError

@@ -84,6 +84,16 @@ def require_channels_last(caller: str, shape: Sequence[int]) -> None:
         )
 
 
+def require_unmasked(caller: str, images: Any, labels: Any) -> None:
+    """Raise TypeError for masked arrays of NumPy: what reads their numbers does not see the mask."""
+    for name, values, remedy in (("images", images, 0), ("labels", labels, UNLABELLED)):
+        if isinstance(values, np.ma.MaskedArray):
+            raise TypeError(
+                f"{caller}: {name} must not be masked; {name}.filled({remedy}) puts {remedy} where the mask is"
+                f"{', which is no label' * (name == 'labels')}"
+            )
+
+
 def array_source(
     images: Any,
     labels: Any,
@@ -120,12 +130,13 @@ def array_source(
     Raises
     ------
     TypeError
-        If images are not uint8 or labels are no integers.
+        If images are not uint8 or labels are no integers, or either is masked.
     ValueError
         If shapes do not fit, images look like channels first, or a label has no class name.
     """
     if not hasattr(images, "dtype"):
         images = np.asarray(images)
+    require_unmasked(caller, images, labels)
     labels = np.asarray(labels)
     if wide and images.dtype.name not in DTYPES:
         raise TypeError(f"{caller}: images must be {', '.join(DTYPES)}, got {images.dtype}; convert them")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from loaders.labels import read_labels
 from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item
 from loaders.sources.class_folders import is_class
@@ -49,7 +50,7 @@ class ImageFiles(FileSource):
         if not names:
             raise ValueError(f"ImageFiles: {printable(self.root)} must be a folder with images in it, it has no files")
         if labels is not None:
-            self._table = TableLabels(labels, names, self.root)
+            self._table = TableLabels(read_labels(labels), names, self.root)
             self.class_names, self.remarks = self._table.class_names, list(self._table.remarks)
         missing = sum(self._label_of(name) == UNLABELLED for name in names)
         if labels is None:

@@ -1,12 +1,11 @@
 """The labels that a table gives to the images of a folder or an archive."""
 
 import hashlib
-import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from loaders.labels import match_labels, read_labels
+from loaders.labels import Row, match_labels
 from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item, name_key
 from loaders.text import printable, tidy
@@ -15,12 +14,12 @@ from loaders.text import printable, tidy
 class TableLabels:
     """Labels by the names of images, those of a table first, then those of folders that are called like its labels.
 
-    path: of the table. names: of the images, relative to where they lie, of which root is the name. remarks: what a
-    user should know. Raises ValueError if the table is malformed, or names files that are not there.
+    rows: of the table, see read_labels. names: of the images, relative to where they lie, of which root is the name.
+    remarks: what a user should know. Raises ValueError if the table names files that are not there.
     """
 
-    def __init__(self, path: str | os.PathLike[str], names: Sequence[str], root: Any) -> None:
-        labels, self.class_names = match_labels(read_labels(path), names, root)
+    def __init__(self, rows: Sequence[Row], names: Sequence[str], root: Any) -> None:
+        labels, self.class_names = match_labels(rows, names, root)
         self.remarks: list[str] = []
         self._of_files = {name: label for name, label in zip(names, labels.tolist(), strict=True) if label >= 0}
         self._of_folders = {name: label for label, name in enumerate(self.class_names)}

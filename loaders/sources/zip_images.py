@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from loaders.labels import read_labels
 from loaders.shards.format import UNLABELLED
 from loaders.sources.archive_splits import Tree
 from loaders.sources.base import Item, name_key
@@ -71,7 +72,8 @@ class ZipImages:
         outermost = {folder.parts[0] for folder in map(self._below, inside) if folder.parts}
         if labels is not None and inside:
             self._images = folder_of_all(inside)
-            self._table = TableLabels(labels, [self._in_table(name) for name in self._names()], self._images or None)
+            names = [self._in_table(name) for name in self._names()]
+            self._table = TableLabels(read_labels(labels), names, self._images or None)
             self.class_names, self.remarks = self._table.class_names, list(self._table.remarks)
         elif classes and not self._solved and not all(map(is_of_photos, outermost)):
             self._folders = ClassFolders(self._where, (self._below(name).as_posix() for name in self._names()))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.sources.arrays import require_channels_last
+from loaders.sources.arrays import require_channels_last, require_unmasked
 
 Array = npt.NDArray[Any]
 
@@ -33,11 +33,14 @@ class ArrayStream:
     ValueError
         If the lengths differ, there are no images, they look like channels first, or labels or batch_size are
         something else.
+    TypeError
+        If images or labels are masked.
     """
 
     def __init__(self, images: Array, labels: Array, batch_size: int = 64, names: Sequence[str] | None = None) -> None:
         if not hasattr(images, "dtype"):
             images = np.asarray(images)
+        require_unmasked("ArrayStream", images, labels)
         labels = np.asarray(labels)
         in_order = getattr(names, "tolist", None)  # a column of pandas takes numbers for its own labels
         names = names if in_order is None else in_order()

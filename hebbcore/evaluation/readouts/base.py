@@ -12,8 +12,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import column_or_1d
 
-from hebbcore.evaluation.batches import CLASS_NUMBERS, Codes, names_class
+from hebbcore.evaluation.batches import CLASS_NUMBERS, Codes, as_labels, names_class
 from hebbcore.evaluation.ridge.holdout import FRACTION, validation_rows
 
 FEW = 1_000  # rows up to which each of five parts is held out in turn, which takes five times as long
@@ -98,13 +99,14 @@ class ValidationSplit:
             yield np.flatnonzero(~held), np.flatnonzero(held)
 
     def _held(self, y: Any) -> list[npt.NDArray[np.bool_]]:
-        labelled = names_class(np.asarray(y))
+        labels = as_labels("make_readout", "y", column_or_1d(y), np.size(y), "y")
+        labelled = names_class(labels)
         if not labelled.all():
             raise ValueError(
                 f"make_readout: {len(labelled) - labelled.sum()} of {len(labelled)} labels are below 0, which means "
                 f"that there is none; fit to labelled rows alone (y >= 0), or {CLASS_NUMBERS}."
             )
-        parts = held_parts(np.unique(y, return_inverse=True)[1], self.fraction, self.seed)
+        parts = held_parts(np.unique(labels, return_inverse=True)[1], self.fraction, self.seed)
         if not parts:
             raise ValueError(
                 "make_readout: to choose a penalty some class must have two labelled rows, got one a class; label more "
