@@ -327,11 +327,6 @@ def range_of(stream: Any) -> int | None:
     return found
 
 
-def is_of_whole_numbers(stream: Any) -> bool:
-    """Return whether a stream is known to be of shards of whole numbers, which are read as 0…1."""
-    return getattr(getattr(stream, "index", None), "dtype", "float32") != "float32"
-
-
 def class_names_of(stream: Stream) -> tuple[str, ...]:
     """Return the names of the classes 0, 1, …, none if it does not know them."""
     names: Sequence[Any] | None = getattr(stream, "class_names", None)

@@ -62,16 +62,6 @@ def test_a_stream_of_shards_answers_every_question(arrays, shards):
     assert streams.identity_of(shards)["images"] == 40
 
 
-@pytest.mark.parametrize(("dtype", "known"), [("uint8", True), ("uint16", True), ("float32", False)])
-def test_a_stream_of_shards_says_whether_it_gives_0_to_1(tmp_path, dtype, known):
-    images = np.arange(4 * 8 * 8).reshape(4, 8, 8, 1).astype(dtype)
-    loaders.write_shards((images, np.arange(4)), tmp_path / "shards", wide=dtype != "uint8")
-    stream = loaders.ShardStream(tmp_path / "shards")
-    assert streams.is_of_whole_numbers(stream) is known
-    assert (max(float(batch.max()) / (255 if batch.dtype == np.uint8 else 1) for batch, _ in stream) <= 1) is known
-    assert not streams.is_of_whole_numbers(loaders.ArrayStream(images, np.arange(4)))
-
-
 def test_a_stream_that_says_no_more_than_it_must_leaves_the_others_open():
     stream = own_stream()
     assert isinstance(stream, streams.Stream)

@@ -10,7 +10,7 @@ from typing import Any
 
 from hebbcore import checkpoint, checks, hdf5
 from hebbcore.engine import backend
-from hebbcore.engine.finite import UNLIKE, largest_as_read, require_computable
+from hebbcore.engine.finite import require_computable
 from hebbcore.features.choice import Features
 from hebbcore.files import make_folder, parse_json, remove_partial, write_atomically, write_text
 from hebbcore.labelling.features import rows_of
@@ -39,15 +39,12 @@ class Model:
         What they mean.
     value_range : int or None
         Which value of 16-bit images was read as white; None: there were none.
-    is_of_0_to_1 : bool
-        Whether it has learned from numbers that were read as 0…1, so that those of 0…255 are refused; False: not known.
     """
 
     features: Features
     classifier: Any
     classes: tuple[str, ...]
     value_range: int | None = None
-    is_of_0_to_1: bool = False
 
     @property
     def network(self) -> Network:
@@ -77,17 +74,10 @@ class Model:
         Raises
         ------
         ValueError
-            For images of another shape, with NaN, infinity or magnitudes above 1e12 (it names the first), or of 0…255
-            in floating numbers, if the model has learned from numbers of 0…1.
+            For images of another shape, or with NaN, infinity or magnitudes above 1e12: it names the first.
         """
-        function = "Model.predict_proba"
-        images = backend.as_array(function, "images", images)
-        require_computable(function, "images", images)
-        if self.is_of_0_to_1 and images.dtype.kind == "f" and largest_as_read(images) > UNLIKE:
-            raise ValueError(
-                f"{function}: images are {images.dtype} up to {largest_as_read(images):.3g}, but the model has learned "
-                "from numbers of 0…1: give uint8, which is read as 0…1, or divide by what is white."
-            )
+        images = backend.as_array("Model.predict_proba", "images", images)
+        require_computable("Model.predict_proba", "images", images)
         probabilities: Floats = self.classifier.predict_proba(rows_of(self.features, images))
         return probabilities
 
@@ -133,8 +123,6 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
     }  # fmt: skip
     if model.value_range is not None:
         note["range"] = model.value_range
-    if model.is_of_0_to_1:
-        note["from_0_to_1"] = True
     write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
     for path in folder.glob("classifier-*.h5"):
         if path.name != name:
@@ -167,8 +155,6 @@ def read_note(function: str, folder: Path) -> dict[str, Any]:
             raise ValueError("it lacks something")
         if not isinstance(note.get("range", 255), int) or note.get("range", 255) < 255:
             raise ValueError("its range is none")
-        if not isinstance(note.get("from_0_to_1", False), bool):
-            raise ValueError("its scale is none")
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(
             f"{function}: {path} is damaged ({type(error).__name__}: {error}); run hebbcore classify again."
@@ -225,7 +211,7 @@ def read_model(function: str, path: Path, device: str, workspace: int | str = WO
         if len(classifier.classes_) != len(note["classes"]):
             raise ValueError(f"it has {len(classifier.classes_)} classes, and {NOTE} names {len(note['classes'])}")
         features = Features.checked(function, network, note["layer"], note["pool"], note["mirror"])
-    return Model(features, classifier, tuple(note["classes"]), note.get("range"), note.get("from_0_to_1", False))
+    return Model(features, classifier, tuple(note["classes"]), note.get("range"))
 
 
 def check_images(function: str, model: Model, shape: Sequence[int]) -> None:

@@ -183,7 +183,7 @@ def write_results(
         write_done(work, made_from, (FOLLOWING, REPORT))
         return None
     _write(work, stream, labels, classifier, following)
-    model = Model(features, classifier, labels.classes, streams.range_of(stream), streams.is_of_whole_numbers(stream))
+    model = Model(features, classifier, labels.classes, streams.range_of(stream))
     save_model(work / FOLDER, model, made_from)
     write_done(work, made_from, OUTPUTS)
     return model
