@@ -87,6 +87,9 @@ def test_labels_for_all_photos_and_for_new_ones(photos, call, tmp_path):
     assert len(model.classifier.neighbour_features) < model.classifier.n_features_in_  # those of the wide branch
     images = np.stack([np.array(Image.open(f"new/{file}").convert("RGB")) for file in truth])
     assert model.predict(images) == [row["label"] for row in rows]
+    assert model.predict(images / 255) == model.predict(images)
+    with pytest.raises(ValueError, match="images must have the scale of what was learned from, uint8, got float32 up"):
+        model.predict(images.astype(np.float32))
     shares = model.predict_proba(images)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(shares.max(axis=1), [float(row["confidence"]) for row in rows], atol=1e-4)

@@ -74,7 +74,8 @@ class Model:
         Raises
         ------
         ValueError
-            For images of another shape, or with NaN, infinity or magnitudes above 1e12: it names the first.
+            For images of another shape or scale (see Network), or with NaN, infinity or magnitudes above 1e12: it names
+            the first.
         """
         images = backend.as_array("Model.predict_proba", "images", images)
         require_computable("Model.predict_proba", "images", images)
