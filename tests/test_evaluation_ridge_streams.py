@@ -171,7 +171,7 @@ def test_alphas_set_between_parts_have_their_effect(fraction, generator):
     expected = RidgeReadout((2.0, 3.0), **options).fit_stream([(features, labels)] * 2)
     np.testing.assert_allclose(model.coef_, expected.coef_, atol=1e-4)
     single = RidgeReadout(1.0).partial_fit(features, labels).set_params(alphas=(1.0, 2.0))
-    with pytest.raises(ValueError, match="alphas was set to 2 numbers after the first batch, when there was one"):
+    with pytest.raises(ValueError, match="alphas was set to several numbers after the first batch, when there was one"):
         single.predict(features)
 
 

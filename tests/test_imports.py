@@ -29,6 +29,7 @@ ROOMS = [
     "pipeline",
     "summary",
     "predictions",
+    "trainable",
     "network",
     "dictionary",
     "presets",

@@ -32,13 +32,7 @@ from hebbcore.evaluation.batches import (
 )
 from hebbcore.evaluation.ridge.calibration import probabilities
 from hebbcore.evaluation.ridge.given import checked_features, checked_rows
-from hebbcore.evaluation.ridge.parameters import (
-    choice_of,
-    factors_of,
-    factors_of_stream,
-    penalties,
-    require_classes,
-)
+from hebbcore.evaluation.ridge.parameters import choice_of, factors_of, factors_of_stream, penalties, require_classes
 from hebbcore.evaluation.ridge.room import Options, Room
 from hebbcore.evaluation.ridge.rows import ArrayRows, Rows, StreamRows, rows_of_stream
 from hebbcore.evaluation.ridge.solution import Solution, best_solution, scores_of, scores_of_classes, winners
@@ -275,8 +269,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         given = factors_of_stream(function, self.class_weight)
         rows: StreamRows | None = getattr(self, "_rows", None)
         if rows is not None:
-            before = getattr(self, "_made_with", {})  # earlier pickles have none
-            require_unchanged(function, "sum of rows", before, self.get_params())
+            require_unchanged(function, "sum of rows", getattr(self, "_made_with", {}), self.get_params())
         features, labels = checked_rows(function, self, X, y, reset=rows is None, least=1)
         weights = as_weights(function, sample_weight, len(labels))
         if rows is None:
@@ -404,10 +397,4 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
                 f"{function}: labels must have at least 2 classes, got {len(self.classes_)} class{only}; add rows of "
                 "others. Numbers below 0 mean that there is no label, unless classes lists them."
             )
-        alphas = penalties(function, self.alphas)
-        if len(alphas) > 1 and isinstance(rows, StreamRows) and not rows.may_choose:
-            raise ValueError(
-                f"{function}: alphas was set to {len(alphas)} numbers after the first batch, when there was one, so "
-                "that no rows were held out to choose by; set one number, or call fit, which begins anew."
-            )
-        return best_solution(function, rows.settled(), alphas)
+        return best_solution(function, rows.settled(), penalties(function, self.alphas))

@@ -155,7 +155,7 @@ class StreamRows:
         keep: bool,
         expected: int | None = None,
     ) -> None:
-        self.codes, self._factors, self._options, self._keep = codes, factors, options, keep
+        self._function, self.codes, self._factors, self._options, self._keep = function, codes, factors, options, keep
         self.features: int = first.shape[1]
         self._first = first[:1].copy()
         room, features = options.room, first.shape[1]
@@ -242,16 +242,16 @@ class StreamRows:
         """See Rows."""
         return self._options.room
 
-    @property
-    def may_choose(self) -> bool:
-        """Whether there were several penalties when the first rows came, so that some are left or held out."""
-        return self._options.choice.several
-
     def singly(self) -> None:
         """See Rows."""
 
     def held(self) -> Iterator[Part]:
-        """See Rows."""
+        """See Rows. Raises ValueError if there was one penalty when the first rows came."""
+        if not self._options.choice.several:
+            raise ValueError(
+                f"{self._function}: alphas was set to several numbers after the first batch, when there was one, so "
+                "that no rows were held out to choose by; set one number, or call fit, which begins anew."
+            )
         for features, codes, weights in self._holdout.rows() if self._holdout is not None else []:
             yield features, self._sorted(codes), weights
 
