@@ -1,18 +1,47 @@
 """What the parameters of a RidgeReadout say, checked when a fit begins."""
 
+import copy
 import numbers
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from hebbcore import checks
 from hebbcore.evaluation.batches import Labels, Weights
 from hebbcore.evaluation.ridge.holdout import Choice
+from hebbcore.evaluation.ridge.room import Options, Room
 
 
-def penalties(function: str, alphas: Any) -> list[float]:
-    """Return `alphas` as a list of numbers above 0."""
+def options_of(function: str, given: Mapping[str, Any]) -> Options:
+    """Return what the parameters say, but for what they say of classes."""
+    choice = choice_of(function, given["validation_fraction"], given["alphas"])
+    random, folder = check_random_state(given["random_state"]), given["folder"]
+    memory = checks.byte_size(function, "memory", given["memory"])
+    room = Room(memory, None if folder is None else Path(folder), given["progress"])
+    return Options(bool(given["fit_intercept"]), bool(given["standardize"]), choice, random, room)
+
+
+def fixed_by_sums(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that have no effect any more once there are sums of rows: all but alphas."""
+    fixed = {name: value for name, value in given.items() if name != "alphas"}
+    return {**fixed, "class_weight": copy.copy(given["class_weight"])}
+
+
+def penalties(function: str, alphas: Any, may_choose: bool = True) -> list[float]:
+    """Return `alphas` as a list of numbers above 0. may_choose: False if no rows were held out to choose one by."""
+    found = _penalties(function, alphas)
+    if len(found) > 1 and not may_choose:
+        raise ValueError(
+            f"{function}: alphas was set to {len(found)} numbers after the first batch, when there was one, so that no "
+            "rows were held out to choose by; set one number, or call fit, which begins anew."
+        )
+    return found
+
+
+def _penalties(function: str, alphas: Any) -> list[float]:
     if isinstance(alphas, numbers.Real):
         return [checks.positive(function, "alphas", alphas)]
     if isinstance(alphas, str) or not isinstance(alphas, Iterable):

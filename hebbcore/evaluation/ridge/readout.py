@@ -5,17 +5,14 @@ import numbers
 import os
 import threading
 from collections.abc import Callable, Iterable, Sized
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from hebbcore import checks
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
@@ -33,13 +30,14 @@ from hebbcore.evaluation.batches import (
 from hebbcore.evaluation.ridge.calibration import probabilities
 from hebbcore.evaluation.ridge.given import checked_features, checked_rows
 from hebbcore.evaluation.ridge.parameters import (
-    choice_of,
     factors_of,
     factors_of_stream,
+    fixed_by_sums,
+    options_of,
     penalties,
     require_classes,
 )
-from hebbcore.evaluation.ridge.room import Options, Room
+from hebbcore.evaluation.ridge.room import Options
 from hebbcore.evaluation.ridge.rows import ArrayRows, Rows, StreamRows, rows_of_stream
 from hebbcore.evaluation.ridge.solution import Solution, best_solution, scores_of, scores_of_classes, winners
 from hebbcore.fitted import require_unchanged
@@ -275,16 +273,14 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         given = factors_of_stream(function, self.class_weight)
         rows: StreamRows | None = getattr(self, "_rows", None)
         if rows is not None:
-            before = getattr(self, "_made_with", {})  # earlier pickles have none
-            require_unchanged(function, "sum of rows", before, self.get_params())
+            require_unchanged(function, "sum of rows", getattr(self, "_made_with", {}), self.get_params())
         features, labels = checked_rows(function, self, X, y, reset=rows is None, least=1)
         weights = as_weights(function, sample_weight, len(labels))
         if rows is None:
             if classes is not None:
                 require_classes(function, given, np.asarray(classes))
             rows = StreamRows(function, features, ClassCodes(function, classes), given, options, keep=True)
-            others = {name: value for name, value in self.get_params().items() if name != "alphas"}
-            self._made_with = {**others, "class_weight": copy.copy(self.class_weight)}
+            self._made_with = fixed_by_sums(self.get_params())
         elif classes is not None and not np.array_equal(np.sort(classes), self.classes_):
             raise ValueError(f"{function}: classes must stay those of the first call, {self.classes_}, got {classes}.")
         labelled = has_label(labels) | rows.codes.lists(labels)
@@ -391,11 +387,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
             self.__dict__.pop(name, None)
 
     def _options(self, function: str) -> Options:
-        choice = choice_of(function, self.validation_fraction, self.alphas)
-        random = check_random_state(self.random_state)
-        folder = None if self.folder is None else Path(self.folder)
-        room = Room(checks.byte_size(function, "memory", self.memory), folder, self.progress)
-        return Options(bool(self.fit_intercept), bool(self.standardize), choice, random, room)
+        return options_of(function, self.get_params())
 
     def _solve(self, function: str, rows: Rows) -> Solution:
         if len(self.classes_) < 2:
@@ -404,10 +396,5 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
                 f"{function}: labels must have at least 2 classes, got {len(self.classes_)} class{only}; add rows of "
                 "others. Numbers below 0 mean that there is no label, unless classes lists them."
             )
-        alphas = penalties(function, self.alphas)
-        if len(alphas) > 1 and isinstance(rows, StreamRows) and not rows.may_choose:
-            raise ValueError(
-                f"{function}: alphas was set to {len(alphas)} numbers after the first batch, when there was one, so "
-                "that no rows were held out to choose by; set one number, or call fit, which begins anew."
-            )
-        return best_solution(function, rows.settled(), alphas)
+        may_choose = not isinstance(rows, StreamRows) or rows.may_choose
+        return best_solution(function, rows.settled(), penalties(function, self.alphas, may_choose))
