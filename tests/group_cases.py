@@ -16,6 +16,7 @@ import numpy as np
 
 import hebbcore as h
 import loaders
+from hebbcore.engine.group.team import wait
 
 RULES = {
     "hpca": h.HPCA(),
@@ -153,7 +154,9 @@ def cases(folder=None):
         found[f"{name}, conv"] = a_layer(rule, IMAGES, 3, padding=1, **helped)
         found[f"{name}, dense"] = a_layer(rule, VECTORS)
         found[f"{name}, together"] = a_network(lambda rule=rule: deep(rule))
-        found[f"{name}, layerwise"] = a_network(lambda rule=rule: deep(rule), mode="layerwise", schedule="cosine")
+        found[f"{name}, layerwise"] = a_network(
+            lambda rule=rule: deep(rule), mode="layerwise", schedule="cosine", epochs=3
+        )
     found["whole images whitened"] = a_network(lambda: [h.Whiten(epsilon=0.1), *deep("hpca")])
     found["scale"] = a_network(lambda: scaled(h.SignedWTA()))
     found["scale, layerwise"] = a_network(lambda: scaled(h.KWTA(1)), mode="layerwise")
@@ -197,14 +200,20 @@ def compared(train, one, group):
         return traceback.format_exc()
 
 
+def meet(world):
+    """Wait for all processes, and leave the cores to them: MPI's own waiting, as at its end, would take one each."""
+    wait(world.Ibarrier().Test)
+
+
 def main(path, chosen):
     world = MPI.COMM_WORLD
+    meet(world)
     groups = {size: world.Split(0 if world.rank < size else MPI.UNDEFINED, world.rank) for size in SIZES}
     groups = {size: h.Group(part) for size, part in groups.items() if part != MPI.COMM_NULL}
     results = {}
     if world.rank == 0:
         write_shards(Path(path).parent)
-    world.Barrier()
+    meet(world)
     for name, train in cases(Path(path).parent).items():
         if chosen in name:
             with warnings.catch_warnings():
@@ -212,6 +221,7 @@ def main(path, chosen):
                 one = train(None) if world.rank == 0 else None
             results[name] = {size: compared(train, one, group) for size, group in groups.items()}
     Path(f"{path}.{world.rank}").write_text(json.dumps(results))
+    meet(world)
 
 
 if __name__ == "__main__":

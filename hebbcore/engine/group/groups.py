@@ -65,6 +65,7 @@ class Group:
         if communicator is not None:
             from mpi4py import MPI
 
+            wait(communicator.Ibarrier().Test)  # until all have started; MPI's own waiting would take a core
             local = communicator.Split_type(MPI.COMM_TYPE_SHARED).rank
         self._gpu = _gpu(local)
         name, unique = ("cpu", None) if self._gpu is None else _names(self._gpu)
