@@ -132,7 +132,8 @@ class LabelledStream:
 
     def counted(self) -> Counted:
         """Return how many images of a stream that was read have a label, and what they are."""
-        labelled, largest = len(self.numbers), self.largest if math.isfinite(self.largest) else None
+        labelled = len(self.numbers)
+        largest = float(f"{self.largest:.6g}") if math.isfinite(self.largest) else None  # no digit too many for results
         return Counted(labelled, len(self.labels) - labelled, self.identity(), largest)
 
     def identity(self) -> str:
