@@ -74,6 +74,8 @@ class Network(Predictor, Trainable):
         For layers that do not fit each other, naming the layer.
     """
 
+    pixel_scale: PixelScale | None = None  # of the class: pickles of earlier versions have none
+
     def __init__(
         self,
         layers: Sequence[Layer],
@@ -101,7 +103,6 @@ class Network(Predictor, Trainable):
             except ValueError as error:
                 raise checks.wrong(ValueError, function, None, str(error)) from None
         self.training = {}
-        self.pixel_scale: PixelScale | None = None
         self.image_shape: Shape | None = None
         self.shapes: list[Shape] = []  # of each layer's output
         if image_shape is not None:

@@ -1,5 +1,7 @@
 """What learned from images on one scale is not given others: uint8 is read as 0…1, other numbers as they are."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,15 @@ def test_learning_goes_on_from_one_scale(tmp_path):
     hebbcore.fit(network, LARGE_IMAGES / 255, learning_rate=1e-6)
 
 
+def test_pickles_keep_the_scale_and_older_ones_have_none():
+    network = network_of(BYTE_IMAGES)
+    again = pickle.loads(pickle.dumps(network))
+    with pytest.raises(ValueError, match=BRIGHT):
+        again.transform(LARGE_IMAGES)
+    del again.__dict__["pixel_scale"]
+    assert pickle.loads(pickle.dumps(again)).transform(LARGE_IMAGES).shape == again.transform(BYTE_IMAGES).shape
+
+
 def test_a_stream_of_batches_tells_its_scale():
     network = network_of([BYTE_IMAGES[:6], BYTE_IMAGES[6:]])
     with pytest.raises(ValueError, match=BRIGHT):
@@ -123,3 +134,15 @@ def test_files_with_another_scale_are_refused(value):
 
     with pytest.raises((TypeError, ValueError)):
         PixelScale.from_table("load", value)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("images", "other", "text"), [(BYTE_IMAGES, LARGE_IMAGES, BRIGHT), (LARGE_IMAGES, BYTE_IMAGES, BYTES)]
+)
+def test_images_on_the_gpu_have_a_scale_too(cupy, images, other, text):
+    layer = layer_of(cupy.asarray(images), device="cuda")
+    for given in (other, cupy.asarray(other)):
+        with pytest.raises(ValueError, match=text):
+            layer.transform(given)
+    assert len(layer.transform(cupy.asarray(images))) == len(images)
