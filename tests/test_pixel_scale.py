@@ -140,7 +140,8 @@ def test_files_with_another_scale_are_refused(value):
 @pytest.mark.parametrize(
     ("images", "other", "text"), [(BYTE_IMAGES, LARGE_IMAGES, BRIGHT), (LARGE_IMAGES, BYTE_IMAGES, BYTES)]
 )
-def test_images_on_the_gpu_have_a_scale_too(cupy, images, other, text):
+def test_images_on_the_gpu_have_a_scale_too(images, other, text):
+    cupy = pytest.importorskip("cupy")
     layer = layer_of(cupy.asarray(images), device="cuda")
     for given in (other, cupy.asarray(other)):
         with pytest.raises(ValueError, match=text):
