@@ -154,9 +154,7 @@ def cases(folder=None):
         found[f"{name}, conv"] = a_layer(rule, IMAGES, 3, padding=1, **helped)
         found[f"{name}, dense"] = a_layer(rule, VECTORS)
         found[f"{name}, together"] = a_network(lambda rule=rule: deep(rule))
-        found[f"{name}, layerwise"] = a_network(
-            lambda rule=rule: deep(rule), mode="layerwise", schedule="cosine", epochs=3
-        )
+        found[f"{name}, layerwise"] = a_network(lambda rule=rule: deep(rule), mode="layerwise", schedule="cosine")
     found["whole images whitened"] = a_network(lambda: [h.Whiten(epsilon=0.1), *deep("hpca")])
     found["scale"] = a_network(lambda: scaled(h.SignedWTA()))
     found["scale, layerwise"] = a_network(lambda: scaled(h.KWTA(1)), mode="layerwise")
