@@ -1,4 +1,4 @@
-"""What a layer of units puts out for its scores."""
+"""What a layer of units puts out for its scores, and where it goes."""
 
 from dataclasses import dataclass
 
@@ -47,3 +47,42 @@ class Output:
         else:
             module.cosine_exp(scores, patches, unit_norms, scores.dtype.type(1 / self.width))
         return scores
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the outputs of a batch go, or of some of its rows.
+
+    Attributes
+    ----------
+    array : Array
+        (m, K), of the chosen rows.
+    output : Output
+        How they come out of scores.
+    unit_norms : Array or None
+        (K,), as Output.unit_norms has them.
+    rows : slice or None
+        Those rows of the batch, with a step; None: all.
+    """
+
+    array: Array
+    output: Output
+    unit_norms: Array | None
+    rows: slice | None = None
+
+    def put(self, scores: Array, patches: Array, rows: slice) -> None:
+        """Put the outputs of these rows of the batch there, for their scores and patches, which stay as they are."""
+        if self.rows is not None:
+            start, step = self.rows.start, self.rows.step
+            first = max(0, -(-(rows.start - start) // step))
+            last = -(-(min(rows.stop, self.rows.stop) - start) // step)
+            if first >= last:
+                return
+            chosen = slice(start + first * step - rows.start, rows.stop - rows.start, step)
+            scores, patches = scores[chosen][: last - first], patches[chosen][: last - first]
+            rows = slice(first, last)
+        target = self.array[rows]
+        target[...] = scores
+        features = self.output(target, patches, self.unit_norms)
+        if features is not target:
+            target[...] = features

@@ -16,7 +16,7 @@ from hebbcore.engine.finite import LARGEST
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rule import Rule
-from hebbcore.engine.winners import first_of_some, responses, some_patches, wins
+from hebbcore.engine.winners import responses, some_patches, spread, wins
 
 _MEMORY = 10  # wins a unit, on average, over which its share of the wins is averaged
 
@@ -114,7 +114,7 @@ class Rivalry:
         if counts is None or self._revival:
             self._patches = some_patches(images, g, weights.dtype)
         if counts is None:
-            first = first_of_some(len(images) * g.positions)
+            first = spread(len(images) * g.positions)[1]
             counts = wins(self.rule, responses(self.rule, self._patches, weights), weights, first)
         return counts.astype(np.float64)
 

@@ -7,6 +7,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Share
 from hebbcore.engine.competition import Norms, require_gate, vector_norms
 from hebbcore.engine.decay import outer_less_decay
+from hebbcore.engine.output import Target
 from hebbcore.engine.rule import Rule
 
 
@@ -27,7 +28,10 @@ class SingleChunk:
         self._in_parts = splits and units >= share.plan.threads * tuning.MEASURED.thread_units
         self._layout: object = None
 
-    def add(self, images: Array, weights: Array, outer: Array) -> tuple[Array | None, Array | None, Array | None]:
+    def add(
+        self, images: Array, weights: Array, projection: Array, unit_norms: Array | None, target: Target | None,
+        outer: Array,
+    ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
         """outer (K, D) ← Gᵀ X; return decay, gram and mass as Sums has them; both None: it is taken off."""
         rule, share = self._rule, self._share
         multiply, memory = self._multiply, share.memory
@@ -35,8 +39,10 @@ class SingleChunk:
             self._lay_out(images)
         patches = images.reshape(self._shape) if self._patches is None else share.read(images, self._patches)
         scores = self._scores
-        multiply(patches, rule.projection(weights).T, scores)
-        norms = Norms(vector_norms(patches), vector_norms(weights)) if rule.needs_norms else None
+        multiply(patches, projection.T, scores)
+        if target is not None:
+            target.put(scores, patches, slice(0, len(scores)))
+        norms = None if unit_norms is None else Norms(vector_norms(patches), unit_norms)
         gate = require_gate(rule, rule.gate(scores, norms))
         assert gate.values is not None  # of a rule without pairs
         if gate.decay is None and self._in_parts:

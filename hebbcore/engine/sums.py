@@ -12,7 +12,7 @@ from hebbcore.engine.chunks import Piece, Share
 from hebbcore.engine.competition import Gate, Norms, Pair, require_gate, vector_norms
 from hebbcore.engine.decay import add_blocked, add_blocked_by_one, gates_and_decays, subtract_whole
 from hebbcore.engine.moments import Moments
-from hebbcore.engine.output import Output
+from hebbcore.engine.output import Target
 from hebbcore.engine.patches import Chunk, Geometry
 from hebbcore.engine.pursuit import Pursuit, one_hot, winner_parts
 from hebbcore.engine.rule import Rule
@@ -61,15 +61,13 @@ class Step:
     """
 
     rule: Rule
-    output: Output
     images: Array
     weights: Array
     projection: Array
     unit_norms: Array | None
-    output_norms: Array | None
     blocked: bool
     pursuit: Pursuit | None
-    out: Array | None
+    target: Target | None
     bias: Array | None
     teacher: Array | None
 
@@ -83,16 +81,6 @@ class Step:
         if norms is None or self.bias is None:
             return require_gate(self.rule, self.rule.gate(scores, norms))
         return require_gate(self.rule, self.rule.biased_gate(scores, norms, self.bias))
-
-    def put_out(self, scores: Array, patches: Array, rows: slice) -> None:
-        """Put the layer's output for some rows of scores and their patches out, if it is asked for."""
-        if self.out is None:
-            return
-        target = self.out[rows]
-        target[...] = scores
-        features = self.output(target, patches, self.output_norms)
-        if features is not target:
-            target[...] = features
 
 
 class ThreadSums:
@@ -115,7 +103,8 @@ class ThreadSums:
         sums = Sums(self.outer)
         for i, (piece, operand, scores) in enumerate(scored):
             patches = piece.patches
-            step.put_out(scores, patches, piece.rows)
+            if step.target is not None:
+                step.target.put(scores, patches, piece.rows)
             if normalized:  # after the output, which is of the patches as they are
                 kernels.for_array(patches).directions(patches, scores)
                 operand = self.gemm.operand(patches)

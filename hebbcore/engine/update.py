@@ -22,7 +22,7 @@ from hebbcore.engine.group import portion
 from hebbcore.engine.group.pack import Pack
 from hebbcore.engine.memory import Memory
 from hebbcore.engine.moments import of_all, of_both
-from hebbcore.engine.output import Output
+from hebbcore.engine.output import Output, Target
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.pursuit import Pursuit, winner_bytes
 from hebbcore.engine.rule import Rule
@@ -69,16 +69,17 @@ class BatchedUpdate:
     def begin(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
         teacher: Array | None = None, state: Mapping[str, Array] | None = None, counts: Array | None = None,
+        chosen: slice | None = None,
     ) -> Callable[[], tuple[Array, Any]]:  # fmt: skip
         """Write out, and return what returns what delta does. While processes share the batch, their sum is under way.
 
-        counts: (K,), which become their sum over the processes too.
+        counts: (K,), which become their sum over the processes too. chosen: the rows that out has; None: all.
         """
         # one limit for all products: to set it takes as long as some of them
         free = backend.device_of(images) == "cuda" or self._is_for_one_thread(len(images))
         with contextlib.nullcontext() if free else parallel.one_blas_thread():
             threads = 1 if free else parallel.threads()
-            outer, mass, rows = self._sums(images, weights, out, bias, teacher, state, threads)
+            outer, mass, rows = self._sums(images, weights, out, chosen, bias, teacher, state, threads)
         here = portion.current()
         if here is None or self._pack is None:
             return lambda: self._scaled(outer, weights, rows, mass)
@@ -97,8 +98,8 @@ class BatchedUpdate:
         return outer, self.rule.scale(outer, rows, mass)
 
     def _sums(
-        self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
-        state: Mapping[str, Array] | None, threads: int,
+        self, images: Array, weights: Array, out: Array | None, chosen: slice | None, bias: Array | None,
+        teacher: Array | None, state: Mapping[str, Array] | None, threads: int,
     ) -> tuple[Array, Array | None, int]:  # fmt: skip
         """Return Gᵀ X − C·W and the mass of this process's rows, and how many rows the batch has."""
         here = portion.current()
@@ -109,19 +110,22 @@ class BatchedUpdate:
         else:
             self._pack = self._pack or Pack(self.units, self.geometry.patch_size, plan.dtype, plan.device)
             outer = self._pack.outer
-        if ready.single is not None and out is None and bias is None and teacher is None:
-            decay, gram, mass = ready.single.add(images, weights, outer)
-            return self._with_decay(ready, weights, Sums(outer, decay, gram, mass))
         projection = self.rule.projection(weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
-        as_the_rule = out is None or self._output.response == "rule"
+        target = None
+        if out is not None:
+            as_the_rule = self._output.response == "rule"
+            output_norms = unit_norms if as_the_rule else self._output.unit_norms(weights, projection)
+            target = Target(out, self._output, output_norms, chosen)
+        if ready.single is not None and bias is None and teacher is None:
+            decay, gram, mass = ready.single.add(images, weights, projection, unit_norms, target, outer)
+            return self._with_decay(ready, weights, Sums(outer, decay, gram, mass))
         step = Step(
-            self.rule, self._output, images, weights, projection,
+            self.rule, images, weights, projection,
             unit_norms=unit_norms,
-            output_norms=unit_norms if as_the_rule else self._output.unit_norms(weights, projection),
             blocked=ready.blocked,
             pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
-            out=out, bias=bias, teacher=teacher,
+            target=target, bias=bias, teacher=teacher,
         )  # fmt: skip
         sharing = [ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
         after = self._next_state(sharing, state) if self.rule.initial_state() else {}
@@ -151,8 +155,11 @@ class BatchedUpdate:
         here = portion.current()
         after = self.rule.next_state(before, of_all(here, moments, backend.namespace(moments.mean).zeros(self.units)))
         rule = self.rule.bound(after)
+        target = step.target
+        if target is not None:
+            target = replace(target, output=replace(target.output, rule=rule))
         for thread in threads:
-            thread.step = replace(step, rule=rule, output=replace(step.output, rule=rule))
+            thread.step = replace(step, rule=rule, target=target)
         return after
 
     def _made_ready(self, images: Array, total: int, threads: int) -> "_Ready":

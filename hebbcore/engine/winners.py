@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import backend, devices, parallel, tuning
+from hebbcore.engine import backend, devices, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
-from hebbcore.engine.competition import vector_norms
+from hebbcore.engine.competition import cells, column_sums, vector_norms
 from hebbcore.engine.gemm import Gemm
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.memory import Memory
@@ -20,27 +20,29 @@ _SAMPLE_A_UNIT = 16  # more than _PATCHES_A_UNIT, since of some patches nobody i
 _MANY = 0.1  # of the units; a single one is not worth a word
 
 
-def some_rows(rows: Array) -> Array:
-    """Return some of the rows, evenly spread: as many as tell who wins, in all processes that share a batch."""
-    return rows[_spread(len(rows))[0]]
+def spread(rows: int, most: int | None = None) -> tuple[slice, int]:
+    """Return which of so many rows in this process are among at most so many of all processes', evenly spread.
 
-
-def first_of_some(rows: int, most: int | None = None) -> int:
-    """Return the number of the first of some rows, of so many in this process, among those of all processes."""
-    return _spread(rows, most)[1]
-
-
-def _spread(rows: int, most: int | None = None) -> tuple[slice, int]:
+    Also the number of the first one among the chosen. most: None: as many as tell who wins.
+    """
     most, here = tuning.MEASURED.watched_patches if most is None else most, current()
     if here is not None:
         return here.spread(rows, most)
-    return slice(0, rows, -(-rows // most)), 0
+    return slice(0, rows, max(1, -(-rows // most))), 0
+
+
+def spread_of_a_step(rule: Rule, rows: int) -> tuple[slice, int]:
+    """Return the same of rows whose scores a step makes anyhow: so few that it takes little longer."""
+    here, tuned = current(), tuning.MEASURED
+    total = rows if here is None else here.rows(rows)[2]
+    few = total <= tuned.few_patches and rule.winners_in_turn() == 1
+    return spread(rows, tuned.few_patches if few else min(tuned.watched_patches, -(-total // 8)))
 
 
 def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any], most: int | None = None) -> Array:
     """Return at most so many patches of a batch, evenly spread; None: as many as tell who wins."""
     count = len(images) * g.positions
-    chosen = _spread(count, most)[0]
+    chosen = spread(count, most)[0]
     return patches_at(images, g, np.arange(chosen.start, chosen.stop, chosen.step), dtype)
 
 
@@ -62,14 +64,9 @@ def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0) 
     xp = backend.namespace(rows)
     if weights is not None and rule.winners_in_turn() > 1:
         return _wins_in_turn(rule, rows[-first % rule.winners_in_turn() :], weights)
-    if not len(rows):
-        return xp.zeros(rows.shape[1], np.uint64)
-    if rule.signed:
-        rows = xp.abs(rows)
-    counts = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
-    won = rows.max(axis=1) > rows.min(axis=1) if rows.shape[1] > 1 else rows[:, 0] != 0
-    xp.add.at(counts, rows.argmax(axis=1), won.astype(np.uint64))
-    return counts
+    counts = cells(rows)
+    kernels.for_array(rows).count_winners(xp.ascontiguousarray(rows), rule.signed, counts)
+    return column_sums(counts).astype(np.uint64)
 
 
 def _wins_in_turn(rule: Rule, rows: Array, weights: Array) -> Array:
@@ -96,7 +93,7 @@ def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
     rows, here = len(images) * g.positions, current()
     most = min(tuning.MEASURED.watched_patches, -(-(rows if here is None else here.rows(rows)[2]) // 8))
     some = some_patches(images, g, weights.dtype, most)
-    return wins(rule, responses(rule, some, weights), weights, first_of_some(rows, most))
+    return wins(rule, responses(rule, some, weights), weights, spread(rows, most)[1])
 
 
 def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Array:
@@ -106,7 +103,7 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
     """
     step, here = tuning.MEASURED.watched_patches, current()
     total = len(patches) if here is None else here.total
-    chosen, number = _spread(len(patches), max(step, min(total // 8, _SAMPLE_A_UNIT * len(weights))))
+    chosen, number = spread(len(patches), max(step, min(total // 8, _SAMPLE_A_UNIT * len(weights))))
     some = patches[chosen]
     counts = backend.namespace(weights).zeros(len(weights), np.uint64)
     start = 0
@@ -121,9 +118,18 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
 
 def dead_text(name: str, dead: int, units: int, patches: int) -> str | None:
     """Return a sentence on the units of a layer that won nothing in a pass; None if it would say little."""
-    if dead <= max(1, _MANY * units) or patches < max(_PATCHES, _PATCHES_A_UNIT * units):
+    if _is_few(dead, units) or patches < max(_PATCHES, _PATCHES_A_UNIT * units):
         return None
     return f"{dead} of {units} units of {name} won none of the {patches:,} patches looked at in the last pass."
+
+
+def _is_few(dead: int, units: int) -> bool:
+    return dead <= max(1, _MANY * units)
+
+
+def few_are_dead(counts: Array) -> bool:
+    """Return whether so few units won nothing that more patches could not make a difference; counts: of wins (K,)."""
+    return _is_few(int((counts == 0).sum()), len(counts))
 
 
 def tell_dead(function: str, name: str, rule: Rule, counts: Array, stacklevel: int) -> None:

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hebbcore.engine import backend, devices, tuning, winners
+from hebbcore.engine import backend, devices, winners
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
-from hebbcore.engine.group.portion import Portion, current, taking
+from hebbcore.engine.group.portion import Portion, taking
 from hebbcore.engine.group.team import Team
+from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry
 from hebbcore.engine.soundness import Divergence, is_due, largest_stable_rate, require_finite_output, watched
@@ -91,10 +92,13 @@ class LayerTraining:
         self._layer, self._g, self._workspace = layer, g, workspace
         self._rule, self._matrix = layer.rule, layer.weights.reshape(layer.units, -1)
         self._device = backend.device_of(layer.weights)
-        self._update = BatchedUpdate(layer.rule, g, layer.units, layer.precision, workspace, FUNCTION)
+        self._update = BatchedUpdate(
+            layer.rule, g, layer.units, layer.precision, workspace, FUNCTION, output=Output(layer.rule, linear=True)
+        )
         self._divergence = Divergence(FUNCTION) if check_finite else None
         self._rivalry: Rivalry | None = None
-        self._wins = backend.module(self._device).zeros(layer.units, np.uint64)  # of the last epoch
+        self._wins = backend.module(self._device).zeros(layer.units, np.uint64)  # of the last epoch, while they tell
+        self._wins_tell = layer.rule.competes
         self._steps = self._seen = 0
         self._teaching, self._labelled = Teaching.of_a_layer(layer.units), Labelled()
         self.rate = 0.0
@@ -140,13 +144,15 @@ class LayerTraining:
             with taking(portion), watched(self._divergence):
                 if self._divergence is not None:
                     self._divergence.begin(NAME, self._rule, self._matrix, x, self._g)
-                won = self._learn(x, self._masks(here.labels), counting=last and self._rule.competes)
+                won = self._learn(x, self._masks(here.labels), counting=last and self._wins_tell)
                 self._steps += 1
                 if self._divergence is not None and is_due(self._steps):
                     self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
             self._seen += count
             if won is not None:
                 self._wins = self._wins + won
+                if is_due(self._steps):
+                    self._wins_tell = not winners.few_are_dead(self._wins)
             bar.update(count)
             if callback is not None:
                 callback(Step(epoch, self._steps - 1, self._seen, self._layer.weights))
@@ -168,24 +174,26 @@ class LayerTraining:
 
     def _learn(self, images: Array, teacher: Array | None, counting: bool) -> Array | None:
         """Change the weights by one batch; if counting, return how many of some patches each unit wins."""
-        rule, matrix, rivalry, here = self._layer.bound_rule, self._matrix, self._rivalry, current()
-        rows = (len(images) if here is None else here.total) * self._g.positions
-        bias = out = won = None
+        rule, matrix, rivalry = self._layer.bound_rule, self._matrix, self._rivalry
+        bias = out = won = chosen = None
+        first = 0
         if rivalry is not None:
             bias, rivalry.rule = rivalry.bias(matrix.dtype), rule
             won = rivalry.look(images, matrix)
-        elif counting and (rows > tuning.MEASURED.few_patches or rule.winners_in_turn() > 1):
-            won = winners.count(rule, images, self._g, matrix)
         elif counting:
-            out = backend.namespace(matrix).empty((len(images) * self._g.positions, len(matrix)), matrix.dtype)
+            rows = len(images) * self._g.positions
+            chosen, first = winners.spread_of_a_step(rule, rows)
+            some = len(range(*chosen.indices(rows)))
+            out = backend.namespace(matrix).empty((some, len(matrix)), matrix.dtype)
         counts = won if rivalry is not None else None
-        delta, scale = self._update.begin(images, matrix, out, bias, teacher, self._layer.state, counts)()
+        learned = self._update.begin(images, matrix, out, bias, teacher, self._layer.state, counts, chosen)
+        if out is not None:
+            won = winners.wins(rule, out, matrix, first)
+        delta, scale = learned()
         add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
         if rivalry is not None:
             rivalry.count(counts)
             rivalry.revive(matrix)
-        if out is not None:
-            won = winners.wins(rule, out if here is None else out[: here.rows(len(out))[1]])
         return won if counting else None
 
     def finish(self, first: Array) -> None:

@@ -11,7 +11,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import convert
 from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate, watched
-from hebbcore.engine.winners import count, count_sample, first_of_some, some_rows, tell_dead, wins
+from hebbcore.engine.winners import count, count_sample, spread, tell_dead, wins
 from hebbcore.layers import Layer, Learner, Site
 from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
@@ -141,7 +141,8 @@ class Steps:
             if labels is not None and rule.supervised and i == len(network) - 1:
                 self._progress.diagnostics.judged(*judge(out, labels))
             rows = rows_of(out)
-            some, number = some_rows(rows), first_of_some(len(rows))
+            chosen, number = spread(len(rows))
+            some = rows[chosen]
 
             def end(some: Array = some) -> None:
                 size = change()

@@ -319,3 +319,11 @@ def blend_split(out, images, firsts, lasts, shares, threshold):
     lines = halves.reshape(-1, width * 2 * channels)
     sums = np.zeros((len(images) * count, lines.shape[1]))
     return {"out": blend(sums, lines, height, firsts, lasts, shares)["out"].reshape(out.shape)}
+
+
+@examples(signed=[False, True])
+def count_winners(rows, signed, counts):
+    """How many rows have their largest entry, or |entry|, in each column, but for rows of equals; alone: not 0."""
+    values = np.abs(rows) if signed else rows
+    won = [row.argmax() for row in values if (row.max() > row.min() if len(row) > 1 else row[0] != 0)]
+    return {"counts": np.bincount(np.array(won, np.int64), minlength=rows.shape[1])}

@@ -363,3 +363,31 @@ def biased_signed_wta(
             winners[n] = winner if winner < none else -1
             if winner < none:
                 cell_decay[winner] += row[winner] * row[winner]
+
+
+@program
+def count_winners(rows: Matrix, signed: Flag, counts: Sums):
+    """counts += 1 at the largest of each row, or the largest |·| if signed, unless all are alike; a single one: not 0.
+
+    Of equals the lowest index wins; of a row with NaN nobody. Oracle: count_winners.
+    """
+    cell = counts[own_cell()]
+    for n in own_rows(rows.shape[0]):
+        row = rows[n]
+        peak = abs(row[0]) if signed else row[0]
+        low = -peak  # negated: highest finds the largest
+        for k in entries(row.size):
+            v = abs(row[k]) if signed else row[k]
+            peak = larger(peak, v)
+            low = larger(low, -v)
+        peak = highest(peak)
+        low = -highest(low)
+        none = int32(row.size)
+        winner = none
+        for k in entries(row.size):
+            v = abs(row[k]) if signed else row[k]
+            winner = min(winner, int32(k) if v >= peak else none)
+        peak, winner = leader(peak, winner, none)
+        for _ in entries(1):  # one lane writes
+            if winner < none and (peak > low if row.size > 1 else peak != ZERO):
+                cell[winner] += ONE
