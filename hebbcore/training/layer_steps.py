@@ -100,6 +100,8 @@ class LayerTraining:
         self._wins = backend.module(self._device).zeros(layer.units, np.uint64)  # of the last epoch, while they tell
         self._wins_tell = layer.rule.competes
         self._steps = self._seen = 0
+        self._checked: tuple[Any, ...] = ()  # shape and dtype of the batch that was checked last,
+        self._shape: tuple[int, ...] = ()  # and its shape as images
         self._teaching, self._labelled = Teaching.of_a_layer(layer.units), Labelled()
         self.rate = 0.0
 
@@ -139,12 +141,13 @@ class LayerTraining:
             count = len(images) if portion is None else portion.total
             if not count:  # all of it is damaged
                 continue
-            x = devices.to_device(images, self._device)
-            stable = partial(largest_stable_rate, self._rule, x, self._g)
+            x = images if backend.device_of(images) == self._device else devices.to_device(images, self._device)
             with taking(portion), watched(self._divergence):
                 if self._divergence is not None:
+                    stable = partial(largest_stable_rate, self._rule, x, self._g)
                     self._divergence.begin(NAME, self._rule, self._matrix, x, self._g)
-                won = self._learn(x, self._masks(here.labels), counting=last and self._wins_tell)
+                teacher = None if here.labels is None else self._masks(here.labels)
+                won = self._learn(x, teacher, counting=last and self._wins_tell)
                 self._steps += 1
                 if self._divergence is not None and is_due(self._steps):
                     self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
@@ -161,12 +164,17 @@ class LayerTraining:
 
     def _images(self, batch: Any) -> Array:
         """Return a batch as (n, H, W, C) images of the geometry. Raises ValueError for others."""
+        plain = type(batch) is np.ndarray  # else it may be masked, or elsewhere
+        if plain and (batch.shape, batch.dtype) == self._checked:  # to check again takes long beside a small step
+            return batch.reshape(self._shape)
         images = check_images(FUNCTION, batch, self._layer.weights.shape, "data")
         if images.shape[1:3] != self._g.size:
             raise ValueError(f"{FUNCTION}: data changed from images of {self._g.size} to {images.shape[1:3]}.")
+        if plain and images.dtype == batch.dtype:
+            self._checked, self._shape = (batch.shape, batch.dtype), images.shape
         return images
 
-    def _masks(self, labels: Labels | None) -> Array | None:
+    def _masks(self, labels: Labels) -> Array | None:
         """Return which units (images, units) may learn: each from its class, where the rule is supervised."""
         self._teaching.require(FUNCTION, labels)
         self._labelled.count(labels)
@@ -183,8 +191,7 @@ class LayerTraining:
         elif counting:
             rows = len(images) * self._g.positions
             chosen, first = winners.spread_of_a_step(rule, rows)
-            some = len(range(*chosen.indices(rows)))
-            out = backend.namespace(matrix).empty((some, len(matrix)), matrix.dtype)
+            out = backend.namespace(matrix).empty((len(range(rows)[chosen]), len(matrix)), matrix.dtype)
         counts = won if rivalry is not None else None
         learned = self._update.begin(images, matrix, out, bias, teacher, self._layer.state, counts, chosen)
         if out is not None:
