@@ -3,7 +3,8 @@
     python benchmarks/step.py [--json FILE] [--layers SUBSTRING ...] [--rules RULE ...]
                               [--device cuda --batch 256 --precision tf32]
 
-Columns: step and gemms in milliseconds (medians of alternating runs); ratio step / gemms; numpy: the straightforward
+Columns: step and gemms in milliseconds (medians of alternating runs); a step is all that train_layer does from one
+callback to the next in its last pass; ratio step / gemms; numpy: the straightforward
 NumPy step over the engine's (above 1: the engine is faster); sklearn: MiniBatchKMeans (rules of one winner) or
 IncrementalPCA (HPCA) on patches that are there already, over the engine's; naive: a per-patch update over the engine's,
 measured on part of the batch and scaled by its patches; features: those of the batch over their GEMM alone (patches,
@@ -18,8 +19,10 @@ import json
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import machine
@@ -47,7 +50,7 @@ WARM_UP = 0.15  # seconds; after a pause a virtual machine's kernel wakes thread
 
 
 class Stepper:
-    """One layer's training step, as train_layer runs it."""
+    """One layer's training steps, and its features."""
 
     def __init__(self, shape: Shape, rule: str, xp: Any, precision: str, workspace: str) -> None:
         generator = np.random.default_rng(0)
@@ -55,6 +58,7 @@ class Stepper:
         self.images = xp.asarray(generator.random(shape.images), dtype)
         bound = shape.patch_size**-0.5
         self.weights = xp.asarray(generator.uniform(-bound, bound, (shape.units, shape.patch_size)), dtype)
+        self.kernel, self.precision, self.workspace = shape.kernel, precision, workspace
         inside = self.images if shape.kernel else self.images.reshape(shape.batch, 1, 1, -1)
         g = Geometry.of("step", inside.shape, shape.kernel or 1, 1, 0, "zeros")
         size = checks.byte_size("step", "workspace", workspace)
@@ -63,8 +67,38 @@ class Stepper:
         self.plan = Plan("step", g, shape.units, precision, size, backend.device_of(inside))
         self.out = xp.empty((shape.patches, shape.units), dtype)
 
-    def step(self) -> None:
-        """Learn the batch."""
+    def steps(self, synchronize: Callable[[], None]) -> list[float]:
+        """Return the milliseconds of steps of train_layer, each from the callback before, in steady state."""
+        ends: list[float] = []
+        warm = 0
+
+        def batches() -> Iterator[Any]:
+            nonlocal warm
+            begin = time.perf_counter()
+            while len(ends) < 1 or time.perf_counter() - begin < WARM_UP:
+                yield self.images
+            warm, turn = len(ends), time.perf_counter()
+            for _ in range(REPEATS):
+                yield self.images
+                if time.perf_counter() - turn > TURN:
+                    break
+
+        def end(step: hebbcore.Step) -> None:
+            synchronize()
+            ends.append(time.perf_counter())
+
+        shape = (len(self.weights), self.kernel, self.kernel, -1) if self.kernel else self.weights.shape
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of units that win nothing
+            hebbcore.train_layer(
+                batches(), len(self.weights), self.kernel or None, rule=self.rule, learning_rate=LEARNING_RATE,
+                initial_weights=self.weights.reshape(shape), device=backend.device_of(self.images),
+                precision=self.precision, workspace=self.workspace, check_finite=False, callback=end,
+            )  # fmt: skip
+        return [1e3 * (b - a) for a, b in pairwise(ends[warm - 1 :])]
+
+    def change(self) -> None:
+        """Make the batch's ΔW and the new weights."""
         delta, scale = self.update.delta(self.inside, self.weights)
         add_scaled(self.weights, self.rule.rate(self.weights, LEARNING_RATE) * scale, delta)
 
@@ -73,29 +107,36 @@ class Stepper:
         project(self.plan, self.inside, self.weights, Output(self.rule), self.out)
 
 
-def alternate(functions: dict[str, Callable[[], Any]], synchronize: Callable[[], None]) -> dict[str, float]:
-    """Return the median milliseconds of each function in steady state.
+def runs(function: Callable[[], Any], synchronize: Callable[[], None]) -> list[float]:
+    """Return the milliseconds of runs of a function in steady state."""
+    times = []
+    turn = time.perf_counter()
+    while (begin := time.perf_counter()) - turn < WARM_UP:
+        function()
+        synchronize()
+    turn = begin
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        function()
+        synchronize()
+        end = time.perf_counter()
+        times.append(1e3 * (end - begin))
+        if end - turn > TURN:
+            break
+    return times
 
-    The functions take turns, so that they share the machine's noise. A turn begins with a rest, in which the threads of
-    the one before stop spinning, and repeats the function; its first runs are not counted.
+
+def alternate(contestants: dict[str, Callable[[], list[float]]]) -> dict[str, float]:
+    """Return the median of each contestant's milliseconds.
+
+    They take turns, so that they share the machine's noise. A turn begins with a rest, in which the threads of the one
+    before stop spinning.
     """
-    times: dict[str, list[float]] = {name: [] for name in functions}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(ROUNDS):
-        for name, function in functions.items():
+        for name, turn in contestants.items():
             time.sleep(REST)
-            turn = time.perf_counter()
-            while (begin := time.perf_counter()) - turn < WARM_UP:
-                function()
-                synchronize()
-            turn = begin
-            for _ in range(REPEATS):
-                begin = time.perf_counter()
-                function()
-                synchronize()
-                end = time.perf_counter()
-                times[name].append(1e3 * (end - begin))
-                if end - turn > TURN:
-                    break
+            times[name] += turn()
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -105,14 +146,14 @@ def peak_bytes(stepper_of: Callable[[], Stepper], xp: Any) -> int:
     gc.collect()
     if xp is np:
         tracemalloc.start()
-        stepper.step()
+        stepper.change()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     else:
         pool = xp.get_default_memory_pool()
         pool.free_all_blocks()
         before = pool.total_bytes()
-        stepper.step()
+        stepper.change()
         peak = pool.total_bytes() - before
     return int(peak - stepper.weights.nbytes)
 
@@ -124,7 +165,6 @@ def measure(shape: Shape, rule: str, args: argparse.Namespace) -> dict[str, Any]
     stepper = stepper_of()
     block = tuning.MEASURED.block_units[args.device]
     functions = {
-        "step": stepper.step,
         "gemms": gemms(xp, shape.patches, shape.patch_size, shape.units, rule, args.precision, block),
     }
     if args.device == "cpu":
@@ -135,7 +175,11 @@ def measure(shape: Shape, rule: str, args: argparse.Namespace) -> dict[str, Any]
         sklearn = sklearn_step(patches_of(stepper.images, shape.kernel), shape.units, rule)
         if sklearn is not None:
             functions["sklearn"] = sklearn
-    times = alternate(functions, (lambda: None) if xp is np else xp.cuda.get_current_stream().synchronize)
+    synchronize = (lambda: None) if xp is np else xp.cuda.get_current_stream().synchronize
+    times = alternate(
+        {"step": partial(stepper.steps, synchronize)}
+        | {name: partial(runs, function, synchronize) for name, function in functions.items()}
+    )
     row = {"layer": shape.name, "rule": rule, "batch": shape.batch, "N": shape.patches, "K": shape.units}
     row |= {"D": shape.patch_size, "step_ms": times["step"], "gemms_ms": times["gemms"]}
     row["ratio"] = times["step"] / times["gemms"]
