@@ -1,10 +1,11 @@
 """The preset "dictionary" beside the other presets, on images that it was not chosen on.
 
-    python benchmarks/presets.py --json FILE [--cifar10 cifar10.h5] [--sets digits grey large] [--presets P ...]
+    python benchmarks/presets.py --json FILE [--cifar10 cifar10.h5] [--sets digits grey large FILE.h5] [--presets P ...]
         [--train 2000] [--test 2000] [--labels 10 100] [--seeds 3] [--device cuda]
 
 digits: scikit-learn's, 8×8, 1,000 to train and 797 to test. grey, large: the first training images of CIFAR-10 as
-luminance, or enlarged to 64×64, judged by as many of its last training images. Each preset trains on these images as it
+luminance, or enlarged to 64×64, judged by as many of its last training images. FILE.h5: train/images, train/labels,
+test/images and test/labels, not mirrored. Each preset trains on these images as it
 does by itself, FastHebb's network normalised with HPCA for two epochs at half the stable rate, SoftHebb's with batches
 of 10. The layers are judged as `hebbcore evaluate` does, averaged over mirror images where they make sense: the last of
 the dictionary alone, and every block of the other presets. A preset that the images are too small for is said to be.
@@ -42,6 +43,9 @@ def image_set(name: str, args: argparse.Namespace) -> tuple[Any, ...]:
         order = np.random.default_rng(0).permutation(len(digits.target))
         images = np.round(digits.images * 255 / 16).astype(np.uint8)[order][..., None]
         return images[:1000], digits.target[order][:1000], images[1000:], digits.target[order][1000:]
+    if name not in SETS:
+        with h5py.File(name) as file:
+            return tuple(file[f"{part}/{what}"][()] for part in ("train", "test") for what in ("images", "labels"))
     with h5py.File(args.cifar10) as file:
         images, labels = file["train/images"], file["train/labels"]
         count = len(images)
@@ -69,20 +73,20 @@ def measure(name: str, preset: str, data: tuple[Any, ...], args: argparse.Namesp
     try:
         network = hebbcore.preset(preset, image_shape=images.shape[1:], device=args.device, **more)
     except ValueError as error:
-        return {"set": name, "preset": preset, "refused": str(error)}
+        return {"set": Path(name).name, "preset": preset, "refused": str(error)}
     hebbcore.fit(network, images, **TRAINING[preset.split("-")[0]])
     streams = [loaders.ArrayStream(*part, batch_size=500) for part in ((images, labels), (test, answers))]
     with tempfile.TemporaryDirectory() as folder:
         results = evaluate(
             network, *streams, folder, layers=[network.names[-1]] if preset == "dictionary" else None,
             fractions=[part / 100 for part in args.labels], seeds=args.seeds, how="stratified", baselines=(), queries=0,
-            mirror=name != "digits",
+            mirror=name in ("grey", "large"),
         )  # fmt: skip
     top1: dict[str, dict[str, list[float]]] = {}
     for layer, source in results["sources"].items():
         for run in source["runs"]:
             top1.setdefault(layer, {}).setdefault(str(round(100 * run["labels"])), []).append(run["top1"])
-    return {"set": name, "preset": preset, "top1": top1, "seconds": time.perf_counter() - begin}
+    return {"set": Path(name).name, "preset": preset, "top1": top1, "seconds": time.perf_counter() - begin}
 
 
 def main() -> None:
@@ -90,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", required=True, type=Path, help="where rows are kept")
     parser.add_argument("--cifar10", help="HDF5 file with train/images and train/labels")
-    parser.add_argument("--sets", nargs="+", default=["digits"], choices=SETS)
+    parser.add_argument("--sets", nargs="+", default=["digits"], help="of digits, grey and large, or files")
     parser.add_argument("--presets", nargs="+", default=["dictionary", "fasthebb-6", "softhebb-cifar", "softhebb-stl"])
     parser.add_argument("--train", type=int, default=2000)
     parser.add_argument("--test", type=int, default=2000)
@@ -98,7 +102,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="selections of labelled images")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
-    if args.cifar10 is None and args.sets != ["digits"]:
+    if args.cifar10 is None and {"grey", "large"} & set(args.sets):
         parser.error("--sets grey and large need --cifar10 FILE")
     device = {found.name: found.detail for found in hebbcore.devices()}[args.device]
     about = {
@@ -114,7 +118,7 @@ def main() -> None:
     for name in args.sets:
         data = image_set(name, args)
         for preset in args.presets:
-            if any((row["set"], row["preset"]) == (name, preset) for row in rows):
+            if any((row["set"], row["preset"]) == (Path(name).name, preset) for row in rows):
                 continue
             row = measure(name, preset, data, args)
             rows.append(row)
