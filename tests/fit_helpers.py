@@ -94,6 +94,13 @@ class SlowNetwork:
         scale = (running + layer.epsilon) / (running.mean() + layer.epsilon)
         return out * np.sqrt(scale) if layer.modified else out
 
+    def response(self, i, x):
+        """Return the responses (n, K) of a layer whose rule's are scores or cosines, one row a patch."""
+        weights = self.state[f"{self.names[i]}/weights"]
+        rows = reference.patches(x, weights.shape[1:3]) if weights.ndim == 4 else x.reshape(len(x), -1)
+        flat = weights.reshape(len(weights), -1)
+        return rows @ flat.T / (np.linalg.norm(flat, axis=1) if self.layers[i].rule.needs_norms else 1)
+
     def output(self, last, x):
         """Return the input of layer `last`."""
         for i in range(last):

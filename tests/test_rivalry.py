@@ -10,6 +10,7 @@ from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry
 from hebbcore.engine.update import BatchedUpdate
+from hebbcore.engine.winners import Tally, spread
 
 BIASED = [rule for rule in VARIANTS if rule.takes_bias]
 
@@ -103,8 +104,10 @@ def test_a_training_with_conscience_and_revival(rule, backend_module, generator)
             response = X @ weights.T / np.linalg.norm(weights, axis=1)
         slow.count([*(abs(response) if rule.signed else response).argmax(axis=1)])
         bias = rivalry.bias(np.dtype(np.float64))
-        rivalry.count(rivalry.look(X.reshape(20, 1, 1, 4), weights))
-        delta, scale = update.delta(X.reshape(20, 1, 1, 4), weights, None, bias)
+        images, tally = X.reshape(20, 1, 1, 4), Tally(rule, weights, chosen=spread(20))
+        rivalry.take(images, np.dtype(np.float64))
+        delta, scale = update.begin(images, weights, None, bias, tally=tally)()
+        rivalry.count(tally.total)
         weights = weights + 0.1 * delta * scale
         before = weights.copy()
         rivalry.revive(weights)

@@ -4,45 +4,57 @@ import numpy as np
 import pytest
 
 import hebbcore
-from hebbcore.engine import update, winners
+from hebbcore.engine import update
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.update import BatchedUpdate
+from hebbcore.engine.winners import Tally, few_are_dead, spread
 from hebbcore.rules import as_rule
 from hebbcore.training import layer_steps
 
 UNTAUGHT = [name for name, kind in hebbcore.RULES.items() if not kind.supervised]
 
 
-def outputs(rule, images, weights, workspace, chosen=None, **options):
-    """Return a step's ΔW, and its output, or some rows of it."""
+def updater(rule, images, units, workspace, **options):
+    """Return what computes the changes of a layer of 3 × 3 kernels."""
     geometry = Geometry.of("test", images.shape, 3, 1, 0, "zeros")
-    rows = len(images) * geometry.positions
-    out = np.full((rows if chosen is None else len(range(rows)[chosen]), len(weights)), np.nan)
-    output = Output(rule, **options)
-    steps = BatchedUpdate(rule, geometry, len(weights), "float64", workspace, "test", output=output)
-    delta, _ = steps.begin(images, weights, out, chosen=chosen)()
-    return delta.copy(), out
+    return BatchedUpdate(rule, geometry, units, "float64", workspace, "test", output=Output(rule, **options))
+
+
+class Kept(Tally):
+    """A tally that keeps what it counted by."""
+
+    def count(self, responses):
+        self.responses = responses.copy()
+        super().count(responses)
 
 
 @pytest.mark.parametrize("workspace", [2**15, 2**26], ids=["many chunks", "one"])
 @pytest.mark.parametrize("name", UNTAUGHT)
-def test_some_rows_of_an_output_are_those_of_the_whole(name, workspace, generator):
+def test_a_tally_gets_the_responses_of_its_rows_whatever_the_layer_puts_out(name, workspace, generator):
     images, weights = generator.normal(size=(5, 9, 9, 2)), generator.normal(size=(6, 18))
     rule = as_rule("test", name)
+    out = np.full((245, 6), np.nan)
+    changed, scale = updater(rule, images, 6, workspace, linear=True).delta(images, weights, out)
     for options in ({}, {"linear": True}, {"response": "cosine"}, {"response": "cosine-exp", "width": 0.5}):
-        changed, whole = outputs(rule, images, weights, workspace, **options)
+        expected = np.full((245, 6), np.nan)
+        updater(rule, images, 6, workspace, **options).delta(images, weights, expected)
         for chosen in (slice(0, 245, 1), slice(0, 245, 7), slice(3, 200, 50), slice(244, 245, 300), slice(9, 9, 4)):
-            same, found = outputs(rule, images, weights, workspace, chosen, **options)
-            np.testing.assert_allclose(found, whole[chosen], rtol=0, atol=1e-12)
-            np.testing.assert_array_equal(same, changed)
+            put, tally = np.full((245, 6), np.nan), Kept(rule, weights, chosen=(chosen, 0))
+            updated, other = updater(rule, images, 6, workspace, **options).begin(images, weights, put, tally=tally)()
+            np.testing.assert_allclose(tally.responses, out[chosen], rtol=0, atol=1e-12)
+            np.testing.assert_allclose(put, expected, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(updated * other, changed * scale, rtol=0, atol=1e-12)
+            np.testing.assert_array_equal(tally.total, tally.counts)
 
 
-def test_a_small_step_puts_its_output_out_without_the_way_of_many_chunks(generator, monkeypatch):
+def test_a_small_step_takes_no_other_way_to_count_or_to_put_out(generator, monkeypatch):
     images, weights = generator.normal(size=(2, 5, 5, 2)), generator.normal(size=(6, 18))
-    _, expected = outputs(as_rule("test", "swta"), images, weights, 2**15)
-    monkeypatch.setattr(update, "Step", None)  # what that way begins with
-    np.testing.assert_allclose(outputs(as_rule("test", "swta"), images, weights, 2**26)[1], expected, atol=1e-12)
+    rule = as_rule("test", "swta")
+    monkeypatch.setattr(update, "Step", None)  # what the way of many chunks begins with
+    tally = Tally(rule, weights, chosen=spread(18))
+    updater(rule, images, 6, 2**26).begin(images, weights, np.empty((18, 6)), tally=tally)()
+    np.testing.assert_array_equal(tally.counts, reference_wins(rule, hebbcore.im2col(images, 3), weights))
 
 
 def reference_wins(rule, patches, weights):
@@ -61,7 +73,7 @@ def test_a_training_counts_who_wins_in_its_last_pass(name, images, generator, mo
     data, weights = generator.normal(size=(images, 6, 6, 1)), generator.normal(size=(5, 3, 3, 1))
     told = []
     monkeypatch.setattr(layer_steps, "tell_dead", lambda function, name, rule, counts, level: told.append(counts))
-    monkeypatch.setattr(winners, "few_are_dead", lambda counts: False)
+    monkeypatch.setattr(layer_steps, "few_are_dead", lambda counts: False)
     hebbcore.train_layer(
         data, 5, 3, rule=name, initial_weights=weights, learning_rate=1e-12, batch_size=images, epochs=2, shuffle=False,
         precision="float64",
@@ -77,10 +89,9 @@ def test_nobody_counts_any_more_once_nearly_all_units_have_won(generator, monkey
     data, told = generator.normal(size=(400, 6)), []
     monkeypatch.setattr(layer_steps, "tell_dead", lambda function, name, rule, counts, level: told.append(counts))
     looks = []
-    wins = winners.wins
-    monkeypatch.setattr(winners, "wins", lambda *given: looks.append(0) or wins(*given))
+    monkeypatch.setattr(layer_steps, "Tally", lambda *given, **more: looks.append(0) or Tally(*given, **more))
     for units, most in ((2, 4), (200, 99)):
         looks.clear()
         hebbcore.train_layer(data, units, rule="kwta", batch_size=4, learning_rate=1e-9)
         assert (len(looks) <= most) == (units == 2)  # all of 2 win soon, but never 180 of 200 some 100 patches
-        assert winners.few_are_dead(told[-1]) == (units == 2)
+        assert few_are_dead(told[-1]) == (units == 2)

@@ -16,7 +16,7 @@ from hebbcore.engine.finite import LARGEST
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rule import Rule
-from hebbcore.engine.winners import responses, some_patches, spread, wins
+from hebbcore.engine.winners import some_patches
 
 _MEMORY = 10  # wins a unit, on average, over which its share of the wins is averaged
 
@@ -99,7 +99,7 @@ class Rivalry:
         self._conscience, self._revival, self._seed = conscience, revival, seed
         xp, units = backend.namespace(weights), len(weights)
         self._shares, self._idle, self._steps = xp.full(units, 1 / units), xp.zeros(units), 0
-        self._patches: Array = None  # of the batch that was looked at, between `look` and `revive`
+        self._patches: Array = None  # some of the batch, between `take` and `revive`
 
     def bias(self, dtype: np.dtype[Any]) -> Array | None:
         """Return the bias of each unit (K,); None without a conscience."""
@@ -108,15 +108,10 @@ class Rivalry:
         xp = backend.namespace(self._shares)
         return (self._conscience * xp.maximum(1 - len(self._shares) * self._shares, -1)).astype(dtype)
 
-    def look(self, images: Array, weights: Array, counts: Array | None = None) -> Array:
-        """Return who wins a batch (K,), float64, by weights (K, D) from before its step. counts: known wins."""
-        g = self.geometry
-        if counts is None or self._revival:
-            self._patches = some_patches(images, g, weights.dtype)
-        if counts is None:
-            first = spread(len(images) * g.positions)[1]
-            counts = wins(self.rule, responses(self.rule, self._patches, weights), weights, first)
-        return counts.astype(np.float64)
+    def take(self, images: Array, dtype: np.dtype[Any]) -> None:
+        """Keep patches of a batch, from which units may start anew after its step."""
+        if self._revival:
+            self._patches = some_patches(images, self.geometry, dtype)
 
     def count(self, won: Array) -> None:
         """Count who won a batch (K,), float64: its wins in all processes that share it."""

@@ -29,8 +29,8 @@ class SingleChunk:
         self._layout: object = None
 
     def add(
-        self, images: Array, weights: Array, projection: Array, unit_norms: Array | None, target: Target | None,
-        outer: Array,
+        self, images: Array, weights: Array, projection: Array, unit_norms: Array | None,
+        targets: tuple[Target, ...], outer: Array,
     ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
         """outer (K, D) ← Gᵀ X; return decay, gram and mass as Sums has them; both None: it is taken off."""
         rule, share = self._rule, self._share
@@ -40,7 +40,7 @@ class SingleChunk:
         patches = images.reshape(self._shape) if self._patches is None else share.read(images, self._patches)
         scores = self._scores
         multiply(patches, projection.T, scores)
-        if target is not None:
+        for target in targets:
             target.put(scores, patches, slice(0, len(scores)))
         norms = None if unit_norms is None else Norms(vector_norms(patches), unit_norms)
         gate = require_gate(rule, rule.gate(scores, norms))

@@ -67,7 +67,7 @@ class Step:
     unit_norms: Array | None
     blocked: bool
     pursuit: Pursuit | None
-    target: Target | None
+    targets: tuple[Target, ...]
     bias: Array | None
     teacher: Array | None
 
@@ -103,8 +103,8 @@ class ThreadSums:
         sums = Sums(self.outer)
         for i, (piece, operand, scores) in enumerate(scored):
             patches = piece.patches
-            if step.target is not None:
-                step.target.put(scores, patches, piece.rows)
+            for target in step.targets:
+                target.put(scores, patches, piece.rows)
             if normalized:  # after the output, which is of the patches as they are
                 kernels.for_array(patches).directions(patches, scores)
                 operand = self.gemm.operand(patches)

@@ -29,6 +29,7 @@ from hebbcore.engine.rule import Rule
 from hebbcore.engine.single import SingleChunk
 from hebbcore.engine.state import initial_state
 from hebbcore.engine.sums import Step, Sums, ThreadSums, scatter_is_cheaper
+from hebbcore.engine.winners import Tally
 
 
 class BatchedUpdate:
@@ -68,24 +69,32 @@ class BatchedUpdate:
 
     def begin(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
-        teacher: Array | None = None, state: Mapping[str, Array] | None = None, counts: Array | None = None,
-        chosen: slice | None = None,
+        teacher: Array | None = None, state: Mapping[str, Array] | None = None, tally: Tally | None = None,
     ) -> Callable[[], tuple[Array, Any]]:  # fmt: skip
         """Write out, and return what returns what delta does. While processes share the batch, their sum is under way.
 
-        counts: (K,), which become their sum over the processes too. chosen: the rows that out has; None: all.
+        tally: counts who wins.
         """
         # one limit for all products: to set it takes as long as some of them
         free = backend.device_of(images) == "cuda" or self._is_for_one_thread(len(images))
         with contextlib.nullcontext() if free else parallel.one_blas_thread():
             threads = 1 if free else parallel.threads()
-            outer, mass, rows = self._sums(images, weights, out, chosen, bias, teacher, state, threads)
+            outer, mass, rows = self._sums(images, weights, out, bias, teacher, state, tally, threads)
         here = portion.current()
         if here is None or self._pack is None:
+            if tally is not None:
+                tally.total = tally.counts.astype(np.float64)
             return lambda: self._scaled(outer, weights, rows, mass)
         pack = self._pack
-        pack.begin(here, mass, counts)
-        return lambda: self._scaled(outer, weights, rows, pack.end(counts))
+        pack.begin(here, mass, None if tally is None else tally.counts)
+
+        def end() -> tuple[Array, Any]:
+            mass, counts = pack.end()
+            if tally is not None:
+                tally.total = counts.astype(np.float64)
+            return self._scaled(outer, weights, rows, mass)
+
+        return end
 
     def _is_for_one_thread(self, images: int) -> bool:
         """Return whether BLAS takes one thread anyhow for every product of a step, N·K·D, N·K·K or K·K·D."""
@@ -98,8 +107,8 @@ class BatchedUpdate:
         return outer, self.rule.scale(outer, rows, mass)
 
     def _sums(
-        self, images: Array, weights: Array, out: Array | None, chosen: slice | None, bias: Array | None,
-        teacher: Array | None, state: Mapping[str, Array] | None, threads: int,
+        self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
+        state: Mapping[str, Array] | None, tally: Tally | None, threads: int,
     ) -> tuple[Array, Array | None, int]:  # fmt: skip
         """Return Gᵀ X − C·W and the mass of this process's rows, and how many rows the batch has."""
         here = portion.current()
@@ -112,24 +121,33 @@ class BatchedUpdate:
             outer = self._pack.outer
         projection = self.rule.projection(weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
-        target = None
+        targets: tuple[Target, ...] = ()
         if out is not None:
             as_the_rule = self._output.response == "rule"
             output_norms = unit_norms if as_the_rule else self._output.unit_norms(weights, projection)
-            target = Target(out, self._output, output_norms, chosen)
+            targets = (Target(out, self._output, output_norms),)
+        responses = None
+        if tally is not None and tally.rows is not None:
+            many = len(range(len(images) * self.geometry.positions)[tally.rows]), self.units
+            responses = shares[0].memory.grown("responses", many, plan.dtype, plan.device)
+            targets += (Target(responses, Output(self.rule, linear=True), unit_norms, tally.rows),)
         if ready.single is not None and bias is None and teacher is None:
-            decay, gram, mass = ready.single.add(images, weights, projection, unit_norms, target, outer)
+            decay, gram, mass = ready.single.add(images, weights, projection, unit_norms, targets, outer)
+            if tally is not None and responses is not None:
+                tally.count(responses)
             return self._with_decay(ready, weights, Sums(outer, decay, gram, mass))
         step = Step(
             self.rule, images, weights, projection,
             unit_norms=unit_norms,
             blocked=ready.blocked,
             pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
-            target=target, bias=bias, teacher=teacher,
+            targets=targets, bias=bias, teacher=teacher,
         )  # fmt: skip
         sharing = [ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
         after = self._next_state(sharing, state) if self.rule.initial_state() else {}
         sums, *others = parallel.run([thread.run for thread in sharing], blas=plan.device == "cpu")
+        if tally is not None and responses is not None:
+            tally.count(responses)
         if others:
             add_scaled(sums.outer, 1, *(other.outer for other in others))
         for other in others:
@@ -155,11 +173,9 @@ class BatchedUpdate:
         here = portion.current()
         after = self.rule.next_state(before, of_all(here, moments, backend.namespace(moments.mean).zeros(self.units)))
         rule = self.rule.bound(after)
-        target = step.target
-        if target is not None:
-            target = replace(target, output=replace(target.output, rule=rule))
+        targets = tuple(replace(target, output=replace(target.output, rule=rule)) for target in step.targets)
         for thread in threads:
-            thread.step = replace(step, rule=rule, target=target)
+            thread.step = replace(step, rule=rule, targets=targets)
         return after
 
     def _made_ready(self, images: Array, total: int, threads: int) -> "_Ready":

@@ -39,14 +39,53 @@ def spread_of_a_step(rule: Rule, rows: int) -> tuple[slice, int]:
     return spread(rows, tuned.few_patches if few else min(tuned.watched_patches, -(-total // 8)))
 
 
-def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any], most: int | None = None) -> Array:
-    """Return at most so many patches of a batch, evenly spread; None: as many as tell who wins."""
-    count = len(images) * g.positions
-    chosen = spread(count, most)[0]
+class Tally:
+    """Who wins some patches of a batch: counted on responses that its step makes anyhow, or known before.
+
+    Parameters
+    ----------
+    rule : Rule
+        What the units learn by.
+    weights : Array
+        (K, D), from before the step.
+    counts : Array, optional
+        Known wins (K,), uint64, of this process's patches.
+    chosen : (slice, int), optional
+        Else of which rows of the batch the responses are wanted, and the number of the first one (see spread).
+
+    Attributes
+    ----------
+    rows : slice or None
+        Those rows; None: the wins are known.
+    counts : Array
+        Wins of this process's patches (K,), uint64, as soon as the step's scores are made.
+    total : Array
+        Wins of all processes that share the batch (K,), float64, as soon as the step has ended.
+    """
+
+    counts: Array
+    total: Array
+
+    def __init__(
+        self, rule: Rule, weights: Array, counts: Array | None = None, chosen: tuple[slice, int] = (slice(0), 0)
+    ) -> None:
+        self._rule, self._weights, self._first = rule, weights, chosen[1]
+        self.rows = chosen[0] if counts is None else None
+        if counts is not None:
+            self.counts = counts
+
+    def count(self, responses: Array) -> None:
+        """Count who wins the chosen rows, of these responses (m, K)."""
+        self.counts = wins(self._rule, responses, self._weights, self._first)
+
+
+def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any]) -> Array:
+    """Return some patches of a batch, evenly spread: as many as tell who wins."""
+    chosen = spread(len(images) * g.positions)[0]
     return patches_at(images, g, np.arange(chosen.start, chosen.stop, chosen.step), dtype)
 
 
-def responses(rule: Rule, patches: Array, weights: Array) -> Array:
+def _responses(rule: Rule, patches: Array, weights: Array) -> Array:
     """Return the response (n, K) of units of weights (K, D) to patches (n, D)."""
     with parallel.one_blas_thread():  # more take longer for so few rows, and the number of them changes the rounding
         scores = patches @ rule.projection(weights).T
@@ -54,10 +93,10 @@ def responses(rule: Rule, patches: Array, weights: Array) -> Array:
 
 
 def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0) -> Array:
-    """Return how many rows of a layer's output (n, K) each unit wins (K,), uint64.
+    """Return how many rows of responses (n, K) each unit wins (K,), uint64.
 
-    It does so by the largest output, or |output| if its rule says so; of a row of equal numbers nobody is the winner. A
-    single unit wins what it answers to at all.
+    It does so by the largest one, or the largest |·| if its rule says so; of a row of equal numbers nobody is the
+    winner. A single unit wins what it answers to at all.
     Where units win in turn, those of all turns count, by weights (K, D), on so many fewer rows; without weights the
     first winners alone do. first: the number of the first row, which decides what is taken of those.
     """
@@ -88,14 +127,6 @@ def _wins_in_turn(rule: Rule, rows: Array, weights: Array) -> Array:
     return counts
 
 
-def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
-    """Return how many of some patches of a batch, at most an eighth, each unit of weights (K, D) wins."""
-    rows, here = len(images) * g.positions, current()
-    most = min(tuning.MEASURED.watched_patches, -(-(rows if here is None else here.rows(rows)[2]) // 8))
-    some = some_patches(images, g, weights.dtype, most)
-    return wins(rule, responses(rule, some, weights), weights, spread(rows, most)[1])
-
-
 def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Array:
     """Return how many of some patches of a sample each unit of weights (K, D) wins: enough to know the dead.
 
@@ -111,7 +142,7 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
         first = (number + start) % step  # in its piece of all processes' patches
         piece = some[start : start + step - first]
         rows = patches_at(piece, g, np.arange(len(piece)), weights.dtype)
-        counts += wins(rule, responses(rule, rows, weights), weights, first)
+        counts += wins(rule, _responses(rule, rows, weights), weights, first)
         start += len(piece)
     return counts
 

@@ -21,6 +21,7 @@ from hebbcore.engine.soundness import as_rate
 from hebbcore.engine.starting import STARTS, starting_weights
 from hebbcore.engine.state import initial_state, same_names, state_arrays, state_in, state_shapes
 from hebbcore.engine.update import BatchedUpdate, add_scaled
+from hebbcore.engine.winners import Tally, spread
 from hebbcore.layers.base import Layer, Shape, Site, rows_of
 from hebbcore.layers.hebbian import HebbianLayer, project
 from hebbcore.layers.kept import own_array
@@ -216,7 +217,7 @@ class Learner(Layer):
         return Plan(self.name, self._sizes, self.units, site.precision, site.workspace, site.device, beside=beside)
 
     def learn(
-        self, x: Array, out: Array | None, rate: float, measure: bool, counts: Array | None = None,
+        self, x: Array, out: Array | None, rate: float, measure: bool, tally: Tally | None = None,
         teacher: Array | None = None,
     ) -> float | None:  # fmt: skip
         """Change the weights by one batch.
@@ -231,8 +232,8 @@ class Learner(Layer):
             The learning rate.
         measure : bool
             Whether to measure the change.
-        counts : Array or None
-            (units,), how many patches each unit wins, for conscience and revival; None: they look.
+        tally : Tally or None
+            Counts who wins; None: only for conscience and revival.
         teacher : Array or None
             (n, units), uint8: which units may learn from which image; None: all from all. Not with conscience.
 
@@ -241,7 +242,7 @@ class Learner(Layer):
         float or None
             ‖change‖ / ‖weights‖ (Frobenius norms) if measured.
         """
-        return self.begin(x, out, rate, measure, counts, teacher)()
+        return self.begin(x, out, rate, measure, tally, teacher)()
 
     def begin(
         self,
@@ -249,7 +250,7 @@ class Learner(Layer):
         out: Array | None,
         rate: float,
         measure: bool,
-        counts: Array | None = None,
+        tally: Tally | None = None,
         teacher: Array | None = None,
     ) -> Callable[[], float | None]:
         """Do what learn does in two parts: write the output now, and change the weights in the function returned.
@@ -260,13 +261,15 @@ class Learner(Layer):
         bias = None
         if rivalry is not None:
             bias, rivalry.rule = rivalry.bias(matrix.dtype), self.bound_rule
-            counts = rivalry.look(images, matrix, counts)
+            rivalry.take(images, matrix.dtype)
+            if tally is None:
+                tally = Tally(self.bound_rule, matrix, chosen=spread(len(images) * self._sizes.positions))
         rows = None if out is None else rows_of(out)
-        change = self._update.begin(images, matrix, rows, bias, teacher, self._state, counts)
-        return partial(self._change, change, rate, measure, counts)
+        change = self._update.begin(images, matrix, rows, bias, teacher, self._state, tally)
+        return partial(self._change, change, rate, measure, tally)
 
     def _change(
-        self, change: Callable[[], tuple[Array, Any]], rate: float, measure: bool, counts: Array | None
+        self, change: Callable[[], tuple[Array, Any]], rate: float, measure: bool, tally: Tally | None
     ) -> float | None:
         assert isinstance(self.rule, Rule)
         matrix, rivalry = self._matrix, self._rivalry
@@ -278,8 +281,8 @@ class Learner(Layer):
             per_unit = backend.row_norms(delta) * factors
             size = float(xp.linalg.norm(per_unit) / xp.linalg.norm(matrix))
         add_scaled(matrix, factors, delta)
-        if rivalry is not None:
-            rivalry.count(counts)
+        if rivalry is not None and tally is not None:
+            rivalry.count(tally.total)
             rivalry.revive(matrix)
         return size
 

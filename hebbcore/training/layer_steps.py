@@ -8,18 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hebbcore.engine import backend, devices, winners
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.group.portion import Portion, taking
 from hebbcore.engine.group.team import Team
-from hebbcore.engine.output import Output
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry
 from hebbcore.engine.soundness import Divergence, is_due, largest_stable_rate, require_finite_output, watched
 from hebbcore.engine.starting import starting_weights
 from hebbcore.engine.update import BatchedUpdate, add_scaled
-from hebbcore.engine.winners import tell_dead
+from hebbcore.engine.winners import Tally, few_are_dead, spread, spread_of_a_step, tell_dead
 from hebbcore.layers import HebbianLayer
 from hebbcore.layers.arguments import check_images
 from hebbcore.training.batch import Batch, Labels
@@ -92,9 +91,7 @@ class LayerTraining:
         self._layer, self._g, self._workspace = layer, g, workspace
         self._rule, self._matrix = layer.rule, layer.weights.reshape(layer.units, -1)
         self._device = backend.device_of(layer.weights)
-        self._update = BatchedUpdate(
-            layer.rule, g, layer.units, layer.precision, workspace, FUNCTION, output=Output(layer.rule, linear=True)
-        )
+        self._update = BatchedUpdate(layer.rule, g, layer.units, layer.precision, workspace, FUNCTION)
         self._divergence = Divergence(FUNCTION) if check_finite else None
         self._rivalry: Rivalry | None = None
         self._wins = backend.module(self._device).zeros(layer.units, np.uint64)  # of the last epoch, while they tell
@@ -155,7 +152,7 @@ class LayerTraining:
             if won is not None:
                 self._wins = self._wins + won
                 if is_due(self._steps):
-                    self._wins_tell = not winners.few_are_dead(self._wins)
+                    self._wins_tell = not few_are_dead(self._wins)
             bar.update(count)
             if callback is not None:
                 callback(Step(epoch, self._steps - 1, self._seen, self._layer.weights))
@@ -183,30 +180,27 @@ class LayerTraining:
     def _learn(self, images: Array, teacher: Array | None, counting: bool) -> Array | None:
         """Change the weights by one batch; if counting, return how many of some patches each unit wins."""
         rule, matrix, rivalry = self._layer.bound_rule, self._matrix, self._rivalry
-        bias = out = won = chosen = None
-        first = 0
+        rows = len(images) * self._g.positions
+        bias = tally = None
         if rivalry is not None:
             bias, rivalry.rule = rivalry.bias(matrix.dtype), rule
-            won = rivalry.look(images, matrix)
+            rivalry.take(images, matrix.dtype)
+            tally = Tally(rule, matrix, chosen=spread(rows))
         elif counting:
-            rows = len(images) * self._g.positions
-            chosen, first = winners.spread_of_a_step(rule, rows)
-            out = backend.namespace(matrix).empty((len(range(rows)[chosen]), len(matrix)), matrix.dtype)
-        counts = won if rivalry is not None else None
-        learned = self._update.begin(images, matrix, out, bias, teacher, self._layer.state, counts, chosen)
-        if out is not None:
-            won = winners.wins(rule, out, matrix, first)
-        delta, scale = learned()
+            tally = Tally(rule, matrix, chosen=spread_of_a_step(rule, rows))
+        delta, scale = self._update.begin(images, matrix, None, bias, teacher, self._layer.state, tally)()
         add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
+        if tally is None:
+            return None
         if rivalry is not None:
-            rivalry.count(counts)
+            rivalry.count(tally.total)
             rivalry.revive(matrix)
-        return won if counting else None
+        return tally.counts if counting else None
 
     def finish(self, first: Array) -> None:
         """Look at what was learned: whether it is sound, and which units won nothing. first: the first batch."""
         team = self._team
-        if team is not None and self._rivalry is None and self._rule.competes:
+        if team is not None and self._rule.competes:
             wins = devices.to_device(self._wins, "cpu").astype(np.float64)
             team.sum(wins)
             self._wins = wins

@@ -11,7 +11,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import convert
 from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate, watched
-from hebbcore.engine.winners import count, count_sample, spread, tell_dead, wins
+from hebbcore.engine.winners import Tally, count_sample, spread, tell_dead
 from hebbcore.layers import Layer, Learner, Site
 from hebbcore.layers.base import rows_of
 from hebbcore.network import Network
@@ -132,28 +132,20 @@ class Steps:
             layer = network.layers[i]
             assert isinstance(layer, Learner)
             rule, matrix = layer.bound_rule, layer.weights.reshape(layer.units, -1)
-            won = None
-            if layer.response == "cosine-exp" and rule.signed:  # outputs tell neither the sign nor what is left
-                won = count(rule, layer.as_input(before), layer.geometry, matrix)
+            tally = Tally(rule, matrix, chosen=spread(len(rows_of(out))))
             teacher = self._teaching.masks(i, labels, network.site.device)
-            step = partial(layer.begin, out=out, measure=measure, teacher=teacher)
+            step = partial(layer.begin, out=out, measure=measure, tally=tally, teacher=teacher)
             change = self._learn(layer, before, slower, step)
             if labels is not None and rule.supervised and i == len(network) - 1:
                 self._progress.diagnostics.judged(*judge(out, labels))
-            rows = rows_of(out)
-            chosen, number = spread(len(rows))
-            some = rows[chosen]
 
-            def end(some: Array = some) -> None:
-                size = change()
-                seen = wins(rule, some, matrix, number) if won is None else won
-                self._progress.diagnostics.learned(i, size, seen)
+            def end() -> None:
+                self._progress.diagnostics.learned(i, change(), tally.counts)
 
-            if not shared:
+            if shared:  # the sum over processes is on its way while the next layer computes
+                later.append(end)
+            else:
                 end()
-                return
-            # the sum over processes is on its way while the next layer computes, which overwrites the output
-            later.append(partial(end, some.copy()))
 
         with network.lock, watched(self._divergence):
             if phase.together:
@@ -176,8 +168,9 @@ class Steps:
         with self._network.lock, layer.taking_patches(), watched(self._divergence):
             matrix = layer.weights.reshape(layer.units, -1)
             won = count_sample(layer.bound_rule, sample.patches, layer.geometry, matrix)
+            tally = Tally(layer.bound_rule, matrix, won)
             teacher = self._teaching.masks(i, sample.labels, self._network.site.device)
-            step = partial(layer.begin, out=None, measure=measure, counts=won, teacher=teacher)
+            step = partial(layer.begin, out=None, measure=measure, tally=tally, teacher=teacher)
             change = self._learn(layer, sample.patches, slower, step)()
         self._progress.diagnostics.learned(i, change, won)
 

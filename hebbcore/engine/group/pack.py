@@ -31,14 +31,12 @@ class Pack:
         self._rest[...] = xp.asarray(np.concatenate([[mass is not None], notes]).astype(self._whole.dtype))
         self._here, self._pending = here, here.team.start(self._whole)
 
-    def end(self, counts: Array | None) -> Array | None:
-        """Wait for the sum; counts become theirs. Returns the mass, None where no rule has one."""
+    def end(self) -> tuple[Array | None, Array]:
+        """Wait for the sum. Returns the mass, None where no rule has one, and the counts."""
         assert self._here is not None
         assert self._pending is not None
         self._pending.wait()
         massive, *notes = devices.to_device(self._rest, "cpu").tolist()
         self._here.team.hear(np.array(notes))
         self._here = self._pending = None
-        if counts is not None:
-            counts[...] = self._counts
-        return self._mass if massive else None
+        return (self._mass if massive else None), self._counts
