@@ -14,6 +14,7 @@ import hebbcore
 from hebbcore import HPCA, KWTA, SWTA, HardWTA, Krotov, SignedWTA, SoftHebb, train_layer
 from hebbcore.engine import patches, soundness
 from hebbcore.engine.patches import Geometry
+from hebbcore.layers import Learner
 
 VECTORS = np.random.default_rng(3).normal(size=(400, 20)).astype(np.float32) * np.linspace(0.5, 2, 20, dtype=np.float32)
 RATES = {"hpca": 0.01, "swta": 0.5, "kwta": 0.5, "signedwta": 0.5, "softhebb": 0.05, "hardwta": 0.05, "krotov": 0.02}
@@ -87,7 +88,9 @@ def test_measured_rates_survive_an_interruption(mode, tmp_path, caplog):
     with caplog.at_level(logging.INFO, "hebbcore"):
         expected = arrays(hebbcore.fit(networks(), images(), **options))
     said = [record.message for record in caplog.records]
-    assert [text.split(" is ")[0] for text in said] == [f"fit: the learning rate of {n}" for n in ("conv1", "fc3")]
+    assert list(dict.fromkeys(text.split(" is ")[0] for text in said)) == [
+        f"fit: the learning rate of {name}" for name in ("conv1", "fc3")
+    ]
 
     def stop(record):
         if record["step"] == at:
@@ -99,6 +102,32 @@ def test_measured_rates_survive_an_interruption(mode, tmp_path, caplog):
         with pytest.raises(RuntimeError, match="stopped"):
             hebbcore.fit(networks(), images(), callback=stop, **saving, **options)
         assert_same(arrays(hebbcore.fit(networks(), images(), run=run, **options)), expected)
+
+
+@pytest.mark.parametrize("mode", ["together", "layerwise"])
+def test_auto_follows_inputs_that_layers_before_change(mode, monkeypatch):
+    """By the lowest of what is measured before a layer's first step and after 1, 2, 4, 8, … of the training."""
+    measured, taken, learn = {}, {}, Learner.begin
+    own = soundness.largest_stable_rate
+
+    def noted(self, x, *arguments, rate, **more):
+        measured.setdefault(self.name, []).append(0.5 * own(self.rule, self.as_input(x), self.geometry))
+        taken.setdefault(self.name, []).append(rate)
+        return learn(self, x, *arguments, rate=rate, **more)
+
+    monkeypatch.setattr(Learner, "begin", noted)
+    layers = [hebbcore.Dense(6, HPCA("identity"), learning_rate="auto"), hebbcore.Dense(5, HPCA("identity"))]
+    net = hebbcore.Network(layers, (20,), precision="float64", device="cpu")
+    hebbcore.fit(net, VECTORS, batch_size=20, learning_rate="auto", mode=mode, shuffle=False)
+    each = len(VECTORS) // 20
+    for i, name in enumerate(("fc1", "fc2")):
+        before = i * each if mode == "layerwise" else 0  # steps of the layer before it
+        due = [n for n in range(each) if n == 0 or (before + n) & (before + n - 1) == 0]
+        expected = [min(measured[name][n] for n in due if n <= step) for step in range(each)]
+        np.testing.assert_allclose(taken[name], expected, rtol=1e-12)
+        assert len(taken[name]) == each > 8
+    if mode == "together":  # the first layer's output grows as it learns
+        assert taken["fc2"][-1] < 0.5 * taken["fc2"][0]
 
 
 def test_auto_is_refused_where_a_rule_does_not_know_it():

@@ -89,7 +89,8 @@ def fit(
         taken, which presets may set, and else the value named here: 1.
     learning_rate : float or "auto", optional
         The rate of layers that have none of their own; None: 1e-3. "auto" (also of a layer): half of the largest stable
-        rate on the layer's first input, for rules that know it (Rule.stable_rate: hpca).
+        rate on the layer's first input, for rules that know it (Rule.stable_rate: hpca), or of that on its input after
+        1, 2, 4, 8, … steps of the training where that is lower, as it is while layers before it learn too.
     rate_factor : float
         The rates of all layers are multiplied by it, their own ones too.
     schedule : {"constant", "linear", "cosine", "epochs"}

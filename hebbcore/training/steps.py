@@ -10,7 +10,7 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import convert
-from hebbcore.engine.soundness import AUTO, Divergence, is_due, largest_stable_rate, measured_rate, watched
+from hebbcore.engine.soundness import AUTO, AUTO_SHARE, Divergence, is_due, largest_stable_rate, measured_rate, watched
 from hebbcore.engine.winners import Tally, count_sample, spread, tell_dead
 from hebbcore.layers import Layer, Learner, Site
 from hebbcore.layers.base import rows_of
@@ -199,21 +199,34 @@ class Steps:
         return end
 
     def _rate(self, layer: Learner, x: Array | None = None) -> float:
-        """Return a layer's learning rate, before the schedule; "auto" is measured on its first input x."""
-        rate, measured = layer.learning_rate, self._state.rates
+        """Return a layer's learning rate, before the schedule; "auto" is measured on its inputs x."""
+        rate = layer.learning_rate
         if rate is None:
             rate = LEARNING_RATE if self._settings.learning_rate is None else self._settings.learning_rate
         if rate == AUTO:
-            if layer.name not in measured:
-                if x is None:
-                    return 0.0  # it has not learned yet
-                seen = layer.as_input(x)
-                measured[layer.name] = measured_rate(
-                    "fit", layer.name, as_rule("fit", layer.rule), seen, layer.geometry
-                )
-                _log.info("fit: the learning rate of %s is %.3g (auto)", layer.name, measured[layer.name])
-            rate = measured[layer.name]
+            rate = self._auto_rate(layer, x)
         return float(rate) * self._settings.rate_factor
+
+    def _auto_rate(self, layer: Learner, x: Array | None) -> float:
+        """Return the rate that was measured on a layer's first input, or a later one if that was lower.
+
+        The layers before it learn too, so that its input changes, most of all at first: it is measured again on x after
+        1, 2, 4, 8, … steps of the training.
+        """
+        measured, done = self._state.rates, self._state.position.step
+        known = measured.get(layer.name)
+        if x is None or (known is not None and done & (done - 1)):
+            return known or 0.0  # 0: it has not learned yet
+        rule, seen = as_rule("fit", layer.rule), layer.as_input(x)
+        if known is None:
+            rate = measured_rate("fit", layer.name, rule, seen, layer.geometry)
+        else:
+            stable = largest_stable_rate(rule, seen, layer.geometry)
+            rate = known if stable is None else min(known, AUTO_SHARE * stable)
+        if rate != known:
+            _log.info("fit: the learning rate of %s is %.3g (auto)", layer.name, rate)
+        measured[layer.name] = rate
+        return rate
 
     def require_sound(self) -> None:
         """Raise FloatingPointError if the weights of a layer that learns diverge."""
