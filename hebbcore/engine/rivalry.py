@@ -114,8 +114,8 @@ class Rivalry:
         if counts is None or self._revival:
             self._patches = some_patches(images, g, weights.dtype)
         if counts is None:
-            first = first_of_some(len(images) * g.positions)
-            counts = wins(self.rule, responses(self.rule, self._patches, weights), weights, first)
+            first = first_of_some(len(images) * g.positions, g.positions)
+            counts = wins(self.rule, responses(self.rule, self._patches, weights), weights, first, g.positions)
         return counts.astype(np.float64)
 
     def count(self, won: Array) -> None:

@@ -14,33 +14,37 @@ from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.engine.pursuit import Pursuit, winner_parts
 from hebbcore.engine.rule import Rule
+from hebbcore.engine.spread import coprime, spread_step
 
 _PATCHES, _PATCHES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
 _SAMPLE_A_UNIT = 16  # more than _PATCHES_A_UNIT, since of some patches nobody is the winner
 _MANY = 0.1  # of the units; a single one is not worth a word
 
 
-def some_rows(rows: Array) -> Array:
-    """Return some of the rows, evenly spread: as many as tell who wins, in all processes that share a batch."""
-    return rows[_spread(len(rows))[0]]
+def some_rows(rows: Array, positions: int) -> Array:
+    """Return some of the rows, evenly spread: as many as tell who wins, in all processes that share a batch.
+
+    rows: one for each patch, image by image. positions: patches of an image.
+    """
+    return rows[_spread(len(rows), positions)[0]]
 
 
-def first_of_some(rows: int, most: int | None = None) -> int:
+def first_of_some(rows: int, positions: int, most: int | None = None) -> int:
     """Return the number of the first of some rows, of so many in this process, among those of all processes."""
-    return _spread(rows, most)[1]
+    return _spread(rows, positions, most)[1]
 
 
-def _spread(rows: int, most: int | None = None) -> tuple[slice, int]:
+def _spread(rows: int, positions: int, most: int | None = None) -> tuple[slice, int]:
     most, here = tuning.MEASURED.watched_patches if most is None else most, current()
     if here is not None:
         return here.spread(rows, most)
-    return slice(0, rows, -(-rows // most)), 0
+    return slice(0, rows, spread_step(rows, most, positions)), 0
 
 
 def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any], most: int | None = None) -> Array:
     """Return at most so many patches of a batch, evenly spread; None: as many as tell who wins."""
     count = len(images) * g.positions
-    chosen = _spread(count, most)[0]
+    chosen = _spread(count, g.positions, most)[0]
     return patches_at(images, g, np.arange(chosen.start, chosen.stop, chosen.step), dtype)
 
 
@@ -51,17 +55,19 @@ def responses(rule: Rule, patches: Array, weights: Array) -> Array:
     return rule.response(scores, vector_norms(weights) if rule.needs_norms else None)
 
 
-def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0) -> Array:
+def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0, positions: int = 1) -> Array:
     """Return how many rows of a layer's output (n, K) each unit wins (K,), uint64.
 
     It does so by the largest output, or |output| if its rule says so; of a row of equal numbers nobody is the winner. A
     single unit wins what it answers to at all.
     Where units win in turn, those of all turns count, by weights (K, D), on so many fewer rows; without weights the
-    first winners alone do. first: the number of the first row, which decides what is taken of those.
+    first winners alone do. first: the number of the first row, which decides what is taken of those. positions: patches
+    of an image, over which they are spread.
     """
     xp = backend.namespace(rows)
     if weights is not None and rule.winners_in_turn() > 1:
-        return _wins_in_turn(rule, rows[-first % rule.winners_in_turn() :], weights)
+        step = coprime(rule.winners_in_turn(), positions)
+        return _wins_in_turn(rule, rows[-first % step :: step].copy(), weights)
     if not len(rows):
         return xp.zeros(rows.shape[1], np.uint64)
     if rule.signed:
@@ -73,12 +79,11 @@ def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0) 
 
 
 def _wins_in_turn(rule: Rule, rows: Array, weights: Array) -> Array:
-    """Return how often each unit wins (K,), by rows x·w / ‖w‖, or any multiple of a row, of which one in k is taken.
+    """Return how often each unit wins (K,), by rows x·w / ‖w‖, or any multiple of a row; they are overwritten.
 
-    So there are about as many wins, for about the time, as where one unit wins a row.
+    One in k of those that are looked at: there are about as many wins, for about the time, as where one unit wins.
     """
     xp, memory = backend.namespace(rows), Memory()
-    rows = rows[:: rule.winners_in_turn()].copy()
     if not len(rows):
         return xp.zeros(len(weights), np.uint64)
     with parallel.one_blas_thread():
@@ -96,7 +101,8 @@ def count(rule: Rule, images: Array, g: Geometry, weights: Array) -> Array:
     rows, here = len(images) * g.positions, current()
     most = min(tuning.MEASURED.watched_patches, -(-(rows if here is None else here.rows(rows)[2]) // 8))
     some = some_patches(images, g, weights.dtype, most)
-    return wins(rule, responses(rule, some, weights), weights, first_of_some(rows, most))
+    first = first_of_some(rows, g.positions, most)
+    return wins(rule, responses(rule, some, weights), weights, first, g.positions)
 
 
 def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Array:
@@ -106,7 +112,7 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
     """
     step, here = tuning.MEASURED.watched_patches, current()
     total = len(patches) if here is None else here.total
-    chosen, number = _spread(len(patches), max(step, min(total // 8, _SAMPLE_A_UNIT * len(weights))))
+    chosen, number = _spread(len(patches), 1, max(step, min(total // 8, _SAMPLE_A_UNIT * len(weights))))
     some = patches[chosen]
     counts = backend.namespace(weights).zeros(len(weights), np.uint64)
     start = 0

@@ -140,12 +140,12 @@ class Steps:
             change = self._learn(layer, before, slower, step)
             if labels is not None and rule.supervised and i == len(network) - 1:
                 self._progress.diagnostics.judged(*judge(out, labels))
-            rows = rows_of(out)
-            some, number = some_rows(rows), first_of_some(len(rows))
+            rows, positions = rows_of(out), layer.geometry.positions
+            some, number = some_rows(rows, positions), first_of_some(len(rows), positions)
 
             def end(some: Array = some) -> None:
                 size = change()
-                seen = wins(rule, some, matrix, number) if won is None else won
+                seen = wins(rule, some, matrix, number, positions) if won is None else won
                 self._progress.diagnostics.learned(i, size, seen)
 
             if not shared:
