@@ -58,7 +58,8 @@ def responses(rule: Rule, patches: Array, weights: Array) -> Array:
 def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0, positions: int = 1) -> Array:
     """Return how many rows of a layer's output (n, K) each unit wins (K,), uint64.
 
-    It does so by the largest output, or |output| if its rule says so; of a row of equal numbers nobody is the winner. A
+    It does so by the largest output, or |output| if its rule says so, or by one of the largest k where k units win at
+    once; of a row of equal numbers nobody is the winner, nor is a unit of the smallest one unless all are to win. A
     single unit wins what it answers to at all.
     Where units win in turn, those of all turns count, by weights (K, D), on so many fewer rows; without weights the
     first winners alone do. first: the number of the first row, which decides what is taken of those. positions: patches
@@ -72,8 +73,15 @@ def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0, 
         return xp.zeros(rows.shape[1], np.uint64)
     if rule.signed:
         rows = xp.abs(rows)
-    counts = xp.zeros(rows.shape[1], np.uint64)  # CuPy cannot add.at int64
-    won = rows.max(axis=1) > rows.min(axis=1) if rows.shape[1] > 1 else rows[:, 0] != 0
+    units, k = rows.shape[1], rule.winners_at_once()
+    if 1 < k < units:
+        least = xp.partition(rows, units - k, axis=1)[:, units - k, None]
+        return ((rows >= least) & (rows > rows.min(axis=1, keepdims=True))).sum(axis=0).astype(np.uint64)
+    counts = xp.zeros(units, np.uint64)  # CuPy cannot add.at int64
+    won = rows.max(axis=1) > rows.min(axis=1) if units > 1 else rows[:, 0] != 0
+    if k > 1:
+        counts[...] = won.sum()
+        return counts
     xp.add.at(counts, rows.argmax(axis=1), won.astype(np.uint64))
     return counts
 
@@ -125,6 +133,11 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
     return counts
 
 
+def patches_of(rule: Rule, counts: Array) -> int:
+    """Return of how many patches units have won, in so many wins (K,), on the host."""
+    return int(counts.sum()) // (rule.winners_in_turn() * rule.winners_at_once())
+
+
 def dead_text(name: str, dead: int, units: int, patches: int) -> str | None:
     """Return a sentence on the units of a layer that won nothing in a pass; None if it would say little."""
     if dead <= max(1, _MANY * units) or patches < max(_PATCHES, _PATCHES_A_UNIT * units):
@@ -135,7 +148,7 @@ def dead_text(name: str, dead: int, units: int, patches: int) -> str | None:
 def tell_dead(function: str, name: str, rule: Rule, counts: Array, stacklevel: int) -> None:
     """Warn if many units that compete won nothing in the last pass; counts: of its wins (K,)."""
     counts = devices.to_device(counts, "cpu")
-    patches = int(counts.sum()) // rule.winners_in_turn()
+    patches = patches_of(rule, counts)
     text = dead_text(name, int((counts == 0).sum()), len(counts), patches)
     if rule.competes and text is not None:
         warnings.warn(
