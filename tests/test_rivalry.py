@@ -182,7 +182,7 @@ def test_a_unit_that_wins_as_one_of_several_has_won(k, generator):
 
 
 def test_revival_leaves_a_unit_that_always_wins_second():
-    X = np.abs(np.random.default_rng(0).normal(size=(64, 1, 1, 2))).astype(np.float32) * [1, 0.1]
+    X = np.random.default_rng(0).uniform([1, 0], [2, 0.2], (64, 1, 1, 2)).astype(np.float32)
     weights = np.array([[1, 0.05], [1, 3], [-1, -1]], np.float32)[:, None, None, :]  # the second is never the first
 
     def learned(revival):
