@@ -194,7 +194,7 @@ def test_revival_leaves_a_unit_that_always_wins_second():
         )
         return layer.weights, records[-1]["layers"]["conv1"]
 
-    (left, told), (kept, _) = learned(0), learned(16)
+    (left, told), (kept, _) = learned(0), learned(40)  # at the last step
     assert (told["dead"], told["pass_dead"], told["pass_winners"]) == (1, 1, 64)
     np.testing.assert_allclose(left[:2], kept[:2], atol=1e-4)
     assert kept[2].min() > 0 > left[2].max()  # it won nothing, and starts anew from a patch
