@@ -265,6 +265,18 @@ def test_the_rule_of_a_layer_alone_has_its_effect():
             setattr(layer, name, value)
 
 
+def test_a_dense_layer_alone_has_no_stride_and_no_padding():
+    conv = hebbcore.train_layer(images(dtype=np.float32), 4, 3, stride=2)
+    dense = hebbcore.train_layer(images(dtype=np.float32).reshape(len(images()), -1), 4)
+    weights = dense.weights
+    for layer, name, value in ((dense, "stride", 2), (dense, "padding", (0, 1)), (conv, "weights", weights)):
+        with pytest.raises(ValueError, match="HebbianLayer: stride and padding are for convolutions; a dense layer"):
+            setattr(layer, name, value)
+    with pytest.raises(ValueError, match="HebbianLayer: stride and padding are for convolutions"):
+        hebbcore.HebbianLayer(weights, "hpca", padding=(1, 1))
+    dense.stride, dense.weights = 1, weights[:2]
+
+
 # Runs of the version before
 
 

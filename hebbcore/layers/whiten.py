@@ -42,7 +42,7 @@ class Whiten(Layer):
     padding : int or (int, int)
         Above and below, left and right, in pixels, for patches.
     padding_mode : {"zeros", "reflect", "edge"}
-        What lies beyond the image: zeros, its mirror image, or its outermost pixels.
+        What lies beyond the image: zeros, its mirror image, or its outermost pixels. Without padding it has no effect.
     epsilon : float or None
         Above 0, in units of the variance; if relative, of the mean variance.
     contrast : float or None
