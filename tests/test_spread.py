@@ -6,6 +6,7 @@ import pytest
 import hebbcore
 from hebbcore.engine import winners
 from hebbcore.engine.group.portion import Portion
+from hebbcore.engine.moments import column_moments
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.soundness import largest_stable_rate
 from hebbcore.engine.spread import spread_step
@@ -79,3 +80,12 @@ def test_records_and_revival_know_the_winners_inside_of_a_black_border(bordered)
     left, revived = trained(), trained(revival=20.0)
     assert left["winners"] == pytest.approx(1024 * share, rel=0.1)
     assert (left["dead"], revived["dead"]) == (1, 0)
+
+
+def test_the_mean_that_sums_are_taken_about_is_of_all_positions(generator):
+    """One in 1,024 rows, of 64 images of 32×32 pixels, would be their first pixels alone."""
+    x = generator.normal(1000, 0.1, (64, 32 * 32, 2)).astype(np.float32)
+    x[:, 0] = 0
+    rows = x.reshape(-1, 2)
+    _, squares = column_moments(rows)
+    np.testing.assert_allclose(squares / len(rows), rows.astype(np.float64).var(axis=0), rtol=1e-5)
