@@ -226,6 +226,18 @@ def test_arrays_of_every_layer_are_checked_when_they_are_set(layer, name, shape)
     assert not np.allclose(net.transform(images()), out)
 
 
+def test_whitening_that_is_set_has_its_effect_or_is_refused():
+    net = hebbcore.Network([hebbcore.Whiten(3, epsilon=None), hebbcore.Conv(4, 1)], (7, 7, 2), device="cpu")
+    with pytest.raises(AttributeError, match=r"whiten1.matrix cannot be set: with epsilon=None patches are multiplied"):
+        net.layers[0].matrix = 3 * np.eye(18)
+    for learned in (False, True):
+        net = hebbcore.Network([hebbcore.Whiten(3), hebbcore.Conv(4, 1)], (7, 7, 2), device="cpu")
+        net.layers[0].mean, net.layers[0].matrix, net.layers[0].learned = np.ones(18), 3 * np.eye(18), learned
+        hebbcore.fit(net, images(dtype=np.float32))
+        assert np.array_equal(net.layers[0].matrix, 3 * np.eye(18)) == learned
+        assert np.array_equal(net.layers[0].mean, np.ones(18)) == learned
+
+
 def test_what_is_set_before_a_layer_is_in_a_network_is_checked_there():
     conv = hebbcore.Conv(4, 3)
     conv.rule, conv.kernel_size = "softhebb", 2
