@@ -99,8 +99,8 @@ class Whiten(Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "matrix" and self.epsilon is None:
             raise AttributeError(
-                f"{self.name or 'Whiten'}.matrix cannot be set: with epsilon=None patches are multiplied by nothing; make "
-                "a Whiten with an epsilon."
+                f"{self.name or 'Whiten'}.matrix cannot be set: with epsilon=None patches are multiplied by nothing; "
+                "make a Whiten with an epsilon."
             )
         super().__setattr__(name, value)
 
