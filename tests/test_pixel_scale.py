@@ -123,6 +123,24 @@ def test_exported_models_know_the_scale(tmp_path):
         export.onnx(network, tmp_path / "model.onnx", dtype="uint8")
 
 
+@pytest.mark.parametrize(
+    ("factor", "shift", "dtype"), [(1 / 255, 0, "UINT8"), (1 / 64, -2, "FLOAT"), (1 / 200, 0, "FLOAT")]
+)
+def test_models_of_other_numbers_than_those_of_images_are_exported_for_floating_numbers(
+    model_of, factor, shift, dtype, tmp_path
+):
+    onnx = pytest.importorskip("onnx")
+    model = model_of(LARGE_IMAGES * np.float32(factor) + np.float32(shift))
+    hebbcore.save(tmp_path / "model.h5", model)
+    for again in (model, hebbcore.load(tmp_path / "model.h5")):
+        export.onnx(again, tmp_path / "model.onnx")
+        images = onnx.load(tmp_path / "model.onnx").graph.input[0]
+        assert images.type.tensor_type.elem_type == getattr(onnx.TensorProto, dtype)
+    model.pixel_scale = model.pixel_scale._replace(unit=None)  # of an earlier version, which does not know
+    export.onnx(model, tmp_path / "model.onnx")
+    assert onnx.load(tmp_path / "model.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
 def test_modules_know_the_scale(model_of):
     torch = pytest.importorskip("torch")
     module = to_torch.to_module(model_of(LARGE_IMAGES))

@@ -30,14 +30,14 @@ class PixelScale(NamedTuple):
         Whether they hold more than images of 0…1 do: integers other than uint8, or floating numbers above 50.
     white : int or None
         Which value is white in the 16-bit images that they were read from; None: there were none, or it is not known.
-    unit : bool
-        Whether they are floating numbers of 0…1.
+    unit : bool or None
+        Whether floating numbers are of 0…1; None: they are not floating, or it is not known.
     """
 
     dtype: str
     large: bool
     white: int | None = None
-    unit: bool = False
+    unit: bool | None = None
 
     @classmethod
     def of(cls, images: Array) -> "PixelScale":
@@ -60,7 +60,7 @@ class PixelScale(NamedTuple):
 
     def table(self) -> list[Any]:
         """Return what from_table takes, as JSON types; as earlier versions wrote it, where they knew as much."""
-        return list(self) if self.unit else list(self[:3])
+        return list(self[:3]) if self.unit is None else list(self)
 
 
 def require_scale(scale: PixelScale | None, function: str, name: str, images: Array) -> None:

@@ -99,7 +99,8 @@ def agreed_scale(first: Array, batches: Batches, team: Team | None) -> PixelScal
     scale = PixelScale.of(first)._replace(white=white)
     if team is None:
         return scale
-    return scale._replace(large=any(team.gather(scale.large)), unit=all(team.gather(scale.unit)))
+    unit = None if scale.unit is None else all(team.gather(scale.unit))
+    return scale._replace(large=any(team.gather(scale.large)), unit=unit)
 
 
 def begin_alike(team: Team, network: Network, state: State) -> None:
