@@ -161,7 +161,7 @@ def checkpoint_path(run: Path, step: int) -> Path:
 
 def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:
     """Return what load needs besides the arrays, as JSON types."""
-    scale = {} if model.pixel_scale is None else {"pixel_scale": list(model.pixel_scale)}
+    scale = {} if model.pixel_scale is None else {"pixel_scale": model.pixel_scale.table()}
     if isinstance(model, HebbianLayer):
         return {
             "kind": "layer",

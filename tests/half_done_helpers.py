@@ -143,5 +143,10 @@ def choose_as_before(monkeypatch, few):
     monkeypatch.setitem(readouts.KINDS, "ridge", replace(readouts.KINDS["ridge"], few=few, make=make))
 
 
+def win_as_before(monkeypatch):
+    """Let revival take the first of the units that win at once alone for the winner, as it did."""
+    monkeypatch.setattr(hebbcore.KWTA, "winners_at_once", lambda self: 1)
+
+
 if __name__ == "__main__":
     make(Path(sys.argv[1]))

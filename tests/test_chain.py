@@ -49,6 +49,7 @@ def made(stack, precision="float64", device="cpu", **options):
             layer.mean, layer.variance = layer.mean + 0.1, 2 * layer.variance
         if isinstance(layer, Whiten):
             layer.mean = layer.mean + 0.1
+        if isinstance(layer, Whiten) and layer.epsilon is not None:
             layer.matrix = np.random.default_rng(1).normal(size=layer.matrix.shape).astype(layer.matrix.dtype)
     return network
 

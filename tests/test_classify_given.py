@@ -73,3 +73,14 @@ def test_what_relearn_keeps_cannot_be_set_before_it(changed):
         model.set_params(**changed).relearn(y)
     other = FewLabelClassifier(**changed).fit_state(model.set_params(random_state=0).images_state(), y)
     other.relearn(y)
+
+
+def test_progress_that_is_set_after_a_fit_is_told_of_the_graph(monkeypatch):
+    monkeypatch.setattr("hebbcore.evaluation.ridge.meter._SECONDS", 0.0)
+    features, _, y = blobs(90, 3)
+    told, before = [], []
+    model = FewLabelClassifier(progress=before.append).fit(features, np.full(len(features), -1))
+    count = len(before)
+    model.set_params(progress=told.append).relearn(y)  # the first labels, for which the graph is made
+    assert any(line.startswith("neighbours: ") for line in told)
+    assert len(before) == count

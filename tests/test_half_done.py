@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from fit_helpers import assert_near
-from half_done_helpers import FOLDER, RUNS, STOP_AT, choose_as_before, measure, train, write_features
+from half_done_helpers import FOLDER, RUNS, STOP_AT, choose_as_before, measure, train, win_as_before, write_features
 
 import hebbcore
 from hebbcore import checkpoint, checks
@@ -31,7 +31,8 @@ def expected(name):
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_a_run_goes_on(kind, tmp_path):
+def test_a_run_goes_on(kind, tmp_path, monkeypatch):
+    win_as_before(monkeypatch)
     folder = shutil.copytree(FOLDER / kind, tmp_path / "run")
     assert_near(train(kind, folder), expected(kind), 1e-5)  # the first half may be of another machine
     steps = [record["step"] for record in lines(folder / "metrics.jsonl")]

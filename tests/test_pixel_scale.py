@@ -11,6 +11,7 @@ from hebbcore.bridges import jax as to_jax
 from hebbcore.bridges import torch as to_torch
 
 BRIGHT = "must have the scale of what was learned from, uint8, got float32 up to 255 or so"
+FLOATS = "must have the scale of what was learned from, float32 of 0…1, got float32 up to 255 or so"
 BYTES = "must have the scale of what was learned from, float32 up to 255 or so, got uint8"
 BYTE_IMAGES = np.random.default_rng(0).integers(0, 256, (12, 6, 6, 3), np.uint8)
 LARGE_IMAGES = BYTE_IMAGES.astype(np.float32)
@@ -32,7 +33,12 @@ def model_of(request):
 
 @pytest.mark.parametrize("suffix", [None, "h5", "safetensors"])
 @pytest.mark.parametrize(
-    ("images", "other", "text"), [(BYTE_IMAGES, LARGE_IMAGES, BRIGHT), (LARGE_IMAGES, BYTE_IMAGES, BYTES)]
+    ("images", "other", "text"),
+    [
+        (BYTE_IMAGES, LARGE_IMAGES, BRIGHT),
+        (LARGE_IMAGES, BYTE_IMAGES, BYTES),
+        (LARGE_IMAGES / 255, LARGE_IMAGES, FLOATS),
+    ],
 )
 def test_images_of_another_scale_are_refused(model_of, images, other, text, suffix, tmp_path):
     model = model_of(images)
@@ -53,6 +59,14 @@ def test_images_of_one_scale_are_taken_in_any_dtype(model_of):
     np.testing.assert_allclose(small.transform(BYTE_IMAGES), small.transform(LARGE_IMAGES / 255), rtol=1e-5, atol=1e-6)
     dark = model_of(LARGE_IMAGES)  # floating images may be darker than those learned from
     assert np.isfinite(dark.transform(LARGE_IMAGES / 255)).all()
+
+
+def test_numbers_that_are_no_images_of_one_scale_are_taken(model_of):
+    for factor, shift in ((1 / 255, -0.5), (1.5 / 255, 0), (0, 0.7)):
+        learned = model_of(LARGE_IMAGES * np.float32(factor) + np.float32(shift))
+        if factor:
+            assert np.isfinite(learned.transform(LARGE_IMAGES)).all()
+        assert np.isfinite(learned.transform(LARGE_IMAGES / 10)).all()
 
 
 def test_nan_is_not_taken_for_a_scale(model_of):
@@ -107,6 +121,24 @@ def test_exported_models_know_the_scale(tmp_path):
     assert images.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     with pytest.raises(ValueError, match=f"export.onnx: dtype {BYTES}"):
         export.onnx(network, tmp_path / "model.onnx", dtype="uint8")
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift", "dtype"), [(1 / 255, 0, "UINT8"), (1 / 64, -2, "FLOAT"), (1 / 200, 0, "FLOAT")]
+)
+def test_models_of_other_numbers_than_those_of_images_are_exported_for_floating_numbers(
+    model_of, factor, shift, dtype, tmp_path
+):
+    onnx = pytest.importorskip("onnx")
+    model = model_of(LARGE_IMAGES * np.float32(factor) + np.float32(shift))
+    hebbcore.save(tmp_path / "model.h5", model)
+    for again in (model, hebbcore.load(tmp_path / "model.h5")):
+        export.onnx(again, tmp_path / "model.onnx")
+        images = onnx.load(tmp_path / "model.onnx").graph.input[0]
+        assert images.type.tensor_type.elem_type == getattr(onnx.TensorProto, dtype)
+    model.pixel_scale = model.pixel_scale._replace(unit=None)  # of an earlier version, which does not know
+    export.onnx(model, tmp_path / "model.onnx")
+    assert onnx.load(tmp_path / "model.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 
 def test_modules_know_the_scale(model_of):

@@ -6,6 +6,7 @@ import reference
 from test_rules import VARIANTS, assert_close, batch, parameters
 
 import hebbcore
+from hebbcore.engine import winners
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry
@@ -104,7 +105,7 @@ def test_a_training_with_conscience_and_revival(rule, backend_module, generator)
             response = X @ weights.T / np.linalg.norm(weights, axis=1)
         slow.count([*(abs(response) if rule.signed else response).argmax(axis=1)])
         bias = rivalry.bias(np.dtype(np.float64))
-        images, tally = X.reshape(20, 1, 1, 4), Tally(rule, weights, chosen=spread(20))
+        images, tally = X.reshape(20, 1, 1, 4), Tally(rule, weights, spread(20, 1))
         rivalry.take(images, np.dtype(np.float64))
         delta, scale = update.begin(images, weights, None, bias, tally=tally)()
         rivalry.count(tally.total)
@@ -170,3 +171,33 @@ def test_rules_of_ones_own_may_compete():
         hebbcore.train_layer(np.ones((5, 3)), 2, **settings(rule=Own(), conscience=0.1))
     layer = hebbcore.train_layer(np.eye(5), 2, **settings(rule=Own(), initial_weights="patches", learning_rate=1e-9))
     assert layer.weights.shape == (2, 5)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_unit_that_wins_as_one_of_several_has_won(k, generator):
+    scores = generator.permuted(np.tile([5.0, 3.0, 2.0, -1.0], (50, 1)), axis=1).astype(np.float32)
+    scores[:5] = 1  # nobody wins these
+    found = winners.wins(hebbcore.KWTA(k), scores)
+    expected = (scores[5:] >= sorted([5, 3, 2, -1])[-k]).sum(axis=0)
+    assert found.tolist() == expected.tolist()
+    assert winners.patches_of(hebbcore.KWTA(k), found) == 45
+    assert winners.wins(hebbcore.KWTA(4), scores).tolist() == [45] * 4
+
+
+def test_revival_leaves_a_unit_that_always_wins_second():
+    X = np.random.default_rng(0).uniform([1, 0], [2, 0.2], (64, 1, 1, 2)).astype(np.float32)
+    weights = np.array([[1, 0.05], [1, 3], [-1, -1]], np.float32)[:, None, None, :]  # the second is never the first
+
+    def learned(revival):
+        layer = hebbcore.Conv(3, 1, hebbcore.KWTA(2), revival=revival)
+        network, records = hebbcore.Network([layer], (1, 1, 2)), []
+        layer.weights = weights
+        hebbcore.fit(
+            network, X, batch_size=16, learning_rate=1e-6, callback=records.append, log_seconds=0, shuffle=False
+        )
+        return layer.weights, records[-1]["layers"]["conv1"]
+
+    (left, told), (kept, _) = learned(0), learned(40)  # at the last step
+    assert (told["dead"], told["pass_dead"], told["pass_winners"]) == (1, 1, 64)
+    np.testing.assert_allclose(left[:2], kept[:2], atol=1e-4)
+    assert kept[2].min() > 0 > left[2].max()  # it won nothing, and starts anew from a patch

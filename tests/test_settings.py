@@ -226,6 +226,18 @@ def test_arrays_of_every_layer_are_checked_when_they_are_set(layer, name, shape)
     assert not np.allclose(net.transform(images()), out)
 
 
+def test_whitening_that_is_set_has_its_effect_or_is_refused():
+    net = hebbcore.Network([hebbcore.Whiten(3, epsilon=None), hebbcore.Conv(4, 1)], (7, 7, 2), device="cpu")
+    with pytest.raises(AttributeError, match=r"whiten1.matrix cannot be set: with epsilon=None patches are multiplied"):
+        net.layers[0].matrix = 3 * np.eye(18)
+    for learned in (False, True):
+        net = hebbcore.Network([hebbcore.Whiten(3), hebbcore.Conv(4, 1)], (7, 7, 2), device="cpu")
+        net.layers[0].mean, net.layers[0].matrix, net.layers[0].learned = np.ones(18), 3 * np.eye(18), learned
+        hebbcore.fit(net, images(dtype=np.float32))
+        assert np.array_equal(net.layers[0].matrix, 3 * np.eye(18)) == learned
+        assert np.array_equal(net.layers[0].mean, np.ones(18)) == learned
+
+
 def test_what_is_set_before_a_layer_is_in_a_network_is_checked_there():
     conv = hebbcore.Conv(4, 3)
     conv.rule, conv.kernel_size = "softhebb", 2
@@ -263,6 +275,18 @@ def test_the_rule_of_a_layer_alone_has_its_effect():
     for name, value, error in (("rule", "nobody", ValueError), ("stride", 0, ValueError), ("linear", 3, TypeError)):
         with pytest.raises(error, match=f"HebbianLayer: {name} must be"):
             setattr(layer, name, value)
+
+
+def test_a_dense_layer_alone_has_no_stride_and_no_padding():
+    conv = hebbcore.train_layer(images(dtype=np.float32), 4, 3, stride=2)
+    dense = hebbcore.train_layer(images(dtype=np.float32).reshape(len(images()), -1), 4)
+    weights = dense.weights
+    for layer, name, value in ((dense, "stride", 2), (dense, "padding", (0, 1)), (conv, "weights", weights)):
+        with pytest.raises(ValueError, match="HebbianLayer: stride and padding are for convolutions; a dense layer"):
+            setattr(layer, name, value)
+    with pytest.raises(ValueError, match="HebbianLayer: stride and padding are for convolutions"):
+        hebbcore.HebbianLayer(weights, "hpca", padding=(1, 1))
+    dense.stride, dense.weights = 1, weights[:2]
 
 
 # Runs of the version before

@@ -256,8 +256,11 @@ def test_runs_with_the_same_weights_are_named(place, call):
     """A value that has no effect on these data alone, which nobody can know before."""
     Path("run.toml").write_text(config_text(CONV, POOL, BATCH_NORM, mode="layerwise"))
     call("sweep run.toml --out s --grid training.statistics_images=100,200")
-    text = Path("s/sweep.md").read_text().split("## The same weights to the bit: what differs here had no effect")[1]
+    title = "## The same weights to the bit: what differs here changed nothing that units learned"
+    text = Path("s/sweep.md").read_text().split(title)[1]
     assert "| training.statistics_images=100,seed=0, training.statistics_images=200,seed=0 |" in text
+    call("sweep run.toml --out u --grid network.layers.pool1.kind=max,average --evaluate images.h5")
+    assert "had no effect" not in Path("u/sweep.md").read_text()  # it has on features, and their accuracy
     call([*LINE[:3], "t", *LINE[4:]])
     assert "The same weights" not in Path("t/sweep.md").read_text()
 

@@ -20,7 +20,8 @@ def to_function(
     """Return a network, or a layer, as a pure function of arrays and images, and the arrays as a pytree.
 
     function(arrays, images) is what `transform` puts out for images; it can go through jax.jit, jax.grad and jax.vmap.
-    Running statistics are used, and not changed.
+    Running statistics are used, and not changed. Floating images are taken as they are: the function does not look
+    whether they have the scale of those learned from.
 
     Parameters
     ----------

@@ -19,8 +19,9 @@ def to_module(
 ) -> Any:
     """Return a network, or a layer, as a module of PyTorch with the same numbers.
 
-    The module takes what `transform` takes, as tensors: uint8 images (read as 0…1) or floating ones. It starts in
-    evaluation mode, on the CPU. The weights of units are parameters, by names such as "layers.conv1.weights";
+    The module takes what `transform` takes, as tensors: uint8 images (read as 0…1) or floating ones, whose numbers it
+    takes as they are: it does not look whether they have the scale of those learned from. It starts in evaluation mode,
+    on the CPU. The weights of units are parameters, by names such as "layers.conv1.weights";
     what else was learned, such as statistics and whitening, are buffers. In training mode BatchNorm and Scale
     normalise by the batch and move the running statistics, as they do in fit.
 

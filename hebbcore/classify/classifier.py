@@ -369,6 +369,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     def _require_images(self, method: str) -> Images:
         if self._images is None:
             raise ValueError(f"FewLabelClassifier.{method}: a classifier from a state has no images; fit it to them.")
+        self._images.tell(self.progress)
         return self._images
 
     def __getstate__(self) -> dict[str, Any]:

@@ -94,6 +94,10 @@ class Images:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_progress": None}
 
+    def tell(self, progress: Callable[[str], None] | None) -> None:
+        """Tell of what takes long from now on to another function; None: to nobody."""
+        self._progress = progress
+
     @property
     def neighbour_rows(self) -> Floats:
         """What images are compared in (n, p), made anew of rows: λ^(−1/4) · λ^(−1/8) is λ^(−3/8)."""

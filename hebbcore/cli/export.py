@@ -29,7 +29,7 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument("out", type=Path, help="file to write, .onnx (extra onnx) or .safetensors")
     command.add_argument("--layer", help="whose output is wanted (default: the last)")
     add_mirror(command)
-    default = "uint8; float32 of vectors and numbers above 50"
+    default = "uint8; float32 of vectors, and of floating numbers that are not of 0…1"
     command.add_argument("--dtype", choices=DTYPES, help=f"of the images (default: {default})")
     command.add_argument("--channels", choices=CHANNELS, help="where images have their channels (default: last)")
     add_previous(command)

@@ -8,6 +8,7 @@ import numpy as np
 from hebbcore.engine import backend, kernels, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import Portion
+from hebbcore.engine.spread import spread_step
 
 _SOME = 64  # rows, evenly spread, whose mean lies near that of all
 
@@ -37,7 +38,7 @@ def column_moments(rows: Array) -> tuple[Any, Any]:
     """
     module, xp = kernels.for_array(rows), backend.namespace(rows)
     cells, columns = module.moment_cells(*rows.shape), rows.shape[1]
-    some = rows[:: -(-len(rows) // _SOME)]
+    some = rows[:: spread_step(len(rows), _SOME, len(rows))]  # of all positions of an image too, however many
     shift = rows[0] + (some - rows[0]).mean(axis=0)  # of equal rows it is exactly theirs
     both = xp.zeros((2, cells, columns), rows.dtype)
     sums, squares = both

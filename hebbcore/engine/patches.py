@@ -286,7 +286,7 @@ def im2col(images: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, pad
     padding : int or (int, int)
         Above and below, left and right, in pixels.
     padding_mode : str
-        "zeros", "reflect" or "edge".
+        "zeros", "reflect" or "edge"; without padding it has no effect.
 
     Returns
     -------

@@ -30,34 +30,41 @@ class PixelScale(NamedTuple):
         Whether they hold more than images of 0…1 do: integers other than uint8, or floating numbers above 50.
     white : int or None
         Which value is white in the 16-bit images that they were read from; None: there were none, or it is not known.
+    unit : bool or None
+        Whether floating numbers are of 0…1; None: they are not floating, or it is not known.
     """
 
     dtype: str
     large: bool
     white: int | None = None
+    unit: bool | None = None
 
     @classmethod
     def of(cls, images: Array) -> "PixelScale":
         """Return the scale of images."""
-        if images.dtype.kind == "f":
-            large = UNLIKE < largest_as_read(images) < math.inf
-        else:
-            large = images.dtype.kind in "iu" and images.dtype != np.uint8
-        return cls(images.dtype.name, large)
+        if images.dtype.kind != "f":
+            return cls(images.dtype.name, images.dtype.kind in "iu" and images.dtype != np.uint8)
+        largest = largest_as_read(images)
+        return cls(images.dtype.name, UNLIKE < largest < math.inf, unit=largest <= 1 and bool(images.min() >= 0))
 
     @classmethod
     def from_table(cls, function: str, table: Any) -> "PixelScale | None":
         """Return what JSON made of a scale, None for None. Raises ValueError or TypeError for anything else."""
         if table is None:
             return None
-        dtype, large, white = table
+        dtype, large, white, *unit = table
         if white is not None:
             checks.integer(function, "pixel_scale", white, 1)
-        return cls(np.dtype(dtype).name, checks.boolean(function, "pixel_scale", large), white)
+        large, *unit = (checks.boolean(function, "pixel_scale", value) for value in (large, *unit))
+        return cls(np.dtype(dtype).name, large, white, *unit)
+
+    def table(self) -> list[Any]:
+        """Return what from_table takes, as JSON types; as earlier versions wrote it, where they knew as much."""
+        return list(self[:3]) if self.unit is None else list(self)
 
 
 def require_scale(scale: PixelScale | None, function: str, name: str, images: Array) -> None:
-    """Check that images are not of another scale than those learned from, where one of both is uint8.
+    """Check that images are not of another scale than those learned from, where one of both is of 0…1.
 
     Parameters
     ----------
@@ -66,18 +73,21 @@ def require_scale(scale: PixelScale | None, function: str, name: str, images: Ar
     function, name : str
         Who asks, and how it calls the images, for the message.
     images : Array
-        They are looked through only if they are floating and those learned from were uint8.
+        They are looked through only if they are not uint8 and those learned from were of 0…1.
 
     Raises
     ------
     ValueError
-        If one is uint8, and the other holds more than images of 0…1 do.
+        If one is uint8, and the other holds more than images of 0…1 do; and if those learned from were floating numbers
+        of 0…1, and these are beyond 50.
     """
     if scale is None:
         return
     if images.dtype == np.uint8:
         require_bytes(scale, function, name)
-    elif scale.dtype == "uint8" and PixelScale.of(images).large:
+    elif (scale.dtype == "uint8" and PixelScale.of(images).large) or (
+        scale.unit and UNLIKE < largest_as_read(images) < math.inf
+    ):
         raise _unlike(scale, function, name, images.dtype.name)
 
 
@@ -89,6 +99,7 @@ def require_bytes(scale: PixelScale | None, function: str, name: str) -> None:
 
 def _unlike(scale: PixelScale, function: str, name: str, dtype: str) -> Exception:
     here, there = (" up to 255 or so" * ("float" in which) for which in (dtype, scale.dtype))
+    there = " of 0…1" if scale.unit else there
     problem = (
         f"must have the scale of what was learned from, {scale.dtype}{there}, got {dtype}{here}. uint8 is read as 0…1 "
         f"and other numbers as they are: give {scale.dtype}, or numbers of that scale."

@@ -325,5 +325,13 @@ class Rule:
         """
         return 1
 
+    def winners_at_once(self) -> int:
+        """Return how many units win a patch side by side, 1 by default.
+
+        Those of the largest so many responses have won it for conscience, revival, and what is told of units that win
+        nothing.
+        """
+        return 1
+
     def check_units(self, function: str, units: int) -> None:
         """Raise ValueError if the rule cannot work with so many units."""

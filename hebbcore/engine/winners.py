@@ -1,7 +1,7 @@
 """Which units win, counted on some patches of each batch; and what is said of those that win nothing."""
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,29 +14,43 @@ from hebbcore.engine.memory import Memory
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.engine.pursuit import Pursuit, winner_parts
 from hebbcore.engine.rule import Rule
+from hebbcore.engine.spread import coprime, spread_step
 
 _PATCHES, _PATCHES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
 _SAMPLE_A_UNIT = 16  # more than _PATCHES_A_UNIT, since of some patches nobody is the winner
 _MANY = 0.1  # of the units; a single one is not worth a word
 
 
-def spread(rows: int, most: int | None = None) -> tuple[slice, int]:
-    """Return which of so many rows in this process are among at most so many of all processes', evenly spread.
+class Chosen(NamedTuple):
+    """Rows of a batch that are looked at.
 
-    Also the number of the first one among the chosen. most: None: as many as tell who wins.
+    rows: which of this process. first: the number of the first one among those of all processes. positions: patches of
+    an image, over which they are spread.
+    """
+
+    rows: slice
+    first: int
+    positions: int
+
+
+def spread(rows: int, positions: int, most: int | None = None) -> Chosen:
+    """Return at most so many rows of all processes', evenly spread.
+
+    rows: how many this process has, one for each patch, image by image. positions: patches of an image. most: None: as
+    many as tell who wins.
     """
     most, here = tuning.MEASURED.watched_patches if most is None else most, current()
     if here is not None:
-        return here.spread(rows, most)
-    return slice(0, rows, max(1, -(-rows // most))), 0
+        return Chosen(*here.spread(rows, most), positions)
+    return Chosen(slice(0, rows, spread_step(rows, most, positions)), 0, positions)
 
 
-def spread_of_a_step(rule: Rule, rows: int) -> tuple[slice, int]:
+def spread_of_a_step(rule: Rule, rows: int, positions: int) -> Chosen:
     """Return the same of rows whose scores a step makes anyhow: so few that it takes little longer."""
     here, tuned = current(), tuning.MEASURED
     total = rows if here is None else here.rows(rows)[2]
     few = total <= tuned.few_patches and rule.winners_in_turn() == 1
-    return spread(rows, tuned.few_patches if few else min(tuned.watched_patches, -(-total // 8)))
+    return spread(rows, positions, tuned.few_patches if few else min(tuned.watched_patches, -(-total // 8)))
 
 
 class Tally:
@@ -48,10 +62,8 @@ class Tally:
         What the units learn by.
     weights : Array
         (K, D), from before the step.
-    counts : Array, optional
-        Known wins (K,), uint64, of this process's patches.
-    chosen : (slice, int), optional
-        Else of which rows of the batch the responses are wanted, and the number of the first one (see spread).
+    chosen : Chosen or Array
+        Of which rows of the batch the responses are wanted; or the known wins (K,), uint64, of this process's patches.
 
     Attributes
     ----------
@@ -66,22 +78,20 @@ class Tally:
     counts: Array
     total: Array
 
-    def __init__(
-        self, rule: Rule, weights: Array, counts: Array | None = None, chosen: tuple[slice, int] = (slice(0), 0)
-    ) -> None:
-        self._rule, self._weights, self._first = rule, weights, chosen[1]
-        self.rows = chosen[0] if counts is None else None
-        if counts is not None:
-            self.counts = counts
+    def __init__(self, rule: Rule, weights: Array, chosen: Chosen | Array) -> None:
+        self._rule, self._weights, self._chosen = rule, weights, chosen
+        self.rows = chosen.rows if isinstance(chosen, Chosen) else None
+        if self.rows is None:
+            self.counts = chosen
 
     def count(self, responses: Array) -> None:
         """Count who wins the chosen rows, of these responses (m, K)."""
-        self.counts = wins(self._rule, responses, self._weights, self._first)
+        self.counts = wins(self._rule, responses, self._weights, self._chosen.first, self._chosen.positions)
 
 
 def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any]) -> Array:
     """Return some patches of a batch, evenly spread: as many as tell who wins."""
-    chosen = spread(len(images) * g.positions)[0]
+    chosen = spread(len(images) * g.positions, g.positions).rows
     return patches_at(images, g, np.arange(chosen.start, chosen.stop, chosen.step), dtype)
 
 
@@ -92,29 +102,35 @@ def _responses(rule: Rule, patches: Array, weights: Array) -> Array:
     return rule.response(scores, vector_norms(weights) if rule.needs_norms else None)
 
 
-def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0) -> Array:
+def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0, positions: int = 1) -> Array:
     """Return how many rows of responses (n, K) each unit wins (K,), uint64.
 
-    It does so by the largest one, or the largest |·| if its rule says so; of a row of equal numbers nobody is the
-    winner. A single unit wins what it answers to at all.
+    It does so by the largest one, or the largest |·| if its rule says so, or by one of the largest k where k units win
+    at once; of a row of equal numbers nobody is the winner. A single unit wins what it answers to at all.
     Where units win in turn, those of all turns count, by weights (K, D), on so many fewer rows; without weights the
-    first winners alone do. first: the number of the first row, which decides what is taken of those.
+    first winners alone do. first: the number of the first row, which decides what is taken of those. positions: patches
+    of an image, over which they are spread.
     """
     xp = backend.namespace(rows)
     if weights is not None and rule.winners_in_turn() > 1:
-        return _wins_in_turn(rule, rows[-first % rule.winners_in_turn() :], weights)
-    counts = cells(rows)
-    kernels.for_array(rows).count_winners(xp.ascontiguousarray(rows), rule.signed, counts)
+        step = coprime(rule.winners_in_turn(), positions)
+        return _wins_in_turn(rule, rows[-first % step :: step].copy(), weights)
+    counts, k, module = cells(rows), rule.winners_at_once(), kernels.for_array(rows)
+    if k == 1:
+        module.count_winners(xp.ascontiguousarray(rows), rule.signed, counts)
+    else:
+        rows = xp.abs(rows) if rule.signed else rows.copy()
+        rows[rows.max(axis=1) <= rows.min(axis=1)] = np.nan
+        module.kwta(rows, xp.ones(rows.shape[1], rows.dtype), k, counts)
     return column_sums(counts).astype(np.uint64)
 
 
 def _wins_in_turn(rule: Rule, rows: Array, weights: Array) -> Array:
-    """Return how often each unit wins (K,), by rows x·w / ‖w‖, or any multiple of a row, of which one in k is taken.
+    """Return how often each unit wins (K,), by rows x·w / ‖w‖, or any multiple of a row; they are overwritten.
 
-    So there are about as many wins, for about the time, as where one unit wins a row.
+    One in k of those that are looked at: there are about as many wins, for about the time, as where one unit wins.
     """
     xp, memory = backend.namespace(rows), Memory()
-    rows = rows[:: rule.winners_in_turn()].copy()
     if not len(rows):
         return xp.zeros(len(weights), np.uint64)
     with parallel.one_blas_thread():
@@ -134,7 +150,7 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
     """
     step, here = tuning.MEASURED.watched_patches, current()
     total = len(patches) if here is None else here.total
-    chosen, number = spread(len(patches), max(step, min(total // 8, _SAMPLE_A_UNIT * len(weights))))
+    chosen, number, _ = spread(len(patches), 1, max(step, min(total // 8, _SAMPLE_A_UNIT * len(weights))))
     some = patches[chosen]
     counts = backend.namespace(weights).zeros(len(weights), np.uint64)
     start = 0
@@ -145,6 +161,11 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
         counts += wins(rule, _responses(rule, rows, weights), weights, first)
         start += len(piece)
     return counts
+
+
+def patches_of(rule: Rule, counts: Array) -> int:
+    """Return of how many patches units have won, in so many wins (K,), on the host."""
+    return int(counts.sum()) // (rule.winners_in_turn() * rule.winners_at_once())
 
 
 def dead_text(name: str, dead: int, units: int, patches: int) -> str | None:
@@ -166,7 +187,7 @@ def few_are_dead(counts: Array) -> bool:
 def tell_dead(function: str, name: str, rule: Rule, counts: Array, stacklevel: int) -> None:
     """Warn if many units that compete won nothing in the last pass; counts: of its wins (K,)."""
     counts = devices.to_device(counts, "cpu")
-    patches = int(counts.sum()) // rule.winners_in_turn()
+    patches = patches_of(rule, counts)
     text = dead_text(name, int((counts == 0).sum()), len(counts), patches)
     if rule.competes and text is not None:
         warnings.warn(

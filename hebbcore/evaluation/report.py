@@ -188,7 +188,8 @@ def _notes(results: Results) -> list[str]:
         kind = KINDS[settings.readout]
         notes.append(
             f"Its penalty is chosen on the labelled images: up to {kind.few:,} are left out in turn, "
-            f"{'one by one' if kind.singly else 'in five parts'}, a fifth of more is held out."
+            f"{'one by one' if kind.singly else 'in five parts'}, a fifth of more is held out"
+            f"{', and of fewer whose features memory has no room for' * kind.singly}."
         )
     if any(entry.gflop is not None for entry in results.sources.values()):
         notes.append(

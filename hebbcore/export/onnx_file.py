@@ -54,7 +54,7 @@ def onnx(
         The mean of the outputs for each image and for its mirror image; see Network.transform.
     dtype : {"uint8", "float32"} or None
         Of the images: uint8 is read as 0…1, as everywhere. None: uint8; float32 for vectors, and if the model learned
-        from floating numbers above 50, for which uint8 is refused.
+        from floating numbers that are not of 0…1; if those are above 50, uint8 is refused.
     channels : {"last", "first"}
         Whether images, and maps that are put out, are (n, height, width, channels) or (n, channels, height, width).
     metadata : mapping of str to str or None
@@ -78,7 +78,8 @@ def onnx(
         raise ValueError(f'{function}: channels="first" has no effect: the model takes vectors; leave it out.')
     scale = formula.model.pixel_scale
     if dtype is None:
-        dtype = "float32" if len(formula.input_shape) == 1 or (scale is not None and scale.large) else "uint8"
+        floating = scale is not None and (scale.large or scale.unit is False)
+        dtype = "float32" if len(formula.input_shape) == 1 or floating else "uint8"
     checks.choice(function, "dtype", dtype, DTYPES)
     if dtype == "uint8":
         require_bytes(scale, function, "dtype")

@@ -31,7 +31,7 @@ class Conv(Learner):
     padding : int or (int, int)
         Above and below, left and right, in pixels.
     padding_mode : {"zeros", "reflect", "edge"}
-        What lies beyond the image: zeros, its mirror image, or its outermost pixels.
+        What lies beyond the image: zeros, its mirror image, or its outermost pixels. Without padding it has no effect.
     learning_rate : float or "auto" or None
         None takes that of the training; "auto": see fit.
     linear : bool

@@ -13,7 +13,7 @@ from hebbcore.engine.output import Output
 from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.engine.pixel_scale import PixelScale, require_scale
 from hebbcore.engine.state import as_state, same_names
-from hebbcore.layers.arguments import check_images, flat
+from hebbcore.layers.arguments import check_images, check_no_steps, flat
 from hebbcore.rules import Rule, as_rule
 
 WORKSPACE = "256 MiB"
@@ -33,11 +33,11 @@ class HebbianLayer:
     rule : Rule or str
         A rule or its name.
     stride : (int, int)
-        Height and width, in pixels.
+        Height and width, in pixels; (1, 1) for a dense layer.
     padding : (int, int)
-        Above and below, left and right, in pixels.
+        Above and below, left and right, in pixels; (0, 0) for a dense layer.
     padding_mode : {"zeros", "reflect", "edge"}
-        What lies beyond the image.
+        What lies beyond the image; without padding it has no effect.
     precision : str
         "float32" or "float64"; on CUDA also "tf32" and "bf16": see train_layer.
     linear : bool
@@ -85,10 +85,18 @@ class HebbianLayer:
             checks.boolean(function, name, value)
         elif name == "state":
             value = as_state(function, self.rule, self.units, backend.device_of(self.weights), value)
+        if self._is_dense_with(name, value):
+            check_no_steps(function, *(value if name == of else getattr(self, of) for of in ("stride", "padding")))
         object.__setattr__(self, name, value)
         if name in ("weights", "rule") and "state" in vars(self):
             fits = same_names(self.rule, self.state) and all(len(of) == self.units for of in self.state.values())
             self.state = self.state if fits else None
+
+    def _is_dense_with(self, name: str, value: Any) -> bool:
+        """Return whether the layer is dense with this value, which may give it a stride or padding, or has one."""
+        if name == "weights":
+            return bool(value.ndim == 2)
+        return name in ("stride", "padding") and bool(self.weights.ndim == 2)
 
     @property
     def units(self) -> int:

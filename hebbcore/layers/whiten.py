@@ -42,7 +42,7 @@ class Whiten(Layer):
     padding : int or (int, int)
         Above and below, left and right, in pixels, for patches.
     padding_mode : {"zeros", "reflect", "edge"}
-        What lies beyond the image: zeros, its mirror image, or its outermost pixels.
+        What lies beyond the image: zeros, its mirror image, or its outermost pixels. Without padding it has no effect.
     epsilon : float or None
         Above 0, in units of the variance; if relative, of the mean variance.
     contrast : float or None
@@ -61,11 +61,12 @@ class Whiten(Layer):
     Attributes
     ----------
     mean : Array
-        The mean patch (numbers in a patch,), of the network's dtype, once the network is built. It can be set.
+        The mean patch (numbers in a patch,), of the network's dtype, once the network is built. It can be set; fit
+        learns it anew, as it does the matrix, unless `learned` is set too.
     matrix : Array
         What a patch minus the mean patch is multiplied by, (numbers in a patch, numbers put out): with ZCA
         U diag((s + epsilon)^−½) Uᵀ, with centre its columns of the centre pixel, with components U
-        diag((s + epsilon)^−½). It can be set.
+        diag((s + epsilon)^−½). It can be set, but not without epsilon, where patches are multiplied by nothing.
     learned : bool
         Whether a pass over the data has been made; later trainings leave it as it is.
 
@@ -94,6 +95,14 @@ class Whiten(Layer):
     centre: bool = field(default=False, metadata=LATER)
 
     mean, matrix = Kept(), Kept()  # (numbers in a patch,) and (numbers in a patch, numbers out), of the network's dtype
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "matrix" and self.epsilon is None:
+            raise AttributeError(
+                f"{self.name or 'Whiten'}.matrix cannot be set: with epsilon=None patches are multiplied by nothing; "
+                "make a Whiten with an epsilon."
+            )
+        super().__setattr__(name, value)
 
     def _check(self) -> None:
         if self.kernel_size is not None:

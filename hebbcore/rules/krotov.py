@@ -29,7 +29,7 @@ class Krotov(Rule):
     rank : int
         At least 2, at most the number of units. A single unit has no rival, so nothing is unlearned.
     strength : float
-        0 to 1e12; δ of the paper.
+        0 to 1e12; δ of the paper. At 0 nothing is unlearned, whatever the rank.
 
     Notes
     -----

@@ -51,5 +51,8 @@ class KWTA(CosineRule):
     def expected_winners(self) -> int:
         return self.k
 
+    def winners_at_once(self) -> int:
+        return self.k
+
     def check_units(self, function: str, units: int) -> None:
         competition.check_k(function, self.k, units)

@@ -50,6 +50,7 @@ def tables_of(runs: Sequence[Planned], entries: Mapping[str, Entry]) -> list[tup
     ]
 
 
+_EQUAL = "The same weights to the bit: what differs here changed nothing that units learned"
 _COLUMNS = {
     "accuracy": "accuracy on held-out images, %",
     "dead": "dead units",
@@ -102,9 +103,12 @@ def _by_run(runs: Sequence[Planned], entries: Mapping[str, Entry], columns: list
 
 
 def _equal(runs: Sequence[Planned], entries: Mapping[str, Entry]) -> list[tuple[str, Table]]:
-    """Return a table of runs that ended with the same weights though their settings differ, if there are any."""
+    """Return a table of runs that ended with the same weights though their settings differ, if there are any.
+
+    Their features may differ: linear, response, the pools and more change outputs alone.
+    """
     same: dict[str | None, list[str]] = {}
     for run in _done(runs, entries):
         same.setdefault(entries[run.name].weights, []).append(run.name)
     rows = [[", ".join(names)] for names in same.values() if len(names) > 1]
-    return [("The same weights to the bit: what differs here had no effect", [["runs"], *rows])] if rows else []
+    return [(_EQUAL, [["runs"], *rows])] if rows else []

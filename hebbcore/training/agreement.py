@@ -97,7 +97,10 @@ def agreed_scale(first: Array, batches: Batches, team: Team | None) -> PixelScal
     """Return the scale of what is learned from. first: images, of which each process of a team has its share."""
     white = streams.range_of(batches.source) if isinstance(batches, IterableBatches) else None
     scale = PixelScale.of(first)._replace(white=white)
-    return scale if team is None else scale._replace(large=any(team.gather(scale.large)))
+    if team is None:
+        return scale
+    unit = None if scale.unit is None else all(team.gather(scale.unit))
+    return scale._replace(large=any(team.gather(scale.large)), unit=unit)
 
 
 def begin_alike(team: Team, network: Network, state: State) -> None:

@@ -42,7 +42,7 @@ def weight_update(
     padding : int or (int, int)
         Above and below, left and right, in pixels.
     padding_mode : {"zeros", "reflect", "edge"}
-        What lies beyond the image.
+        What lies beyond the image; without padding it has no effect.
     teacher : Array or None
         (images, units), 0 and 1: which units may learn from which image, and from all of its patches; for swta, kwta,
         hpca and supervised, which needs one. None: all units from all images.

@@ -14,7 +14,7 @@ import numpy as np
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.team import Team
-from hebbcore.engine.winners import dead_text
+from hebbcore.engine.winners import dead_text, patches_of
 from hebbcore.files import append_line, parse_json, write_atomically
 from hebbcore.layers import Learner
 from hebbcore.network import Network
@@ -44,12 +44,13 @@ class Diagnostics:
     A record says of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step; norm_mean, norm_min and
     norm_max of the units' weights; dead, how many units never won since the record before; entropy of the winners in
     bits, at most log2(units); winners, how many of them were counted. A unit wins a position of an image if its
-    response, as the rule has it before an activation, is the largest there, or |response| if its rule says so; up to
-    1,024 positions a batch are looked at. Where units win in turn (SignedWTA with k > 1), the winners of all k turns
-    count, of a k-th of the positions. At the end of a pass a record says of layers whose units compete also: pass_dead,
-    as dead, and pass_winners, how many positions were counted, of the whole pass, and units. Where the last layer is
-    supervised, it says the layer's accuracy, 0…1, on the pass's images with a label, and how many those are: labelled
-    (as the winners, since the training last went on). Each batch is judged by the weights from before it.
+    response, as the rule has it before an activation, is the largest there, or |response| if its rule says so, or one
+    of the k largest of k-WTA; up to 1,024 positions a batch are looked at. Where units win in turn (SignedWTA with
+    k > 1), the winners of all k turns count, of a k-th of the positions. At the end of a pass a record says of layers
+    whose units compete also: pass_dead, as dead, and pass_winners, how many positions were counted, of the whole pass,
+    and units. Where the last layer is supervised, it says the layer's accuracy, 0…1, on the pass's images with a label,
+    and how many those are: labelled (as the winners, since the training last went on). Each batch is judged by the
+    weights from before it.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
@@ -165,8 +166,7 @@ class Diagnostics:
 
     def _pass(self, index: int, rule: Rule) -> Record:
         wins = devices.to_device(self.pass_wins[index], "cpu")
-        patches = int(wins.sum()) // rule.winners_in_turn()
-        return {"pass_dead": int((wins == 0).sum()), "pass_winners": patches, "units": len(wins)}
+        return {"pass_dead": int((wins == 0).sum()), "pass_winners": patches_of(rule, wins), "units": len(wins)}
 
 
 def _rounded(value: float | None) -> float | None:

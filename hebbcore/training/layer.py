@@ -74,7 +74,7 @@ def train_layer(
     padding : int or (int, int)
         Above and below, left and right, in pixels.
     padding_mode : {"zeros", "reflect", "edge"}
-        What lies beyond the image.
+        What lies beyond the image; without padding it has no effect.
     rule : Rule or str
         A rule, or a name in hebbcore.RULES.
     labels : Array or None

@@ -185,9 +185,9 @@ class LayerTraining:
         if rivalry is not None:
             bias, rivalry.rule = rivalry.bias(matrix.dtype), rule
             rivalry.take(images, matrix.dtype)
-            tally = Tally(rule, matrix, chosen=spread(rows))
+            tally = Tally(rule, matrix, spread(rows, self._g.positions))
         elif counting:
-            tally = Tally(rule, matrix, chosen=spread_of_a_step(rule, rows))
+            tally = Tally(rule, matrix, spread_of_a_step(rule, rows, self._g.positions))
         delta, scale = self._update.begin(images, matrix, None, bias, teacher, self._layer.state, tally)()
         add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
         if tally is None:

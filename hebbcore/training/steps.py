@@ -132,7 +132,7 @@ class Steps:
             layer = network.layers[i]
             assert isinstance(layer, Learner)
             rule, matrix = layer.bound_rule, layer.weights.reshape(layer.units, -1)
-            tally = Tally(rule, matrix, chosen=spread(len(rows_of(out))))
+            tally = Tally(rule, matrix, spread(len(rows_of(out)), layer.geometry.positions))
             teacher = self._teaching.masks(i, labels, network.site.device)
             step = partial(layer.begin, out=out, measure=measure, tally=tally, teacher=teacher)
             change = self._learn(layer, before, slower, step)

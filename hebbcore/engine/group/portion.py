@@ -9,6 +9,7 @@ import numpy as np
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.team import Team
+from hebbcore.engine.spread import spread_step
 
 
 class _Here(threading.local):
@@ -42,7 +43,7 @@ class Portion:
         Also the number of the first one among the chosen.
         """
         first, count, total = self.rows(here)
-        step = max(1, -(-total // most))
+        step = spread_step(total, most, here // max(1, self.images))
         return slice(-first % step, count, step), -(-first // step)
 
     def upto(self, images: int) -> "Portion":

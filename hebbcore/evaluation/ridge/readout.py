@@ -86,8 +86,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     Parameters
     ----------
     alphas : float or iterable of float
-        Penalties to choose from (the largest of equals), or one number. By default half a decade apart, 0.01 to 1e5.
-        A warning in the log says if the best one is at their end.
+        Penalties to choose from (the largest of equals; the log warns if the best is at their end), or one number: then
+        validation_fraction and random_state have no effect. By default half a decade apart, 0.01 to 1e5.
     fit_intercept : bool
         Centre features and targets.
     standardize : bool
