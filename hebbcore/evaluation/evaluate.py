@@ -120,16 +120,10 @@ def evaluate(
     The protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
-    plan = Plan.checked(function, fractions, seeds, readout, how, queries, memory)
-    most = None if features is None else checks.integer(function, "features", features, 1)
-    require_views(function, network, mirror, shifts)
-    names = block_ends(network) if layers is None else list(layers)
-    for name in names:
-        network.index_of(function, name)
-    for name in baselines:
-        checks.choice(function, "baselines", name, BASELINES)
-    if not names and not baselines:
-        raise ValueError(f"{function}: neither layers nor baselines names anything to evaluate; name one at least.")
+    plan, names, most = asked(
+        function, network, layers=layers, fractions=fractions, seeds=seeds, readout=readout, how=how,
+        baselines=baselines, features=features, mirror=mirror, shifts=shifts, queries=queries, memory=memory,
+    )  # fmt: skip
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
@@ -160,6 +154,39 @@ def evaluate(
         if book.results.shared is None:  # of an earlier version, with nothing left to do
             job.read_images()
     return book.results.as_json()
+
+
+def asked(
+    function: str,
+    network: Network,
+    *,
+    layers: Sequence[str] | None,
+    fractions: Iterable[float],
+    seeds: int,
+    readout: Any,
+    how: str,
+    baselines: Sequence[str],
+    features: int | None,
+    mirror: bool,
+    shifts: int,
+    queries: int,
+    memory: int | str,
+) -> tuple[Plan, list[str], int | None]:
+    """Return what is measured, on which layers, and the most features of an image, if a number is given; see evaluate.
+
+    Raises ValueError or TypeError for what evaluate refuses whatever the images are.
+    """
+    plan = Plan.checked(function, fractions, seeds, readout, how, queries, memory)
+    most = None if features is None else checks.integer(function, "features", features, 1)
+    require_views(function, network, mirror, shifts)
+    names = block_ends(network) if layers is None else list(layers)
+    for name in names:
+        network.index_of(function, name)
+    for name in baselines:
+        checks.choice(function, "baselines", name, BASELINES)
+    if not names and not baselines:
+        raise ValueError(f"{function}: neither layers nor baselines names anything to evaluate; name one at least.")
+    return plan, names, most
 
 
 def _choice(readout: Any) -> str:
