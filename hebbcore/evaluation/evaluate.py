@@ -133,7 +133,8 @@ def evaluate(
     classes = np.unique(mine.labels[mine.numbers])
     make_folder(folder := Path(folder))
     with locked(folder, "evaluating into"):
-        book = Book(folder, settings, [title(label, titles) for label in classes.tolist()])
+        labels = classes.tolist()
+        book = Book(folder, settings, [title(label, titles) for label in labels], labels)
         book.forget_older(few_labels(readout), len(mine.numbers))
         job = Job(mine, theirs, classes, plan, book, progress or (lambda text: None))
         job.tell_unlabelled()
