@@ -78,7 +78,8 @@ def add_work(command: argparse.ArgumentParser, labels: str) -> None:
     )  # fmt: skip
     command.add_argument(
         "--prior", choices=("labelled", "uniform"), default="labelled",
-        help="how frequent the classes are: as among the labels, or all alike (default: labelled)",
+        help="how frequent the classes are: as among the labels, or all alike (default: labelled). It is for guesses "
+        "from up to 350 labels a class, on the mean, and for the estimate of their accuracy",
     )  # fmt: skip
     command.add_argument(
         "--suggestions", type=int, default=20, metavar="N", help="images that next.csv names (default: 20)"
