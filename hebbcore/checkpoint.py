@@ -345,6 +345,22 @@ def read(function: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises ValueError if it is damaged or not of this format.
     """
+    while True:
+        before = _version_at(path)
+        try:
+            return _read(function, path)
+        except ValueError:
+            if _version_at(path) == before:
+                raise  # else another process has saved meanwhile, and a part of each was looked at
+
+
+def _version_at(path: Path) -> tuple[int, int]:
+    """Return what tells a file from one that has taken its name."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
+
+
+def _read(function: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     refusal = f"{function}: {path} is damaged or no checkpoint of hebbcore"
     hdf5.check(function, path, "checkpoint", VERSION)
     with hdf5.reading(path, refusal) as file:

@@ -15,7 +15,7 @@ UNITS = (128, 512, 512, 200)  # of layers 1, 2 and 3 of the deep branch, and of 
 _LEARN: dict[str, Any] = {"learning_rate": 1.0, "initial_weights": "patches"}
 _PATCHES_A_UNIT, _LEAST_PATCHES = 100, 100_000  # of a sample
 
-_SMALLEST = 8  # side of images, in pixels
+SMALLEST = 8  # side of images, in pixels
 _SIDE = 48  # least of images that were reduced, in pixels
 _FIRST = (3, 5)  # side of layer 1's patches in smaller images, and from there on
 _MAP = 16  # side of the maps of layer 2 at that size
@@ -64,8 +64,8 @@ def dictionary(image_shape: Sequence[int] = IMAGE_SHAPE, units: Sequence[int] = 
         For vectors, and for smaller images.
     """
     shape = as_image_shape("Network", image_shape)
-    if len(shape) != 3 or min(shape[:2]) < _SMALLEST:
-        problem = f"must be (height, width, channels) of {_SMALLEST} pixels a side or more, got {shape}."
+    if len(shape) != 3 or min(shape[:2]) < SMALLEST:
+        problem = f"must be (height, width, channels) of {SMALLEST} pixels a side or more, got {shape}."
         raise checks.wrong(ValueError, "preset", "image_shape", problem)
     factor = reduction(*shape[:2])
     sides = (shape[0] // factor, shape[1] // factor)
@@ -134,7 +134,7 @@ def reduction(height: int, width: int) -> int:
 
     So reduced, an image has the area of one of 48 to 95 pixels a side, as long as its shorter side keeps 8.
     """
-    return max(1, min(math.isqrt(height * width) // _SIDE, min(height, width) // _SMALLEST))
+    return max(1, min(math.isqrt(height * width) // _SIDE, min(height, width) // SMALLEST))
 
 
 def first_kernel(height: int, width: int) -> int:

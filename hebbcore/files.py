@@ -25,6 +25,8 @@ _MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let write fill a temporary file beside path, sync it, and rename it to path.
 
+    Processes and threads that write the same file do so one after the other.
+
     Parameters
     ----------
     path : Path
@@ -40,26 +42,33 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     temporary = _partial_of(path)
     try:
-        write(temporary)
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise cannot_write(path, error) from error
-        raise
+        with _holding(_turn_of(path), path):
+            try:
+                write(temporary)
+                sync(temporary)
+                os.replace(temporary, path)
+                sync(path.parent)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def forget(path: Path) -> None:
     """Remove a file, if it is there, and what a kill while it was written has left of it."""
-    for each in (path, _partial_of(path)):
+    for each in (path, _partial_of(path), _turn_of(path)):
         each.unlink(missing_ok=True)
 
 
 def _partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
+
+
+def _turn_of(path: Path) -> Path:
+    """Return the file that is held while path is written; its name is as long as that of the temporary file."""
+    return path.with_name(f".{path.name}.writing")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -138,8 +147,9 @@ def _integer(digits: str) -> int:
 
 def remove_partial(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder; no other may be writing there."""
-    for path in folder.glob(".*.partial"):
-        path.unlink()
+    for ending in ("partial", "writing"):
+        for path in folder.glob(f".*.{ending}"):
+            path.unlink()
 
 
 def sync(path: Path) -> None:
@@ -219,13 +229,14 @@ def _lock_of(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _holding(lock: Path, path: Path, what: str) -> Iterator[None]:
-    """Hold a file that stands for a path, and is made and removed."""
+def _holding(lock: Path, path: Path, what: str | None = None) -> Iterator[None]:
+    """Hold a file that stands for a path, and is made and removed. what: see _lock."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _lock(descriptor, path, what):
-                _log.warning("%s lies where nothing can be locked: let no other process write there", path)
+                if what is not None:
+                    _log.warning("%s lies where nothing can be locked: let no other process write there", path)
             elif not os.fstat(descriptor).st_nlink:  # its holder removed it after it was opened here
                 continue
             try:
@@ -237,11 +248,16 @@ def _holding(lock: Path, path: Path, what: str) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _lock(descriptor: int, path: Path, what: str) -> bool:
-    """Return whether the file system could lock a descriptor. Raises BlockingIOError if another process holds it."""
+def _lock(descriptor: int, path: Path, what: str | None) -> bool:
+    """Return whether the file system could lock a descriptor.
+
+    what: what others do who hold it, for the BlockingIOError that is raised then; None: wait for them.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if what is None else fcntl.LOCK_NB))
     except (BlockingIOError, PermissionError):  # the latter on some network file systems
+        if what is None:
+            return False
         raise BlockingIOError(f"another process is {what} {path}; wait for it or stop it.") from None
     except OSError as error:
         if error.errno not in _CANNOT:

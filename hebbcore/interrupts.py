@@ -1,9 +1,11 @@
-"""SIGINT and SIGTERM in a process of the `hebbcore` command; in any other process nothing here has an effect.
+"""SIGINT, SIGTERM and SIGHUP in a process of the `hebbcore` command; in any other one nothing here has an effect.
 
 Imported before everything else, as an early signal meets the slow imports. Until the command begins its work a signal
 ends the process at once: nothing is written yet, and an import must not be torn. From then on it raises
 KeyboardInterrupt("interrupted", number) once, and what was begun is put in order; a thread ends the process where that
 takes too long, such as in a call that never returns. `hebbcore.fit` has handlers of its own while it trains.
+
+A terminal that is closed sends SIGHUP, often twice, and fails all that is written to it from then on.
 """
 
 import atexit
@@ -14,7 +16,7 @@ import sys
 from types import FrameType
 
 PATIENCE = 5.0  # seconds from the signal that asks for the end to the end
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # which ask for the end
 
 _wake = -1  # end of a pipe: what is written there, _watch takes for signals
 _stage = "elsewhere"  # then in a process of the command: "starting", "working", "ending"
@@ -29,14 +31,19 @@ def is_command(arguments: list[str], original: list[str]) -> bool:
     return os.path.basename("".join(arguments[:1])) == "hebbcore"
 
 
+def is_second(number: int) -> bool:
+    """Return whether a signal that is not the first is one more wish for the end: a closed terminal's is not."""
+    return number != signal.SIGHUP
+
+
 def start() -> None:
     """Answer signals from now on, except those that whoever started the process lets it ignore."""
     global _stage
     _stage = "starting"
     atexit.register(_finish)  # the first one to be registered is the last one to be called
-    for number in _SIGNALS:
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _answer)
+            signal.signal(number, answer)
 
 
 def work() -> None:
@@ -61,10 +68,10 @@ def end(interrupt: int | None = None) -> None:
     _stage = "ending"
     if interrupt is not None:
         _status = 128 + interrupt
-        for number in _SIGNALS:  # or Python would let the last ones kill the process, with another status
+        for number in SIGNALS:  # or Python would let the last ones kill the process, with another status
             signal.signal(number, signal.SIG_IGN)
         if _wake >= 0:
-            os.write(_wake, bytes(2 * [interrupt]))
+            os.write(_wake, bytes([interrupt, signal.SIGTERM]))
 
 
 def _finish() -> None:
@@ -79,7 +86,8 @@ def _finish() -> None:
 def tell(text: str) -> None:
     """Write why the command ended to standard error, once in a process of the command."""
     if _stage == "elsewhere" or _first_to_tell():
-        print(f"hebbcore: {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads it, as after SIGHUP
+            print(f"hebbcore: {text}", file=sys.stderr, flush=True)
 
 
 def _first_to_tell() -> bool:
@@ -90,7 +98,8 @@ def _first_to_tell() -> bool:
     return True
 
 
-def _answer(number: int, frame: FrameType | None) -> None:
+def answer(number: int, frame: FrameType | None) -> None:
+    """Answer a signal; the handler of all SIGNALS that are not ignored."""
     if _stage == "starting":
         _leave(number)
     # while one interrupt is being answered, another would tear what it puts in order
@@ -114,8 +123,9 @@ def _watch(numbers: int) -> None:
     first, until = 0, None
     while until is None or select.select([numbers], [], [], max(0.0, until - time.monotonic()))[0]:
         for number in os.read(numbers, 64):
-            if number in _SIGNALS:
-                if until is None and (first or signal.getsignal(number) is _answer):
+            if number in SIGNALS:
+                again = first and is_second(number)
+                if until is None and (again or signal.getsignal(number) is answer):
                     until = time.monotonic() + PATIENCE
                 first = first or number
     _leave(first)

@@ -157,8 +157,6 @@ def _build(options: argparse.Namespace) -> int:
         f"{index.records} images in {len(index.shards)} shards, {index.skipped} skipped"
         + f", {unlabelled} without a label" * bool(unlabelled)
     )
-    if index.settings.get("range") and options.range is None:
-        print(f"16-bit images: {index.settings['range']} is white, by a sample of them (--range sets it)")
     if index.skipped:
         print(f"skipped images and reasons: {Path(options.folder) / REPORT}")
     return 0

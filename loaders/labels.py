@@ -22,6 +22,7 @@ LABELS = ("label", "labels", "class", "class_name", "category", "target", "speci
 TABLE_BYTES = 2**28
 SOLUTION = ["imageid", "predictionstring"]  # header of the labels of Kaggle's ImageNet
 MISSING = ("nan", "null", "<na>")  # how programs write that there is no label
+SAID = re.compile(r'"?sep=([^\w\s"]|\t)"?(?=\r|\n|\Z)', re.IGNORECASE)  # the first line of tables for Excel
 OWN = b"file,label"  # how tables begin that hebbcore writes
 NEXT = ["file", "label", "guess", "confidence"]  # header of those that name what to label next
 PREDICTED = ["file", "label", "confidence", "second", "labelled"]  # of those of guesses; labelled: 1 is no guess
@@ -48,7 +49,8 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
     ----------
     path : str or path
         The file, in UTF-8, with or without a byte order mark. In a .tsv the tab separates; otherwise the first row
-        tells. Where it begins with "file,label", as hebbcore writes it, names of files may be of any bytes.
+        tells. A line before it may say so, such as "sep=;", which Excel reads too. Where it begins with "file,label",
+        as hebbcore writes it, names of files may be of any bytes.
 
     Returns
     -------
@@ -69,8 +71,7 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
 
 def parse_labels(data: bytes, path: str) -> list[Row]:
     """Return what read_labels does, of a file's bytes. path: what messages call it; its ending counts."""
-    text = _text(data, path)
-    rows = _Rows(text, _separator(text, path))
+    rows = _Rows(*_separated(_text(data, path), path))
     found: list[Row] = []
     known: dict[str, str] = {}  # labels as they are written, and tidy
     columns, width, is_solution, is_predicted, guesses = (0, 1), 2, False, False, 0
@@ -174,6 +175,14 @@ def _text(data: bytes, path: str) -> str:
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _separated(text: str, path: str) -> tuple[str, str]:
+    """The text without a first line that says the separator, as Excel reads it, and the separator."""
+    said = SAID.match(text)
+    if said is None:
+        return text, _separator(text, path)
+    return text[said.end() :], said[1]  # the line's end stays, so that lines keep their numbers
 
 
 def _separator(text: str, path: str) -> str:

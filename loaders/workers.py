@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def available_cores() -> int:
@@ -139,10 +139,10 @@ def _context() -> ForkServerContext:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the end: an interrupt must not leave a process half started or half ended.
+    """Hold signals back until the end: an interrupt must not leave a process half started or half ended.
 
-    Processes that are started meanwhile never get them. A terminal sends SIGINT to every process of the command, but
-    only the one that the user started may answer; the others would print tracebacks.
+    Processes that are started meanwhile never get them. A terminal sends SIGINT and SIGHUP to every process of the
+    command, but only the one that the user started may answer; the others would print tracebacks, or be missed.
     """
     if threading.current_thread() is not threading.main_thread():  # no other thread is interrupted
         handlers: dict[int, Any] = {}
@@ -154,12 +154,13 @@ def _signals_held() -> Iterator[None]:
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
 
-    resource_tracker.ensure_running()  # it would unblock signals, started later
     try:
         for number in handlers:
             signal.signal(number, note)  # the mask holds for this thread alone
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # some of which the tracker's start unblocks
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -276,3 +276,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(saved, monkeypatch):
         write_atomically(path, interrupted)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["net.h5"]
+
+
+def test_a_file_that_another_process_saves_meanwhile_is_not_called_damaged(tmp_path, monkeypatch):
+    path, later, seal_of = tmp_path / "net.h5", tmp_path / "later.h5", hdf5.seal_of
+    for units, file in ((3, path), (4, later)):
+        hebbcore.save(file, hebbcore.Network([hebbcore.Dense(units)], (2, 2, 3), device="cpu"))
+
+    def seal_then_save(*arguments):
+        found = seal_of(*arguments)
+        if later.exists():
+            later.replace(path)
+        return found
+
+    monkeypatch.setattr(hdf5, "seal_of", seal_then_save)
+    assert hebbcore.load(path, device="cpu").shapes == [(4,)]

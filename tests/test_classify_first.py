@@ -122,3 +122,15 @@ def test_names_that_are_no_utf8_do_not_stop_the_next_run(photos, call):
     call(SMALL)
     write_labels(Path("labels.csv"), {file: photos[file] for file in sorted(photos)[:9]})
     call(SMALL)
+
+
+def test_a_prior_that_changes_no_guess_is_told(photos, call, monkeypatch):
+    line = "classify photos --labels labels.csv --features net.h5 --device cpu"
+    told = "labels: --prior uniform changes no guess from more than 350 labels a class, only the estimate of their"
+    assert told not in call(f"{line} --out few --prior uniform")[1]
+    monkeypatch.setattr("hebbcore.classify.learn.REFIT_UNTIL", 1)
+    monkeypatch.setattr("hebbcore.classify.learn.STACK_UNTIL", 1)
+    assert told in call(f"{line} --out work --prior uniform")[1]
+    assert told not in call(f"{line} --out other")[1]
+    for file in ("predictions.csv", "next.csv"):
+        assert Path("work", file).read_bytes() == Path("other", file).read_bytes()

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -40,7 +42,8 @@ def start(line):
 
 
 @pytest.mark.parametrize(
-    ("number", "name", "status"), [(signal.SIGINT, "SIGINT", 130), (signal.SIGTERM, "SIGTERM", 143)]
+    ("number", "name", "status"),
+    [(signal.SIGINT, "SIGINT", 130), (signal.SIGTERM, "SIGTERM", 143), (signal.SIGHUP, "SIGHUP", 129)],
 )
 def test_a_stopped_training_goes_on_to_the_same_bits(place, call, number, name, status):
     process = start(LONG)
@@ -63,6 +66,34 @@ def test_a_stopped_training_goes_on_to_the_same_bits(place, call, number, name, 
             np.testing.assert_array_equal(again[layer].arrays()[key], array)
     ours, theirs = (Path(run, "metrics.jsonl").read_text().splitlines() for run in ("a", "whole"))
     assert [json.loads(line)["step"] for line in ours] == [json.loads(line)["step"] for line in theirs]
+
+
+def test_a_closed_terminal_lets_a_training_save_its_step(place, call):
+    """The terminal fails what is written to it, and the training is told so."""
+    pid, terminal = pty.fork()
+    line = [sys.executable, "-m", "hebbcore", *LONG.split(), "--set", "training.log_seconds=0.001"]
+    if not pid:
+        os.execvpe(sys.executable, line, ENVIRONMENT)
+    until = time.monotonic() + 60
+    while not list(Path("a").glob("checkpoints/step-*[1-9].h5")):
+        assert time.monotonic() < until
+        if select.select([terminal], [], [], 0.005)[0]:
+            os.read(terminal, 10_000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    call(LONG)
+
+
+def test_a_command_outlives_its_terminal(place):
+    """As one that was disowned does; the terminal fails all that is written."""
+    terminal, other = pty.openpty()
+    line = [sys.executable, "-m", "hebbcore", *LONG.split()]
+    process = subprocess.Popen(line, env=ENVIRONMENT, stdout=other, stderr=other, start_new_session=True)
+    os.close(other)
+    os.read(terminal, 1)
+    os.close(terminal)
+    assert process.wait(timeout=60) == 0
+    assert weights("a").any()
 
 
 def test_an_interrupt_elsewhere_is_status_130(place, call, monkeypatch, capsys):

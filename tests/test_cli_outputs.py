@@ -219,3 +219,33 @@ def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
 def test_a_comparison_of_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="plot: runs names no run; give one at least"):
         plots.save_comparison({}, tmp_path / "picture.png")
+
+
+def test_names_of_classes_of_a_file_go_along(place, call, fails):
+    call("train run.toml --out a")
+    call("evaluate a --train images.h5 --test images.h5 --out before --labels 100 --baselines none --queries 0")
+    with h5py.File("images.h5", "r+") as file:
+        file.attrs["class_names"] = [f"klass {number}" for number in "åbcde"]
+        file["none/images"] = file["test/images"][:0]
+    call("extract a images.h5 f.h5")
+    with h5py.File("f.h5") as file:
+        assert file["classes"].asstr()[:].tolist() == [f"klass {number}" for number in "åbcde"]
+    for out in ("new", "before"):  # the latter begun by an earlier version, which knew numbers alone
+        call(f"evaluate a --train images.h5 --test images.h5 --out {out} --labels 50,100 --baselines none --queries 0")
+        assert json.loads(Path(out, "results.json").read_bytes())["classes"][0] == "klass å"
+    with h5py.File("images.h5", "r+") as file:
+        file.attrs["class_names"] = ["one"]
+    assert fails("extract a images.h5 g.h5") == "images.h5: the label 4 of test has no name among its 1 class_names."
+    with h5py.File("images.h5", "r+") as file:
+        file.attrs["class_names"] = "one"
+    assert fails("extract a images.h5 g.h5").startswith("images.h5: class_names must be a text for each label, or be")
+
+
+@pytest.mark.parametrize(
+    "line", ["extract a images.h5 f.h5 --split none", "train run.toml --out b --set data.split=none"]
+)
+def test_a_file_without_an_image_is_named(place, call, fails, line):
+    call("train run.toml --out a")
+    with h5py.File("images.h5", "r+") as file:
+        file["none/images"], file["none/labels"] = file["test/images"][:0], file["test/labels"][:0]
+    assert fails(line) == "images.h5: none/images must hold at least one image, got (0, 8, 8, 3)."

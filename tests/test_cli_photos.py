@@ -153,3 +153,40 @@ def test_a_network_that_takes_no_photos_is_told_before_they_are_read(photos, fai
     hebbcore.save("wide.h5", hebbcore.Network([hebbcore.Conv(2, 3)], (8, 12, 3), device="cpu"))
     assert "but the network takes (8, 12, 3)" in fails("extract wide.h5 photos f.h5 --device cpu")
     assert not Path(".f.h5.images").exists()
+
+
+EVALUATE = "evaluate net.h5 --train photos --test photos --out work --device cpu"
+EXTRACT = "extract net.h5 photos work/f.h5 --device cpu"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"{EVALUATE} --baselines x", "evaluate: baselines must be one of"),
+        (f"{EVALUATE} --layers x", "evaluate: layer must be one of"),
+        (f"{EVALUATE} --memory 4X", "evaluate: memory must be bytes or text"),
+        (f"{EVALUATE} --shifts 20", "evaluate: shifts must be 0, or below the sides"),
+        (f"{EVALUATE} --batch-size 0", "--batch-size must be at least 1, got 0"),
+        (f"{EVALUATE} --image-size 0", "--image-size must be at least 1, got 0"),
+        (f"{EVALUATE} --test gone", "gone does not exist"),
+        (f"{EXTRACT} --layer x", "extract: layer must be one of"),
+        (f"{EXTRACT} --pool 99", "extract: pool must be at most the sides"),
+        (f"{EXTRACT} --batch-size 0", "--batch-size must be at least 1, got 0"),
+        (
+            "extract net.h5 photos other.h5 --layer conv1",
+            "extract: other.h5 exists and holds something else; remove it",
+        ),
+        ("extract net.h5 photos net.h5", "extract: net.h5 exists and holds something else; remove it"),
+        ("classify photos --out work --image-size 7", "photos must be squares of 8 pixels a side or more"),
+        ("classify photos --out work --features grey.h5", "photos are read as RGB squares"),
+    ],
+)
+def test_what_no_photo_makes_right_is_refused_before_they_are_read(photos, call, fails, monkeypatch, line, message):
+    call("extract net.h5 photos other.h5 --device cpu")
+    hebbcore.save("grey.h5", hebbcore.Network([hebbcore.Dense(3)], (16, 16, 1), device="cpu"))
+
+    def read(*arguments, **options):
+        raise AssertionError("the photos were read")
+
+    monkeypatch.setattr(loaders, "build_shards", read)
+    assert fails(line).startswith(message)

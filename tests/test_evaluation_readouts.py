@@ -270,3 +270,15 @@ def test_bad_patches_are_refused(batches, units, error, message):
 def test_sizes_are_checked(arguments, generator):
     with pytest.raises(ValueError, match=r"random_filters: (units|size) must be at least 1, got 0"):
         random_filters(*arguments, generator)
+
+
+@pytest.mark.parametrize("rows", [4, 22])
+def test_neighbours_of_too_few_rows_are_refused_in_words(rows):
+    features, labels = np.random.default_rng(0).normal(size=(rows, 3)), np.arange(rows) % 2
+    left = {4: 3, 22: 17}[rows]
+    with pytest.raises(
+        ValueError, match=rf"make_readout: knn needs 20 rows besides those held out .*, got {left}; label"
+    ):
+        make_readout("knn").fit(features, labels)
+    with pytest.raises(ValueError, match="make_readout: 2 of 4 labels are below 0"):
+        make_readout("knn").fit(features[:4], [0, -1, 1, -1])

@@ -4,6 +4,8 @@ import errno
 import fcntl
 import os
 import stat
+import threading
+import time
 
 import pytest
 
@@ -26,6 +28,45 @@ def refusing(call, number, refused):
         return call(descriptor, *rest)
 
     return refuses
+
+
+def test_two_that_write_the_same_file_do_so_one_after_the_other(tmp_path):
+    """Or one would rename what the other has half written. Locks of threads and of processes are the same."""
+    path, seen, errors = tmp_path / "file", set(), []
+
+    def slowly(temporary, letter):
+        with temporary.open("wb", buffering=0) as file:
+            for _ in range(50):
+                file.write(letter)
+                time.sleep(0.0002)
+
+    def write_often(letter):
+        try:
+            for _ in range(5):
+                files.write_atomically(path, lambda temporary: slowly(temporary, letter))
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write_often, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        if path.exists():
+            seen.add(path.read_bytes())
+    assert errors == []
+    assert seen <= {50 * b"a", 50 * b"b", 50 * b"c"}
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_a_kill_left_of_a_write_is_taken_over_or_forgotten(tmp_path):
+    path, left = tmp_path / "file", (tmp_path / ".file.partial", tmp_path / ".file.writing")
+    for remove in (
+        lambda: files.write_text(path, "new"), lambda: files.forget(path), lambda: files.remove_partial(tmp_path)
+    ):  # fmt: skip
+        for each in left:
+            each.write_text("half")
+        remove()
+        assert not any(each.exists() for each in left)
 
 
 @pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP])

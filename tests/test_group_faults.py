@@ -100,14 +100,16 @@ def assert_same(folder, out, tolerance=0.0):
         np.testing.assert_allclose(array, whole[key], rtol=tolerance, atol=tolerance, err_msg=key)
 
 
-def test_a_signal_to_one_process_stops_all_and_other_numbers_go_on(folder):
-    done = interrupted(folder, "signal", 1, signal.SIGTERM, 0.1)
-    assert done.returncode == 143, done.stderr
-    assert "stopped by SIGTERM after step" in done.stderr
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_one_process_stops_all_and_other_numbers_go_on(folder, number):
+    out = number.name
+    done = interrupted(folder, out, 1, number, 0.1)
+    assert done.returncode == 128 + number, done.stderr
+    assert f"stopped by {number.name} after step" in done.stderr
     assert done.stderr.count("stopped by") == 1
     assert done.seconds < 30
-    assert run(folder, "signal", size=3).returncode == 0
-    assert_same(folder, "signal", 1e-10)
+    assert run(folder, out, size=3).returncode == 0
+    assert_same(folder, out, 1e-10)
 
 
 def test_what_kills_interrupt_becomes_the_same_bits(folder):

@@ -93,7 +93,7 @@ def test_two_signals_at_any_moment(place, name):
         remove_results(place)
         process = begin(place, line)
         time.sleep(life * (share + clock.uniform(-0.1, 0.4)))
-        sent = [clock.choice([signal.SIGINT, signal.SIGTERM]) for _ in range(2)]
+        sent = [clock.choice(interrupts.SIGNALS) for _ in range(2)]
         to_all = clock.random() < 0.5  # as a terminal sends them
         for number in sent:
             if process.poll() is None:
@@ -139,7 +139,7 @@ def as_command(tmp_path, code):
     return done.returncode, done.stderr
 
 
-NUMBERS = pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+NUMBERS = pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 
 
 @NUMBERS
@@ -231,15 +231,32 @@ def run(options):
     assert as_command(tmp_path, code) == (143, "saved\nhebbcore: interrupted\n")
 
 
-def test_signals_that_are_ignored_stay_ignored(tmp_path):
+def test_a_closed_terminal_is_one_signal_however_often_it_is_sent(tmp_path):
     code = """
+import signal, time
+def run(options):
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    for _ in range(3):
+        signal.raise_signal(signal.SIGHUP)
+        time.sleep(0.3)
+    print("saved", file=sys.stderr)
+    raise KeyboardInterrupt("stopped", signal.SIGHUP)
+"""
+    assert as_command(tmp_path, code) == (129, "saved\nhebbcore: stopped\n")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_signals_that_are_ignored_stay_ignored(tmp_path, name):
+    """As in a shell's background jobs, and under nohup."""
+    code = f"""
 import signal
 def run(options):
-    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.{name})
     return 7
 """
+    ignored = f"import signal\nsignal.signal(signal.{name}, signal.SIG_IGN)"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[__name__], "COMMAND", "import signal\nsignal.signal(2, signal.SIG_IGN)" + COMMAND)
+        patch.setattr(sys.modules[__name__], "COMMAND", ignored + COMMAND)
         assert as_command(tmp_path, code) == (7, "")
 
 

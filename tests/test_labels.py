@@ -50,6 +50,16 @@ def test_the_same_rows_however_they_are_written(table, text):
     assert read_labels(table(text)) == ROWS
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("line", "separator"), [("sep=;", ";"), ("SEP=,", ","), ('"sep=|"', "|"), ("sep=\t", "\t")])
+def test_a_first_line_for_excel_says_the_separator(table, line, separator, end):
+    text = end.join([line, f"file{separator}label", f'a.png{separator}"x, y; z"', ""])
+    assert read_labels(table(text)) == [("a.png", "x, y; z")]
+    assert read_labels(table(f"\ufeff{text}")) == [("a.png", "x, y; z")]
+    with pytest.raises(ValueError, match="line 4: a label without a file, 'x'"):
+        read_labels(table(f"{text}{separator}x{end}"))
+
+
 @pytest.mark.parametrize(
     "header", ["id,file,label", "name,FileName,Class", "image_id,path,label", "file,class,label", "path,label,species"]
 )

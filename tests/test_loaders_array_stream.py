@@ -31,6 +31,15 @@ def test_an_array_stream_has_names_if_it_is_given_them(data):
         loaders.ArrayStream(*data, names=names[:3])
 
 
+def test_an_array_stream_has_names_of_classes_if_it_is_given_them(data):
+    names = [f"class {number}" for number in range(data[1].max() + 1)]
+    assert loaders.ArrayStream(*data, class_names=names).class_names == names
+    assert loaders.ArrayStream(*data).class_names is None
+    assert loaders.ArrayStream(*data, class_names=names).state() == loaders.ArrayStream(*data).state()
+    with pytest.raises(ValueError, match=rf"label {data[1].max()} has no name among the 1 class_names"):
+        loaders.ArrayStream(*data, class_names=names[:1])
+
+
 def test_an_array_stream_takes_lists_and_columns_of_a_table(data):
     pandas = pytest.importorskip("pandas")
     images, labels = data

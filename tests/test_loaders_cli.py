@@ -91,7 +91,8 @@ def test_sizes(text, size):
     assert loaders.commands._bytes(text) == size
 
 
-def test_a_build_that_is_interrupted_says_so_and_goes_on(tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_build_that_is_interrupted_says_so_and_goes_on(tmp_path, number, status):
     tree = make_tree(tmp_path / "tree", classes=2, images=80, height=300, width=400)
     for image in list(tree.rglob("*.jpg")):  # enough work for a machine that is slow to send the signal
         for copy in range(3):
@@ -103,9 +104,9 @@ def test_a_build_that_is_interrupted_says_so_and_goes_on(tmp_path):
     )
     while not (tmp_path / "shards" / "shard-00000.h5").exists():
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches every process of the terminal
+    os.killpg(process.pid, number)  # as a terminal sends them
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert errors.decode().splitlines()[-1] == "hebbcore: interrupted"
     assert "Traceback" not in errors.decode()
     assert subprocess.run(command, env=ENVIRONMENT, capture_output=True).returncode == 0

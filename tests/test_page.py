@@ -345,9 +345,14 @@ def test_an_error_of_learning_is_told_and_the_next_labels_try_again(tmp_path):
     session.close()
 
 
-def test_results_are_written_from_the_newest_labels(session):
+def test_results_are_written_from_the_newest_labels(session, caplog):
     session.post("/api/results")
     state = session.state_when(lambda state: state["results"]["error"])
+    refused = [record for record in caplog.records if record.name == "hebbcore.page.learner"]
+    assert [record.getMessage() for record in refused] == [
+        "label: no results were written: Results need labels of two classes or more."
+    ]
+    assert not refused[0].exc_info  # the terminal shows no traceback of what the page says
     assert state["results"] == {
         "running": False,
         "error": "Results need labels of two classes or more.",

@@ -106,6 +106,23 @@ def test_files_that_are_none_of_labels_are_refused(path):
         Store(path)
 
 
+def test_a_text_that_is_none_is_damage_and_a_closed_file_is_not(path):
+    """Errors that Python's sqlite3 makes itself have no code of SQLite's."""
+    store = Store(path)
+    store.apply([], ["cat"])
+    with closing(sqlite3.connect(path)) as base:
+        base.execute("UPDATE classes SET name = CAST(X'FF' AS TEXT)")
+        base.commit()
+    with (
+        pytest.raises(ValueError, match=r"labels.sqlite is damaged or no file of labels \(Could not decode"),
+        naming(path),
+    ):
+        store.classes()
+    store.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"), naming(path):
+        store.classes()
+
+
 def test_a_file_that_cannot_be_opened_or_written_is_not_called_damaged(path, monkeypatch):
     Store(path).close()
     with closing(sqlite3.connect(path)) as other:

@@ -18,7 +18,7 @@ from resume_helpers import MODES, Stopped, steps_of, stop_at, train
 
 import hebbcore
 import loaders
-from hebbcore import checkpoint
+from hebbcore import checkpoint, interrupts
 from hebbcore.training.diagnostics import cut_after, lines
 from loaders.shards.format import read_table
 
@@ -160,7 +160,7 @@ def test_batches_left_out_for_damage_do_not_shift_a_resumed_training(mode, damag
 # Stopped by a signal
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
 @pytest.mark.parametrize("mode", ["together", "disk"])
 def test_a_signal_lets_the_step_finish_and_saves(number, mode, tmp_path):
     data = images(30, np.uint8)
@@ -182,7 +182,7 @@ def test_a_signal_lets_the_step_finish_and_saves(number, mode, tmp_path):
         assert_same(arrays(train(data, run, mode)), expected)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
 @pytest.mark.parametrize("mode", ["memory", "disk"])
 def test_a_signal_is_answered_while_a_cache_is_filled(number, mode, tmp_path, monkeypatch, fast_disk):
     data, fill, calls = images(30, np.uint8), hebbcore.training.cache.CachedBatches.fill, []
@@ -250,7 +250,7 @@ def test_a_thread_trains_without_handlers(tmp_path):
     assert_same(done[0], arrays(train(data)))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
 def test_a_process_told_to_stop_says_how_to_go_on(number, tmp_path):
     script = f"""
 import sys
@@ -317,17 +317,40 @@ def test_a_resumed_training_tells_the_time_of_all_its_parts(tmp_path):
     assert [record["images"] for record in records] == [20 + 30 + 8, 20 + 30 + 16, 20 + 30 + 24, 20 + 60]
 
 
-def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
-    """As SIGINT is in a shell's background jobs."""
+def test_a_closed_terminal_that_tells_it_twice_stops_nothing_at_once(tmp_path):
+    def send_twice(record):
+        if record["step"] == 6:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGHUP)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGHUP after step 6; saved in"):
+        train(images(30, np.uint8), tmp_path, callback=send_twice)
+
+
+def test_a_program_that_answers_sighup_itself_goes_on_to(tmp_path):
+    """As daemons do, which read their settings anew."""
+    came = []
+    before = signal.signal(signal.SIGHUP, lambda number, frame: came.append(number))
+    try:
+        net = train(images(30, np.uint8), tmp_path, callback=lambda record: signal.raise_signal(signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert set(came) == {signal.SIGHUP}
+    assert_same(arrays(net), arrays(train(images(30, np.uint8))))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path, number):
+    """As in a shell's background jobs, and under nohup."""
 
     def interrupt(record):
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         net = train(images(30, np.uint8), tmp_path, callback=interrupt)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
     assert_same(arrays(net), arrays(train(images(30, np.uint8))))

@@ -49,7 +49,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     prior : str, dict or (classes,)
         Shares of the classes among all images: "labelled", estimated from the labels, and smoothed; "uniform"; or
         given, by label, or in the order of classes_, for the classes that have labels and no other. They serve the
-        regimes "refit" and "stack".
+        guesses of the regimes "refit" and "stack", and in all of them estimated_accuracy_.
     random_state : int, RandomState or None
         For suggestions, and for the parts of the cross-validation.
     progress : callable, optional

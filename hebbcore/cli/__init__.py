@@ -1,6 +1,6 @@
 """The `hebbcore` command.
 
-Exit status: 0 done, 1 failed or something found wrong, 2 wrong usage, 128 + the signal if interrupted (130, 143).
+Exit status: 0 done, 1 failed or something found wrong, 2 wrong usage, 128 + the signal if interrupted (130, 143, 129).
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 
 from hebbcore import interrupts
 from hebbcore.checks import printable
-from hebbcore.cli import together
+from hebbcore.cli import terminal, together
 
 COMMANDS = {  # name: its module, imported when a line names the command and not before, and what it does
     "shards": ("loaders.commands", "sets of images as HDF5 shards"),
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; arguments as in sys.argv[1:]. Returns the exit status."""
     line = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
-        _replace_closed_streams()
+        terminal.replace_streams()
     debug = "--debug" in line
     try:
         return together.end(_run(line, debug))
@@ -50,13 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if together.is_first():
             interrupts.tell(text)
         return together.end(128 + int(number), agreed=getattr(interrupt, "agreed", False))
-
-
-def _replace_closed_streams() -> None:
-    """Let what goes to a closed standard stream go nowhere: not to another stream, nor a file that gets its number."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # until the process ends
 
 
 def _run(line: list[str], debug: bool) -> int:

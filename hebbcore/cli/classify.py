@@ -1,17 +1,19 @@
 """`hebbcore classify`: from a few labels to labels for all images."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from hebbcore import checkpoint
 from hebbcore.checks import printable
-from hebbcore.cli.networks import learned_range, load_network, side_of
+from hebbcore.cli.networks import learned_range, load_network, require_squares, side_of
 from hebbcore.cli.options import add_import, add_previous
 from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_taken_over
 from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
+from hebbcore.dictionary import SMALLEST
 from hebbcore.engine import devices
 from hebbcore.files import locked, make_folder, remove_partial
 from hebbcore.labelling.done import changed_since
@@ -76,7 +78,8 @@ def add_work(command: argparse.ArgumentParser, labels: str) -> None:
     )  # fmt: skip
     command.add_argument(
         "--prior", choices=("labelled", "uniform"), default="labelled",
-        help="how frequent the classes are: as among the labels, or all alike (default: labelled)",
+        help="how frequent the classes are: as among the labels, or all alike (default: labelled). It is for guesses "
+        "from up to 350 labels a class, on the mean, and for the estimate of their accuracy",
     )  # fmt: skip
     command.add_argument(
         "--suggestions", type=int, default=20, metavar="N", help="images that next.csv names (default: 20)"
@@ -198,6 +201,24 @@ def _given_network(options: argparse.Namespace) -> Network | None:
     return network
 
 
+def side_for(network: Network | None) -> Callable[[int], None]:
+    """Return what raises ValueError for a side of photos that they cannot be read with for a network.
+
+    network: of --features; None: the dictionary, which learns from them.
+    """
+    if network is not None:
+        return partial(require_squares, network)
+
+    def require(side: int) -> None:
+        if side < SMALLEST:
+            raise ValueError(
+                f"photos must be squares of {SMALLEST} pixels a side or more for the dictionary to learn from, here "
+                f"they are of {side}; give --image-size, or --features of another network."
+            )
+
+    return require
+
+
 def range_for(network: Network | None, options: argparse.Namespace) -> int | None:
     """Return which value of 16-bit images is white for the network of --features; None: not known, or there is none."""
     return None if network is None else learned_range(network, options.features)
@@ -209,7 +230,8 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
     table = table_of(options)
     photos = read_photos(
         options.photos, work / IMAGES, size=options.image_size, split=options.split,
-        without_labels=table is not None, stages=stages, value_range=range_for(network, options),
+        without_labels=table is not None, stages=stages, check=side_for(network),
+        value_range=range_for(network, options),
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from hebbcore import checkpoint, plots
 from hebbcore.checks import printable
@@ -18,7 +19,8 @@ from hebbcore.cli.options import (
     add_shifts,
 )
 from hebbcore.cli.photos import is_photos, labelled_split, range_of
-from hebbcore.evaluation.evaluate import evaluate
+from hebbcore.cli.sources import labelled_stream
+from hebbcore.evaluation.evaluate import asked, evaluate
 from hebbcore.evaluation.own import own_text
 from hebbcore.evaluation.readouts import READOUTS
 from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, selections, write_report
@@ -28,6 +30,8 @@ from hebbcore.evaluation.splits import FRACTIONS
 from hebbcore.features.helpers import helped
 from hebbcore.files import locked
 from hebbcore.labelling.work import IMAGES
+from hebbcore.network import Network
+from hebbcore.streams import Stream
 from hebbcore.texts import plain
 from hebbcore.training.diagnostics import METRICS, dead_texts
 
@@ -133,22 +137,17 @@ def _evaluate_all(options: argparse.Namespace) -> None:
             f"--out, such as {options.out / 'report'}."
         )
     network = load_network(options.network, options.imports, options.previous, options.device)
-    streams, white = [], learned_range(network, options.network)
-    for path, split in ((options.train, "train"), (options.test, "test")):
-        images = options.out / IMAGES / split
-        stream = network_stream(
-            network, path, split, options.batch_size, options.image_size, images=images,
-            part=labelled_split(path, split), value_range=white,
-        )  # fmt: skip
-        streams.append(stream)
-        white = white or range_of(images if is_photos(path) else path)
-    train, test = streams
+    wanted: dict[str, Any] = {
+        "layers": options.layers, "fractions": options.labels, "seeds": options.seeds, "readout": options.readout,
+        "how": options.select, "baselines": options.baselines, "features": options.features, "mirror": options.mirror,
+        "shifts": options.shifts, "queries": options.queries, "memory": options.memory,
+    }  # fmt: skip
+    asked("evaluate", network, **wanted)  # before photos are read, which may take long
+    train, test = _streams(options, network)
     metrics = options.network / METRICS
     dead = dead_texts(metrics) if metrics.exists() else []
     table = evaluate(
-        network, train, test, options.out, layers=options.layers, fractions=options.labels, seeds=options.seeds,
-        readout=options.readout, how=options.select, baselines=options.baselines, features=options.features,
-        mirror=options.mirror, shifts=options.shifts, queries=options.queries, memory=options.memory,
+        network, train, test, options.out, **wanted,
         progress=lambda text: print(plain(text), file=sys.stderr, flush=True),
     )  # fmt: skip
     notes = [*dead, own_text(network, test, options.mirror, options.shifts)] if network.predicts else dead
@@ -164,3 +163,22 @@ def _evaluate_all(options: argparse.Namespace) -> None:
     for line in (*remarks(results), *map(plain, notes)):
         print(line)
     print(printable("\n".join(map(str, paths))))
+
+
+def _streams(options: argparse.Namespace, network: Network) -> list[Stream]:
+    """Return the images to train and to test with."""
+    sets = {"train": options.train, "test": options.test}
+    parts = {split: labelled_split(path, split) for split, path in sets.items()}
+    for split, path in sets.items():
+        if not is_photos(path):  # what is wrong with it is known before photos are read
+            labelled_stream(path, split, options.batch_size, None)
+    found, white = [], learned_range(network, options.network)
+    for split, path in sets.items():
+        images = options.out / IMAGES / split
+        stream = network_stream(
+            network, path, split, options.batch_size, options.image_size, images=images, part=parts[split],
+            value_range=white,
+        )  # fmt: skip
+        found.append(stream)
+        white = white or range_of(images if is_photos(path) else path)
+    return found

@@ -21,7 +21,7 @@ from hebbcore.cli.options import (
     add_shifts,
 )
 from hebbcore.cli.photos import is_photos, read_anew, require_apart, splits_at
-from hebbcore.features.extract import extract_features
+from hebbcore.features.extract import asked, extract_features
 from hebbcore.features.formats import FORMATS
 from hebbcore.features.helpers import helped
 from hebbcore.features.storage import DTYPES
@@ -77,10 +77,15 @@ def _extract_all(options: argparse.Namespace) -> None:
         where = "a folder" if options.images.is_dir() else "an archive"
         raise ValueError(f"--split is for HDF5 files; {options.images} is {where} of {what}, which is one split.")
     if is_photos(options.images):
+        asked("extract", network, options.out, **_wanted(options))  # before photos are read, which may take long
         path, count = _of_photos(options, network)
     else:
         path, count = _extracted(options, network, _stream(options, network))
     print(printable(f"{path}: features of {count} images"))
+
+
+def _wanted(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("layer", "dtype", "pool", "mirror", "shifts", "format")}
 
 
 def _of_photos(options: argparse.Namespace, network: Network) -> tuple[Path, int]:
@@ -117,8 +122,7 @@ def _extracted(options: argparse.Namespace, network: Network, stream: Stream) ->
 
     try:
         path = extract_features(
-            network, stream, options.out, layer=options.layer, dtype=options.dtype, pool=options.pool,
-            mirror=options.mirror, shifts=options.shifts, format=options.format, progress=show,
+            network, stream, options.out, **_wanted(options), progress=show,
         )  # fmt: skip
     finally:
         if bar is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hebbcore.checks import printable
-from hebbcore.cli.classify import add_work, begun, learned, of_other_images, range_for, table_of
+from hebbcore.cli.classify import add_work, begun, learned, of_other_images, range_for, side_for, table_of
 from hebbcore.cli.photos import Photos, Table, names_in_tables, only_in_next, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
@@ -101,7 +101,7 @@ def _ready(
     work = options.out
     photos = read_photos(
         options.photos, work / IMAGES, size=options.image_size, split=options.split, without_labels=True, stages=stages,
-        value_range=range_for(network, options),
+        check=side_for(network), value_range=range_for(network, options),
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)

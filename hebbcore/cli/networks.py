@@ -110,6 +110,10 @@ def network_stream(
     images: where images of files are read into; None: path is not of files. part: which of several splits of them.
     value_range: see read_photos.
     """
+    if is_photos(path):  # which are read before anything else is looked at
+        for name, value in (("--batch-size", batch_size), ("--image-size", image_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
     if image_size is None and (path.is_dir() or is_photos(path)):
         image_size = side_of(network)
     tell_unlike(path, value_range)

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import shutil
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import hebbcore
 from hebbcore import checkpoint, streams
 from hebbcore.checks import printable
 from hebbcore.cli.classify import add_split, require_outside, require_there
-from hebbcore.cli.networks import side_of
+from hebbcore.cli.networks import require_squares, side_of
 from hebbcore.cli.options import add_import
 from hebbcore.cli.photos import Photos, range_of, read_anew, read_photos
 from hebbcore.cli.stages import Stages
@@ -67,6 +68,7 @@ def _predict(options: argparse.Namespace) -> int:
         size = side_of(model.network)
         return read_photos(
             options.photos, parts / "images", size=size, split=options.split, without_labels=True, stages=stages,
+            check=partial(require_squares, model.network),
             value_range=model.value_range or range_of(folder.parent / IMAGES),  # models of earlier versions have none
         )  # fmt: skip
 

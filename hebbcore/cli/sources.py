@@ -7,7 +7,7 @@ import numpy as np
 
 import loaders
 from hebbcore.streams import Described, Stream
-from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
+from loaders.sources.hdf5 import hdf5_arrays, hdf5_class_names, hdf5_names
 from loaders.streams.order import choose
 
 _PIECE = 2**26  # bytes of images read at a time, of which a subset is taken
@@ -88,4 +88,11 @@ def labelled_stream(
         labels = np.full(len(images), unlabelled)
     if labels.dtype.kind not in "iu":
         raise ValueError(f"{path}: {split}/labels must be integers, numbers of classes, got {labels.dtype}.")
-    return loaders.ArrayStream(images, labels, batch_size=batch_size, names=hdf5_names(path, split))
+    classes = hdf5_class_names(path)
+    if classes is not None and labels.max(initial=-1) >= len(classes):
+        raise ValueError(
+            f"{path}: the label {labels.max()} of {split} has no name among its {len(classes)} class_names."
+        )
+    return loaders.ArrayStream(
+        images, labels, batch_size=batch_size, names=hdf5_names(path, split), class_names=classes
+    )

@@ -19,11 +19,11 @@ _log = logging.getLogger("hebbcore")
 class Book:
     """The results so far: those of a folder's file, if it has one, and what is added to them.
 
-    settings: what tells this evaluation from others. titles: names of the classes. Raises ValueError for a file that is
-    damaged or of another evaluation.
+    settings: what tells this evaluation from others. titles: names of the classes, labels: their numbers. Raises
+    ValueError for a file that is damaged or of another evaluation.
     """
 
-    def __init__(self, folder: Path, settings: Settings, titles: list[str | int]) -> None:
+    def __init__(self, folder: Path, settings: Settings, titles: list[str | int], labels: list[int]) -> None:
         self.folder, self._path = folder, folder / RESULTS
         settings = Settings.from_json(json.loads(json.dumps(settings.as_json())))  # as a file gives them back
         self.results, self._older = Results(settings, titles), False
@@ -31,6 +31,8 @@ class Book:
             before = read_results(self._path)
             self._older = before.settings.penalty != settings.penalty
             before.settings = replace(before.settings, penalty=settings.penalty)
+            if before.classes == labels:  # of an earlier version, which did not read the names in HDF5 files
+                before.classes = titles
             different = serialize.differences(settings.as_json(), before.settings.as_json())
             different = different or serialize.differences(titles, before.classes, "classes")
             if different:

@@ -120,16 +120,10 @@ def evaluate(
     The protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
-    plan = Plan.checked(function, fractions, seeds, readout, how, queries, memory)
-    most = None if features is None else checks.integer(function, "features", features, 1)
-    require_views(function, network, mirror, shifts)
-    names = block_ends(network) if layers is None else list(layers)
-    for name in names:
-        network.index_of(function, name)
-    for name in baselines:
-        checks.choice(function, "baselines", name, BASELINES)
-    if not names and not baselines:
-        raise ValueError(f"{function}: neither layers nor baselines names anything to evaluate; name one at least.")
+    plan, names, most = asked(
+        function, network, layers=layers, fractions=fractions, seeds=seeds, readout=readout, how=how,
+        baselines=baselines, features=features, mirror=mirror, shifts=shifts, queries=queries, memory=memory,
+    )  # fmt: skip
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
@@ -139,7 +133,8 @@ def evaluate(
     classes = np.unique(mine.labels[mine.numbers])
     make_folder(folder := Path(folder))
     with locked(folder, "evaluating into"):
-        book = Book(folder, settings, [title(label, titles) for label in classes.tolist()])
+        labels = classes.tolist()
+        book = Book(folder, settings, [title(label, titles) for label in labels], labels)
         book.forget_older(few_labels(readout), len(mine.numbers))
         job = Job(mine, theirs, classes, plan, book, progress or (lambda text: None))
         job.tell_unlabelled()
@@ -160,6 +155,39 @@ def evaluate(
         if book.results.shared is None:  # of an earlier version, with nothing left to do
             job.read_images()
     return book.results.as_json()
+
+
+def asked(
+    function: str,
+    network: Network,
+    *,
+    layers: Sequence[str] | None,
+    fractions: Iterable[float],
+    seeds: int,
+    readout: Any,
+    how: str,
+    baselines: Sequence[str],
+    features: int | None,
+    mirror: bool,
+    shifts: int,
+    queries: int,
+    memory: int | str,
+) -> tuple[Plan, list[str], int | None]:
+    """Return what is measured, on which layers, and the most features of an image, if a number is given; see evaluate.
+
+    Raises ValueError or TypeError for what evaluate refuses whatever the images are.
+    """
+    plan = Plan.checked(function, fractions, seeds, readout, how, queries, memory)
+    most = None if features is None else checks.integer(function, "features", features, 1)
+    require_views(function, network, mirror, shifts)
+    names = block_ends(network) if layers is None else list(layers)
+    for name in names:
+        network.index_of(function, name)
+    for name in baselines:
+        checks.choice(function, "baselines", name, BASELINES)
+    if not names and not baselines:
+        raise ValueError(f"{function}: neither layers nor baselines names anything to evaluate; name one at least.")
+    return plan, names, most
 
 
 def _choice(readout: Any) -> str:

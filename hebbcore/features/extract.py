@@ -17,7 +17,7 @@ from hebbcore.engine import devices
 from hebbcore.features import formats
 from hebbcore.features.choice import Features
 from hebbcore.features.helpers import of_batches, whole
-from hebbcore.features.storage import DTYPES, Growing, drop_other, finished, require_names
+from hebbcore.features.storage import DTYPES, Growing, drop_other, finished, require_names, require_no_other
 from hebbcore.files import forget_lock, locked_file, make_folder
 from hebbcore.network import Network
 from hebbcore.streams import Stream
@@ -101,17 +101,16 @@ def extract_features(
         If the disk is full; nothing stays then but an extraction to go on with.
     """
     function = "extract"
-    features = Features.checked(function, network, layer, pool, mirror, shifts)
-    checks.choice(function, "dtype", dtype, DTYPES)
-    checks.choice(function, "format", format, formats.FORMATS)
-    formats.require(function, format)
+    features = asked(
+        function, network, path, layer=layer, dtype=dtype, pool=pool, mirror=mirror, shifts=shifts, format=format
+    )
     streams.require_stream(function, "stream", stream, ("images", "image_shape", "state", "restore"))
     if tuple(stream.image_shape) != network.image_shape:
         raise ValueError(
             f"{function}: images must be {network.image_shape}, as the network was made for, got "
             f"{tuple(stream.image_shape)}."
         )
-    path, settings = Path(path), _settings(features, stream, dtype)
+    path, settings = Path(path), _settings(features, dtype, stream)
     make_folder(path.parent)
     if format == "hdf5":
         _into_hdf5(function, path, settings, features, stream, progress)
@@ -129,9 +128,34 @@ def extract_features(
     return path
 
 
+def asked(
+    function: str,
+    network: Network,
+    path: str | os.PathLike[str],
+    *,
+    layer: str | None,
+    dtype: str,
+    pool: int | None,
+    mirror: bool,
+    shifts: int,
+    format: str,
+) -> Features:
+    """Return which features are wanted; see extract_features.
+
+    Raises ValueError, TypeError or FileExistsError for what that refuses whatever the images are.
+    """
+    features = Features.checked(function, network, layer, pool, mirror, shifts)
+    checks.choice(function, "dtype", dtype, DTYPES)
+    checks.choice(function, "format", format, formats.FORMATS)
+    formats.require(function, format)
+    if format == "hdf5":
+        require_no_other(function, Path(path), _settings(features, dtype))
+    return features
+
+
 def forget_other(features: Features, stream: Stream, path: Path) -> None:
     """Remove what an interrupted extraction of other features or images left of a file, in a folder of the caller's."""
-    drop_other(path, _settings(features, stream, "float32"))
+    drop_other(path, _settings(features, "float32", stream))
 
 
 def _into_hdf5(
@@ -159,13 +183,16 @@ def _into_hdf5(
             file.finish()
 
 
-def _settings(features: Features, stream: Stream, dtype: str) -> dict[str, Any]:
-    """Return what tells this extraction from others, as JSON types."""
-    settings = {
-        "layer": features.layer, "dtype": dtype, "pool": features.grid, "mirror": features.mirror,
-        "images": int(stream.images), "shape": list(features.shape), "weights": checkpoint.digest_of(features.network),
-        "data": _short(streams.at(stream.state(), 0, 0)),
+def _settings(features: Features, dtype: str, stream: Stream | None = None) -> dict[str, Any]:
+    """Return what tells this extraction from others, as JSON types. stream: None: all but the images."""
+    settings: dict[str, Any] = {
+        "layer": features.layer, "dtype": dtype, "pool": features.grid, "mirror": features.mirror
     }  # fmt: skip
+    if stream is not None:
+        settings["images"] = int(stream.images)
+    settings |= {"shape": list(features.shape), "weights": checkpoint.digest_of(features.network)}
+    if stream is not None:
+        settings["data"] = _short(streams.at(stream.state(), 0, 0))
     if features.shifts:  # earlier files do not say that there are none
         settings["shifts"] = features.shifts
     plain: dict[str, Any] = json.loads(json.dumps(settings))

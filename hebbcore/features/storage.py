@@ -39,10 +39,7 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
             raise ValueError(f"{error} Remove it, and the same call writes it anew.") from None
     theirs = _settings_of(path) if sealed or (path.is_file() and hdf5.is_plain(path)) else None
     if theirs != settings:
-        raise FileExistsError(
-            f"{function}: {path} exists and holds something else; remove it or name another file"
-            f"{_difference(settings, theirs)}."
-        )
+        raise _something_else(function, path, settings, theirs)
     if not sealed:
         _log.warning(
             "%s: %s was written by an earlier version and has no digest, so that damage goes unnoticed; remove it to "
@@ -52,6 +49,27 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
         forget(_note_of(path))  # a kill may have left it
     forget_lock(path)
     return True
+
+
+def require_no_other(function: str, path: Path, settings: dict[str, Any]) -> None:
+    """Raise FileExistsError if the file is there and holds something else than features of such settings.
+
+    settings: those that are known before the images are.
+    """
+    if not path.exists():
+        return
+    theirs = _settings_of(path) if path.is_file() else None
+    if isinstance(theirs, dict):
+        theirs = {key: value for key, value in theirs.items() if key not in ("images", "data")}
+    if theirs != settings:
+        raise _something_else(function, path, settings, theirs)
+
+
+def _something_else(function: str, path: Path, settings: dict[str, Any], theirs: Any) -> FileExistsError:
+    return FileExistsError(
+        f"{function}: {path} exists and holds something else; remove it or name another file"
+        f"{_difference(settings, theirs)}."
+    )
 
 
 def require_names(function: str, path: Path, names: Sequence[str] | None) -> None:

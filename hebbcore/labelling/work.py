@@ -153,7 +153,18 @@ def classified(
     classifier = FewLabelClassifier(prior, 0, lambda line: listener.say("labels", line), neighbour_features=near)
     classifier.fit(placed(features, rows), labels.numbers)
     listener.tell("labels", 1, 1)
+    tell_of_prior(classifier, listener)
     return write_results(work, features, stream, labels, classifier, suggestions)
+
+
+def tell_of_prior(classifier: Any, listener: Listener) -> None:
+    """Say if a prior that was chosen decides no guess, since there are many labels."""
+    if classifier.prior != "labelled" and classifier.regime_ == "ridge":
+        listener.say(
+            "labels",
+            f"--prior {classifier.prior} changes no guess from more than 350 labels a class, only the estimate of "
+            "their accuracy",
+        )
 
 
 def write_results(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hebbcore.checks import printable
 from hebbcore.labelling.guesses import Guesses
 from hebbcore.labelling.work import Labels
 from hebbcore.page.board import Board, Ints
@@ -112,18 +113,23 @@ class Learner(threading.Thread):
             self.running = False
             if self._asked:
                 self._asked = False
-                self.write_error = self.error or self._tried(self._write)
+                self.write_error = self.error or self._tried(self._write, (ValueError, OSError))
                 self.writing = self._asked
             self._board.versions.next()
             if not self._waited():
                 return
 
-    def _tried(self, do: Callable[[], None]) -> str | None:
-        """Do something; returns what went wrong, for the page to show, None if all went well."""
+    def _tried(self, do: Callable[[], None], expected: tuple[type[Exception], ...] = ()) -> str | None:
+        """Do something; returns what went wrong, for the page to show, None if all went well.
+
+        expected: errors that say all there is to know, such as of a full disk.
+        """
         try:
             do()
         except Exception as error:
-            if not self._ended:  # then the board is closed, and nobody asks any more
+            if isinstance(error, expected):
+                log.warning("label: no results were written: %s", printable(in_words(error)))
+            elif not self._ended:  # then the board is closed, and nobody asks any more
                 log.exception("the learner failed")
             return in_words(error)
         return None

@@ -38,7 +38,9 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        code = error.sqlite_errorcode & 0xFF
+        if isinstance(error, sqlite3.ProgrammingError):  # such as of a file that is closed, which says nothing of it
+            raise
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # Python's own, of no text, has none
         if code in _DAMAGED:
             raise ValueError(
                 f"label: {path} is damaged or no file of labels ({error}); put a copy of it in its place, or move it "

@@ -12,7 +12,7 @@ from hebbcore import hdf5
 from hebbcore.features.choice import Features
 from hebbcore.labelling.done import DONE
 from hebbcore.labelling.features import chosen, extracted, neighbour_features, placed
-from hebbcore.labelling.work import FEATURES, Labels, Listener, write_results
+from hebbcore.labelling.work import FEATURES, Labels, Listener, tell_of_prior, write_results
 from hebbcore.network import Network
 from hebbcore.page.kept import KEPT, read_kept, write_kept
 
@@ -76,6 +76,7 @@ class WorkTeacher:
     def write(self, classifier: Any, labels: Labels) -> None:
         """Write the results."""
         self.check(labels)
+        tell_of_prior(classifier, self.listener)
         with self.open_stream() as stream:
             write_results(self.work, self.features, stream, labels, classifier, self.suggestions)
 

@@ -14,13 +14,14 @@ from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.team import Team
 from hebbcore.engine.pixel_scale import PixelScale
+from hebbcore.interrupts import SIGNALS
 from hebbcore.network import Network
 from hebbcore.training.batches import Batches, IterableBatches
 from hebbcore.training.diagnostics import Diagnostics
 from hebbcore.training.header import State
 from hebbcore.training.run import Run
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SAVE, _RECORD = len(SIGNALS), len(SIGNALS) + 1  # among the notes, behind one for each signal
 # what unlike processors may round differently between two checkpoints, of the largest number of an array
 _ROUNDING = {"float32": 1e-3, "float64": 1e-8}
 
@@ -51,20 +52,20 @@ class Agreement:
         notes, run = self.team.notes, self._run
         notes[:] = 0
         if run is not None and run.got is not None:
-            notes[_SIGNALS.index(signal.Signals(run.got))] = 1
+            notes[SIGNALS.index(signal.Signals(run.got))] = 1
         if self.team.rank == 0:
-            notes[2:] = run is not None and run.is_due(False), self._diagnostics.due
+            notes[_SAVE:] = run is not None and run.is_due(False), self._diagnostics.due
 
     def hear(self) -> bool:
         """Take what all said, and return whether the training is to be saved."""
         self.say()
         heard = self.team.heard()
-        self.record = bool(heard[3])
+        self.record = bool(heard[_RECORD])
         if self._run is not None:
-            told = np.flatnonzero(heard[:2])
+            told = np.flatnonzero(heard[:_SAVE])
             if len(told):
-                self._run.told = int(_SIGNALS[told[0]])
-        return bool(heard[:3].any())
+                self._run.told = int(SIGNALS[told[0]])
+        return bool(heard[:_RECORD].any())
 
 
 def require_same(function: str, team: Team, here: dict[str, Any]) -> None:

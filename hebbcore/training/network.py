@@ -160,13 +160,14 @@ def fit(
         If another thread trains the network; and if another process of the group failed, with its rank, host and
         cause.
     KeyboardInterrupt
-        After SIGINT or SIGTERM to a training with a run: (message, signal number).
+        After SIGINT, SIGTERM or SIGHUP to a training with a run: (message, signal number).
 
     Notes
     -----
-    A run that goes on gives the bits of one that was never stopped, on the same device with the same number of threads
-    and the same workspace. SIGINT and SIGTERM let the step (or a cache's batch) finish and save; the second one stops
-    it at once. A training with mode="together" and the constant schedule goes on with more epochs; elsewhere what was
+    A run that goes on gives the bits of one that was never stopped, on the same device with the same number of
+    threads and the same workspace. SIGINT, SIGTERM and SIGHUP let the step (or a cache's batch) finish and save; a
+    second one but SIGHUP, which a closed terminal sends twice, stops it at once. A program's own handler of SIGHUP
+    stays. A training with mode="together" and the constant schedule goes on with more epochs; elsewhere what was
     learned depends on their number, and it must stay.
 
     A network that has learned learns on from its weights; to learn anew, make a new network. Schedules begin anew in

@@ -60,13 +60,10 @@ def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource
         stored = stored_dataset(file, f"{split}/labels", "iuf")
         if stored.shape != images.shape[:1]:
             raise ValueError(f"its {split}/labels must have the shape {images.shape[:1]}, got {stored.shape}")
-        labels, names, class_names = stored[:], None, None
+        labels, names = stored[:], None
         if file[split].get("filenames", getlink=True) is not None:
             names = _texts(stored_dataset(file, f"{split}/filenames", "SO"), len(labels))
-        if "class_names" in file.attrs:
-            if file.attrs.get_id("class_names").shape > (MAX_CLASSES,):
-                raise ValueError("its class_names are too many")
-            class_names = [_text(name) for name in file.attrs["class_names"]]
+        class_names = _class_names(file)
     description = {"kind": "HDF5 arrays", "name": os.path.basename(path), "split": split}
     return array_source(
         images,
@@ -98,6 +95,8 @@ def hdf5_arrays(path: str | os.PathLike[str], split: str) -> "tuple[StoredImages
         names = [*islice(file, 10), *["…"] * (len(file) > 10)]
     if not shape:
         raise ValueError(f"{printable(path)} must hold {split}/images; it holds {', '.join(names) or 'nothing'}.")
+    if not shape[0]:
+        raise ValueError(f"{printable(path)}: {split}/images must hold at least one image, got {shape}.")
     if labels is not None and label_shape != shape[:1]:
         raise ValueError(
             f"{printable(path)}: {split}/labels must hold {shape[0]} labels, one for each of {split}/images, or be "
@@ -125,6 +124,30 @@ def hdf5_names(path: str | os.PathLike[str], split: str) -> list[str] | None:
             return None
         check_unpacked(names, f"{split}/filenames", "SO")
         return _texts(names, len(images))
+
+
+def hdf5_class_names(path: str | os.PathLike[str]) -> list[str] | None:
+    """The attribute `class_names` of an HDF5 file that hdf5_arrays takes: what labels mean; None if it has none.
+
+    Raises ValueError, without a function's name, if it is something else than texts.
+    """
+
+    def refusal(reason: str) -> str:
+        return f"{printable(path)}: class_names must be a text for each label, or be left out: {reason}"
+
+    with _faults(refusal), h5py.File(path, "r") as file:
+        return _class_names(file)
+
+
+def _class_names(file: h5py.File) -> list[str] | None:
+    if "class_names" not in file.attrs:
+        return None
+    shape = file.attrs.get_id("class_names").shape
+    if len(shape) != 1:
+        raise ValueError(f"its class_names must be texts (k,), got the shape {shape}")
+    if shape > (MAX_CLASSES,):
+        raise ValueError("its class_names are too many")
+    return [_text(name) for name in file.attrs["class_names"]]
 
 
 class StoredImages:

@@ -27,17 +27,26 @@ class ArrayStream:
         Images of a batch; the last one may be smaller.
     names : sequence of str, optional
         Where each image came from, such as its file; None: it is not known.
+    class_names : sequence of str, optional
+        What the labels 0, 1, … mean; None: it is not known.
 
     Raises
     ------
     ValueError
-        If the lengths differ, there are no images, they look like channels first, or labels or batch_size are
-        something else.
+        If the lengths differ, there are no images, they look like channels first, labels or batch_size are something
+        else, or a label has no name among class_names.
     TypeError
         If images or labels are masked.
     """
 
-    def __init__(self, images: Array, labels: Array, batch_size: int = 64, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        images: Array,
+        labels: Array,
+        batch_size: int = 64,
+        names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         if not hasattr(images, "dtype"):
             images = np.asarray(images)
         require_unmasked("ArrayStream", images, labels)
@@ -52,11 +61,16 @@ class ArrayStream:
             )
         if names is not None and len(names) != len(images):
             raise ValueError(f"ArrayStream: names must be one for each of the {len(images)} images, got {len(names)}")
+        if class_names is not None and labels.max() >= len(class_names):
+            raise ValueError(
+                f"ArrayStream: label {labels.max()} has no name among the {len(class_names)} class_names; give one for "
+                "each label"
+            )
         require_channels_last("ArrayStream", images.shape)
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"ArrayStream: batch_size must be an integer >= 1, got {batch_size!r}")
         self._images, self._labels, self.batch_size = images, labels, int(batch_size)
-        self._names = names
+        self._names, self._class_names = names, class_names
         self._epoch, self._batch = 0, 0
         self._settings = {
             "shape": list(images.shape),
@@ -86,6 +100,11 @@ class ArrayStream:
     def names(self) -> Sequence[str] | None:
         """Where the images came from; None if it is not known."""
         return self._names
+
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """What the labels 0, 1, … mean; None if it is not known."""
+        return self._class_names
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         first, self._batch = self._batch, 0

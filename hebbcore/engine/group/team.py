@@ -14,7 +14,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.group.cuts import cut
 from hebbcore.engine.group.nccl import Nccl
 
-NOTES = 4  # numbers that each process adds to a sum: what they are is up to the training
+NOTES = 5  # numbers that each process adds to a sum: what they are is up to the training
 
 _FAILED = 7  # the tag of messages of failure
 _MOST_TEXT = 4000  # bytes of one: so few are sent without waiting for who gets them

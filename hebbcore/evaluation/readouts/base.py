@@ -115,11 +115,14 @@ class ValidationSplit:
         return parts
 
 
-def searched(model: Any, seed: int, **values: Sequence[Any] | npt.NDArray[Any]) -> GridSearchCV:
+def searched(
+    model: Any, seed: int, *, cv: ValidationSplit | None = None, **values: Sequence[Any] | npt.NDArray[Any]
+) -> GridSearchCV:
     """Return a classifier of scaled features that chooses a parameter's value on held-out rows.
 
-    model: a scikit-learn classifier. values: for each parameter, those to choose from.
+    model: a scikit-learn classifier. cv: holds rows out; None: as RidgeReadout does. values: for each parameter, those
+    to choose from.
     """
     pipeline = Pipeline([("scaler", StandardScaler()), ("classifier", model)])
     choices = {f"classifier__{name}": some for name, some in values.items()}
-    return GridSearchCV(pipeline, choices, cv=ValidationSplit(seed=seed), error_score="raise")
+    return GridSearchCV(pipeline, choices, cv=cv or ValidationSplit(seed=seed), error_score="raise")
