@@ -82,6 +82,23 @@ def test_records_and_revival_know_the_winners_inside_of_a_black_border(bordered)
     assert (left["dead"], revived["dead"]) == (1, 0)
 
 
+@pytest.mark.parametrize("rule", ["softhebb", "hardwta", "krotov"])
+def test_records_of_cosines_tell_who_wins_by_the_scores_of_the_rule(rule, generator):
+    X = generator.uniform(0, 1, (800, 10)).astype(np.float32)
+    weights = (generator.uniform(0, 1, (4, 10)) * np.array([[3], [2.9], [0.3], [0.1]])).astype(np.float32)
+    entropies = []
+    for response in ("rule", "cosine", "cosine-exp"):
+        network, records = hebbcore.Network([hebbcore.Dense(4, rule, response=response)], (10,)), []
+        network.layers[0].weights = weights
+        options = {"batch_size": 800, "shuffle": False, "learning_rate": 1e-9}
+        hebbcore.fit(network, X, callback=records.append, log_seconds=0, **options)
+        entropies.append(records[0]["layers"]["fc1"]["entropy"])
+    assert entropies == pytest.approx([entropies[0]] * 3, abs=0.2)  # of a hundred patches
+    cosines = X @ (weights / np.linalg.norm(weights, axis=1, keepdims=True)).T
+    shares = np.bincount(cosines.argmax(axis=1), minlength=4) / len(X)
+    assert -(shares * np.log2(shares)).sum() > entropies[0] + 0.3
+
+
 def test_the_mean_that_sums_are_taken_about_is_of_all_positions(generator):
     """One in 1,024 rows, of 64 images of 32×32 pixels, would be their first pixels alone."""
     x = generator.normal(1000, 0.1, (64, 32 * 32, 2)).astype(np.float32)

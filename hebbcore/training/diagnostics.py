@@ -46,11 +46,12 @@ class Diagnostics:
     bits, at most log2(units); winners, how many of them were counted. A unit wins a position of an image if its output
     is the largest there, or |output| if its rule says so, or one of the k largest of k-WTA; up to 1,024 positions a
     batch are looked at. Where units win in turn (SignedWTA with k > 1), the winners of all k turns count, of a k-th of
-    the positions. Outputs of "cosine-exp" do not tell who wins by |output| or in turn; there at most an eighth of a
-    batch is looked at. At the end of a pass a record says of layers whose units compete also: pass_dead, as dead, and
-    pass_winners, how many positions were counted, of the whole pass, and units. Where the last layer is supervised, it
-    says the layer's accuracy, 0…1, on the pass's images with a label, and how many those are: labelled (as the winners,
-    since the training last went on). Each batch is judged by the weights from before it.
+    the positions. Outputs of "cosine-exp" do not tell who wins by |output| or in turn, nor do cosines who wins by other
+    scores, as of SoftHebb; there the rule's own count, and at most an eighth of a batch is looked at. At the end of a
+    pass a record says of layers whose units compete also: pass_dead, as dead, and pass_winners, how many positions were
+    counted, of the whole pass, and units. Where the last layer is supervised, it says the layer's accuracy, 0…1, on the
+    pass's images with a label, and how many those are: labelled (as the winners, since the training last went on). Each
+    batch is judged by the weights from before it.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:

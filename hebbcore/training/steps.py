@@ -41,6 +41,14 @@ def _as_read(layer: Layer, x: Array, site: Site) -> Array:
     return own
 
 
+def _hides_winners(response: str, rule: Rule) -> bool:
+    """Return whether outputs do not tell who wins.
+
+    Cosines do not where units compete by other scores; "cosine-exp" has neither their sign nor what winners leave.
+    """
+    return response != "rule" and (not rule.needs_norms or (rule.signed and response == "cosine-exp"))
+
+
 class Steps:
     """The steps of a training.
 
@@ -135,7 +143,7 @@ class Steps:
             assert isinstance(layer, Learner)
             rule, matrix = layer.bound_rule, layer.weights.reshape(layer.units, -1)
             won = None
-            if layer.response == "cosine-exp" and rule.signed:  # outputs tell neither the sign nor what is left
+            if _hides_winners(layer.response, rule):
                 won = count(rule, layer.as_input(before), layer.geometry, matrix)
             teacher = self._teaching.masks(i, labels, network.site.device)
             step = partial(layer.begin, out=out, measure=measure, teacher=teacher)
