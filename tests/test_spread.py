@@ -9,7 +9,7 @@ from hebbcore.engine.group.portion import Portion
 from hebbcore.engine.moments import column_moments
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.soundness import largest_stable_rate
-from hebbcore.engine.spread import spread_step
+from hebbcore.engine.spread import spread_rows, spread_step
 
 POSITIONS = [1, 4, 256, 784, 900, 1024, 961]
 
@@ -32,6 +32,19 @@ def test_what_is_looked_at_is_of_all_positions(positions, images):
     assert counts.max() - counts.min() <= 1
     if rows <= 1024:
         assert len(seen) == rows
+
+
+@pytest.mark.parametrize("images", [1, 2, 64, 1000])
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_just_so_many_rows_are_of_all_positions_and_images(positions, images):
+    rows = images * positions
+    count = min(rows, 1000)
+    seen = spread_rows(rows, count)
+    assert len(np.unique(seen)) == count
+    assert seen.tolist() == sorted(seen.tolist())
+    assert seen[-1] < rows
+    for counts in (np.bincount(seen % positions, minlength=positions), np.bincount(seen // positions)):
+        assert counts.max() - counts.min() <= max(2, 0.6 * counts.mean())
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
