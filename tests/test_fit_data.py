@@ -131,6 +131,21 @@ def test_a_small_first_batch_does_not_end_a_schedule_early(monkeypatch):
     assert done == [first / len(data) for first in cuts[:-1]]
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("mode", ["together", "layerwise"])
+def test_a_schedule_ends_with_a_training_whose_stream_is_within_an_epoch(mode, epochs, monkeypatch):
+    done, factor, records = [], steps.factor, []
+    monkeypatch.setattr(steps, "factor", lambda *given: done.append(given[-1]) or factor(*given))
+    data, labels = np.repeat(images(), 3, axis=0), np.zeros(3 * len(images()), int)
+    stream = loaders.ArrayStream(data, labels, 3)
+    stream.restore({**stream.state(), "batch": 4})
+    options = {"mode": mode, "schedule": "linear", "epochs": epochs, "callback": records.append, "log_seconds": 0}
+    hebbcore.fit(hebbcore.Network([hebbcore.Conv(4, 3, "kwta")]), stream, **options)
+    total = epochs * len(data) - 4 * 3
+    assert done == pytest.approx(np.arange(0, total, 3) / total)
+    assert records[-1]["images"] == total
+
+
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [

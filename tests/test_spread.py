@@ -9,7 +9,7 @@ from hebbcore.engine.group.portion import Portion
 from hebbcore.engine.moments import column_moments
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.soundness import largest_stable_rate
-from hebbcore.engine.spread import spread_step
+from hebbcore.engine.spread import spread_rows, spread_step
 
 POSITIONS = [1, 4, 256, 784, 900, 1024, 961]
 
@@ -32,6 +32,19 @@ def test_what_is_looked_at_is_of_all_positions(positions, images):
     assert counts.max() - counts.min() <= 1
     if rows <= 1024:
         assert len(seen) == rows
+
+
+@pytest.mark.parametrize("images", [1, 2, 64, 1000])
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_just_so_many_rows_are_of_all_positions_and_images(positions, images):
+    rows = images * positions
+    count = min(rows, 1000)
+    seen = spread_rows(rows, count)
+    assert len(np.unique(seen)) == count
+    assert seen.tolist() == sorted(seen.tolist())
+    assert seen[-1] < rows
+    for counts in (np.bincount(seen % positions, minlength=positions), np.bincount(seen // positions)):
+        assert counts.max() - counts.min() <= max(2, 0.6 * counts.mean())
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -81,6 +94,23 @@ def test_records_and_revival_know_the_winners_inside_of_a_black_border(bordered)
     left, revived = trained(), trained(revival=20.0)
     assert left["winners"] == pytest.approx(1024 * share, rel=0.1)
     assert (left["dead"], revived["dead"]) == (1, 0)
+
+
+@pytest.mark.parametrize("rule", ["softhebb", "hardwta", "krotov"])
+def test_records_of_cosines_tell_who_wins_by_the_scores_of_the_rule(rule, generator):
+    X = generator.uniform(0, 1, (800, 10)).astype(np.float32)
+    weights = (generator.uniform(0, 1, (4, 10)) * np.array([[3], [2.9], [0.3], [0.1]])).astype(np.float32)
+    entropies = []
+    for response in ("rule", "cosine", "cosine-exp"):
+        network, records = hebbcore.Network([hebbcore.Dense(4, rule, response=response)], (10,)), []
+        network.layers[0].weights = weights
+        options = {"batch_size": 800, "shuffle": False, "learning_rate": 1e-9}
+        hebbcore.fit(network, X, callback=records.append, log_seconds=0, **options)
+        entropies.append(records[0]["layers"]["fc1"]["entropy"])
+    assert entropies == pytest.approx([entropies[0]] * 3, abs=0.2)  # of a hundred patches
+    cosines = X @ (weights / np.linalg.norm(weights, axis=1, keepdims=True)).T
+    shares = np.bincount(cosines.argmax(axis=1), minlength=4) / len(X)
+    assert -(shares * np.log2(shares)).sum() > entropies[0] + 0.3
 
 
 def test_the_mean_that_sums_are_taken_about_is_of_all_positions(generator):

@@ -15,7 +15,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.engine.rule import Rule
-from hebbcore.engine.spread import spread_step
+from hebbcore.engine.spread import spread_rows
 
 AUTO = "auto"  # a learning rate that is measured on the first batch
 AUTO_SHARE = 0.5  # of the largest stable rate: other batches have larger eigenvalues, and early steps overshoot
@@ -235,7 +235,7 @@ def largest_stable_rate(rule: Rule, x: Array, geometry: Geometry) -> float | Non
     size, here = geometry.patch_size, current()
     total = (len(x) if here is None else here.total) * geometry.positions
     most = max(1, min(_ROWS, tuning.MEASURED.eigenvalue_bytes // (8 * size)))
-    rows = np.arange(0, total, spread_step(total, most, geometry.positions))
+    rows = spread_rows(total, min(total, most))
     if here is None:
         patches = patches_at(x, geometry, rows, np.dtype(np.float64))
     else:

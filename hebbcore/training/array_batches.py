@@ -29,6 +29,10 @@ class ArrayBatches:
         """See Batches."""
         return len(self.array)
 
+    def missing(self, images: int) -> int:
+        """See Batches."""
+        return 0
+
     def epoch(self, number: int, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """See Batches. part: (rank, size) of who gets a share of each batch."""
         order = None if self._start is None else self.order(number)

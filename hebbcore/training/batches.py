@@ -29,6 +29,9 @@ class Batches(Protocol):
         first: the images of its first batch, by which it is estimated where it is unknown.
         """
 
+    def missing(self, images: int) -> int:
+        """Return how many of an epoch's images epoch 0 lacks, which may begin within it; images: of a batch."""
+
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of an epoch from batch `start` on, each (n, H, W, C) or (n, features)."""
 
@@ -55,6 +58,10 @@ class IterableBatches:
     def images(self, first: int | None = None) -> int | None:
         """See Batches."""
         return streams.epoch_images_of(self.source, first)
+
+    def missing(self, images: int) -> int:
+        """See Batches."""
+        return 0
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """See Batches."""
@@ -127,6 +134,10 @@ class StreamBatches(IterableBatches):
     def first(self) -> int:
         """The batch of the stream's epoch that epoch 0 begins with."""
         return int(self._state["batch"])
+
+    def missing(self, images: int) -> int:
+        """See Batches."""
+        return self.first * int(streams.batching_of(self._stream).get("batch_size", images))
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """See Batches."""

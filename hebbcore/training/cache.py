@@ -75,6 +75,10 @@ class CachedBatches:
         """See Batches."""
         return len(self._array)
 
+    def missing(self, images: int) -> int:
+        """See Batches."""
+        return 0
+
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """See Batches."""
         order = self._source.order(number)

@@ -103,8 +103,8 @@ def train_layer(
     precision : {"float32", "float64", "tf32", "bf16"}
         The last two, on CUDA, only round the factors of the GEMMs.
     workspace : int or str
-        Bytes, or text like "256 MiB", of work memory beside the weights, ΔW, 4 MiB a thread and, for HPCA, an array of
-        units × units a thread; whatever the batch.
+        Bytes, or text like "256 MiB", of work memory beside the weights, ΔW, 4 MiB a thread, for HPCA an array of units
+        × units a thread, and for units that compete their responses to up to 1,024 patches; whatever the batch.
     progress : bool
         Show a bar with images per second and the time left.
     callback : callable or None

@@ -246,13 +246,15 @@ def fit(
             first, portion = _first_batch(taken, team)
             _build(network, first)  # before a checkpoint: its folder would refuse the right network
             require_scale(network.pixel_scale, "fit", "data", first)
-            images = batches.images(len(first) if portion is None else portion.total)
+            size = len(first) if portion is None else portion.total
+            images = batches.images(size)
             _require_possible(network, settings, batches, images)
             state = State(whitened=whitened(network))
             metrics = None if run is None else Path(run) / METRICS
             told = Progress(
-                network, log_seconds, images, progress and (team is None or team.rank == 0), metrics, callback
-            )
+                network, log_seconds, images, batches.missing(size), progress and (team is None or team.rank == 0),
+                metrics, callback,
+            )  # fmt: skip
             steps = Steps(network, settings, state, told, teaching)
             if team is not None:
                 _require_alike(team, network, settings, batches)

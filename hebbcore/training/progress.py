@@ -22,6 +22,8 @@ class Progress:
         Between two records.
     epoch_images : int or None
         About how many images a pass over the data has; None if that is unknown.
+    missing : int
+        How many of them the first pass lacks, since a stream was within an epoch.
     show : bool
         Whether there is a bar.
     metrics : Path or None
@@ -35,11 +37,12 @@ class Progress:
         network: Network,
         log_seconds: float,
         epoch_images: int | None,
+        missing: int,
         show: bool,
         metrics: Path | None,
         callback: Callable[[Record], None] | None,
     ) -> None:
-        self.epoch_images = epoch_images
+        self.epoch_images, self.missing = epoch_images, missing
         self.diagnostics = Diagnostics(network, log_seconds, self._tell)
         self._show, self._metrics, self._callback = show, metrics, callback
         self.team: Team | None = None  # whose processes train together; rank 0 alone tells
@@ -55,6 +58,8 @@ class Progress:
         if images is not None:
             passes = [phase.epochs + (phase.sample is not None) for phase in phases]  # one more to gather a sample
             self._total = sum(min(images, p.images or images) * n for p, n in zip(phases, passes, strict=True))
+            if phases[0].images is None:
+                self._total -= self.missing
         with tqdm(
             total=self._total, initial=state.position.images, unit="img", unit_scale=True, disable=not self._show
         ) as self._bar:

@@ -65,6 +65,7 @@ class Steps:
         self._teaching, self._labelled = teaching, Labelled()
         self._divergence = Divergence("fit") if settings.check_finite else None
         self._steps_before = 0  # how many there were when this phase began, or went on
+        self._missing = 0  # images of the phase's passes that a stream had behind it
 
     def begin(self, phase: Phase, source: Inputs, number: int, sample: Sample | None) -> None:
         """Begin a phase, or go on with it; number: which pass over the data is its first, from 0.
@@ -73,6 +74,7 @@ class Steps:
         sample.
         """
         self._steps_before = self._state.position.step
+        self._missing = 0 if number else self._progress.missing
         for i in () if phase.observes else phase.targets:
             layer = self._network.layers[i]
             assert isinstance(layer, Learner)
@@ -124,7 +126,7 @@ class Steps:
         self._labelled.count(batch.labels)
         x, labels = batch.images, batch.labels
         network, at, images = self._network, self._state.position, self._progress.epoch_images
-        done = 0.0 if images is None else at.phase_images / (images * phase.epochs)
+        done = 0.0 if images is None else at.phase_images / max(1, images * phase.epochs - self._missing)
         slower = factor(self._settings.schedule, at.epoch, phase.epochs, done)
         shared, later = current() is not None, []
 
