@@ -19,6 +19,7 @@ import platform
 import statistics
 import time
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import numba
@@ -28,6 +29,7 @@ from baselines import gemms
 import hebbcore
 from hebbcore import Conv, Network
 from hebbcore.engine import backend, tuning
+from hebbcore.engine.winners import Tally, spread
 from hebbcore.layers import Learner
 
 ROUNDS = 5
@@ -41,22 +43,24 @@ def synchronize(xp: Any) -> None:
         xp.cuda.get_current_stream().synchronize()
 
 
-def train_step(network: Network, x: Any, rate: float = 1e-3) -> None:
+def learn_layer(network: Network, i: int, before: Any, out: Any, rate: float = 1e-3) -> None:
+    """Let a layer learn, and count who wins, as hebbcore.fit does."""
+    layer = network.layers[i]
+    tally = Tally(
+        layer.rule, layer.weights.reshape(layer.units, -1), spread(out.size // layer.units, out[0, ..., 0].size)
+    )
+    layer.learn(before, out, rate, measure=False, tally=tally)
+
+
+def train_step(network: Network, x: Any) -> None:
     """Learn a batch, as hebbcore.fit does."""
-
-    def learn(i: int, before: Any, out: Any) -> None:
-        network.layers[i].learn(before, out, rate, measure=False)
-
+    learn = partial(learn_layer, network)
     network.run(x, 0, len(network), training=True, learn=learn)
 
 
 def stages(network: Network, x: Any, xp: Any) -> dict[str, float]:
     """Return the milliseconds of each layer of one step."""
-
-    def learn(i: int, before: Any, out: Any) -> None:
-        network.layers[i].learn(before, out, 1e-3, measure=False)
-
-    times = {}
+    learn, times = partial(learn_layer, network), {}
     for i, name in enumerate(network.names):
         synchronize(xp)
         begin = time.perf_counter()
