@@ -96,6 +96,15 @@ def test_a_command_outlives_its_terminal(place):
     assert weights("a").any()
 
 
+def test_a_training_outlives_who_reads_its_progress(place):
+    """As tee, which Ctrl-C ends at once while the training is yet to be saved."""
+    process = start(LONG)
+    process.stderr.close()
+    with process.stdout as printed:
+        assert printed.read().startswith("a: done;")
+    assert process.wait(timeout=60) == 0
+
+
 def test_an_interrupt_elsewhere_is_status_130(place, call, monkeypatch, capsys):
     call("train run.toml --out a")
 
