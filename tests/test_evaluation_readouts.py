@@ -270,3 +270,12 @@ def test_bad_patches_are_refused(batches, units, error, message):
 def test_sizes_are_checked(arguments, generator):
     with pytest.raises(ValueError, match=r"random_filters: (units|size) must be at least 1, got 0"):
         random_filters(*arguments, generator)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "message"), [(1.0, "must be below 1, got 1.0"), (-0.5, "must be above 0, got -0.5")]
+)
+def test_fractions_that_hold_out_nothing_or_all_are_refused(fraction, message):
+    X, y = np.ones((6, 2)), np.arange(6) % 2
+    with pytest.raises(ValueError, match=f"ValidationSplit: fraction {message}"):
+        next(ValidationSplit(fraction).split(X, y))
