@@ -282,3 +282,12 @@ def test_neighbours_of_too_few_rows_are_refused_in_words(rows):
         make_readout("knn").fit(features, labels)
     with pytest.raises(ValueError, match="make_readout: 2 of 4 labels are below 0"):
         make_readout("knn").fit(features[:4], [0, -1, 1, -1])
+
+
+@pytest.mark.parametrize(
+    ("fraction", "message"), [(1.0, "must be below 1, got 1.0"), (-0.5, "must be above 0, got -0.5")]
+)
+def test_fractions_that_hold_out_nothing_or_all_are_refused(fraction, message):
+    X, y = np.ones((6, 2)), np.arange(6) % 2
+    with pytest.raises(ValueError, match=f"ValidationSplit: fraction {message}"):
+        next(ValidationSplit(fraction).split(X, y))

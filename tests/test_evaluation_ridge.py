@@ -171,11 +171,18 @@ def test_a_fitted_readout_keeps_no_sums(generator):
         ({"alphas": []}, ValueError, "RidgeReadout.fit: alphas must name at least one penalty, got none"),
         ({"validation_fraction": 1}, ValueError, "RidgeReadout.fit: validation_fraction must be below 1, got 1"),
         ({"validation_fraction": 0}, ValueError, "RidgeReadout.fit: validation_fraction must be above 0, got 0"),
+        ({"fit_intercept": "no"}, TypeError, "RidgeReadout.fit: fit_intercept must be true or false, got 'no'"),
+        ({"standardize": "false"}, TypeError, "RidgeReadout.fit: standardize must be true or false, got 'false'"),
     ],
 )
 def test_bad_options_are_refused(options, error, message, generator):
     with pytest.raises(error, match=message):
         RidgeReadout(**options).fit(*problem(generator))
+
+
+def test_flags_of_a_grid_are_taken(generator):
+    model = RidgeReadout(fit_intercept=np.bool_(False), standardize=np.bool_(True)).fit(*problem(generator))
+    assert not model.intercept_.any()
 
 
 X, Y = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])

@@ -204,11 +204,20 @@ def test_stored_size_without_image_size(tmp_path, packed):
         ({"part": (0, 1, 2)}, "rank < world"),
         ({"dtype": "float32", "normalize": 3}, "3 numbers each"),
         ({"image_size": 8, "transform": CenterCrop(8)}, "not both"),
+        ({"shuffle": "no"}, "shuffle must be True or False"),
+        ({"drop_last": "false"}, "drop_last must be True or False"),
+        ({"labels": "none"}, "labels must be True or False"),
     ],
 )
 def test_wrong_arguments_are_refused(raw, options, message):
     with pytest.raises(ValueError, match=message):
         ShardStream(raw, **options)
+
+
+@pytest.mark.parametrize("crop", [CenterCrop, RandomResizedCrop])
+def test_a_crop_mirrors_or_does_not(crop):
+    with pytest.raises(ValueError, match=f"{crop.__name__}: flip must be True or False, got 'no'"):
+        crop(8, flip="no")
 
 
 def test_reading_changes_nothing_on_disk(raw):

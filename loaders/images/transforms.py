@@ -46,7 +46,7 @@ class CenterCrop:
     Raises
     ------
     ValueError
-        If size is no integer of at least 1, or resize is smaller.
+        If size is no integer of at least 1, resize is smaller, or flip is neither true nor false.
     """
 
     size: int
@@ -57,6 +57,7 @@ class CenterCrop:
 
     def __post_init__(self) -> None:
         _check_size("CenterCrop", self.size)
+        _check_flip("CenterCrop", self.flip)
         if self.resize is not None and self.resize < self.size:
             raise ValueError(f"CenterCrop: resize must be at least size ({self.size}), got {self.resize}")
 
@@ -118,6 +119,7 @@ class RandomResizedCrop:
 
     def __post_init__(self) -> None:
         _check_size("RandomResizedCrop", self.size)
+        _check_flip("RandomResizedCrop", self.flip)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"RandomResizedCrop: scale must be 0 < smallest <= largest <= 1, got {self.scale}")
         if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1]:
@@ -155,6 +157,11 @@ class RandomResizedCrop:
 
 
 Transform = CenterCrop | RandomResizedCrop
+
+
+def _check_flip(name: str, flip: bool) -> None:
+    if not isinstance(flip, bool | np.bool_):
+        raise ValueError(f"{name}: flip must be True or False, got {flip!r}")
 
 
 def _check_size(name: str, size: int) -> None:

@@ -21,6 +21,7 @@ from loaders.shards.read import WINDOWS, ShardSet
 from loaders.streams.arguments import (
     Normalization,
     check_choices,
+    check_flags,
     check_integers,
     checked_part,
     checked_subset,
@@ -134,6 +135,7 @@ class ShardStream:
         check_integers(1, batch_size=batch_size, prefetch=prefetch, shuffle_buffer=shuffle_buffer)
         check_integers(1, threads=1 if threads is None else threads)
         check_integers(0, seed=seed, subset_seed=0 if subset_seed is None else subset_seed)
+        check_flags(shuffle=shuffle, drop_last=drop_last, labels=labels)
         check_choices(subset, subset_seed, on_error)
         self._part = checked_part(part)
         transform = checked_transform(transform, image_size)

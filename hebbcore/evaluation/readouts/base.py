@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
+from hebbcore import checks
 from hebbcore.evaluation.batches import CLASS_NUMBERS, Codes, as_labels, names_class
 from hebbcore.evaluation.ridge.holdout import FRACTION, validation_rows
 
@@ -99,6 +100,8 @@ class ValidationSplit:
             yield np.flatnonzero(~held), np.flatnonzero(held)
 
     def _held(self, y: Any) -> list[npt.NDArray[np.bool_]]:
+        if self.fraction is not None and checks.positive("ValidationSplit", "fraction", self.fraction) >= 1:
+            raise checks.wrong(ValueError, "ValidationSplit", "fraction", f"must be below 1, got {self.fraction}.")
         labels = as_labels("make_readout", "y", column_or_1d(y), np.size(y), "y")
         labelled = names_class(labels)
         if not labelled.all():

@@ -388,7 +388,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         random = check_random_state(self.random_state)
         folder = None if self.folder is None else Path(self.folder)
         room = Room(checks.byte_size(function, "memory", self.memory), folder, self.progress)
-        return Options(bool(self.fit_intercept), bool(self.standardize), choice, random, room)
+        return Options.checked(function, self.fit_intercept, self.standardize, choice, random, room)
 
     def _solve(self, function: str, rows: Rows) -> Solution:
         if len(self.classes_) < 2:

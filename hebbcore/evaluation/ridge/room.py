@@ -100,6 +100,17 @@ class Options(NamedTuple):
     random: np.random.RandomState
     room: Room
 
+    @classmethod
+    def checked(
+        cls, function: str, fit_intercept: Any, standardize: Any, choice: Choice, random: Any, room: Room
+    ) -> "Options":
+        """Return them. Raises TypeError unless fit_intercept and standardize are true or false, NumPy's too."""
+        centred, standardized = (
+            checks.boolean(function, name, bool(value) if isinstance(value, np.bool_) else value)
+            for name, value in (("fit_intercept", fit_intercept), ("standardize", standardize))
+        )
+        return cls(centred, standardized, choice, random, room)
+
 
 class RowFile:
     """Rows (n, features) of a stream in a file that has no name and grows, their classes and weights in memory."""
