@@ -25,6 +25,7 @@ from scipy.optimize import nnls
 from hebbcore import Conv, Network
 from hebbcore.engine import tuning
 from hebbcore.engine.decay import blocked_is_cheaper
+from hebbcore.engine.group.team import NOTES
 from hebbcore.layers import BatchNorm, Learner, Scale
 from hebbcore.rules import HPCA
 
@@ -45,7 +46,7 @@ class Part(NamedTuple):
     @property
     def message(self) -> int:
         """Bytes of its sum: ΔW, a mass and counts of the units, and five numbers."""
-        return 4 * (self.units * self.size + 2 * self.units + 5)
+        return 4 * (self.units * self.size + 2 * self.units + 1 + NOTES)
 
 
 def parts_of(network: Network) -> list[Part]:
