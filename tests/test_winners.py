@@ -95,3 +95,11 @@ def test_nobody_counts_any_more_once_nearly_all_units_have_won(generator, monkey
         hebbcore.train_layer(data, units, rule="kwta", batch_size=4, learning_rate=1e-9)
         assert (len(looks) <= most) == (units == 2)  # all of 2 win soon, but never 180 of 200 some 100 patches
         assert few_are_dead(told[-1]) == (units == 2)
+
+
+def test_steps_seldom_count_once_enough_patches_were_looked_at(monkeypatch):
+    looks, data = [], np.tile(np.eye(6), (1600, 1))[:8000]  # six kinds of patches have six winners
+    monkeypatch.setattr(layer_steps, "Tally", lambda *given, **more: looks.append(0) or Tally(*given, **more))
+    with pytest.warns(UserWarning, match=r"\d+ of 40 units of the layer won none of the 1,872 patches"):
+        hebbcore.train_layer(data, 40, rule="kwta", batch_size=4, learning_rate=1e-9)
+    assert len(looks) == 468  # 250 steps see 1,000 patches, and of the 1,750 others one in eight counts

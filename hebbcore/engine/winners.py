@@ -19,6 +19,7 @@ from hebbcore.engine.spread import coprime, spread_step
 _PATCHES, _PATCHES_A_UNIT = 1000, 10  # fewer say little about a unit that won none of them
 _SAMPLE_A_UNIT = 16  # more than _PATCHES_A_UNIT, since of some patches nobody is the winner
 _MANY = 0.1  # of the units; a single one is not worth a word
+_SELDOM = 8  # steps from one count to the next, once enough patches were looked at
 
 
 class Chosen(NamedTuple):
@@ -170,9 +171,18 @@ def patches_of(rule: Rule, counts: Array) -> int:
 
 def dead_text(name: str, dead: int, units: int, patches: int) -> str | None:
     """Return a sentence on the units of a layer that won nothing in a pass; None if it would say little."""
-    if _is_few(dead, units) or patches < max(_PATCHES, _PATCHES_A_UNIT * units):
+    if _is_few(dead, units) or patches < _enough(units):
         return None
     return f"{dead} of {units} units of {name} won none of the {patches:,} patches looked at in the last pass."
+
+
+def counts_now(step: int, looked_at: int, units: int) -> bool:
+    """Return whether a step counts who wins, of a pass that looked at so many patches: now and then is often enough."""
+    return looked_at < _enough(units) or step % _SELDOM == 0
+
+
+def _enough(units: int) -> int:
+    return max(_PATCHES, _PATCHES_A_UNIT * units)
 
 
 def _is_few(dead: int, units: int) -> bool:

@@ -18,7 +18,7 @@ from hebbcore.engine.rivalry import Rivalry
 from hebbcore.engine.soundness import Divergence, is_due, largest_stable_rate, require_finite_output, watched
 from hebbcore.engine.starting import starting_weights
 from hebbcore.engine.update import BatchedUpdate, add_scaled
-from hebbcore.engine.winners import Tally, few_are_dead, spread, spread_of_a_step, tell_dead
+from hebbcore.engine.winners import Tally, counts_now, few_are_dead, spread, spread_of_a_step, tell_dead
 from hebbcore.layers import HebbianLayer
 from hebbcore.layers.arguments import check_images
 from hebbcore.training.batch import Batch, Labels
@@ -95,7 +95,7 @@ class LayerTraining:
         self._divergence = Divergence(FUNCTION) if check_finite else None
         self._rivalry: Rivalry | None = None
         self._wins = backend.module(self._device).zeros(layer.units, np.uint64)  # of the last epoch, while they tell
-        self._wins_tell = layer.rule.competes
+        self._wins_tell, self._looked_at = layer.rule.competes, 0
         self._steps = self._seen = 0
         self._checked: tuple[Any, ...] = ()  # shape and dtype of the batch that was checked last,
         self._shape: tuple[int, ...] = ()  # and its shape as images
@@ -144,7 +144,8 @@ class LayerTraining:
                     stable = partial(largest_stable_rate, self._rule, x, self._g)
                     self._divergence.begin(NAME, self._rule, self._matrix, x, self._g)
                 teacher = None if here.labels is None else self._masks(here.labels)
-                won = self._learn(x, teacher, counting=last and self._wins_tell)
+                counting = last and self._wins_tell and counts_now(self._steps, self._looked_at, self._layer.units)
+                won = self._learn(x, teacher, counting)
                 self._steps += 1
                 if self._divergence is not None and is_due(self._steps):
                     self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
@@ -187,7 +188,9 @@ class LayerTraining:
             rivalry.take(images, matrix.dtype)
             tally = Tally(rule, matrix, spread(rows, self._g.positions))
         elif counting:
-            tally = Tally(rule, matrix, spread_of_a_step(rule, rows, self._g.positions))
+            chosen = spread_of_a_step(rule, rows, self._g.positions)
+            self._looked_at += len(range(rows)[chosen.rows])
+            tally = Tally(rule, matrix, chosen)
         delta, scale = self._update.begin(images, matrix, None, bias, teacher, self._layer.state, tally)()
         add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
         if tally is None:
