@@ -108,6 +108,8 @@ def answer(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(number: int) -> None:
+    global _stage
+    _stage = "ending"  # or the next signal's handler, in the midst of this one, would leave before a word is written
     try:
         if sys.stderr is not None and _first_to_tell():
             os.write(sys.stderr.fileno(), b"hebbcore: interrupted\n")  # 2 is a file of the command if it was closed
