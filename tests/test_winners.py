@@ -103,3 +103,13 @@ def test_steps_seldom_count_once_enough_patches_were_looked_at(monkeypatch):
     with pytest.warns(UserWarning, match=r"\d+ of 40 units of the layer won none of the 1,872 patches"):
         hebbcore.train_layer(data, 40, rule="kwta", batch_size=4, learning_rate=1e-9)
     assert len(looks) == 468  # 250 steps see 1,000 patches, and of the 1,750 others one in eight counts
+
+
+def test_steps_that_seldom_count_stop_too_once_nearly_all_units_have_won(monkeypatch):
+    looks, early, late = [], np.tile(np.eye(6)[:3], (1000, 1)), np.tile(np.eye(6), (1000, 1))
+    monkeypatch.setattr(layer_steps, "Tally", lambda *given, **more: looks.append(0) or Tally(*given, **more))
+    data = np.concatenate([early, late])  # three units win from the 751st step on
+    hebbcore.train_layer(
+        data, 6, rule="kwta", batch_size=4, learning_rate=1e-9, initial_weights=np.eye(6), shuffle=False
+    )
+    assert 250 < len(looks) < 250 + (752 + 32 - 250) / 8 + 1  # of 2,250 steps

@@ -263,9 +263,8 @@ class Learner(Layer):
             bias, rivalry.rule = rivalry.bias(matrix.dtype), self.bound_rule
             rivalry.take(images, matrix.dtype)
             if tally is None:
-                tally = Tally(
-                    self.bound_rule, matrix, chosen=spread(len(images) * self._sizes.positions, self._sizes.positions)
-                )
+                positions = self._sizes.positions
+                tally = Tally(self.bound_rule, matrix, spread(len(images) * positions, positions))
         rows = None if out is None else rows_of(out)
         change = self._update.begin(images, matrix, rows, bias, teacher, self._state, tally)
         return partial(self._change, change, rate, measure, tally)

@@ -152,8 +152,8 @@ class LayerTraining:
             self._seen += count
             if won is not None:
                 self._wins = self._wins + won
-                if is_due(self._steps):
-                    self._wins_tell = not few_are_dead(self._wins)
+            if last and self._wins_tell and is_due(self._steps):
+                self._wins_tell = not few_are_dead(self._wins)
             bar.update(count)
             if callback is not None:
                 callback(Step(epoch, self._steps - 1, self._seen, self._layer.weights))

@@ -38,9 +38,8 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.got is None:
             self.got = number
-        elif not self._stopped and interrupts.is_second(
-            number
-        ):  # a third one must not tear what the second one's interrupt puts in order
+        elif not self._stopped and interrupts.is_second(number):
+            # a third one must not tear what the second one's interrupt puts in order
             self._stopped = True
             raise KeyboardInterrupt("stopped at once; the latest checkpoint holds", number)
 
