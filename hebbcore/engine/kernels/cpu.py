@@ -6,6 +6,7 @@ import numpy as np
 
 from hebbcore.engine import tuning
 from hebbcore.engine.kernels.compiled import kernel
+from hebbcore.engine.kernels.elementary import move4, move8, move16
 from hebbcore.engine.kernels.programs import PROGRAMS
 
 # Sums may be reordered and fused for SIMD; NaN and infinity keep their meaning.
@@ -83,13 +84,48 @@ def relu(scores):
             row[k] = 0 if score <= 0 else score
 
 
+@kernel()
+def _gather(lines, height, step, stride, across, out):
+    """See gather: lines (n, H, W·C), `step` numbers from one patch to the next, `across` patches a line.
+
+    Numbers of a line are moved some at a time; the last of those overlap the ones before.
+    """
+    length = out.shape[1] // height
+    row = 0
+    for i in range(lines.shape[0]):
+        for top in range(0, lines.shape[1] - height + 1, stride):
+            for column in range(across):
+                patch, start = out[row], column * step
+                row += 1
+                for y in range(height):
+                    line, first = lines[i, top + y], y * length
+                    if length >= 16:
+                        for d in range(0, length - 15, 16):
+                            move16(patch, first + d, line, start + d)
+                        move16(patch, first + length - 16, line, start + length - 16)
+                    elif length >= 8:
+                        move8(patch, first, line, start)
+                        move8(patch, first + length - 8, line, start + length - 8)
+                    elif length >= 4:
+                        move4(patch, first, line, start)
+                        move4(patch, first + length - 4, line, start + length - 4)
+                    else:
+                        for d in range(length):
+                            patch[first + d] = line[start + d]
+
+
 def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: Any) -> None:
     """out (n·oh·ow, kh·kw·C) ← the patches of images (n, H, W, C), already padded and of out's dtype."""
     n, height, width, channels = images.shape
     oh, ow = (height - kernel[0]) // stride[0] + 1, (width - kernel[1]) // stride[1] + 1
+    contiguous = images.flags.c_contiguous
+    if contiguous and kernel[1] * channels < tuning.MEASURED.line_numbers:
+        lines = images.reshape(n, height, width * channels)
+        _gather(lines, kernel[0], stride[1] * channels, stride[0], ow, out)
+        return
     sn, sh, sw, sc = images.strides
     shape, strides = (n, oh, ow, *kernel, channels), (sn, sh * stride[0], sw * stride[1], sh, sw, sc)
-    if images.flags.c_contiguous:  # for a few patches as_strided takes longer than the copy
+    if contiguous:  # for a few patches as_strided takes longer than the copy
         view = np.ndarray(shape, images.dtype, images, 0, strides)
     else:
         view = np.lib.stride_tricks.as_strided(images, shape, strides, writeable=False)

@@ -1,4 +1,4 @@
-"""exp, log, larger and lowest, as LLVM can turn them into SIMD code inside a Numba loop on the CPU.
+"""exp, log, larger, lowest and move, as LLVM can turn them into SIMD code inside a Numba loop on the CPU.
 
 The C library's functions stay scalar calls there and take most of a softmax's time. In float32 these polynomials
 (after the range reductions of Cephes' expf and logf) are within 5e-7 of the exact value; float64 calls the C library.
@@ -55,6 +55,40 @@ def larger(a: Any, b: Any) -> Any:
 def lowest(x: Any) -> Any:
     """Return the lowest finite number of the type of x: infinity would make a loop that looks for NaN too scalar."""
     return np.finfo(type(x)).min
+
+
+def _mover(count: int) -> Any:
+    """Return a function move(target, to, source, start): target[to : to + count] ← source[start : start + count].
+
+    Both are C-contiguous, of one axis and one dtype, else it does not compile. It is one load and one store: in a loop
+    that copies few numbers LLVM leaves them single, because the arrays might overlap.
+    """
+
+    @intrinsic
+    def move(typing_context: Any, target: Any, to: Any, source: Any, start: Any) -> Any:
+        if (target.layout, target.ndim) != ("C", 1) or (source.layout, source.ndim, source.dtype) != (
+            "C",
+            1,
+            target.dtype,
+        ):
+            return None
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            numbers = ir.VectorType(context.get_data_type(target.dtype), count).as_pointer()
+
+            def place(kind: Any, array: Any, index: Any) -> Any:
+                first = context.make_array(kind)(context, builder, array).data
+                return builder.bitcast(builder.gep(first, [index]), numbers)
+
+            value = builder.load(place(source, *arguments[2:]), align=1)
+            builder.store(value, place(target, *arguments[:2]), align=1)
+
+        return types.void(target, to, source, start), generate
+
+    return move
+
+
+move4, move8, move16 = map(_mover, (4, 8, 16))
 
 
 @overload(exp, inline="always")
