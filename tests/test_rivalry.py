@@ -57,7 +57,7 @@ def test_a_bias_against_a_unit_never_makes_it_win_more(rule, generator):
         pytest.skip("the winners of before leave more of a patch to the next")
     shares = []
     for of_the_first in (0.0, -0.3, -1.0, -1.5, -4.0):
-        norms = Norms(np.linalg.norm(X, axis=1), np.linalg.norm(W, axis=1))
+        norms = Norms(X, np.linalg.norm(W, axis=1))
         gate = rule.biased_gate(X @ W.T, norms, np.array([of_the_first, -1.0, -1.0, -1.0, -1.0]))
         shares.append(float((gate.values[:, 0] != 0).sum() if rule.signed else gate.values[:, 0].sum()))
     assert shares == sorted(shares, reverse=True)

@@ -17,6 +17,8 @@ _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)  # CPU and pinned memory; CUDA and 
 
 def on_cuda(array: Any) -> bool:
     """Return True for CuPy arrays."""
+    if type(array) is np.ndarray:  # to look further takes longer, which counts beside small steps
+        return False
     cupy = sys.modules.get("cupy")
     return cupy is not None and isinstance(array, cupy.ndarray)
 
@@ -34,12 +36,12 @@ def namespace(array: Any) -> ModuleType:
     module
         cupy for CuPy arrays, else numpy.
     """
-    return sys.modules["cupy"] if on_cuda(array) else np
+    return np if type(array) is np.ndarray or not on_cuda(array) else sys.modules["cupy"]
 
 
 def device_of(array: Any) -> str:
     """Return "cuda" for CuPy arrays and "cpu" for NumPy arrays."""
-    return "cuda" if on_cuda(array) else "cpu"
+    return "cpu" if type(array) is np.ndarray or not on_cuda(array) else "cuda"
 
 
 def module(device: str) -> ModuleType:

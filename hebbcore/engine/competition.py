@@ -5,6 +5,7 @@ divide by the units' shares, those sums. Each runs one kernel of hebbcore.engine
 kernel's oracle is the function of its name in tests/oracles/kernels.py.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,19 +15,24 @@ from hebbcore.engine import backend, kernels, tuning
 from hebbcore.engine.backend import Array
 
 
-class Norms(NamedTuple):
+class Norms:
     """Euclidean norms, 0 replaced by 1.
 
     Attributes
     ----------
     patches : Array
-        (N,), of each patch.
+        (N,), of each patch; made when they are first asked for.
     units : Array
         (K,), of each unit's weights.
     """
 
-    patches: Array
-    units: Array
+    def __init__(self, vectors: Array, units: Array) -> None:
+        self._vectors, self.units = vectors, units
+
+    @functools.cached_property
+    def patches(self) -> Array:
+        """(N,), of each patch."""
+        return vector_norms(self._vectors)
 
 
 class Pair(NamedTuple):
@@ -197,7 +203,7 @@ def biased_signed_gate(scores: Array, norms: Norms, bias: Array) -> Gate:
     Only differences of biases matter: the smallest counts as 0. Kernel and oracle: biased_signed_wta.
     """
     decay, winners = cells(scores), _winners(scores)
-    kernels.for_array(scores).biased_signed_wta(scores, *norms, bias - bias.min(), winners, decay)
+    kernels.for_array(scores).biased_signed_wta(scores, norms.patches, norms.units, bias - bias.min(), winners, decay)
     sums = column_sums(decay)
     return Gate(scores, sums, sums, winners)
 

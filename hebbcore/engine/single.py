@@ -5,7 +5,7 @@ import numpy as np
 from hebbcore.engine import kernels, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Share
-from hebbcore.engine.competition import Norms, require_gate, vector_norms
+from hebbcore.engine.competition import Norms, require_gate
 from hebbcore.engine.decay import outer_less_decay
 from hebbcore.engine.output import Target
 from hebbcore.engine.rule import Rule
@@ -42,7 +42,7 @@ class SingleChunk:
         multiply(patches, projection.T, scores)
         for target in targets:
             target.put(scores, patches, slice(0, len(scores)))
-        norms = None if unit_norms is None else Norms(vector_norms(patches), unit_norms)
+        norms = None if unit_norms is None else Norms(patches, unit_norms)
         gate = require_gate(rule, rule.gate(scores, norms))
         assert gate.values is not None  # of a rule without pairs
         if gate.decay is None and self._in_parts:

@@ -77,7 +77,7 @@ def taught_swta_gate(scores: Array, norms: Norms, temperature: float, power: boo
     """
     mass, decay = cells(scores, 2)
     sharpness = sharpness_of(temperature, scores)
-    kernels.for_array(scores).taught_similarities(scores, *norms, *teacher)
+    kernels.for_array(scores).taught_similarities(scores, norms.patches, norms.units, *teacher)
     kernels.for_array(scores).taught_swta(scores, sharpness, power, mass, decay)
     return Gate(scores, column_sums(decay), column_sums(mass))
 
