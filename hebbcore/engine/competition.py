@@ -16,14 +16,21 @@ from hebbcore.engine.backend import Array
 
 
 class Norms:
-    """Euclidean norms, 0 replaced by 1.
+    """Euclidean norms of patches and units, 0 replaced by 1.
+
+    Parameters
+    ----------
+    vectors : Array
+        (N, D), the patches.
+    units : Array
+        (K,), the norm of each unit's weights.
 
     Attributes
     ----------
     patches : Array
-        (N,), of each patch; made when they are first asked for.
+        (N,), the norm of each patch, made when it is first asked for.
     units : Array
-        (K,), of each unit's weights.
+        (K,).
     """
 
     def __init__(self, vectors: Array, units: Array) -> None:
@@ -31,7 +38,7 @@ class Norms:
 
     @functools.cached_property
     def patches(self) -> Array:
-        """(N,), of each patch."""
+        """The norm of each patch (N,)."""
         return vector_norms(self._vectors)
 
 
