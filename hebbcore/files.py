@@ -12,13 +12,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _log = logging.getLogger("hebbcore")
 
 _CANNOT = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # which a file system says
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _lent: ContextVar[tuple[int, int] | None] = ContextVar("_lent", default=None)  # the folder of a lock to go on under
+_PIECE = 16 * 2**20  # bytes that are written at a time
 _MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a size can be
 
 
@@ -162,6 +163,21 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Set so many bytes of the disk aside for a new file, before it is mapped into memory.
+
+    To write to a map on a disk that is full kills the process; here it is an OSError.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    zeros = bytes(min(size, _PIECE))  # as on macOS
+    for start in range(0, size, _PIECE):
+        file.write(zeros[: size - start])
+    file.flush()
+    file.seek(0)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,12 @@ import signal
 import sys
 from types import FrameType
 
+if not hasattr(signal, "SIGHUP"):
+    raise ImportError(
+        "hebbcore needs signals and locks of files as Linux and macOS have them; on Windows install it in the Windows "
+        "Subsystem for Linux (wsl --install)."
+    )
+
 PATIENCE = 5.0  # seconds from the signal that asks for the end to the end
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # which ask for the end
 

@@ -3,12 +3,19 @@
 hebbcore/files.py does the same in a few lines of its own, since neither package may import the other.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EACCES, EAGAIN, EBADF, EINVAL, EOPNOTSUPP
 from pathlib import Path
+
+try:
+    import fcntl
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "loaders needs locks of files as Linux and macOS have them; on Windows install it in the Windows Subsystem for "
+        "Linux (wsl --install)."
+    ) from error
 
 PARTIAL = ".partial"
 

@@ -13,7 +13,7 @@ import numpy as np
 from hebbcore import hdf5
 from hebbcore.checks import printable
 from hebbcore.features.blocks import text_of
-from hebbcore.files import cannot_write, forget, forget_lock, parse_json, sync, write_text
+from hebbcore.files import cannot_write, forget, forget_lock, parse_json, reserve, sync, write_text
 from hebbcore.serialize import compared
 
 DTYPES = ("float32", "float16")
@@ -213,8 +213,7 @@ class Growing:
             with self._writing():
                 plan = hdf5.Plan(arrays, {"settings": json.dumps(self._settings)})
                 with self._partial.open("w+b") as file:
-                    # at once: a full disk would kill the process while it writes to the map
-                    os.posix_fallocate(file.fileno(), 0, plan.size)
+                    reserve(file, plan.size)
                     plan.write(file)
                     for called, whole in texts.items():
                         file.seek(plan.offsets[called] or 0)

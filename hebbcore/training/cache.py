@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
@@ -14,7 +13,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import devices
 from hebbcore.engine.backend import Array
-from hebbcore.files import cannot_write
+from hebbcore.files import cannot_write, reserve
 from hebbcore.layers.base import as_4d
 from hebbcore.network import Network
 from hebbcore.training.ahead import ahead
@@ -53,9 +52,8 @@ class CachedBatches:
             self._array: Array = np.empty(full, dtype)
         else:
             with tempfile.TemporaryFile(dir=folder) as file:
-                # a disk that is full must be an error here, not a SIGBUS in the middle of the training
                 try:
-                    os.posix_fallocate(file.fileno(), 0, math.prod(full) * dtype.itemsize)
+                    reserve(file, math.prod(full) * dtype.itemsize)
                 except OSError as error:
                     raise cannot_write(folder, error) from error
                 self._array = np.memmap(file, dtype, "r+", shape=full)

@@ -17,6 +17,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.holdout import Choice
 from hebbcore.evaluation.ridge.meter import Meter
+from hebbcore.files import reserve
 
 _log = logging.getLogger("hebbcore")
 
@@ -54,9 +55,8 @@ class Room(NamedTuple):
         if self.fits(size):
             return np.zeros((size, size))
         with tempfile.TemporaryFile(dir=self.folder) as file:
-            # a disk that is full must be an error here, not a SIGBUS in the middle of the fit
             try:
-                os.posix_fallocate(file.fileno(), 0, needed)
+                reserve(file, needed)
             except OSError as error:
                 raise self.cannot_hold(needed, f"a matrix of {size:,} × {size:,}", error) from error
             return np.memmap(file, np.float64, "r+", shape=(size, size))
