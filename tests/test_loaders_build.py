@@ -352,6 +352,7 @@ def test_a_killed_worker_is_an_error_not_a_wait_for_ever():
         list(map_ordered(double_or_die, range(100), workers=2))
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_workers_do_not_outlive_a_killed_build(tmp_path):
     tree = make_tree(tmp_path / "large", classes=2, images=60, height=400, width=600)
     process = start(tmp_path, tree, tmp_path / "shards", 2)

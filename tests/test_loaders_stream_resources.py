@@ -17,6 +17,9 @@ from loaders import RandomResizedCrop, ShardStream
 pytest_plugins = "stream_helpers"
 
 
+reads_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
+
+
 def no_threads() -> bool:
     return not [thread for thread in threading.enumerate() if thread.name.startswith("loaders")]
 
@@ -57,6 +60,7 @@ def test_leaving_early_ends_the_threads(packed):
     assert no_threads()
 
 
+@reads_proc
 def test_no_file_stays_open(packed):
     before = set(os.listdir("/proc/self/fd"))
     stream = ShardStream(packed, batch_size=4, image_size=16, shuffle=True)
@@ -97,6 +101,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@reads_proc
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_memory_is_flat_over_many_epochs(tmp_path, shuffle):
     images = np.random.default_rng(0).integers(0, 256, (2000, 64, 64, 3), np.uint8)
