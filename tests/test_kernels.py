@@ -11,7 +11,7 @@ from kernel_helpers import DTYPES, SHAPES, assert_is_its_oracle, cells, toleranc
 from hebbcore.engine.kernels import cpu, programs
 from hebbcore.engine.kernels.programs import PROGRAMS
 
-TWINS = [*PROGRAMS, "gather", "cells", "moment_cells", "cell_bytes"]
+TWINS = [*PROGRAMS, "gather", "largest_magnitude", "cells", "moment_cells", "cell_bytes"]
 
 
 def test_every_file_of_programs_is_imported():
@@ -30,6 +30,19 @@ def test_twins_have_the_same_names_and_parameters(few_threads):
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_is_its_oracle(twin, name, shape, dtype, generator):
     assert_is_its_oracle(twin, name, shape, dtype, generator)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES, (7, 75)])
+@pytest.mark.parametrize("special", [0.5, -1e30, np.inf, -np.inf, np.nan, -np.nan])
+def test_the_largest_magnitude(twin, shape, dtype, special, generator):
+    array = generator.normal(size=shape).astype(dtype)
+    for place in (0, array.size // 2, array.size - 1):
+        changed = array.copy()
+        changed.flat[place] = special
+        found = twin.largest_magnitude(changed)
+        assert found.dtype == dtype
+        np.testing.assert_equal(found, np.abs(changed).max())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -50,9 +50,14 @@ class SingleChunk:
             outer_less_decay(share.gemm, gram, gate.values, patches, weights, outer)
             return None, None, gate.mass
         if self._scatter:
-            outer[...] = 0
+            if gate.decay is None:
+                outer[...] = 0
+            else:
+                np.multiply(weights, -gate.decay[:, None], out=outer)
             who = np.full(len(patches), -1) if gate.winners is None else gate.winners
             kernels.for_array(patches).scatter(gate.values, who, patches, outer)
+            if gate.decay is not None:
+                return None, None, gate.mass
         else:
             multiply(gate.values.T, patches, outer)
         if gate.decay is not None:

@@ -238,20 +238,19 @@ def _more_bytes(rule: Rule, units: int, precision: str) -> int:
 
 def add_scaled(target: Array, factors: Any, *sources: Array) -> None:
     """target (K, D) ← target + factors ∘ each source, in place; factors: a number, (K,) or (K, 1)."""
-    xp = backend.namespace(target)
-    if getattr(factors, "ndim", 0) and factors.size == len(target):
+    xp, add = backend.namespace(target), kernels.for_array(target).add_scaled
+    if getattr(factors, "size", 1) == len(target) > 1:
         column = xp.ascontiguousarray(factors.reshape(-1), target.dtype)
     else:
         column = xp.empty(len(target), target.dtype)
         column[...] = factors.reshape(-1) if getattr(factors, "ndim", 0) else factors
-    add = kernels.for_array(target).add_scaled
+    if xp is not np or target.size * len(sources) <= tuning.MEASURED.add_numbers:
+        for source in sources:
+            add(target, column, source)
+        return
 
     def rows(i: int, j: int) -> None:
         for source in sources:
             add(target[i:j], column[i:j], source[i:j])
 
-    if xp is np and target.size * len(sources) > tuning.MEASURED.add_numbers:
-        parallel.run([partial(rows, *cut) for cut in parallel.cuts(len(target), parallel.threads())], blas=False)
-        return
-    for source in sources:
-        add(target, column, source)
+    parallel.run([partial(rows, *cut) for cut in parallel.cuts(len(target), parallel.threads())], blas=False)

@@ -2,8 +2,10 @@
 
 from typing import Any, ClassVar
 
-from hebbcore.engine import competition
-from hebbcore.engine.backend import Array, namespace
+import numpy as np
+
+from hebbcore.engine import competition, kernels
+from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.rule import Rule
 
@@ -11,9 +13,9 @@ from hebbcore.engine.rule import Rule
 def one_over(mass: Array | None) -> Array:
     """Return 1 / mass (K, 1), and 0 where the mass is too small to divide by."""
     assert mass is not None
-    xp = namespace(mass)
-    tiny = xp.finfo(mass.dtype).tiny
-    return ((mass >= tiny) / xp.fmax(mass, tiny))[:, None]
+    shares = mass[None].copy()
+    kernels.for_array(mass).reciprocals(shares, np.finfo(mass.dtype).tiny)
+    return shares.reshape(-1, 1)
 
 
 class CosineRule(Rule):

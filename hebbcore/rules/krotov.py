@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import competition
-from hebbcore.engine.backend import Array, largest_magnitude, namespace, row_norms
+from hebbcore.engine import competition, kernels
+from hebbcore.engine.backend import Array, namespace, row_norms
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.finite import LARGEST
 from hebbcore.engine.rule import Rule
@@ -62,7 +62,7 @@ class Krotov(Rule):
         return signed_power(weights, self.p)
 
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
-        return 1 / namespace(delta).maximum(largest_magnitude(delta), 1e-30)
+        return 1 / namespace(delta).maximum(kernels.for_array(delta).largest_magnitude(delta), 1e-30)
 
     def initial_weights(self, generator: np.random.Generator, units: int, size: int) -> np.ndarray[Any, Any]:
         return generator.normal(0, 1, (units, size))

@@ -7,7 +7,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import kernels
-from hebbcore.engine.backend import Array, largest_magnitude, namespace, row_norms
+from hebbcore.engine.backend import Array, namespace, row_norms
 from hebbcore.engine.rule import Rule
 from hebbcore.rules.p_norm import MOST_POWER, check_exponent, signed_power
 
@@ -35,7 +35,7 @@ class NormSeekingRule(Rule):
         return signed_power(weights, self.p)
 
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
-        return 1 / (largest_magnitude(delta) + 1e-30)
+        return 1 / (kernels.for_array(delta).largest_magnitude(delta) + 1e-30)
 
     def rate(self, weights: Array, learning_rate: float) -> Any:
         if self.adaptive_power is None:

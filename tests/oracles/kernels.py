@@ -215,6 +215,15 @@ def tangent(delta, weights):
     return {"delta": delta - (delta * weights).sum(axis=1, keepdims=True) * weights}
 
 
+@examples(
+    numbers=lambda rows, columns: np.arange(rows * columns).reshape(rows, columns) % 4 / 3.0,
+    least=[0.5, 1e-30],
+)
+def reciprocals(numbers, least):
+    """1 / numbers, 0 for those below the least."""
+    return {"numbers": np.array([[1 / x if x >= least else 0 for x in row] for row in numbers.tolist()])}
+
+
 def add_scaled(target, factors, source):
     """target + factors[:, None] · source."""
     return {"target": target + factors[:, None] * source}

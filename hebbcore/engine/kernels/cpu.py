@@ -6,7 +6,7 @@ import numpy as np
 
 from hebbcore.engine import tuning
 from hebbcore.engine.kernels.compiled import kernel
-from hebbcore.engine.kernels.elementary import move4, move8, move16
+from hebbcore.engine.kernels.elementary import larger, move4, move8, move16
 from hebbcore.engine.kernels.programs import PROGRAMS
 
 # Sums may be reordered and fused for SIMD; NaN and infinity keep their meaning.
@@ -82,6 +82,19 @@ def relu(scores):
         for k in range(row.size):
             score = row[k]
             row[k] = 0 if score <= 0 else score
+
+
+@kernel(fastmath=_FASTMATH)
+def _largest_magnitude(numbers):
+    found = abs(numbers[0])
+    for i in range(numbers.size):
+        found = larger(abs(numbers[i]), found)
+    return found
+
+
+def largest_magnitude(array: Any) -> Any:
+    """Return max|array| of a C-contiguous floating array in its dtype, NaN if it holds any; in one pass."""
+    return array.dtype.type(_largest_magnitude(array.reshape(-1)))
 
 
 @kernel()

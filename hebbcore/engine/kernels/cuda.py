@@ -212,6 +212,11 @@ def _launcher(name: str) -> Callable[..., None]:
 globals().update({name: _launcher(name) for name in PROGRAMS})
 
 
+def largest_magnitude(array: Any) -> Any:
+    """Return max|array| of a floating array, NaN if it holds any."""
+    return backend.largest_magnitude(array)
+
+
 def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: Any) -> None:
     """out (n·oh·ow, kh·kw·C) ← the patches of images (n, H, W, C), C-contiguous, padded and of out's dtype."""
     xp = backend.namespace(images)

@@ -89,6 +89,16 @@ def directions(vectors: Matrix, scores: Matrix):
 
 
 @program
+def reciprocals(numbers: Matrix, least: Number):
+    """numbers ← 1 / numbers, 0 for those below the least and for NaN."""
+    for n in own_rows(numbers.shape[0]):
+        row = numbers[n]
+        for k in entries(row.size):
+            number = row[k]
+            row[k] = (ONE + ZERO * least) / number if number >= least else ZERO * least
+
+
+@program
 def add_scaled(target: Matrix, factors: PerRow, source: Matrix):
     """target ← target + factors[:, None] · source."""
     for n in own_rows(target.shape[0]):
