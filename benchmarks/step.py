@@ -44,7 +44,8 @@ SHAPES = SIX_LAYER + OTHERS + TEN_LAYER
 RULES = ("hpca", "swta", "signedwta", "hardwta", "kwta")
 LEARNING_RATE = 1e-3
 NAIVE_PATCHES = 2000
-ROUNDS, REPEATS, TURN = 4, 5, 0.5  # turns; runs a turn, fewer if they take longer than so many seconds
+ROUNDS = 4  # turns
+REPEATS, TURN, SHORT = 5, 0.5, 0.02  # runs a turn, fewer if they take longer than TURN seconds, more within SHORT ones
 REST = 0.2  # seconds; the threads of BLAS spin on for some 0.1 s after a product
 WARM_UP = 0.15  # seconds; after a pause a virtual machine's kernel wakes threads on one core for some 0.05 s
 
@@ -78,10 +79,8 @@ class Stepper:
             while len(ends) < 1 or time.perf_counter() - begin < WARM_UP:
                 yield self.images
             warm, turn = len(ends), time.perf_counter()
-            for _ in range(REPEATS):
+            while goes_on(len(ends) - warm, turn):
                 yield self.images
-                if time.perf_counter() - turn > TURN:
-                    break
 
         def end(step: hebbcore.Step) -> None:
             synchronize()
@@ -107,22 +106,25 @@ class Stepper:
         project(self.plan, self.inside, self.weights, Output(self.rule), self.out)
 
 
+def goes_on(count: int, turn: float) -> bool:
+    """Return whether a turn goes on after so many runs, which began at a time."""
+    seconds = time.perf_counter() - turn
+    return seconds < SHORT or (count < REPEATS and seconds < TURN)
+
+
 def runs(function: Callable[[], Any], synchronize: Callable[[], None]) -> list[float]:
     """Return the milliseconds of runs of a function in steady state."""
-    times = []
+    times: list[float] = []
     turn = time.perf_counter()
     while (begin := time.perf_counter()) - turn < WARM_UP:
         function()
         synchronize()
     turn = begin
-    for _ in range(REPEATS):
+    while goes_on(len(times), turn):
         begin = time.perf_counter()
         function()
         synchronize()
-        end = time.perf_counter()
-        times.append(1e3 * (end - begin))
-        if end - turn > TURN:
-            break
+        times.append(1e3 * (time.perf_counter() - begin))
     return times
 
 

@@ -46,11 +46,11 @@ def layer_step(counting, rule, workspace=2**28):
 
 MOST = {
     "hpca": (2, 4, 4),
-    "ica": (3, 3, 10),
-    "swta": (6, 2, 10),
-    "kwta": (6, 2, 10),
-    "softhebb": (5, 2, 14),
-    "krotov": (6, 2, 20),
+    "ica": (3, 3, 8),
+    "swta": (7, 2, 8),
+    "kwta": (6, 2, 7),
+    "softhebb": (5, 2, 11),
+    "krotov": (4, 2, 12),
 }
 
 
