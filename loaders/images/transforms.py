@@ -159,6 +159,11 @@ class RandomResizedCrop:
 Transform = CenterCrop | RandomResizedCrop
 
 
+def draws_at_random(transform: Transform | None) -> bool:
+    """Whether a seed and the epoch decide what a transform makes of an image."""
+    return transform is not None and (transform.flip or isinstance(transform, RandomResizedCrop))
+
+
 def _check_flip(name: str, flip: bool) -> None:
     if not isinstance(flip, bool | np.bool_):
         raise ValueError(f"{name}: flip must be True or False, got {flip!r}")
