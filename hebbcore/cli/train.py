@@ -243,6 +243,8 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     if training["learning_rate"] is None:  # as older runs have it
         training["learning_rate"] = LEARNING_RATE
     kept = {key: value for key, value in table.items() if key != "imports"}  # modules may move too
+    if training["mode"] == "layerwise":
+        kept["network"] = serialize.without("momentum", kept["network"])  # of any, it had no effect
     return {**kept, "data": data, "training": training}
 
 

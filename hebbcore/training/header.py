@@ -171,6 +171,8 @@ def _fixed(header: RunHeader, free: set[str], overridden: bool) -> dict[str, Any
         training["learning_rate"] = LEARNING_RATE  # what None means; without a layer that takes it, it decides nothing
     changing = {each.name for each in dataclasses.fields(State)} | {"versions", "fit_defaults", "pixel_scale"}
     kept = {key: value for key, value in table.items() if key not in changing}
+    if training["mode"] == "layerwise":
+        kept["layers"] = serialize.without("momentum", kept["layers"])  # earlier versions took any, which had no effect
     return {**kept, "training": training, "data": streams.told_apart_by(table["data"])}
 
 
