@@ -116,11 +116,13 @@ def find(function: str, path: Path, previous: bool = False) -> Path:
     FileNotFoundError
         If there is none.
     ValueError
-        If the latest is damaged; with previous, if all are.
+        If the latest is damaged; with previous, if all are, and for a file.
     """
     if not path.is_dir():
         if not path.exists():
             raise FileNotFoundError(f"{function}: {path} does not exist.")
+        if previous:
+            raise ValueError(f"{function}: previous is for the checkpoints of a run; {path} is a file: leave it out.")
         return path
     found = checkpoints(path)
     if not found:

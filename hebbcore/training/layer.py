@@ -136,6 +136,9 @@ def train_layer(
     UserWarning
         If more than a tenth of units that compete won nothing in the last epoch.
     """
+    for name, value in (("progress", progress), ("check_finite", check_finite)):
+        checks.boolean(FUNCTION, name, value)
+    checks.callback(FUNCTION, "callback", callback)
     rule = as_rule(FUNCTION, rule)
     units = checks.integer(FUNCTION, "units", units, 1)
     rule.check_units(FUNCTION, units)

@@ -203,6 +203,9 @@ def fit(
     ----------
     mode="together" and the teacher follow FastHebb, Lagani et al. (2022), the latter its program.
     """
+    for name, value in (("previous", previous), ("progress", progress)):
+        checks.boolean("fit", name, value)
+    checks.callback("fit", "callback", callback)
     if not isinstance(network, Network):
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
     if isinstance(data, Iterator):

@@ -21,13 +21,6 @@ def check_integers(least: int, **values: Any) -> None:
             raise ValueError(f"ShardStream: {name} must be an integer >= {least}, got {value!r}")
 
 
-def check_flags(**values: Any) -> None:
-    """Raise ValueError unless each of the values is true or false."""
-    for name, value in values.items():
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"ShardStream: {name} must be True or False, got {value!r}")
-
-
 def check_choices(subset: object, subset_seed: int | None, on_error: str) -> None:
     """Raise ValueError for a seed that chooses nothing, and for another way with damaged records."""
     if subset_seed is not None and subset is None:

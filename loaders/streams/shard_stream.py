@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from loaders.checks import require_flags
 from loaders.images.transforms import Transform
 from loaders.shards.format import Ints
 from loaders.shards.index import Index
@@ -22,7 +23,6 @@ from loaders.streams.arguments import (
     SHUFFLE_BUFFER,
     Normalization,
     check_choices,
-    check_flags,
     check_integers,
     checked_part,
     checked_subset,
@@ -137,7 +137,7 @@ class ShardStream:
         check_integers(1, batch_size=batch_size, prefetch=prefetch, shuffle_buffer=shuffle_buffer)
         check_integers(1, threads=1 if threads is None else threads)
         check_integers(0, seed=seed, subset_seed=0 if subset_seed is None else subset_seed)
-        check_flags(shuffle=shuffle, drop_last=drop_last, labels=labels)
+        require_flags("ShardStream", shuffle=shuffle, drop_last=drop_last, labels=labels)
         check_choices(subset, subset_seed, on_error)
         self._part = checked_part(part)
         transform = checked_transform(transform, image_size)
