@@ -89,6 +89,8 @@ def load(
     device = devices.resolve("load", device)
     file = find("load", Path(path), previous)
     header, arrays = (safetensors.read if file.suffix == safetensors.SUFFIX else read)("load", file)
+    if header.get("kind") == "layer" and workspace != WORKSPACE:
+        raise ValueError(f"load: workspace is of networks; {file} is a layer, whose transform takes it: leave it out.")
     with naming("load", file, "does not hold a network or layer of this version"):
         serialize.require_known("load", header, file)
         return restore("load", header, arrays, device, workspace)

@@ -85,6 +85,14 @@ def test_settings_of_train_layer_without_effect_are_refused(options, message):
         hebbcore.train_layer(**{"data": images(), "units": 2, "kernel_size": 3, **options})
 
 
+@pytest.mark.parametrize("branches", [0, 2])
+def test_a_cache_without_a_layer_before_one_that_learns_is_refused(branches):
+    layer = hebbcore.Branches(*([hebbcore.Conv(2, 3)] for _ in range(branches))) if branches else hebbcore.Conv(2, 3)
+    net = hebbcore.Network([layer], (7, 7, 2), device="cpu")
+    with pytest.raises(ValueError, match="cache='memory' has no effect: it keeps outputs of finished layers"):
+        hebbcore.fit(net, images(), mode="layerwise", cache="memory")
+
+
 def test_a_schedule_of_two_steps_has_its_effect():
     for options in ({"epochs": 2}, {"batch_size": 5}, {"data": [images(), images()]}):
         given = {"data": images(), **options}

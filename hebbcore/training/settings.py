@@ -113,6 +113,13 @@ def without_effect(settings: Training, network: Network, done: Collection[int] =
     if settings.cache != "none" and settings.mode == "together":
         text = f'cache={settings.cache!r} has no effect: it is for mode="layerwise"; leave it out, or change mode.'
         return "cache", text
+    if settings.cache != "none":
+        phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images, done)
+        if not any(network.graph.entries[target] for phase in phases for target in phase.targets):
+            return "cache", (
+                f"cache={settings.cache!r} has no effect: it keeps outputs of finished layers, and what learns here "
+                "sees the images themselves; leave it out."
+            )
     if settings.cache == "none" and settings.cache_bytes != default.cache_bytes:
         text = 'cache_bytes has no effect: it bounds a cache, and cache is "none"; set cache, or leave it out.'
         return "cache_bytes", text
