@@ -188,8 +188,8 @@ def train_layer(
             training.start(initial_weights, first_epoch, weight_generator.spawn(1)[0])
         if conscience or revival:
             training.rival(conscience, revival, weight_generator.spawn(1)[0])
-        training.rate = rate
-        if rate == AUTO:
+        training.rate, training.auto = rate, rate == AUTO
+        if training.auto:
             with taking(first_epoch.portion):
                 training.rate = measured_rate(FUNCTION, NAME, rule, devices.to_device(first, device), g)
         images = batches.images(len(first) if first_epoch.portion is None else first_epoch.portion.total)
