@@ -89,6 +89,8 @@ def load(
     device = devices.resolve("load", device)
     file = find("load", Path(path), previous)
     header, arrays = (safetensors.read if file.suffix == safetensors.SUFFIX else read)("load", file)
+    if header.get("kind") == "layer" and workspace != WORKSPACE:
+        raise ValueError(f"load: workspace is of networks; {file} is a layer, whose transform takes it: leave it out.")
     with naming("load", file, "does not hold a network or layer of this version"):
         serialize.require_known("load", header, file)
         return restore("load", header, arrays, device, workspace)
@@ -116,11 +118,13 @@ def find(function: str, path: Path, previous: bool = False) -> Path:
     FileNotFoundError
         If there is none.
     ValueError
-        If the latest is damaged; with previous, if all are.
+        If the latest is damaged; with previous, if all are, and for a file.
     """
     if not path.is_dir():
         if not path.exists():
             raise FileNotFoundError(f"{function}: {path} does not exist.")
+        if previous:
+            raise ValueError(f"{function}: previous is for the checkpoints of a run; {path} is a file: leave it out.")
         return path
     found = checkpoints(path)
     if not found:

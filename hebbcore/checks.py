@@ -115,6 +115,12 @@ def boolean(function: str, name: str, value: Any) -> bool:
     return value
 
 
+def callback(function: str, name: str, value: Any) -> None:
+    """Raise TypeError for what cannot be called and is not None, such as progress=True where lines are told."""
+    if value is not None and not callable(value):
+        raise wrong(TypeError, function, name, f"must be a function that is called, or None, got {value!r}.")
+
+
 def text(function: str, name: str, value: Any) -> str:
     """Return value if it is a string with something in it."""
     if not isinstance(value, str):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from hebbcore import checkpoint
+from hebbcore import checkpoint, checks
 from hebbcore.layers import WORKSPACE, HebbianLayer
 from hebbcore.network import Network
 
@@ -29,7 +29,7 @@ def load(
     device : {"auto", "cpu", "cuda"}
         Where its arrays go. A precision of CUDA alone ("tf32", "bf16") becomes "float32" on the CPU.
     workspace : int or str
-        The network's: bytes, or text such as "256 MiB".
+        The network's: bytes, or text such as "256 MiB"; the `transform` of a layer takes its own.
     previous : bool
         If the latest checkpoint of a run is damaged, take the one before it.
 
@@ -44,8 +44,9 @@ def load(
         If there is no such file, and neither checkpoint nor model in the folder.
     ValueError
         If the file is damaged, was not written by hebbcore, or needs a rule or layer that no imported module has
-        registered; if previous is given for a model.
+        registered; if previous is given for a file or a model, or workspace for a layer.
     """
+    checks.boolean("load", "previous", previous)
     place = Path(path)
     if checkpoint.model_folder(place) is None:
         return checkpoint.load(place, device=device, workspace=workspace, previous=previous)

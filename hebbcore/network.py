@@ -123,7 +123,7 @@ class Network(Predictor, Trainable):
         ValueError
             If a layer does not fit, or has weights already.
         """
-        if draw and self.learners:
+        if checks.boolean("Network.build", "draw", draw) and self.learners:
             checks.channels_last("Network", "image_shape", as_image_shape("Network", image_shape))
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")

@@ -114,6 +114,13 @@ def flat(tables: list[Any]) -> list[Any]:
     return [there[i] for there, i in places_of(tables)]
 
 
+def without(key: str, table: Any) -> Any:
+    """Return a table or list of tables without a key, in those inside of it too."""
+    if isinstance(table, Mapping):
+        return {name: without(key, value) for name, value in table.items() if name != key}
+    return [without(key, value) for value in table] if isinstance(table, list) else table
+
+
 def require_known(function: str, header: dict[str, Any], path: Path) -> None:
     """Raise ValueError if a file's layers or rules are none of LAYERS and RULES, with the way to make them known.
 

@@ -303,6 +303,15 @@ def identity_of(stream: Stream) -> State:
     return {**state, "images": stream.images}
 
 
+def told_apart_by(state: State) -> State:
+    """Return a state without what a ShardStream in its stored order does not use, which earlier versions noted."""
+    if state.get("shuffle") is not False or "shuffle_buffer" not in state:
+        return state
+    draws = any(word in str(state.get("transform")) for word in ("Random", "flip=True"))
+    idle = {"shuffle_buffer"} if draws else {"shuffle_buffer", "seed"}
+    return {key: value for key, value in state.items() if key not in idle}
+
+
 def labels_of(stream: Stream) -> npt.NDArray[Any] | None:
     """Return the labels (n,) that a stream knows without a pass over it; None if it does not, or not for each image."""
     labels: Any = getattr(stream, "labels", None)

@@ -16,8 +16,10 @@ from loaders.shards.build import SHARD_BYTES, build_shards
 from loaders.shards.format import REPORT
 from loaders.shards.index import Index, read_index
 from loaders.shards.job import Progress
+from loaders.shards.ranges import found_range
 from loaders.shards.verify import verify_shards
 from loaders.sources import detect
+from loaders.sources.base import ImageSource
 from loaders.sources.open import open_source
 from loaders.text import printable
 
@@ -152,6 +154,8 @@ def _build(options: argparse.Namespace) -> int:
             part=options.part,
             progress=progress,
         )
+    if options.range is not None and isinstance(source, ImageSource) and found_range(source) is None:
+        print(f"--range {options.range}: no image of a sample of these has 16 bits, and it has no effect on others")
     unlabelled = index.records - sum(index.class_counts)
     print(
         f"{index.records} images in {len(index.shards)} shards, {index.skipped} skipped"

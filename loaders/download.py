@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from loaders.checks import require_callback
 from loaders.files import PARTIAL, locked, make_folder, sync
 from loaders.transfer import complete
 
@@ -120,6 +121,7 @@ def download_dataset(
     OSError
         If a file cannot be written.
     """
+    require_callback("download_dataset", "progress", progress)
     if name not in DATASETS:
         raise ValueError(f"download_dataset: name must be one of {', '.join(DATASETS)}, got {name!r}")
     dataset = DATASETS[name]

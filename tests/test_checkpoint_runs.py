@@ -10,6 +10,7 @@ from conftest import ROOT
 from fit_helpers import arrays, assert_same, images, layers, network
 
 import hebbcore
+import loaders
 from hebbcore import checkpoint
 
 
@@ -29,6 +30,24 @@ def test_a_run_from_before_a_parameter_came_goes_on(tmp_path):
     assert_same(
         arrays(hebbcore.load(tmp_path / "run")), arrays(hebbcore.fit(network(), images(), epochs=2, batch_size=5))
     )
+
+
+def test_a_run_from_when_a_stream_in_its_order_took_a_seed_goes_on(tmp_path):
+    loaders.write_shards((images(dtype=np.uint8), np.zeros(10, int)), tmp_path / "shards")
+    with loaders.ShardStream(tmp_path / "shards", batch_size=5) as stream:
+        options = {"run": tmp_path / "run"}
+        hebbcore.fit(network(), stream, **options)
+        path = checkpoint.checkpoints(tmp_path / "run")[-1]
+        header, stored = checkpoint.read("fit", path)
+        header["data"] |= {"seed": 3, "shuffle_buffer": 4096}
+        checkpoint.write(path, header, stored)
+        hebbcore.fit(network(), stream, epochs=2, **options)
+        checkpoint.write(path, header | {"data": header["data"] | {"subset": 5}}, stored)
+        for other in checkpoint.checkpoints(tmp_path / "run"):
+            if other != path:
+                other.unlink()
+        with pytest.raises(ValueError, match=r"data.subset is None here and 5 there[^;]*$"):
+            hebbcore.fit(network(), stream, epochs=2, **options)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 5])

@@ -40,3 +40,11 @@ def test_a_fraction_of_images_without_labels_is_of_them_all(images):
     assert len(found) == 15
     rows = [next(i for i, image in enumerate(everything) if (image == one).all()) for one in found]
     assert rows == sorted(set(rows)) != list(range(15))
+
+
+def test_a_seed_is_that_of_the_weights_where_shards_are_read_in_order(images, call):
+    Path("run.toml").write_text(CONFIG)
+    for run, seed in (("a", 0), ("b", 3)):
+        call(f"train run.toml --out {run} --set data.path=shards/train --set seed={seed}")
+    one, other = (hebbcore.load(run, device="cpu")["conv1"].weights for run in "ab")
+    assert (one != other).any()

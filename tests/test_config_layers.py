@@ -234,6 +234,11 @@ def test_layers_of_branches_are_counted_too(read, change):
         ),
         (
             PRESET,
+            ["training.mode=layerwise", "network.layers.bn1.momentum=0.3"],
+            "network.layers.bn1.momentum=0.3 has no effect layer by layer",
+        ),
+        (
+            PRESET,
             ["network.rule=hpca", *(f"network.layers.conv{i}.rule=swta" for i in (1, 2, 3))],
             "network.rule changes nothing: network.layers gives every layer its own.",
         ),
@@ -255,6 +260,7 @@ def test_a_setting_that_changes_nothing_is_refused(read, text, changes, message)
         (PRESET, ["training.statistics_images=5", "training.mode=layerwise"]),
         (PRESET, ["training.statistics_images=5", "network.preprocess=whiten"]),
         (PRESET, ["training.schedule=epochs", "training.epochs=2"]),
+        (PRESET, ["network.layers.bn1.momentum=0.3"]),
         (PRESET, ["network.rule=hpca", "network.layers.conv1.rule=swta"]),
         (LAYERS, ["training.learning_rate=0.5"]),
     ],

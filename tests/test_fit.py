@@ -169,7 +169,7 @@ def test_what_statistics_still_change_cannot_be_whitened(kind):
         hebbcore.fit(net, data)
     hebbcore.fit(net, data, mode="layerwise", batch_size=4)
     np.testing.assert_allclose(net.transform(data, "whiten1").mean(axis=(0, 1, 2)), 0, atol=1e-3)
-    hebbcore.fit(net, data, batch_size=4, statistics_images=5)  # it is whitened as it is
+    hebbcore.fit(net, data, batch_size=4)  # it is whitened as it is
 
 
 def test_a_failed_pass_of_observations_leaves_nothing_behind():

@@ -36,7 +36,8 @@ def shards(tmp_path):
 
 
 def stream_of(shards, **options):
-    return loaders.ShardStream(shards[1], **{"batch_size": 7, "shuffle": True, "seed": 5, **options})
+    seed = {"seed": 5} if options.get("shuffle", True) else {}
+    return loaders.ShardStream(shards[1], **{"batch_size": 7, "shuffle": True, **seed, **options})
 
 
 # Data

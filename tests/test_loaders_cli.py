@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loaders_helpers import contents, make_arrays, make_tree, shared_file
+from PIL import Image
 from tqdm import tqdm
 
 import hebbcore
@@ -152,3 +153,14 @@ def test_cifar_from_the_command_line_to_batches(tmp_path):
     stream = loaders.ShardStream(tmp_path / "test", batch_size=1000, shuffle=True, dtype="float32")
     assert sum(len(images) for images, _ in stream) == 10_000
     assert np.isclose(np.mean(stream.index.mean), 0.4765, atol=1e-3)
+
+
+def test_a_range_of_images_without_16_bits_is_told(tree, tmp_path, capsys):
+    build = ["shards", "build", "--range", "4095", "--workers", "1"]
+    assert main([*build, str(tree), str(tmp_path / "shards")]) == 0
+    assert "--range 4095: no image of a sample of these has 16 bits, and it has no effect" in capsys.readouterr().out
+    for path in list(tree.rglob("*.*")):
+        path.unlink()
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 60).save(tree / "class_0" / "deep.png")
+    assert main([*build, str(tree), str(tmp_path / "deep")]) == 0
+    assert "--range" not in capsys.readouterr().out

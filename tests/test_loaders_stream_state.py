@@ -16,7 +16,9 @@ pytest_plugins = "stream_helpers"
 @pytest.mark.parametrize("source", ["raw", "packed"])
 def test_restoring_at_every_batch_gives_what_was_still_to_come(raw, packed, source, shuffle):
     path = raw if source == "raw" else packed
-    options = {"batch_size": 8, "shuffle": shuffle, "seed": 5, "shuffle_buffer": 16 * 240 * 2}
+    options = {"batch_size": 8, "shuffle": shuffle}
+    if shuffle:
+        options |= {"seed": 5, "shuffle_buffer": 16 * 240 * 2}
     if source == "packed":
         options["transform"] = RandomResizedCrop(20)
     stream = ShardStream(path, **options)
@@ -109,3 +111,23 @@ def test_a_seed_of_no_subset_is_refused_and_the_state_is_that_of_earlier_version
         ShardStream(raw, subset=3, subset_seed=-1)
     assert ShardStream(raw, subset=5).state() == ShardStream(raw, subset=5, subset_seed=0).state()
     assert ShardStream(raw).state()["subset_seed"] == 0
+
+
+def test_what_draws_nothing_is_refused(raw):
+    with pytest.raises(ValueError, match=r"seed=3 has no effect without shuffle and a random transform: .*subset_seed"):
+        ShardStream(raw, seed=3, image_size=6)
+    for options in ({}, {"transform": CenterCrop(6, flip=True)}):
+        with pytest.raises(ValueError, match=r"shuffle_buffer=4096 has no effect without shuffle: .*shuffle=True"):
+            ShardStream(raw, shuffle_buffer=4096, **options)
+    for transform in (CenterCrop(6, flip=True), RandomResizedCrop(6, flip=False)):
+        one, other = (next(iter(ShardStream(raw, seed=seed, transform=transform)))[0] for seed in (3, 4))
+        assert (one != other).any()
+
+
+def test_a_state_of_an_earlier_version_may_have_a_seed_that_draws_nothing(raw):
+    stream = ShardStream(raw, batch_size=8)
+    stream.restore({**stream.state(), "seed": 3, "shuffle_buffer": 4096, "batch": 2})
+    assert stream.state()["batch"] == 2
+    shuffled = ShardStream(raw, batch_size=8, shuffle=True)
+    with pytest.raises(ValueError, match="seed 3 there and 0 here"):
+        shuffled.restore({**shuffled.state(), "seed": 3})

@@ -31,6 +31,15 @@ def test_the_model_of_a_work_and_a_copy_of_it(photos, call):
     assert isinstance(hebbcore.load("elsewhere/network.h5", device="cpu"), hebbcore.Network)
 
 
+def test_what_is_of_a_run_or_a_network_is_refused_for_a_layer(tmp_path):
+    path = tmp_path / "layer.h5"
+    hebbcore.save(path, hebbcore.train_layer(np.random.default_rng(0).random((9, 6, 6, 1)), 3, 2))
+    with pytest.raises(ValueError, match=r"load: workspace is of networks; \S+layer.h5 is a layer, whose transform"):
+        hebbcore.load(path, workspace="8 MiB")
+    with pytest.raises(ValueError, match=r"load: previous is for the checkpoints of a run; \S+layer.h5 is a file"):
+        hebbcore.load(path, previous=True)
+
+
 def test_what_is_neither_checkpoint_nor_model(photos, call, fails):
     with pytest.raises(FileNotFoundError, match=r"load: photos holds no checkpoint"):
         hebbcore.load("photos")

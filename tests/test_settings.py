@@ -56,6 +56,9 @@ def test_the_factor_multiplies_all_rates():
         ({"mode": "layerwise", "sample": 9, "schedule": "linear"}, "schedule='linear' has no effect with sample and"),
         ({"mode": "layerwise", "sample": 9, "schedule": "cosine"}, "schedule='cosine' has no effect with sample and"),
         ({"mode": "layerwise", "sample": 9, "schedule": "epochs"}, "schedule='epochs' has no effect with sample and"),
+        ({"schedule": "linear"}, "schedule='linear' has no effect: the training is one step"),
+        ({"schedule": "cosine", "data": [images()]}, "schedule='cosine' has no effect: the training is one step"),
+        ({"schedule": "linear", "mode": "layerwise"}, "schedule='linear' has no effect: the training is one step"),
         ({"previous": True}, "previous has no effect: there is no run"),
         ({"seed": 1, "shuffle": False}, "seed=1 has no effect: it shuffles arrays"),
         ({"data": [images()], "seed": 1}, "seed=1 has no effect: it shuffles arrays"),
@@ -80,6 +83,50 @@ def test_settings_of_fit_without_effect_are_refused(options, message):
 def test_settings_of_train_layer_without_effect_are_refused(options, message):
     with pytest.raises(ValueError, match=f"train_layer: {message}"):
         hebbcore.train_layer(**{"data": images(), "units": 2, "kernel_size": 3, **options})
+
+
+@pytest.mark.parametrize("branches", [0, 2])
+def test_a_cache_without_a_layer_before_one_that_learns_is_refused(branches):
+    layer = hebbcore.Branches(*([hebbcore.Conv(2, 3)] for _ in range(branches))) if branches else hebbcore.Conv(2, 3)
+    net = hebbcore.Network([layer], (7, 7, 2), device="cpu")
+    with pytest.raises(ValueError, match="cache='memory' has no effect: it keeps outputs of finished layers"):
+        hebbcore.fit(net, images(), mode="layerwise", cache="memory")
+
+
+def test_a_schedule_of_two_steps_has_its_effect():
+    for options in ({"epochs": 2}, {"batch_size": 5}, {"data": [images(), images()]}):
+        given = {"data": images(), **options}
+        constant, linear = (arrays(hebbcore.fit(network(), **given, schedule=way)) for way in ("constant", "linear"))
+        assert any(not np.array_equal(linear[key], array) for key, array in constant.items())
+
+
+def test_images_for_statistics_that_are_learned_already_are_refused(tmp_path):
+    net, idle = network(whiten=True), {"statistics_images": 5}
+    hebbcore.fit(net, images(), run=tmp_path / "run", **idle)
+    hebbcore.fit(net, images(), run=tmp_path / "run", epochs=2, **idle)  # the same training, which goes on
+    for run in (None, tmp_path / "other"):
+        with pytest.raises(ValueError, match=r"statistics_images has no effect: .* whitens by is learned already"):
+            hebbcore.fit(net, images(), run=run, **idle)
+    net.training = idle  # not of the call
+    hebbcore.fit(net, images())
+    hebbcore.fit(net, images(), mode="layerwise", **idle)  # for the batch norms
+
+
+@pytest.mark.parametrize(("layer", "name"), [(hebbcore.BatchNorm, "bn1"), (hebbcore.Scale, "scale1")])
+def test_a_momentum_layer_by_layer_is_refused(layer, name, tmp_path):
+    def made(momentum):
+        branches = hebbcore.Branches([hebbcore.Conv(2, 3), layer(momentum=momentum)], [hebbcore.Conv(3, 3)])
+        return hebbcore.Network([branches], (7, 7, 2), device="cpu")
+
+    with pytest.raises(ValueError, match=rf"fit: {name}.momentum=0.3 has no effect layer by layer.*\.momentum = 0.1"):
+        hebbcore.fit(made(0.3), images(), mode="layerwise")
+    hebbcore.fit(made(0.3), images())
+    hebbcore.fit(made(0.1), images(), mode="layerwise", run=tmp_path)
+    path = checkpoint.checkpoints(tmp_path)[-1]  # as an earlier version wrote it
+    header, stored = checkpoint.read("fit", path)
+    header["layers"][0]["branches"][0][1]["momentum"] = 0.3
+    checkpoint.write(path, header, stored)
+    hebbcore.fit(made(0.1), images(), mode="layerwise", run=tmp_path)
 
 
 def test_settings_that_agree_with_a_stream_are_taken(tmp_path):

@@ -209,6 +209,21 @@ def test_layer_by_layer_each_layer_is_looked_at_from_its_first_step():
         hebbcore.fit(net, VECTORS, mode="layerwise", batch_size=8)
 
 
+@pytest.mark.parametrize("whose", ["training", "layer"])
+def test_who_learns_by_auto_is_not_told_to_take_it(whose):
+    larger = [VECTORS[:50], 300 * VECTORS[50:100], 300 * VECTORS[100:150]]
+    message = r'its learning rate, [\d.]+, is from "auto": give a lower one in its place; .*start from [\de.-]+$'
+    with pytest.raises(FloatingPointError, match=message):
+        train_layer(larger, 6, learning_rate="auto", device="cpu")
+    own, given = ("auto", {}) if whose == "layer" else (None, {"learning_rate": "auto"})
+    net = hebbcore.Network([hebbcore.Dense(6, learning_rate=own)], (20,), device="cpu")
+    with pytest.raises(FloatingPointError, match=message[:60]):
+        hebbcore.fit(net, VECTORS, epochs=99, rate_factor=9.0, **given)
+    mixed = [VECTORS[:50], VECTORS[:50], 3e4 * VECTORS[50:100], VECTORS[100:150]]
+    with pytest.raises(FloatingPointError, match="on this batch it is stable, so that others are larger: bring"):
+        train_layer(mixed, 6, learning_rate=0.01, device="cpu")
+
+
 def test_units_that_one_step_threw_off_are_told_of():
     """With relu a step that is too large can leave a unit that answers to no patch any more: finite, and lost."""
     x = np.abs(VECTORS)
@@ -221,6 +236,11 @@ def test_units_that_one_step_threw_off_are_told_of():
     with pytest.warns(UserWarning, match=r"fit: \d of 6 units of fc1 have norms up to"):
         hebbcore.fit(net, x, learning_rate=0.3, batch_size=100, epochs=3)
     train_layer(x, 6, rule="hpca", learning_rate="auto", batch_size=100, epochs=3, device="cpu")  # without a word
+    first = x[:100].reshape(-1, 1, 1, 20)
+    auto = 0.5 * soundness.largest_stable_rate(HPCA(), first, geometry_of(first, 1, 1, 0, "zeros"))
+    net = hebbcore.Network([hebbcore.Dense(6)], (20,), device="cpu")
+    with pytest.warns(UserWarning, match=r'fit: \d of 6 units of fc1 .* Give a lower rate in place of "auto"\.$'):
+        hebbcore.fit(net, x, learning_rate="auto", rate_factor=0.3 / auto, batch_size=100, epochs=3)
     for rule in ("kwta", "signedwta"):  # a few steps of a growth that has not come far yet
         with pytest.warns(UserWarning, match="of the layer have norms up to .* times those that .* Lower the learning"):
             train_layer(x, 6, rule=rule, learning_rate=4.0, batch_size=40, initial_weights="patches", device="cpu")

@@ -138,6 +138,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             If approximate neighbours are to be found without faiss.
         """
         function = "FewLabelClassifier.fit"
+        checks.callback(function, "progress", self.progress)
         if y is None:
             raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
         features = checked_features(function, self, X, reset=True, least=2)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import loaders
-from hebbcore import checkpoint, checks, serialize
+from hebbcore import checkpoint, checks, serialize, streams
 from hebbcore.checks import printable
 from hebbcore.cli import together
 from hebbcore.cli.networks import require_squares, side_of
@@ -132,7 +132,8 @@ def _open(config: Config, network: Network, run: Path, shared: Path | None) -> t
 
         path = together.by_first("train", lambda: as_shards(photos, place, stored, part, check))
         stream = loaders.ShardStream(
-            path, batch_size=training.batch_size, shuffle=training.shuffle, seed=config.seed, subset=data.subset,
+            path, batch_size=training.batch_size, shuffle=training.shuffle, subset=data.subset,
+            seed=config.seed if training.shuffle or random else 0,  # else it draws the weights alone
             image_size=None if random else data.image_size, labels=labelled,
             transform=loaders.RandomResizedCrop(data.image_size) if random and data.image_size else None,
         )  # fmt: skip
@@ -204,8 +205,9 @@ class SameData:
 
     def require(self, run: Path, config: Config) -> None:
         """Raise ValueError if a run has learned from other data."""
-        theirs = checkpoint.header_of(self._function, checkpoint.checkpoints(run)[-1]).get("data")
-        different = serialize.differences(self._identity(run, config), theirs, "data")
+        theirs = checkpoint.header_of(self._function, checkpoint.checkpoints(run)[-1]).get("data") or {}
+        mine = self._identity(run, config)
+        different = serialize.differences(streams.told_apart_by(mine), streams.told_apart_by(theirs), "data")
         if different:
             raise ValueError(
                 f"{self._function}: {run} has learned from other images or labels than {config.data.path} holds now: "
@@ -241,6 +243,8 @@ def _fixed(table: dict[str, Any]) -> dict[str, Any]:
     if training["learning_rate"] is None:  # as older runs have it
         training["learning_rate"] = LEARNING_RATE
     kept = {key: value for key, value in table.items() if key != "imports"}  # modules may move too
+    if training["mode"] == "layerwise":
+        kept["network"] = serialize.without("momentum", kept["network"])  # of any, it had no effect
     return {**kept, "data": data, "training": training}
 
 

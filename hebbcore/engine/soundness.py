@@ -75,7 +75,13 @@ class Divergence:
         self._limits[name] = held * (UNIT_GROWTH if rule.unit_norms else GROWTH)
 
     def require(
-        self, name: str, weights: Array, step: int, rate: float, stable: Callable[[], float | None] | None = None
+        self,
+        name: str,
+        weights: Array,
+        step: int,
+        rate: float,
+        stable: Callable[[], float | None] | None = None,
+        auto: bool = False,
     ) -> None:
         """Check that weights are finite, and not far beyond where they began.
 
@@ -91,6 +97,8 @@ class Divergence:
             The learning rate by which the weights got there.
         stable : callable or None
             Returns the largest stable learning rate, None if nobody knows.
+        auto : bool
+            Whether the rate is that of learning_rate="auto".
 
         Raises
         ------
@@ -104,6 +112,8 @@ class Divergence:
         if math.isfinite(float(backend.largest_magnitude(weights))):
             what, powers = f"diverge: a unit's norm is {norm:.1e}, beyond {limit:.1e},", 0.0
         advice = f"lower its learning rate, {rate:g}"
+        if auto:
+            advice = f'its learning rate, {rate:g}, is from "auto": give a lower one in its place'
         if powers * self._held.get(name, 1.0) > _LARGE * float(np.finfo(weights.dtype).max):  # no rate helps
             stable, other = None, 'precision="float64", or ' if weights.dtype == np.float32 else ""
             advice = (
@@ -111,21 +121,26 @@ class Divergence:
                 f"{weights.dtype}: take {other}a smaller p"
             )
         largest = None if stable is None else stable()
-        if largest is not None:
+        if largest is not None and AUTO_SHARE * largest >= rate:
+            advice += "; on this batch it is stable, so that others are larger: bring them to one scale"
+        elif largest is not None:
             advice += (
                 f"; the largest stable one on this batch is about {largest:.2g}: start from "
-                f'{AUTO_SHARE * largest:.2g}, or with learning_rate="auto"'
+                f"{AUTO_SHARE * largest:.2g}" + ', or with learning_rate="auto"' * (not auto)
             )
         raise FloatingPointError(f"{self._function}: the weights of {name} {what} after step {step}; {advice}.")
 
-    def tell(self, name: str, rule: Rule, weights: Array, stacklevel: int) -> None:
-        """Warn if learning ended with norms far above those to be expected, if not so far as to be an error."""
+    def tell(self, name: str, rule: Rule, weights: Array, stacklevel: int, auto: bool = False) -> None:
+        """Warn if learning ended with norms far above those to be expected, if not so far as to be an error.
+
+        auto: whether the rate is that of learning_rate="auto".
+        """
         norms = backend.row_norms(weights.reshape(len(weights), -1))
         thrown = int((norms > THROWN_OFF * self._held.get(name, math.inf)).sum())
         if not thrown:
             return
-        advice = "Lower the learning rate"
-        if type(rule).stable_rate is not Rule.stable_rate:
+        advice = 'Give a lower rate in place of "auto"' if auto else "Lower the learning rate"
+        if not auto and type(rule).stable_rate is not Rule.stable_rate:
             advice += ', or start with learning_rate="auto"'
         warnings.warn(
             f"{self._function}: {thrown} of {len(weights)} units of {name} have norms up to {float(norms.max()):.2g}, "

@@ -120,6 +120,7 @@ def evaluate(
     The protocol of FastHebb (Lagani et al. 2022).
     """
     function = "evaluate"
+    checks.callback(function, "progress", progress)
     plan, names, most = asked(
         function, network, layers=layers, fractions=fractions, seeds=seeds, readout=readout, how=how,
         baselines=baselines, features=features, mirror=mirror, shifts=shifts, queries=queries, memory=memory,

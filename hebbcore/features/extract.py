@@ -101,6 +101,7 @@ def extract_features(
         If the disk is full; nothing stays then but an extraction to go on with.
     """
     function = "extract"
+    checks.callback(function, "progress", progress)
     features = asked(
         function, network, path, layer=layer, dtype=dtype, pool=pool, mirror=mirror, shifts=shifts, format=format
     )

@@ -29,7 +29,7 @@ class BatchNorm(Layer):
         Multiply by √((v_c + epsilon) / (mean of v + epsilon)), v the running variance: this keeps the channels'
         relative variance.
     momentum : float
-        Above 0, at most 1: how far the running statistics move to those of a batch.
+        Above 0, at most 1: how far the running statistics move to those of a batch, as all layers learn together.
     epsilon : float
         Above 0, added to variances.
     name : str

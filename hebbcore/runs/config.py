@@ -16,7 +16,7 @@ from hebbcore.presets import network_of, training_of
 from hebbcore.runs.architecture import Architecture, naming_network
 from hebbcore.runs.changes import apply_change, is_of_a_layer, parse_change
 from hebbcore.runs.imports import import_modules
-from hebbcore.training.settings import LEARNING_RATE, Training, without_effect
+from hebbcore.training.settings import LEARNING_RATE, Training, idle_parameter, without_effect
 from hebbcore.training.teacher import require_taught, who_needs_labels
 
 
@@ -141,6 +141,10 @@ class Config:
             key, text = idle
             way = " (on the command line: --set training.learning_rate=none)" if key == "learning_rate" else ""
             raise ValueError(f"config: training.{text}{way}")
+        parameter = idle_parameter(network, self.training.mode)
+        if parameter is not None:
+            name, key, text = parameter
+            raise ValueError(f"config: network.layers.{name}.{key}{text}")
         try:
             require_taught(network, self.training.teacher, self.training.classes)
         except ValueError as error:

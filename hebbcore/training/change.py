@@ -77,7 +77,7 @@ def weight_update(
         check_no_steps(function, stride, padding)
     g = geometry_of(function, array, weights.shape, stride, padding, padding_mode)
     rule.check_units(function, len(weights))
-    if check_finite:
+    if checks.boolean(function, "check_finite", check_finite):
         require_finite(function, "images", array)
         require_finite(function, "weights", weights)
     size = checks.byte_size(function, "workspace", workspace)

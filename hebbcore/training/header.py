@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import checkpoint, checks, serialize
+from hebbcore import checkpoint, checks, serialize, streams
 from hebbcore.network import Network
 from hebbcore.training.array_batches import is_of_an_array
 from hebbcore.training.settings import LEARNING_RATE, Training, may_change
@@ -170,7 +170,10 @@ def _fixed(header: RunHeader, free: set[str], overridden: bool) -> dict[str, Any
     if training["learning_rate"] is None or overridden:
         training["learning_rate"] = LEARNING_RATE  # what None means; without a layer that takes it, it decides nothing
     changing = {each.name for each in dataclasses.fields(State)} | {"versions", "fit_defaults", "pixel_scale"}
-    return {**{key: value for key, value in table.items() if key not in changing}, "training": training}
+    kept = {key: value for key, value in table.items() if key not in changing}
+    if training["mode"] == "layerwise":
+        kept["layers"] = serialize.without("momentum", kept["layers"])  # earlier versions took any, which had no effect
+    return {**kept, "training": training, "data": streams.told_apart_by(table["data"])}
 
 
 def _plain(value: Any) -> Any:

@@ -136,6 +136,9 @@ def train_layer(
     UserWarning
         If more than a tenth of units that compete won nothing in the last epoch.
     """
+    for name, value in (("progress", progress), ("check_finite", check_finite)):
+        checks.boolean(FUNCTION, name, value)
+    checks.callback(FUNCTION, "callback", callback)
     rule = as_rule(FUNCTION, rule)
     units = checks.integer(FUNCTION, "units", units, 1)
     rule.check_units(FUNCTION, units)
@@ -185,8 +188,8 @@ def train_layer(
             training.start(initial_weights, first_epoch, weight_generator.spawn(1)[0])
         if conscience or revival:
             training.rival(conscience, revival, weight_generator.spawn(1)[0])
-        training.rate = rate
-        if rate == AUTO:
+        training.rate, training.auto = rate, rate == AUTO
+        if training.auto:
             with taking(first_epoch.portion):
                 training.rate = measured_rate(FUNCTION, NAME, rule, devices.to_device(first, device), g)
         images = batches.images(len(first) if first_epoch.portion is None else first_epoch.portion.total)

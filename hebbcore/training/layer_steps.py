@@ -100,7 +100,7 @@ class LayerTraining:
         self._checked: tuple[Any, ...] = ()  # shape and dtype of the batch that was checked last,
         self._shape: tuple[int, ...] = ()  # and its shape as images
         self._teaching, self._labelled = Teaching.of_a_layer(layer.units), Labelled()
-        self.rate = 0.0
+        self.rate, self.auto = 0.0, False  # auto: the rate was measured
 
     def start(self, how: str, first_epoch: FirstEpoch, generator: np.random.Generator) -> None:
         """Let the weights start from patches of the first data."""
@@ -148,7 +148,7 @@ class LayerTraining:
                 won = self._learn(x, teacher, counting)
                 self._steps += 1
                 if self._divergence is not None and is_due(self._steps):
-                    self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
+                    self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable, self.auto)
             self._seen += count
             if won is not None:
                 self._wins = self._wins + won
@@ -158,7 +158,7 @@ class LayerTraining:
             if callback is not None:
                 callback(Step(epoch, self._steps - 1, self._seen, self._layer.weights))
         if self._divergence is not None:
-            self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable)
+            self._divergence.require(NAME, self._matrix, self._steps, self.rate, stable, self.auto)
 
     def _images(self, batch: Any) -> Array:
         """Return a batch as (n, H, W, C) images of the geometry. Raises ValueError for others."""
@@ -210,7 +210,7 @@ class LayerTraining:
         tells = team is None or team.rank == 0
         if self._divergence is not None:
             if tells:
-                self._divergence.tell(NAME, self._rule, self._matrix, 3)
+                self._divergence.tell(NAME, self._rule, self._matrix, 3, self.auto)
             transform = partial(self._layer.transform, workspace=self._workspace)
             image_bytes = self._g.positions * self._matrix[:, 0].nbytes
             require_finite_output(FUNCTION, NAME, transform, first, image_bytes)

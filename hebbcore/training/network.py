@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore import checks
+from hebbcore import checkpoint, checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.groups import Group, joined
@@ -203,6 +203,9 @@ def fit(
     ----------
     mode="together" and the teacher follow FastHebb, Lagani et al. (2022), the latter its program.
     """
+    for name, value in (("previous", previous), ("progress", progress)):
+        checks.boolean("fit", name, value)
+    checks.callback("fit", "callback", callback)
     if not isinstance(network, Network):
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
     if isinstance(data, Iterator):
@@ -231,7 +234,9 @@ def fit(
         classes=classes,
     )
     heard = run is not None or callback is not None or (group is not None and group.rank > 0)  # rank 0 tells for all
-    require_effect(network, settings, shuffled=mixed, run=run is not None, heard=heard)
+    goes_on = run is not None and (group is not None or bool(checkpoint.checkpoints(Path(run))))
+    done = () if goes_on else whitened(network)  # what a run has learned, its settings were looked at for
+    require_effect(network, settings, shuffled=mixed, run=run is not None, heard=heard, done=done)
     if previous and run is None:
         raise ValueError("fit: previous has no effect: there is no run to go on with; give run its folder.")
     order = np.random.default_rng(settings.seed).spawn(2)[1] if mixed else None
@@ -248,7 +253,7 @@ def fit(
             require_scale(network.pixel_scale, "fit", "data", first)
             size = len(first) if portion is None else portion.total
             images = batches.images(size)
-            _require_possible(network, settings, batches, images)
+            _require_possible(network, settings, batches, images, size)
             state = State(whitened=whitened(network))
             metrics = None if run is None else Path(run) / METRICS
             told = Progress(
@@ -309,8 +314,10 @@ def _build(network: Network, first: Array) -> None:
     network.check_images("fit", first, advice)
 
 
-def _require_possible(network: Network, settings: Training, batches: Batches, epoch_images: int | None) -> None:
-    """Raise ValueError for a network, settings and data that do not go with each other."""
+def _require_possible(
+    network: Network, settings: Training, batches: Batches, epoch_images: int | None, size: int
+) -> None:
+    """Raise ValueError for a network, settings and data that do not go with each other. size: of the first batch."""
     s = settings
     phases_of("fit", network, s.mode, s.epochs, s.statistics_images, whitened(network))
     if s.cache != "none" and s.mode == "layerwise" and batches.order(0) is None:
@@ -318,11 +325,17 @@ def _require_possible(network: Network, settings: Training, batches: Batches, ep
             "fit: cache needs data whose images are the same in every epoch and known by their number (an array, "
             'or a ShardStream without random transform, part and drop_last); use cache="none".'
         )
-    if s.schedule in ("linear", "cosine") and epoch_images is None and s.sample is None:
-        raise ValueError(
-            f"fit: schedule {s.schedule!r} needs data with a length (len), to know where the end is; "
-            'use "constant" or "epochs".'
-        )
+    if s.schedule in ("linear", "cosine") and s.sample is None:
+        if epoch_images is None:
+            raise ValueError(
+                f"fit: schedule {s.schedule!r} needs data with a length (len), to know where the end is; "
+                'use "constant" or "epochs".'
+            )
+        if s.epochs == 1 and epoch_images - batches.missing(size) <= size:
+            raise ValueError(
+                f"fit: schedule={s.schedule!r} has no effect: the training is one step, which has the whole rate; "
+                "leave it out, or take more epochs or smaller batches."
+            )
 
 
 def _require_finite_features(network: Network, first: Array) -> None:

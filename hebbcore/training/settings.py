@@ -1,10 +1,12 @@
 """The settings of a training: what they may be, which have an effect, and which may change when it goes on."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine.soundness import AUTO, as_rate
+from hebbcore.layers import BatchNorm, Scale
 from hebbcore.network import Network
 from hebbcore.rules import Rule, as_rule
 from hebbcore.training.batches import BATCH_SIZE
@@ -83,11 +85,11 @@ class Training:
         check_teacher("fit", self.teacher, self.classes)
 
 
-def without_effect(settings: Training, network: Network) -> tuple[str, str] | None:
+def without_effect(settings: Training, network: Network, done: Collection[int] = ()) -> tuple[str, str] | None:
     """Return which setting, if any, changes nothing for this network, and a text that begins with it and says what to
     do; a default never counts.
 
-    network: with weights or without.
+    network: with weights or without. done: layers, by index, that do not observe any more.
     """
     default = Training()
     learners = network.learners
@@ -111,15 +113,24 @@ def without_effect(settings: Training, network: Network) -> tuple[str, str] | No
     if settings.cache != "none" and settings.mode == "together":
         text = f'cache={settings.cache!r} has no effect: it is for mode="layerwise"; leave it out, or change mode.'
         return "cache", text
+    if settings.cache != "none":
+        phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images, done)
+        if not any(network.graph.entries[target] for phase in phases for target in phase.targets):
+            return "cache", (
+                f"cache={settings.cache!r} has no effect: it keeps outputs of finished layers, and what learns here "
+                "sees the images themselves; leave it out."
+            )
     if settings.cache == "none" and settings.cache_bytes != default.cache_bytes:
         text = 'cache_bytes has no effect: it bounds a cache, and cache is "none"; set cache, or leave it out.'
         return "cache_bytes", text
-    if settings.statistics_images != default.statistics_images:
-        phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images, ())
-        if settings.sample is None and not any(phase.observes for phase in phases):
+    usual = default.statistics_images, network.training.get("statistics_images")
+    if settings.statistics_images not in usual and settings.sample is None:
+        phases = phases_of("fit", network, settings.mode, settings.epochs, settings.statistics_images, done)
+        if not any(phase.observes for phase in phases):
+            why = "what this one whitens by is learned already, and stays" if done else "this network has none"
             return "statistics_images", (
                 "statistics_images has no effect: it is for layers with a pass of their own, Whiten and (layer by "
-                "layer) BatchNorm, and for a sample; this network has none; leave it out."
+                f"layer) BatchNorm, and for a sample; {why}; leave it out."
             )
     if settings.schedule != "constant" and settings.sample is not None and settings.epochs == 1:
         return "schedule", (
@@ -134,7 +145,24 @@ def without_effect(settings: Training, network: Network) -> tuple[str, str] | No
     return None
 
 
-def require_effect(network: Network, settings: Training, *, shuffled: bool, run: bool, heard: bool) -> None:
+def idle_parameter(network: Network, mode: str) -> tuple[str, str, str] | None:
+    """Return which parameter of which layer, if any, changes nothing in a training, and a text that says why.
+
+    The text follows the parameter's name. network: with weights or without.
+    """
+    for layer in network.layers:
+        if mode == "layerwise" and isinstance(layer, BatchNorm | Scale) and layer.momentum != type(layer).momentum:
+            text = (
+                f"={layer.momentum} has no effect layer by layer, where the statistics are those of a pass of their "
+                f"own; leave it out (in Python network[{layer.name!r}].momentum = {type(layer).momentum} does so)."
+            )
+            return layer.name, "momentum", text
+    return None
+
+
+def require_effect(
+    network: Network, settings: Training, *, shuffled: bool, run: bool, heard: bool, done: Collection[int] = ()
+) -> None:
     """Raise ValueError for a setting of fit that was given and changes nothing, or that a rule cannot take.
 
     Parameters
@@ -149,10 +177,16 @@ def require_effect(network: Network, settings: Training, *, shuffled: bool, run:
         Whether there is a folder for checkpoints.
     heard : bool
         Whether anybody gets records.
+    done : collection of int
+        Layers, by index, that do not observe any more.
     """
-    idle = without_effect(settings, network)
+    idle = without_effect(settings, network, done)
     if idle is not None:
         raise ValueError(f"fit: {idle[1]}")
+    parameter = idle_parameter(network, settings.mode)
+    if parameter is not None:
+        name, key, text = parameter
+        raise ValueError(f"fit: {name}.{key}{text}")
     require_taught(network, settings.teacher, settings.classes)
     for name, layer in network.learners.items():
         rate = settings.learning_rate if layer.learning_rate is None else layer.learning_rate

@@ -195,19 +195,21 @@ class Steps:
             size = change()
             if is_due(step - self._steps_before):
                 stable = partial(largest_stable_rate, rule, seen, layer.geometry)
-                divergence.require(layer.name, layer.weights, step, rate, stable)
+                divergence.require(layer.name, layer.weights, step, rate, stable, self._given_rate(layer) == AUTO)
             return size
 
         return end
 
     def _rate(self, layer: Learner, x: Array | None = None) -> float:
         """Return a layer's learning rate, before the schedule; "auto" is measured on its inputs x."""
-        rate = layer.learning_rate
-        if rate is None:
-            rate = LEARNING_RATE if self._settings.learning_rate is None else self._settings.learning_rate
-        if rate == AUTO:
-            rate = self._auto_rate(layer, x)
-        return float(rate) * self._settings.rate_factor
+        rate = self._given_rate(layer)
+        return float(self._auto_rate(layer, x) if rate == AUTO else rate) * self._settings.rate_factor
+
+    def _given_rate(self, layer: Learner) -> float | str:
+        """Return the layer's own rate, or else the training's."""
+        if layer.learning_rate is not None:
+            return layer.learning_rate
+        return LEARNING_RATE if self._settings.learning_rate is None else self._settings.learning_rate
 
     def _auto_rate(self, layer: Learner, x: Array | None) -> float:
         """Return the rate that was measured on a layer's first input, or a later one if that was lower.
@@ -235,7 +237,8 @@ class Steps:
         if self._divergence is None:
             return
         for name, layer in self._network.learners.items():
-            self._divergence.require(name, layer.weights, self._state.position.step, self._rate(layer))
+            auto = self._given_rate(layer) == AUTO
+            self._divergence.require(name, layer.weights, self._state.position.step, self._rate(layer), auto=auto)
 
     def end_pass(self, phase: Phase) -> None:
         """Look at what a pass has left: sound weights, and whether layers that learn from labels got any."""
@@ -252,4 +255,5 @@ class Steps:
         if wins is not None:
             tell_dead("fit", layer.name, layer.rule, wins, _WARNING_LEVEL)
         if self._divergence is not None:
-            self._divergence.tell(layer.name, layer.rule, layer.weights, _WARNING_LEVEL)
+            auto = self._given_rate(layer) == AUTO
+            self._divergence.tell(layer.name, layer.rule, layer.weights, _WARNING_LEVEL, auto)

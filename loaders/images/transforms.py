@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from loaders.checks import require_flags
+
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 Frame = Callable[[int, int], tuple[Box, tuple[int, int]] | None]  # from width and height to a box and its new size
@@ -57,7 +59,7 @@ class CenterCrop:
 
     def __post_init__(self) -> None:
         _check_size("CenterCrop", self.size)
-        _check_flip("CenterCrop", self.flip)
+        require_flags("CenterCrop", flip=self.flip)
         if self.resize is not None and self.resize < self.size:
             raise ValueError(f"CenterCrop: resize must be at least size ({self.size}), got {self.resize}")
 
@@ -119,7 +121,7 @@ class RandomResizedCrop:
 
     def __post_init__(self) -> None:
         _check_size("RandomResizedCrop", self.size)
-        _check_flip("RandomResizedCrop", self.flip)
+        require_flags("RandomResizedCrop", flip=self.flip)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"RandomResizedCrop: scale must be 0 < smallest <= largest <= 1, got {self.scale}")
         if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1]:
@@ -159,9 +161,9 @@ class RandomResizedCrop:
 Transform = CenterCrop | RandomResizedCrop
 
 
-def _check_flip(name: str, flip: bool) -> None:
-    if not isinstance(flip, bool | np.bool_):
-        raise ValueError(f"{name}: flip must be True or False, got {flip!r}")
+def draws_at_random(transform: Transform | None) -> bool:
+    """Whether a seed and the epoch decide what a transform makes of an image."""
+    return transform is not None and (transform.flip or isinstance(transform, RandomResizedCrop))
 
 
 def _check_size(name: str, size: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from loaders.checks import require_callback, require_flags
 from loaders.files import locked, make_folder
 from loaders.shards.encode import Options
 from loaders.shards.format import REPORT, Layout
@@ -105,6 +106,8 @@ def build_shards(
     RuntimeError
         If a worker process was killed.
     """
+    require_flags("build_shards", strict=strict)
+    require_callback("build_shards", "progress", progress)
     if isinstance(source, (str, os.PathLike)) or is_dataset(source):
         source = open_source(source)
     elif not isinstance(source, (ArraySource, ImageSource)):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.checks import require_callback
 from loaders.shards.figures import Figures
 from loaders.shards.format import INDEX, REPORT, ShardTable, read_names, record_crc
 from loaders.shards.index import Index, read_index
@@ -66,6 +67,7 @@ def verify_shards(folder: str | os.PathLike[str], progress: Callable[[int, int],
     FileNotFoundError, ValueError
         If the folder has no readable index.
     """
+    require_callback("verify_shards", "progress", progress)
     index = read_index(folder)
     figures, records = Figures(len(index.class_names)), _Records()
     found: list[Damage] = []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.checks import require_flags
 from loaders.shards.format import DTYPES, UNLABELLED, Ints
 from loaders.sources.content import arrays_digest
 
@@ -134,6 +135,7 @@ def array_source(
     ValueError
         If shapes do not fit, images look like channels first, or a label has no class name.
     """
+    require_flags(caller, wide=wide)
     if not hasattr(images, "dtype"):
         images = np.asarray(images)
     require_unmasked(caller, images, labels)

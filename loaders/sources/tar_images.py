@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from loaders.checks import require_flags
 from loaders.images.formats import looks_like_an_image
 from loaders.shards.format import UNLABELLED
 from loaders.sources.archive_splits import Tree
@@ -61,6 +62,7 @@ class ClassFolderTar(TarSource):
     kind = "tar of class folders"
 
     def __init__(self, path: str | os.PathLike[str], classes: bool = True, split: str | None = None) -> None:
+        require_flags("ClassFolderTar", classes=classes)
         super().__init__(path)
         self.remarks: list[str] = []
         self._root, self._folders, where = "", None, f"ClassFolderTar: {printable(path)}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from loaders.checks import require_flags
 from loaders.labels import read_labels
 from loaders.shards.format import UNLABELLED
 from loaders.sources.archive_splits import Tree
@@ -58,6 +59,7 @@ class ZipImages:
         labels: str | os.PathLike[str] | None = None,
         classes: bool = True,
     ) -> None:
+        require_flags("ZipImages", classes=classes)
         self.path, self.changed = str(path), os.stat(path).st_ctime
         self.remarks: list[str] = []
         self._where = f"ZipImages: {printable(path)}"

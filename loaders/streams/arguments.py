@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from loaders.images.transforms import CenterCrop, Floats, RandomResizedCrop, Transform
+from loaders.images.transforms import CenterCrop, Floats, RandomResizedCrop, Transform, draws_at_random
 from loaders.shards.index import Index
 
 Normalization = Literal["stored"] | tuple[Sequence[float], Sequence[float]]
+
+SHUFFLE_BUFFER = 2**28  # bytes, unless one says otherwise
 
 
 def check_integers(least: int, **values: Any) -> None:
@@ -19,19 +21,34 @@ def check_integers(least: int, **values: Any) -> None:
             raise ValueError(f"ShardStream: {name} must be an integer >= {least}, got {value!r}")
 
 
-def check_flags(**values: Any) -> None:
-    """Raise ValueError unless each of the values is true or false."""
-    for name, value in values.items():
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"ShardStream: {name} must be True or False, got {value!r}")
-
-
 def check_choices(subset: object, subset_seed: int | None, on_error: str) -> None:
     """Raise ValueError for a seed that chooses nothing, and for another way with damaged records."""
     if subset_seed is not None and subset is None:
         raise ValueError(f"ShardStream: subset_seed {subset_seed} chooses nothing without subset; give both")
     if on_error not in ("raise", "skip"):
         raise ValueError(f'ShardStream: on_error must be "raise" or "skip", got {on_error!r}')
+
+
+def without_effect(shuffle: bool, transform: Transform | None, seed: int, shuffle_buffer: int) -> set[str]:
+    """Return which settings of the order and of random crops change nothing.
+
+    Raises ValueError for such a one that was given; a default never counts.
+    """
+    if shuffle:
+        return set()
+    if shuffle_buffer != SHUFFLE_BUFFER:
+        raise ValueError(
+            f"ShardStream: shuffle_buffer={shuffle_buffer} has no effect without shuffle: it is the memory of the "
+            "shuffle; leave it out, or give shuffle=True"
+        )
+    if draws_at_random(transform):
+        return {"shuffle_buffer"}
+    if seed:
+        raise ValueError(
+            f"ShardStream: seed={seed} has no effect without shuffle and a random transform: nothing is drawn; leave "
+            "it out, give shuffle=True, or choose a subset by subset_seed"
+        )
+    return {"shuffle_buffer", "seed"}
 
 
 def checked_part(part: tuple[int, int]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from loaders.images.decode import decode, resize_box
-from loaders.images.transforms import CenterCrop, Floats, RandomResizedCrop, Transform, cropped, uniforms
+from loaders.images.transforms import CenterCrop, Floats, Transform, cropped, draws_at_random, uniforms
 from loaders.images.wide import FULL
 from loaders.shards.format import Ints
 from loaders.shards.read import Block, ShardSet
@@ -52,10 +52,7 @@ class Filler:
     @property
     def is_repeatable(self) -> bool:
         """True if every epoch has the same images: none left out, none changed at random."""
-        random = self._transform is not None and (
-            self._transform.flip or isinstance(self._transform, RandomResizedCrop)
-        )
-        return not self._skip and not random
+        return not self._skip and not draws_at_random(self._transform)
 
     def _batch_shape(self, stored: tuple[int, int, int] | None) -> tuple[int, int, int]:
         if self._transform is not None:

@@ -13,20 +13,22 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from loaders.checks import require_flags
 from loaders.images.transforms import Transform
 from loaders.shards.format import Ints
 from loaders.shards.index import Index
 from loaders.shards.names import Names
 from loaders.shards.read import WINDOWS, ShardSet
 from loaders.streams.arguments import (
+    SHUFFLE_BUFFER,
     Normalization,
     check_choices,
-    check_flags,
     check_integers,
     checked_part,
     checked_subset,
     checked_transform,
     scaling,
+    without_effect,
 )
 from loaders.streams.fill import Filler
 from loaders.streams.filling import Array, Filled, Filling
@@ -73,7 +75,7 @@ class ShardStream:
         Another order each epoch, the same for the same seed and epoch. Blocks of half a megabyte are read in a random
         order over the whole set, and records are shuffled within shuffle_buffer bytes.
     seed : int
-        Seed of the order and of the transform's random numbers.
+        Seed of the order and of the transform's random numbers; refused where nothing is drawn.
     drop_last : bool
         Leave out the last batch of an epoch if it is smaller than the others.
     subset : int or float, optional
@@ -97,7 +99,7 @@ class ShardStream:
     prefetch : int
         Batches prepared ahead. It does not change what comes out.
     shuffle_buffer : int
-        Bytes of memory of the shuffle, in all.
+        Bytes of memory of the shuffle, in all; for shuffle=True.
     on_error : str
         "raise" stops at a damaged record; "skip" leaves it out of its batch and adds it, by shard and number, to
         `skipped`, with its name and the reason.
@@ -105,7 +107,7 @@ class ShardStream:
     Raises
     ------
     ValueError, TypeError
-        For bad arguments.
+        For bad arguments, and for those that would have no effect.
     FileNotFoundError, OSError, ValueError
         For missing, truncated or foreign files; and while iterating ValueError for a damaged record, with the shard
         and the record named.
@@ -129,16 +131,17 @@ class ShardStream:
         labels: bool = True,
         threads: int | None = None,
         prefetch: int = 2,
-        shuffle_buffer: int = 2**28,
+        shuffle_buffer: int = SHUFFLE_BUFFER,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         check_integers(1, batch_size=batch_size, prefetch=prefetch, shuffle_buffer=shuffle_buffer)
         check_integers(1, threads=1 if threads is None else threads)
         check_integers(0, seed=seed, subset_seed=0 if subset_seed is None else subset_seed)
-        check_flags(shuffle=shuffle, drop_last=drop_last, labels=labels)
+        require_flags("ShardStream", shuffle=shuffle, drop_last=drop_last, labels=labels)
         check_choices(subset, subset_seed, on_error)
         self._part = checked_part(part)
         transform = checked_transform(transform, image_size)
+        self._idle = without_effect(bool(shuffle), transform, seed, shuffle_buffer)  # earlier versions took any value
         self._shards = shards = ShardSet(path)
         self.index: Index = shards.index
         self.batch_size, self.threads, self.prefetch = batch_size, threads or available_cores(), prefetch
@@ -166,8 +169,7 @@ class ShardStream:
             "dtype": self._filler.dtype.name,
             "scaling": None if scale is None else [factors.tolist() for factors in scale],  # of pixels: × and +
         }
-        self._next = (0, 0)  # epoch and batch that the next loop begins with
-        self._position = (0, 0)
+        self._next = self._position = (0, 0)  # epoch and batch: that the next loop begins with, and of the latest
         self._latest: object = None  # what stands for the loop that began last, whose position it is
         self._running: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
         self._closed = False
@@ -311,7 +313,7 @@ class ShardStream:
         differences = [
             f"{key} {repr(state[key]) if key in state else 'not set'} there and {value!r} here"
             for key, value in self._settings.items()
-            if state.get(key) != value
+            if key not in state or (state[key] != value and key not in self._idle)
         ]
         if differences:
             raise ValueError(f"ShardStream.restore: the state belongs to another stream: {', '.join(differences)}")

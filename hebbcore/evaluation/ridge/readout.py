@@ -5,7 +5,6 @@ import numbers
 import os
 import threading
 from collections.abc import Callable, Iterable, Sized
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +14,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from hebbcore import checks
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
@@ -386,8 +384,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def _options(self, function: str) -> Options:
         choice = choice_of(function, self.validation_fraction, self.alphas)
         random = check_random_state(self.random_state)
-        folder = None if self.folder is None else Path(self.folder)
-        room = Room(checks.byte_size(function, "memory", self.memory), folder, self.progress)
+        room = Room.checked(function, self.memory, self.folder, self.progress)
         return Options.checked(function, self.fit_intercept, self.standardize, choice, random, room)
 
     def _solve(self, function: str, rows: Rows) -> Solution:

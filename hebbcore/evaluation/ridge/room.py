@@ -35,6 +35,12 @@ class Room(NamedTuple):
     folder: Path | None
     tell: Callable[[str], None] | None
 
+    @classmethod
+    def checked(cls, function: str, memory: Any, folder: Any, progress: Any) -> "Room":
+        """Return what a readout's parameters say. Raises ValueError or TypeError for those that say nothing."""
+        checks.callback(function, "progress", progress)
+        return cls(checks.byte_size(function, "memory", memory), None if folder is None else Path(folder), progress)
+
     def fits(self, size: int) -> bool:
         """Return True if a float64 matrix size × size is kept in memory."""
         return 8 * size * size <= 3 * self.memory // 4
