@@ -241,6 +241,20 @@ def test_names_of_classes_of_a_file_go_along(place, call, fails):
     assert fails("extract a images.h5 g.h5").startswith("images.h5: class_names must be a text for each label, or be")
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint64", "int8"])
+def test_labels_of_any_integers_have_names(dtype, place, call):
+    call("train run.toml --out a")
+    with h5py.File("images.h5", "r+") as file:
+        labels = file["test/labels"][:]
+        del file["test/labels"]
+        file["test/labels"] = labels.astype(dtype)
+        file.attrs["class_names"] = list("abcde")
+    call("extract a images.h5 f.h5")
+    with h5py.File("f.h5") as file:
+        assert file["classes"].asstr()[:].tolist() == list("abcde")
+        np.testing.assert_array_equal(file["labels"], labels)
+
+
 @pytest.mark.parametrize(
     "line", ["extract a images.h5 f.h5 --split none", "train run.toml --out b --set data.split=none"]
 )
