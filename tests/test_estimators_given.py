@@ -175,3 +175,9 @@ def test_a_fit_that_fails_changes_nothing(digits, bad):
         new.partial_fit(rows)
     assert not hasattr(new, "n_features_in_")
     new.set_params(**LAYER, learning_rate=None).partial_fit(rows)
+
+
+def test_a_layer_that_learns_from_labels_is_refused(digits):
+    layers = [hebbcore.Conv(4, 3, rule="hpca"), hebbcore.Dense(10, rule="supervised", name="classes")]
+    with pytest.raises(ValueError, match=r"Transformer: classes learns from labels, but .* put a classifier"):
+        HebbianNetworkTransformer(layers, image_shape=(8, 8, 1)).fit(*digits)

@@ -269,6 +269,7 @@ def test_without_a_clock_each_epoch_of_learning_is_told(mode, tmp_path):
     layers = [names] * 2 if mode == "together" else [[name] for name in names for _ in range(2)]
     assert [list(record["layers"]) for record in records] == layers
     assert all(told["winners"] > 0 for record in records for told in record["layers"].values())
+    assert all(told["change"] > 0 for record in records for told in record["layers"].values())
     assert diagnostics.lines(tmp_path / "metrics.jsonl") == records
 
 

@@ -89,7 +89,7 @@ def labelled_stream(
     if labels.dtype.kind not in "iu":
         raise ValueError(f"{path}: {split}/labels must be integers, numbers of classes, got {labels.dtype}.")
     classes = hdf5_class_names(path)
-    if classes is not None and labels.max(initial=-1) >= len(classes):
+    if classes is not None and (labels >= len(classes)).any():
         raise ValueError(
             f"{path}: the label {labels.max()} of {split} has no name among its {len(classes)} class_names."
         )

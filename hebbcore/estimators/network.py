@@ -11,6 +11,7 @@ from hebbcore.presets import preset
 from hebbcore.rules import Rule
 from hebbcore.serialize import layer_of, layer_table
 from hebbcore.training.network import fit
+from hebbcore.training.teacher import who_needs_labels
 
 
 class HebbianNetworkTransformer(NetworkTransformer):
@@ -106,7 +107,14 @@ class HebbianNetworkTransformer(NetworkTransformer):
                 "trained Network needs no estimator: use its transform."
             )
         layers = [layer_of(layer_table(function, layer), "layers", function) for layer in given]
-        return Network(layers, shape, seed=seed, device=self.device, precision=precision)
+        network = Network(layers, shape, seed=seed, device=self.device, precision=precision)
+        learner = who_needs_labels(network, None)
+        if learner:
+            raise ValueError(
+                f"{function}: {learner} learns from labels, but this transformer learns without; leave the layer out "
+                "and put a classifier behind, or train a Network with hebbcore.fit(…, labels=…)."
+            )
+        return network
 
     def _layer(self) -> str | None:
         return self.layer

@@ -135,12 +135,13 @@ class Loop:
     def _step(self, phase: Phase, x: Batch, images: int, portion: Portion | None) -> None:
         """Let a phase take its step with a batch of so many images, of which x are here."""
         measure = self._measures()
+        last = self._state.position.pass_images + images == self._pass_images  # the pass has a record of its own
         with taking(portion):
             if phase.observes:
                 if portion is None or portion.images:
                     self._steps.observe(phase, self._source.layer, x.images)
             else:
-                self._steps.learn(phase, self._source.layer, x, measure)
+                self._steps.learn(phase, self._source.layer, x, measure or last)
         self._stepped(images, measure, phase)
 
     def _measures(self) -> bool:
@@ -152,19 +153,21 @@ class Loop:
 
     def _learn_sample(self, phase: Phase) -> None:
         """Run an epoch of one step, unless it was done before the training was stopped."""
-        at, measure, sample = self._state.position, self._measures(), self._sample
+        at, sample = self._state.position, self._sample
+        if self._agreement is not None:
+            self._agreement.say()
         if not at.batch:
             assert sample is not None
             if self._team is None:
-                self._steps.learn_sample(phase, sample, measure)
+                self._steps.learn_sample(phase, sample)
             else:
                 first, end = cut(len(sample.patches), self._team.rank, self._team.size)
                 with taking(Portion(self._team, first, end - first, len(sample.patches))):
                     some = slice(min(first, end - 1), end)
                     part = replace(sample, patches=sample.patches[some], labels=labels_at(sample.labels, some))
-                    self._steps.learn_sample(phase, part, measure)
+                    self._steps.learn_sample(phase, part)
             at.batch = 1
-            self._stepped(sample.images, measure, phase)
+            self._stepped(sample.images, False, phase)
         self._steps.end_pass(phase)
 
     def _gather(self, phase: Phase, number: int) -> Sample:

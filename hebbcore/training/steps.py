@@ -159,8 +159,8 @@ class Steps:
             for end in later:
                 end()
 
-    def learn_sample(self, phase: Phase, sample: Sample, measure: bool) -> None:
-        """Let the layer of a phase learn from its sample, all at once. measure: note its change."""
+    def learn_sample(self, phase: Phase, sample: Sample) -> None:
+        """Let the layer of a phase learn from its sample, all at once, and note its change."""
         self._teaching.require("fit", sample.labels)
         self._labelled.count(sample.labels)
         (i,), epoch = phase.targets, self._state.position.epoch
@@ -172,7 +172,7 @@ class Steps:
             won = count_sample(layer.bound_rule, sample.patches, layer.geometry, matrix)
             tally = Tally(layer.bound_rule, matrix, won)
             teacher = self._teaching.masks(i, sample.labels, self._network.site.device)
-            step = partial(layer.begin, out=None, measure=measure, tally=tally, teacher=teacher)
+            step = partial(layer.begin, out=None, measure=True, tally=tally, teacher=teacher)
             change = self._learn(layer, sample.patches, slower, step)()
         self._progress.diagnostics.learned(i, change, won)
 
