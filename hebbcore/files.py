@@ -19,7 +19,7 @@ _log = logging.getLogger("hebbcore")
 _CANNOT = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # which a file system says
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _lent: ContextVar[tuple[int, int] | None] = ContextVar("_lent", default=None)  # the folder of a lock to go on under
-_PIECE = 16 * 2**20  # bytes that are written at a time
+_PIECE = 2**16  # bytes that are written at a time
 _MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a size can be
 
 

@@ -210,5 +210,5 @@ print(vectors.tolist(), sum(cpu.standardize.stats.cache_hits.values()))
 
 def test_every_kernel_is_kept():
     kernels = [value for value in vars(cpu).values() if hasattr(value, "stats")]
-    assert len(kernels) == len(PROGRAMS) + 4  # and two that scatter, one that takes a decay off, relu
+    assert len(kernels) == len(PROGRAMS) + 6  # and those of the CPU alone: gather, relu, two that scatter, …
     assert {type(kernel._cache) for kernel in kernels} == {compiled._Cache}
