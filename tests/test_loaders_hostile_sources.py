@@ -15,6 +15,7 @@ from loaders_helpers import make_arrays
 from loaders_hostile_helpers import ESCAPE, idx_of, measured, read_tar
 
 import loaders
+from loaders.sources.hdf5 import hdf5_arrays
 
 pytest_plugins = "loaders_hostile_helpers"
 pytestmark = pytest.mark.usefixtures("traced")
@@ -62,6 +63,16 @@ def test_links_and_virtual_datasets_of_an_hdf5_file_are_refused(tmp_path):
         file.create_virtual_dataset("train/images", layout)
         file["train/labels"] = np.zeros(12, int)
     assert "stored in other files" in str(measured(lambda: loaders.open_hdf5(tmp_path / "b.h5"), "b.h5"))
+
+
+@pytest.mark.parametrize("read", [loaders.open_hdf5, lambda path: hdf5_arrays(path, "train")])
+def test_an_hdf5_file_that_is_refused_does_not_stay_open(tmp_path, read):
+    path = hdf5_of(tmp_path / "a.h5", labels={"data": np.zeros(3, int)})
+    with pytest.raises(ValueError, match="train/labels must h") as error:
+        read(path)
+    with h5py.File(path, "w"):  # HDF5 refuses to write to what is open
+        pass
+    assert error.value.__traceback__ is not None  # which keeps what the function had
 
 
 @pytest.mark.parametrize("packed", [True, False])

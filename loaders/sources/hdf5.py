@@ -56,23 +56,24 @@ def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource
 
     with _faults(refusal):
         file = h5py.File(path, "r", rdcc_nbytes=MAX_CHUNK)  # a cache in which every chunk has room
-        images = StoredImages(stored_dataset(file, f"{split}/images", "iuf"), refusal)
-        stored = stored_dataset(file, f"{split}/labels", "iuf")
-        if stored.shape != images.shape[:1]:
-            raise ValueError(f"its {split}/labels must have the shape {images.shape[:1]}, got {stored.shape}")
-        labels, names = stored[:], None
-        if file[split].get("filenames", getlink=True) is not None:
-            names = _texts(stored_dataset(file, f"{split}/filenames", "SO"), len(labels))
-        class_names = _class_names(file)
-    description = {"kind": "HDF5 arrays", "name": os.path.basename(path), "split": split}
-    return array_source(
-        images,
-        labels,
-        class_names=class_names,
-        description=description,
-        names=names,
-        caller=f"open_hdf5: {printable(path)}",
-    )
+    with _closed_by_errors(file):
+        with _faults(refusal):
+            images = StoredImages(stored_dataset(file, f"{split}/images", "iuf"), refusal)
+            stored = stored_dataset(file, f"{split}/labels", "iuf")
+            if stored.shape != images.shape[:1]:
+                raise ValueError(f"its {split}/labels must have the shape {images.shape[:1]}, got {stored.shape}")
+            labels, names = stored[:], None
+            if file[split].get("filenames", getlink=True) is not None:
+                names = _texts(stored_dataset(file, f"{split}/filenames", "SO"), len(labels))
+            class_names = _class_names(file)
+        return array_source(
+            images,
+            labels,
+            class_names=class_names,
+            description={"kind": "HDF5 arrays", "name": os.path.basename(path), "split": split},
+            names=names,
+            caller=f"open_hdf5: {printable(path)}",
+        )
 
 
 def hdf5_arrays(path: str | os.PathLike[str], split: str) -> "tuple[StoredImages, npt.NDArray[Any] | None]":
@@ -90,23 +91,25 @@ def hdf5_arrays(path: str | os.PathLike[str], split: str) -> "tuple[StoredImages
 
     with _faults(refusal):
         file = h5py.File(path, "r")
-        images, labels = (find(file, f"{split}/{name}", SOFT_LINKS) for name in ("images", "labels"))
-        shape, label_shape = getattr(images, "shape", None), getattr(labels, "shape", "a group")
-        names = [*islice(file, 10), *["…"] * (len(file) > 10)]
-    if not shape:
-        raise ValueError(f"{printable(path)} must hold {split}/images; it holds {', '.join(names) or 'nothing'}.")
-    if not shape[0]:
-        raise ValueError(f"{printable(path)}: {split}/images must hold at least one image, got {shape}.")
-    if labels is not None and label_shape != shape[:1]:
-        raise ValueError(
-            f"{printable(path)}: {split}/labels must hold {shape[0]} labels, one for each of {split}/images, or be "
-            f"left out; got {label_shape}."
-        )
-    with _faults(refusal):
-        for name, dataset in (("images", images), ("labels", labels)):
-            if dataset is not None:
-                check_unpacked(dataset, f"{split}/{name}", "biufc")
-        return StoredImages(images, refusal), None if labels is None else np.asarray(labels[...])
+    with _closed_by_errors(file):
+        with _faults(refusal):
+            images, labels = (find(file, f"{split}/{name}", SOFT_LINKS) for name in ("images", "labels"))
+            shape, label_shape = getattr(images, "shape", None), getattr(labels, "shape", "a group")
+            names = [*islice(file, 10), *["…"] * (len(file) > 10)]
+        if not shape:
+            raise ValueError(f"{printable(path)} must hold {split}/images; it holds {', '.join(names) or 'nothing'}.")
+        if not shape[0]:
+            raise ValueError(f"{printable(path)}: {split}/images must hold at least one image, got {shape}.")
+        if labels is not None and label_shape != shape[:1]:
+            raise ValueError(
+                f"{printable(path)}: {split}/labels must hold {shape[0]} labels, one for each of {split}/images, or be "
+                f"left out; got {label_shape}."
+            )
+        with _faults(refusal):
+            for name, dataset in (("images", images), ("labels", labels)):
+                if dataset is not None:
+                    check_unpacked(dataset, f"{split}/{name}", "biufc")
+            return StoredImages(images, refusal), None if labels is None else np.asarray(labels[...])
 
 
 def hdf5_names(path: str | os.PathLike[str], split: str) -> list[str] | None:
@@ -163,6 +166,16 @@ class StoredImages:
     def __getitem__(self, key: Any) -> Any:
         with _faults(self._refusal):
             return self._dataset[key]
+
+
+@contextmanager
+def _closed_by_errors(file: h5py.File) -> Iterator[None]:
+    """Close a file that else stays open: an error's traceback would keep it so."""
+    try:
+        yield
+    except BaseException:
+        file.close()
+        raise
 
 
 @contextmanager
