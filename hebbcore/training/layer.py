@@ -20,7 +20,7 @@ from hebbcore.engine.starting import STARTS
 from hebbcore.layers import WORKSPACE, HebbianLayer
 from hebbcore.layers.arguments import as_weights, check_images, check_no_steps, geometry_of
 from hebbcore.rules import Rule, as_rule
-from hebbcore.training.agreement import agreed_scale, require_same
+from hebbcore.training.agreement import agreed_scale, require_same, scale_of
 from hebbcore.training.batches import as_batches, batching
 from hebbcore.training.layer_steps import FUNCTION, NAME, FirstEpoch, LayerTraining, Step
 from hebbcore.training.shares import Shares
@@ -174,7 +174,7 @@ def train_layer(
         first = check_images(FUNCTION, first_epoch.first.images, weights.shape, "data")
         g = geometry_of(FUNCTION, first, weights.shape, stride, padding, padding_mode)
         weights = devices.to_device(weights, device).astype(dtype, order="C", copy=True)
-        scale = agreed_scale(first, batches, team)
+        scale = agreed_scale(scale_of(first, batches), team)
         layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision, pixel_scale=scale)
         if team is not None:
             generators = [str(each.bit_generator.state) for each in (weight_generator, order_generator)]
@@ -201,6 +201,7 @@ def train_layer(
                 source = first_epoch if epoch == 0 else taken.epoch(epoch)
                 training.run(epoch, source, epoch == 0 and not batches.checked, epoch == epochs - 1, bar, callback)
         training.finish(first)
+        layer.pixel_scale = agreed_scale(layer.pixel_scale or scale, team)
     return layer
 
 
