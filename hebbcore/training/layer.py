@@ -97,7 +97,7 @@ def train_layer(
     conscience, revival : float
         Help for units that win nothing; 0: off, as in the published rules (see Conv).
     seed : int or numpy.random.Generator
-        Draws the weights and the order.
+        Draws the weights, the order, and what revived units learn from.
     device : {"auto", "cpu", "cuda"}
         Where the layer learns; "auto": CUDA when it works (see hebbcore.devices()). Batches are moved to it.
     precision : {"float32", "float64", "tf32", "bf16"}
@@ -153,7 +153,7 @@ def train_layer(
     if kernel is None:
         check_no_steps(FUNCTION, stride, padding)
     initial_weights = "rule" if initial_weights is None else initial_weights
-    weight_generator, order_generator = _generators(seed, order, isinstance(initial_weights, str))
+    weight_generator, order_generator = _generators(seed, order, isinstance(initial_weights, str) or revival > 0)
     learner = NAME if rule.supervised else ""
     batches = as_batches(
         FUNCTION, data, size_of_batches, order_generator if order else None, epochs, check_finite, labels, learner
@@ -212,15 +212,18 @@ def _begin_alike(team: Team, layer: HebbianLayer, here: dict[str, Any]) -> None:
 
 
 def _generators(seed: Any, shuffled: bool, drawn: bool) -> list[np.random.Generator]:
-    """Return the generators of the weights and of the order, one of which must be drawn if there is a seed."""
+    """Return the generators of the weights, and of what revived units become, and of the order.
+
+    Raises ValueError for a seed by which neither draws.
+    """
     try:
         generators = np.random.default_rng(seed).spawn(2)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{FUNCTION}: seed must be an integer of at least 0, got {seed!r} ({error}).") from error
     if seed and not drawn and not shuffled:
         raise ValueError(
-            f"{FUNCTION}: seed {seed!r} has no effect, since initial_weights are given and nothing is shuffled; leave "
-            "it out, or let the weights be drawn or the data be shuffled."
+            f"{FUNCTION}: seed {seed!r} has no effect, since initial_weights are given, and nothing is shuffled or "
+            "revived; leave it out, or let the weights be drawn or the data be shuffled."
         )
     return generators
 

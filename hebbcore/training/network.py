@@ -101,7 +101,7 @@ def fit(
         layer sees what the finished layers before it make; batch norms take the statistics of a pass of their own.
         None: "together", see epochs.
     batch_size : int, optional
-        Images a step, of an array; None: 64, see epochs. An iterable makes its own batches.
+        Images a step, of an array, or with a sample at a time; None: 64, see epochs. An iterable makes its own batches.
     shuffle : bool, optional
         Whether an array is shuffled in each epoch; None: True.
     seed : int
