@@ -9,6 +9,7 @@ import fcntl
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -18,6 +19,7 @@ _log = logging.getLogger("hebbcore")
 
 _CANNOT = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # which a file system says
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_PATIENCE = 5.0  # seconds of waiting for another who writes a file, before that is said
 _lent: ContextVar[tuple[int, int] | None] = ContextVar("_lent", default=None)  # the folder of a lock to go on under
 _PIECE = 2**16  # bytes that are written at a time
 _MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a size can be
@@ -267,16 +269,32 @@ def _holding(lock: Path, path: Path, what: str | None = None) -> Iterator[None]:
 def _lock(descriptor: int, path: Path, what: str | None) -> bool:
     """Return whether the file system could lock a descriptor.
 
-    what: what others do who hold it, for the BlockingIOError that is raised then; None: wait for them.
+    what: what others do who hold it, for the BlockingIOError that is raised then; None: wait for them, and say so if
+    that takes long.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if what is None else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # the latter on some network file systems
         if what is None:
-            return False
+            return _wait(descriptor, path)
         raise BlockingIOError(f"another process is {what} {path}; wait for it or stop it.") from None
     except OSError as error:
         if error.errno not in _CANNOT:
             raise
         return False
+    return True
+
+
+def _wait(descriptor: int, path: Path) -> bool:
+    """Wait for who holds a descriptor, perhaps stopped, and say so after a while. Returns False if that cannot be."""
+    message = "another process or thread is writing %s, or was stopped while it did; waiting for it"
+    word = threading.Timer(_PATIENCE, _log.warning, (message, path))
+    word.daemon = True
+    word.start()
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except PermissionError:
+        return False
+    finally:
+        word.cancel()
     return True

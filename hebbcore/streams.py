@@ -50,7 +50,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from hebbcore.checks import printable
+from hebbcore.checks import integer, printable
 
 State = dict[str, Any]
 
@@ -151,7 +151,7 @@ class Epochs:
     Raises
     ------
     TypeError
-        If the stream lacks state, restore or batch_size.
+        If the stream lacks state, restore or batch_size, or images is no integer.
     ValueError
         For less than an image.
     """
@@ -160,8 +160,7 @@ class Epochs:
         missing = [member for member in ("state", "restore", "batch_size") if not hasattr(stream, member)]
         if missing:
             raise TypeError(f"Epochs: stream must have {', '.join(missing)}, got {type(stream).__name__}.")
-        if images < 1:
-            raise ValueError(f"Epochs: images must be at least 1, got {images}.")
+        images = integer("Epochs", "images", images, 1)
         self.batch_size: int = stream.batch_size
         self._stream, self._begin = stream, stream.state()
         self._batches: int = -(-images // self.batch_size)

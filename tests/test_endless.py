@@ -125,6 +125,8 @@ def test_partial_fit_for_ever_keeps_memory_flat():
     [
         ([np.ones((4, 6))], 8, TypeError, "stream must have state, restore, batch_size, got list"),
         (Endless(), 0, ValueError, "images must be at least 1, got 0"),
+        (Endless(), 2.5, TypeError, "images must be an integer, got 2.5"),
+        (Endless(), True, TypeError, "images must be an integer, got True"),
     ],
 )
 def test_what_is_no_endless_stream_is_refused(stream, images, error, message):

@@ -7,7 +7,7 @@ from evaluate_helpers import TEST, TRAIN, streams
 import hebbcore
 import loaders
 from hebbcore.evaluation import evaluate as module
-from hebbcore.evaluation import make_readout
+from hebbcore.evaluation import make_readout, survey
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.evaluation.splits import labelled_subset
 
@@ -112,6 +112,42 @@ def test_a_test_set_without_the_last_class_is_numbered_alike(trained, digits, tm
     found = evaluate(trained, *shards, tmp_path / "a", **options)
     arrays = streams(digits)[0], loaders.ArrayStream(images[TEST][kept], labels[TEST][kept])
     assert found["sources"] == evaluate(trained, *arrays, tmp_path / "b", **options)["sources"]
+
+
+CALLED = ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (("0", "1", "2"), CALLED, CALLED), (("0", "1", "2", "3"), CALLED, CALLED), (("0", "1"), CALLED, CALLED),
+        (("0", "1", "2"), None, ("0", "1", "2")), (("0", "1", "2"), ("0", "1"), ("0", "1", "2")),
+        (("0", "1", "2"), ("00", "01", "02"), ("00", "01", "02")), (CALLED, CALLED[:2], CALLED), (None, None, ()),
+    ],
+)  # fmt: skip
+def test_classes_that_are_called_by_their_numbers_may_have_names_in_the_other_set(one, other, expected):
+    named = [loaders.ArrayStream(np.zeros((2, 8, 8, 1)), np.arange(2), class_names=names) for names in (one, other)]
+    assert survey.class_names("evaluate", *named) == expected
+    assert survey.class_names("evaluate", *named[::-1]) == expected
+
+
+@pytest.mark.parametrize("other", [("0", "1", "3", "4"), ("1", "2"), ("dog", "cat", "owl")])
+def test_classes_of_which_one_number_is_missing_or_that_are_in_another_order_are_refused(other):
+    one = CALLED if "cat" in other else ("0", "1", "2", "3")  # as of class folders of which one is missing
+    named = [loaders.ArrayStream(np.zeros((2, 8, 8, 1)), np.arange(2), class_names=names) for names in (one, other)]
+    for pair in (named, named[::-1]):
+        with pytest.raises(ValueError, match="train and test must number their classes alike, but class"):
+            survey.class_names("evaluate", *pair)
+
+
+def test_shards_of_arrays_are_judged_beside_names(trained, digits, tmp_path):
+    images, labels = digits
+    names = [f"digit {i}" for i in range(10)]
+    loaders.write_shards((images[TRAIN], labels[TRAIN]), tmp_path / "train")
+    test = loaders.ArrayStream(images[TEST], labels[TEST], class_names=names)
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    found = evaluate(trained, loaders.ShardStream(tmp_path / "train"), test, tmp_path / "out", **options)
+    assert found["classes"] == names
 
 
 def test_classes_that_no_training_image_has_are_refused(trained, digits, tmp_path, no_features):

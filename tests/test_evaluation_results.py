@@ -15,8 +15,8 @@ import loaders
 from hebbcore import checkpoint
 from hebbcore.cli import main
 from hebbcore.evaluation.evaluate import evaluate
-from hebbcore.evaluation.report import write_report
-from hebbcore.evaluation.results import Results
+from hebbcore.evaluation.report import retrieval_table, write_report
+from hebbcore.evaluation.results import Neighbours, Results
 
 OPTIONS = {"layers": [], "baselines": ["pixels"], "fractions": [0.5, 1], "seeds": 1, "queries": 20}
 OLD = Path(__file__).parent / "results_without_digest.json"
@@ -46,6 +46,17 @@ def stream(digits, rows, labels=None, dtype=None, kind=loaders.ArrayStream):
     return kind(
         images if dtype is None else (images / 255).astype(dtype), digits[1][rows] if labels is None else labels
     )
+
+
+def test_a_report_lists_a_k_once_that_an_earlier_version_noted_twice():
+    results = Results.from_json(json.loads(OLD.read_text("utf-8")))
+    first, *others = [entry for entry in results.sources.values() if entry.retrieval]
+    first.retrieval = {metric: Neighbours([100] * 2, [30.0] * 2, [40.0] * 2) for metric in first.retrieval}
+    for other in others:
+        other.retrieval = None
+    header, *rows = retrieval_table(results)
+    assert header[2:] == ["P@100", "mAP@100"]
+    assert [row[2:] for row in rows] == [["30.0", "40.0"]] * len(first.retrieval)
 
 
 # Images of train that are images of test

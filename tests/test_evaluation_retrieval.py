@@ -90,6 +90,10 @@ def test_by_default_k_is_100_and_the_rows_of_a_class(generator):
     assert retrieval_scores(features, labels, features[:5], labels[:5]).k == (100, 150)
     few = retrieval_scores(features[:30], labels[:30], features[:5], labels[:5])
     assert few.k == (30, 8)
+    for each in (retrieval_scores(features[:400], labels[:400], features[:5], labels[:5]),
+                 retrieval_scores(features, labels, features[:5], labels[:5], k=[100, 100])):  # fmt: skip
+        assert each.k == (100,)
+        assert len(each.precision) == len(each.mean_average_precision) == 1
 
 
 def test_labels_may_be_text_and_features_bytes(generator):

@@ -3,11 +3,15 @@
 import errno
 import fcntl
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from conftest import ROOT
 
 import loaders.files
 from hebbcore import files
@@ -56,6 +60,43 @@ def test_two_that_write_the_same_file_do_so_one_after_the_other(tmp_path):
     assert errors == []
     assert seen <= {50 * b"a", 50 * b"b", 50 * b"c"}
     assert os.listdir(tmp_path) == ["file"]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from hebbcore import files
+
+def write(temporary):
+    temporary.write_text("first")
+    print("writing", flush=True)
+    time.sleep(0.2)
+
+files.write_atomically(Path(sys.argv[1]), write)
+"""
+
+
+def test_who_waits_for_a_writer_that_was_stopped_says_so_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(files, "_PATIENCE", 0.05)
+    path = tmp_path / "file"
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"writing\n"
+        writer.send_signal(signal.SIGSTOP)
+        second = threading.Thread(target=files.write_text, args=(path, "second"))
+        second.start()
+        while not caplog.messages:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert second.is_alive()
+        writer.send_signal(signal.SIGCONT)
+        second.join()
+    assert caplog.messages == [
+        f"another process or thread is writing {path}, or was stopped while it did; waiting for it"
+    ]
+    assert path.read_text() == "second"
+    files.write_text(path, "third")  # nobody else: at once, and without a word
+    assert len(caplog.messages) == 1
 
 
 def test_what_a_kill_left_of_a_write_is_taken_over_or_forgotten(tmp_path):

@@ -148,6 +148,7 @@ def test_a_flag_is_true_or_false(name, folder):
         lambda value: hebbcore.train_layer(X, 4, 3, callback=value),
         lambda value: RidgeReadout(progress=value).fit(ROWS, Y),
         lambda value: FewLabelClassifier(progress=value).fit(ROWS, Y),
+        lambda value: FewLabelClassifier().fit(ROWS, Y).relearn(Y, early=value),
         lambda value: extract_features(network(), loaders.ArrayStream(X, Y), "features.h5", progress=value),
         lambda value: evaluate(network(), *[loaders.ArrayStream(X, Y)] * 2, "report", progress=value),
         lambda value: loaders.build_shards("photos", "built", progress=value),
@@ -156,7 +157,8 @@ def test_a_flag_is_true_or_false(name, folder):
     ],
 )
 def test_what_is_called_can_be_called(call, folder):
+    message = r": (progress|callback|early) must be a function that is called, or None, got"
     for value in (True, False, "yes"):
-        with pytest.raises(TypeError, match=r": (progress|callback) must be a function that is called, or None, got"):
+        with pytest.raises(TypeError, match=message):
             call(value)
     assert not any(map(Path.exists, map(Path, ("features.h5.partial", "report", "built", "images"))))

@@ -208,6 +208,8 @@ def test_uniforms_depend_on_seed_epoch_and_record_only():
     [
         lambda: CenterCrop(0),
         lambda: CenterCrop(10, resize=9),
+        lambda: CenterCrop(10, resize=12.5),
+        lambda: CenterCrop(10, resize="12"),
         lambda: RandomResizedCrop(4, scale=(0.5, 0.1)),
         lambda: RandomResizedCrop(4, scale=(0.5, 2)),
         lambda: RandomResizedCrop(4, ratio=(0, 1)),

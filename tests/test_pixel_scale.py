@@ -9,6 +9,7 @@ import hebbcore
 from hebbcore import export
 from hebbcore.bridges import jax as to_jax
 from hebbcore.bridges import torch as to_torch
+from hebbcore.estimators import HebbianTransformer
 
 BRIGHT = "must have the scale of what was learned from, uint8, got float32 up to 255 or so"
 FLOATS = "must have the scale of what was learned from, float32 of 0…1, got float32 up to 255 or so"
@@ -75,6 +76,59 @@ def test_nan_is_not_taken_for_a_scale(model_of):
     features = model_of(BYTE_IMAGES).transform(images)
     assert np.isnan(features[3]).any()
     assert np.isfinite(np.delete(features, 3, axis=0)).all()
+
+
+BLACK = np.zeros_like(LARGE_IMAGES)
+DIM = np.full_like(LARGE_IMAGES, 0.5)
+
+
+@pytest.mark.parametrize("first", [BLACK, BLACK + LARGE_IMAGES % 2, DIM])
+def test_a_first_batch_of_dark_images_of_0_to_255_decides_nothing(model_of, first):
+    for data in ([first, LARGE_IMAGES], np.concatenate([first] * 6 + [LARGE_IMAGES])):
+        learned = model_of(data)
+        assert np.isfinite(learned.transform(LARGE_IMAGES)).all()
+        with pytest.raises(ValueError, match=f"images {BYTES}"):
+            learned.transform(BYTE_IMAGES)
+
+
+def test_black_images_have_no_scale_and_others_after_them_do(model_of):
+    alone = model_of(BLACK)
+    assert (alone.pixel_scale.large, alone.pixel_scale.unit) == (False, None)
+    assert np.isfinite(alone.transform(LARGE_IMAGES)).all()
+    for data in ([BLACK, LARGE_IMAGES / 255], np.concatenate([BLACK, LARGE_IMAGES / 255])):
+        with pytest.raises(ValueError, match=FLOATS):
+            model_of(data).transform(LARGE_IMAGES)
+
+
+def test_a_part_that_is_black_keeps_no_later_one_from_a_transformer():
+    transformer = HebbianTransformer(4, 3, initial_weights="rule", random_state=0).partial_fit(BLACK)
+    transformer.partial_fit(LARGE_IMAGES).partial_fit(BLACK)
+    assert np.isfinite(transformer.transform(LARGE_IMAGES)).all()
+    with pytest.raises(ValueError, match=f"HebbianTransformer: X {BYTES}"):
+        transformer.transform(BYTE_IMAGES)
+
+
+def test_a_training_that_goes_on_knows_the_images_before(tmp_path):
+    class Stops(Exception):
+        pass
+
+    def stop(record):
+        raise Stops
+
+    data, options = [DIM, LARGE_IMAGES, DIM, DIM], {"learning_rate": 1e-6, "run": tmp_path, "log_seconds": 0}
+    network = hebbcore.Network([hebbcore.Conv(4, 3, rule="swta")], seed=0)
+    with pytest.raises(Stops):
+        hebbcore.fit(network, data, callback=stop, epochs=2, **options)
+    network = hebbcore.Network([hebbcore.Conv(4, 3, rule="swta")], seed=0)
+    hebbcore.fit(network, data, epochs=2, **options)
+    assert network.pixel_scale == hebbcore.load(tmp_path).pixel_scale
+    assert (network.pixel_scale.large, network.pixel_scale.unit) == (True, False)
+
+
+def test_all_of_an_array_is_looked_at_before_learning_goes_on():
+    network = network_of(LARGE_IMAGES / 255)
+    with pytest.raises(ValueError, match=f"fit: data {FLOATS}"):
+        hebbcore.fit(network, np.concatenate([DIM, LARGE_IMAGES]), batch_size=12, shuffle=False)
 
 
 def test_learning_goes_on_from_one_scale(tmp_path):

@@ -129,6 +129,15 @@ def test_a_momentum_layer_by_layer_is_refused(layer, name, tmp_path):
     hebbcore.fit(made(0.1), images(), mode="layerwise", run=tmp_path)
 
 
+def test_a_seed_that_only_revival_draws_by_has_its_effect():
+    given = np.ones((4, 3, 3, 2))
+    given[2:] = -1  # these win nothing
+    options = {"units": 4, "kernel_size": 3, "rule": "kwta", "batch_size": 2, "epochs": 4, "device": "cpu"}
+    options |= {"initial_weights": given, "shuffle": False, "revival": 1.0}
+    one, other = (hebbcore.train_layer(images(), seed=seed, **options).weights for seed in (3, 4))
+    assert (one != other).any()
+
+
 def test_settings_that_agree_with_a_stream_are_taken(tmp_path):
     loaders.write_shards((images(dtype=np.uint8), np.zeros(10, int)), tmp_path)
     with loaders.ShardStream(tmp_path, batch_size=5, shuffle=True) as stream:

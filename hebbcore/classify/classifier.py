@@ -210,6 +210,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             As fit; and for a parameter of the graph, or random_state, that was set since.
         """
         check_is_fitted(self)
+        checks.callback("FewLabelClassifier.relearn", "early", early)
         self._require_images("relearn")
         function, made_with = "FewLabelClassifier.relearn", getattr(self, "_made_with", {})  # earlier pickles have none
         require_unchanged(function, "graph", made_with, self.get_params())

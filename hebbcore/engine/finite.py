@@ -10,7 +10,7 @@ from hebbcore.engine.backend import Array
 LARGEST, SMALLEST = 1e12, 1e-15  # magnitudes: between them no square of a patch, or product with weights, is lost
 
 
-def require_finite(function: str, name: str, array: Array, *, optional: bool = True) -> None:
+def require_finite(function: str, name: str, array: Array, *, optional: bool = True) -> float:
     """Check that an array holds finite numbers whose squares float32 has room for.
 
     Parameters
@@ -22,13 +22,18 @@ def require_finite(function: str, name: str, array: Array, *, optional: bool = T
     optional : bool
         Whether the function has an argument check_finite, with which it does not look.
 
+    Returns
+    -------
+    float
+        The largest magnitude; 0 if nobody looked, since they are not floating.
+
     Raises
     ------
     ValueError
         For NaN, infinity, magnitudes above 1e12, or none of 1e-15 or more in an array that is not 0.
     """
     if array.dtype.kind != "f":
-        return
+        return 0.0
     largest = 0.0
     for piece in backend.pieces(array):
         here = float(backend.largest_magnitude(piece))
@@ -37,7 +42,7 @@ def require_finite(function: str, name: str, array: Array, *, optional: bool = T
         largest = max(largest, here)
     else:
         if largest >= SMALLEST or not largest:
-            return
+            return largest
         text = (
             f"the largest magnitude in {name} is {largest:.1e}, so small that squares vanish in float32; scale the "
             "data, to standard deviations of about 1."

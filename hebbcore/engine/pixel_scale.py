@@ -31,7 +31,8 @@ class PixelScale(NamedTuple):
     white : int or None
         Which value is white in the 16-bit images that they were read from; None: there were none, or it is not known.
     unit : bool or None
-        Whether floating numbers are of 0…1; None: they are not floating, or it is not known.
+        Whether floating numbers are of 0…1; None: they are not floating, or it is not known, as of black images and
+        others that hold 0 and 1 alone: those of 0…255 may begin so.
     """
 
     dtype: str
@@ -45,7 +46,23 @@ class PixelScale(NamedTuple):
         if images.dtype.kind != "f":
             return cls(images.dtype.name, images.dtype.kind in "iu" and images.dtype != np.uint8)
         largest = largest_as_read(images)
-        return cls(images.dtype.name, UNLIKE < largest < math.inf, unit=largest <= 1 and bool(images.min() >= 0))
+        unit: bool | None = largest <= 1 and bool(images.min() >= 0)
+        if unit and not any(bool((piece % 1).any()) for piece in backend.pieces(images)):
+            unit = None
+        return cls(images.dtype.name, UNLIKE < largest < math.inf, unit=unit)
+
+    def beside(self, other: "PixelScale") -> "PixelScale":
+        """Return the scale of these images together with others that are learned from too."""
+        if "float" not in self.dtype:
+            return self
+        known = {self.unit, other.unit} - {None}
+        return self._replace(large=self.large or other.large, unit=all(known) if known else None)
+
+    def after(self, images: Array, largest: float) -> "PixelScale":
+        """Return the scale of these images together with a batch whose largest magnitude is known."""
+        if images.dtype.kind != "f" or (largest <= 1 and self.unit is not None):
+            return self
+        return self.beside(PixelScale.of(images) if largest <= 1 else PixelScale("", largest > UNLIKE, unit=False))
 
     @classmethod
     def from_table(cls, function: str, table: Any) -> "PixelScale | None":

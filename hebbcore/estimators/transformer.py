@@ -114,6 +114,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         else:
             self._require_same_network()
         self._train(images, 1, self._seed + self.parts_)
+        scale: PixelScale | None = getattr(self, "_scale", None)  # pickles of earlier versions have none
+        self._scale = scale and scale.beside(PixelScale.of(images))
         self.parts_ += 1
         return self
 
@@ -244,7 +246,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Raise ValueError for numbers of another scale than those of fit; see require_scale."""
         if reset:
             self._scale = PixelScale.of(X)
-        scale = getattr(self, "_scale", None)  # pickles of earlier versions do not say it
+        scale: PixelScale | None = getattr(self, "_scale", None)  # pickles of earlier versions do not say it
         require_scale(scale, type(self).__name__, "X", X)
 
     def __sklearn_tags__(self) -> Any:

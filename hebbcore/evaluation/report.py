@@ -113,10 +113,11 @@ def retrieval_table(results: Results) -> Table:
     table: Table = []
     for name, entry in results.sources.items():
         for metric, found in (entry.retrieval or {}).items():
+            # earlier versions listed a k twice where a class has 100 rows
+            pairs = dict(zip(found.k, zip(found.precision, found.mean_average_precision, strict=True), strict=True))
             if not table:
-                table.append(["features", "distance", *[f"{what}@{k}" for k in found.k for what in ("P", "mAP")]])
-            pairs = zip(found.precision, found.mean_average_precision, strict=True)
-            table.append([plain(name), metric, *[f"{value:.1f}" for pair in pairs for value in pair]])
+                table.append(["features", "distance", *[f"{what}@{k}" for k in pairs for what in ("P", "mAP")]])
+            table.append([plain(name), metric, *[f"{value:.1f}" for pair in pairs.values() for value in pair]])
     return table
 
 

@@ -69,7 +69,8 @@ def retrieval_scores(
     query_labels : (m,)
         Rows of numbers below 0 are left out where those of the database are.
     k : int or iterable of int, optional
-        Numbers of neighbours; None: 100 and the database's rows per class, or all its rows if it has fewer.
+        Numbers of neighbours, repeated ones once; None: 100 and the database's rows per class, or all its rows if it
+        has fewer.
     metric : {"euclidean", "cosine", "hamming"}
         "hamming" compares the features' signs after the database's mean is subtracted (zero counts as negative), taken
         as a product of ±1, which is exact.
@@ -133,8 +134,10 @@ def _labelled(function: str, base: Array, classes: Labels, asked: Array, wanted:
 
 def _neighbours_asked(function: str, k: Any, classes: npt.NDArray[Any]) -> tuple[int, ...]:
     if k is None:
-        return tuple(min(count, len(classes)) for count in (100, round(len(classes) / len(np.unique(classes)))))
-    ks = tuple(checks.integer(function, "k", value, 1) for value in (k if isinstance(k, Iterable) else (k,)))
+        k = (min(count, len(classes)) for count in (100, round(len(classes) / len(np.unique(classes)))))
+    ks = tuple(
+        dict.fromkeys(checks.integer(function, "k", value, 1) for value in (k if isinstance(k, Iterable) else (k,)))
+    )
     if not ks or max(ks) > len(classes):
         raise ValueError(f"{function}: k must be between 1 and the rows of the database ({len(classes)}), got {k!r}.")
     return ks

@@ -18,17 +18,25 @@ from hebbcore.texts import plain
 def class_names(function: str, train: Stream, test: Stream) -> tuple[str, ...]:
     """Return the names of the classes 0, 1, … as far as the streams' `class_names` know them.
 
-    Raises ValueError if they give one number to different classes. One of them may know more classes than the other.
+    Raises ValueError if they give one number to different classes. One of them may know more classes than the other,
+    and may call all of them by their numbers, as shards of arrays without names do.
     """
     mine, theirs = (streams.class_names_of(stream) for stream in (train, test))
+    unnamed = [names for names in (mine, theirs) if all(name == str(label) for label, name in enumerate(names))]
     for label, (here, there) in enumerate(zip(mine, theirs, strict=False)):
-        if here != there:
+        if here != there and not (unnamed and _may_be(label, there if unnamed[0] is mine else here)):
             raise ValueError(
                 f"{function}: train and test must number their classes alike, but class {label} is {here!r} in train "
                 f"and {there!r} in test; build the test set with the training set's classes (of class folders: with an "
                 "empty folder for each class that has no image)."
             )
-    return max(mine, theirs, key=len)
+    named = [names for names in (mine, theirs) if names not in unnamed]
+    return max(named or unnamed, key=len)
+
+
+def _may_be(label: int, name: str) -> bool:
+    """Return whether a class of this number may be called so: not if that is another number."""
+    return not name.isdecimal() or int(name) == label
 
 
 def labels_of(function: str, name: str, stream: Stream) -> Labels:

@@ -28,7 +28,8 @@ class HPCA(Rule):
         and variance of the unit's scores, which are the rule's state: 0 and 1 at first, moved to those of each batch by
         a tenth before it learns. A batch of one patch leaves them.
     scale_by_fan_in : bool
-        Divide Δw_i by √D too, D numbers of a patch.
+        Divide Δw_i by √D too, D numbers of a patch. With learning_rate="auto", which is √D times larger then, it has
+        no effect.
 
     Notes
     -----

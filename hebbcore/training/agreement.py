@@ -5,6 +5,7 @@ import platform
 import signal
 import socket
 import sys
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from hebbcore.engine.group.team import Team
 from hebbcore.engine.pixel_scale import PixelScale
 from hebbcore.interrupts import SIGNALS
 from hebbcore.network import Network
+from hebbcore.training.array_batches import ArrayBatches
 from hebbcore.training.batches import Batches, IterableBatches
 from hebbcore.training.diagnostics import Diagnostics
 from hebbcore.training.header import State
 from hebbcore.training.run import Run
 
+_LOOKED_AT = 64  # images of an array, evenly spread
 _SAVE, _RECORD = len(SIGNALS), len(SIGNALS) + 1  # among the notes, behind one for each signal
 # what unlike processors may round differently between two checkpoints, of the largest number of an array
 _ROUNDING = {"float32": 1e-3, "float64": 1e-8}
@@ -94,14 +97,22 @@ def require_same(function: str, team: Team, here: dict[str, Any]) -> None:
     team.gather(None)  # nobody begins before all have compared
 
 
-def agreed_scale(first: Array, batches: Batches, team: Team | None) -> PixelScale:
-    """Return the scale of what is learned from. first: images, of which each process of a team has its share."""
+def scale_shown_by(first: Array, batches: Batches) -> Array:
+    """Return images whose scale is that of all, as far as it shows before: some of an array, else the first ones."""
+    if isinstance(batches, ArrayBatches):
+        return batches.array[:: -(-len(batches.array) // _LOOKED_AT)]
+    return first
+
+
+def scale_of(first: Array, batches: Batches) -> PixelScale:
+    """Return the scale of what is learned from, as far as it shows before."""
     white = streams.range_of(batches.source) if isinstance(batches, IterableBatches) else None
-    scale = PixelScale.of(first)._replace(white=white)
-    if team is None:
-        return scale
-    unit = None if scale.unit is None else all(team.gather(scale.unit))
-    return scale._replace(large=any(team.gather(scale.large)), unit=unit)
+    return PixelScale.of(scale_shown_by(first, batches))._replace(white=white)
+
+
+def agreed_scale(scale: PixelScale, team: Team | None) -> PixelScale:
+    """Return the scale of what all processes of a team have seen, each its share."""
+    return scale if team is None else reduce(PixelScale.beside, team.gather(scale))
 
 
 def begin_alike(team: Team, network: Network, state: State) -> None:

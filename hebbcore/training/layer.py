@@ -20,7 +20,7 @@ from hebbcore.engine.starting import STARTS
 from hebbcore.layers import WORKSPACE, HebbianLayer
 from hebbcore.layers.arguments import as_weights, check_images, check_no_steps, geometry_of
 from hebbcore.rules import Rule, as_rule
-from hebbcore.training.agreement import agreed_scale, require_same
+from hebbcore.training.agreement import agreed_scale, require_same, scale_of
 from hebbcore.training.batches import as_batches, batching
 from hebbcore.training.layer_steps import FUNCTION, NAME, FirstEpoch, LayerTraining, Step
 from hebbcore.training.shares import Shares
@@ -97,7 +97,7 @@ def train_layer(
     conscience, revival : float
         Help for units that win nothing; 0: off, as in the published rules (see Conv).
     seed : int or numpy.random.Generator
-        Draws the weights and the order.
+        Draws the weights, the order, and what revived units learn from.
     device : {"auto", "cpu", "cuda"}
         Where the layer learns; "auto": CUDA when it works (see hebbcore.devices()). Batches are moved to it.
     precision : {"float32", "float64", "tf32", "bf16"}
@@ -153,7 +153,7 @@ def train_layer(
     if kernel is None:
         check_no_steps(FUNCTION, stride, padding)
     initial_weights = "rule" if initial_weights is None else initial_weights
-    weight_generator, order_generator = _generators(seed, order, isinstance(initial_weights, str))
+    weight_generator, order_generator = _generators(seed, order, isinstance(initial_weights, str) or revival > 0)
     learner = NAME if rule.supervised else ""
     batches = as_batches(
         FUNCTION, data, size_of_batches, order_generator if order else None, epochs, check_finite, labels, learner
@@ -174,7 +174,7 @@ def train_layer(
         first = check_images(FUNCTION, first_epoch.first.images, weights.shape, "data")
         g = geometry_of(FUNCTION, first, weights.shape, stride, padding, padding_mode)
         weights = devices.to_device(weights, device).astype(dtype, order="C", copy=True)
-        scale = agreed_scale(first, batches, team)
+        scale = agreed_scale(scale_of(first, batches), team)
         layer = HebbianLayer(weights, rule, g.stride, g.padding, padding_mode, precision, pixel_scale=scale)
         if team is not None:
             generators = [str(each.bit_generator.state) for each in (weight_generator, order_generator)]
@@ -201,6 +201,7 @@ def train_layer(
                 source = first_epoch if epoch == 0 else taken.epoch(epoch)
                 training.run(epoch, source, epoch == 0 and not batches.checked, epoch == epochs - 1, bar, callback)
         training.finish(first)
+        layer.pixel_scale = agreed_scale(layer.pixel_scale or scale, team)
     return layer
 
 
@@ -211,15 +212,18 @@ def _begin_alike(team: Team, layer: HebbianLayer, here: dict[str, Any]) -> None:
 
 
 def _generators(seed: Any, shuffled: bool, drawn: bool) -> list[np.random.Generator]:
-    """Return the generators of the weights and of the order, one of which must be drawn if there is a seed."""
+    """Return the generators of the weights, and of what revived units become, and of the order.
+
+    Raises ValueError for a seed by which neither draws.
+    """
     try:
         generators = np.random.default_rng(seed).spawn(2)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{FUNCTION}: seed must be an integer of at least 0, got {seed!r} ({error}).") from error
     if seed and not drawn and not shuffled:
         raise ValueError(
-            f"{FUNCTION}: seed {seed!r} has no effect, since initial_weights are given and nothing is shuffled; leave "
-            "it out, or let the weights be drawn or the data be shuffled."
+            f"{FUNCTION}: seed {seed!r} has no effect, since initial_weights are given, and nothing is shuffled or "
+            "revived; leave it out, or let the weights be drawn or the data be shuffled."
         )
     return generators
 

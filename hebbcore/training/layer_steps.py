@@ -134,7 +134,9 @@ class LayerTraining:
             here, portion = here_of(batch, self._team)
             images = self._images(here.images)
             if unchecked:
-                require_finite(FUNCTION, "data", images)
+                largest = require_finite(FUNCTION, "data", images)
+                if self._layer.pixel_scale is not None:
+                    self._layer.pixel_scale = self._layer.pixel_scale.after(images, largest)
             count = len(images) if portion is None else portion.total
             if not count:  # all of it is damaged
                 continue

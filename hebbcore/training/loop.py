@@ -263,5 +263,7 @@ class Loop:
     def _prepare_images(self, batch: Batch) -> Batch:
         images = self._network.check_images("fit", batch.images)
         if not self._batches.checked:
-            require_finite("fit", "data", images)
+            largest = require_finite("fit", "data", images)
+            if self._network.pixel_scale is not None:
+                self._network.pixel_scale = self._network.pixel_scale.after(images, largest)
         return Batch(devices.to_device(images, self._network.site.device), batch.labels)

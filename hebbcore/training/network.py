@@ -19,7 +19,7 @@ from hebbcore.engine.patches import as_images
 from hebbcore.engine.pixel_scale import require_scale
 from hebbcore.engine.soundness import require_finite_output
 from hebbcore.network import Network
-from hebbcore.training.agreement import agreed_scale, begin_alike, require_same
+from hebbcore.training.agreement import agreed_scale, begin_alike, require_same, scale_of, scale_shown_by
 from hebbcore.training.ahead import ahead
 from hebbcore.training.batches import Batches, as_batches, batching, is_array
 from hebbcore.training.diagnostics import METRICS, Record
@@ -101,7 +101,7 @@ def fit(
         layer sees what the finished layers before it make; batch norms take the statistics of a pass of their own.
         None: "together", see epochs.
     batch_size : int, optional
-        Images a step, of an array; None: 64, see epochs. An iterable makes its own batches.
+        Images a step, of an array, or with a sample at a time; None: 64, see epochs. An iterable makes its own batches.
     shuffle : bool, optional
         Whether an array is shuffled in each epoch; None: True.
     seed : int
@@ -250,7 +250,7 @@ def fit(
             taken: Any = batches if team is None else Shares("fit", batches, team)
             first, portion = _first_batch(taken, team)
             _build(network, first)  # before a checkpoint: its folder would refuse the right network
-            require_scale(network.pixel_scale, "fit", "data", first)
+            require_scale(network.pixel_scale, "fit", "data", scale_shown_by(first, batches))
             size = len(first) if portion is None else portion.total
             images = batches.images(size)
             _require_possible(network, settings, batches, images, size)
@@ -268,8 +268,11 @@ def fit(
                     folder.resume(state, previous)
                 if team is not None:
                     begin_alike(team, network, state)
-                network.pixel_scale = agreed_scale(first, batches, team)
+                before = network.pixel_scale if state.position.step else None  # of the images until then
+                scale = agreed_scale(scale_of(first, batches), team)
+                network.pixel_scale = scale if before is None else scale.beside(before)
                 Loop(network, taken, settings, state, steps, told, folder, team).go()
+                network.pixel_scale = agreed_scale(network.pixel_scale, team)
                 if check_finite:
                     _require_finite_features(network, first)
         return network

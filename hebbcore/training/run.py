@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hebbcore import checkpoint
 from hebbcore.engine.group.team import Team
+from hebbcore.engine.pixel_scale import PixelScale
 from hebbcore.files import locked, make_folder, remove_partial
 from hebbcore.network import Network
 from hebbcore.training.batches import Batches
@@ -97,6 +98,7 @@ class Run:
         self._begin_at(there.position, path, there.whitened)
         with checkpoint.naming("fit", path, "does not hold this network"):
             checkpoint.restore_arrays(self._network, arrays)
+        self._network.pixel_scale = PixelScale.from_table("fit", there.pixel_scale)
         self._saved_step = there.position.step
         for later in checkpoint.checkpoints(self.folder):
             if later > path:  # damaged

@@ -48,7 +48,7 @@ class CenterCrop:
     Raises
     ------
     ValueError
-        If size is no integer of at least 1, resize is smaller, or flip is neither true nor false.
+        If size or resize is no integer of at least 1, resize is smaller, or flip is neither true nor false.
     """
 
     size: int
@@ -60,8 +60,10 @@ class CenterCrop:
     def __post_init__(self) -> None:
         _check_size("CenterCrop", self.size)
         require_flags("CenterCrop", flip=self.flip)
-        if self.resize is not None and self.resize < self.size:
-            raise ValueError(f"CenterCrop: resize must be at least size ({self.size}), got {self.resize}")
+        if self.resize is not None:
+            _check_size("CenterCrop", self.resize, "resize")
+            if self.resize < self.size:
+                raise ValueError(f"CenterCrop: resize must be at least size ({self.size}), got {self.resize}")
 
     def box(self, width: int, height: int, uniforms: Floats) -> Box:
         """Return which part of an image is cut.
@@ -166,9 +168,9 @@ def draws_at_random(transform: Transform | None) -> bool:
     return transform is not None and (transform.flip or isinstance(transform, RandomResizedCrop))
 
 
-def _check_size(name: str, size: int) -> None:
+def _check_size(name: str, size: int, argument: str = "size") -> None:
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"{name}: size must be an integer of at least 1 pixel, got {size!r}")
+        raise ValueError(f"{name}: {argument} must be an integer of at least 1 pixel, got {size!r}")
 
 
 def cropped(transform: Transform, uniforms: Floats) -> Frame:
