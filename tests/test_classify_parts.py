@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from classify_helpers import shared_weights, unit_rows
 from scipy import sparse
+from scipy.optimize import brentq
 from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
@@ -300,14 +301,27 @@ def test_scores_that_know_little_doubt_few(generator):
     assert len(doubted(HeldOut(np.arange(400), codes, scores))) < contradicted / 4
 
 
+def test_few_rows_leave_the_ridge_a_fifth_of_their_number_of_degrees_of_freedom(generator):
+    rows, codes = unit_rows(generator, 40, 30), generator.integers(0, 3, 40)
+    wide = rows.astype(np.float64)
+    squares = np.linalg.svd(wide - wide.mean(axis=0), compute_uv=False) ** 2
+    penalty = brentq(lambda penalty: (squares / (squares + penalty)).sum() - 8, 1e-6, 1e6)
+    coef, intercept = AllRows(rows).predictor(codes, 3)
+    model = Ridge(penalty).fit(wide, np.eye(3)[codes])
+    np.testing.assert_allclose(coef, model.coef_.T, atol=1e-5)
+    np.testing.assert_allclose(intercept, model.intercept_, atol=1e-5)
+    for alike in (np.ones((40, 30), np.float32), np.zeros((1, 5), np.float32)):  # nothing to learn from
+        assert not AllRows(alike).predictor(np.zeros(len(alike), int), 1)[0].any()
+
+
 def test_unseen_scores_are_those_of_a_ridge_without_the_row(generator):
-    rows, codes = unit_rows(generator, 30, 7), generator.integers(0, 3, 30)
+    rows, codes = unit_rows(generator, 40, 7), generator.integers(0, 3, 40)
     model = AllRows(rows)
     found = model.unseen_scores(model.predictor(codes, 3), np.array([4, 9]), codes[[4, 9]])
     wide = rows.astype(np.float64)
     penalty = 0.03 * ((wide - wide.mean(axis=0)) ** 2).sum() / 7
     for row, scores in zip([4, 9], found, strict=True):
-        kept = np.arange(30) != row
+        kept = np.arange(40) != row
         expected = Ridge(penalty).fit(wide[kept], np.eye(3)[codes[kept]]).predict(wide[row : row + 1])[0]
         np.testing.assert_allclose(scores, expected, atol=1e-5)
 

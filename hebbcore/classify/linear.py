@@ -10,7 +10,8 @@ from scipy import sparse
 from hebbcore.classify.neighbours import Indices
 from hebbcore.engine import backend
 
-_PENALTY = 0.03  # of the mean eigenvalue
+_PENALTY = 0.03  # of the mean eigenvalue, at least
+_FREEDOM = 0.2  # degrees of freedom for a row at most: with more, a row's score is its guess, however doubtful that is
 _PENALTIES = np.logspace(-4, 2, 13)  # of the mean eigenvalue, for the labelled alone
 _LEAST_SCALE = 1e-100  # of rows that are all alike
 _ROUNDING = 1e-13  # of the largest eigenvalue
@@ -41,7 +42,7 @@ class AllRows:
         for block in backend.pieces(rows):
             centred = block - self._mean
             self._products += centred.T @ centred
-        penalty = _PENALTY * max(np.trace(self._products) / rows.shape[1], np.finfo(float).tiny)
+        penalty = _penalty_of(self._products, len(rows))
         self._factor = scipy.linalg.cho_factor(self._products + penalty * np.eye(rows.shape[1]))
 
     def predictor(self, codes: Indices, classes: int) -> Predictor:
@@ -69,6 +70,26 @@ class AllRows:
         own = (centred * scipy.linalg.cho_solve(self._factor, centred.T).T).sum(axis=1) + 1 / len(self._rows)
         targets = np.eye(len(intercept))[codes]
         return (rows @ coef + intercept - own[:, None] * targets) / (1 - own[:, None])  # type: ignore[no-any-return]
+
+
+def _penalty_of(products: Floats, rows: int) -> float:
+    """Return the penalty (p, p) products are solved with: the least, or one that leaves few degrees of freedom."""
+    least = _PENALTY * max(np.trace(products) / len(products), np.finfo(float).tiny)
+    most = _FREEDOM * rows
+    if len(products) <= most:
+        return float(least)
+    eigenvalues = np.maximum(scipy.linalg.eigvalsh(products), 0)
+
+    def freedom(penalty: float) -> float:
+        return float((eigenvalues / (eigenvalues + penalty)).sum())
+
+    low, high = least, max(least, eigenvalues.sum() / most)  # at the latter, it is no more
+    if freedom(low) <= most:
+        return float(low)
+    for _ in range(50):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if freedom(middle) <= most else (middle, high)
+    return float(high)
 
 
 def labelled_predictor(rows: Floats, codes: Indices, classes: int, least: float = 0) -> Predictor:
