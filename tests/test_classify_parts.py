@@ -301,8 +301,9 @@ def test_scores_that_know_little_doubt_few(generator):
     assert len(doubted(HeldOut(np.arange(400), codes, scores))) < contradicted / 4
 
 
-def test_few_rows_leave_the_ridge_a_fifth_of_their_number_of_degrees_of_freedom(generator):
-    rows, codes = unit_rows(generator, 40, 30), generator.integers(0, 3, 40)
+@pytest.mark.parametrize("size", [30, 50])
+def test_few_rows_leave_the_ridge_a_fifth_of_their_number_of_degrees_of_freedom(generator, size):
+    rows, codes = unit_rows(generator, 40, size), generator.integers(0, 3, 40)
     wide = rows.astype(np.float64)
     squares = np.linalg.svd(wide - wide.mean(axis=0), compute_uv=False) ** 2
     penalty = brentq(lambda penalty: (squares / (squares + penalty)).sum() - 8, 1e-6, 1e6)

@@ -42,8 +42,31 @@ class AllRows:
         for block in backend.pieces(rows):
             centred = block - self._mean
             self._products += centred.T @ centred
-        penalty = _penalty_of(self._products, len(rows))
+        penalty = self._penalty()
         self._factor = scipy.linalg.cho_factor(self._products + penalty * np.eye(rows.shape[1]))
+
+    def _penalty(self) -> float:
+        """Return the penalty of the ridge: the least, or one that leaves few degrees of freedom."""
+        products, (rows, size) = self._products, self._rows.shape
+        least = _PENALTY * max(np.trace(products) / size, np.finfo(float).tiny)
+        most = _FREEDOM * rows
+        if size <= most:
+            return float(least)
+        if rows < size:  # other eigenvalues are 0
+            centred = self._rows - self._mean
+            products = centred @ centred.T
+        eigenvalues = np.maximum(scipy.linalg.eigvalsh(products), 0)
+
+        def freedom(penalty: float) -> float:
+            return float((eigenvalues / (eigenvalues + penalty)).sum())
+
+        low, high = least, max(least, eigenvalues.sum() / most)  # at the latter, it is no more
+        if freedom(low) <= most:
+            return float(low)
+        for _ in range(50):
+            middle = (low * high) ** 0.5
+            low, high = (low, middle) if freedom(middle) <= most else (middle, high)
+        return float(high)
 
     def predictor(self, codes: Indices, classes: int) -> Predictor:
         """Return the predictor of 1 for a row's own class (n,) and 0 for the others."""
@@ -70,26 +93,6 @@ class AllRows:
         own = (centred * scipy.linalg.cho_solve(self._factor, centred.T).T).sum(axis=1) + 1 / len(self._rows)
         targets = np.eye(len(intercept))[codes]
         return (rows @ coef + intercept - own[:, None] * targets) / (1 - own[:, None])  # type: ignore[no-any-return]
-
-
-def _penalty_of(products: Floats, rows: int) -> float:
-    """Return the penalty (p, p) products are solved with: the least, or one that leaves few degrees of freedom."""
-    least = _PENALTY * max(np.trace(products) / len(products), np.finfo(float).tiny)
-    most = _FREEDOM * rows
-    if len(products) <= most:
-        return float(least)
-    eigenvalues = np.maximum(scipy.linalg.eigvalsh(products), 0)
-
-    def freedom(penalty: float) -> float:
-        return float((eigenvalues / (eigenvalues + penalty)).sum())
-
-    low, high = least, max(least, eigenvalues.sum() / most)  # at the latter, it is no more
-    if freedom(low) <= most:
-        return float(low)
-    for _ in range(50):
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if freedom(middle) <= most else (middle, high)
-    return float(high)
 
 
 def labelled_predictor(rows: Floats, codes: Indices, classes: int, least: float = 0) -> Predictor:
