@@ -97,7 +97,9 @@ def test_a_network_is_trained_on_photos(crop, photos, call):
     assert loaders.read_index("run/images").image_shape == ((7, 7, 3) if crop == "center" else (8, 8, 3))
     _, err = call("train run.toml --out run --set training.epochs=2")
     assert "images: " not in err  # they are there
-    assert call("verify run")[0].endswith(" damaged: 0\n")
+    out, _ = call("verify run")
+    assert "run/images: sound" in out
+    assert out.endswith(" damaged: 0\n")
 
 
 def test_features_are_judged_on_class_folders(photos, call, fails):
@@ -111,6 +113,7 @@ def test_features_are_judged_on_class_folders(photos, call, fails):
     assert "report/report.md" in out
     assert names("report/images") == ["test", "train"]
     assert loaders.read_index("report/images/train").records == 45
+    assert "report/images/test: sound\nreport/images/train: sound\nfiles: 3" in call("verify report")[0]
     next(Path("train").glob("*/*.png")).unlink()
     assert fails(line) == (
         "report/images/train holds a set built differently (files 45 there and 44 here), so not of train as it is now; "

@@ -202,7 +202,19 @@ def test_a_changed_figure_is_found(place, call, fails):
     assert changed != text
     path.write_text(changed)
     assert fails(LINE).startswith("sweep: s/sweep.json is damaged, or not what this version writes; remove it")
-    assert "files: 1, damaged: 1" in call("verify s", status=1)[0]
+    assert "s/sweep.json is damaged" in call("verify s", status=1)[0]
+
+
+def test_the_runs_of_a_sweep_are_verified_with_it(place, call):
+    call(LINE)
+    checkpoint = max(Path("s").glob("*/checkpoints/*.h5"))
+    assert f"{checkpoint}: sound" in call("verify s")[0]
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    out, _ = call("verify s", status=1)
+    assert f"{checkpoint} is damaged" in out
+    assert out.endswith(", damaged: 1\n")
 
 
 def test_another_configuration_is_refused(place, call, fails, files_of):

@@ -27,6 +27,7 @@ from hebbcore.training.diagnostics import METRICS
 from hebbcore.training.settings import LEARNING_RATE, may_change
 
 _RESULTS = "results.json"  # of an evaluation: evaluation.results, which says so too, loads scikit-learn
+_INDEX = "index.json"  # of shards that are finished
 _SEALED = {CLASSIFIER: VERSION, kept.SPACE: kept.VERSION}
 _NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
 
@@ -36,9 +37,10 @@ def add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verify = commands.add_parser(
         "verify",
         description="Read files of hebbcore and compare them with the digests that were written with them: the "
-        "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, sweep.json, files of "
-        "hebbcore.save and of hebbcore extract, and the work of hebbcore classify and label: model, features, results, "
-        "network, labels. The exit status is 1 if any is damaged. For shards, use hebbcore shards verify.",
+        "checkpoints, metrics.jsonl and config.json of a run, results.json of an evaluation, sweep.json and the runs "
+        "of a sweep, images that these were given as image files, files of hebbcore.save and of hebbcore extract, and "
+        "the work of hebbcore classify and label: model, features, results, network, labels. The exit status is 1 if "
+        "any is damaged. For shards, use hebbcore shards verify.",
     )
     verify.add_argument(
         "paths", type=Path, nargs="+", metavar="PATH", help="folder of a run, of features or of a work, or a file"
@@ -86,8 +88,14 @@ def _files(path: Path) -> Iterator[Path]:
     yield from found
     if work and (path / IMAGES).is_dir():
         yield path / IMAGES
+    elif texts:  # images that a run, or an evaluation, was given as image files
+        yield from (one for one in (path / IMAGES, *sorted((path / IMAGES).glob("*"))) if (one / _INDEX).exists())
     if work and (path / LEARNED).is_dir():
         yield from _files(path / LEARNED)
+    if path / entries.RESULTS in texts:
+        for run in sorted(path.iterdir()):
+            if (run / CONFIG).exists():
+                yield from _files(run)
 
 
 def _is_of_features(path: Path) -> bool:
