@@ -24,7 +24,7 @@ def test_train_from_arrays(place, call):
     assert out.startswith("runs/a: done; runs/a/checkpoints/step-0000000012.h5 holds the network\nlayer ")
     assert re.search(r"^conv1 +6 × 6 × 6 +162$", out, re.MULTILINE)
     assert [line.split(",")[0] for line in err.splitlines()] == [f"epochs done: {i}" for i in (1, 2, 3)]
-    assert re.match(r"epochs done: 1, 60 images, \d+ img/s, \d+:\d\d:\d\d left$", err.splitlines()[0])
+    assert re.match(r"epochs done: 1, 60 images, \d+ img/s, \d+:\d\d:\d\d left; change conv1 .*$", err.splitlines()[0])
     assert names("runs/a") == ["checkpoints", "config.json", "metrics.jsonl"]
     given = json.loads(Path("runs/a/config.json").read_text())
     assert (given["seed"], given["training"]["epochs"], given["training"]["batch_size"]) == (1, 3, 16)
