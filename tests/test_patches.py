@@ -55,7 +55,7 @@ def test_im2col_equals_the_reference(channels, padding_mode, kernel, stride, pad
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_lines_of_patches_of_any_length(dtype):
-    lengths = [*range(1, 50), 255, 256, 257]
+    lengths = [*range(1, 50), 51, 200]
     for channels in lengths:
         images = random_images(2, 3, 4, channels, dtype=dtype)
         for kernel in (2, 1) if channels < 50 else (1,):  # of 1: with a stride, else patches are no copy of lines

@@ -64,7 +64,7 @@ class Tuning:
     candidate_bytes: int = 64 * 2**20  # patches that k-means++ chooses from, unless there are more units (starting.py)
 
     # kernels/cpu.py
-    line_numbers: int = 256  # of a patch's line, from which on NumPy copies as fast as a kernel (benchmarks/step.py)
+    line_bytes: int = 200  # of a patch's line, up to which a kernel copies faster than NumPy (benchmarks/patches.py)
     moment_rows: int = 1024  # vectors a cell of the sums of `moments`: few, so that float32 sums stay exact
 
     # kernels/cuda.py

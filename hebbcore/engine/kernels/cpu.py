@@ -132,7 +132,7 @@ def gather(images: Any, kernel: tuple[int, int], stride: tuple[int, int], out: A
     n, height, width, channels = images.shape
     oh, ow = (height - kernel[0]) // stride[0] + 1, (width - kernel[1]) // stride[1] + 1
     contiguous = images.flags.c_contiguous
-    if contiguous and kernel[1] * channels < tuning.MEASURED.line_numbers:
+    if contiguous and kernel[1] * channels * images.itemsize <= tuning.MEASURED.line_bytes:
         lines = images.reshape(n, height, width * channels)
         _gather(lines, kernel[0], stride[1] * channels, stride[0], ow, out)
         return

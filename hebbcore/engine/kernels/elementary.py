@@ -66,11 +66,7 @@ def _mover(count: int) -> Any:
 
     @intrinsic
     def move(typing_context: Any, target: Any, to: Any, source: Any, start: Any) -> Any:
-        if (target.layout, target.ndim) != ("C", 1) or (source.layout, source.ndim, source.dtype) != (
-            "C",
-            1,
-            target.dtype,
-        ):
+        if {(each.layout, each.ndim, each.dtype) for each in (target, source)} != {("C", 1, target.dtype)}:
             return None
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
