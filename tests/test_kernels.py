@@ -200,6 +200,13 @@ def test_split(twin, shape, dtype, threshold, generator):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_relu_over_keeps_nan(twin, dtype):
+    scores = np.array([[np.nan, -4, 6, np.inf, -0.0]], dtype)
+    twin.relu_over(scores, np.full(5, 2, dtype))
+    np.testing.assert_array_equal(scores, [[np.nan, 0, 3, np.inf, 0]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_split_keeps_nan(twin, dtype):
     scores = np.array([[np.nan] * 9 + [3, -np.inf]], dtype)
     out = np.empty((1, 22), dtype)

@@ -6,12 +6,13 @@ kernel's oracle is the function of its name in tests/oracles/kernels.py.
 """
 
 import functools
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, kernels, tuning
+from hebbcore.engine import backend, kernels, parallel, tuning
 from hebbcore.engine.backend import Array
 
 
@@ -92,8 +93,12 @@ def require_gate(rule: Any, gate: Any) -> Gate:
 
 def vector_norms(vectors: Array) -> Array:
     """Return the Euclidean norm of each row (n,), 0 replaced by 1."""
-    out = backend.namespace(vectors).empty(len(vectors), vectors.dtype)
-    kernels.for_array(vectors).norms(vectors, out)
+    out, norms = backend.namespace(vectors).empty(len(vectors), vectors.dtype), kernels.for_array(vectors).norms
+    if not parallel.worth_splitting(vectors):
+        norms(vectors, out)
+        return out
+    cuts = parallel.cuts(len(vectors), parallel.threads())
+    parallel.run([partial(norms, vectors[i:j], out[i:j]) for i, j in cuts], blas=False)
     return out
 
 

@@ -10,7 +10,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import Portion
 from hebbcore.engine.spread import spread_step
 
-_SOME = 64  # rows, evenly spread, whose mean lies near that of all
+_SOME = 64  # rows, evenly spread, whose mean lies near that of all; of fewer than 512 an eighth
 
 
 class Moments(NamedTuple):
@@ -38,7 +38,8 @@ def column_moments(rows: Array) -> tuple[Any, Any]:
     """
     module, xp = kernels.for_array(rows), backend.namespace(rows)
     cells, columns = module.moment_cells(*rows.shape), rows.shape[1]
-    some = rows[:: spread_step(len(rows), _SOME, len(rows))]  # of all positions of an image too, however many
+    most = min(_SOME, -(-len(rows) // 8))
+    some = rows[:: spread_step(len(rows), most, len(rows))]  # of all positions of an image too, however many
     shift = rows[0] + (some - rows[0]).mean(axis=0)  # of equal rows it is exactly theirs
     both = xp.zeros((2, cells, columns), rows.dtype)
     sums, squares = both

@@ -40,4 +40,5 @@ class CosineRule(Rule):
         return scores
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
-        return competition.relu(self.response(scores, unit_norms))
+        kernels.for_array(scores).relu_over(scores, unit_norms)
+        return scores

@@ -264,6 +264,12 @@ def _unlike(rows, columns):
     return patches
 
 
+@examples()
+def relu_over(scores, unit_norms):
+    """scores / unit_norms, 0 where it is below 0."""
+    return {"scores": np.maximum(scores / unit_norms, 0)}
+
+
 @examples(patches=_unlike)
 def cosine(scores, patches, unit_norms):
     """scores / (‖patch‖ · unit_norms), 0 for a patch of zeros."""

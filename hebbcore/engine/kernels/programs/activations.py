@@ -50,6 +50,16 @@ def split(out: Matrix, scores: Matrix, threshold: Number):
 
 
 @program
+def relu_over(scores: Matrix, unit_norms: PerColumn):
+    """scores ← max(scores / unit_norms, 0), NaN stays. Oracle: relu_over."""
+    for n in own_rows(scores.shape[0]):
+        row = scores[n]
+        for k in entries(row.size):
+            score = row[k] / unit_norms[k]
+            row[k] = ZERO * score if score <= ZERO else score
+
+
+@program
 def cosine(scores: Matrix, patches: Matrix, unit_norms: PerColumn):
     """scores ← scores / (‖patch‖ · unit_norms), 0 for a patch of zeros. Oracle: cosine."""
     for n in own_rows(scores.shape[0]):
