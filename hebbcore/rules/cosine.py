@@ -40,5 +40,7 @@ class CosineRule(Rule):
         return scores
 
     def activate(self, scores: Array, unit_norms: Array | None) -> Array:
+        if type(self).response is not CosineRule.response:  # a rule derived from this one has its own
+            return competition.relu(self.response(scores, unit_norms))
         kernels.for_array(scores).relu_over(scores, unit_norms)
         return scores
