@@ -12,7 +12,19 @@ from hebbcore.engine import devices
 
 FUNCTIONS = (
     *("arange", "argmin", "array", "concatenate", "einsum", "empty", "exp", "eye", "flatnonzero", "isfinite", "log"),
-    *("matmul", "ones", "ones_like", "outer", "sqrt", "split", "take_along_axis", "triu_indices", "where", "zeros"),
+    *(
+        "matmul",
+        "maximum",
+        "ones",
+        "ones_like",
+        "outer",
+        "sqrt",
+        "split",
+        "take_along_axis",
+        "triu_indices",
+        "where",
+        "zeros",
+    ),
 )
 _raises: list[bool] = []
 

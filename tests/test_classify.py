@@ -6,13 +6,14 @@ import pickle
 import numpy as np
 import pytest
 from classify_helpers import blobs, shared_weights
+from scipy.optimize import brentq
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.semi_supervised import LabelSpreading
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from hebbcore.classify import FewLabelClassifier, poisson
+from hebbcore.classify import FewLabelClassifier, poisson, space
 from hebbcore.classify.balance import balancing_bias
 
 LIKE_LABEL_SPREADING = {"check_classifiers_classes": "−1 is no label; the check knows scikit-learn's own by name"}
@@ -23,12 +24,20 @@ def test_scikit_learn_accepts_it(estimator, check):
     check(estimator)
 
 
+def slow_likeness(features):
+    """Return how like each of at most 1,000 images is to each, exp(−‖x − y‖² / (2 d)) of standardised features."""
+    rows = features.astype(np.float64)
+    rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    return np.exp(-((rows[:, None] - rows[None]) ** 2).mean(axis=2) / 2)
+
+
 def slow_refit(features, y):
     """Return the guesses of the regime "refit", by dense float64 linear algebra."""
     rows = features.astype(np.float64)
     rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
-    components = rows @ vectors
+    kept = values > 1e-7 * values[-1]
+    values, components = values[kept], rows @ vectors[:, kept]
 
     def unit(power):
         scaled = components * values**power
@@ -42,7 +51,10 @@ def slow_refit(features, y):
     targets = np.eye(y.max() + 1)[np.maximum(y, 0)] * known[:, None]
     shares = targets[known].mean(axis=0)  # as many labels of each class: no smoothing
     sources = np.where(known[:, None], targets - shares, 0)
-    penalty = 0.03 * ((wide - wide.mean(axis=0)) ** 2).sum() / wide.shape[1]
+    squares = np.linalg.svd(wide - wide.mean(axis=0), compute_uv=False) ** 2
+    penalty = 0.03 * squares.sum() / wide.shape[1]
+    if (squares / (squares + penalty)).sum() > len(wide) / 5:
+        penalty = brentq(lambda found: (squares / (squares + found)).sum() - len(wide) / 5, penalty, squares.sum())
     for _ in range(3):
         degrees = weights.sum(axis=1)
         potentials = np.linalg.lstsq(np.diag(degrees) - weights, sources, rcond=None)[0]
@@ -55,12 +67,14 @@ def slow_refit(features, y):
     return scores
 
 
-def test_it_is_the_algorithm(monkeypatch):
+@pytest.mark.parametrize("few", [0, 64])
+def test_it_is_the_algorithm(monkeypatch, few):
     monkeypatch.setattr(poisson, "_RESIDUAL", 1e-5)
     monkeypatch.setattr(poisson, "_OF_A_LABEL", 1e-6)
+    monkeypatch.setattr(space, "FEW", few)
     features, _, y = blobs(300, spread=4.0)
     model = FewLabelClassifier().fit(features, y)
-    scores = slow_refit(features, y)
+    scores = slow_refit(slow_likeness(features) if few else features, y)
     assert model.regime_ == "refit"
     assert np.mean(scores.argmax(axis=1) == model.predict(features)) > 0.98
     own = model._images.rows @ model._coef + model._intercept
@@ -260,8 +274,10 @@ def test_a_state_predicts_the_same_without_pickle(tmp_path, texts):
     [
         ({"coef": np.zeros((2, 2))}, "coef must have shape"),
         ({"mean": np.full(20, np.nan)}, "mean must be finite"),
-        ({"version": 2}, "version 1, got 2"),
+        ({"version": 3}, "version 1 or 2, got 3"),
         ({"axes": None}, r"lacks \['axes'\]"),
+        ({"landmarks": None}, r"lacks \['landmarks'\]"),
+        ({"landmarks": np.zeros((5, 20))}, r"landmarks must have shape \(600, 20\), got \(5, 20\)"),
     ],
 )
 def test_damaged_states_are_refused(change, match):

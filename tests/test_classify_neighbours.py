@@ -104,6 +104,7 @@ def test_a_classifier_on_approximate_neighbours(monkeypatch):
 
 
 def test_neighbours_are_looked_for_in_the_features_that_are_named(generator, monkeypatch):
+    monkeypatch.setattr(space, "FEW", 0)
     features, _, y = problem()
     wide = np.hstack([generator.standard_normal((600, 7)), features[:, ::-1]])
     near = np.arange(26, 6, -1)

@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from hebbcore.classify import balance, graph, neighbours, space
+from hebbcore.classify import balance, graph, likeness, neighbours, space
 from hebbcore.classify.balance import balancing_bias, smoothed_shares
 from hebbcore.classify.graph import joined, neighbour_graph
 from hebbcore.classify.held_out import (
@@ -24,6 +24,7 @@ from hebbcore.classify.held_out import (
 from hebbcore.classify.learn import regime
 from hebbcore.classify.linear import AllRows, labelled_predictor, scores_of
 from hebbcore.classify.suggest import cover, doubt_and_cover
+from hebbcore.engine.spread import spread_rows
 from hebbcore.evaluation.ridge.calibration import calibration_error
 from hebbcore.evaluation.ridge.meter import SILENT
 
@@ -31,6 +32,7 @@ from hebbcore.evaluation.ridge.meter import SILENT
 @pytest.mark.parametrize("shape", [(200, 12), (40, 90)])  # features × features, and rows × rows
 def test_components_are_those_of_scikit_learn(generator, monkeypatch, shape):
     monkeypatch.setattr(space, "_NUMBERS", 500)
+    monkeypatch.setattr(space, "FEW", 0)
     features = (generator.standard_normal(shape) * np.arange(1, shape[1] + 1) + 1000).astype(np.float32)
     features[:, 3] = 7  # constant
     learned = space.learned_space(features, SILENT, most=8)
@@ -39,6 +41,24 @@ def test_components_are_those_of_scikit_learn(generator, monkeypatch, shape):
     np.testing.assert_allclose(learned.eigenvalues, model.explained_variance_ * (n - 1) / n, rtol=1e-3)
     expected = model.transform(StandardScaler().fit_transform(features.astype(np.float64)))
     np.testing.assert_allclose(np.abs(learned.components(features)), np.abs(expected), atol=0.02)
+
+
+def test_few_features_are_replaced_by_their_likeness(generator, monkeypatch):
+    monkeypatch.setattr(space, "_NUMBERS", 5000)
+    monkeypatch.setattr(likeness, "_LANDMARKS", 30)
+    features = (generator.standard_normal((80, 3)) * [1, 9, 4] + 50).astype(np.float32)
+    features[:, 1] = 7  # constant
+    learned = space.learned_space(features, SILENT)
+    varying = StandardScaler().fit_transform(features[:, [0, 2]].astype(np.float64))
+    landmarks = varying[spread_rows(80, 30)]
+    like = np.exp(-((varying[:, None] - landmarks[None]) ** 2).mean(axis=2) / 2)
+    model = PCA(8).fit(StandardScaler().fit_transform(like))
+    np.testing.assert_allclose(learned.eigenvalues[:8], model.explained_variance_ * 79 / 80, rtol=1e-3)
+    expected = model.transform(StandardScaler().fit_transform(like))
+    np.testing.assert_allclose(np.abs(learned.components(features)[:, :4]), np.abs(expected[:, :4]), atol=0.01)
+    assert learned.features == 3
+    again = space.Space.of(learned.arrays)
+    np.testing.assert_array_equal(again.ridge_rows(features), learned.ridge_rows(features))
 
 
 def test_components_of_many_wide_features_are_found_by_iteration(generator, monkeypatch):

@@ -73,11 +73,11 @@ def test_a_few_label_model(photos, call, fails, tmp_path):
     assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("mirror", [False, True])
-def test_a_few_label_model_of_pooled_features(mirror, tmp_path):
+@pytest.mark.parametrize(("grid", "mirror"), [(4, False), (4, True), (2, False)])  # of 96, and of few, features
+def test_a_few_label_model_of_pooled_features(grid, mirror, tmp_path):
     random = np.random.default_rng(0)
     network = hebbcore.Network([hebbcore.Conv(6, 2, "kwta")], (7, 6, 2), device="cpu")
-    features = Features(network, "conv1", 4, mirror)
+    features = Features(network, "conv1", grid, mirror)
     images, labels = random.random((60, 7, 6, 2), np.float32), np.repeat([0, 1, -1], 20)
     images[:20, :3] += 1
     classifier = FewLabelClassifier().fit(features.of(images).reshape(60, -1), labels)

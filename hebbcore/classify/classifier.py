@@ -172,7 +172,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images = Images.from_state(arrays, self.progress)
-        self._space, self.n_features_in_ = self._images.space, len(self._images.space.mean)
+        self._space, self.n_features_in_ = self._images.space, self._images.space.features
         self._note_parameters()
         return self._learn("FewLabelClassifier.fit_state", y)
 

@@ -83,13 +83,13 @@ class Images:
     @classmethod
     def from_state(cls, arrays: Mapping[str, Any], progress: Callable[[str], None] | None) -> Self:
         """Return the images whose state it is."""
-        images = cls(Space(*(arrays[name] for name in Space._fields)), arrays["rows"], "exact", "cpu", progress)
+        images = cls(Space.of(arrays), arrays["rows"], "exact", "cpu", progress)
         images.poisson = Poisson.from_state(arrays)
         return images
 
     def state(self) -> dict[str, Any]:
         """Return all that took long, the graph included, as NumPy arrays."""
-        return {**self.space._asdict(), "rows": self.rows, **self.poisson.state()}
+        return {**self.space.arrays, "rows": self.rows, **self.poisson.state()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_progress": None}

@@ -1,12 +1,13 @@
 """Principal components of standardised features, and the two spaces made of them: for neighbours and for the ridge."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
+from hebbcore.classify.likeness import FEW, Likened, Likeness, standardised
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import Meter
@@ -21,36 +22,59 @@ _SPARE, _PRODUCTS = 160, 3  # of the iteration: axes besides those that are kept
 
 
 class Space(NamedTuple):
-    """Principal components of standardised features; NumPy arrays.
+    """Principal components of standardised features, or where they are few, of their likeness; NumPy arrays.
 
     mean, scale: (d,) of the features; scale: 1 / standard deviation, 0 for a constant feature.
     axes: (p, d) unit vectors. eigenvalues: (p,) variances along them, falling.
+    likeness: what makes the d features of f few ones; None: there are many, f = d.
     """
 
     mean: Floats
     scale: Floats
     axes: Floats
     eigenvalues: Floats
+    likeness: Likeness | None = None
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> "Space":
+        """Return the space of arrays, such as those that `arrays` gives, among others."""
+        mean, scale, axes, eigenvalues = (arrays[name] for name in ARRAYS)
+        of_likeness = [arrays[name] for name in Likeness._fields if name in arrays]
+        return cls(mean, scale, axes, eigenvalues, Likeness(*of_likeness) if of_likeness else None)
+
+    @property
+    def arrays(self) -> dict[str, Floats]:
+        """Its arrays by name."""
+        own = {name: getattr(self, name) for name in ARRAYS}
+        return own if self.likeness is None else own | self.likeness._asdict()
+
+    @property
+    def features(self) -> int:
+        """How many features f an image has."""
+        return len(self.mean if self.likeness is None else self.likeness.feature_mean)
 
     def components(self, features: Array) -> Floats:
-        """Return the components (n, p) of features (n, d), float32, on the host."""
+        """Return the components (n, p) of features (n, f), float32, on the host."""
         return self._of(features, lambda block: block)
 
     def ridge_rows(self, features: Array) -> Floats:
-        """Return what the ridge sees of features (n, d): components times λ^(−1/4), rows of unit length."""
+        """Return what the ridge sees of features (n, f): components times λ^(−1/4), rows of unit length."""
         return self._of(features, lambda block: scaled(block, self.eigenvalues, -1 / 4))
 
     def _of(self, features: Array, then: Callable[[Floats], Floats]) -> Floats:
         out = np.empty((len(features), len(self.axes)), np.float32)
         turned = backend.namespace(features[:0]).asarray(self.axes.T)
-        for first, block in _blocks(features):
-            rows = _standardised(block, self.mean, self.scale)
+        for first, block in _blocks(features if self.likeness is None else Likened(features, self.likeness)):
+            rows = standardised(block, self.mean, self.scale)
             out[first : first + len(block)] = then(devices.to_device(rows @ turned, "cpu"))
         return out
 
     def neighbour_rows(self, components: Floats) -> Floats:
         """Return the space of neighbours: components times λ^(−3/8), rows of unit length."""
         return scaled(components, self.eigenvalues, -3 / 8)
+
+
+ARRAYS = Space._fields[:4]  # all but the likeness
 
 
 def scaled(components: Floats, eigenvalues: Floats, power: float) -> Floats:
@@ -76,11 +100,16 @@ class Columns:
 
 
 def learned_space(features: Array, meter: Meter, most: int = COMPONENTS) -> Space:
-    """Return the space of features (n, d): at most so many components, some rows at a time.
+    """Return the space of features (n, f): at most so many components, some rows at a time.
 
     The smaller of the matrices features × features and rows × rows gives them; a subspace iteration, if both are large.
     """
     mean, scale = _statistics(features)
+    likeness = None
+    if features.shape[1] <= FEW:
+        likeness = Likeness.of(features, mean, scale)
+        features = Likened(features, likeness)
+        mean, scale = _statistics(features)
     if min(features.shape) > _MOST_EXACT:
         values, axes = _by_iteration(features, mean, scale, most, meter)
     elif len(features) < features.shape[1]:
@@ -89,7 +118,7 @@ def learned_space(features: Array, meter: Meter, most: int = COMPONENTS) -> Spac
         values, axes = _from_features(features, mean, scale, most, meter)
     largest = np.abs(axes).argmax(axis=1)
     axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]  # whichever sign LAPACK gives
-    return Space(mean, scale, axes.astype(np.float32), values)
+    return Space(mean, scale, axes.astype(np.float32), values, likeness)
 
 
 def _statistics(features: Array) -> tuple[Floats, Floats]:
@@ -107,7 +136,7 @@ def _statistics(features: Array) -> tuple[Floats, Floats]:
 def _from_features(features: Array, mean: Floats, scale: Floats, most: int, meter: Meter) -> tuple[Floats, Floats]:
     total: Any = 0.0
     for _, block in _blocks(features):
-        rows = _standardised(block, mean, scale)
+        rows = standardised(block, mean, scale)
         total = total + (rows.T @ rows).astype(np.float64)
         meter.add(len(block))
     values, vectors = _largest(devices.to_device(total, "cpu") / len(features), most)
@@ -127,7 +156,7 @@ def _by_iteration(features: Array, mean: Floats, scale: Floats, most: int, meter
         axes = xp.linalg.qr(found)[0]
         found = xp.zeros_like(axes)
         for _, block in _blocks(features):
-            rows = _standardised(block, mean, scale)
+            rows = standardised(block, mean, scale)
             found += rows.T @ (rows @ axes)
             meter.add(len(block) / _PRODUCTS)
     among = devices.to_device(axes.T @ found, "cpu").astype(np.float64) / len(features)
@@ -138,7 +167,7 @@ def _by_iteration(features: Array, mean: Floats, scale: Floats, most: int, meter
 def _from_rows(features: Array, mean: Floats, scale: Floats, most: int) -> tuple[Floats, Floats]:
     rows = np.empty(features.shape, np.float32)
     for first, block in _blocks(features):
-        rows[first : first + len(block)] = devices.to_device(_standardised(block, mean, scale), "cpu")
+        rows[first : first + len(block)] = devices.to_device(standardised(block, mean, scale), "cpu")
     total: Any = 0.0
     for columns in _columns(rows):
         wide = columns.astype(np.float64)
@@ -164,11 +193,6 @@ def _largest(matrix: Floats, most: int) -> tuple[Floats, Floats]:
     if not values[0] > 0:  # all rows are alike
         values = np.ones_like(values)
     return values[:kept].copy(), vectors[:, :kept]
-
-
-def _standardised(block: Array, mean: Floats, scale: Floats) -> Array:
-    xp = backend.namespace(block)
-    return ((block - xp.asarray(mean)) * xp.asarray(scale)).astype(np.float32)
 
 
 def _blocks(features: Array) -> Iterator[tuple[int, Array]]:

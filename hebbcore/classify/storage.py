@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.classify.space import Space
+from hebbcore.classify.likeness import Likeness
+from hebbcore.classify.space import ARRAYS, Space
 
-_VERSION = 1
+_VERSIONS = (1, 2)  # 2: with a likeness, which earlier versions of hebbcore do not know
 
 
 def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arrays and the settings of a fitted classifier, all that predictions need."""
     arrays = {
-        **model._space._asdict(),
+        **model._space.arrays,
         "coef": model._coef,
         "intercept": model._intercept,
         "classes": model.classes_,
@@ -24,7 +25,7 @@ def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         prior = model.class_shares_.tolist()
     accuracy, error, near = model.estimated_accuracy_, model.calibration_error_, model.neighbour_features
     settings = {
-        "version": _VERSION,
+        "version": _VERSIONS[model._space.likeness is not None],
         "prior": prior,
         "neighbours": model.neighbours,
         "neighbour_features": None if near is None else np.asarray(near).tolist(),
@@ -39,30 +40,40 @@ def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def restore(model: Any, arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Set the attributes of a new classifier from a state. Raises ValueError if they do not fit each other."""
     function = "FewLabelClassifier.from_state"
-    if settings.get("version") != _VERSION:
-        raise ValueError(f"{function}: settings must be of version {_VERSION}, got {settings.get('version')!r}.")
-    needed = (*Space._fields, "coef", "intercept", "classes", "class_shares")
+    version = settings.get("version")
+    if version not in _VERSIONS:
+        known = " or ".join(map(str, _VERSIONS))
+        raise ValueError(f"{function}: settings must be of version {known}, got {version!r}.")
+    of_likeness = Likeness._fields if version == _VERSIONS[1] else ()
+    needed = (*ARRAYS, *of_likeness, "coef", "intercept", "classes", "class_shares")
     lacking = [name for name in needed if name not in arrays]
     lacking += [name for name in ("prior", "regime", "sharpness", "estimated_accuracy") if name not in settings]
     if lacking:
         raise ValueError(f"{function}: the state lacks {lacking}.")
     found = {name: np.asarray(arrays[name]) for name in needed}
-    features, components, classes = len(found["mean"]), len(found["eigenvalues"]), len(found["classes"])
+    seen, components, classes = len(found["mean"]), len(found["eigenvalues"]), len(found["classes"])
     expected = {
-        "mean": (features,), "scale": (features,), "axes": (components, features), "eigenvalues": (components,),
+        "mean": (seen,), "scale": (seen,), "axes": (components, seen), "eigenvalues": (components,),
         "coef": (components, classes), "intercept": (classes,), "classes": (classes,), "class_shares": (classes,),
     }  # fmt: skip
+    if of_likeness:
+        features = len(found["feature_mean"])
+        expected |= {"feature_mean": (features,), "feature_scale": (features,), "landmarks": (seen, features)}
     for name, shape in expected.items():
         if found[name].shape != shape:
             raise ValueError(f"{function}: {name} must have shape {shape}, got {found[name].shape}.")
         if name != "classes" and not (found[name].dtype.kind == "f" and np.isfinite(found[name]).all()):
             raise ValueError(f"{function}: {name} must be finite floats, got {found[name].dtype}.")
     accuracy, error = settings["estimated_accuracy"], settings.get("calibration_error")  # which earlier states lack
-    model._space = Space(*(found[name] for name in Space._fields))
+    model._space = Space.of(found)
     model._coef, model._intercept, model._images, model._seed = found["coef"], found["intercept"], None, 0
     model.prior, model.regime_, model._sharpness = settings["prior"], settings["regime"], float(settings["sharpness"])
     model.neighbours = settings.get("neighbours", "auto")  # older states have none
     model.neighbour_features = settings.get("neighbour_features")
-    model.classes_, model.class_shares_, model.n_features_in_ = found["classes"], found["class_shares"], features
+    model.classes_, model.class_shares_, model.n_features_in_ = (
+        found["classes"],
+        found["class_shares"],
+        model._space.features,
+    )
     model.estimated_accuracy_ = None if accuracy is None else tuple(accuracy)
     model.calibration_error_ = None if error is None else tuple(error)

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from hebbcore.bridges.onnx_graph import Graph, Tensor
+from hebbcore.classify.likeness import Likeness
+from hebbcore.classify.space import Space
 from hebbcore.formulas.operations import norms
 from hebbcore.formulas.pointwise import flat
 from hebbcore.formulas.pools import grid_pool
@@ -21,6 +23,9 @@ def predictions(graph: Graph, model: Model, output: Tensor) -> dict[str, Any]:
             whole = network.shapes[network.index_of("export.onnx", features.layer)]
             output = grid_pool(graph, GridPool(features.grid), output, {}, whole)
         rows = flat(graph, output, features.shape)
+        likeness = Space.of(arrays).likeness
+        if likeness is not None:
+            rows = _likened(graph, rows, likeness)
         axes = arrays["axes"].astype(np.float64) * arrays["scale"] * arrays["eigenvalues"][:, None] ** -0.25
         rows = graph.matmul(rows - arrays["mean"], axes.T)
         rows = rows / norms(graph, rows, (1,))
@@ -32,3 +37,12 @@ def predictions(graph: Graph, model: Model, output: Tensor) -> dict[str, Any]:
         first = graph.node("ArgMax", likely, axis=1, keepdims=0)
         graph.name_output("label", graph.node("Gather", np.array(model.classes, dtype=object), first))
     return {"label": ("text", ["n"]), "probabilities": ("float32", ["n", len(model.classes)])}
+
+
+def _likened(graph: Graph, rows: Tensor, likeness: Likeness) -> Tensor:
+    """Return what likeness makes of features (n, f)."""
+    landmarks = likeness.landmarks.astype(np.float64)
+    rows = (rows - likeness.feature_mean) * likeness.feature_scale
+    squares = graph.sum(rows * rows, (1,)) + (landmarks**2).sum(axis=1) - graph.matmul(rows, 2 * landmarks.T)
+    like: Tensor = graph.exp(graph.at_least(squares, 0.0) * -likeness.sharpness)
+    return like
