@@ -70,6 +70,16 @@ def largest_magnitude(array: Array) -> Array:
     return namespace(array).maximum(array.max(), -array.min())
 
 
+def is_writable(array: Array) -> bool:
+    """Return False for an array that may only be read, such as one that another process shares."""
+    return bool(getattr(array.flags, "writeable", True))  # CuPy's all are
+
+
+def writable(array: Array) -> Array:
+    """Return an array, or a copy of one that may only be read."""
+    return array if is_writable(array) else namespace(array).array(array)
+
+
 def pieces(array: Array) -> Iterator[Array]:
     """Return views of consecutive rows, each of a bounded number of bytes."""
     step = max(1, int(tuning.MEASURED.piece_bytes // max(1, array[:1].nbytes)))
