@@ -261,9 +261,9 @@ def labels_in(batch: Any) -> Any:
 
 
 def _is_pair(batch: Any) -> bool:
-    """Return whether a batch is a tuple, or a list that can be no images: an array (n, …) and n numbers, or (n, H, W, C).
+    """Return whether a batch is a tuple, or a list that cannot be images themselves, as of PyTorch's DataLoader.
 
-    Such lists come from PyTorch's DataLoader.
+    Such are an array (n, …) and n numbers, and (n, H, W, C) alone.
     """
     if not isinstance(batch, list):
         return isinstance(batch, tuple) and len(batch) > 0
