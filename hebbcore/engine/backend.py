@@ -101,7 +101,7 @@ def as_array(function: str, name: str, value: Any) -> Array:
     else:
         try:
             array = _host_or_dlpack(value)
-        except ValueError as error:  # ragged sequences
+        except (ValueError, TypeError, RuntimeError) as error:  # ragged, or what a library refuses
             problem = f"must be an array of numbers, got {type(value).__name__} ({error})."
             raise checks.wrong(TypeError, function, name, problem) from error
     if array.dtype.kind not in "biuf":
