@@ -219,7 +219,7 @@ def restore(
     precision = _precision(header["precision"], device)
     network = Network(layers, seed=header["seed"], device=device, precision=precision, workspace=workspace)
     network.training = header.get("fit_defaults", {})
-    _require_arrays(network, header["image_shape"], arrays)
+    _of_layers(network, header["image_shape"], arrays)  # before memory is taken for them
     network.build(header["image_shape"], draw=False)
     restore_arrays(network, arrays)
     network.pixel_scale = PixelScale.from_table(function, header.get("pixel_scale"))
@@ -247,27 +247,26 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
     )
 
 
-def _require_arrays(network: Network, image_shape: Any, arrays: dict[str, Array]) -> None:
-    """Raise ValueError unless the arrays are those of a network that is not built yet: building takes their memory."""
+def _of_layers(network: Network, image_shape: Any, arrays: dict[str, Array]) -> dict[str, dict[str, Array]]:
+    """Return the arrays of each layer, by its name, in the dtypes that it has; another program may have changed them.
+
+    The network need not be built. Raises ValueError for arrays of another.
+    """
     shapes = network.shapes_for(image_shape)
     if sum(sum(shape[:2]) for shape in shapes if len(shape) == 3) > _MOST_SIDES:
         raise ValueError(f"its images are said to have more than {_MOST_SIDES} pixels a side in all.")
-    mine = _by_layer(arrays)
+    found: dict[str, dict[str, Array]] = {}
+    for key, array in arrays.items():
+        layer_name, _, array_name = key.partition("/")
+        found.setdefault(layer_name, {})[array_name] = array
     for name, layer, value in zip(network.names, network.layers, network.graph.entries, strict=True):
-        own, shape = mine.get(name, {}), shapes[value]
+        own, shape = found.get(name, {}), shapes[value]
         for key, (size, dtype) in layer.arrays_for(network.site, shape, "observed_count" in own).items():
             if key not in own:
                 raise ValueError(f"{name} lacks its {key}.")
             if own[key].shape != size or own[key].dtype.kind != dtype.kind:
                 raise ValueError(f"{key} of {name} must be {size} {dtype}, got {own[key].shape} {own[key].dtype}.")
-
-
-def _by_layer(arrays: dict[str, Array]) -> dict[str, dict[str, Array]]:
-    """Return the arrays of each layer, by its name."""
-    found: dict[str, dict[str, Array]] = {}
-    for key, array in arrays.items():
-        layer, _, name = key.partition("/")
-        found.setdefault(layer, {})[name] = array
+            own[key] = own[key].astype(dtype, copy=False)
     return found
 
 
@@ -278,8 +277,7 @@ def _precision(precision: str, device: str) -> str:
 
 def restore_arrays(network: Network, arrays: dict[str, Array]) -> None:
     """Give the layers of a built network the arrays of a checkpoint. Raises ValueError if they are of another."""
-    _require_arrays(network, network.image_shape, arrays)
-    mine = _by_layer(arrays)
+    mine = _of_layers(network, network.image_shape, arrays)
     for name, layer in zip(network.names, network.layers, strict=True):
         own = mine.get(name, {})
         layer.restore({key: devices.to_device(array, network.site.device) for key, array in own.items()})

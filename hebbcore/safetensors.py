@@ -19,7 +19,7 @@ from hebbcore.files import parse_json, write_atomically
 SUFFIX = ".safetensors"
 KEY = "hebbcore"  # of the metadata
 _TYPES = {
-    "F64": np.float64, "F32": np.float32, "I64": np.int64, "U8": np.uint8,
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "U8": np.uint8,
     "BOOL": np.bool_,
 }  # fmt: skip
 _NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
@@ -27,10 +27,12 @@ _MOST_HEADER = 100_000_000  # bytes, as the format's own library has it
 
 
 def write(path: Path, header: str, arrays: dict[str, Any]) -> None:
-    """Write a text and NumPy arrays to a file, atomically."""
+    """Write a text and NumPy arrays to a file, atomically. Raises TypeError for numbers that the format lacks."""
     table: dict[str, Any] = {"__metadata__": {KEY: header}}
     first = 0
     for name, array in arrays.items():
+        if array.dtype not in _NAMES:
+            raise TypeError(f"save: {name} is {array.dtype}, which safetensors does not have; save it as an .h5 file.")
         table[name] = {
             "dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [first, first + array.nbytes]
         }  # fmt: skip

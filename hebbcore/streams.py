@@ -252,12 +252,25 @@ def is_resumable(stream: Any) -> TypeGuard[Resumable]:
 
 def images_of(batch: Any) -> Any:
     """Return the images of a batch: itself, or the first of a pair (images, labels)."""
-    return batch[0] if isinstance(batch, tuple) and batch else batch
+    return batch[0] if _is_pair(batch) else batch
 
 
 def labels_in(batch: Any) -> Any:
     """Return the labels of a batch: the second of a pair (images, labels); None if it has none."""
-    return batch[1] if isinstance(batch, tuple) and len(batch) > 1 else None
+    return batch[1] if _is_pair(batch) and len(batch) > 1 else None
+
+
+def _is_pair(batch: Any) -> bool:
+    """Return whether a batch is a tuple, or a list that cannot be images themselves, as of PyTorch's DataLoader.
+
+    Such are an array (n, …) and n numbers, and (n, H, W, C) alone.
+    """
+    if not isinstance(batch, list):
+        return isinstance(batch, tuple) and len(batch) > 0
+    shapes = [tuple(getattr(each, "shape", ())) for each in batch[:2]]
+    if len(shapes) == 1:
+        return len(shapes[0]) == 4
+    return len(shapes) == 2 and len(shapes[0]) > 1 and shapes[1] == shapes[0][:1]
 
 
 def batching_of(stream: Any) -> dict[str, Any]:

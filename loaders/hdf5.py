@@ -76,6 +76,8 @@ def _check_kind(dataset: h5py.Group | h5py.Dataset, name: str, kinds: str) -> No
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise ValueError(f"its {name} must be a dataset")
     if dataset.dtype.kind not in kinds:
+        if "S" not in kinds and h5py.check_string_dtype(dataset.dtype) is not None:
+            raise ValueError(f"its {name} must be numbers, got texts")
         raise ValueError(f"its {name} must not be of dtype {dataset.dtype}")
     if dataset.is_virtual or dataset.external:
         raise ValueError(f"its {name} is stored in other files; copy it into this one")

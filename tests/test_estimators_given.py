@@ -181,3 +181,16 @@ def test_a_layer_that_learns_from_labels_is_refused(digits):
     layers = [hebbcore.Conv(4, 3, rule="hpca"), hebbcore.Dense(10, rule="supervised", name="classes")]
     with pytest.raises(ValueError, match=r"Transformer: classes learns from labels, but .* put a classifier"):
         HebbianNetworkTransformer(layers, image_shape=(8, 8, 1)).fit(*digits)
+
+
+@pytest.mark.parametrize("branched", [False, True])
+def test_layers_that_have_weights_are_refused_since_they_would_be_lost(digits, branched):
+    rows, layer = digits[0][:100].reshape(-1, 8, 8, 1), hebbcore.Conv(4, 1)
+    layers = [hebbcore.Branches([layer], [hebbcore.Relu()])] if branched else [layer]
+    transformer = HebbianNetworkTransformer(layers).fit(rows)
+    assert layer.weights is None
+    hebbcore.fit(hebbcore.Network(layers), rows)
+    with pytest.raises(
+        ValueError, match=r"NetworkTransformer: conv1 has the weights of a network, but fit begins with"
+    ):
+        transformer.fit(rows)

@@ -51,7 +51,8 @@ def test_batches_pairs_and_memory_maps_teach_what_an_array_teaches(tmp_path, mod
     batches = batches_of(data, np.arange(len(data)))
     mapped = np.load(tmp_path / "data.npy", mmap_mode="r")
     assert_same(arrays(hebbcore.fit(network(), mapped, mode=mode, **IN_ORDER)), expected)
-    for same in (batches, [(x, np.zeros(len(x))) for x in batches], tuple(batches)):
+    lists = [[x, np.zeros(len(x))] for x in batches], [[x] for x in batches]  # as PyTorch's DataLoader gives them
+    for same in (batches, [(x, np.zeros(len(x))) for x in batches], tuple(batches), *lists):
         assert_same(arrays(hebbcore.fit(network(), same, mode=mode, shuffle=False, **BATCHED)), expected)
 
 

@@ -75,7 +75,7 @@ def test_arrays_pairs_and_streams_teach_alike(images, mode):
     expected = trained(images, shuffle=False, mode=mode)
     parts = [slice(0, 4), slice(4, 8), slice(8, 12)]
     pairs = [(images[part], LABELS[part]) for part in parts]
-    for data in (pairs, loaders.ArrayStream(images, LABELS, batch_size=4)):
+    for data in (pairs, [list(pair) for pair in pairs], loaders.ArrayStream(images, LABELS, batch_size=4)):
         found = fit(
             made(), data, epochs=2, learning_rate=0.1, teacher={"a": 5, "b": 6}, classes=3, mode=mode
         )  # fmt: skip

@@ -29,6 +29,13 @@ class ExhaustedLater:
         yield from self._iterator
 
 
+class WithGradient:
+    """What a library does not give away, as PyTorch a tensor with a gradient or of bfloat16."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Use tensor.detach().numpy() instead.")
+
+
 # Refused images, the same for all functions
 
 LAYER = hebbcore.HebbianLayer(WEIGHTS, HPCA())
@@ -69,6 +76,7 @@ def all_functions(bad):
             (np.ma.masked_less(IMAGES, 0.5), TypeError, ["must not be masked", ".filled(0)"]),
             (np.full(IMAGES.shape, "a"), TypeError, ["array of numbers", "<U1"]),
             (np.zeros(IMAGES.shape, "M8[s]"), TypeError, ["array of numbers", "datetime64"]),
+            (WithGradient(), TypeError, ["array of numbers", "WithGradient", "tensor.detach()"]),
             (OnlyArray(IMAGES[0]), ValueError, [RANKS, "(6, 5, 3)"]),
             (OnlyDLPack(IMAGES.astype(np.int64)), TypeError, [NUMBERS, "int64"]),
             (IMAGES.reshape(10, -1), ValueError, ["(n, height, width, channels)", "90)"]),

@@ -37,6 +37,8 @@ def hdf5_of(path: Path, **datasets: dict[str, object]) -> Path:
         ({"images": {"shape": (12, 1000, 1000, 300), "dtype": "u1", "chunks": (1, 1000, 1000, 300)}}, "smaller ones"),
         ({"labels": {"shape": (10**12,), "dtype": "i8", "chunks": (10**6,)}}, "some are not there"),
         ({"labels": {"data": np.full(12, 10**15)}}, "labels must be below 1000000, got 1000000000000000"),
+        ({"labels": {"data": ["a"] * 12, "dtype": h5py.string_dtype()}}, "its train/labels must be numbers, got texts"),
+        ({"labels": {"data": [b"a"] * 12}}, "its train/labels must be numbers, got texts"),
         ({"labels": {"data": np.zeros(11, int)}}, r"must have the shape (12,), got (11,)"),
         ({"filenames": {"data": ["a" * 10_000] * 12, "dtype": h5py.string_dtype()}}, "texts of at most 4096 letters"),
         ({"filenames": {"data": ["a"] * 5, "dtype": h5py.string_dtype()}}, "must have the shape (12,)"),
@@ -63,6 +65,13 @@ def test_links_and_virtual_datasets_of_an_hdf5_file_are_refused(tmp_path):
         file.create_virtual_dataset("train/images", layout)
         file["train/labels"] = np.zeros(12, int)
     assert "stored in other files" in str(measured(lambda: loaders.open_hdf5(tmp_path / "b.h5"), "b.h5"))
+
+
+@pytest.mark.parametrize("kind", ["S3", h5py.string_dtype()])
+def test_labels_that_are_texts_are_told_how_they_become_numbers(tmp_path, kind):
+    path = hdf5_of(tmp_path / "a.h5", labels={"data": ["cat"] * 12, "dtype": kind})
+    with pytest.raises(ValueError, match=r"a\.h5: train/labels must be integers, .* got texts; number the classes"):
+        hdf5_arrays(path, "train")
 
 
 @pytest.mark.parametrize("read", [loaders.open_hdf5, lambda path: hdf5_arrays(path, "train")])

@@ -36,6 +36,19 @@ def test_a_layer_comes_back(file, tmp_path):
     np.testing.assert_array_equal(back.transform(images), layer.transform(images))
 
 
+def test_a_layer_of_float16_comes_back_and_what_the_format_lacks_is_refused(file, tmp_path):
+    layer, images = file[1]["conv1"].as_layer(), np.ones((1, 5, 6, 1), np.float32)
+    layer.weights = layer.weights.astype(np.float16)
+    hebbcore.save(tmp_path / "layer.safetensors", layer)
+    back = hebbcore.load(tmp_path / "layer.safetensors", device="cpu")
+    assert back.weights.dtype == np.float16
+    np.testing.assert_array_equal(back.transform(images), layer.transform(images))
+    layer.weights = layer.weights.astype(np.longdouble)
+    with pytest.raises(TypeError, match=r"^save: weights is float\d+, which safetensors does not have; save it"):
+        hebbcore.save(tmp_path / "other.safetensors", layer)
+    assert not (tmp_path / "other.safetensors").exists()
+
+
 def test_the_library_of_the_format_reads_it(file):
     numpy = pytest.importorskip("safetensors.numpy", reason="needs the package safetensors")
     path, network = file
@@ -45,6 +58,24 @@ def test_the_library_of_the_format_reads_it(file):
     header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
     numpy.save_file({**arrays, "conv1/weights": arrays["conv1/weights"] * 2}, path, header["__metadata__"])
     np.testing.assert_array_equal(hebbcore.load(path, device="cpu")["conv1"].weights, 2 * network["conv1"].weights)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_numbers_of_another_width_become_those_of_the_network(kind, precision, tmp_path, generator):
+    images = generator.random((5, 4, 4, 1))
+    network = hebbcore.Network(
+        [hebbcore.BatchNorm(), hebbcore.Conv(3, 2, "ica")], (4, 4, 1), device="cpu", precision=precision
+    )
+    expected = checkpoint.arrays_of(hebbcore.fit(network, images))
+    header = checkpoint.as_json(checkpoint.describe("test", network))
+    changed = {name: array.astype(kind) for name, array in expected.items()}
+    safetensors.write(tmp_path / "a.safetensors", header, changed)
+    back = hebbcore.load(tmp_path / "a.safetensors", device="cpu")
+    for name, array in checkpoint.arrays_of(back).items():
+        assert array.dtype == expected[name].dtype
+        np.testing.assert_array_equal(array, changed[name])
+    hebbcore.fit(back, images)
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,20 @@ def test_what_lacks_something_is_told_what(arrays, tmp_path):
         TypeError, match=r"extract: stream must .* list has no images, image_shape, state, restore; wrap"
     ):
         extract_features(network, batches, tmp_path / "features.h5")
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (3, 8, 8), (3, 8, 8, 1), (1, 5)])
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_a_pair_is_a_tuple_or_a_list_of_images_and_as_many_numbers(kind, shape):
+    images, labels = np.zeros(shape), np.arange(len(np.zeros(shape)))
+    for pair in (kind([images, labels]), kind([images, labels, labels])):
+        assert streams.images_of(pair) is images
+        assert streams.labels_in(pair) is labels
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 5), (8, 8, 1)])
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_a_list_of_vectors_or_images_is_no_pair(count, shape):
+    batch = [np.zeros(shape)] * count
+    assert streams.images_of(batch) is batch
+    assert streams.labels_in(batch) is None

@@ -70,6 +70,16 @@ def largest_magnitude(array: Array) -> Array:
     return namespace(array).maximum(array.max(), -array.min())
 
 
+def is_writable(array: Array) -> bool:
+    """Return False for an array that may only be read, such as one that another process shares."""
+    return bool(getattr(array.flags, "writeable", True))  # CuPy's all are
+
+
+def writable(array: Array) -> Array:
+    """Return an array, or a copy of one that may only be read."""
+    return array if is_writable(array) else namespace(array).array(array)
+
+
 def pieces(array: Array) -> Iterator[Array]:
     """Return views of consecutive rows, each of a bounded number of bytes."""
     step = max(1, int(tuning.MEASURED.piece_bytes // max(1, array[:1].nbytes)))
@@ -91,7 +101,7 @@ def as_array(function: str, name: str, value: Any) -> Array:
     else:
         try:
             array = _host_or_dlpack(value)
-        except ValueError as error:  # ragged sequences
+        except (ValueError, TypeError, RuntimeError) as error:  # ragged, or what a library refuses
             problem = f"must be an array of numbers, got {type(value).__name__} ({error})."
             raise checks.wrong(TypeError, function, name, problem) from error
     if array.dtype.kind not in "biuf":

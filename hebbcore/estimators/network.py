@@ -5,7 +5,8 @@ from typing import Any
 
 from hebbcore.engine.backend import Array
 from hebbcore.estimators.transformer import NetworkTransformer
-from hebbcore.layers import BatchNorm, Dense, Layer
+from hebbcore.graph import Graph
+from hebbcore.layers import BatchNorm, Dense, Layer, Learner
 from hebbcore.network import Network
 from hebbcore.presets import preset
 from hebbcore.rules import Rule
@@ -20,7 +21,7 @@ class HebbianNetworkTransformer(NetworkTransformer):
     Parameters
     ----------
     network : str or sequence of Layer or None
-        A preset's name (see hebbcore.preset), or a list of layers, which are copied.
+        A preset's name (see hebbcore.preset), or a list of new layers, which are copied.
     rule : Rule or str or None
         See preset; for presets only.
     preprocess : str
@@ -108,6 +109,7 @@ class HebbianNetworkTransformer(NetworkTransformer):
             )
         layers = [layer_of(layer_table(function, layer), "layers", function) for layer in given]
         network = Network(layers, shape, seed=seed, device=self.device, precision=precision)
+        _refuse_weights(function, given)
         learner = who_needs_labels(network, None)
         if learner:
             raise ValueError(
@@ -127,3 +129,13 @@ class HebbianNetworkTransformer(NetworkTransformer):
             self.network_, images, epochs=epochs, batch_size=self.batch_size, seed=seed, mode=self.mode,
             learning_rate=self.learning_rate, schedule=self.schedule,
         )  # fmt: skip
+
+
+def _refuse_weights(function: str, given: Sequence[Layer]) -> None:
+    """Raise ValueError for layers of a network: what they have learned would be lost in silence."""
+    for layer in Graph(tuple(given)).layers:
+        if isinstance(layer, Learner) and layer.weights is not None:
+            raise ValueError(
+                f"{function}: {layer.name} has the weights of a network, but fit begins with new ones; make new "
+                "layers, or use that network's transform, which needs no estimator."
+            )

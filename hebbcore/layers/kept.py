@@ -72,5 +72,15 @@ def own_array(layer: Layer, name: str, value: Any) -> Array:
     return devices.to_device(given, backend.device_of(kept)).astype(kept.dtype, order="C", copy=True)
 
 
+def make_writable(layer: Layer) -> None:
+    """Let a layer have its own arrays in place of those that may only be read.
+
+    joblib, Ray and Dask hand out such arrays: those of one object, which processes share.
+    """
+    arrays = layer.arrays()
+    if not all(map(backend.is_writable, arrays.values())):
+        layer.restore({name: backend.writable(array) for name, array in arrays.items()})
+
+
 def _called(layer: Layer) -> str:
     return layer.name or type(layer).__name__

@@ -18,6 +18,7 @@ from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import as_images
 from hebbcore.engine.pixel_scale import require_scale
 from hebbcore.engine.soundness import require_finite_output
+from hebbcore.layers.kept import make_writable
 from hebbcore.network import Network
 from hebbcore.training.agreement import agreed_scale, begin_alike, require_same, scale_of, scale_shown_by
 from hebbcore.training.ahead import ahead
@@ -303,7 +304,10 @@ def _require_alike(team: Team, network: Network, settings: Training, batches: Ba
 
 
 def _build(network: Network, first: Array) -> None:
-    """Build the network for the first batch, unless it is built. Raises ValueError if they do not fit each other."""
+    """Build the network for the first batch, unless it is built, and let it have its own arrays.
+
+    Raises ValueError if network and batch do not fit each other.
+    """
     shape = first.shape[1:]
     if network.image_shape is None:
         checks.channels_last("fit", "data", first.shape)
@@ -315,6 +319,9 @@ def _build(network: Network, first: Array) -> None:
             "in a configuration), or take another preset."
         )
     network.check_images("fit", first, advice)
+    with network.lock:
+        for layer in network.layers:
+            make_writable(layer)
 
 
 def _require_possible(

@@ -105,6 +105,11 @@ def hdf5_arrays(path: str | os.PathLike[str], split: str) -> "tuple[StoredImages
                 f"{printable(path)}: {split}/labels must hold {shape[0]} labels, one for each of {split}/images, or be "
                 f"left out; got {label_shape}."
             )
+        if labels is not None and h5py.check_string_dtype(labels.dtype) is not None:
+            raise ValueError(
+                f"{printable(path)}: {split}/labels must be integers, numbers of classes, got texts; number the "
+                "classes from 0, and let the file have their names as its attribute class_names."
+            )
         with _faults(refusal):
             for name, dataset in (("images", images), ("labels", labels)):
                 if dataset is not None:

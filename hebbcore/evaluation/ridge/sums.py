@@ -125,6 +125,10 @@ class ClassSums:
             self.products[part] += np.outer(by[part], total)
         self.sums += self.counts[:, None] * by
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = {name: backend.writable(value) for name, value in state.items() if isinstance(value, np.ndarray)}
+        vars(self).update(state | own)
+
     def _grow(self, classes: int) -> None:
         missing = classes - len(self.counts)
         if missing > 0:
