@@ -50,6 +50,21 @@ def test_the_largest_stable_rate_is_one_over_the_largest_eigenvalue():
     assert soundness.largest_stable_rate(HPCA(), x * 0, geometry_of(x, 1, 1, 0, "zeros")) is None
 
 
+def test_the_largest_eigenvalue_is_not_that_of_the_longest_patch_alone():
+    """Vectors of topics share no features: the longest is orthogonal to what most of them have in common."""
+    generator = np.random.default_rng(0)
+    data = np.zeros((320, 20))
+    data[:, 4:] = generator.random((320, 16))
+    data[::32] = 0
+    data[::32, :4] = 4 * generator.random((10, 4))
+    x = data.reshape(-1, 1, 1, 20)
+    largest = np.linalg.eigvalsh(data.T @ data / len(data))[-1]
+    found = soundness.largest_stable_rate(HPCA(), x, geometry_of(x, 1, 1, 0, "zeros"))
+    assert found == pytest.approx(1 / largest, rel=1e-3)
+    layer = train_layer(data, 8, learning_rate="auto", epochs=20, device="cpu")  # it was said to diverge
+    assert np.linalg.norm(layer.weights, axis=1).max() < 1.1
+
+
 def test_the_rate_that_is_called_stable_is_where_stability_ends():
     """Oja's rule in its one unit: below the rate the norm tends to 1, at twice the rate nothing is left of it."""
     x = VECTORS.reshape(-1, 1, 1, 20)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, tuning
+from hebbcore.engine import backend, devices, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry, patches_at
@@ -269,8 +269,9 @@ def _largest_eigenvalue(patches: Array) -> float:
     if not 0 < peak < math.inf:
         return peak
     patches = patches / peak  # so that no square leaves the range of numbers
-    # from the longest patch: it is never orthogonal to the patches as a whole
-    vector = patches[int((patches * patches).sum(axis=1).argmax())]
+    # from a mixture of all: a single patch may be orthogonal to what most others share
+    mixture = devices.to_device(np.random.default_rng(0).normal(size=len(patches)), backend.device_of(patches))
+    vector = mixture @ patches
     value = 0.0
     for _ in range(_ITERATIONS):
         vector = vector / xp.linalg.norm(vector)
