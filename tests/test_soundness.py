@@ -261,6 +261,18 @@ def test_units_that_one_step_threw_off_are_told_of():
             train_layer(x, 6, rule=rule, learning_rate=4.0, batch_size=40, initial_weights="patches", device="cpu")
 
 
+def test_norms_of_hpca_with_tanh_follow_the_patches():
+    """A unit settles at E[y x] / E[y²], |y| ≤ 1: as long as the patches are, which is not too long."""
+    x = 20 * VECTORS.astype(np.float64)
+    options = {"rule": HPCA("tanh"), "batch_size": len(x), "precision": "float64", "device": "cpu"}
+    layer = train_layer(x, 1, learning_rate=0.1, epochs=400, **options)  # without a word
+    y = np.tanh(x @ layer.weights[0])
+    np.testing.assert_allclose(layer.weights[0], y @ x / (y @ y), rtol=1e-6)
+    assert np.linalg.norm(layer.weights) > 2 * soundness.THROWN_OFF
+    with pytest.raises(FloatingPointError, match="diverge: a unit's norm is"):
+        train_layer(x, 1, learning_rate=3.0, epochs=400, **options)
+
+
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 def test_no_checkpoint_of_diverging_weights_replaces_a_sound_one(mode, tmp_path):
     net = hebbcore.Network([hebbcore.Dense(4, KWTA(), learning_rate=3.0)], (20,), device="cpu")
