@@ -17,6 +17,7 @@ from hebbcore.engine.patches import Geometry
 from hebbcore.layers import Learner
 
 VECTORS = np.random.default_rng(3).normal(size=(400, 20)).astype(np.float32) * np.linspace(0.5, 2, 20, dtype=np.float32)
+ICA_VECTORS = np.random.default_rng(0).normal(size=(4000, 6))
 RATES = {"hpca": 0.01, "swta": 0.5, "kwta": 0.5, "signedwta": 0.5, "softhebb": 0.05, "hardwta": 0.05, "krotov": 0.02}
 
 
@@ -271,6 +272,13 @@ def test_norms_of_hpca_with_tanh_follow_the_patches():
     assert np.linalg.norm(layer.weights) > 2 * soundness.THROWN_OFF
     with pytest.raises(FloatingPointError, match="diverge: a unit's norm is"):
         train_layer(x, 1, learning_rate=3.0, epochs=400, **options)
+
+
+def test_norms_without_a_limit_are_told_of_when_no_number_holds_them():
+    rates = {"became NaN or infinite after step": 1.0, "diverge: a unit's norm is beyond all numbers after step": 5.0}
+    for text, rate in rates.items():
+        with pytest.raises(FloatingPointError, match=f"^train_layer: the weights of the layer {text}"):
+            train_layer(3 * ICA_VECTORS, 6, rule="ica", learning_rate=rate, precision="float64", device="cpu")
 
 
 @pytest.mark.parametrize("mode", ["together", "layerwise"])

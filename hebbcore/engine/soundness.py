@@ -110,7 +110,8 @@ class Divergence:
             return
         what, powers = "became NaN or infinite", self._powers.get(name, 0.0)
         if math.isfinite(float(backend.largest_magnitude(weights))):
-            what, powers = f"diverge: a unit's norm is {norm:.1e}, beyond {limit:.1e},", 0.0
+            far = f"is {norm:.1e}, beyond {limit:.1e}," if name in self._limits else "is beyond all numbers"
+            what, powers = f"diverge: a unit's norm {far}", 0.0
         advice = f"lower its learning rate, {rate:g}"
         if auto:
             advice = f'its learning rate, {rate:g}, is from "auto": give a lower one in its place'
