@@ -257,8 +257,8 @@ def fit(
             state = State(whitened=whitened(network))
             metrics = None if run is None else Path(run) / METRICS
             told = Progress(
-                network, log_seconds, images, batches.missing(size), progress and (team is None or team.rank == 0),
-                metrics, callback,
+                network, log_seconds, images, batches.missing(size), None if batches.images() == images else size,
+                progress and (team is None or team.rank == 0), metrics, callback,
             )  # fmt: skip
             steps = Steps(network, settings, state, told, teaching)
             if team is not None:
