@@ -99,6 +99,26 @@ def layers_of(tables: Any, path: str, where: str = "config") -> list[Layer]:
     return [layer_of(table, f"{path}[{i}]", where) for i, table in enumerate(tables)]
 
 
+def kinds_of(tables: Any, path: str, where: str = "config") -> list[type[Layer]]:
+    """Return the class of each layer of a list of tables, in the order of Network.layers; the other keys may be wrong.
+
+    Raises ValueError or TypeError as layers_of does for tables of which none can be told.
+    """
+    if not isinstance(tables, list):
+        raise TypeError(f"{where}: {path} must be a list of tables of layers, got {tables!r}.")
+    found: list[type[Layer]] = []
+    for i, table in enumerate(tables):
+        kind, rest = _kind(table, "type", LAYERS, f"{path}[{i}]", where)
+        if kind is Branches:
+            inner = _join(f"{path}[{i}]", "branches")
+            if not isinstance(rest.get("branches"), list):
+                raise TypeError(f"{where}: {inner} must be lists of tables of layers, got {rest.get('branches')!r}.")
+            for j, branch in enumerate(rest["branches"]):
+                found += kinds_of(branch, f"{inner}[{j}]", where)
+        found.append(kind)
+    return found
+
+
 def places_of(tables: list[Any]) -> list[tuple[list[Any], int]]:
     """Return where each layer's table stands, as (list, index), in the order of Network.layers."""
     found = []

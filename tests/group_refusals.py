@@ -15,6 +15,13 @@ import loaders
 IMAGES = np.random.default_rng(5).random((20, 6, 6, 3))
 
 
+class Observer(h.Layer):
+    """A layer of one's own that takes statistics."""
+
+    in_place = observes = True
+    name = ""
+
+
 def train(data=IMAGES, layers=None, **more):
     network = h.Network(layers or [h.Conv(4, 3)], device="cpu")
     h.fit(network, data, group=h.world(), epochs=1, **more)
@@ -41,6 +48,7 @@ def main(path):
     cases = {
         "nothing": lambda: train(),
         "copies of shards": lambda: train(shards(folder / f"copy{other}", 0)),
+        "statistics of one's own": lambda: train(layers=[h.Conv(4, 3), Observer()]),
         "version": lambda: with_version("1.2.3" if other else h.__version__),
         "settings": lambda: train(learning_rate=0.02 if other else 0.01),
         "layers": lambda: train(layers=[h.Conv(5 if other else 4, 3)]),

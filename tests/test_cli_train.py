@@ -71,6 +71,8 @@ def test_a_changed_configuration_is_refused_by_its_keys(place, call, fails):
         "train: a is a run of another configuration: data.split is 'test' here and 'train' there; "
         "training.learning_rate is 0.5 here and 0.001 there; seed is 2 here and 1 there; name another --out."
     )
+    message = fails("train run.toml --out a --set training.schedule=linear --set training.epochs=3")
+    assert "training.epochs is 3 here and 1 there (epochs may change in mode together" in message
     Path("run.toml").write_text(CONFIG.replace("units = 6", "units = 7"))
     assert "network.layers[0].units is 7 here and 6 there" in fails("train run.toml --out a")
     assert Path("a/config.json").read_text() == before

@@ -83,6 +83,28 @@ def test_a_parameter_of_a_layer_is_set_by_name_or_place(read, text, change, laye
     assert layers_of(again) == layers_of(config)
 
 
+@pytest.mark.parametrize("places", [("conv1", "conv1"), ("[1]", "conv1"), ("conv1", "[1]")])
+def test_changes_of_a_layer_are_looked_at_together(read, places):
+    """Each of them alone would be refused, in whichever order they are given."""
+    text = LAYERS.replace('rule = "swta"', 'rule = "swta"\nconscience = 0.05')
+    changes = [f"network.layers.{places[0]}.rule=hpca", f"network.layers.{places[1]}.conscience=0"]
+    changes = [change.replace(".[", "[") for change in changes]
+    config = read(text, *changes)
+    assert layers_of(config)["conv1"]["rule"]["name"] == "hpca"
+    assert read(text, *reversed(changes)) == config
+    with pytest.raises(ValueError, match=r"^config: network.layers\[1\].conscience is for rules whose units compete"):
+        read(text, changes[0])
+    renamed = read(text, "network.layers.conv1.name=first", "network.layers.first.units=7")
+    assert layers_of(renamed)["first"]["units"] == 7
+
+
+def test_a_preset_counts_its_classifier(read):
+    text = '[data]\npath = "x.h5"\n[network]\npreset = "fasthebb-6"\nclasses = 10\n'
+    assert layers_of(read(text, "network.layers[12].learning_rate=0.5"))["classifier"]["learning_rate"] == 0.5
+    with pytest.raises(ValueError, match="there are 13 layers, counted from 0"):
+        read(text, "network.layers[13].learning_rate=0.5")
+
+
 def test_a_file_names_layers_of_its_preset(read):
     text = f"{PRESET}[network.layers.conv1]\nlearning_rate = 0.5\nunits = 7\n[network.layers.pool1]\nkind = 'average'\n"
     layers = layers_of(read(text))
@@ -184,6 +206,17 @@ def test_the_layers_of_a_configuration_are_the_presets(read):
         (LAYERS, "network.layers.conv2.units=3", "network.layers.conv2.units is unknown. Did you mean conv1?"),
         (LAYERS, "network.layers.3.units=3", "network.layers.3.units is unknown: there are 3 layers, counted from 0."),
         (LAYERS, "network.layers.conv1.unit=3", "network.layers[1].unit is unknown. Did you mean units?"),
+        (
+            f"{LAYERS}[[network.layers]]\nwindow = 2\n",
+            "network.layers.conv1.units=3",
+            "network.layers[3].type is missing",
+        ),
+        (LAYERS, "network.layers={3 = 4}", "network.layers by name are changes to those of a preset; give preset"),
+        (
+            BRANCHED.replace("branches = [\n", "branches = 3 # [\n", 1).split("# [")[0],
+            "network.layers.conv1.units=3",
+            "network.layers[0].branches must be lists of tables of layers, got 3.",
+        ),
         (LAYERS, "network.layers.conv1.units.x=3", "network.layers.conv1.units.x cannot be set: units is no table."),
         (
             '[data]\npath = "x"\n[network.layers.conv1]\nunits = 3\n',

@@ -17,6 +17,7 @@ from hebbcore.engine.patches import Geometry
 from hebbcore.layers import Learner
 
 VECTORS = np.random.default_rng(3).normal(size=(400, 20)).astype(np.float32) * np.linspace(0.5, 2, 20, dtype=np.float32)
+ICA_VECTORS = np.random.default_rng(0).normal(size=(4000, 6))
 RATES = {"hpca": 0.01, "swta": 0.5, "kwta": 0.5, "signedwta": 0.5, "softhebb": 0.05, "hardwta": 0.05, "krotov": 0.02}
 
 
@@ -48,6 +49,21 @@ def test_the_largest_stable_rate_is_one_over_the_largest_eigenvalue():
         assert scaled == pytest.approx(1 / (largest * scale**2), rel=1e-3)
     assert soundness.largest_stable_rate(SWTA(), x, geometry_of(x, 1, 1, 0, "zeros")) is None
     assert soundness.largest_stable_rate(HPCA(), x * 0, geometry_of(x, 1, 1, 0, "zeros")) is None
+
+
+def test_the_largest_eigenvalue_is_not_that_of_the_longest_patch_alone():
+    """Vectors of topics share no features: the longest is orthogonal to what most of them have in common."""
+    generator = np.random.default_rng(0)
+    data = np.zeros((320, 20))
+    data[:, 4:] = generator.random((320, 16))
+    data[::32] = 0
+    data[::32, :4] = 4 * generator.random((10, 4))
+    x = data.reshape(-1, 1, 1, 20)
+    largest = np.linalg.eigvalsh(data.T @ data / len(data))[-1]
+    found = soundness.largest_stable_rate(HPCA(), x, geometry_of(x, 1, 1, 0, "zeros"))
+    assert found == pytest.approx(1 / largest, rel=1e-3)
+    layer = train_layer(data, 8, learning_rate="auto", epochs=20, device="cpu")  # it was said to diverge
+    assert np.linalg.norm(layer.weights, axis=1).max() < 1.1
 
 
 def test_the_rate_that_is_called_stable_is_where_stability_ends():
@@ -244,6 +260,25 @@ def test_units_that_one_step_threw_off_are_told_of():
     for rule in ("kwta", "signedwta"):  # a few steps of a growth that has not come far yet
         with pytest.warns(UserWarning, match="of the layer have norms up to .* times those that .* Lower the learning"):
             train_layer(x, 6, rule=rule, learning_rate=4.0, batch_size=40, initial_weights="patches", device="cpu")
+
+
+def test_norms_of_hpca_with_tanh_follow_the_patches():
+    """A unit settles at E[y x] / E[y²], |y| ≤ 1: as long as the patches are, which is not too long."""
+    x = 20 * VECTORS.astype(np.float64)
+    options = {"rule": HPCA("tanh"), "batch_size": len(x), "precision": "float64", "device": "cpu"}
+    layer = train_layer(x, 1, learning_rate=0.1, epochs=400, **options)  # without a word
+    y = np.tanh(x @ layer.weights[0])
+    np.testing.assert_allclose(layer.weights[0], y @ x / (y @ y), rtol=1e-6)
+    assert np.linalg.norm(layer.weights) > 2 * soundness.THROWN_OFF
+    with pytest.raises(FloatingPointError, match="diverge: a unit's norm is"):
+        train_layer(x, 1, learning_rate=3.0, epochs=400, **options)
+
+
+def test_norms_without_a_limit_are_told_of_when_no_number_holds_them():
+    rates = {"became NaN or infinite after step": 1.0, "diverge: a unit's norm is beyond all numbers after step": 5.0}
+    for text, rate in rates.items():
+        with pytest.raises(FloatingPointError, match=f"^train_layer: the weights of the layer {text}"):
+            train_layer(3 * ICA_VECTORS, 6, rule="ica", learning_rate=rate, precision="float64", device="cpu")
 
 
 @pytest.mark.parametrize("mode", ["together", "layerwise"])

@@ -1,17 +1,20 @@
-"""Training from shards on disk is training from the same batches in memory."""
+"""Training from shards is training from the same batches in memory, and from a stream that knows their number alone."""
 
 import re
 
 import numpy as np
+import pytest
+from fit_helpers import images
 
 import hebbcore
 import loaders
+from hebbcore.training import steps
 
 
 def test_a_layer_learns_from_a_stream_what_it_learns_from_its_batches(tmp_path, capsys):
     generator = np.random.default_rng(0)
-    images, labels = generator.integers(0, 256, (50, 10, 9, 3), np.uint8), generator.integers(0, 4, 50)
-    loaders.write_shards((images, labels), tmp_path / "shards", shard_bytes=4000)
+    pixels, labels = generator.integers(0, 256, (50, 10, 9, 3), np.uint8), generator.integers(0, 4, 50)
+    loaders.write_shards((pixels, labels), tmp_path / "shards", shard_bytes=4000)
     options = {"batch_size": 16, "shuffle": True, "seed": 3}
     with loaders.ShardStream(tmp_path / "shards", **options) as stream:
         batches = [batch.copy() for _ in range(2) for batch, _ in stream]
@@ -21,3 +24,37 @@ def test_a_layer_learns_from_a_stream_what_it_learns_from_its_batches(tmp_path, 
         layer = hebbcore.train_layer(stream, epochs=2, progress=True, **settings)
     np.testing.assert_array_equal(layer.weights, expected.weights)
     assert re.search(r"100/100 \[\d\d:\d\d<", capsys.readouterr().err)  # twice the 50 images: a time left
+
+
+class Counted:
+    """Batches of any sizes, of which only the number is known; it may begin within an epoch."""
+
+    def __init__(self, batches, first):
+        self.batches, self.epoch, self.batch = batches, 0, first
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        first, self.batch = self.batch, 0
+        yield from self.batches[first:]
+        self.epoch += 1
+
+    def state(self):
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def restore(self, state):
+        self.epoch, self.batch = state["epoch"], state["batch"]
+
+
+@pytest.mark.parametrize("first", [0, 2])
+@pytest.mark.parametrize("mode", ["together", "layerwise"])
+@pytest.mark.parametrize("sizes", [(1, 3, 2, 4), (4, 1, 1, 2)])
+def test_a_schedule_goes_by_batches_where_images_are_not_known(sizes, mode, first, monkeypatch):
+    """Whatever the size of the first batch, the rate falls to the end, and not long before."""
+    done, factor = [], steps.factor
+    monkeypatch.setattr(steps, "factor", lambda *given: done.append(given[-1]) or factor(*given))
+    stream = Counted([images()[:size] for size in sizes], first)
+    net = hebbcore.Network([hebbcore.Conv(4, 3, "kwta")], device="cpu")
+    hebbcore.fit(net, stream, mode=mode, schedule="linear", epochs=2)
+    assert done == pytest.approx(np.arange(8 - first) / (8 - first))

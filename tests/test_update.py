@@ -247,6 +247,43 @@ def test_a_rule_whose_gate_is_an_array_says_so(images, weights):
         hebbcore.weight_update(images, weights, Bare())
 
 
+@pytest.mark.parametrize(
+    ("method", "answer", "message"),
+    [
+        (
+            "gate",
+            lambda s, n: hebbcore.Gate(s, (s * s).sum()),
+            r"gate must return a decay of the shape \(6,\), got \(\)",
+        ),
+        ("gate", lambda s, n: hebbcore.Gate(s, s[:, 0]), r"gate must return a decay of the shape \(6,\), got \(\d+,\)"),
+        (
+            "gate",
+            lambda s, n: hebbcore.Gate(s, s[0], s.sum()),
+            r"gate must return a mass of the shape \(6,\), got \(\)",
+        ),
+        ("gate", lambda s, n: hebbcore.Gate(s[:, :1], s[0]), r"gate must return values of the shape \(\d+, 6\), got"),
+        ("scale", lambda d, r, m: np.ones(6), r"scale must return a number, or \(6, 1\), got \(6,\)"),
+        ("rate", lambda w, r: np.full(6, r), r"rate must return a number, or \(6, 1\), got \(6,\)"),
+        ("projection", lambda w: w.T, r"projection must return an array of the shape \(6, 9\), got \(9, 6\)"),
+        ("initial_weights", lambda g, k, d: np.ones((d, k)), r"initial_weights must return an array .* got \(9, 6\)"),
+        ("activate", lambda s, n: s[:, :1], r"activate must return outputs of the shape \(\d+, 6\), got \(\d+, 1\)"),
+    ],
+)
+def test_what_a_rule_answers_must_have_its_shape(generator, method, answer, message):
+    """NumPy would stretch some of these over the units, and the rest are errors of its own that name no rule."""
+    data = generator.random((40, 9))
+
+    class Wrong(hebbcore.Rule):
+        def gate(self, scores, norms):
+            return hebbcore.Gate(scores, decay=(scores * scores).sum(axis=0))
+
+    setattr(Wrong, method, lambda self, *given: answer(*given))
+    with pytest.raises(ValueError, match=rf"^Wrong\.{message}"):
+        hebbcore.fit(hebbcore.Network([hebbcore.Dense(6, Wrong())], (9,), device="cpu"), data)
+    with pytest.raises(ValueError, match=rf"^Wrong\.{message}"):
+        hebbcore.train_layer(data, 6, rule=Wrong(), device="cpu").transform(data)
+
+
 def test_a_rule_without_a_gate_says_so(images, weights):
     with pytest.raises(NotImplementedError, match="Rule must define gate"):
         hebbcore.weight_update(images, weights, hebbcore.Rule())

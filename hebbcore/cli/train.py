@@ -186,7 +186,10 @@ def require_same(function: str, run: Path, config: Config) -> None:
     path = run / CONFIG
     if not path.exists() or is_from_python(path):
         return
-    different = serialize.differences(_fixed(config.table()), _fixed(_stored(path).table()))
+    table = config.table()
+    free, layerwise = may_change(table["training"]), table["training"]["mode"] == "layerwise"
+    here, there = (_fixed(each, free, layerwise) for each in (table, _stored(path).table()))
+    different = serialize.differences(here, there)
     if different:
         raise ValueError(
             f"{function}: {run} is a run of another configuration: {listed(different)}; name another --out."
@@ -235,15 +238,17 @@ def _stored(path: Path) -> Config:
         ) from None
 
 
-def _fixed(table: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration that must stay when a training goes on. Images may move: fit compares them."""
-    free = may_change(table["training"])
+def _fixed(table: dict[str, Any], free: set[str], layerwise: bool) -> dict[str, Any]:
+    """Return the part of a configuration that must stay when a training goes on. Images may move: fit compares them.
+
+    free: settings of the training that may change. layerwise: whether it goes on layer by layer.
+    """
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}
     if training["learning_rate"] is None:  # as older runs have it
         training["learning_rate"] = LEARNING_RATE
     kept = {key: value for key, value in table.items() if key != "imports"}  # modules may move too
-    if training["mode"] == "layerwise":
+    if layerwise:
         kept["network"] = serialize.without("momentum", kept["network"])  # of any, it had no effect
     return {**kept, "data": data, "training": training}
 

@@ -84,13 +84,6 @@ class Gate(NamedTuple):
     pair: Pair | None = None
 
 
-def require_gate(rule: Any, gate: Any) -> Gate:
-    """Return what a rule answered. Raises TypeError if it is no Gate."""
-    if not isinstance(gate, Gate):
-        raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
-    return gate
-
-
 def vector_norms(vectors: Array) -> Array:
     """Return the Euclidean norm of each row (n,), 0 replaced by 1."""
     out, norms = backend.namespace(vectors).empty(len(vectors), vectors.dtype), kernels.for_array(vectors).norms

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hebbcore.engine import kernels
+from hebbcore.engine.answers import scores_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import vector_norms
 from hebbcore.engine.rule import Rule
@@ -40,7 +41,8 @@ class Output:
     def __call__(self, scores: Array, patches: Array, unit_norms: Array | None) -> Array:
         """Return the outputs (n, K) for scores (n, K), which may be overwritten, of patches (n, D)."""
         if self.response == "rule":
-            return (self.rule.response if self.linear else self.rule.activate)(scores, unit_norms)
+            method = "response" if self.linear else "activate"
+            return scores_of(self.rule, method, getattr(self.rule, method)(scores, unit_norms), scores)
         module = kernels.for_array(scores)
         if self.response == "cosine":
             module.cosine(scores, patches, unit_norms)

@@ -3,9 +3,10 @@
 import numpy as np
 
 from hebbcore.engine import kernels, tuning
+from hebbcore.engine.answers import gate_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Share
-from hebbcore.engine.competition import Norms, require_gate
+from hebbcore.engine.competition import Norms
 from hebbcore.engine.decay import outer_less_decay
 from hebbcore.engine.output import Target
 from hebbcore.engine.rule import Rule
@@ -43,7 +44,7 @@ class SingleChunk:
         for target in targets:
             target.put(scores, patches, slice(0, len(scores)))
         norms = None if unit_norms is None else Norms(patches, unit_norms)
-        gate = require_gate(rule, rule.gate(scores, norms))
+        gate = gate_of(rule, rule.gate(scores, norms), *scores.shape)
         assert gate.values is not None  # of a rule without pairs
         if gate.decay is None and self._in_parts:
             gram = memory.grown("gram", (len(weights), len(weights)), outer.dtype, "cpu")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import checks
-from hebbcore.engine import backend, tuning
+from hebbcore.engine import backend, devices, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry, patches_at
@@ -110,7 +110,8 @@ class Divergence:
             return
         what, powers = "became NaN or infinite", self._powers.get(name, 0.0)
         if math.isfinite(float(backend.largest_magnitude(weights))):
-            what, powers = f"diverge: a unit's norm is {norm:.1e}, beyond {limit:.1e},", 0.0
+            far = f"is {norm:.1e}, beyond {limit:.1e}," if name in self._limits else "is beyond all numbers"
+            what, powers = f"diverge: a unit's norm {far}", 0.0
         advice = f"lower its learning rate, {rate:g}"
         if auto:
             advice = f'its learning rate, {rate:g}, is from "auto": give a lower one in its place'
@@ -269,8 +270,9 @@ def _largest_eigenvalue(patches: Array) -> float:
     if not 0 < peak < math.inf:
         return peak
     patches = patches / peak  # so that no square leaves the range of numbers
-    # from the longest patch: it is never orthogonal to the patches as a whole
-    vector = patches[int((patches * patches).sum(axis=1).argmax())]
+    # from a mixture of all: a single patch may be orthogonal to what most others share
+    mixture = devices.to_device(np.random.default_rng(0).normal(size=len(patches)), backend.device_of(patches))
+    vector = mixture @ patches
     value = 0.0
     for _ in range(_ITERATIONS):
         vector = vector / xp.linalg.norm(vector)

@@ -7,9 +7,10 @@ from functools import partial
 import numpy as np
 
 from hebbcore.engine import gemm, kernels, parallel, tuning
+from hebbcore.engine.answers import gate_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Piece, Share
-from hebbcore.engine.competition import Gate, Norms, Pair, require_gate, vector_norms
+from hebbcore.engine.competition import Gate, Norms, Pair, vector_norms
 from hebbcore.engine.decay import add_blocked, add_blocked_by_one, gates_and_decays, subtract_whole
 from hebbcore.engine.moments import Moments
 from hebbcore.engine.output import Target
@@ -76,11 +77,12 @@ class Step:
         norms = None if self.unit_norms is None else Norms(patches, self.unit_norms)
         if self.teacher is not None:
             masks = self.teacher[chunk.first : chunk.last]
-            taught = self.rule.taught_gate(scores, norms, Teacher(masks, chunk.top * g.output[1], g.positions))
-            return require_gate(self.rule, taught)
-        if norms is None or self.bias is None:
-            return require_gate(self.rule, self.rule.gate(scores, norms))
-        return require_gate(self.rule, self.rule.biased_gate(scores, norms, self.bias))
+            gate = self.rule.taught_gate(scores, norms, Teacher(masks, chunk.top * g.output[1], g.positions))
+        elif norms is None or self.bias is None:
+            gate = self.rule.gate(scores, norms)
+        else:
+            gate = self.rule.biased_gate(scores, norms, self.bias)
+        return gate_of(self.rule, gate, *scores.shape)
 
 
 class ThreadSums:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore.engine import backend, gemm, kernels, parallel, tuning
+from hebbcore.engine.answers import factors_of, weights_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import vector_norms
@@ -104,7 +105,7 @@ class BatchedUpdate:
 
     def _scaled(self, outer: Array, weights: Array, rows: int, mass: Array | None) -> tuple[Array, Any]:
         self.rule.adjust(outer, weights)
-        return outer, self.rule.scale(outer, rows, mass)
+        return outer, factors_of(self.rule, "scale", self.rule.scale(outer, rows, mass), self.units)
 
     def _sums(
         self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
@@ -119,7 +120,7 @@ class BatchedUpdate:
         else:
             self._pack = self._pack or Pack(self.units, self.geometry.patch_size, plan.dtype, plan.device)
             outer = self._pack.outer
-        projection = self.rule.projection(weights)
+        projection = weights_of(self.rule, "projection", self.rule.projection(weights), weights.shape)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
         targets: tuple[Target, ...] = ()
         if out is not None:

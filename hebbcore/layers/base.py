@@ -57,6 +57,9 @@ class Layer:
         Class attribute. True: `forward` overwrites its input.
     observes : bool
         Class attribute. True: the layer can learn from a pass over the data: `forget`, `observe`, then `settle`.
+    adds_up : bool
+        Class attribute. True: where processes share a batch, what the layer observes is of the whole batch. Of others
+        that observe, a training by a group of processes is refused.
     by_image : bool
         Class attribute. True: without training, each image's output depends on that image alone, and `forward` may be
         called for some images of a batch, from several threads at once.
@@ -71,6 +74,7 @@ class Layer:
     reads_images: ClassVar[bool] = False
     in_place: ClassVar[bool] = False  # forward overwrites its input
     observes: ClassVar[bool] = False  # it can learn from a pass over the data: forget, observe, then settle
+    adds_up: ClassVar[bool] = False  # what it observes is of all processes that share a batch
     by_image: ClassVar[bool] = False  # without training, forward may be called for some images, from several threads
 
     prefix: ClassVar[str] = ""  # of the name that a network gives it; "": the class in lower case

@@ -53,6 +53,7 @@ class BatchNorm(Layer):
     prefix: ClassVar[str] = "bn"
     in_place: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    adds_up: ClassVar[bool] = True
     by_image: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"modified", "momentum", "epsilon"})
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices
+from hebbcore.engine.answers import factors_of, weights_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan
 from hebbcore.engine.output import RESPONSES, Output
@@ -115,8 +116,9 @@ class Learner(Layer):
         full = self._weights_shape(shape)
         what = f"{self.name}: the weights {' × '.join(map(str, full))} take"
         devices.require_room("Network", "cpu", 8 * math.prod(full), what, "use fewer units or smaller kernels")
-        drawn = self.rule.initial_weights(generator, self.units, math.prod(full[1:])).reshape(full)
-        self._use(devices.to_device(drawn.astype(site.dtype), site.device))
+        flat = self.units, math.prod(full[1:])
+        drawn = weights_of(self.rule, "initial_weights", self.rule.initial_weights(generator, *flat), flat)
+        self._use(devices.to_device(drawn.astype(site.dtype).reshape(full), site.device))
         self.started = self.initial_weights == "rule"
 
     def start(self, function: str, inputs: Callable[[], Generator[Array, None, None]]) -> None:
@@ -275,7 +277,7 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         matrix, rivalry = self._matrix, self._rivalry
         delta, scale = change()
-        factors = self.rule.rate(matrix, rate) * scale
+        factors = factors_of(self.rule, "rate", self.rule.rate(matrix, rate), self.units) * scale
         size = None
         if measure:
             xp = backend.namespace(matrix)

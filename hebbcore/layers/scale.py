@@ -43,6 +43,7 @@ class Scale(Layer):
 
     in_place: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    adds_up: ClassVar[bool] = True
     by_image: ClassVar[bool] = True
     settable: ClassVar[frozenset[str]] = frozenset({"momentum"})
 

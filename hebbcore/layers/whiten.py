@@ -82,6 +82,7 @@ class Whiten(Layer):
 
     reads_images: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    adds_up: ClassVar[bool] = True
 
     kernel_size: Any = None
     stride: Any = 1

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from hebbcore import checks
 from hebbcore.engine.backend import Array, namespace
@@ -42,14 +41,17 @@ class HPCA(Rule):
     (`scale_by_fan_in`).
     """
 
-    unit_norms: ClassVar[bool] = True
-
     activation: str = "relu"
     scale_by_fan_in: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         checks.choice("HPCA", "activation", self.activation, ACTIVATIONS)
         checks.boolean("HPCA", "scale_by_fan_in", self.scale_by_fan_in)
+
+    @property
+    def unit_norms(self) -> bool:  # type: ignore[override]  # of the class in other rules
+        """Whether learning holds norms at 1 or below. With tanh |y| ends at 1, and norms grow with the patches."""
+        return self.activation != "tanh"
 
     def initial_state(self) -> dict[str, float]:
         return initial_statistics() if self.activation == "adaptive_tanh" else {}

@@ -6,7 +6,8 @@ from typing import Any
 
 from hebbcore import serialize
 from hebbcore.files import parse_toml
-from hebbcore.network import Network
+from hebbcore.layers import Layer
+from hebbcore.layers.names import name_layers
 from hebbcore.presets import preset_layers
 from hebbcore.runs.architecture import naming_network
 
@@ -74,13 +75,11 @@ def _layer_place(network: dict[str, Any], name: str, path: list[str]) -> tuple[A
     if listed and name.isdigit():
         names = [""] * len(layers)
     elif listed:
-        made = serialize.layers_of(layers, "network.layers")
-        with naming_network():
-            names = Network(made, device="cpu").names
+        names = _names(layers)
     elif name.isdigit() and preset is not None:
         with naming_network():
-            sizes = (network.get("image_shape"), network.get("units"))
-            names = [layer.name for layer in preset_layers(preset, None, network.get("preprocess", "none"), *sizes)[0]]
+            rest = [network.get(key) for key in ("image_shape", "units", "classes")]
+            names = [layer.name for layer in preset_layers(preset, None, network.get("preprocess", "none"), *rest)[0]]
     else:
         return layers, name
     if name.isdigit():
@@ -90,3 +89,18 @@ def _layer_place(network: dict[str, Any], name: str, path: list[str]) -> tuple[A
     if name not in names:
         raise ValueError(f"config: {'.'.join(path)} is unknown.{serialize.hint(name, names)}")
     return serialize.places_of(layers)[names.index(name)]
+
+
+def _names(tables: list[Any]) -> list[str]:
+    """Return the names that a network gives the layers of these tables, in the order of Network.layers.
+
+    Their parameters are not looked at: of several changes the first may be right only beside the others.
+    """
+    kinds = serialize.kinds_of(tables, "network.layers")
+    layers: list[Layer] = []
+    for kind, table in zip(kinds, serialize.flat(tables), strict=True):
+        layer = object.__new__(kind)
+        layer.name = table.get("name", "")
+        layers.append(layer)
+    with naming_network():
+        return name_layers("Network", layers)

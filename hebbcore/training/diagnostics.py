@@ -41,16 +41,16 @@ class Diagnostics:
 
     Notes
     -----
-    A record says of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step; norm_mean, norm_min and
-    norm_max of the units' weights; dead, how many units never won since the record before; entropy of the winners in
-    bits, at most log2(units); winners, how many of them were counted. A unit wins a position of an image if its
-    response, as the rule has it before an activation, is the largest there, or |response| if its rule says so, or one
-    of the k largest of k-WTA; up to 1,024 positions a batch are looked at. Where units win in turn (SignedWTA with
-    k > 1), the winners of all k turns count, of a k-th of the positions. At the end of a pass a record says of layers
-    whose units compete also: pass_dead, as dead, and pass_winners, how many positions were counted, of the whole pass,
-    and units. Where the last layer is supervised, it says the layer's accuracy, 0…1, on the pass's images with a label,
-    and how many those are: labelled (as the winners, since the training last went on). Each batch is judged by the
-    weights from before it.
+    A record says of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step, without the units that it
+    revived; norm_mean, norm_min and norm_max of the units' weights; dead, how many units never won since the record
+    before; entropy of the winners in bits, at most log2(units); winners, how many of them were counted. A unit wins a
+    position of an image if its response, as the rule has it before an activation, is the largest there, or |response|
+    if its rule says so, or one of the k largest of k-WTA; up to 1,024 positions a batch are looked at. Where units win
+    in turn (SignedWTA with k > 1), the winners of all k turns count, of a k-th of the positions. At the end of a pass
+    a record says of layers whose units compete also: pass_dead, as dead, and pass_winners, how many positions were
+    counted, of the whole pass, and units. Where the last layer is supervised, it says the layer's accuracy, 0…1, on
+    the pass's images with a label, and how many those are: labelled (as the winners, since the training last went on).
+    Each batch is judged by the weights from before it.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from hebbcore import checkpoint, checks
 from hebbcore.engine import devices, gemm
+from hebbcore.engine.answers import weights_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.group.groups import Group, joined
@@ -237,7 +238,8 @@ def _drawn_weights(
     shape = (units, *kernel, shape[3]) if kernel else (units, shape[1] * shape[2] * shape[3])
     what = f"the weights {' × '.join(map(str, shape))} take"
     devices.require_room(FUNCTION, "cpu", 8 * math.prod(shape), what, "use fewer units or smaller kernels")
-    return rule.initial_weights(generator, units, math.prod(shape[1:])).reshape(shape)
+    flat = units, math.prod(shape[1:])
+    return weights_of(rule, "initial_weights", rule.initial_weights(generator, *flat), flat).reshape(shape)
 
 
 def _given_weights(value: Any, units: int, kernel: tuple[int, int] | None, check_finite: bool) -> Array:

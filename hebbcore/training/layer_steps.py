@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hebbcore.engine import backend, devices
+from hebbcore.engine.answers import factors_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.group.portion import Portion, taking
@@ -194,7 +195,8 @@ class LayerTraining:
             self._looked_at += len(range(rows)[chosen.rows])
             tally = Tally(rule, matrix, chosen)
         delta, scale = self._update.begin(images, matrix, None, bias, teacher, self._layer.state, tally)()
-        add_scaled(matrix, rule.rate(matrix, self.rate) * scale, delta)
+        rate = factors_of(rule, "rate", rule.rate(matrix, self.rate), len(matrix))
+        add_scaled(matrix, rate * scale, delta)
         if tally is None:
             return None
         if rivalry is not None:

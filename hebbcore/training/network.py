@@ -258,8 +258,8 @@ def fit(
             state = State(whitened=whitened(network))
             metrics = None if run is None else Path(run) / METRICS
             told = Progress(
-                network, log_seconds, images, batches.missing(size), progress and (team is None or team.rank == 0),
-                metrics, callback,
+                network, log_seconds, images, batches.missing(size), None if batches.images() == images else size,
+                progress and (team is None or team.rank == 0), metrics, callback,
             )  # fmt: skip
             steps = Steps(network, settings, state, told, teaching)
             if team is not None:
@@ -294,11 +294,17 @@ def _first_batch(batches: Any, team: Team | None) -> tuple[Array, Portion | None
 
 
 def _require_alike(team: Team, network: Network, settings: Training, batches: Batches) -> None:
-    """Raise ValueError if the processes of a team would not do the same training; see require_same."""
+    """Raise ValueError if the processes of a team could not do the same training, or would not; see require_same."""
     if settings.cache != "none":
         raise ValueError(
             f"fit: cache={settings.cache!r} is for one process, which sees all images of an epoch; leave it out."
         )
+    for layer in network.layers:
+        if layer.observes and not layer.adds_up:
+            raise ValueError(
+                f"fit: {layer.name} ({type(layer).__name__}) is for one process: of a group each would observe its own "
+                "share of the images; train without group."
+            )
     header = RunHeader.of(network, settings, batches.identity(), State()).table()
     require_same("fit", team, header)
 

@@ -24,6 +24,8 @@ class Progress:
         About how many images a pass over the data has; None if that is unknown.
     missing : int
         How many of them the first pass lacks, since a stream was within an epoch.
+    batch_images : int or None
+        Of a batch, if epoch_images is estimated by so many in each; None: it is known.
     show : bool
         Whether there is a bar.
     metrics : Path or None
@@ -38,11 +40,12 @@ class Progress:
         log_seconds: float,
         epoch_images: int | None,
         missing: int,
+        batch_images: int | None,
         show: bool,
         metrics: Path | None,
         callback: Callable[[Record], None] | None,
     ) -> None:
-        self.epoch_images, self.missing = epoch_images, missing
+        self.epoch_images, self.missing, self.batch_images = epoch_images, missing, batch_images
         self.diagnostics = Diagnostics(network, log_seconds, self._tell)
         self._show, self._metrics, self._callback = show, metrics, callback
         self.team: Team | None = None  # whose processes train together; rank 0 alone tells

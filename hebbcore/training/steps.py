@@ -125,9 +125,8 @@ class Steps:
         self._teaching.require("fit", batch.labels)
         self._labelled.count(batch.labels)
         x, labels = batch.images, batch.labels
-        network, at, images = self._network, self._state.position, self._progress.epoch_images
-        done = 0.0 if images is None else at.phase_images / max(1, images * phase.epochs - self._missing)
-        slower = factor(self._settings.schedule, at.epoch, phase.epochs, done)
+        network, at = self._network, self._state.position
+        slower = factor(self._settings.schedule, at.epoch, phase.epochs, self._done(phase))
         shared, later = current() is not None, []
 
         def learn(i: int, before: Array, out: Array) -> None:
@@ -158,6 +157,17 @@ class Steps:
                 network.run(network.run(x, first, entry), entry, target + 1, learn=learn)
             for end in later:
                 end()
+
+    def _done(self, phase: Phase) -> float:
+        """Return the part of a phase that lies behind the batch at hand, 0…1; 0 if nobody knows how much there is."""
+        at, progress = self._state.position, self._progress
+        images, size = progress.epoch_images, progress.batch_images
+        if images is None:
+            return 0.0
+        behind = at.phase_images
+        if size is not None:  # batches may be of any sizes, but their number is known
+            behind = at.epoch * images - self._missing * (at.epoch > 0) + (at.batch - 1) * size
+        return behind / max(1, images * phase.epochs - self._missing)
 
     def learn_sample(self, phase: Phase, sample: Sample) -> None:
         """Let the layer of a phase learn from its sample, all at once, and note its change."""
