@@ -35,7 +35,8 @@ if not GPU:
     simulator.wait_without_asking()
 PLUGINS = ("browser", "cli", "evaluate", "extract", "hostile", "layers", "loaders_hostile", "ridge", "stream")
 pytest.register_assert_rewrite(*(f"{name}_helpers" for name in PLUGINS))  # before a test file imports its plugin
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and pass that on,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as those of nohup do this
 
 # on a busy machine an example takes as long as it takes
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -340,11 +340,10 @@ print(os.waitstatus_to_exitcode(status))
 # Messages
 
 
-@pytest.mark.parametrize("count", [10, 4])
-def test_a_batch_of_images_and_labels_in_a_list_is_refused_in_words(count):
+def test_a_list_of_images_and_fewer_labels_is_refused_in_words():
     images = np.zeros((10, 6, 5, 3), np.float32)
     with pytest.raises((TypeError, ValueError), match=r"^train_layer: data must be "):
-        hebbcore.train_layer([[images, np.arange(count)]], 4, 3, device="cpu")
+        hebbcore.train_layer([[images, np.arange(4)]], 4, 3, device="cpu")
 
 
 @pytest.mark.parametrize("seed", [-1, "a", 1.5])

@@ -273,6 +273,9 @@ def test_arrays_of_every_layer_are_checked_when_they_are_set(layer, name, shape)
         with pytest.raises(error, match=message):
             setattr(layer, name, bad)
         assert getattr(layer, name) is before
+    if name == "variance":
+        with pytest.raises(ValueError, match=rf"{layer.name}: variance must be 0 or more, got -0.5"):
+            setattr(layer, name, np.where(given == given.min(), -0.5, given))
     out = net.transform(images())
     setattr(layer, name, given.tolist())
     kept = getattr(layer, name)

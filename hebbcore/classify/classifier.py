@@ -44,6 +44,9 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     beside the features ("stack"), and is averaged with one that does not if more than 2 % of the images have labels;
     beyond, the features alone ("ridge"). New images need no graph: predictors are linear in whitened components.
 
+    Features that are at most 64 first give way to how like an image is to each of at most 1,000 of those of fit,
+    evenly spread: exp(−‖x − y‖² / (2 d)) of standardised features, d of which vary.
+
     Parameters
     ----------
     prior : str, dict or (classes,)

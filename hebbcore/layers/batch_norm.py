@@ -62,7 +62,7 @@ class BatchNorm(Layer):
     epsilon: float = 1e-5
     name: str = ""
 
-    mean, variance = Kept(), Kept()  # running, (channels,), float64
+    mean, variance = Kept(), Kept(least=0)  # running, (channels,), float64
 
     def _check(self) -> None:
         checks.boolean("BatchNorm", "modified", self.modified)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
@@ -12,7 +13,12 @@ class Kept:
     """An array that a layer has once it is built. What is set in its place is checked and copied (see own_array).
 
     The layer itself puts new arrays into its __dict__, unchecked.
+
+    least: what none of its numbers may be below; None: they may be any.
     """
+
+    def __init__(self, least: float | None = None) -> None:
+        self._least = least
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -26,7 +32,11 @@ class Kept:
             raise AttributeError(f"{_called(layer)} has no {self._name} before the network is built.") from None
 
     def __set__(self, layer: Any, value: Any) -> None:
-        layer.__dict__[self._name] = own_array(layer, self._name, value)
+        array = own_array(layer, self._name, value)
+        if self._least is not None and float(array.min()) < self._least:
+            problem = f"must be {self._least:g} or more, got {float(array.min()):g}."
+            raise checks.wrong(ValueError, layer.name, self._name, problem)
+        layer.__dict__[self._name] = array
 
 
 def own_array(layer: Layer, name: str, value: Any) -> Array:

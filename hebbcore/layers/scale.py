@@ -50,7 +50,7 @@ class Scale(Layer):
     momentum: float = 0.1
     name: str = ""
 
-    variance = Kept()  # running, (1,), float64
+    variance = Kept(least=0)  # running, (1,), float64
 
     def _check(self) -> None:
         self.momentum = checks.positive("Scale", "momentum", self.momentum)
