@@ -8,7 +8,7 @@ import numpy as np
 from hebbcore.classify.likeness import Likeness
 from hebbcore.classify.space import ARRAYS, Space
 
-_VERSIONS = (1, 2)  # 2: with a likeness, which earlier versions of hebbcore do not know
+_PLAIN, _WITH_LIKENESS = 1, 2  # versions; earlier ones of hebbcore do not know the second
 
 
 def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -25,7 +25,7 @@ def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         prior = model.class_shares_.tolist()
     accuracy, error, near = model.estimated_accuracy_, model.calibration_error_, model.neighbour_features
     settings = {
-        "version": _VERSIONS[model._space.likeness is not None],
+        "version": _PLAIN if model._space.likeness is None else _WITH_LIKENESS,
         "prior": prior,
         "neighbours": model.neighbours,
         "neighbour_features": None if near is None else np.asarray(near).tolist(),
@@ -41,10 +41,9 @@ def restore(model: Any, arrays: Mapping[str, Any], settings: Mapping[str, Any]) 
     """Set the attributes of a new classifier from a state. Raises ValueError if they do not fit each other."""
     function = "FewLabelClassifier.from_state"
     version = settings.get("version")
-    if version not in _VERSIONS:
-        known = " or ".join(map(str, _VERSIONS))
-        raise ValueError(f"{function}: settings must be of version {known}, got {version!r}.")
-    of_likeness = Likeness._fields if version == _VERSIONS[1] else ()
+    if version not in (_PLAIN, _WITH_LIKENESS):
+        raise ValueError(f"{function}: settings must be of version {_PLAIN} or {_WITH_LIKENESS}, got {version!r}.")
+    of_likeness = Likeness._fields if version == _WITH_LIKENESS else ()
     needed = (*ARRAYS, *of_likeness, "coef", "intercept", "classes", "class_shares")
     lacking = [name for name in needed if name not in arrays]
     lacking += [name for name in ("prior", "regime", "sharpness", "estimated_accuracy") if name not in settings]
@@ -70,10 +69,7 @@ def restore(model: Any, arrays: Mapping[str, Any], settings: Mapping[str, Any]) 
     model.prior, model.regime_, model._sharpness = settings["prior"], settings["regime"], float(settings["sharpness"])
     model.neighbours = settings.get("neighbours", "auto")  # older states have none
     model.neighbour_features = settings.get("neighbour_features")
-    model.classes_, model.class_shares_, model.n_features_in_ = (
-        found["classes"],
-        found["class_shares"],
-        model._space.features,
-    )
+    model.classes_, model.class_shares_ = found["classes"], found["class_shares"]
+    model.n_features_in_ = model._space.features
     model.estimated_accuracy_ = None if accuracy is None else tuple(accuracy)
     model.calibration_error_ = None if error is None else tuple(error)
