@@ -2,6 +2,7 @@
 
     python benchmarks/dictionary.py cifar10.h5 --json FILE [--units 64 256 1024] [--methods learned random k-means]
         [--seeds 0 1 2] [--labels 10 500 50000] [--validate 10000] [--device cuda --precision tf32]
+        [--folder DIR --memory "20 GiB"]
 
 learned: as the preset learns. random: the patches that units start from, in every dictionary. k-means: spherical
 k-means (KWTA of one winner) in every dictionary. `--units` u stands for units=(128, u, u, 25 u / 64) of the preset, and
@@ -10,6 +11,7 @@ The readout is RidgeReadout on standardised features of all training images, or 
 class, in `--draws` selections; it chooses its penalty, a power of ten, on the labelled images. Features are made of the
 images that a selection has alone; units learn from all. `--validate` N judges by the last N training images, which are
 then not trained on, instead of the test images: what is chosen, choose so. Rows that FILE holds are not measured again.
+`--folder` is for features that memory does not hold: they lie there, rounded to float16, while a row is measured.
 """
 
 import argparse
@@ -26,10 +28,11 @@ import numpy as np
 import hebbcore
 from hebbcore import KWTA, Branches, Conv, Layer, Network
 from hebbcore.dictionary import dictionary, training
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.evaluation import RidgeReadout, labelled_subset
 
 METHODS = ("learned", "random", "k-means")
+BLOCK = 500  # images whose features are made at a time for a file
 PENALTIES = 10.0 ** np.arange(-2, 6)  # of all rows that are kept: others cannot be compared with them
 
 
@@ -66,9 +69,26 @@ def selections(labels: Any, counts: Sequence[int], draws: int) -> dict[int, list
     return few | {count: [np.arange(count)] for count in counts if count == len(labels)}
 
 
-def accuracy(features: Any, labels: Any, test: Any, answers: Any) -> float:
+def features_of(network: Network, images: Any, folder: Path | None, name: str) -> Any:
+    """Return the features (images, numbers) of images and their mirror images; of a folder, in a file there."""
+    if folder is None:
+        features = network.transform(images, mirror=True)
+        return features.reshape(len(features), -1)
+    folder.mkdir(parents=True, exist_ok=True)
+    file: Any = None
+    for first in range(0, len(images), BLOCK):
+        block = devices.to_device(network.transform(images[first : first + BLOCK], mirror=True), "cpu")
+        block = block.reshape(len(block), -1)
+        if file is None:
+            shape = len(images), block.shape[1]
+            file = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
+        file[first : first + len(block)] = block
+    return file
+
+
+def accuracy(features: Any, labels: Any, test: Any, answers: Any, memory: str, folder: Path | None) -> float:
     """Return the accuracy of a readout of these labelled rows, in percent."""
-    readout = RidgeReadout(PENALTIES, standardize=True).fit(features, labels)
+    readout = RidgeReadout(PENALTIES, standardize=True, memory=memory, folder=folder).fit(features, labels)
     return 100 * readout.score(test, answers)
 
 
@@ -81,8 +101,8 @@ def measure(method: str, units: int, seed: int, data: tuple[Any, ...], args: arg
     learned = time.perf_counter()
     chosen = selections(labels, [count for count in args.labels if count <= len(labels)], args.draws)
     used = np.unique(np.concatenate([rows for draws in chosen.values() for rows in draws]))
-    features, unseen = (network.transform(xp.asarray(part), mirror=True) for part in (images[used], test))
-    features, unseen = (part.reshape(len(part), -1) for part in (features, unseen))
+    parts = {"labelled": xp.asarray(images[used]), "unseen": xp.asarray(test)}
+    features, unseen = (features_of(network, part, args.folder, name) for name, part in parts.items())
     float(unseen[-1, -1])
     transformed = time.perf_counter()
     row = {
@@ -93,8 +113,10 @@ def measure(method: str, units: int, seed: int, data: tuple[Any, ...], args: arg
     for count, draws in chosen.items():
         found = row["top1"][str(count)] = []
         for rows in draws:
-            few = features if np.array_equal(rows, used) else features[xp.asarray(np.searchsorted(used, rows))]
-            found.append(accuracy(few, labels[rows], unseen, answers))
+            few = features
+            if not np.array_equal(rows, used):
+                few = features[backend.namespace(features).asarray(np.searchsorted(used, rows))]
+            found.append(accuracy(few, labels[rows], unseen, answers, args.memory, args.folder))
     row["seconds_readouts"] = time.perf_counter() - transformed
     return row
 
@@ -112,6 +134,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5, help="selections of labelled images")
     parser.add_argument("--images", type=int, help="the first so many training images (default: all)")
     parser.add_argument("--validate", type=int, default=0, help="judge by so many of the last training images")
+    parser.add_argument("--folder", type=Path, help="keep features there as float16 (default: in memory, float32)")
+    parser.add_argument("--memory", default="4 GiB", help="of a readout (default: 4 GiB)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="float32")
     args = parser.parse_args()
