@@ -127,6 +127,20 @@ def test_unequal_classes_keep_their_shares_and_one_row_at_least(size, generator)
 
 
 @pytest.mark.parametrize(
+    ("counts", "size", "expected"),
+    [
+        ([100, 60, 1, 1, 1], 10, [5, 2, 1, 1, 1]),  # shares 6.1, 3.7 and three of 0.06
+        ([50, 30, 20], 7, [4, 2, 1]),  # 3.5, 2.1, 1.4
+        ([3, 100], 103, [3, 100]),
+    ],
+)
+def test_rows_go_to_those_farthest_below_their_share_and_come_from_those_farthest_above(counts, size, expected):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    chosen = labelled_subset(labels, size, 0, "stratified")
+    np.testing.assert_array_equal(np.bincount(labels[chosen]), expected)
+
+
+@pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         (([0, 1, 0, 1], 5), ValueError, r"size must be at most the number of rows \(4\), got 5"),
