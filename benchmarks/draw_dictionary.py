@@ -1,10 +1,11 @@
-"""Draw what benchmarks/dictionary.py measured: accuracy against units and against labels, learned and otherwise.
+"""Draw what benchmarks/dictionary.py measured: accuracy against units and labels, and what learning adds to it.
 
     python benchmarks/draw_dictionary.py FILE [FILE …] [--out PICTURE]
 
 It prints the GFLOP of an image and its mirror image at which each method reaches 80 and 84 % with all labels,
 interpolated in the logarithm of GFLOP between measured rows. Files may lack rows. Of rows of one method, network and
-seed the first counts; figures of fewer labels than the most of all rows are none of all labels.
+seed the first that has a number of labels counts; figures of fewer labels than the most of all rows are none of all
+labels. A seed's figure is the mean of its selections; error bars are 95 % intervals of the mean over seeds.
 """
 
 import argparse
@@ -17,11 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore.evaluation import mean_interval
+
 COLOURS = {"learned": "tab:blue", "random": "tab:gray", "k-means": "tab:orange"}
 TARGETS = (80.0, 84.0)  # %
 
+
 Rows = list[dict[str, Any]]
-Lines = dict[tuple[str, str], dict[int, list[float]]]  # accuracies by x, of each method and network
+Lines = dict[tuple[str, str], dict[int, list[float]]]  # accuracies of seeds by x, of each method and network
 
 
 def rows_of(paths: Sequence[Path]) -> Rows:
@@ -32,7 +36,8 @@ def rows_of(paths: Sequence[Path]) -> Rows:
         kept = json.loads(path.read_text(encoding="utf-8"))
         judged.add(kept["about"]["validation"])
         for row in kept["rows"]:
-            found.setdefault((row["method"], tuple(row["units"]), row["seed"]), row)
+            first = found.setdefault((row["method"], tuple(row["units"]), row["seed"]), row)
+            first["top1"] = row["top1"] | first["top1"]
     if len(judged) > 1:
         raise ValueError("some files are judged by the test images, others by training images; draw them apart.")
     return list(found.values())
@@ -46,9 +51,24 @@ def series(rows: Rows, by: str) -> Lines:
         layers, units = f"{len(row['units']) - 1} layers", str(tuple(row["units"]))
         for labels, accuracies in row["top1"].items():
             if by == "units" and labels == most:
-                found.setdefault((row["method"], layers), {}).setdefault(row["units"][1], []).extend(accuracies)
+                line = found.setdefault((row["method"], layers), {}).setdefault(row["units"][1], [])
             elif by == "labels":
-                found.setdefault((row["method"], units), {}).setdefault(int(labels), []).extend(accuracies)
+                line = found.setdefault((row["method"], units), {}).setdefault(int(labels), [])
+            else:
+                continue
+            line.append(float(np.mean(accuracies)))
+    return found
+
+
+def gains(rows: Rows) -> Lines:
+    """Return the points of accuracy that learning adds to random patches, of each seed, by labels."""
+    found: Lines = {}
+    seeds = {(row["method"], tuple(row["units"]), row["seed"]): row["top1"] for row in rows}
+    for (method, units, seed), random in seeds.items():
+        learned = seeds.get(("learned", units, seed), {}) if method == "random" else {}
+        for labels in learned.keys() & random.keys():
+            gain = float(np.mean(learned[labels]) - np.mean(random[labels]))
+            found.setdefault(("learned", str(units)), {}).setdefault(int(labels), []).append(gain)
     return found
 
 
@@ -72,39 +92,58 @@ def cost_at(target: float, points: Sequence[tuple[float, float]]) -> str:
     return f"> {points[-1][0]:.2f}"
 
 
-def draw(axes: Any, lines: Lines) -> None:
-    """Draw each line through its means, with ± 1.96 standard errors where there are several figures."""
-    networks = sorted({network for _, network in lines}, key=lambda network: (len(network), network))
-    styles = dict(zip(networks, ("-", "--", ":", "-."), strict=False))
-    for (method, network), values in sorted(lines.items()):
+def by_size(network: str) -> tuple[int, str]:
+    """Return what networks are sorted by."""
+    return len(network), network
+
+
+def draw(axes: Any, lines: Lines, colours: dict[str, Any], styles: dict[str, Any], apart: float = 1.0) -> None:
+    """Draw each line through its means; colours: of methods or networks, styles: of networks.
+
+    apart: what x of a line is multiplied by for the next, so that error bars do not hide each other.
+    """
+    for i, ((method, network), values) in enumerate(sorted(lines.items(), key=lambda line: by_size(line[0][1]))):
         x = sorted(values)
-        means = [np.mean(values[i]) for i in x]
-        errors = [1.96 * np.std(v, ddof=1) / len(v) ** 0.5 if len(v := values[i]) > 1 else 0 for i in x]
+        found = [mean_interval(values[each]) for each in x]
+        errors = [interval.half_width if math.isfinite(interval.half_width) else 0 for interval in found]
+        label, colour = (f"{method}, {network}", colours[method]) if method in colours else (network, colours[network])
         axes.errorbar(
-            x, means, errors, color=COLOURS[method], linestyle=styles[network], marker="o", markersize=3, capsize=2,
-            label=f"{method}, {network}",
+            [each * apart**i for each in x], [interval.mean for interval in found], errors, color=colour,
+            linestyle=styles[network], marker="o", markersize=3, capsize=2, label=label,
         )  # fmt: skip
 
 
 def picture_of(rows: Rows, out: Path) -> None:
     """Write the picture."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    draw(left, series(rows, "units"))
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    draw(left, series(rows, "units"), COLOURS, {"3 layers": "-", "2 layers": "--"})
     left.set_xlabel("units of layer 2")
     left.set_title("all labels")
     few = series(rows, "labels")
-    compared = {network for method, network in few if method != "learned"}  # else a line would say nothing
-    draw(right, {key: values for key, values in few.items() if key[1] in compared})
-    right.set_xlabel("labels")
-    right.set_title("few labels")
-    for axes in (left, right):
+    networks = {network for _, network in few}
+    labels = {n: min(len(few.get((method, n), ())) for method in COLOURS) for n in networks}  # that all methods have
+    shown = sorted((n for n in labels if labels[n] == max(labels.values()) > 0), key=by_size)
+    shown = [shown[0], shown[-1]] if len(shown) > 1 else shown
+    styles = dict(zip(reversed(shown), ("-", "--"), strict=False))
+    draw(middle, {key: values for key, values in few.items() if key[1] in shown}, COLOURS, styles)
+    middle.set_title("few labels")
+    added = gains(rows)
+    compared = sorted({network for _, network in added}, key=by_size)
+    shades = {n: colormaps["viridis"](i / max(1, len(compared) - 1) * 0.9) for i, n in enumerate(compared)}
+    draw(right, added, shades, dict.fromkeys(compared, "-"), apart=1.08)
+    right.axhline(0, color="black", linewidth=0.8)
+    right.set_title("what learning adds to random patches")
+    for axes in (left, middle, right):
         axes.set_xscale("log", base=2 if axes is left else 10)
-        axes.set_ylabel("test accuracy, %")
+        axes.set_ylabel("points of accuracy" if axes is right else "test accuracy, %")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
+    for axes in (middle, right):
+        axes.set_xlabel("labels")
     units = sorted({row["units"][1] for row in rows})
     left.set_xticks(units, [str(u) for u in units])
     figure.savefig(out, dpi=110)
