@@ -84,3 +84,31 @@ def test_progress_that_is_set_after_a_fit_is_told_of_the_graph(monkeypatch):
     model.set_params(progress=told.append).relearn(y)  # the first labels, for which the graph is made
     assert any(line.startswith("neighbours: ") for line in told)
     assert len(before) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("columns", lambda a: a + 10**6, "columns and starts must be integers that say where"),
+        ("columns", lambda a: -1 - a, "columns and starts"),
+        ("columns", lambda a: a.astype(float), "columns and starts"),
+        ("columns", lambda a: np.zeros_like(a), "columns and starts"),  # hardly a diagonal
+        ("starts", lambda a: a + 10**6, "columns and starts"),
+        ("starts", lambda a: a[:-1], "columns and starts"),
+        ("laplacian", lambda a: a[:-1], r"laplacian must have shape \(\d+,\)"),
+        ("roots", lambda a: np.full_like(a, np.nan), "roots must be finite floats"),
+        ("shares", lambda a: a[1:], "shares must have shape"),
+        ("rows", lambda a: a[:, 1:], "rows must have shape"),
+        ("axes", lambda a: a[:, 1:], "axes must have shape"),
+        ("rows", None, r"the state lacks \['rows'\]"),
+    ],
+)
+def test_a_state_of_images_whose_arrays_do_not_fit_is_refused(name, change, message):
+    """Kernels go by the links that they tell of."""
+    features, _, y = blobs(90, 3)
+    arrays = FewLabelClassifier().fit(features, y).images_state()
+    wrong = arrays.pop(name)
+    if change is not None:
+        arrays[name] = change(wrong)
+    with pytest.raises(ValueError, match=f"^FewLabelClassifier.fit_state: {message}"):
+        FewLabelClassifier().fit_state(arrays, y)

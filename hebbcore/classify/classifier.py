@@ -172,7 +172,13 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         -------
         FewLabelClassifier
             Itself, as after fit.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As fit; and for arrays that are no such state.
         """
+        arrays = storage.images_of("FewLabelClassifier.fit_state", arrays)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images = Images.from_state(arrays, self.progress)
         self._space, self.n_features_in_ = self._images.space, self._images.space.features
