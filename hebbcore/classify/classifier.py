@@ -28,7 +28,7 @@ from hebbcore.classify.neighbours import Indices, search_for
 from hebbcore.classify.suggest import cover, doubt_and_cover
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
-from hebbcore.engine.finite import first_not_finite
+from hebbcore.engine.finite import faint_is_zero, first_not_finite
 from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities
 from hebbcore.evaluation.ridge.given import checked_features
 from hebbcore.fitted import require_unchanged, whole_or_not_at_all
@@ -116,6 +116,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     @of_any_library
     @whole_or_not_at_all
+    @faint_is_zero
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from features of images and the labels of some.
 
@@ -158,6 +159,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         return self._learn(function, y)
 
     @whole_or_not_at_all
+    @faint_is_zero
     def fit_state(self, arrays: Any, y: Any) -> Self:
         """Fit to the images of another fit, which images_state tells of, without their features.
 
@@ -185,6 +187,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self._note_parameters()
         return self._learn("FewLabelClassifier.fit_state", y)
 
+    @faint_is_zero
     def images_state(self) -> dict[str, Any]:
         """Return what fit has learned from the images without labels, for fit_state; makes the graph if need be.
 
@@ -196,6 +199,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         check_is_fitted(self)
         return self._require_images("images_state").state()
 
+    @faint_is_zero
     def relearn(self, y: Any, early: Callable[[], None] | None = None) -> Self:
         """Learn from other labels of the images of the last fit; the graph and what else needs no labels is kept.
 
@@ -289,6 +293,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.label_distributions_ = scores
 
     @of_any_library
+    @faint_is_zero
     def predict(self, X: Any) -> Labels:
         """Return the most likely labels (n,) of features (n, features)."""
         scores = self._scores("predict", X)  # first: it knows whether there is a fit
@@ -296,6 +301,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         return labels
 
     @of_any_library
+    @faint_is_zero
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class (n, classes), NumPy: the softmax of scores times a factor.
 
@@ -306,6 +312,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         likely: Floats = probabilities(self._scores("predict_proba", X), self._sharpness)
         return likely
 
+    @faint_is_zero
     def suggest(self, n: int = 10, skip: Any = None) -> Indices:
         """Return which images of fit to label next.
 

@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix
 
 from hebbcore import checks
 from hebbcore.engine import devices
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import as_features, as_labels, has_label, tell_left_out
 
 __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
@@ -87,6 +88,7 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) ->
     return float((before < k).mean())
 
 
+@faint_is_zero
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
     """Return the mean of independent runs and the half width of Student's t interval around it.
 
