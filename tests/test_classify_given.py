@@ -5,6 +5,7 @@ import pytest
 from classify_helpers import blobs
 
 from hebbcore.classify import FewLabelClassifier
+from hebbcore.classify.learn import Images
 
 
 def test_texts_with_none():
@@ -112,3 +113,39 @@ def test_a_state_of_images_whose_arrays_do_not_fit_is_refused(name, change, mess
         arrays[name] = change(wrong)
     with pytest.raises(ValueError, match=f"^FewLabelClassifier.fit_state: {message}"):
         FewLabelClassifier().fit_state(arrays, y)
+
+
+@pytest.mark.parametrize("before", [2, 4])
+def test_who_predicts_beside_relearn_sees_the_labels_of_before(before, monkeypatch):
+    features, true, y = blobs()
+    few = np.where(true < before, y, -1)
+    model = FewLabelClassifier().fit(features, few)
+    expected, likely = model.predict(features), model.predict_proba(features)
+    seen = []
+
+    def predictor(images, *given):
+        np.testing.assert_array_equal(model.predict(features), expected)
+        np.testing.assert_array_equal(model.predict_proba(features), likely)
+        assert model.classes_.tolist() == list(range(before))
+        seen.append(own(images, *given))
+        return seen[-1]
+
+    own = Images.predictor
+    monkeypatch.setattr(Images, "predictor", predictor)
+    model.relearn(np.where(true < 6 - before, y, -1))
+    assert len(seen) > 1
+    assert model.classes_.tolist() == list(range(6 - before))
+    assert model.predict_proba(features).shape[1] == 6 - before
+
+
+def test_pickles_of_before_predict():
+    features, _, y = blobs()
+    model = FewLabelClassifier().fit(features, y)
+    state = model.__getstate__()
+    parts = state.pop("_answers")
+    names = {"_space": "space", "_coef": "coef", "_intercept": "intercept", "_sharpness": "sharpness"}
+    of_before = {old: getattr(parts, name) for old, name in names.items()}
+    again = FewLabelClassifier()
+    again.__setstate__(state | of_before)
+    np.testing.assert_array_equal(again.predict_proba(features), model.predict_proba(features))
+    np.testing.assert_array_equal(again.relearn(y).predict_proba(features), model.predict_proba(features))

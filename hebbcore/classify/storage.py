@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore.classify.answers import Answers
 from hebbcore.classify.likeness import Likeness
 from hebbcore.classify.space import ARRAYS, Space
 
@@ -14,11 +15,12 @@ _PLAIN, _WITH_LIKENESS = 1, 2  # versions; earlier ones of hebbcore do not know 
 
 def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arrays and the settings of a fitted classifier, all that predictions need."""
+    answers = model._answers
     arrays = {
-        **model._space.arrays,
-        "coef": model._coef,
-        "intercept": model._intercept,
-        "classes": model.classes_,
+        **answers.space.arrays,
+        "coef": answers.coef,
+        "intercept": answers.intercept,
+        "classes": answers.classes,
         "class_shares": model.class_shares_,
     }
     prior = model.prior
@@ -26,16 +28,25 @@ def state_of(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         prior = model.class_shares_.tolist()
     accuracy, error, near = model.estimated_accuracy_, model.calibration_error_, model.neighbour_features
     settings = {
-        "version": _PLAIN if model._space.likeness is None else _WITH_LIKENESS,
+        "version": _PLAIN if answers.space.likeness is None else _WITH_LIKENESS,
         "prior": prior,
         "neighbours": model.neighbours,
         "neighbour_features": None if near is None else np.asarray(near).tolist(),
         "regime": model.regime_,
-        "sharpness": float(model._sharpness),
+        "sharpness": float(answers.sharpness),
         "estimated_accuracy": None if accuracy is None else list(accuracy),
         "calibration_error": None if error is None else list(error),
     }
     return arrays, settings
+
+
+def with_answers(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a classifier is pickled as; those of earlier versions have the parts of its answers one by one."""
+    state = dict(state)
+    parts = [state.pop(name, None) for name in ("_space", "_coef", "_intercept", "_sharpness")]
+    if "_answers" not in state and parts[0] is not None:
+        state["_answers"] = Answers(parts[0], state["classes_"], *parts[1:])
+    return state
 
 
 def require_arrays(function: str, arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -104,12 +115,12 @@ def restore(model: Any, arrays: Mapping[str, Any], settings: Mapping[str, Any]) 
         raise ValueError(f"{function}: classes must have shape ({classes},), got {found['classes'].shape}.")
     require_arrays(function, found, {**shapes_of_space(found), **expected})
     accuracy, error = settings["estimated_accuracy"], settings.get("calibration_error")  # which earlier states lack
-    model._space = Space.of(found)
-    model._coef, model._intercept, model._images, model._seed = found["coef"], found["intercept"], None, 0
-    model.prior, model.regime_, model._sharpness = settings["prior"], settings["regime"], float(settings["sharpness"])
+    sharpness = float(settings["sharpness"])
+    model._answers = Answers(Space.of(found), found["classes"], found["coef"], found["intercept"], sharpness)
+    model._images, model._seed, model.prior, model.regime_ = None, 0, settings["prior"], settings["regime"]
     model.neighbours = settings.get("neighbours", "auto")  # older states have none
     model.neighbour_features = settings.get("neighbour_features")
     model.classes_, model.class_shares_ = found["classes"], found["class_shares"]
-    model.n_features_in_ = model._space.features
+    model.n_features_in_ = model._answers.space.features
     model.estimated_accuracy_ = None if accuracy is None else tuple(accuracy)
     model.calibration_error_ = None if error is None else tuple(error)
