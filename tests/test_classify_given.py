@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from classify_helpers import blobs
+from sklearn.datasets import load_digits
 
 from hebbcore.classify import FewLabelClassifier
 from hebbcore.classify.learn import Images
@@ -149,3 +150,23 @@ def test_pickles_of_before_predict():
     again.__setstate__(state | of_before)
     np.testing.assert_array_equal(again.predict_proba(features), model.predict_proba(features))
     np.testing.assert_array_equal(again.relearn(y).predict_proba(features), model.predict_proba(features))
+
+
+@pytest.mark.parametrize("labelled", [40, 400])
+def test_the_names_of_classes_decide_nothing(labelled):
+    digits = load_digits()
+    features, true = np.round(digits.data[:600, 20:30] / 8), digits.target[:600]  # few values, and many ties
+    names = np.array(list("abcdefghij"))
+    models, found = [], []
+    for order in (np.arange(10), np.random.default_rng(0).permutation(10)):
+        y = names[order][true].astype(object)
+        y[labelled:] = None
+        model = FewLabelClassifier().fit(features, y)
+        models.append(model)
+        found.append(model.predict_proba(features)[:, order])
+    one, other = models
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(one.class_shares_, other.class_shares_[order])
+    np.testing.assert_array_equal(one.doubts_, other.doubts_)
+    np.testing.assert_allclose(one.estimated_accuracy_, other.estimated_accuracy_, rtol=1e-12)
+    np.testing.assert_array_equal(names[order][names.searchsorted(one.transduction_)], other.transduction_)

@@ -229,27 +229,34 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         images = self._require_images("fit")
         labels, known = labels_and_gaps(function, y, len(images.rows))
         where = np.flatnonzero(known)
-        classes, codes = np.unique(labels[where], return_inverse=True)
+        classes, firsts, codes = np.unique(labels[where], return_index=True, return_inverse=True)
+        # learned in the order of their first labels, so that ties, draws and rounding do not depend on names
+        order = np.argsort(firsts)
+        place = np.argsort(order)
+        codes = place[codes]
         counts = np.bincount(codes, minlength=len(classes))
-        shares = np.zeros(0)
+        given = np.zeros(0)
         if len(classes):
-            shares = class_shares(function, self.prior, classes, lambda: images.shares(where, codes, len(classes)))
+            given = class_shares(
+                function, self.prior, classes, lambda: images.shares(where, codes, len(classes))[place]
+            )
+        shares = given[order]
         kind, predictor = regime(counts), (np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes)))
         if len(classes) > 1:
             predictor = images.predictor(where, codes, shares, kind)
-        answers = Answers(images.space, classes, *predictor)
+        answers = Answers(images.space, classes, predictor[0][:, place], predictor[1][place])
         if early is not None:
             scores = self._own_scores(answers)
             sharpness = self._answers.sharpness
             if len(classes) != len(self._answers.classes):
                 sharpness = early_sharpness(scores, None) if len(classes) > 1 else 1.0
-            self._take(answers, Judged(sharpness), shares, kind, labels, known, scores)
+            self._take(answers, Judged(sharpness), given, kind, labels, known, scores)
             early()
         scores = self._own_scores(answers)
         # shares that follow the labels follow those that each predictor sees
         follows = isinstance(self.prior, str) and self.prior == "labelled"
         found = judged(images, where, codes, None if follows else shares, shares, kind, self._seed, scores)
-        return self._take(answers, found, shares, kind, labels, known, scores)
+        return self._take(answers, found, given, kind, labels, known, scores)
 
     def _own_scores(self, answers: Answers) -> Floats:
         self.__dict__.pop("label_distributions_", None)  # so that the old and the new are not in memory together
