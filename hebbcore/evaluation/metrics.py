@@ -18,6 +18,9 @@ __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
 class Interval(NamedTuple):
     """A mean and its confidence interval; prints as "76.1 ± 0.4".
 
+    The interval is Student's, symmetric about the mean: of percentages near 0 or 100 and few runs it can reach beyond
+    them, where no mean lies. It is not cut there, for its width tells how little so few runs say.
+
     Parameters
     ----------
     mean : float
