@@ -315,7 +315,7 @@ class Network(Predictor, Trainable):
             part = devices.to_device(array[first : first + step], self.site.device)
             require_scale(self.pixel_scale, function, "images", part)
             targets = {i: whole[first : first + step] for i, whole in out.items()}
-            with self.lock:
+            with self.lock, np.errstate(under="ignore"):
                 self._pipeline.write(part, targets)
                 if mirror:
                     other = backend.namespace(part).ascontiguousarray(part[:, :, ::-1])

@@ -77,7 +77,7 @@ def test_it_is_the_algorithm(monkeypatch, few):
     scores = slow_refit(slow_likeness(features) if few else features, y)
     assert model.regime_ == "refit"
     assert np.mean(scores.argmax(axis=1) == model.predict(features)) > 0.98
-    own = model._images.rows @ model._coef + model._intercept
+    own = model._images.rows @ model._answers.coef + model._answers.intercept
     assert np.corrcoef(own.ravel(), scores.ravel())[0, 1] > 0.99
 
 

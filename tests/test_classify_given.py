@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from classify_helpers import blobs
+from sklearn.datasets import load_digits
 
 from hebbcore.classify import FewLabelClassifier
+from hebbcore.classify.learn import Images
 
 
 def test_texts_with_none():
@@ -84,3 +86,87 @@ def test_progress_that_is_set_after_a_fit_is_told_of_the_graph(monkeypatch):
     model.set_params(progress=told.append).relearn(y)  # the first labels, for which the graph is made
     assert any(line.startswith("neighbours: ") for line in told)
     assert len(before) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("columns", lambda a: a + 10**6, "columns and starts must be integers that say where"),
+        ("columns", lambda a: -1 - a, "columns and starts"),
+        ("columns", lambda a: a.astype(float), "columns and starts"),
+        ("columns", lambda a: np.zeros_like(a), "columns and starts"),  # hardly a diagonal
+        ("starts", lambda a: a + 10**6, "columns and starts"),
+        ("starts", lambda a: a[:-1], "columns and starts"),
+        ("laplacian", lambda a: a[:-1], r"laplacian must have shape \(\d+,\)"),
+        ("roots", lambda a: np.full_like(a, np.nan), "roots must be finite floats"),
+        ("shares", lambda a: a[1:], "shares must have shape"),
+        ("rows", lambda a: a[:, 1:], "rows must have shape"),
+        ("axes", lambda a: a[:, 1:], "axes must have shape"),
+        ("rows", None, r"the state lacks \['rows'\]"),
+    ],
+)
+def test_a_state_of_images_whose_arrays_do_not_fit_is_refused(name, change, message):
+    """Kernels go by the links that they tell of."""
+    features, _, y = blobs(90, 3)
+    arrays = FewLabelClassifier().fit(features, y).images_state()
+    wrong = arrays.pop(name)
+    if change is not None:
+        arrays[name] = change(wrong)
+    with pytest.raises(ValueError, match=f"^FewLabelClassifier.fit_state: {message}"):
+        FewLabelClassifier().fit_state(arrays, y)
+
+
+@pytest.mark.parametrize("before", [2, 4])
+def test_who_predicts_beside_relearn_sees_the_labels_of_before(before, monkeypatch):
+    features, true, y = blobs()
+    few = np.where(true < before, y, -1)
+    model = FewLabelClassifier().fit(features, few)
+    expected, likely = model.predict(features), model.predict_proba(features)
+    seen = []
+
+    def predictor(images, *given):
+        np.testing.assert_array_equal(model.predict(features), expected)
+        np.testing.assert_array_equal(model.predict_proba(features), likely)
+        assert model.classes_.tolist() == list(range(before))
+        seen.append(own(images, *given))
+        return seen[-1]
+
+    own = Images.predictor
+    monkeypatch.setattr(Images, "predictor", predictor)
+    model.relearn(np.where(true < 6 - before, y, -1))
+    assert len(seen) > 1
+    assert model.classes_.tolist() == list(range(6 - before))
+    assert model.predict_proba(features).shape[1] == 6 - before
+
+
+def test_pickles_of_before_predict():
+    features, _, y = blobs()
+    model = FewLabelClassifier().fit(features, y)
+    state = model.__getstate__()
+    parts = state.pop("_answers")
+    names = {"_space": "space", "_coef": "coef", "_intercept": "intercept", "_sharpness": "sharpness"}
+    of_before = {old: getattr(parts, name) for old, name in names.items()}
+    again = FewLabelClassifier()
+    again.__setstate__(state | of_before)
+    np.testing.assert_array_equal(again.predict_proba(features), model.predict_proba(features))
+    np.testing.assert_array_equal(again.relearn(y).predict_proba(features), model.predict_proba(features))
+
+
+@pytest.mark.parametrize("labelled", [40, 400])
+def test_the_names_of_classes_decide_nothing(labelled):
+    digits = load_digits()
+    features, true = np.round(digits.data[:600, 20:30] / 8), digits.target[:600]  # few values, and many ties
+    names = np.array(list("abcdefghij"))
+    models, found = [], []
+    for order in (np.arange(10), np.random.default_rng(0).permutation(10)):
+        y = names[order][true].astype(object)
+        y[labelled:] = None
+        model = FewLabelClassifier().fit(features, y)
+        models.append(model)
+        found.append(model.predict_proba(features)[:, order])
+    one, other = models
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(one.class_shares_, other.class_shares_[order])
+    np.testing.assert_array_equal(one.doubts_, other.doubts_)
+    np.testing.assert_allclose(one.estimated_accuracy_, other.estimated_accuracy_, rtol=1e-12)
+    np.testing.assert_array_equal(names[order][names.searchsorted(one.transduction_)], other.transduction_)

@@ -78,6 +78,16 @@ def test_a_changed_configuration_is_refused_by_its_keys(place, call, fails):
     assert Path("a/config.json").read_text() == before
 
 
+def test_a_default_that_is_written_out_is_the_same_configuration(place, call, fails):
+    call("train run.toml --out a")
+    written = {"conv1.stride": 1, "conv1.padding_mode": "zeros", "conv1.linear": "false"}
+    options = [f"--set network.layers.{key}={value}" for key, value in written.items()]
+    call(f"train run.toml --out a --set data.split=train --set workspace=268435456 {' '.join(options)}")
+    message = fails(f"train run.toml --out a {' '.join(options)} --set network.layers.conv1.stride=2")
+    assert message.startswith("train: a is a run of another configuration: network.layers[0].stride")
+    assert message.count(" here and ") == message.count("stride[") == 2
+
+
 def test_what_may_change_when_a_training_goes_on(place, call):
     line = "train run.toml --out a --set training.mode=layerwise"
     call(f"{line} --set training.keep=1")

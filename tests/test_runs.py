@@ -135,6 +135,9 @@ def test_dead_units_are_those_of_the_last_epoch(records, dead):
 def test_final_figures():
     found = compare.final_figures([record(1, 0, change=0.5), record(2, 1, norm_mean=3.0)])
     assert (found.images, found.seconds, found.images_per_second) == (20, 4.0, 5.0)
+    slow = {**record(1, 0), "seconds": 60.0}  # kernels were compiled
+    assert compare.final_figures([slow, {**record(5, 1), "seconds": 68.0}]).images_per_second == 5.0
+    assert compare.final_figures([slow]).images_per_second == 10 / 60
     assert found.layers["a"] == {"dead": 0, "change": 0.5, "norm_mean": 3.0, "entropy": 1.0}
 
 

@@ -135,6 +135,14 @@ def test_the_totals_are_those_of_the_patches(first, rows, positions, generator):
     np.testing.assert_array_equal(found, of_patches.sum(axis=0))
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (4, 4), (4, 2), (4,)])
+def test_a_teacher_is_for_its_units_and_patches(shape):
+    teacher = hebbcore.Teacher(np.ones((2, 3), np.uint8), 4, 4)  # the second image's four patches
+    assert teacher.mask(np.ones((4, 3))).tolist() == [4, 4, 4]
+    with pytest.raises(ValueError, match=r"values must be \(n, 3\), n at most 4, the patches of the masks, got"):
+        teacher.mask(np.ones(shape))
+
+
 def test_a_rule_of_ones_own_can_take_a_teacher(generator):
     class Mean(hebbcore.Rule):
         def taught_gate(self, scores, norms, teacher):

@@ -218,6 +218,34 @@ def test_a_hard_gate_may_have_the_decay_of_its_products(workspace, generator):
     close(found.reshape(300, -1), (G.T @ X - np.tril(G.T @ G) @ W) / len(X))
 
 
+@pytest.mark.parametrize("workspace", ["40 KiB", "256 MiB"])  # several chunks, and one
+@pytest.mark.parametrize("decay", [True, False])
+@pytest.mark.parametrize(
+    ("winners", "error", "message"),
+    [
+        (lambda rows: np.full(rows, 20), ValueError, "winners from 0 to 19, or −1 .*, got 20 to 20"),
+        (lambda rows: np.full(rows, 2**40), ValueError, "winners from 0 to 19"),
+        (lambda rows: np.full(rows, -2), ValueError, "winners from 0 to 19, or −1 .*, got -2 to -2"),
+        (lambda rows: np.zeros(rows - 1, np.int64), ValueError, r"winners of the shape \(\d+,\), got \(\d+,\)"),
+        (lambda rows: [0] * rows, ValueError, r"winners of the shape"),
+        (lambda rows: np.zeros(rows, np.uint64), TypeError, "winners of int64, got uint64"),
+    ],
+)
+def test_winners_that_are_no_units_are_refused(images, weights, workspace, decay, winners, error, message, tune):
+    """A kernel adds patches to the rows of ΔW that winners name."""
+    tune(scatter_ns=0.0)
+
+    class Wild(hebbcore.Rule):
+        def gate(self, scores, norms):
+            return hebbcore.Gate(scores, scores.sum(axis=0) if decay else None, winners=winners(len(scores)))
+
+        def expected_winners(self):
+            return 1
+
+    with pytest.raises(error, match=rf"^Wild\.gate must return {message}"):
+        hebbcore.weight_update(images, weights, Wild(), workspace=workspace)
+
+
 @dataclass(frozen=True)
 class Broken(hebbcore.Rule):
     """A rule that fails."""

@@ -10,26 +10,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from hebbcore import checks
 from hebbcore.classify import storage
+from hebbcore.classify.answers import Answers
 from hebbcore.classify.approximate import library
 from hebbcore.classify.checks import Labels, class_shares, columns, flags, labels_and_gaps
-from hebbcore.classify.held_out import (
-    LEAST,
-    HeldOut,
-    accuracy_interval,
-    doubted,
-    early_sharpness,
-    fitted_sharpness,
-    held_out,
-    trusted,
-)
+from hebbcore.classify.held_out import Judged, early_sharpness, judged
 from hebbcore.classify.learn import REFIT_UNTIL, Images, regime
 from hebbcore.classify.linear import Floats, scores_of
 from hebbcore.classify.neighbours import Indices, search_for
-from hebbcore.classify.suggest import cover, doubt_and_cover
+from hebbcore.classify.suggest import Flags, cover, doubt_and_cover
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
-from hebbcore.engine.finite import first_not_finite
-from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.ridge.given import checked_features
 from hebbcore.fitted import require_unchanged, whole_or_not_at_all
 
@@ -90,6 +81,9 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         (error, by_chance): how far confidence and share of right guesses lie apart in that cross-validation, the
         expected calibration error, and what chance alone makes of it with so many labels. None as above.
 
+    Any number of threads may predict at once, also while another one calls relearn: each answer is by the labels of
+    before, or by the new ones, as a whole. What else there is, and fit and set_params, are for one thread at a time.
+
     References
     ----------
     Calder, Cook, Thorpe, Slepčev 2020, "Poisson learning: graph based semi-supervised learning at very low label
@@ -116,6 +110,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     @of_any_library
     @whole_or_not_at_all
+    @faint_is_zero
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from features of images and the labels of some.
 
@@ -153,11 +148,11 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             library(function)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images: Images | None = Images.of(features, near, search, device, self.progress)
-        self._space = self._images.space
         self._note_parameters()
         return self._learn(function, y)
 
     @whole_or_not_at_all
+    @faint_is_zero
     def fit_state(self, arrays: Any, y: Any) -> Self:
         """Fit to the images of another fit, which images_state tells of, without their features.
 
@@ -172,13 +167,20 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         -------
         FewLabelClassifier
             Itself, as after fit.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As fit; and for arrays that are no such state.
         """
+        arrays = storage.images_of("FewLabelClassifier.fit_state", arrays)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images = Images.from_state(arrays, self.progress)
-        self._space, self.n_features_in_ = self._images.space, self._images.space.features
+        self.n_features_in_ = self._images.space.features
         self._note_parameters()
         return self._learn("FewLabelClassifier.fit_state", y)
 
+    @faint_is_zero
     def images_state(self) -> dict[str, Any]:
         """Return what fit has learned from the images without labels, for fit_state; makes the graph if need be.
 
@@ -190,6 +192,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         check_is_fitted(self)
         return self._require_images("images_state").state()
 
+    @faint_is_zero
     def relearn(self, y: Any, early: Callable[[], None] | None = None) -> Self:
         """Learn from other labels of the images of the last fit; the graph and what else needs no labels is kept.
 
@@ -226,70 +229,62 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         images = self._require_images("fit")
         labels, known = labels_and_gaps(function, y, len(images.rows))
         where = np.flatnonzero(known)
-        classes, codes = np.unique(labels[where], return_inverse=True)
+        classes, firsts, codes = np.unique(labels[where], return_index=True, return_inverse=True)
+        # learned in the order of their first labels, so that ties, draws and rounding do not depend on names
+        order = np.argsort(firsts)
+        place = np.argsort(order)
+        codes = place[codes]
         counts = np.bincount(codes, minlength=len(classes))
-        shares = np.zeros(0)
+        given = np.zeros(0)
         if len(classes):
-            shares = class_shares(function, self.prior, classes, lambda: images.shares(where, codes, len(classes)))
-        before = len(vars(self).get("classes_", ()))
-        self.classes_, self.class_shares_, self._known = classes, shares, known
-        self.regime_ = regime(counts)
-        self.estimated_accuracy_: tuple[float, float, float] | None = None
-        self.calibration_error_: tuple[float, float] | None = None
-        self.doubts_: Indices = np.zeros(0, np.int64)
-        if len(classes) < 2:
-            self._coef, self._intercept = np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes))
-        else:
-            self._coef, self._intercept = images.predictor(where, codes, shares, self.regime_)
+            given = class_shares(
+                function, self.prior, classes, lambda: images.shares(where, codes, len(classes))[place]
+            )
+        shares = given[order]
+        kind, predictor = regime(counts), (np.zeros((images.rows.shape[1], len(classes))), np.zeros(len(classes)))
+        if len(classes) > 1:
+            predictor = images.predictor(where, codes, shares, kind)
+        answers = Answers(images.space, classes, predictor[0][:, place], predictor[1][place])
         if early is not None:
-            scores = self._own_scores()
-            if len(classes) != before:
-                self._sharpness = early_sharpness(scores, None) if len(classes) > 1 else 1.0
-            self._set_transduction(labels, scores)
+            scores = self._own_scores(answers)
+            sharpness = self._answers.sharpness
+            if len(classes) != len(self._answers.classes):
+                sharpness = early_sharpness(scores, None) if len(classes) > 1 else 1.0
+            self._take(answers, Judged(sharpness), given, kind, labels, known, scores)
             early()
-        scores = self._own_scores()
-        self._judge(where, codes, scores)
-        self._set_transduction(labels, scores)
-        return self
-
-    def _own_scores(self) -> Floats:
-        self.__dict__.pop("label_distributions_", None)  # so that the old and the new are not in memory together
-        return scores_of(self._require_images("fit").rows, (self._coef, self._intercept))
-
-    def _judge(self, where: Indices, codes: Indices, scores: Floats) -> None:
-        """Set what the cross-validation says: sharpness, accuracy, doubts."""
-        images, classes = self._require_images("fit"), len(self.classes_)
+        scores = self._own_scores(answers)
         # shares that follow the labels follow those that each predictor sees
         follows = isinstance(self.prior, str) and self.prior == "labelled"
-        shares = None if follows else self.class_shares_
-        held: HeldOut | None = held_out(images, where, codes, shares, self.regime_, classes, self._seed)
-        if held is None or len(held.codes) < LEAST:
-            self._sharpness = early_sharpness(scores, held) if classes > 1 else 1.0
-            return
-        doubts = doubted(held)
-        self.doubts_, held = where[doubts], trusted(held, doubts)
-        self._sharpness = fitted_sharpness(held)
-        right = held.scores.argmax(axis=1) == held.codes
-        self.estimated_accuracy_ = accuracy_interval(held, self.class_shares_)
-        self.calibration_error_ = calibration_error(probabilities(held.scores, self._sharpness).max(axis=1), right)
+        found = judged(images, where, codes, None if follows else shares, shares, kind, self._seed, scores)
+        return self._take(answers, found, given, kind, labels, known, scores)
 
-    def _set_transduction(self, labels: Labels, scores: Floats) -> None:
-        if not len(self.classes_):
-            self.transduction_, self.label_distributions_ = labels, scores
-            return
-        self.transduction_ = np.where(self._known, labels, self.classes_[scores.argmax(axis=1)])
-        for block in backend.pieces(scores):
-            block[:] = probabilities(block, self._sharpness)
-        self.label_distributions_ = scores
+    def _own_scores(self, answers: Answers) -> Floats:
+        self.__dict__.pop("label_distributions_", None)  # so that the old and the new are not in memory together
+        return scores_of(self._require_images("fit").rows, answers.predictor)
+
+    def _take(
+        self, answers: Answers, found: Judged, shares: Floats, kind: str, labels: Labels, known: Flags, scores: Floats
+    ) -> Self:
+        """Have learned all this. scores: of all images, which become probabilities."""
+        answers = answers._replace(sharpness=found.sharpness)
+        guesses = np.where(known, labels, answers.labels(scores)) if len(answers.classes) else labels
+        for block in backend.pieces(scores) if len(answers.classes) else ():
+            block[:] = answers.likely(block)
+        self.classes_, self.class_shares_, self.regime_, self._known = answers.classes, shares, kind, known
+        self.estimated_accuracy_, self.calibration_error_, self.doubts_ = found.accuracy, found.error, found.doubts
+        self.transduction_, self.label_distributions_ = guesses, scores
+        self._answers = answers
+        return self
 
     @of_any_library
+    @faint_is_zero
     def predict(self, X: Any) -> Labels:
         """Return the most likely labels (n,) of features (n, features)."""
-        scores = self._scores("predict", X)  # first: it knows whether there is a fit
-        labels: Labels = self.classes_[scores.argmax(axis=1)]
-        return labels
+        answers, scores = self._scores("predict", X)
+        return answers.labels(scores)
 
     @of_any_library
+    @faint_is_zero
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class (n, classes), NumPy: the softmax of scores times a factor.
 
@@ -297,9 +292,10 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         sure, on the mean, as the labels that could be held out were guessed right, with two more guessed by chance; and
         hardly surer than chance where no class has two labels.
         """
-        likely: Floats = probabilities(self._scores("predict_proba", X), self._sharpness)
-        return likely
+        answers, scores = self._scores("predict_proba", X)
+        return answers.likely(scores)
 
+    @faint_is_zero
     def suggest(self, n: int = 10, skip: Any = None) -> Indices:
         """Return which images of fit to label next.
 
@@ -359,17 +355,10 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         storage.restore(model, arrays, settings)
         return model
 
-    def _scores(self, method: str, X: Any) -> Floats:
+    def _scores(self, method: str, X: Any) -> tuple[Answers, Floats]:
         check_is_fitted(self)
-        function = f"FewLabelClassifier.{method}"
-        features = checked_features(function, self, X)
-        if not len(self.classes_):
-            raise ValueError(f"{function}: no image has a label yet; give relearn, or fit, at least one.")
-        scores = scores_of(self._space.ridge_rows(features), (self._coef, self._intercept))
-        row = first_not_finite(scores)
-        if row is not None:
-            raise ValueError(f"{function}: X[{row}] holds numbers that are too large for float32; clean it.")
-        return scores
+        function, answers = f"FewLabelClassifier.{method}", self._answers  # once: another thread may learn anew
+        return answers, answers.scores(function, checked_features(function, self, X))
 
     def _require_images(self, method: str) -> Images:
         if self._images is None:
@@ -379,3 +368,6 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "progress": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(storage.with_answers(state))

@@ -10,7 +10,7 @@ from hebbcore.classify.learn import REFIT_UNTIL, Images
 from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
 from hebbcore.engine import backend
-from hebbcore.evaluation.ridge.calibration import probabilities, sharpness
+from hebbcore.evaluation.ridge.calibration import calibration_error, probabilities, sharpness
 
 LEAST = 10  # held-out labels that tell how right guesses are
 _BY_CHANCE = 2  # labels guessed by chance, added to fewer than LEAST
@@ -30,6 +30,31 @@ class HeldOut(NamedTuple):
     positions: Indices
     codes: Indices
     scores: Floats
+
+
+class Judged(NamedTuple):
+    """What a cross-validation says: sharpness of scores, accuracy and calibration error, and doubted images (m,)."""
+
+    sharpness: float
+    accuracy: tuple[float, float, float] | None = None
+    error: tuple[float, float] | None = None
+    doubts: Indices = np.zeros(0, np.int64)
+
+
+def judged(
+    images: Images, where: Indices, codes: Indices, given: Floats | None, shares: Floats, kind: str, seed: int,
+    scores: Floats,
+) -> Judged:  # fmt: skip
+    """Return what the labels say of guesses of these scores (n, classes). given: see shares of held_out."""
+    classes = len(shares)
+    held = held_out(images, where, codes, given, kind, classes, seed)
+    if held is None or len(held.codes) < LEAST:
+        return Judged(early_sharpness(scores, held) if classes > 1 else 1.0)
+    doubts = doubted(held)
+    doubtful, held = where[doubts], trusted(held, doubts)
+    factor, right = fitted_sharpness(held), held.scores.argmax(axis=1) == held.codes
+    error = calibration_error(probabilities(held.scores, factor).max(axis=1), right)
+    return Judged(factor, accuracy_interval(held, shares), error, doubtful)
 
 
 def held_out(

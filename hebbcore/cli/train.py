@@ -186,9 +186,13 @@ def require_same(function: str, run: Path, config: Config) -> None:
     path = run / CONFIG
     if not path.exists() or is_from_python(path):
         return
-    table = config.table()
-    free, layerwise = may_change(table["training"]), table["training"]["mode"] == "layerwise"
-    here, there = (_fixed(each, free, layerwise) for each in (table, _stored(path).table()))
+    stored, training = _stored(path), config.table()["training"]
+    free, layerwise = may_change(training), training["mode"] == "layerwise"
+    networks = _networks(config, stored, layerwise)
+    here, there = (
+        _fixed({**each.table(), "network": network}, free)
+        for each, network in zip((config, stored), networks, strict=True)
+    )
     different = serialize.differences(here, there)
     if different:
         raise ValueError(
@@ -238,18 +242,31 @@ def _stored(path: Path) -> Config:
         ) from None
 
 
-def _fixed(table: dict[str, Any], free: set[str], layerwise: bool) -> dict[str, Any]:
+def _networks(here: Config, there: Config, layerwise: bool) -> list[dict[str, Any]]:
+    """Return two networks as tables to be compared: a default that is written out is none that is left out.
+
+    layerwise: whether the training goes on layer by layer.
+    """
+    whole = [each.whole_network() for each in (here, there)]
+    given = [each.table()["network"] for each in (here, there)]
+    if layerwise:  # of any, it had no effect
+        whole, given = serialize.without("momentum", whole), serialize.without("momentum", given)
+    if whole[0] == whole[1]:
+        return [{}, {}]
+    return whole if here.network.preset is None and there.network.preset is None else given
+
+
+def _fixed(table: dict[str, Any], free: set[str]) -> dict[str, Any]:
     """Return the part of a configuration that must stay when a training goes on. Images may move: fit compares them.
 
-    free: settings of the training that may change. layerwise: whether it goes on layer by layer.
+    free: settings of the training that may change.
     """
     data = {key: value for key, value in table["data"].items() if key != "path"}
     training = {key: value for key, value in table["training"].items() if key not in free}
     if training["learning_rate"] is None:  # as older runs have it
         training["learning_rate"] = LEARNING_RATE
     kept = {key: value for key, value in table.items() if key != "imports"}  # modules may move too
-    if layerwise:
-        kept["network"] = serialize.without("momentum", kept["network"])  # of any, it had no effect
+    kept["workspace"] = checks.byte_size("train", "workspace", kept["workspace"])
     return {**kept, "data": data, "training": training}
 
 

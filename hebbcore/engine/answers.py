@@ -12,16 +12,24 @@ from hebbcore.engine.competition import Gate
 
 
 def gate_of(rule: Any, gate: Any, rows: int, units: int) -> Gate:
-    """Return a rule's gate for so many patches. Raises TypeError if it is none."""
+    """Return a rule's gate for so many patches. Raises TypeError if it is none, or its winners are no int64.
+
+    Which units they are, who adds patches up by them looks at (sums.add_by_winner).
+    """
     if not isinstance(gate, Gate):
         raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
-    values, decay, mass, _, pair = gate
+    values, decay, mass, winners, pair = gate
     scores, each = (rows, units), (units,)
     if values is not None and values.shape != scores:
         raise _wrong(rule, "gate", "values of the shape", scores, values)
     for name, sums in (("decay", decay), ("mass", mass)):
         if sums is not None and getattr(sums, "shape", None) != each:
             raise _wrong(rule, "gate", f"a {name} of the shape", each, sums)
+    if winners is not None:
+        if getattr(winners, "shape", None) != (rows,):
+            raise _wrong(rule, "gate", "winners of the shape", (rows,), winners)
+        if winners.dtype != np.int64:
+            raise TypeError(f"{type(rule).__name__}.gate must return winners of int64, got {winners.dtype}.")
     if pair is not None and not pair.left.shape == pair.right.shape == scores:
         raise _wrong(rule, "gate", "a pair of the shapes", scores, pair.left)
     return gate

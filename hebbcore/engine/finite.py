@@ -9,6 +9,10 @@ from hebbcore.engine.backend import Array
 
 LARGEST, SMALLEST = 1e12, 1e-15  # magnitudes: between them no square of a patch, or product with weights, is lost
 
+# Decorates functions in which a number that is too small for its dtype is 0, and nothing is worse for it: NumPy raises
+# there if a user lets it raise for all it can (np.seterr). As a block: np.errstate(under="ignore").
+faint_is_zero = np.errstate(under="ignore")
+
 
 def require_finite(function: str, name: str, array: Array, *, optional: bool = True) -> float:
     """Check that an array holds finite numbers whose squares float32 has room for.

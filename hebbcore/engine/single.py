@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hebbcore.engine import kernels, tuning
+from hebbcore.engine import tuning
 from hebbcore.engine.answers import gate_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Share
@@ -10,6 +10,7 @@ from hebbcore.engine.competition import Norms
 from hebbcore.engine.decay import outer_less_decay
 from hebbcore.engine.output import Target
 from hebbcore.engine.rule import Rule
+from hebbcore.engine.sums import add_by_winner
 
 
 class SingleChunk:
@@ -55,8 +56,7 @@ class SingleChunk:
                 outer[...] = 0
             else:
                 np.multiply(weights, -gate.decay[:, None], out=outer)
-            who = np.full(len(patches), -1) if gate.winners is None else gate.winners
-            kernels.for_array(patches).scatter(gate.values, who, patches, outer)
+            add_by_winner(rule, gate, patches, outer)
             if gate.decay is not None:
                 return None, None, gate.mass
         else:

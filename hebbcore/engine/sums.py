@@ -54,6 +54,20 @@ def scatter_is_cheaper(winners: int, units: int, size: int, looked_at: int) -> b
     return t.entry_ns * looked_at + t.scatter_ns * winners * size < t.product_ns * units * size
 
 
+def add_by_winner(rule: Rule, gate: Gate, patches: Array, outer: Array) -> None:
+    """outer (K, D) ← outer + Gᵀ X on the CPU, for a gate with values: patches are added up by who won them.
+
+    Raises ValueError for a winner that is no unit.
+    """
+    who = np.full(len(patches), -1) if gate.winners is None else gate.winners
+    if not kernels.for_array(patches).scatter(gate.values, who, patches, outer):
+        units = len(outer)
+        raise ValueError(
+            f"{type(rule).__name__}.gate must return winners from 0 to {units - 1}, or −1 where more than one unit may "
+            f"learn, got {who.min()} to {who.max()}."
+        )
+
+
 @dataclass(frozen=True)
 class Step:
     """What the threads of an update share.
@@ -164,8 +178,7 @@ class ThreadSums:
             return
         values = self.gemm.operand(gate.values)
         if scattered:
-            who = np.full(len(patches), -1) if gate.winners is None else gate.winners
-            kernels.for_array(patches).scatter(gate.values, who, patches, sums.outer)
+            add_by_winner(self.step.rule, gate, patches, sums.outer)
         else:
             self.gemm.multiply(values.T, operand, sums.outer, add)
         if gate.decay is None and gate.pair is None:

@@ -43,10 +43,30 @@ class Teacher(NamedTuple):
         -------
         Array
             (K,), the sums Σₙ T∘values.
+
+        Raises
+        ------
+        ValueError
+            For values of other units, or of more patches than these images have.
         """
+        self.require(values)
         sums = cells(values)
         kernels.for_array(values).taught(values, *self, sums)
         return column_sums(sums)
+
+    def require(self, values: Array) -> None:
+        """Raise ValueError unless values are (n, K), of units and patches that the masks are for.
+
+        Parameters
+        ----------
+        values : Array
+            Scores, or what a rule makes of them.
+        """
+        images, units = self.masks.shape
+        most = images * self.positions - self.first
+        if values.ndim != 2 or values.shape[1] != units or len(values) > most:
+            problem = f"values must be (n, {units}), n at most {most}, the patches of the masks, got {values.shape}."
+            raise ValueError(f"Teacher: {problem}")
 
     def totals(self, like: Array) -> Array:
         """Return Σₙ T (K,): from how many of these patches each unit may learn.
@@ -75,6 +95,7 @@ def taught_swta_gate(scores: Array, norms: Norms, temperature: float, power: boo
     Equation: FastHebb (Lagani et al. 2022), soft-WTA with a teacher, as in its program. Kernels and oracles:
     taught_similarities and taught_swta.
     """
+    teacher.require(scores)
     mass, decay = cells(scores, 2)
     sharpness = sharpness_of(temperature, scores)
     kernels.for_array(scores).taught_similarities(scores, norms.patches, norms.units, *teacher)
@@ -88,6 +109,7 @@ def taught_kwta_gate(scores: Array, unit_norms: Array, k: int, teacher: Teacher)
     Equation: FastHebb (Lagani et al. 2022), k-WTA with a teacher, as in its program. Kernels and oracles:
     taught_cosines, kwta and taught.
     """
+    teacher.require(scores)
     kernels.for_array(scores).taught_cosines(scores, unit_norms, *teacher)
     kwta_gate(scores, backend.namespace(scores).ones(len(unit_norms), scores.dtype), k)
     sums = teacher.mask(scores)

@@ -13,12 +13,14 @@ from sklearn.cluster import MiniBatchKMeans
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import as_features
 from hebbcore.evaluation.ridge.sums import ClassSums, require_finite
 
 _KMEANS_BATCH = 4096
 
 
+@faint_is_zero
 def random_filters(units: int, size: int, generator: np.random.Generator) -> Array:
     """Return filters of random directions, all equally likely.
 
@@ -46,6 +48,7 @@ def random_filters(units: int, size: int, generator: np.random.Generator) -> Arr
     return _unit_rows(generator.standard_normal((units, size)))
 
 
+@faint_is_zero
 def random_patches(patches: Any, units: int, generator: np.random.Generator) -> Array:
     """Return different rows of patches, chosen at random among those that are not zero; whiten them before.
 
@@ -79,6 +82,7 @@ def random_patches(patches: Any, units: int, generator: np.random.Generator) -> 
     return _unit_rows(rows[chosen].astype(np.float64))
 
 
+@faint_is_zero
 def kmeans_centres(patches: Any, units: int, seed: int) -> Array:
     """Return the centres of clusters of patches, by scikit-learn's MiniBatchKMeans; whiten them before.
 
@@ -114,6 +118,7 @@ def kmeans_centres(patches: Any, units: int, seed: int) -> Array:
     return backend.namespace(rows).asarray(centres.astype(np.float32))
 
 
+@faint_is_zero
 def principal_components(patch_batches: Iterable[Any], units: int) -> Array:
     """Return the directions of largest variance of all patches, the largest first, in one pass over batches.
 

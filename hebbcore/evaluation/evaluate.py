@@ -9,6 +9,7 @@ import numpy as np
 
 from hebbcore import checkpoint, checks, streams
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.measure import Job, Plan, grouped, measure
 from hebbcore.evaluation.passes import LabelledStream
@@ -26,6 +27,7 @@ from hebbcore.streams import Stream
 _BASELINE_IMAGES = 2_000  # that filters of baselines are learned from
 
 
+@faint_is_zero
 def evaluate(
     network: Network,
     train: Stream,

@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix
 
 from hebbcore import checks
 from hebbcore.engine import devices
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import as_features, as_labels, has_label, tell_left_out
 
 __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
@@ -16,6 +17,9 @@ __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
 
 class Interval(NamedTuple):
     """A mean and its confidence interval; prints as "76.1 ± 0.4".
+
+    The interval is Student's, symmetric about the mean: of percentages near 0 or 100 and few runs it can reach beyond
+    them, where no mean lies. It is not cut there, for its width tells how little so few runs say.
 
     Parameters
     ----------
@@ -87,6 +91,7 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) ->
     return float((before < k).mean())
 
 
+@faint_is_zero
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
     """Return the mean of independent runs and the half width of Student's t interval around it.
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import LARGEST, SMALLEST
+from hebbcore.engine.finite import LARGEST, SMALLEST, faint_is_zero
 from hebbcore.evaluation.batches import (
     CLASS_NUMBERS,
     Labels,
@@ -43,6 +43,7 @@ class Retrieval(NamedTuple):
     mean_average_precision: tuple[float, ...]
 
 
+@faint_is_zero
 def retrieval_scores(
     database: Any,
     database_labels: Any,

@@ -9,6 +9,7 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.engine.output import Output
 from hebbcore.engine.patches import PADDING_MODES, Geometry
 from hebbcore.engine.pixel_scale import PixelScale, require_scale
@@ -128,6 +129,7 @@ class HebbianLayer:
         """
         return dataclasses.replace(self, weights=devices.to_device(self.weights, device))
 
+    @faint_is_zero
     def transform(self, images: Any, *, workspace: int | str = WORKSPACE) -> Array:
         """Return the layer's output for images.
 

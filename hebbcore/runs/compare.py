@@ -56,7 +56,11 @@ def layers_of(records: Iterable[Record]) -> list[str]:
 
 @dataclass(frozen=True)
 class Figures:
-    """How a training ended; images_per_second is over all of it, and layers holds each layer's FIGURES."""
+    """How a training ended, and each layer's FIGURES.
+
+    images_per_second is of what followed the first record, whose time holds what a start takes, such as compiling
+    kernels; of a training with one record it is of all of it.
+    """
 
     images: int
     seconds: float
@@ -83,8 +87,15 @@ def final_figures(records: Sequence[Record]) -> Figures:
             "norm_mean": final["norm_mean"],
             "entropy": final["entropy"],
         }
-    speed = last["images"] / last["seconds"] if last["seconds"] else None
-    return Figures(last["images"], last["seconds"], speed, layers)
+    return Figures(last["images"], last["seconds"], _speed(records[0], last), layers)
+
+
+def _speed(first: Record, last: Record) -> float | None:
+    """Return the images a second between two records; of all of the training if nothing lies between them."""
+    images, seconds = last["images"] - first["images"], last["seconds"] - first["seconds"]
+    if images <= 0 or seconds <= 0:
+        images, seconds = last["images"], last["seconds"]
+    return images / seconds if seconds else None
 
 
 def _last_epoch(records: Sequence[Record]) -> Sequence[Record]:

@@ -159,6 +159,12 @@ class Config:
         """Return the table of every layer, whole and named."""
         return [serialize.layer_table("config", layer) for layer in self._unbuilt().stack]
 
+    def whole_network(self) -> dict[str, Any]:
+        """Return the tables of all layers and the shape of the images, whatever was left to defaults or a preset."""
+        _, shape = self.network.make_layers()
+        given = self.network.image_shape or shape
+        return {"layers": self.layer_tables(), "image_shape": None if given is None else list(given)}
+
     def learners(self) -> list[Learner]:
         """Return the layers that learn, without weights."""
         return list(self._unbuilt().learners.values())

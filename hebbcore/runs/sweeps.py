@@ -105,7 +105,7 @@ def _learned(config: Config) -> str:
     table = config.table()
     table["training"] = {key: value for key, value in table["training"].items() if key not in FREE}
     table["training"]["learning_rate"] = table["training"]["learning_rate"] or LEARNING_RATE  # what None means
-    table["network"] = [config.layer_tables(), table["network"]["image_shape"]]
+    table["network"] = config.whole_network()
     return json.dumps(table, sort_keys=True)
 
 

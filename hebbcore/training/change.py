@@ -5,7 +5,7 @@ from typing import Any
 from hebbcore import checks
 from hebbcore.engine import backend, gemm
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import require_finite
+from hebbcore.engine.finite import faint_is_zero, require_finite
 from hebbcore.engine.teaching import as_masks
 from hebbcore.engine.update import BatchedUpdate
 from hebbcore.layers import WORKSPACE
@@ -14,6 +14,7 @@ from hebbcore.rules import Rule, as_rule
 from hebbcore.training.teacher import require_teachable
 
 
+@faint_is_zero
 def weight_update(
     images: Any,
     weights: Any,

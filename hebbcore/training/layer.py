@@ -162,7 +162,7 @@ def train_layer(
     once = isinstance(data, Iterator)
     if once and group is not None and group.size > 1:
         raise ValueError(f"{FUNCTION}: data is an iterator, which a group cannot share; pass a list or a stream.")
-    with joined(group, FUNCTION, device) as team:
+    with joined(group, FUNCTION, device) as team, np.errstate(under="ignore"):
         taken: Any = batches if team is None else Shares(FUNCTION, batches, team)
         if team is not None and team.rank:
             progress, callback = False, None

@@ -247,7 +247,7 @@ def fit(
     teaching.require("fit", getattr(batches, "labels", None))  # those of a stream are looked at as they come
     network.begin_training("fit")
     try:
-        with joined(group, "fit", network.site.device) as team:
+        with joined(group, "fit", network.site.device) as team, np.errstate(under="ignore"):
             taken: Any = batches if team is None else Shares("fit", batches, team)
             first, portion = _first_batch(taken, team)
             _build(network, first)  # before a checkpoint: its folder would refuse the right network

@@ -36,12 +36,17 @@ globals().update({name: kernel(fastmath=_FASTMATH, error_model="numpy")(body) fo
 def scatter(gate, winners, patches, out):
     """out[k] += Σₙ gate[n, k] · patches[n]: Gᵀ X for a gate with few entries a row.
 
-    winners[n]: the one entry of a row that is not 0; −1: all are looked at.
+    winners[n]: the one entry of a row that is not 0; −1: all are looked at. Returns False if another number is among
+    them, whose patch is not added.
     """
+    known = True
     for n in range(gate.shape[0]):
         row = gate[n]
         patch = patches[n]
         winner = winners[n]
+        if winner < -1 or winner >= row.size:  # a rule of a user's own says so
+            known = False
+            continue
         first, last = (winner, winner + 1) if winner >= 0 else (0, row.size)
         for k in range(first, last):
             g = row[k]
@@ -49,6 +54,7 @@ def scatter(gate, winners, patches, out):
                 unit = out[k]
                 for d in range(patch.size):
                     unit[d] += g * patch[d]
+    return known
 
 
 @kernel()

@@ -10,12 +10,14 @@ from sklearn.preprocessing import StandardScaler
 
 from hebbcore import checks
 from hebbcore.engine import devices
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import ClassCodes, Weights, labelled_batches
 from hebbcore.evaluation.readouts.base import Readout, searched
 
 SGD = Readout(lambda seed: searched(SGDClassifier(random_state=seed), seed, alpha=np.logspace(-5, 0, 6)))
 
 
+@faint_is_zero
 def sgd_stream(
     batches: Iterable[Any], *, epochs: int = 1, alpha: float = 1e-4, classes: Any = None, seed: int = 0
 ) -> Pipeline:

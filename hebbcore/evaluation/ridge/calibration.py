@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import Codes, Weights
 
 _LEAST, _STEPS, _PRECISION = 1e-3, 100, 1e-12
@@ -15,6 +16,7 @@ _BINS, _LEAST_IN_A_BIN, _DRAWS = 15, 10, 200  # of the calibration error
 Scored = tuple[Array, Codes, Weights]  # scores (n, classes), classes (n,), weights (n,)
 
 
+@faint_is_zero
 def probabilities(scores: Array, sharpness: float) -> Array:
     """Return the softmax (n, classes) of scores times a factor."""
     xp = backend.namespace(scores)

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import (
     CLASS_NUMBERS,
     ClassCodes,
@@ -387,6 +388,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         room = Room.checked(function, self.memory, self.folder, self.progress)
         return Options.checked(function, self.fit_intercept, self.standardize, choice, random, room)
 
+    @faint_is_zero
     def _solve(self, function: str, rows: Rows) -> Solution:
         if len(self.classes_) < 2:
             only = f" ({self.classes_.tolist()[0]!r})" if len(self.classes_) else ""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hebbcore import checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import ClassCodes, Codes, Labels, Weights, labelled_batches
 from hebbcore.evaluation.ridge.holdout import StreamHoldout, counts_units, units_held, validation_rows
 from hebbcore.evaluation.ridge.room import Options, Room, RowFile
@@ -68,6 +69,7 @@ class ArrayRows:
     factors: (classes,) by which the weights of each class's rows are multiplied.
     """
 
+    @faint_is_zero
     def __init__(
         self, features: Array, where: Codes, codes: Codes, weights: Weights, factors: Weights, options: Options
     ) -> None:
@@ -177,6 +179,7 @@ class StreamRows:
             self._holdout = StreamHoldout(first, fraction, options.random, max(_BLOCK_BYTES, room.memory // 8))
         self._meter = room.meter("rows of the stream", expected, "rows")
 
+    @faint_is_zero
     def add(self, features: Array, labels: Labels, weights: Weights) -> None:
         """Add a batch, (n, features), (n,) and (n,)."""
         self.codes.encode(labels)

@@ -8,6 +8,7 @@ import numpy as np
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.calibration import log_likelihood, sharpness
 from hebbcore.evaluation.ridge.meter import Meter
@@ -161,6 +162,7 @@ def scores_of_classes(scores: Array) -> Array:
     return backend.namespace(scores).concatenate([-column, column], axis=1)
 
 
+@faint_is_zero
 def scores_of(features: Array, coef: Array, intercept: Array) -> Array:
     """Return scores (n, targets) in float64, a block of rows at a time: only a block is converted."""
     scores = backend.namespace(features).empty((len(features), len(coef)))
