@@ -142,10 +142,9 @@ class Chain:
             scores = target.reshape(shape) if self._last < 0 else memory.part("scores", shape, plan.dtype)
             share.gemm.multiply(share.gemm.operand(piece.patches), columns, scores)
             features = output(scores, piece.patches, unit_norms)
-            if self._last < 0 and features is not scores:
+            if features is not scores:  # a rule's own array may be of any order, or may not be written to
                 scores[...] = features
-                features = scores
-            self._by_stages(features.reshape(len(target), *self._given), target, memory)
+            self._by_stages(scores.reshape(len(target), *self._given), target, memory)
 
     def _all_by_stages(self, x: Array, out: Array) -> None:
         """Work through a batch that the first stage reads."""

@@ -36,13 +36,13 @@ globals().update({name: kernel(fastmath=_FASTMATH, error_model="numpy")(body) fo
 def scatter(gate, winners, patches, out):
     """out[k] += Σₙ gate[n, k] · patches[n]: Gᵀ X for a gate with few entries a row.
 
-    winners[n]: the one entry of a row that is not 0; −1: all are looked at.
+    winners[n]: the one entry of a row that is not 0; −1, or no unit: all are looked at.
     """
     for n in range(gate.shape[0]):
         row = gate[n]
         patch = patches[n]
         winner = winners[n]
-        first, last = (winner, winner + 1) if winner >= 0 else (0, row.size)
+        first, last = (winner, winner + 1) if 0 <= winner < row.size else (0, row.size)
         for k in range(first, last):
             g = row[k]
             if g != 0:
