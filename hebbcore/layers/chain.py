@@ -14,7 +14,7 @@ from hebbcore.engine import backend, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.memory import Memory
-from hebbcore.layers.base import Layer, Shape, Site, as_4d
+from hebbcore.layers.base import Layer, Shape, Site, as_4d, run_forward
 from hebbcore.layers.gaussian_pool import GaussianPool
 from hebbcore.layers.learner import Learner, Scoring
 from hebbcore.layers.scale import Scale
@@ -35,7 +35,7 @@ class _Stage:
 
     def __call__(self, x: Array, out: Array, memory: Memory) -> None:
         if not isinstance(self.layer, GaussianPool):
-            self.layer.forward(x, out, False)
+            run_forward(self.layer, x, out, training=False)
             return
         threshold, factor, number = None, None, x.dtype.type
         if self.scale is not None:
