@@ -14,6 +14,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Gate
 
 _REAL = "biuf"  # kinds of dtypes
+_INDEX = np.dtype(np.int64)  # of winners
 
 
 def gate_of(rule: Any, gate: Any, scores: Array) -> Gate:
@@ -23,23 +24,25 @@ def gate_of(rule: Any, gate: Any, scores: Array) -> Gate:
     """
     if not isinstance(gate, Gate):
         raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
-    values, decay, mass, winners, pair = gate
+    (values, decay, mass, winners, pair), shape = gate, scores.shape
+    if values is scores and pair is None and _are_plain(decay, mass, winners, shape):
+        return gate  # as most rules answer; the smallest steps would feel a look at each part
     if values is not None:
-        values = _as(rule, "gate", "values", values, scores.shape, scores.dtype)
+        values = _as(rule, "gate", "values", values, shape, scores.dtype)
     elif pair is None:
         raise TypeError(f"{type(rule).__name__}.gate must return values, which may be None with a pair alone.")
     if pair is not None:
         if not rule.pairs:
             raise TypeError(f"{type(rule).__name__}.gate returned a pair, so that its class must say pairs = True.")
-        left, right = (_as(rule, "gate", "a pair", each, scores.shape, scores.dtype) for each in pair[:2])
+        left, right = (_as(rule, "gate", "a pair", each, shape, scores.dtype) for each in pair[:2])
         if left is not pair.left or right is not pair.right:
             pair = pair._replace(left=left, right=right)
     if decay is not None:
-        decay = _sums(rule, "decay", decay, scores.shape[1])
+        decay = _sums(rule, "decay", decay, shape[1])
     if mass is not None:
-        mass = _sums(rule, "mass", mass, scores.shape[1])
+        mass = _sums(rule, "mass", mass, shape[1])
     if winners is not None:
-        winners = _as(rule, "gate", "winners", winners, scores.shape[:1], np.dtype(np.int64))
+        winners = _as(rule, "gate", "winners", winners, shape[:1], _INDEX)
     return Gate(values, decay, mass, winners, pair)
 
 
@@ -91,11 +94,19 @@ def state_of(rule: Any, after: Any, before: Mapping[str, Array]) -> dict[str, Ar
 def _as(rule: Any, method: str, what: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     if getattr(array, "shape", None) != shape:
         raise _wrong(rule, method, f"{what} of the shape", shape, array)
-    if array.dtype == dtype:
+    if array.dtype is dtype or array.dtype == dtype:
         return array
     if array.dtype.kind not in _REAL:
         raise _unreal(rule, method, what, array)
     return array.astype(dtype)
+
+
+def _are_plain(decay: Any, mass: Any, winners: Any, shape: tuple[int, int]) -> bool:
+    """Return whether a gate's parts for scores of this shape are None, or what they become in any case."""
+    for sums in (decay,) if mass is None or mass is decay else (decay, mass):
+        if sums is not None and not (getattr(sums, "shape", None) == shape[1:] and sums.dtype.kind == "f"):
+            return False
+    return winners is None or (getattr(winners, "shape", None) == shape[:1] and winners.dtype is _INDEX)
 
 
 def _sums(rule: Any, what: str, sums: Any, units: int) -> Any:
