@@ -114,3 +114,23 @@ def test_a_rule_in_a_rule_is_refused_before_any_work(tmp_path):
 def test_nan_is_like_nan():
     assert compared({"a": float("nan")}, {"a": float("nan")}) == []
     assert compared({"a": float("nan")}, {"a": 1.0}) == [("a", "a is nan here and 1.0 there")]
+
+
+@pytest.mark.parametrize("name", ["mean/b", "mean\0b"])
+def test_a_state_that_files_cannot_hold_is_refused_before_any_work(name, tmp_path, monkeypatch):
+    """Such a file was written, and was damaged to those who read it."""
+
+    @dataclass(frozen=True)
+    class Stateful(Oja):
+        def initial_state(self):
+            return {name: 0.0}
+
+        def next_state(self, state, scores):
+            return {name: scores.mean}
+
+    monkeypatch.setitem(hebbcore.RULES, "stateful", Stateful)
+    told = "an array called 'state_mean.*b' cannot be saved"
+    with pytest.raises(ValueError, match=f"conv1: {told}"):
+        hebbcore.fit(network(Stateful()), IMAGES, run=tmp_path / "run")
+    with pytest.raises(ValueError, match=f"the layer: {told}"):
+        hebbcore.save(tmp_path / "layer.h5", hebbcore.train_layer(IMAGES, 4, 3, rule=Stateful(), device="cpu"))
