@@ -202,11 +202,20 @@ def as_json(header: Any) -> str:
 
 
 def arrays_of(model: Network | HebbianLayer) -> dict[str, Array]:
-    """Return the arrays of a model, by "layer/name"."""
+    """Return the arrays of a model, by "layer/name". Raises ValueError for names that a file cannot hold."""
     if isinstance(model, HebbianLayer):
-        return {"weights": model.weights, **state_arrays(model.state or {})}
+        return {"weights": model.weights, **_nameable("the layer", state_arrays(model.state or {}))}
     pairs = zip(model.names, model.layers, strict=True)
-    return {f"{name}/{key}": array for name, layer in pairs for key, array in layer.arrays().items()}
+    return {f"{name}/{key}": array for name, layer in pairs for key, array in _nameable(name, layer.arrays()).items()}
+
+
+def _nameable(owner: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Return arrays of a layer, or of the state of its rule. In HDF5 a / would make folders, and a NUL ends a name."""
+    for name in arrays:
+        if "/" in name or "\0" in name:
+            problem = "cannot be saved; rename what the layer's arrays, or its rule's initial_state, call so."
+            raise ValueError(f"{owner}: an array called {name!r} {problem}")
+    return arrays
 
 
 def restore(

@@ -14,6 +14,7 @@ from hebbcore.engine.pixel_scale import PixelScale, require_scale
 from hebbcore.graph import Graph
 from hebbcore.layers import WORKSPACE, Layer, Learner, Shape, Site
 from hebbcore.layers.arguments import as_image_shape, check_images_of_shape, check_layers
+from hebbcore.layers.base import shape_after
 from hebbcore.layers.names import name_layers
 from hebbcore.pipeline import Learn, Pipeline
 from hebbcore.predictions import Predictor
@@ -162,7 +163,7 @@ class Network(Predictor, Trainable):
         shapes = [as_image_shape("Network", image_shape)]
         for layer, value in zip(self.layers, self.graph.entries, strict=True):
             try:
-                shapes.append(layer.output_shape(shapes[value]))
+                shapes.append(shape_after(layer, shapes[value]))
             except ValueError as error:
                 raise checks.wrong(ValueError, "Network", None, str(error)) from None
             needed, what = math.prod(shapes[-1]) * self.site.dtype.itemsize, f"{layer.name}'s output for an image takes"

@@ -9,7 +9,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import convert
 from hebbcore.graph import Graph, Step
 from hebbcore.layers import Branches, Learner, Shape, Site, Whiten
-from hebbcore.layers.base import as_4d
+from hebbcore.layers.base import as_4d, run_forward
 from hebbcore.layers.chain import Chain
 
 Learn = Callable[[int, Array, Array], None]  # (position of the layer, its input, where its output belongs)
@@ -155,7 +155,7 @@ class Pipeline:
         elif learn is not None and isinstance(layer, Learner):
             learn(step.layer, x, out)
         else:
-            layer.forward(x, out, training)
+            run_forward(layer, x, out, training)
         return out.reshape(shape)
 
     def _join(self, step: Step, values: dict[int, Array]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,9 +34,7 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
         if field.default is field.default_factory is dataclasses.MISSING and name not in table:
             raise ValueError(f"{where}: {_join(path, name)} is missing.")
     try:
-        return kind(
-            **{key: None if value == "none" and _optional(fields[key]) else value for key, value in table.items()}
-        )
+        return kind(**{key: _as_meant(fields[key], value) for key, value in table.items()})
     except (TypeError, ValueError) as error:
         argument, problem, text = checks.about(error)
         if problem and argument is not None and argument.partition(".")[0] in fields:
@@ -44,6 +42,18 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
         elif path:
             text = f"{path}: {text}"
         raise checks.again(error, f"{where}: {text}") from None
+
+
+def _as_meant(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    """Return a value of a table as a field has it, where tables have no word for that: None, and tuples."""
+    if value == "none" and _optional(field):
+        return None
+    is_tuple = isinstance(field.default, tuple) or str(field.type).removeprefix("<class '").startswith("tuple")
+    return _as_tuple(value) if is_tuple and isinstance(value, list) else value
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _optional(field: "dataclasses.Field[Any]") -> bool:
@@ -181,10 +191,12 @@ def _recorded_imports(path: Path) -> list[str]:
 
 
 def rule_table(function: str, rule: Rule) -> dict[str, Any]:
-    """Return the table of a rule. Raises ValueError for rules that RULES does not know."""
-    values = dataclasses.asdict(rule)
-    written = {f.name: values[f.name] for f in dataclasses.fields(rule) if not _as_before(f, values[f.name])}
-    return {"name": _known(function, "RULES", RULES, rule), **written}
+    """Return the table of a rule. Raises ValueError for rules that RULES does not know, or that have a `name`."""
+    name = _known(function, "RULES", RULES, rule)
+    values = {field: getattr(rule, field.name) for field in dataclasses.fields(rule) if field.init}
+    written = {field.name: value for field, value in values.items() if not _as_before(field, value)}
+    _require_free(function, rule, "name", written)
+    return {"name": name, **written}
 
 
 def layer_table(function: str, layer: Layer) -> dict[str, Any]:
@@ -194,8 +206,18 @@ def layer_table(function: str, layer: Layer) -> dict[str, Any]:
         if field.init:
             value = getattr(layer, field.name)
             if not _as_before(field, value):
+                _require_free(function, layer, "type", [field.name])
                 table[field.name] = _plain(function, value)
     return table
+
+
+def _require_free(function: str, thing: Any, key: str, parameters: Iterable[str]) -> None:
+    """Raise ValueError if a parameter takes the place of the key by which tables tell what a thing is."""
+    if key in parameters:
+        raise ValueError(
+            f"{function}: {type(thing).__name__} has a parameter {key}, which in tables says what it is; call it "
+            "something else."
+        )
 
 
 def _as_before(field: "dataclasses.Field[Any]", value: Any) -> bool:
@@ -259,4 +281,5 @@ def compared(ours: Any, theirs: Any, path: str = "") -> list[tuple[str, str]]:
         if any(isinstance(part, Mapping | list) for part in ours + theirs):
             longer = (path, f"{path} is {len(ours)} long here and {len(theirs)} there")
             return [longer, *next(filter(None, pairs), [])]
-    return [] if ours == theirs else [(path, f"{path} is {ours!r} here and {theirs!r} there")]
+    alike = ours == theirs or (ours != ours and theirs != theirs)  # NaN is not even like itself
+    return [] if alike else [(path, f"{path} is {ours!r} here and {theirs!r} there")]

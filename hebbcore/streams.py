@@ -19,7 +19,8 @@ loaders.ArrayStream. `Stream` says what it must have, `Described` what it may sa
     names                                  asked      asked      whose images they are
 
 "Asked" means that a stream without it works too, with less: fit, for one, cannot go on within an epoch of a stream
-without `state` and `restore`. extract and evaluate read pairs, in the stored order.
+without `state` and `restore`. extract and evaluate read pairs, in the stored order: labels are
+numbers of classes, -1 for an image without one.
 
 A stream of one's own, which all of them take:
 
@@ -43,7 +44,7 @@ A stream of one's own, which all of them take:
             self.epoch, self.batch = state["epoch"], state["batch"]
 """
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
@@ -258,6 +259,31 @@ def images_of(batch: Any) -> Any:
 def labels_in(batch: Any) -> Any:
     """Return the labels of a batch: the second of a pair (images, labels); None if it has none."""
     return batch[1] if _is_pair(batch) and len(batch) > 1 else None
+
+
+def pairs_of(stream: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the pairs (images, labels) of a stream, from its position on.
+
+    Raises
+    ------
+    TypeError
+        If a batch is no pair, or its labels are no numbers.
+    ValueError
+        If a batch has no image, or another number of labels.
+    """
+    for batch in stream:
+        images, labels = images_of(batch), labels_in(batch)
+        problem = f"{type(stream).__name__}: each batch must be a pair (images, labels)"
+        if labels is None:
+            raise TypeError(
+                f"{problem}, and labels -1 where there are none, got {type(batch).__name__} without labels."
+            )
+        labels = labels if hasattr(labels, "shape") else np.asarray(labels)
+        if not len(images) or tuple(labels.shape) != (len(images),):
+            raise ValueError(f"{problem} of an image at least, and a label each, got {len(images)} and {labels.shape}.")
+        if getattr(labels.dtype, "kind", "i") not in "biuf":
+            raise TypeError(f"{problem}, and labels numbers of classes, got {labels.dtype}.")
+        yield images, labels
 
 
 def _is_pair(batch: Any) -> bool:

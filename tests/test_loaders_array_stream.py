@@ -57,6 +57,40 @@ def test_an_array_stream_takes_lists_and_columns_of_a_table(data):
         loaders.ArrayStream(images, 3)
 
 
+class Lazy:
+    """An array that lies elsewhere, as one of Zarr or Dask: it has a shape, and gives slices, but no len."""
+
+    def __init__(self, array):
+        self._array, self.shape, self.dtype, self.most = array, array.shape, array.dtype, 0
+
+    def __getitem__(self, which):
+        self.most = max(self.most, self._array[which].nbytes)
+        return self._array[which]
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("all of it is read at once")
+
+
+def test_an_array_stream_reads_arrays_that_lie_elsewhere_piece_by_piece(data, monkeypatch):
+    images, labels = data
+    monkeypatch.setattr("loaders.streams.array_stream._PIECE_BYTES", 4 * images[0].nbytes)
+    lazy = Lazy(images)
+    stream, wanted = loaders.ArrayStream(lazy, labels, 8), loaders.ArrayStream(images, labels, 8)
+    assert lazy.most == 4 * images[0].nbytes
+    assert (len(stream), stream.images, stream.image_shape) == (7, COUNT, images.shape[1:])
+    assert stream.state() == wanted.state()
+    for (found, theirs), (kept, own) in zip(stream, wanted, strict=True):
+        np.testing.assert_array_equal(found, kept)
+        np.testing.assert_array_equal(theirs, own)
+
+
+@pytest.mark.parametrize("images", [np.array(7), np.array([[[["a"]]]]), np.zeros((1, 2, 2, 1), object)])
+def test_images_of_an_array_stream_are_numbers(images):
+    """The checksum of objects is one of where they lie, which no other process has."""
+    with pytest.raises(TypeError, match=r"ArrayStream: images must be an array \(n, H, W, C\) of numbers, got \("):
+        loaders.ArrayStream(images, [0])
+
+
 def test_an_array_stream_goes_on_from_its_state(data):
     stream = loaders.ArrayStream(*data, batch_size=8)
     start = stream.state()

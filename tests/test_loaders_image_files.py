@@ -228,6 +228,23 @@ def test_links_are_followed_but_a_row_names_the_link(tmp_path):
             loaders.ImageFiles(root, table(csv, (name, "cat")))
 
 
+@pytest.mark.parametrize("classes", [False, True])
+def test_links_to_themselves_are_left_out(classes, tmp_path):
+    """The system does not even say whether they are files."""
+    names = ("cat/a.jpg", "cat/b.jpg", "dog/c.jpg", "dog/d.jpg") if classes else ("a.jpg", "b.jpg")
+    root = photos(tmp_path / "photos", *names)
+    folder = root / "cat" if classes else root
+    for one, other in (("1.jpg", "2.jpg"), ("2.jpg", "1.jpg"), ("3", "3")):
+        (folder / one).symlink_to(folder / other)
+    (root / "0").symlink_to("0")
+    source = loaders.open_source(root)
+    assert type(source) is (loaders.ImageFolder if classes else loaders.ImageFiles)
+    index = built(source, tmp_path / "shards")
+    assert index.records == len(names)
+    if not classes:
+        assert index.skipped == 4
+
+
 def test_hidden_folders_empty_files_and_texts_are_reported(tmp_path):
     root = photos(tmp_path / "photos", "a.jpg", ".thumbs/a.jpg", "x/__MACOSX/b.jpg")
     (root / "empty.jpg").write_bytes(b"")

@@ -91,6 +91,15 @@ def test_a_first_batch_of_dark_images_of_0_to_255_decides_nothing(model_of, firs
             learned.transform(BYTE_IMAGES)
 
 
+@pytest.mark.parametrize(
+    ("batches", "text"), [([BYTE_IMAGES, LARGE_IMAGES], BRIGHT), ([LARGE_IMAGES, BYTE_IMAGES], BYTES)]
+)
+def test_batches_of_two_scales_are_refused(model_of, batches, text):
+    with pytest.raises(ValueError, match=f"data {text}"):
+        model_of(batches)
+    model_of([LARGE_IMAGES / 255, BYTE_IMAGES, LARGE_IMAGES / 255])
+
+
 def test_black_images_have_no_scale_and_others_after_them_do(model_of):
     alone = model_of(BLACK)
     assert (alone.pixel_scale.large, alone.pixel_scale.unit) == (False, None)

@@ -58,3 +58,41 @@ def test_a_schedule_goes_by_batches_where_images_are_not_known(sizes, mode, firs
     net = hebbcore.Network([hebbcore.Conv(4, 3, "kwta")], device="cpu")
     hebbcore.fit(net, stream, mode=mode, schedule="linear", epochs=2)
     assert done == pytest.approx(np.arange(8 - first) / (8 - first))
+
+
+class Says:
+    """Batches of a list that says how many images an epoch has, or how many batches."""
+
+    def __init__(self, batches, **said):
+        self.batches, self.said = batches, said
+        if "images" in said:
+            self.images = said["images"]
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+class SaysLength(Says):
+    def __len__(self):
+        return self.said["length"]
+
+
+@pytest.mark.parametrize("mode", ["together", "layerwise"])
+@pytest.mark.parametrize(
+    ("kind", "said", "told"), [(Says, {"images": 12}, 12), (Says, {"images": 0}, 0), (SaysLength, {"length": 3}, 12)]
+)
+def test_data_that_give_more_than_they_say_end_a_schedule_early_with_a_warning(kind, said, told, mode):
+    data = kind([images()[:4]] * 5, **said)
+    net = hebbcore.Network([hebbcore.Conv(4, 3, "kwta")], device="cpu")
+    with pytest.warns(UserWarning, match=f"{told} images until here, but 20 came: schedule='linear' ends") as caught:
+        hebbcore.fit(net, data, mode=mode, schedule="linear", epochs=2)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize("kind", [Says, SaysLength])
+def test_data_that_say_what_they_give_are_not_warned_of(kind):
+    data = kind([images()[:4]] * 5, images=20, length=5)
+    for schedule in ("linear", "constant"):
+        net = hebbcore.Network([hebbcore.Conv(4, 3, "kwta")], device="cpu")
+        hebbcore.fit(net, data, schedule=schedule, epochs=2)
+    hebbcore.fit(net, Says(data.batches, images=1), epochs=2)

@@ -109,3 +109,70 @@ def test_a_list_of_vectors_or_images_is_no_pair(count, shape):
     batch = [np.zeros(shape)] * count
     assert streams.images_of(batch) is batch
     assert streams.labels_in(batch) is None
+
+
+class Odd:
+    """A stream of one's own whose pairs a function changes."""
+
+    image_shape = (8, 8, 1)
+
+    def __init__(self, change, images=40):
+        self.change, self.images, self.place = change, images, (0, 0)
+
+    def __iter__(self):
+        pixels = np.arange(40 * 64, dtype=np.uint8).reshape(40, 8, 8, 1)
+        for batch in range(self.place[1], 5):
+            some = slice(8 * batch, 8 * batch + 8)
+            yield self.change(pixels[some], np.arange(40)[some] % 4)
+
+    def state(self):
+        return {"odd": 1, "epoch": self.place[0], "batch": self.place[1]}
+
+    def restore(self, state):
+        self.place = state["epoch"], state["batch"]
+
+
+PAIR = r"Odd: each batch must be a pair \(images, labels\)"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda x, y: x, TypeError, f"{PAIR}, and labels -1 where there are none, got ndarray without labels"),
+        (lambda x, y: (x, None), TypeError, f"{PAIR}, and labels -1 where there are none, got tuple without labels"),
+        (lambda x, y: {"images": x, "labels": y}, TypeError, f"{PAIR}, .* got dict without labels"),
+        (lambda x, y: (x, y[:-1]), ValueError, rf"{PAIR} of an image at least, and a label each, got 8 and \(7,\)"),
+        (lambda x, y: (x, np.eye(4)[y]), ValueError, rf"{PAIR} .* got 8 and \(8, 4\)"),
+        (lambda x, y: (x[:0], y[:0]), ValueError, rf"{PAIR} .* got 0 and \(0,\)"),
+        (lambda x, y: (x, y.astype(str)), TypeError, f"{PAIR}, and labels numbers of classes, got <U"),
+    ],
+)
+def test_a_batch_that_is_no_pair_is_told(change, error, message, tmp_path):
+    """Some ended in errors of Python's and NumPy's, and labels that are texts of numbers were taken for these."""
+    with pytest.raises(error, match=message):
+        extract_features(small_network(), Odd(change), tmp_path / "features.h5")
+    with pytest.raises(error, match=message):
+        evaluate(small_network(), Odd(change), own_stream(), tmp_path / "report", baselines=[], queries=0)
+
+
+def test_what_fit_takes_for_pairs_extract_and_evaluate_do(tmp_path):
+    network, plain = small_network(), Odd(lambda x, y: (x, y))
+    wanted = extract_features(network, plain, tmp_path / "plain.h5").read_bytes()
+    for number, change in enumerate(
+        (lambda x, y: (x, y, y), lambda x, y: [x, y], lambda x, y: (x, y.tolist()), lambda x, y: (x, y.astype(">f4")))
+    ):
+        found = extract_features(network, Odd(change), tmp_path / f"{number}.h5")
+        assert found.read_bytes() == wanted
+        evaluate(network, Odd(change), plain, tmp_path / f"{number}", fractions=[1], baselines=[], queries=0)
+
+
+def test_labels_between_two_classes_are_not_rounded(tmp_path):
+    with pytest.raises(TypeError, match="extract: labels must be whole numbers, got float64"):
+        extract_features(small_network(), Odd(lambda x, y: (x, y + 0.5)), tmp_path / "features.h5")
+
+
+def test_a_stream_that_gives_more_than_it_says_is_refused(tmp_path):
+    for which in ("train", "test"):
+        pair = [Odd(lambda x, y: (x, y), 40 if which == "test" else 30), Odd(lambda x, y: (x, y), 30)]
+        with pytest.raises(ValueError, match=f"evaluate: {which} gives more images than the 30 that it says"):
+            evaluate(small_network(), *pair, tmp_path / which, baselines=[], queries=0)

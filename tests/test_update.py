@@ -228,7 +228,7 @@ def test_a_hard_gate_may_have_the_decay_of_its_products(workspace, generator):
         (lambda rows: np.full(rows, -2), ValueError, "winners from 0 to 19, or −1 .*, got -2 to -2"),
         (lambda rows: np.zeros(rows - 1, np.int64), ValueError, r"winners of the shape \(\d+,\), got \(\d+,\)"),
         (lambda rows: [0] * rows, ValueError, r"winners of the shape"),
-        (lambda rows: np.zeros(rows, np.uint64), TypeError, "winners of int64, got uint64"),
+        (lambda rows: np.zeros(rows), TypeError, "winners of integers, got float64"),
     ],
 )
 def test_winners_that_are_no_units_are_refused(images, weights, workspace, decay, winners, error, message, tune):

@@ -1,8 +1,11 @@
-"""What a rule answers, by its shapes: NumPy would stretch many a wrong one, and numbers would be wrong without a word.
+"""What a rule answers, by its shapes and dtypes: NumPy would stretch many a wrong one, and wrong numbers say no word.
 
-Each function returns the answer, and raises ValueError for another shape, naming the rule and its method.
+Each function returns the answer, in the dtype that the products of a step need. It raises ValueError for another shape,
+and TypeError for what is no array of real numbers, naming the rule and its method.
 """
 
+import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,51 +13,122 @@ import numpy as np
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Gate
 
+_REAL = "biuf"  # kinds of dtypes
+_INDEX = np.dtype(np.int64)  # of winners
 
-def gate_of(rule: Any, gate: Any, rows: int, units: int) -> Gate:
-    """Return a rule's gate for so many patches. Raises TypeError if it is none, or its winners are no int64.
 
-    Which units they are, who adds patches up by them looks at (sums.add_by_winner).
+def gate_of(rule: Any, gate: Any, scores: Array) -> Gate:
+    """Return a rule's gate for some scores (n, K). Raises TypeError if it is none, or has a pair that `pairs` denies.
+
+    G and a pair get the scores' dtype: a product of two arrays of bool is no sum, and one of small integers overflows.
+    Which units winners are, who adds patches up by them looks at (sums.add_by_winner).
     """
     if not isinstance(gate, Gate):
         raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
-    values, decay, mass, winners, pair = gate
-    scores, each = (rows, units), (units,)
-    if values is not None and values.shape != scores:
-        raise _wrong(rule, "gate", "values of the shape", scores, values)
-    for name, sums in (("decay", decay), ("mass", mass)):
-        if sums is not None and getattr(sums, "shape", None) != each:
-            raise _wrong(rule, "gate", f"a {name} of the shape", each, sums)
+    (values, decay, mass, winners, pair), shape = gate, scores.shape
+    if values is scores and pair is None and _are_plain(decay, mass, winners, shape):
+        return gate  # as most rules answer; the smallest steps would feel a look at each part
+    if values is not None:
+        values = _as(rule, "gate", "values", values, shape, scores.dtype)
+    elif pair is None:
+        raise TypeError(f"{type(rule).__name__}.gate must return values, which may be None with a pair alone.")
+    if pair is not None:
+        if not rule.pairs:
+            raise TypeError(f"{type(rule).__name__}.gate returned a pair, so that its class must say pairs = True.")
+        left, right = (_as(rule, "gate", "a pair", each, shape, scores.dtype) for each in pair[:2])
+        if left is not pair.left or right is not pair.right:
+            pair = pair._replace(left=left, right=right)
+    if decay is not None:
+        decay = _sums(rule, "decay", decay, shape[1])
+    if mass is not None:
+        mass = _sums(rule, "mass", mass, shape[1])
     if winners is not None:
-        if getattr(winners, "shape", None) != (rows,):
-            raise _wrong(rule, "gate", "winners of the shape", (rows,), winners)
-        if winners.dtype != np.int64:
-            raise TypeError(f"{type(rule).__name__}.gate must return winners of int64, got {winners.dtype}.")
-    if pair is not None and not pair.left.shape == pair.right.shape == scores:
-        raise _wrong(rule, "gate", "a pair of the shapes", scores, pair.left)
-    return gate
+        winners = _indices(rule, winners, shape[:1])
+    return Gate(values, decay, mass, winners, pair)
 
 
 def factors_of(rule: Any, method: str, factors: Any, units: int) -> Any:
     """Return what a method says that each unit's change is multiplied by: a number, or (units, 1)."""
-    if getattr(factors, "shape", ()) not in ((), (units, 1)):
+    shape = getattr(factors, "shape", () if isinstance(factors, numbers.Real) else None)
+    if shape not in ((), (units, 1)):
         raise _wrong(rule, method, "a number, or", (units, 1), factors)
     return factors
 
 
+def adjusted(rule: Any, delta: Array, weights: Array) -> None:
+    """Let a rule adjust a summed change. Raises TypeError if it answers with another one."""
+    if rule.adjust(delta, weights) is not None:
+        raise TypeError(f"{type(rule).__name__}.adjust must change delta in place (delta[...] = …) and return nothing.")
+
+
 def scores_of(rule: Any, method: str, made: Any, scores: Array) -> Array:
-    """Return what a method made of scores (n, K): as many numbers."""
-    if made.shape != scores.shape:
-        raise _wrong(rule, method, "outputs of the shape", scores.shape, made)
-    return made
+    """Return what a method made of scores (n, K): as many numbers, of their dtype."""
+    return _as(rule, method, "outputs", made, scores.shape, scores.dtype)
 
 
 def weights_of(rule: Any, method: str, made: Any, shape: tuple[int, ...]) -> Any:
-    """Return the weights, or what scores are made by, that a method made: (units, size)."""
-    if np.shape(made) != shape:
+    """Return the weights (units, size) that a method made, or their lengths (units, 1)."""
+    if getattr(made, "shape", None) != shape:
         raise _wrong(rule, method, "an array of the shape", shape, made)
+    if made.dtype.kind not in _REAL:
+        raise _unreal(rule, method, "an array", made)
     return made
 
 
+def projection_of(rule: Any, weights: Array) -> Array:
+    """Return what a rule makes the scores by, of weights (K, D): an array of their shape and dtype."""
+    made = weights_of(rule, "projection", rule.projection(weights), weights.shape)
+    return made.astype(weights.dtype, copy=False)
+
+
+def state_of(rule: Any, after: Any, before: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the state that a rule makes of one before: (K,), float64, of the same names."""
+    name = f"{type(rule).__name__}.next_state"
+    wanted = ", ".join(before)
+    if not isinstance(after, Mapping):
+        raise TypeError(f"{name} must return a dict of {wanted}, got {type(after).__name__}.")
+    if after.keys() != before.keys():
+        raise ValueError(f"{name} must return {wanted}, got {', '.join(map(str, after)) or 'nothing'}.")
+    return {key: _as(rule, "next_state", key, after[key], old.shape, old.dtype) for key, old in before.items()}
+
+
+def _as(rule: Any, method: str, what: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    if getattr(array, "shape", None) != shape:
+        raise _wrong(rule, method, f"{what} of the shape", shape, array)
+    if array.dtype is dtype or array.dtype == dtype:
+        return array
+    if array.dtype.kind not in _REAL:
+        raise _unreal(rule, method, what, array)
+    return array.astype(dtype)
+
+
+def _are_plain(decay: Any, mass: Any, winners: Any, shape: tuple[int, int]) -> bool:
+    """Return whether a gate's parts for scores of this shape are None, or what they become in any case."""
+    for sums in (decay,) if mass is None or mass is decay else (decay, mass):
+        if sums is not None and not (getattr(sums, "shape", None) == shape[1:] and sums.dtype.kind == "f"):
+            return False
+    return winners is None or (getattr(winners, "shape", None) == shape[:1] and winners.dtype is _INDEX)
+
+
+def _indices(rule: Any, winners: Any, shape: tuple[int, ...]) -> Any:
+    if getattr(winners, "shape", None) != shape:
+        raise _wrong(rule, "gate", "winners of the shape", shape, winners)
+    if winners.dtype.kind not in "iu":
+        raise TypeError(f"{type(rule).__name__}.gate must return winners of integers, got {winners.dtype}.")
+    return winners.astype(_INDEX, copy=False)
+
+
+def _sums(rule: Any, what: str, sums: Any, units: int) -> Any:
+    """Return sums over rows (K,), floating: minus an unsigned integer is a huge one."""
+    if getattr(sums, "shape", None) != (units,):
+        raise _wrong(rule, "gate", f"a {what} of the shape", (units,), sums)
+    return sums if sums.dtype.kind == "f" else _as(rule, "gate", f"a {what}", sums, (units,), np.dtype(np.float64))
+
+
 def _wrong(rule: Any, method: str, what: str, shape: tuple[int, ...], found: Any) -> ValueError:
-    return ValueError(f"{type(rule).__name__}.{method} must return {what} {shape}, got {np.shape(found)}.")
+    got = np.shape(found) if hasattr(found, "shape") else type(found).__name__
+    return ValueError(f"{type(rule).__name__}.{method} must return {what} {shape}, got {got}.")
+
+
+def _unreal(rule: Any, method: str, what: str, found: Any) -> TypeError:
+    return TypeError(f"{type(rule).__name__}.{method} must return {what} of real numbers, got {found.dtype}.")

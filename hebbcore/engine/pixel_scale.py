@@ -58,8 +58,15 @@ class PixelScale(NamedTuple):
         known = {self.unit, other.unit} - {None}
         return self._replace(large=self.large or other.large, unit=all(known) if known else None)
 
-    def after(self, images: Array, largest: float) -> "PixelScale":
-        """Return the scale of these images together with a batch whose largest magnitude is known."""
+    def after(self, function: str, images: Array, largest: float) -> "PixelScale":
+        """Return the scale of these images together with a batch whose largest magnitude is known.
+
+        Raises ValueError if one is uint8 and the other is not of 0…1.
+        """
+        if images.dtype == np.uint8:
+            require_bytes(self, function, "data")
+        elif self.dtype == "uint8" and UNLIKE < largest < math.inf:
+            raise _unlike(self, function, "data", images.dtype.name)
         if images.dtype.kind != "f" or (largest <= 1 and self.unit is not None):
             return self
         return self.beside(PixelScale.of(images) if largest <= 1 else PixelScale("", largest > UNLIKE, unit=False))

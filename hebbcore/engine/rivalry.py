@@ -11,6 +11,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices
+from hebbcore.engine.answers import weights_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import LARGEST
 from hebbcore.engine.group.portion import current
@@ -134,7 +135,9 @@ class Rivalry:
             units = units[: len(patches)]
             chosen = np.random.default_rng((self._seed, self._steps)).choice(len(patches), len(units), replace=False)
             chosen, units = (devices.to_device(array, backend.device_of(weights)) for array in (chosen, units))
-            weights[units] = self.rule.from_patches(patches[chosen], self.rule.lengths(weights).mean())
+            lengths = weights_of(self.rule, "lengths", self.rule.lengths(weights), (len(weights), 1))
+            begun = self.rule.from_patches(patches[chosen], lengths.mean())
+            weights[units] = weights_of(self.rule, "from_patches", begun, patches[chosen].shape)
             self._idle[units], self._shares[units] = 0, 1 / len(weights)
 
     def arrays(self) -> dict[str, Array]:

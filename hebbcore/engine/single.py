@@ -45,7 +45,7 @@ class SingleChunk:
         for target in targets:
             target.put(scores, patches, slice(0, len(scores)))
         norms = None if unit_norms is None else Norms(patches, unit_norms)
-        gate = gate_of(rule, rule.gate(scores, norms), *scores.shape)
+        gate = gate_of(rule, rule.gate(scores, norms), scores)
         assert gate.values is not None  # of a rule without pairs
         if gate.decay is None and self._in_parts:
             gram = memory.grown("gram", (len(weights), len(weights)), outer.dtype, "cpu")

@@ -11,6 +11,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices, tuning
+from hebbcore.engine.answers import projection_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry, patches_at
@@ -64,7 +65,7 @@ class Divergence:
         if name in self._limits or rule.free_norms:
             return
         if type(rule).projection is not Rule.projection:
-            self._powers[name] = float(backend.largest_magnitude(rule.projection(weights.astype(np.float64))))
+            self._powers[name] = float(backend.largest_magnitude(projection_of(rule, weights.astype(np.float64))))
         held = max(1.0, _largest_norm(weights))
         if not rule.unit_norms:  # no patch can be longer
             scale = 1.0 if x.dtype.kind != "f" else float(backend.largest_magnitude(x))

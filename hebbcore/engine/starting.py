@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore.engine import devices, parallel, tuning
+from hebbcore.engine.answers import weights_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.engine.rule import Rule
@@ -74,7 +75,9 @@ def starting_weights(
         )
     weights = drawn.copy()
     if len(patches):
-        weights[: len(patches)] = rule.from_patches(patches, rule.lengths(drawn[: len(patches)]))
+        lengths = weights_of(rule, "lengths", rule.lengths(drawn[: len(patches)]), (len(patches), 1))
+        begun = rule.from_patches(patches, lengths)
+        weights[: len(patches)] = weights_of(rule, "from_patches", begun, patches.shape)
     return weights
 
 

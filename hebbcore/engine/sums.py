@@ -96,7 +96,7 @@ class Step:
             gate = self.rule.gate(scores, norms)
         else:
             gate = self.rule.biased_gate(scores, norms, self.bias)
-        return gate_of(self.rule, gate, *scores.shape)
+        return gate_of(self.rule, gate, scores)
 
 
 class ThreadSums:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore.engine import backend, gemm, kernels, parallel, tuning
-from hebbcore.engine.answers import factors_of, weights_of
+from hebbcore.engine.answers import adjusted, factors_of, projection_of, state_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.competition import vector_norms
@@ -104,7 +104,7 @@ class BatchedUpdate:
         return parallel.is_for_one_thread(products, min(rows, units, size))
 
     def _scaled(self, outer: Array, weights: Array, rows: int, mass: Array | None) -> tuple[Array, Any]:
-        self.rule.adjust(outer, weights)
+        adjusted(self.rule, outer, weights)
         return outer, factors_of(self.rule, "scale", self.rule.scale(outer, rows, mass), self.units)
 
     def _sums(
@@ -120,7 +120,7 @@ class BatchedUpdate:
         else:
             self._pack = self._pack or Pack(self.units, self.geometry.patch_size, plan.dtype, plan.device)
             outer = self._pack.outer
-        projection = weights_of(self.rule, "projection", self.rule.projection(weights), weights.shape)
+        projection = projection_of(self.rule, weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None
         targets: tuple[Target, ...] = ()
         if out is not None:
@@ -172,7 +172,8 @@ class BatchedUpdate:
         blas = backend.device_of(step.weights) == "cpu"
         moments = functools.reduce(of_both, parallel.run([thread.moments for thread in threads], blas=blas))
         here = portion.current()
-        after = self.rule.next_state(before, of_all(here, moments, backend.namespace(moments.mean).zeros(self.units)))
+        scores = of_all(here, moments, backend.namespace(moments.mean).zeros(self.units))
+        after = state_of(self.rule, self.rule.next_state(before, scores), before)
         rule = self.rule.bound(after)
         targets = tuple(replace(target, output=replace(target.output, rule=rule)) for target in step.targets)
         for thread in threads:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hebbcore.engine import backend, devices, kernels, parallel, tuning
+from hebbcore.engine.answers import projection_of, scores_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import cells, column_sums, vector_norms
 from hebbcore.engine.gemm import Gemm
@@ -99,8 +100,9 @@ def some_patches(images: Array, g: Geometry, dtype: np.dtype[Any]) -> Array:
 def _responses(rule: Rule, patches: Array, weights: Array) -> Array:
     """Return the response (n, K) of units of weights (K, D) to patches (n, D)."""
     with parallel.one_blas_thread():  # more take longer for so few rows, and the number of them changes the rounding
-        scores = patches @ rule.projection(weights).T
-    return rule.response(scores, vector_norms(weights) if rule.needs_norms else None)
+        scores = patches @ projection_of(rule, weights).T
+    norms = vector_norms(weights) if rule.needs_norms else None
+    return scores_of(rule, "response", rule.response(scores, norms), scores)
 
 
 def wins(rule: Rule, rows: Array, weights: Array | None = None, first: int = 0, positions: int = 1) -> Array:

@@ -72,7 +72,7 @@ class LabelledStream:
         self.labels: Labels = labels
 
     def __iter__(self) -> Iterator[tuple[Array, Labels]]:
-        for images, labels in self.stream:
+        for images, labels in streams.pairs_of(self.stream):
             kept = has_label(np.asarray(labels))
             if kept.all():
                 yield images, labels

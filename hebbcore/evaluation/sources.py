@@ -18,7 +18,7 @@ from hebbcore.features.choice import Features, features_of
 from hebbcore.features.helpers import helping
 from hebbcore.layers import Branches, Conv, Flatten, Layer, Triangle, Whiten
 from hebbcore.network import Network
-from hebbcore.streams import Stream
+from hebbcore.streams import Stream, pairs_of
 
 BASELINES = ("pixels", "random filters", "random whitened patches", "k-means", "pca")
 _FEATURES = 5_000  # of an image, see most_features
@@ -71,7 +71,7 @@ class FeatureBatches:
             yield from self._stream.features(self._features, self._keep)
             return
         done = 0
-        for images, labels in self._stream:
+        for images, labels in pairs_of(self._stream):
             kept = slice(None) if self._keep is None else self._keep[done : done + len(labels)]
             done += len(labels)
             if len(labels[kept]):

@@ -46,7 +46,7 @@ def labels_of(function: str, name: str, stream: Stream) -> Labels:
     a label.
     """
     labels, parts, done = streams.labels_of(stream), [], 0
-    for images, classes in stream:
+    for images, classes in streams.pairs_of(stream):
         if labels is not None and images.dtype.kind != "f":
             break
         row = first_not_finite(images)
@@ -59,6 +59,8 @@ def labels_of(function: str, name: str, stream: Stream) -> Labels:
         done += len(classes)
     if labels is None:
         labels = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        if done > stream.images:  # fewer may be: damaged ones are left out
+            raise ValueError(f"{function}: {name} gives more images than the {stream.images} that it says.")
     if not len(labels):
         raise ValueError(f"{function}: {name} gave no image; pass a stream that can be iterated again.")
     found = as_labels(function, f"the labels of {name}", labels, len(labels), name)

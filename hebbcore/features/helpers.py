@@ -12,6 +12,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.group.cuts import cut
 from hebbcore.engine.group.groups import Group, joined
 from hebbcore.engine.group.team import Team
+from hebbcore.streams import pairs_of
 from hebbcore.training.agreement import require_same
 
 Numbered = tuple[int, Array, Any]  # images, their labels, and the number of the first one, from the stream's position
@@ -69,7 +70,7 @@ class Helpers:
 
 def _handed_out(team: Team, stream: Any) -> Iterator[tuple[Array, Any]]:
     """Yield this process's part of each batch of rank 0's stream."""
-    batches = iter(stream or ())
+    batches = pairs_of(() if stream is None else stream)
     while True:
         batch, images, told = next(batches, None), None, None
         if batch is not None:
@@ -105,7 +106,7 @@ def of_batches(work: Work, stream: Any) -> Iterator[list[Any]]:
         yield from helpers.ask(_Collecting(work), stream)
         return
     first = 0
-    for images, labels in stream:
+    for images, labels in pairs_of(stream):
         yield [work(first, images, labels)]
         first += len(images)
 

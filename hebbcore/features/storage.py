@@ -262,11 +262,13 @@ class Growing:
 
     def add(self, features: Any, labels: Any) -> Any:
         """Take the features and labels of one more batch; return them as they are kept."""
-        end = self.done + len(features)
+        end, numbers = self.done + len(features), np.asarray(labels)
+        if numbers.dtype.kind == "f" and not (numbers == np.rint(numbers)).all():
+            raise TypeError(f"{self._function}: labels must be whole numbers, got {numbers.dtype}.")
         kept = self.features[self.done : end]
         with np.errstate(over="ignore"):
             kept[...] = features
-        self.labels[self.done : end] = labels
+        self.labels[self.done : end] = numbers
         return kept
 
     def count(self, images: int) -> None:
@@ -326,8 +328,8 @@ class Growing:
             raise cannot_write(self._path, error) from error
 
 
-def _encoded(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")
+def _encoded(name: Any) -> bytes:
+    return str(name).encode("utf-8", "surrogateescape")
 
 
 def _offsets(path: Path, file_path: Path, count: int, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:

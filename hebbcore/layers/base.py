@@ -233,6 +233,27 @@ def _parameters(kind: type[Layer]) -> frozenset[str]:
     return frozenset(field.name for field in dataclasses.fields(kind) if field.init)  # type: ignore[arg-type]
 
 
+def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
+    """Let a layer write its output to out. Raises TypeError if it returns one, and what it wrote to out is nothing."""
+    forward: Callable[..., Any] = layer.forward
+    made = forward(x, out, training)
+    if made is not None and made is not out:
+        kind = type(layer).__name__
+        raise TypeError(f"{layer.name}: {kind}.forward must write its output to out (out[...] = …) and return nothing.")
+
+
+def shape_after(layer: Layer, shape: Shape) -> Shape:
+    """Return the shape of a layer's output as integers. Raises ValueError for what is no shape."""
+    found = layer.output_shape(shape)
+    whole = isinstance(found, tuple | list) and all(isinstance(each, int | np.integer) and each > 0 for each in found)
+    if not whole or len(found) not in (1, 3):
+        raise ValueError(
+            f"{layer.name}: {type(layer).__name__}.output_shape must return (height, width, channels) or (features,), "
+            f"integers above 0, got {found!r}."
+        )
+    return tuple(map(int, found))
+
+
 def as_4d(shape: Shape) -> tuple[int, int, int]:
     """Return the shape of one input as (height, width, channels)."""
     return (1, 1, shape[0]) if len(shape) == 1 else (shape[0], shape[1], shape[2])

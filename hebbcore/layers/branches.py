@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hebbcore import checks
-from hebbcore.layers.base import Layer, Shape
+from hebbcore.layers.base import Layer, Shape, shape_after
 
 
 @dataclass(eq=False, init=False)
@@ -57,7 +57,7 @@ class Branches(Layer):
         for branch in self.branches:
             end = shape
             for layer in branch:
-                end = layer.output_shape(end)
+                end = shape_after(layer, end)
             ends.append(end)
         if len({(len(end), end[:-1]) for end in ends}) > 1:
             raise ValueError(

@@ -14,7 +14,7 @@ from hebbcore.engine import backend, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.memory import Memory
-from hebbcore.layers.base import Layer, Shape, Site, as_4d
+from hebbcore.layers.base import Layer, Shape, Site, as_4d, run_forward
 from hebbcore.layers.gaussian_pool import GaussianPool
 from hebbcore.layers.learner import Learner, Scoring
 from hebbcore.layers.scale import Scale
@@ -35,7 +35,7 @@ class _Stage:
 
     def __call__(self, x: Array, out: Array, memory: Memory) -> None:
         if not isinstance(self.layer, GaussianPool):
-            self.layer.forward(x, out, False)
+            run_forward(self.layer, x, out, training=False)
             return
         threshold, factor, number = None, None, x.dtype.type
         if self.scale is not None:
@@ -142,10 +142,9 @@ class Chain:
             scores = target.reshape(shape) if self._last < 0 else memory.part("scores", shape, plan.dtype)
             share.gemm.multiply(share.gemm.operand(piece.patches), columns, scores)
             features = output(scores, piece.patches, unit_norms)
-            if self._last < 0 and features is not scores:
+            if features is not scores:  # a rule's own array may be of any order, or may not be written to
                 scores[...] = features
-                features = scores
-            self._by_stages(features.reshape(len(target), *self._given), target, memory)
+            self._by_stages(scores.reshape(len(target), *self._given), target, memory)
 
     def _all_by_stages(self, x: Array, out: Array) -> None:
         """Work through a batch that the first stage reads."""

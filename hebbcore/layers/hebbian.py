@@ -7,6 +7,7 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, parallel
+from hebbcore.engine.answers import projection_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.finite import faint_is_zero
@@ -167,7 +168,7 @@ class HebbianLayer:
 
 def project(plan: Plan, images: Array, weights: Array, output: Output, out: Array) -> None:
     """out (n·oh·ow, K) ← the output of a layer of weights (K, D) for images (n, H, W, C), which may be elsewhere."""
-    projection = output.rule.projection(weights)
+    projection = projection_of(output.rule, weights)
     unit_norms = output.unit_norms(weights, projection)
     is_here = backend.device_of(out) == plan.device
 

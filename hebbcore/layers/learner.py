@@ -12,7 +12,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices
-from hebbcore.engine.answers import factors_of, weights_of
+from hebbcore.engine.answers import factors_of, projection_of, weights_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan
 from hebbcore.engine.output import RESPONSES, Output
@@ -210,7 +210,7 @@ class Learner(Layer):
     def scoring(self) -> Scoring:
         """Return how scores become outputs, and what they are made by."""
         output, matrix = self._output, self._matrix
-        projection = output.rule.projection(matrix)
+        projection = projection_of(output.rule, matrix)
         return output, projection, output.unit_norms(matrix, projection)
 
     def plan(self, beside: int | None = None) -> Plan:

@@ -9,6 +9,8 @@ from hebbcore.layers.learner import Learner
 
 def name_layers(function: str, layers: Sequence[Layer]) -> list[str]:
     """Give the layers without a name one, and return all names."""
+    if nameless := next((type(layer).__name__ for layer in layers if not hasattr(layer, "name")), None):
+        raise checks.wrong(TypeError, function, "layers", f'must have a field name: str = "", which {nameless} lacks.')
     taken: set[str] = set()
     for name in (layer.name for layer in layers if layer.name):
         if not isinstance(name, str) or not name.replace("-", "_").isidentifier():

@@ -10,6 +10,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices, parallel
+from hebbcore.engine.answers import projection_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.patches import Geometry
@@ -96,7 +97,7 @@ class Nystrom(Layer):
     def _units(self, copy: bool = False) -> tuple[float, Array]:
         """Return the width of the response and the units (K, D), which are what the rule's scores are made by."""
         width, weights = self._learner.width, self._learner.weights
-        units = self._learner.bound_rule.projection(weights.reshape(len(weights), -1))
+        units = projection_of(self._learner.bound_rule, weights.reshape(len(weights), -1))
         return WIDTH if width is None else width, units.copy() if copy else units
 
     def _is_of_the_units(self) -> bool:

@@ -137,7 +137,7 @@ class LayerTraining:
             if unchecked:
                 largest = require_finite(FUNCTION, "data", images)
                 if self._layer.pixel_scale is not None:
-                    self._layer.pixel_scale = self._layer.pixel_scale.after(images, largest)
+                    self._layer.pixel_scale = self._layer.pixel_scale.after(FUNCTION, images, largest)
             count = len(images) if portion is None else portion.total
             if not count:  # all of it is damaged
                 continue

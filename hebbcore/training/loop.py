@@ -265,5 +265,5 @@ class Loop:
         if not self._batches.checked:
             largest = require_finite("fit", "data", images)
             if self._network.pixel_scale is not None:
-                self._network.pixel_scale = self._network.pixel_scale.after(images, largest)
+                self._network.pixel_scale = self._network.pixel_scale.after("fit", images, largest)
         return Batch(devices.to_device(images, self._network.site.device), batch.labels)

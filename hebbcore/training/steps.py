@@ -1,6 +1,7 @@
 """What the layers of a network do with a batch: they observe it, or learn from it at their rates, which are watched."""
 
 import logging
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import closing
 from copy import copy
@@ -66,6 +67,7 @@ class Steps:
         self._divergence = Divergence("fit") if settings.check_finite else None
         self._steps_before = 0  # how many there were when this phase began, or went on
         self._missing = 0  # images of the phase's passes that a stream had behind it
+        self._told_more = False  # that the data gave more images than they say
 
     def begin(self, phase: Phase, source: Inputs, number: int, sample: Sample | None) -> None:
         """Begin a phase, or go on with it; number: which pass over the data is its first, from 0.
@@ -160,14 +162,32 @@ class Steps:
 
     def _done(self, phase: Phase) -> float:
         """Return the part of a phase that lies behind the batch at hand, 0…1; 0 if nobody knows how much there is."""
-        at, progress = self._state.position, self._progress
-        images, size = progress.epoch_images, progress.batch_images
+        images = self._progress.epoch_images
         if images is None:
             return 0.0
-        behind = at.phase_images
-        if size is not None:  # batches may be of any sizes, but their number is known
-            behind = at.epoch * images - self._missing * (at.epoch > 0) + (at.batch - 1) * size
-        return behind / max(1, images * phase.epochs - self._missing)
+        return self._behind(images, self._state.position.batch - 1) / max(1, images * phase.epochs - self._missing)
+
+    def _behind(self, images: int, batches: int) -> int:
+        """Return how many images of a phase lie behind, of so many an epoch, with so many batches of this one."""
+        at, size = self._state.position, self._progress.batch_images
+        if size is None:
+            return at.phase_images
+        return at.epoch * images - self._missing * (at.epoch > 0) + batches * size  # they may be of any sizes
+
+    def _tell_more(self, phase: Phase) -> None:
+        """Warn once if passes had more images than the data say: a schedule then ends before them."""
+        images, team, at = self._progress.epoch_images, self._progress.team, self._state.position
+        ends = self._settings.schedule in ("linear", "cosine") and not phase.observes and phase.sample is None
+        if images is None or not ends or self._told_more or (team is not None and team.rank):
+            return
+        told, found = images * (at.epoch + 1) - self._missing, self._behind(images, at.batch)
+        if found > told:
+            self._told_more = True
+            warnings.warn(
+                f"fit: by their images or len data say that there are {told} images until here, but {found} came: "
+                f"schedule={self._settings.schedule!r} ends before the training does. Let data say how many there are.",
+                stacklevel=_WARNING_LEVEL + 1,
+            )
 
     def learn_sample(self, phase: Phase, sample: Sample) -> None:
         """Let the layer of a phase learn from its sample, all at once, and note its change."""
@@ -253,6 +273,7 @@ class Steps:
     def end_pass(self, phase: Phase) -> None:
         """Look at what a pass has left: sound weights, and whether layers that learn from labels got any."""
         self.require_sound()
+        self._tell_more(phase)
         names = [self._network.names[i] for i in phase.targets if i in self._teaching.units]
         if names:  # as in all processes
             self._labelled.tell("fit", names, self._progress.team, _WARNING_LEVEL)

@@ -10,7 +10,7 @@ from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item
 from loaders.sources.class_folders import check_distinct, is_class
 from loaders.sources.layout import VALIDATION, check_level
-from loaders.sources.walk import FileSource, Listed, listing, walk
+from loaders.sources.walk import Entry, FileSource, Listed, listing, walk
 from loaders.text import printable
 
 
@@ -85,6 +85,6 @@ class ImageFolder(FileSource):
                     yield name, path, "in a hidden folder, which is no class"
 
     @staticmethod
-    def _is_image(entry: os.DirEntry[str]) -> bool:
+    def _is_image(entry: Entry) -> bool:
         """Whether a file beside the class folders is taken."""
         return entry.is_file() and is_class(entry.name) and looks_like_an_image(entry.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from loaders.images.formats import looks_like_an_image
 from loaders.sources.class_folders import is_class, split_named, splits_in
 from loaders.sources.detect import kind_of_folder
+from loaders.sources.walk import Entry
 from loaders.text import printable
 
 VALIDATION = (
@@ -125,7 +126,7 @@ def _look(folder: Path) -> _Seen:
     """Empty if the folder cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            first = list(islice(entries, ENTRIES))
+            first = list(map(Entry, islice(entries, ENTRIES)))
             folders = {entry.name for entry in first if entry.is_dir()}
             files = [entry.name for entry in first if entry.name not in folders]
             return _Seen(sorted(filter(is_class, folders)), files)

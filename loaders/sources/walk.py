@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,35 @@ def folder_items(folder: str) -> list[Item]:
     ]
 
 
-def listing(folder: Path) -> list[os.DirEntry[str]]:
+class Entry:
+    """An entry of a folder. What the system does not look at, such as a link to itself, is neither folder nor file."""
+
+    __slots__ = ("_found", "name", "path")
+
+    def __init__(self, found: os.DirEntry[str]) -> None:
+        self.name, self.path, self._found = found.name, found.path, found
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder, or a link to one."""
+        return _is(self._found.is_dir)
+
+    def is_file(self) -> bool:
+        """Whether it is a file, or a link to one."""
+        return _is(self._found.is_file)
+
+
+def _is(asked: Callable[[], bool]) -> bool:
+    try:
+        return asked()
+    except OSError:
+        return False
+
+
+def listing(folder: Path) -> list[Entry]:
     """The entries of a folder, sorted. Raises OSError that names the folder if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: name_key(entry.name))
+            return sorted(map(Entry, entries), key=lambda entry: name_key(entry.name))
     except OSError as error:
         number, reason = error.errno or 0, error.strerror or error
         raise OSError(

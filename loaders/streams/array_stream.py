@@ -1,5 +1,6 @@
-"""ArrayStream: batches of arrays in memory, with the interface of a ShardStream."""
+"""ArrayStream: batches of arrays, with the interface of a ShardStream."""
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,16 +12,19 @@ from loaders.sources.arrays import require_channels_last, require_unmasked
 
 Array = npt.NDArray[Any]
 
+_PIECE_BYTES = 1 << 24
+
 
 class ArrayStream:
-    """Batches of (images, labels) of arrays in memory, in order; every `for` loop is the next epoch.
+    """Batches of (images, labels) of arrays, in order; every `for` loop is the next epoch.
 
     len() is the number of batches of an epoch.
 
     Parameters
     ----------
     images : array (n, H, W, C)
-        At least one image.
+        At least one image. Any array that gives slices will do, such as a dataset of h5py or Zarr: no more than a piece
+        of it is read at a time.
     labels : array (n,), integers
         Below 0: the image has no label.
     batch_size : int
@@ -36,7 +40,7 @@ class ArrayStream:
         If the lengths differ, there are no images, they look like channels first, labels or batch_size are something
         else, or a label has no name among class_names.
     TypeError
-        If images or labels are masked.
+        If images or labels are masked, or images are no numbers.
     """
 
     def __init__(
@@ -47,20 +51,26 @@ class ArrayStream:
         names: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
-        if not hasattr(images, "dtype"):
+        if not isinstance(getattr(images, "dtype", None), np.dtype):
             images = np.asarray(images)
         require_unmasked("ArrayStream", images, labels)
+        if not images.shape or images.dtype.kind not in "biuf":
+            raise TypeError(
+                "ArrayStream: images must be an array (n, H, W, C) of numbers, "
+                f"got {tuple(images.shape)} {images.dtype}"
+            )
+        count = images.shape[0]  # Zarr's arrays have no len
         labels = np.asarray(labels)
         in_order = getattr(names, "tolist", None)  # a column of pandas takes numbers for its own labels
         names = names if in_order is None else in_order()
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ValueError(f"ArrayStream: labels must be (n,) integers, got {labels.shape} {labels.dtype}")
-        if len(images) != len(labels) or not len(images):
+        if count != len(labels) or not count:
             raise ValueError(
-                f"ArrayStream: images and labels must have one length above 0, got {len(images)} and {len(labels)}"
+                f"ArrayStream: images and labels must have one length above 0, got {count} and {len(labels)}"
             )
-        if names is not None and len(names) != len(images):
-            raise ValueError(f"ArrayStream: names must be one for each of the {len(images)} images, got {len(names)}")
+        if names is not None and len(names) != count:
+            raise ValueError(f"ArrayStream: names must be one for each of the {count} images, got {len(names)}")
         if class_names is not None and labels.max() >= len(class_names):
             raise ValueError(
                 f"ArrayStream: label {labels.max()} has no name among the {len(class_names)} class_names; give one for "
@@ -79,12 +89,12 @@ class ArrayStream:
         }
 
     def __len__(self) -> int:
-        return -(-len(self._images) // self.batch_size)
+        return -(-self.images // self.batch_size)
 
     @property
     def images(self) -> int:
         """Number of images of an epoch."""
-        return len(self._images)
+        return int(self._images.shape[0])
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -108,7 +118,7 @@ class ArrayStream:
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         first, self._batch = self._batch, 0
-        for start in range(first * self.batch_size, len(self._images), self.batch_size):
+        for start in range(first * self.batch_size, self.images, self.batch_size):
             yield self._images[start : start + self.batch_size], self._labels[start : start + self.batch_size]
         self._epoch += 1
 
@@ -136,4 +146,8 @@ class ArrayStream:
 
 
 def _checksum(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).data)
+    """Return the CRC-32 of an array's bytes, of which a piece at a time is read."""
+    found, step = 0, max(1, _PIECE_BYTES * array.shape[0] // max(1, math.prod(array.shape) * array.dtype.itemsize))
+    for start in range(0, array.shape[0], step):
+        found = zlib.crc32(np.ascontiguousarray(array[start : start + step]).data, found)
+    return found

@@ -1,0 +1,136 @@
+"""Parameters of rules and layers of one's own, in files, runs and configurations."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+import hebbcore
+from hebbcore.serialize import compared, layer_of, layer_table, rule_of, rule_table
+
+IMAGES = np.random.default_rng(0).normal(size=(12, 6, 6, 1)).astype(np.float32)
+
+
+class Oja(hebbcore.Rule):
+    def gate(self, scores, norms):
+        return hebbcore.Gate(scores, decay=(scores * scores).sum(axis=0))
+
+
+@dataclass(frozen=True)
+class Rates(Oja):
+    """A rate for each unit, and what is made of it."""
+
+    factors: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
+    pairs_of: tuple = ((1, 2), (3, 4))
+    names: list = field(default_factory=lambda: ["a", "b"])
+    later: object = field(default=(1, 2), metadata={"later": True})
+    unknown: float = float("nan")
+    column: tuple = field(init=False, default=())
+
+    def __post_init__(self):
+        object.__setattr__(self, "column", tuple((each,) for each in self.factors))
+
+    def rate(self, weights, learning_rate):
+        return learning_rate * np.array(self.column)
+
+
+@dataclass(frozen=True)
+class Named(Oja):
+    name: str = "mine"
+
+
+@dataclass(frozen=True)
+class Inside(Oja):
+    inner: hebbcore.Rule = field(default_factory=lambda: hebbcore.HPCA("tanh"))
+
+
+@dataclass(eq=False)
+class Powers(hebbcore.Layer):
+    powers: tuple[int, int] = (1, 2)
+    name: str = ""
+
+    def forward(self, x, out, training):
+        out[...] = x ** self.powers[0] + x ** self.powers[1]
+
+
+@dataclass(eq=False)
+class Typed(hebbcore.Layer):
+    type: str = "mine"
+    name: str = ""
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    for rule in (Rates, Named, Inside):
+        monkeypatch.setitem(hebbcore.RULES, rule.__name__.lower(), rule)
+    for layer in (Powers, Typed):
+        monkeypatch.setitem(hebbcore.LAYERS, layer.__name__.lower(), layer)
+
+
+def network(rule, *more):
+    return hebbcore.Network([hebbcore.Conv(4, 3, rule=rule), *more], (6, 6, 1), device="cpu")
+
+
+@pytest.mark.parametrize("later", [(1, 2), (3,)])
+@pytest.mark.parametrize("suffix", ["h5", "safetensors"])
+def test_tuples_and_what_is_made_of_them_come_back_from_files(later, suffix, tmp_path):
+    rule = Rates((4.0, 3.0, 2.0, 1.0), later=later)
+    for model in (network(rule, Powers((2, 3))), hebbcore.train_layer(IMAGES, 4, 3, rule=rule, device="cpu")):
+        hebbcore.save(tmp_path / f"model.{suffix}", model)
+        back = hebbcore.load(tmp_path / f"model.{suffix}", device="cpu")
+        found = back.layers[0].rule if isinstance(back, hebbcore.Network) else back.rule
+        assert repr(found) == repr(rule)  # NaN is not equal to itself
+    assert rule_of(rule_table("test", rule), "").pairs_of == ((1, 2), (3, 4))
+    assert layer_of(layer_table("test", Powers((2, 3))), "").powers == (2, 3)
+
+
+def test_a_run_goes_on_with_them(tmp_path):
+    rule = Rates()
+    hebbcore.fit(network(rule), IMAGES, epochs=1, run=tmp_path / "run")
+    again = hebbcore.fit(network(rule), IMAGES, epochs=2, run=tmp_path / "run")
+    np.testing.assert_array_equal(
+        again["conv1"].weights, hebbcore.fit(network(rule), IMAGES, epochs=2)["conv1"].weights
+    )
+    with pytest.raises(ValueError, match=r"layers\[0\]\.rule\.unknown is 1\.0 here and nan there"):
+        hebbcore.fit(network(Rates(unknown=1.0)), IMAGES, epochs=2, run=tmp_path / "run")
+
+
+def test_a_parameter_that_tables_have_no_place_for_is_told(tmp_path):
+    """It took the place of the rule's name, and files could be written, not read."""
+    with pytest.raises(ValueError, match="fit: Named has a parameter name, which in tables says what it is"):
+        hebbcore.fit(network(Named()), IMAGES, run=tmp_path / "run")
+    with pytest.raises(ValueError, match="save: Named has a parameter name"):
+        hebbcore.save(tmp_path / "layer.h5", hebbcore.train_layer(IMAGES, 4, 3, rule=Named(), device="cpu"))
+    with pytest.raises(ValueError, match="test: Typed has a parameter type"):
+        layer_table("test", Typed())
+
+
+def test_a_rule_in_a_rule_is_refused_before_any_work(tmp_path):
+    """It came back as a dict."""
+    with pytest.raises(TypeError, match=r"HPCA\(activation='tanh'.*\) cannot be written to a checkpoint"):
+        hebbcore.fit(network(Inside()), IMAGES, run=tmp_path / "run")
+
+
+def test_nan_is_like_nan():
+    assert compared({"a": float("nan")}, {"a": float("nan")}) == []
+    assert compared({"a": float("nan")}, {"a": 1.0}) == [("a", "a is nan here and 1.0 there")]
+
+
+@pytest.mark.parametrize("name", ["mean/b", "mean\0b"])
+def test_a_state_that_files_cannot_hold_is_refused_before_any_work(name, tmp_path, monkeypatch):
+    """Such a file was written, and was damaged to those who read it."""
+
+    @dataclass(frozen=True)
+    class Stateful(Oja):
+        def initial_state(self):
+            return {name: 0.0}
+
+        def next_state(self, state, scores):
+            return {name: scores.mean}
+
+    monkeypatch.setitem(hebbcore.RULES, "stateful", Stateful)
+    told = "an array called 'state_mean.*b' cannot be saved"
+    with pytest.raises(ValueError, match=f"conv1: {told}"):
+        hebbcore.fit(network(Stateful()), IMAGES, run=tmp_path / "run")
+    with pytest.raises(ValueError, match=f"the layer: {told}"):
+        hebbcore.save(tmp_path / "layer.h5", hebbcore.train_layer(IMAGES, 4, 3, rule=Stateful(), device="cpu"))

@@ -1,0 +1,163 @@
+"""What rules of one's own answer: other dtypes than the scores', and what is not an answer at all."""
+
+import numpy as np
+import pytest
+
+import hebbcore
+
+WORKSPACES = ["16 KiB", "256 MiB"]  # for several chunks, for one
+
+
+class Mine(hebbcore.Rule):
+    """Oja's rule, of which a test replaces something."""
+
+    def gate(self, scores, norms):
+        return hebbcore.Gate(scores, decay=(scores * scores).sum(axis=0))
+
+
+def rule(pairs=False, winners=None, **methods):
+    """Return a rule with these methods in the place of Mine's."""
+    attributes = {name: lambda self, *given, answer=answer: answer(*given) for name, answer in methods.items()}
+    if winners is not None:
+        attributes["expected_winners"] = lambda self: winners
+    return type("Mine", (Mine,), {**attributes, "pairs": pairs})()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("workspace", WORKSPACES)
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int64, np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["gram", "decay", "pair", "winners"])
+def test_a_gate_may_be_of_any_real_dtype(kind, dtype, workspace, precision, generator):
+    """A product of two arrays of bool is no sum, one of int8 overflows, and minus an unsigned decay is huge."""
+    patches, weights = generator.normal(size=(700, 12)), generator.normal(size=(5, 12))
+    positive = (patches @ weights.T > 0).astype(float)
+    winner = np.eye(5)[(patches @ weights.T).argmax(axis=1)]
+
+    def gate(scores, norms):
+        values = (scores > 0).astype(dtype)
+        if kind == "gram":
+            return hebbcore.Gate(values)
+        if kind == "decay":
+            return hebbcore.Gate(values, decay=values.sum(axis=0))
+        if kind == "pair":
+            return hebbcore.Gate(values, pair=hebbcore.Pair(values, values, lower=True))
+        who = scores.argmax(axis=1)
+        values = np.eye(5)[who].astype(dtype)
+        return hebbcore.Gate(values, decay=values.sum(axis=0), winners=who.astype(np.uint16))
+
+    if kind in ("gram", "pair"):
+        decay = np.tril(positive.T @ positive)
+        wanted = positive.T @ patches - decay @ weights
+    else:
+        chosen = winner if kind == "winners" else positive
+        wanted = chosen.T @ patches - chosen.sum(axis=0)[:, None] * weights
+    mine = rule(pairs=kind == "pair", winners=1 if kind == "winners" else None, gate=gate)
+    found = hebbcore.weight_update(patches, weights, mine, workspace=workspace, precision=precision)
+    assert found.dtype == precision
+    np.testing.assert_allclose(found, wanted / 700, rtol=1e-4, atol=1e-5)
+
+
+OUTPUTS = {
+    "int8": lambda scores, norms: np.sign(scores).astype(np.int8),
+    "bool": lambda scores, norms: scores > 0,
+    "float64": lambda scores, norms: scores * np.ones(6),
+    "other order": lambda scores, norms: np.asfortranarray(scores),
+    "reversed": lambda scores, norms: scores[:, ::-1],
+    "read-only": lambda scores, norms: np.broadcast_to(scores[:, :1], scores.shape),
+}
+BEHIND = {
+    "in place": lambda: [hebbcore.Triangle(0.5), hebbcore.Pool(2)],
+    "pool": lambda: [hebbcore.Pool(2, kind="average")],
+    "split": lambda: [hebbcore.Split(), hebbcore.GridPool(2)],
+    "gaussian": lambda: [hebbcore.GaussianPool(2)],
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_outputs_of_any_dtype_and_order_go_through_the_layers_behind(output, behind, generator):
+    """int8 was kept from layer to layer, in memory that was laid out for float32."""
+    images, mine = generator.normal(size=(20, 9, 9, 2)), rule(activate=OUTPUTS[output])
+    whole = hebbcore.Network([hebbcore.Conv(6, 3, rule=mine), *BEHIND[behind]()], (9, 9, 2), device="cpu")
+    alone = hebbcore.Network([hebbcore.Conv(6, 3, rule=mine)], (9, 9, 2), device="cpu")
+    alone.layers[0].weights = whole.layers[0].weights
+    maps = alone.transform(images)
+    assert maps.dtype == np.float32
+    rest = hebbcore.Network(BEHIND[behind](), maps.shape[1:], device="cpu")
+    np.testing.assert_allclose(whole.transform(images), rest.transform(maps), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("methods", "error", "message"),
+    [
+        ({"gate": lambda s, n: hebbcore.Gate(s, pair=hebbcore.Pair(s, s, lower=False))}, TypeError, "a pair, so that"),
+        ({"gate": lambda s, n: hebbcore.Gate(None, decay=s[0])}, TypeError, "must return values"),
+        ({"gate": lambda s, n: hebbcore.Gate(s * 1j)}, TypeError, "values of real numbers, got complex64"),
+        ({"gate": lambda s, n: hebbcore.Gate(s.tolist())}, ValueError, r"values of the shape .*, got list"),
+        ({"gate": lambda s, n: hebbcore.Gate(s, winners=s)}, ValueError, r"winners of the shape"),
+        ({"adjust": lambda delta, weights: 0 * delta}, TypeError, "adjust must change delta in place"),
+        ({"rate": lambda weights, rate: None}, ValueError, r"rate must return a number, .* got NoneType"),
+        ({"scale": lambda delta, rows, mass: None}, ValueError, r"scale must return a number, .* got NoneType"),
+        ({"projection": lambda weights: weights.tolist()}, ValueError, r"projection must return an array .* got list"),
+        ({"activate": lambda scores, norms: None}, ValueError, r"activate must return outputs .* got NoneType"),
+        ({"activate": lambda scores, norms: scores * 1j}, TypeError, "activate must return outputs of real numbers"),
+        ({"initial_weights": lambda *a: [[0.0] * 9] * 6}, ValueError, "initial_weights must return .* got list"),
+    ],
+)
+def test_what_is_no_answer_is_told(methods, error, message, generator):
+    """A method that forgets its return, or returns what it should change in place, would have no effect."""
+    data = generator.random((40, 9))
+    for learn in (
+        lambda: hebbcore.fit(hebbcore.Network([hebbcore.Dense(6, rule(**methods))], (9,), device="cpu"), data),
+        lambda: hebbcore.train_layer(data, 6, rule=rule(**methods), device="cpu").transform(data),
+    ):
+        with pytest.raises(error, match=rf"^Mine\.\w+ .*{message}|^Mine\.{message}"):
+            learn()
+
+
+@pytest.mark.parametrize("start", ["patches", "k-means++"])
+def test_lengths_and_first_weights_of_a_start_must_have_their_shapes(start, generator):
+    """(units,) of as many units as numbers of a patch was stretched over the numbers."""
+    data = generator.random((40, 9))
+    for methods, message in (
+        ({"lengths": lambda weights: np.linalg.norm(weights, axis=1)}, r"lengths must return .* \(9, 1\), got \(9,\)"),
+        ({"from_patches": lambda patches, lengths: patches[0]}, r"from_patches must return .* \(9, 9\), got \(9,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            hebbcore.train_layer(data, 9, rule=rule(**methods), initial_weights=start, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (lambda state, scores: None, TypeError, "must return a dict of mean, got NoneType"),
+        (lambda state, scores: {}, ValueError, "must return mean, got nothing"),
+        (lambda state, scores: {**state, "more": scores.mean}, ValueError, "must return mean, got mean, more"),
+        (lambda state, scores: {"mean": 0.5}, ValueError, r"mean of the shape \(6,\), got float"),
+        (lambda state, scores: {"mean": scores.mean.mean(keepdims=True)}, ValueError, r"\(6,\), got \(1,\)"),
+        (lambda state, scores: {"mean": 1j * scores.mean}, TypeError, "mean of real numbers, got complex128"),
+    ],
+)
+def test_a_state_after_a_batch_has_the_shape_of_that_before(answer, error, message, generator):
+    """One number was one for all units in the step, and an array in the next."""
+    mine = rule(initial_state=lambda: {"mean": 0.0}, next_state=answer)
+    with pytest.raises(error, match=rf"^Mine\.next_state must return .*{message}|{message}"):
+        hebbcore.train_layer(generator.random((40, 9)), 6, rule=mine, device="cpu")
+
+
+def test_a_gate_sees_a_state_of_float64_arrays(generator):
+    seen = []
+
+    class Mean(Mine):
+        def initial_state(self):
+            return {"mean": 0}
+
+        def next_state(self, state, scores):
+            return {"mean": np.ones(6, np.int32)}
+
+        def gate(self, scores, norms):
+            seen.append(self.state["mean"])
+            return super().gate(scores, norms)
+
+    hebbcore.train_layer(generator.random((40, 9)), 6, rule=Mean(), batch_size=20, device="cpu")
+    assert {(array.shape, array.dtype.name) for array in seen} == {((6,), "float64")}
