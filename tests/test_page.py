@@ -93,7 +93,7 @@ def test_guesses_are_shown_before_they_are_judged(session, monkeypatch):
     before, gate = teach(session), threading.Event()
     doubts = session.learner.found.doubts
     judged = held_out.held_out
-    monkeypatch.setattr(classifier, "held_out", lambda *given: gate.wait(60) and judged(*given))
+    monkeypatch.setattr(held_out, "held_out", lambda *given: gate.wait(60) and judged(*given))
     session.label([30, 31], "dog")
     session.label([32], "emu")
     state = session.state_when(lambda state: state["learning"]["labels"] == 18)
