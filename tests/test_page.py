@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_helpers import NAMES, TRUTH, Session, blobs, session
 
-from hebbcore.classify import FewLabelClassifier, classifier, held_out
+from hebbcore.classify import FewLabelClassifier, held_out
 from hebbcore.labelling.guesses import Guesses
 from hebbcore.page.learner import Found
 from hebbcore.page.store import NO_LABEL, UNSURE
