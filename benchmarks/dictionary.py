@@ -11,12 +11,14 @@ The readout is RidgeReadout on standardised features of all training images, or 
 class, in `--draws` selections; it chooses its penalty, a power of ten, on the labelled images. Features are made of the
 images that a selection has alone; units learn from all. `--validate` N judges by the last N training images, which are
 then not trained on, instead of the test images: what is chosen, choose so. Rows that FILE holds are not measured again.
-`--folder` is for features that memory does not hold: they lie there, rounded to float16, while a row is measured.
+`--folder` is for features that memory does not hold: they lie there, rounded to float16, in files without names that go
+with the row, or with the program.
 """
 
 import argparse
 import json
 import platform
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,8 +71,8 @@ def selections(labels: Any, counts: Sequence[int], draws: int) -> dict[int, list
     return few | {count: [np.arange(count)] for count in counts if count == len(labels)}
 
 
-def features_of(network: Network, images: Any, folder: Path | None, name: str) -> Any:
-    """Return the features (images, numbers) of images and their mirror images; of a folder, in a file there."""
+def features_of(network: Network, images: Any, folder: Path | None) -> Any:
+    """Return the features (images, numbers) of images and their mirror images; with a folder, mapped from there."""
     if folder is None:
         features = network.transform(images, mirror=True)
         return features.reshape(len(features), -1)
@@ -81,7 +83,8 @@ def features_of(network: Network, images: Any, folder: Path | None, name: str) -
         block = block.reshape(len(block), -1)
         if file is None:
             shape = len(images), block.shape[1]
-            file = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
+            with tempfile.TemporaryFile(dir=folder) as unnamed:
+                file = np.memmap(unnamed, np.float16, "w+", shape=shape)
         file[first : first + len(block)] = block
     return file
 
@@ -101,8 +104,7 @@ def measure(method: str, units: int, seed: int, data: tuple[Any, ...], args: arg
     learned = time.perf_counter()
     chosen = selections(labels, [count for count in args.labels if count <= len(labels)], args.draws)
     used = np.unique(np.concatenate([rows for draws in chosen.values() for rows in draws]))
-    parts = {"labelled": xp.asarray(images[used]), "unseen": xp.asarray(test)}
-    features, unseen = (features_of(network, part, args.folder, name) for name, part in parts.items())
+    features, unseen = (features_of(network, xp.asarray(part), args.folder) for part in (images[used], test))
     float(unseen[-1, -1])
     transformed = time.perf_counter()
     row = {

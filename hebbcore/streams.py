@@ -19,8 +19,8 @@ loaders.ArrayStream. `Stream` says what it must have, `Described` what it may sa
     names                                  asked      asked      whose images they are
 
 "Asked" means that a stream without it works too, with less: fit, for one, cannot go on within an epoch of a stream
-without `state` and `restore`. extract and evaluate read pairs, in the stored order: labels are
-numbers of classes, -1 for an image without one.
+without `state` and `restore`. extract and evaluate read pairs, in the stored order: labels are numbers of classes, -1
+for an image without one.
 
 A stream of one's own, which all of them take:
 

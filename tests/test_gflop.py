@@ -140,4 +140,6 @@ def test_the_cost_of_an_accuracy_from_files_that_lack_rows(tmp_path):
         ["learned", "3", "layers", "0.50", ">", "1.00"],
         ["random", "3", "layers", "≤", "0.25", ">", "0.25"],
     ]
+    file("third", ("k-means", 256, 1.0, {"50000": [85.0], "500": [20.0]}))  # of a row that the second has in part
+    assert " ".join(drawn("first", "second", "third").stdout.splitlines()[1].split()) == "k-means 3 layers 0.63 0.91"
     assert "draw them apart" in drawn("first", "validation").stderr
