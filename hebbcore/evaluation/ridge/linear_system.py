@@ -21,7 +21,7 @@ from hebbcore.evaluation.ridge.tiled import Column, Factor
 _TILE = 1024  # rows of products at a time: small beside the matrix, and large enough for BLAS
 _TERMS = 1024  # of a sum in the rows' own precision: more would let float32 lose digits
 _WHOLE = 8192  # rows that LAPACK factorises at once: OpenBLAS's parallel dpotrf has crashed with 25,632
-_LARGE_TILE = 1024  # of larger matrices, and of what is solved
+_LARGE_TILE = 2048  # of larger matrices, and of what is solved: BLAS wrappers copy tiles, large ones less often
 _CUDA_TILE = 4096
 _COPIED = 128  # rows that are copied from one triangle to the other at a time, so as to stay in the cache
 

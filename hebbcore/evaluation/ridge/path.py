@@ -69,15 +69,15 @@ def _around(equations: Equations, penalties: list[float], at: int, meter: Meter)
     matrix, scale, right, minus, tile, _ = equations
     try:
         with factorised(matrix, penalties[at] * scale, minus, tile, meter) as factor:
-            found = {at: factor.solve(right)}
-            if not bool(backend.namespace(right).isfinite(found[at]).all()):
-                return {}
-            blocks = _blocks(equations)
-            if len(penalties) > 1 and blocks >= _LEAST:
-                shifts = {i: penalty - penalties[at] for i, penalty in enumerate(penalties) if i != at}
-                # reading the factor takes the time; with two threads, which NumPy's and SciPy's BLAS have each, a block
-                # of 9,000 rows took 0.17 to 0.35 s in place of 0.095
-                with parallel.one_blas_thread():
+            # reading the factor takes the time of what is solved; with two threads, which NumPy's and SciPy's BLAS have
+            # each, a block of 9,000 rows took 0.17 to 0.35 s in place of 0.095
+            with parallel.one_blas_thread():
+                found = {at: factor.solve(right)}
+                if not bool(backend.namespace(right).isfinite(found[at]).all()):
+                    return {}
+                blocks = _blocks(equations)
+                if len(penalties) > 1 and blocks >= _LEAST:
+                    shifts = {i: penalty - penalties[at] for i, penalty in enumerate(penalties) if i != at}
                     found |= _Space(factor, scale, right, blocks).solutions(shifts, meter)
             return found
     except np.linalg.LinAlgError:

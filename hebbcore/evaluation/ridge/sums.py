@@ -12,7 +12,7 @@ from hebbcore.evaluation.batches import Codes, Weights
 from hebbcore.evaluation.ridge.linear_system import add_products
 from hebbcore.evaluation.ridge.room import Room
 
-_BLOCK_BYTES = 64 * 2**20
+_BLOCK_BYTES = 64 * 2**20  # where no room is given
 _BLOCK_ROWS = 1024  # more would let the float32 sums within a block lose digits
 
 
@@ -45,9 +45,10 @@ class ClassSums:
         row_bytes = features * self.dtype.itemsize
         rows, self._most = min(_BLOCK_ROWS, _BLOCK_BYTES // row_bytes), _BLOCK_ROWS
         if room is not None:
-            room, on_disk = room.beside(first), isinstance(self.products, np.memmap)  # read and written once a block
-            rows = room.rows(row_bytes, 3) if on_disk else min(rows, room.rows(row_bytes, 16))
+            room, on_disk = room.beside(first), isinstance(self.products, np.memmap)
             self._most = room.rows(row_bytes, 16)
+            # the products are read and written once a block
+            rows = room.rows(row_bytes, 3) if on_disk else min(_BLOCK_ROWS, self._most)
         rows = max(1, rows)
         self._block, self._codes = xp.empty((rows, features), self.dtype), np.empty(rows, np.int64)
         self._weights = np.empty(rows)
