@@ -120,6 +120,21 @@ def then_alone(layers):
     return train
 
 
+def diverging(layers):
+    """Return a case: what is said of weights that diverge."""
+
+    def train(group):
+        network = h.Network(layers(), precision="float64", device=DEVICE, seed=2)
+        try:
+            h.fit(network, IMAGES, group=group, **OPTIONS)
+        except (FloatingPointError, RuntimeError) as error:  # one's own, or another process's, which it cites
+            text = str(error).rpartition("FloatingPointError: ")[2]
+            return {"text": np.frombuffer(text.encode(), np.uint8).astype(float)}
+        raise AssertionError("nothing diverged")
+
+    return train
+
+
 def block(rule, units=6, **more):
     return [h.Conv(units, 3, rule, learning_rate=0.02, **more), h.BatchNorm(), h.Pool(2)]
 
@@ -159,6 +174,10 @@ def cases(folder=None):
     found["scale"] = a_network(lambda: scaled(h.SignedWTA()))
     found["scale, layerwise"] = a_network(lambda: scaled(h.KWTA(1)), mode="layerwise")
     found["codes of a sample"] = a_network(coded, mode="layerwise", sample=200, statistics_images=30)
+    found["codes, together"] = a_network(coded)
+    found["diverging"] = diverging(
+        lambda: [*block("hpca"), h.Conv(9, 2), h.Conv(6, 1, learning_rate=1e9), h.Pool(1), h.Conv(4, 1), h.Conv(5, 1)]
+    )
     found["codes"] = a_network(coded, mode="layerwise", statistics_images=30)
     found["rate auto"] = a_layer("hpca", IMAGES, 3, "auto")
     found["patches, then rivals"] = a_layer(h.KWTA(1), IMAGES, 3, initial_weights="patches", conscience=0.1)

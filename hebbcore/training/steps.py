@@ -129,7 +129,7 @@ class Steps:
         x, labels = batch.images, batch.labels
         network, at = self._network, self._state.position
         slower = factor(self._settings.schedule, at.epoch, phase.epochs, self._done(phase))
-        shared, later = current() is not None, []
+        waits, later = self._waiting() if current() is not None else set(), []
 
         def learn(i: int, before: Array, out: Array) -> None:
             layer = network.layers[i]
@@ -145,7 +145,7 @@ class Steps:
             def end() -> None:
                 self._progress.diagnostics.learned(i, change(), tally.counts)
 
-            if shared:  # the sum over processes is on its way while the next layer computes
+            if i in waits:
                 later.append(end)
             else:
                 end()
@@ -159,6 +159,22 @@ class Steps:
                 network.run(network.run(x, first, entry), entry, target + 1, learn=learn)
             for end in later:
                 end()
+
+    def _waiting(self) -> set[int]:
+        """Return the layers whose change may wait for the next layers' outputs, while it is summed over processes.
+
+        Not where it decides these outputs, as units do that a layer follows, and not where the input, whose memory the
+        next layers take, is looked at once more with the changed weights.
+        """
+        network = self._network
+        if self._looks(self._state.position.step + 1):
+            return set()
+        followers = (i for i, layer in enumerate(network.layers) if type(layer).follow is not Layer.follow)
+        return set(range(len(network))) - {value - 1 for i in followers for value in network.graph.before(i)}
+
+    def _looks(self, step: int) -> bool:
+        """Return whether the weights are looked at after so many steps."""
+        return self._divergence is not None and is_due(step - self._steps_before)
 
     def _done(self, phase: Phase) -> float:
         """Return the part of a phase that lies behind the batch at hand, 0…1; 0 if nobody knows how much there is."""
@@ -223,7 +239,7 @@ class Steps:
 
         def end() -> float | None:
             size = change()
-            if is_due(step - self._steps_before):
+            if self._looks(step):
                 stable = partial(largest_stable_rate, rule, seen, layer.geometry)
                 divergence.require(layer.name, layer.weights, step, rate, stable, self._given_rate(layer) == AUTO)
             return size
