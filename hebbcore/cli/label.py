@@ -162,10 +162,9 @@ class Tables:
     def __init__(self, names: Sequence[str], photos: Path) -> None:
         self._names, self._folder = names_in_tables(names, photos)
 
-    def read(self, data: bytes) -> tuple[dict[int, str], int, list[str]]:
-        """Return {photo: class}, and how many rows name no photo, and some of these files."""
-        found = matched(data, self._names, self._folder)
-        return found.labels, found.unknown, found.some
+    def read(self, data: bytes) -> tuple[dict[int, str], int, list[str], list[str]]:
+        """See hebbcore.page.app."""
+        return matched(data, self._names, self._folder)
 
 
 def _serve(
