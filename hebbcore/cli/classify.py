@@ -10,9 +10,10 @@ from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli.networks import learned_range, load_network, require_squares, side_of
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_taken_over
+from hebbcore.cli.photos import Photos, is_photos, read_photos
 from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
+from hebbcore.cli.tables import Table, require_taken_over
 from hebbcore.dictionary import SMALLEST
 from hebbcore.engine import devices
 from hebbcore.files import locked, make_folder, remove_partial

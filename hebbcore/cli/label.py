@@ -15,8 +15,9 @@ import numpy as np
 
 from hebbcore.checks import printable
 from hebbcore.cli.classify import add_work, begun, learned, of_other_images, range_for, side_for, table_of
-from hebbcore.cli.photos import Photos, Table, names_in_tables, only_in_next, read_photos
+from hebbcore.cli.photos import Photos, read_photos
 from hebbcore.cli.stages import Stages
+from hebbcore.cli.tables import Table, names_in_tables, only_in_next
 from hebbcore.engine import devices
 from hebbcore.files import cannot_write, locked
 from hebbcore.labelling.work import FOLLOWING, IMAGES, Labels, require_search
