@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hebbcore.checks import printable
-from hebbcore.cli.classify import add_work, begun, learned, of_other_images, range_for, side_for, table_of
+from hebbcore.cli.classify import (
+    add_work,
+    begun,
+    learned,
+    of_other_images,
+    range_for,
+    require_several,
+    side_for,
+    table_of,
+)
 from hebbcore.cli.photos import Photos, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.cli.tables import Table, names_in_tables, only_in_next
@@ -106,6 +115,7 @@ def _ready(
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)
+    require_several(names)
     require_search(np.full(len(names), -1), devices.resolve("label", options.device))
     if network is None:
         network = learned(photos, options, stages)

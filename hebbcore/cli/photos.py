@@ -15,6 +15,7 @@ import loaders
 from hebbcore.checks import printable
 from hebbcore.cli.stages import Stages
 from hebbcore.labelling.features import BATCH
+from loaders.images.formats import NOT_AN_IMAGE
 from loaders.shards.format import INDEX, REPORT
 from loaders.shards.plan import found_instead
 from loaders.shards.ranges import found_range
@@ -292,8 +293,8 @@ def _skipped(shards: Path) -> list[tuple[str, str]]:
 
 
 def _tell_skipped(shards: Path, stages: Stages) -> None:
-    """Name files that were left out, with the reasons."""
-    skipped = _skipped(shards)
+    """Name files that were left out, with the reasons; damaged images before what is none."""
+    skipped = sorted(_skipped(shards), key=lambda entry: entry[1] == NOT_AN_IMAGE)
     for name, reason in skipped[:_SHOWN]:
         stages.say("left out", f"{name} ({reason})")
     if len(skipped) > _SHOWN:

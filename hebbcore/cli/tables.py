@@ -1,5 +1,6 @@
 """Labels of a table for the commands that give labels: which images they are of, and what must not be lost."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,8 +11,13 @@ import loaders
 from hebbcore.cli.photos import is_photos
 from hebbcore.labelling.done import is_as_written
 from hebbcore.labelling.work import FOLLOWING, Labels
+from hebbcore.texts import plain
+from loaders.shards.format import UNLABELLED
 from loaders.sources.detect import kind_of
 from loaders.sources.table_labels import TableLabels, folder_of_all
+
+_SHOWN = 5  # labels that a warning lists
+_log = logging.getLogger("hebbcore")
 
 
 def names_in_tables(names: Sequence[str], photos: Path) -> tuple[list[str], str | Path]:
@@ -51,13 +57,31 @@ class Table:
         self._classes = source.class_names
 
     def labels(self, names: Sequence[str], left_out: Sequence[str]) -> Labels:
-        """Return the labels of images. left_out: those that could not be read, which may have one too."""
+        """Return the labels of images. left_out: those that could not be read; a label of one is told."""
         if self._of_files is None:
             names, root = names_in_tables(names, self._photos)
-            table = TableLabels(self._rows, [*names, *(_below(str(root), name) for name in left_out)], root)
-            return Labels.of(np.array([table.label_of(name) for name in names], np.int64), table.class_names)
+            left_out = [_below(str(root), name) for name in left_out]
+            table = TableLabels(self._rows, [*names, *left_out], root)
+            numbers, classes = {name: table.label_of(name) for name in [*names, *left_out]}, table.class_names
+        else:
+            numbers, classes = self._of_files, self._classes
         # images that were added since the table was read have none
-        return Labels.of(np.array([self._of_files.get(name, -1) for name in names], np.int64), self._classes)
+        found = Labels.of(np.array([numbers.get(name, UNLABELLED) for name in names], np.int64), classes)
+        unused = [(name, classes[numbers[name]]) for name in left_out if numbers.get(name, UNLABELLED) >= 0]
+        if unused:
+            _tell_unused(unused, found.classes)
+        return found
+
+
+def _tell_unused(unused: Sequence[tuple[str, str]], classes: Sequence[str]) -> None:
+    """Warn of labels (file, label) of photos that could not be read. classes: of which others have a label."""
+    listed = ", ".join(f"{plain(name)} ({plain(label)})" for name, label in unused[:_SHOWN])
+    lost = [plain(label) for label in dict.fromkeys(label for _, label in unused) if label not in classes]
+    _log.warning(
+        "labels without effect, of photos that could not be read: %s%s%s", listed,
+        f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else "",
+        f"; no other photo is labelled {', '.join(lost[:_SHOWN])}{', …' * (len(lost) > _SHOWN)}" if lost else "",
+    )  # fmt: skip
 
 
 def require_taken_over(work: Path, names: Sequence[str], labels: Labels) -> None:
