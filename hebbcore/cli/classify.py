@@ -153,7 +153,7 @@ def of_other_images(work: Path) -> Iterator[None]:
     try:
         yield
     except (FileExistsError, ValueError) as error:
-        if re.search(rf"(?<![\w./-]){re.escape(str(work))}(/| holds )", str(error)) is None:
+        if re.search(rf"(?<![\w./-]){re.escape(str(work))}/", str(error)) is None:
             raise
         what = found_instead(error) or str(error)
         advice = (
