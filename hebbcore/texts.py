@@ -5,7 +5,7 @@ from unicodedata import category, normalize
 
 from hebbcore.checks import printable
 
-_SPACES = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+_SPACES = re.compile("[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 _OTHER = "[^\0-\u036f\u200c\u200d]"  # beyond Latin and its accents
 _JOINERS = re.compile(f"({_OTHER})([\u200c\u200d])[\u200c\u200d]*(?={_OTHER})|[\u200c\u200d]")
 
@@ -24,8 +24,9 @@ def in_markdown(text: object) -> str:
 def tidy(name: str) -> str:
     """Return the name of a class without differences that nobody sees: two names that look alike are the same then.
 
-    Accents are composed (NFC), invisible characters go, and spaces of all kinds and lengths are one space, with none
-    around the name. Joiners stay between letters that they may change: those of scripts beyond Latin, and emoji.
+    Accents are composed (NFC), invisible characters go, and spaces of all kinds and lengths, line ends too, are one
+    space, with none around the name. Joiners stay between letters that they may change: those of scripts beyond Latin,
+    and emoji.
     loaders.text.tidy is the same.
     """
     if name.isascii():

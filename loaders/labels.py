@@ -13,6 +13,7 @@ from unicodedata import normalize
 import numpy as np
 import numpy.typing as npt
 
+from loaders.doubtful import remarks_on
 from loaders.shards.format import UNLABELLED
 from loaders.text import printable, tidy
 
@@ -21,11 +22,11 @@ FILES = ("file", "filename", "file_name", "filepath", "path", "image", "img", "p
 LABELS = ("label", "labels", "class", "class_name", "category", "target", "species", "tag")
 TABLE_BYTES = 2**28
 SOLUTION = ["imageid", "predictionstring"]  # header of the labels of Kaggle's ImageNet
-MISSING = ("nan", "null", "<na>")  # how programs write that there is no label
 SAID = re.compile(r'"?sep=([^\w\s"]|\t)"?(?=\r|\n|\Z)', re.IGNORECASE)  # the first line of tables for Excel
 OWN = b"file,label"  # how tables begin that hebbcore writes
 NEXT = ["file", "label", "guess", "confidence"]  # header of those that name what to label next
 PREDICTED = ["file", "label", "confidence", "second", "labelled"]  # of those of guesses; labelled: 1 is no guess
+SAVED = 'spreadsheets call it "CSV UTF-8"'  # what to do about another encoding
 SHOWN = 5  # lines or files that a message lists
 
 log = logging.getLogger(__name__)
@@ -71,10 +72,18 @@ def read_labels(path: str | os.PathLike[str]) -> list[Row]:
 
 def parse_labels(data: bytes, path: str) -> list[Row]:
     """Return what read_labels does, of a file's bytes. path: what messages call it; its ending counts."""
+    found, remarks = rows_and_remarks(data, path)
+    for remark in remarks:
+        log.warning("%s: %s", printable(path), remark)
+    return found
+
+
+def rows_and_remarks(data: bytes, path: str) -> tuple[list[Row], list[str]]:
+    """Return what parse_labels does, and what a user should know of the labels."""
     rows = _Rows(*_separated(_text(data, path), path))
     found: list[Row] = []
     known: dict[str, str] = {}  # labels as they are written, and tidy
-    columns, width, is_solution, is_predicted, guesses = (0, 1), 2, False, False, 0
+    columns, width, is_solution, is_predicted, guesses, called = (0, 1), 2, False, False, 0, ""
     for count, (line, fields) in enumerate(rows):
         if count == 0 and (header := _header(fields, path)):
             columns, width = header, len(fields)
@@ -86,10 +95,12 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
             rows.faults.append(
                 (line, f"{len(fields)} fields instead of {width}; a field with the separator in it must be quoted")
             )
+            if count == 0:  # it may be a header
+                called = " (of more columns, a header calls these two so)"
         else:
             file, label = (fields[column] if 0 <= column < len(fields) else "" for column in columns)
             if not _is_unicode(label):
-                rows.faults.append((line, "its label is not UTF-8"))
+                rows.faults.append((line, f"its label is not UTF-8 ({SAVED})"))
             elif file.strip() and is_solution:  # the first box's class, of an image without its suffix
                 found.append((f"{file.strip()}.JPEG", label.split()[0] if label.strip() else ""))
             elif file.strip():
@@ -102,26 +113,13 @@ def parse_labels(data: bytes, path: str) -> list[Row]:
     if rows.faults:
         listed = "; ".join(f"line {line}: {reason}" for line, reason in rows.faults[:SHOWN])
         raise ValueError(
-            f"read_labels: {printable(path)} must be a table of file and label, but {len(rows.faults)} of its rows "
-            f"{'is' if len(rows.faults) == 1 else 'are'} not: {listed}{'; …' * (len(rows.faults) > SHOWN)}"
+            f"read_labels: {printable(path)} must be a table of file and label{called}, but {len(rows.faults)} of "
+            f"its rows {'is' if len(rows.faults) == 1 else 'are'} not: {listed}{'; …' * (len(rows.faults) > SHOWN)}"
         )
+    remarks = remarks_on(known.values())
     if guesses:
-        log.warning(
-            "%s: %d of its %d labels are guesses of hebbcore, and count as right", printable(path), guesses, len(found)
-        )
-    _tell_like_none(set(known.values()), path)
-    return found
-
-
-def _tell_like_none(labels: set[str], path: str) -> None:
-    """Warn of labels that are classes, but may be meant as none: −1 among numbers, and missing values of programs."""
-    are_numbers = all(re.fullmatch(r"-?\d+", label) for label in labels if label)
-    alike = sorted(label for label in labels if label.lower() in MISSING or (label == "-1" and are_numbers))
-    if alike:
-        log.warning(
-            "%s: the label %s is a class of its own; where it means that there is none, leave the cell empty",
-            printable(path), " and ".join(alike),
-        )  # fmt: skip
+        remarks.insert(0, f"{guesses} of its {len(found)} labels are guesses of hebbcore, and count as right")
+    return found, remarks
 
 
 def _is_of_next(fields: list[str], columns: tuple[int, int]) -> bool:
@@ -168,8 +166,7 @@ def _text(data: bytes, path: str) -> str:
         fault, place = "holds a zero byte", data.index(b"\0")
     line = data.count(b"\n", 0, place) + 1
     raise ValueError(
-        f"read_labels: line {line} of {printable(path)} {fault}; the table must be text in UTF-8 (spreadsheets call it "
-        '"CSV UTF-8")'
+        f"read_labels: line {line} of {printable(path)} {fault}; the table must be text in UTF-8 ({SAVED})"
     )
 
 
@@ -338,20 +335,36 @@ def unknown_files(
     where = "the images" if folder is None else f"the images of {printable(folder)}"
     alike: dict[str, str] = {}
     for name in names:
-        base = posixpath.basename(name).casefold()
+        base = _seen(posixpath.basename(name))
         alike.setdefault(base, name)
         alike.setdefault(posixpath.splitext(base)[0], name)
     listed = []
     for file in files[:SHOWN]:
-        hint = alike.get(posixpath.basename(file.strip().replace("\\", "/")).casefold())
+        hint = alike.get(_seen(posixpath.basename(file.strip().replace("\\", "/"))))
         listed.append(repr(printable(file)) + (f" (is it {printable(hint)!r}?)" if hint is not None else ""))
-    looks_like_a_header = files == [first] and rows > 1 and not posixpath.splitext(first.strip())[1]
-    header = "; if the first row is a header, call its columns file and label" * looks_like_a_header
-    example = f", such as {printable(names[0])!r}" if len(names) else ""
+    example = next((name for name in names if not posixpath.basename(name).startswith(".")), None)
     return (
         f"match_labels: {len(files)} of {rows} rows name a file that is not among {where}: {', '.join(listed)}"
-        f"{', …' * (len(files) > SHOWN)}; names are relative to the folder{example}{header}"
+        f"{', …' * (len(files) > SHOWN)}; names are relative to the folder"
+        f"{'' if example is None else f', such as {printable(example)!r}'}{_advice(files, rows, first)}"
     )
+
+
+def _seen(name: str) -> str:
+    """A name as eyes have it, that takes no notice of its case."""
+    return tidy(name).casefold()
+
+
+def _advice(files: list[str], rows: int, first: str) -> str:
+    """What may be wrong with a table that names unknown files. rows: how many it has. first: the file of the first."""
+    if not all(map(_is_unicode, files)):
+        return f"; the table is not all UTF-8 ({SAVED})"
+    if files == [first] and rows > 1 and not posixpath.splitext(first.strip())[1]:
+        return "; if the first row is a header, call its columns file and label"
+    separator = next((mark for mark in ",;|" if mark in first), None)
+    if len(files) == rows and separator is not None:
+        return f"; if {separator} separates the columns, begin the table with the line sep={separator}"
+    return ""
 
 
 def _listed(texts: Sequence[str]) -> str:

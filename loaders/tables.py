@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from loaders.labels import SHOWN, Finder, Row, labels_of, match_labels, parse_labels
+from loaders.labels import SHOWN, Finder, Row, labels_of, match_labels, rows_and_remarks
 from loaders.workers import apart
 
 
@@ -12,11 +12,13 @@ class Matched(NamedTuple):
     """What a table says.
 
     labels: {position of an image: label}. unknown: how many rows name no image. some: files of the first of these.
+    remarks: what a user should know of the labels.
     """
 
     labels: dict[int, str]
     unknown: int
     some: list[str]
+    remarks: list[str]
 
 
 def matched(data: bytes, names: Sequence[str], folder: str | os.PathLike[str] | None = None) -> Matched:
@@ -30,7 +32,7 @@ def matched(data: bytes, names: Sequence[str], folder: str | os.PathLike[str] | 
 
 def _matched(task: tuple[bytes, list[str], str | os.PathLike[str] | None]) -> Matched:
     data, names, folder = task
-    rows = parse_labels(data, "the table")
+    rows, remarks = rows_and_remarks(data, "the table")
     finder = Finder(names, folder)
     known, positions = list[Row](), list[int]()
     unknown = list[str]()
@@ -43,4 +45,4 @@ def _matched(task: tuple[bytes, list[str], str | os.PathLike[str] | None]) -> Ma
     if unknown and not known:  # the whole table is wrong, and the error says how
         match_labels(rows, names, folder)
     found = labels_of(known, positions, names)
-    return Matched({place: label for place, label in found.items() if label}, len(unknown), unknown[:SHOWN])
+    return Matched({place: label for place, label in found.items() if label}, len(unknown), unknown[:SHOWN], remarks)

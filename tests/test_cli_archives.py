@@ -106,7 +106,7 @@ def test_a_table_labels_an_archive_as_it_labels_the_folder(inside, call):
         assert "2019/cat/0.png,cat," in text
         assert "2019/cat/1.png" not in text
     names = ["photos/2019/cat/0.png", "photos/2019/cat/1.png", "photos/dog/0.png"]
-    assert Tables(names, Path("photos.zip")).read(Path("labels.csv").read_bytes()) == ({0: "cat", 1: "dog"}, 0, [])
+    assert Tables(names, Path("photos.zip")).read(Path("labels.csv").read_bytes()) == ({0: "cat", 1: "dog"}, 0, [], [])
 
 
 def test_a_single_image_is_told_from_an_archive(inside, fails):

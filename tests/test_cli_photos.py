@@ -13,7 +13,8 @@ from PIL import Image
 
 import hebbcore
 import loaders
-from hebbcore.cli.photos import Table, side_at
+from hebbcore.cli.photos import side_at
+from hebbcore.cli.tables import Table
 from hebbcore.files import locked_file
 
 __all__ = ["call", "fails", "photos"]

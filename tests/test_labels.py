@@ -80,36 +80,6 @@ def test_two_columns_of_labels_are_refused(table, header):
         read_labels(table(f"{header}\n{header.lower().replace('file', 'a.jpg')}\n"))
 
 
-@pytest.mark.parametrize(
-    ("labels", "told"),
-    [
-        (["0", "-1", "2"], "-1"),
-        (["cat", "NaN", "null"], "NaN and null"),
-        (["-1", "cat"], None),
-        (["-1", "1.5"], None),
-        (["0", "", "1"], None),
-    ],
-)
-def test_labels_that_look_like_none_are_told(table, caplog, labels, told):
-    rows = [(f"{number}.jpg", label) for number, label in enumerate(labels)]
-    assert read_labels(table("".join(f"{file},{label}\n" for file, label in rows))) == rows
-    assert (f"the label {told} is a class of its own" in caplog.text) is (told is not None)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("file,label,confidence,second,labelled\na.jpg,cat,0.9,dog,1\nb.jpg,dog,0.6,cat,0\n", "1 of its 2"),
-        ("file,label,confidence,second\na.jpg,cat,0.9,dog\nb.jpg,dog,0.6,cat\n", "2 of its 2"),
-        ("file,label,confidence,second,labelled\na.jpg,cat,0.9,dog,1\nb.jpg,dog,0.6,cat,1\n", None),
-    ],
-)
-def test_guesses_are_told_that_come_back_as_labels(table, caplog, text, told):
-    assert read_labels(table(text)) == [("a.jpg", "cat"), ("b.jpg", "dog")]
-    assert caplog.text.count("labels are guesses of hebbcore") == (told is not None)
-    assert told is None or f"{told} labels are guesses" in caplog.text
-
-
 def test_a_list_of_files_is_a_table_without_labels(table):
     assert read_labels(table("file\na.jpg\nb.jpg\n")) == [("a.jpg", ""), ("b.jpg", "")]
     assert read_labels(table("a.jpg\nb.jpg\n")) == [("a.jpg", ""), ("b.jpg", "")]
@@ -154,7 +124,7 @@ def test_a_tsv_is_separated_by_tabs_alone(table):
         (b"", "is empty"),
         (b"\n \r\n", "is empty"),
         (b"a.jpg,cat\nb\xe9.jpg,dog\n", "line 2 of .*labels.csv is not UTF-8"),
-        (b"file,label\na.jpg,cat\nb.jpg,ch\xe9vre\n", "line 3: its label is not UTF-8"),
+        (b"file,label\na.jpg,cat\nb.jpg,ch\xe9vre\n", 'line 3: its label is not UTF-8 .*"CSV UTF-8"'),
         ("a.jpg,cat\n".encode("utf-16"), "line 1 of .* is not UTF-8"),
         ("a.jpg,cat\n".encode("utf-16-le"), "line 1 of .* holds a zero byte"),
         (b"a.jpg,cat\nb.jpg,\0\n", "line 2 of .* holds a zero byte"),
@@ -167,6 +137,10 @@ def test_a_tsv_is_separated_by_tabs_alone(table):
         (b'"a\nb.jpg",cat\nc,d,e\n', "line 3: 3 fields"),
         (b"a.jpg,cat\nb.jpg," + b"x" * 200_000 + b"\n", "line 2: field larger than field limit"),
         (b"x" * 1_000_000, "line 1: field larger than field limit"),
+        (
+            b"photo,kind,day\na.jpg,cat,1\n",
+            "label .of more columns, a header calls these two so., but 2 of its",
+        ),
         (b"a,b,c\n" * 9, "9 of its rows are not: .*line 5: [^;]*; [^;]*; …$"),
     ],
 )
@@ -273,6 +247,28 @@ def test_unknown_files_are_listed_with_what_is_alike(tmp_path):
         match_labels([("\x1b[31m", "x")], names)
 
 
+@pytest.mark.parametrize(
+    ("files", "names", "told"),
+    [
+        (["my shot.png"], ["my\u202fshot.png"], r"'my shot\.png' \(is it 'my\\\\u202fshot\.png'\?\)"),
+        (["\u200ba.jpg"], ["a.jpg"], r"\(is it 'a\.jpg'\?\)"),
+        (["x.jpg"], [".DS_Store", "sub/._a.jpg", "a.jpg"], r"such as 'a\.jpg'$"),
+        (["x.jpg"], [".DS_Store"], "relative to the folder$"),
+        (["K\udce4tz.png"], ["K\u00e4tz.png"], r'; the table is not all UTF-8 \(spreadsheets call it "CSV UTF-8"\)$'),
+        (
+            ["file|label", "a.jpg|cat"],
+            ["a.jpg"],
+            r"; if \| separates the columns, begin the table with the line sep=\|$",
+        ),
+        (["a.jpg;x"], ["a.jpg"], "begin the table with the line sep=;$"),
+        (["x|y", "a.jpg"], ["a.jpg"], "call its columns file and label$"),
+    ],
+)
+def test_unknown_files_say_what_may_be_wrong(files, names, told):
+    with pytest.raises(ValueError, match=told):
+        match_labels([(file, "x") for file in files], names)
+
+
 def test_repeated_rows(caplog):
     names = ["a.jpg", "b.jpg"]
     labels, _ = match_labels([("a.jpg", "x"), ("./a.jpg", "x"), ("a.jpg", ""), ("b.jpg", ""), ("b.jpg", "y")], names)
@@ -297,7 +293,18 @@ LOOKS = [
         "caf\u00e9",
         ["cafe\u0301", " caf\u00e9 ", "caf\u200b\u00e9", "\ufeffcaf\u00e9", "ca\u00adf\u00e9", "cafe\u200d\u0301"],
     ),
-    ("big cat", ["big  cat", "big\u00a0cat", "big\u3000cat", "big \u2060cat", "\u202ebig cat\u202c", "big cat\u200c"]),
+    (
+        "big cat",
+        [
+            "big  cat",
+            "big\u00a0cat",
+            "big\u3000cat",
+            "big \u2060cat",
+            "\u202ebig cat\u202c",
+            "big cat\u200c",
+            "big\tcat",
+        ],
+    ),
     (
         "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         ["\u0645\u06cc\u200c\u200c\u062e\u0648\u0627\u0647\u0645"],
@@ -314,9 +321,14 @@ def test_labels_that_look_alike_are_one_class(name, alike):
     assert tidy(name) == name
 
 
+def test_a_line_end_in_a_label_is_a_space(table):
+    text = 'a.jpg,"big\r\ncat"\nb.jpg,"big\n cat"\nc.jpg,"big\u2028cat\n"\nd.jpg,big cat\n'
+    assert {label for _, label in read_labels(table(text))} == {"big cat"}
+
+
 @given(
     st.text(st.characters(exclude_categories=["Cs"]))
-    | st.text("a e\u0301\u200b\u200c\u200d\u0645\u65e5\u00e9\u00a0\u3000\u0323")
+    | st.text("a e\n\t\u0301\u200b\u200c\u200d\u0645\u65e5\u00e9\u00a0\u3000\u0323")
 )
 def test_both_packages_tidy_names_in_one_way_and_once(text):
     assert tidy(tidy(text)) == tidy(text) == texts.tidy(text)
@@ -325,7 +337,7 @@ def test_both_packages_tidy_names_in_one_way_and_once(text):
 def test_tables_are_matched_in_a_process_of_their_own():
     names = ["a.jpg", "b.jpg", "sub/c.jpg"]
     data = b"file,label\nx.jpg,dog\n./a.jpg,cat\nphotos/sub/c.jpg,dog\nb.jpg,\ny.jpg,dog\n"
-    assert matched(data, names, "photos") == ({0: "cat", 2: "dog"}, 2, ["x.jpg", "y.jpg"])
+    assert matched(data, names, "photos") == ({0: "cat", 2: "dog"}, 2, ["x.jpg", "y.jpg"], [])
     with pytest.raises(ValueError, match="2 of 2 rows name a file that is not among"):
         matched(b"x.jpg,dog\ny.jpg,cat\n", names, "photos")
     with pytest.raises(ValueError, match="must have one label"):

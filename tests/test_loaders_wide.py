@@ -149,7 +149,7 @@ def test_the_command_says_the_range_it_found_or_was_given(tmp_path, capsys, capl
     tree = str(tree_of(tmp_path / "tree", "TIFF", [3000, 2000, 100]))
     assert main(["shards", "build", tree, str(tmp_path / "a"), "--workers", "1"]) == 0
     assert "is white" not in capsys.readouterr().out
-    told = "16-bit images: 4095 is white, by a sample of them; value_range (--range) sets it"
+    told = "16-bit images: 4095 is white, by a sample of them; value_range (shards build --range) sets it"
     assert caplog.messages.count(told) == 1  # before the work
     assert main(["shards", "build", tree, str(tmp_path / "b"), "--workers", "1", "--range", "3000"]) == 0
     assert "by a sample" not in capsys.readouterr().out

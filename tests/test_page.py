@@ -190,7 +190,7 @@ def test_a_page_that_waits_is_answered_when_the_server_ends(session):
 
 def test_classes_are_added_and_renamed(session):
     assert session.post("/api/classes", {"name": " emu "})["version"] > 0
-    for name, why in (("emu", "already"), ("", "not empty"), ("a\tb", "control"), ("x" * 201, "at most 200")):
+    for name, why in (("emu", "already"), ("", "not empty"), ("a\x07b", "control"), ("x" * 201, "at most 200")):
         error = session.post("/api/classes", {"name": name}, 400)["error"]
         assert why in error
     session.label([0], "emu")
@@ -224,6 +224,15 @@ def test_a_table_comes_in_as_one_action_and_out_again(session):
     assert session.get("/api/state")["labelled"] == 0
 
 
+def test_what_a_table_may_mean_otherwise_is_told_on_the_page(session):
+    guessed = "file,label,confidence,second,labelled\na.jpg,cat,0.9,Cat,1\nsub/c.jpg,Cat,0.6,cat,0\n"
+    told = session.table(guessed)["remarks"]
+    assert told[0] == "1 of its 2 labels are guesses of hebbcore, and count as right"
+    assert told[1].startswith("these labels are classes of their own: Cat and cat;")
+    assert session.table('file,label\na.jpg,"big\ncat"\n')["remarks"] == []
+    assert "big cat" in session.board.classes
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -231,7 +240,7 @@ def test_a_table_comes_in_as_one_action_and_out_again(session):
         (b"\xff\xfe\x00", "is not UTF-8"),
         (b"a.jpg,cat\na.jpg,dog\n", "must have one label"),
         (b"x.jpg,cat\ny.jpg,dog\n", "2 of 2 rows name a file that is not among"),
-        (b'a.jpg,"c\nat"\n', "on one line"),
+        (b'a.jpg,"c\x07at"\n', "without control characters"),
         (b"a.jpg," + b"x" * 201 + b"\n", "at most 200 letters"),
         (b"a,b,c\n", "3 fields"),
     ],

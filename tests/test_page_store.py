@@ -192,7 +192,7 @@ def test_what_is_committed_is_synced(path):
     store.close()
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\0b", "\x1b[31m", "\ud800", "x" * 201, 7, None, "line\u2028end"])
+@pytest.mark.parametrize("name", ["", "  ", "a\x07b", "a\0b", "\x1b[31m", "\ud800", "x" * 201, 7, None])
 def test_bad_names_of_classes_are_refused(path, name):
     with closing(opened(path)) as board, pytest.raises(ValueError, match="the name of a class must"):
         board.add_class(name)

@@ -1,5 +1,6 @@
 """What users give a FewLabelClassifier: labels with gaps, and shares of the classes."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,15 +13,19 @@ from hebbcore import checks
 from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
 from hebbcore.engine import backend, devices
+from hebbcore.engine.frames import missing, of_numpy_types
 from hebbcore.evaluation.batches import as_labels
 
 Labels = npt.NDArray[Any]
 
+_GAPS_AS_TEXTS = ("-1", "nan", "None", "<NA>")
+_log = logging.getLogger("hebbcore")
+
 
 def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDArray[np.bool_]]:
-    """Return labels (count,), and which of them are labels: −1 among numbers is none, None or NaN among texts.
+    """Return labels (count,), and which of them are labels: −1 among numbers is none, None, NaN or "" among texts.
 
-    A missing value of a nullable column of pandas is none either.
+    A missing value of a nullable column of pandas is none either. Texts that may be meant so are classes, and told.
     """
     if y is None:
         raise ValueError(f"{function}: it requires y to be passed, but the target y is None.")
@@ -40,6 +45,8 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
             raise TypeError(f"{function}: y must be all texts or all numbers, with None or −1 for no label, got both.")
         gap = labels[known][0] if known.any() else -1  # any label, so that the others keep their type
         labels = np.array([label if has else gap for label, has in zip(labels, known, strict=True)])
+    elif labels.dtype.kind in "US":
+        known = np.char.str_len(np.char.strip(labels)) > 0
     else:
         known = labels != -1 if labels.dtype.kind in "if" else np.ones(count, bool)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
@@ -50,24 +57,35 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
             f"{function}: y must be −1 for no label and numbers from 0 for classes, got {labels.min()}; number the "
             "classes from 0, or give their names."
         )
+    _tell_like_none(function, labels[known])
     return labels, known
+
+
+def _tell_like_none(function: str, labels: Labels) -> None:
+    """Warn of texts that are classes, but what becomes of no label where all become texts, as in an array of NumPy."""
+    found = np.unique(labels[np.isin(labels, _GAPS_AS_TEXTS)]).tolist() if labels.dtype.kind == "U" else []
+    if found:
+        _log.warning(
+            "%s: y holds the texts %s, which are classes; where they mean that there is no label, give None", function,
+            ", ".join(map(repr, found)),
+        )  # fmt: skip
 
 
 def _unconverted(y: Any) -> Any:
     """Return as objects what would lose what is no label on the way to an array.
 
     Of a list of texts and numbers NumPy would make the text "-1", a class, of its −1; and scikit-learn makes NaN of a
-    missing value of pandas' nullable numbers.
+    missing value of pandas' nullable numbers, and floats of others.
     """
     is_mixed = isinstance(y, list | tuple) and np.asarray(y).dtype.kind in "US"
-    is_nullable = hasattr(getattr(y, "dtype", None), "numpy_dtype") and bool(y.isna().any())
-    return np.array(y, object) if is_mixed or is_nullable else y
+    is_nullable = hasattr(getattr(y, "dtype", None), "numpy_dtype") and missing(y) > 0
+    return np.array(y, object) if is_mixed or is_nullable else of_numpy_types(y)
 
 
 def _is_gap(label: Any, among_texts: bool) -> bool:
-    """Return whether a label is none; among texts NaN is, as pandas reads an empty cell."""
+    """Return whether a label is none; among texts NaN is, as pandas reads an empty cell, and so is an empty one."""
     if label is None or isinstance(label, str):
-        return label is None
+        return label is None or not label.strip()
     return bool(label == -1) or (among_texts and bool(label != label))
 
 

@@ -120,8 +120,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             Features, NumPy or CuPy, or a numpy.memmap, read some rows at a time. Exact neighbours are looked for on
             their device.
         y : (n,)
-            Labels; −1 where there is none, or None or NaN among texts, or a missing value of pandas' nullable numbers.
-            Numbers below −1 are refused. Without any label, only `suggest` and `relearn` work.
+            Labels; −1 where there is none, or None, NaN or an empty text among texts, or a missing value of pandas'
+            nullable numbers. Numbers below −1 are refused. Without any label, only `suggest` and `relearn` work.
 
         Returns
         -------
@@ -149,7 +149,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images: Images | None = Images.of(features, near, search, device, self.progress)
         self._note_parameters()
-        return self._learn(function, y)
+        return self._learn(function, labels, known)
 
     @whole_or_not_at_all
     @faint_is_zero
@@ -173,12 +173,13 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         ValueError, TypeError
             As fit; and for arrays that are no such state.
         """
-        arrays = storage.images_of("FewLabelClassifier.fit_state", arrays)
+        function = "FewLabelClassifier.fit_state"
+        arrays = storage.images_of(function, arrays)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images = Images.from_state(arrays, self.progress)
         self.n_features_in_ = self._images.space.features
         self._note_parameters()
-        return self._learn("FewLabelClassifier.fit_state", y)
+        return self._learn(function, *labels_and_gaps(function, y, len(self._images.rows)))
 
     @faint_is_zero
     def images_state(self) -> dict[str, Any]:
@@ -217,17 +218,16 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """
         check_is_fitted(self)
         checks.callback("FewLabelClassifier.relearn", "early", early)
-        self._require_images("relearn")
+        images = self._require_images("relearn")
         function, made_with = "FewLabelClassifier.relearn", getattr(self, "_made_with", {})  # earlier pickles have none
         require_unchanged(function, "graph", made_with, self.get_params())
-        return self._learn(function, y, early)
+        return self._learn(function, *labels_and_gaps(function, y, len(images.rows)), early)
 
     def _note_parameters(self) -> None:
         self._made_with = {name: getattr(self, name) for name in ("random_state", "neighbours", "neighbour_features")}
 
-    def _learn(self, function: str, y: Any, early: Callable[[], None] | None = None) -> Self:
+    def _learn(self, function: str, labels: Labels, known: Flags, early: Callable[[], None] | None = None) -> Self:
         images = self._require_images("fit")
-        labels, known = labels_and_gaps(function, y, len(images.rows))
         where = np.flatnonzero(known)
         classes, firsts, codes = np.unique(labels[where], return_index=True, return_inverse=True)
         # learned in the order of their first labels, so that ties, draws and rounding do not depend on names

@@ -1,7 +1,8 @@
 """`hebbcore classify`: from a few labels to labels for all images."""
 
 import argparse
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli.networks import learned_range, load_network, require_squares, side_of
 from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import Photos, Table, is_photos, read_photos, require_taken_over
+from hebbcore.cli.photos import Photos, is_photos, read_photos
 from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
+from hebbcore.cli.tables import Table, require_taken_over
 from hebbcore.dictionary import SMALLEST
 from hebbcore.engine import devices
 from hebbcore.files import locked, make_folder, remove_partial
@@ -102,6 +104,12 @@ def require_there(photos: Path) -> None:
         raise FileNotFoundError(f"{photos} does not exist; give a folder of images, shards or an HDF5 file.")
 
 
+def require_several(photos: Sequence[str]) -> None:
+    """Raise ValueError for a single photo, of which nothing can be learned."""
+    if len(photos) < 2:
+        raise ValueError(f"photos must be two or more, to learn from each other; there is only {photos[0]}.")
+
+
 def require_outside(out: Path, photos: Path) -> None:
     """Raise ValueError if what is written would lie among the images."""
     if out.resolve().is_relative_to(photos.resolve()):
@@ -140,12 +148,12 @@ def begun(options: argparse.Namespace) -> Network | None:
 
 @contextmanager
 def of_other_images(work: Path) -> Iterator[None]:
-    """Do stages in a folder; errors that name it get advice, in place of that of the parts."""
+    """Do stages in a folder; errors of what lies in it get advice, in place of that of the parts."""
     remove_partial(work)
     try:
         yield
     except (FileExistsError, ValueError) as error:
-        if str(work) not in str(error):
+        if re.search(rf"(?<![\w./-]){re.escape(str(work))}/", str(error)) is None:
             raise
         what = found_instead(error) or str(error)
         advice = (
@@ -165,12 +173,17 @@ def table_of(options: argparse.Namespace) -> Table | None:
 def _tell_what_to_label(work: Path, labels: Labels) -> None:
     """Say what to do before there are labels of two classes."""
     print(printable(f"{work}: {FOLLOWING} and {REPORT}, which name the images to label first; {labels.state}"))
-    print(
-        printable(
+    if labels.classes:
+        advice = (
+            f"Write labels of another class too into the empty column of {work / FOLLOWING}, add its rows to the table "
+            "of --labels (to a new table if there is none), and run the same command with --labels."
+        )
+    else:
+        advice = (
             f"Copy {work / FOLLOWING} to labels.csv, write labels of two classes or more into it, and run the same "
             "command with --labels labels.csv."
         )
-    )
+    print(printable(advice))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -235,6 +248,7 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)
+        require_several(names)
         labels = Labels.of(stream.labels, stream.class_names) if table is None else table.labels(names, photos.left_out)
         require_taken_over(work, names, labels)
         require_search(labels.numbers, devices.resolve("classify", options.device))

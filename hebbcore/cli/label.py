@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hebbcore.checks import printable
-from hebbcore.cli.classify import add_work, begun, learned, of_other_images, range_for, side_for, table_of
-from hebbcore.cli.photos import Photos, Table, names_in_tables, only_in_next, read_photos
+from hebbcore.cli.classify import (
+    add_work,
+    begun,
+    learned,
+    of_other_images,
+    range_for,
+    require_several,
+    side_for,
+    table_of,
+)
+from hebbcore.cli.photos import Photos, read_photos
 from hebbcore.cli.stages import Stages
+from hebbcore.cli.tables import Table, names_in_tables, only_in_next
 from hebbcore.engine import devices
 from hebbcore.files import cannot_write, locked
 from hebbcore.labelling.work import FOLLOWING, IMAGES, Labels, require_search
@@ -105,6 +115,7 @@ def _ready(
     )  # fmt: skip
     with photos.stream() as stream:
         names = list(stream.names)
+    require_several(names)
     require_search(np.full(len(names), -1), devices.resolve("label", options.device))
     if network is None:
         network = learned(photos, options, stages)
@@ -162,10 +173,9 @@ class Tables:
     def __init__(self, names: Sequence[str], photos: Path) -> None:
         self._names, self._folder = names_in_tables(names, photos)
 
-    def read(self, data: bytes) -> tuple[dict[int, str], int, list[str]]:
-        """Return {photo: class}, and how many rows name no photo, and some of these files."""
-        found = matched(data, self._names, self._folder)
-        return found.labels, found.unknown, found.some
+    def read(self, data: bytes) -> tuple[dict[int, str], int, list[str], list[str]]:
+        """See hebbcore.page.app."""
+        return matched(data, self._names, self._folder)
 
 
 def _serve(

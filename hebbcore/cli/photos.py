@@ -5,7 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
@@ -14,16 +14,14 @@ import numpy as np
 import loaders
 from hebbcore.checks import printable
 from hebbcore.cli.stages import Stages
-from hebbcore.labelling.done import is_as_written
 from hebbcore.labelling.features import BATCH
-from hebbcore.labelling.work import FOLLOWING, Labels
+from loaders.images.formats import NOT_AN_IMAGE
 from loaders.shards.format import INDEX, REPORT
 from loaders.shards.plan import found_instead
 from loaders.shards.ranges import found_range
 from loaders.sources.base import sample_of
 from loaders.sources.detect import is_archive, kind_of
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
-from loaders.sources.table_labels import TableLabels, folder_of_all
 from loaders.sources.tar_images import open_tar
 from loaders.sources.zip_members import is_zip
 
@@ -295,76 +293,9 @@ def _skipped(shards: Path) -> list[tuple[str, str]]:
 
 
 def _tell_skipped(shards: Path, stages: Stages) -> None:
-    """Name files that were left out, with the reasons."""
-    skipped = _skipped(shards)
+    """Name files that were left out, with the reasons; damaged images before what is none."""
+    skipped = sorted(_skipped(shards), key=lambda entry: entry[1] == NOT_AN_IMAGE)
     for name, reason in skipped[:_SHOWN]:
         stages.say("left out", f"{name} ({reason})")
     if len(skipped) > _SHOWN:
         stages.say("left out", f"{len(skipped) - _SHOWN:,} more files; {shards / REPORT} names them")
-
-
-def names_in_tables(names: Sequence[str], photos: Path) -> tuple[list[str], str | Path]:
-    """Return what tables call images of these names, and where they lie: those of an archive in the folder of all."""
-    if not photos.is_file() or not is_photos(photos):
-        return list(names), photos
-    inside = folder_of_all({PurePosixPath(name).parent for name in names})
-    return [_below(inside, name) for name in names], inside or photos
-
-
-def _below(folder: str, name: str) -> str:
-    """Return a name as it is in a folder, if it lies there."""
-    path = PurePosixPath(name)
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-class Table:
-    """Labels of a table; looks at once whether it fits a folder or a zip of images.
-
-    split: of a source of several. Raises FileNotFoundError and ValueError for a table that is none, or names files that
-    are not there.
-    """
-
-    def __init__(self, path: Path, photos: Path, split: str | None) -> None:
-        self._photos = photos
-        self._of_files: dict[str, int] | None = None
-        if is_photos(photos):
-            kind = kind_of(photos)
-            if kind is None and photos.is_dir():
-                self._take(loaders.ImageFiles(photos, path))
-            elif kind is not None and "labels" in kind.options:
-                self._take(loaders.open_source(photos, split=split, labels=path))
-        self._rows = loaders.read_labels(path) if self._of_files is None else []
-
-    def _take(self, source: Any) -> None:
-        self._of_files = {item.name: item.label for item in source.items()}
-        self._classes = source.class_names
-
-    def labels(self, names: Sequence[str], left_out: Sequence[str]) -> Labels:
-        """Return the labels of images. left_out: those that could not be read, which may have one too."""
-        if self._of_files is None:
-            names, root = names_in_tables(names, self._photos)
-            table = TableLabels(self._rows, [*names, *(_below(str(root), name) for name in left_out)], root)
-            return Labels.of(np.array([table.label_of(name) for name in names], np.int64), table.class_names)
-        # images that were added since the table was read have none
-        return Labels.of(np.array([self._of_files.get(name, -1) for name in names], np.int64), self._classes)
-
-
-def require_taken_over(work: Path, names: Sequence[str], labels: Labels) -> None:
-    """Raise ValueError if next.csv holds labels that --labels lacks; see only_in_next."""
-    if lost := only_in_next(work, names, labels):
-        raise ValueError(
-            f"{FOLLOWING} in --out holds {len(lost)} labels that --labels lacks, such as that of {lost[0]}, and would "
-            "be written anew without them: add its rows to the table of --labels, or remove it."
-        )
-
-
-def only_in_next(work: Path, names: Sequence[str], labels: Labels) -> list[str]:
-    """Return the images that next.csv, which is about to be replaced, has labels for and the labels have not.
-
-    work: the folder that it lies in. names: of all images.
-    """
-    following = work / FOLLOWING
-    if not following.is_file() or is_as_written(work, FOLLOWING):
-        return []
-    known = {name for name, number in zip(names, labels.numbers.tolist(), strict=True) if number >= 0}
-    return [file for file, label in loaders.read_labels(following) if label and file not in known]

@@ -24,7 +24,7 @@ from hebbcore.labelling.done import DONE
 from hebbcore.labelling.growing import GrowingTable
 from hebbcore.labelling.guesses import Guesses
 from hebbcore.labelling.model import Model, check_images, read_model, read_note
-from hebbcore.labelling.tables import NEW
+from hebbcore.labelling.tables import NEW, lines_of
 from hebbcore.labelling.work import FEATURES, IMAGES, OUTPUTS
 from hebbcore.page.kept import KEPT
 from hebbcore.page.store import LABELS
@@ -59,8 +59,7 @@ def _predict(options: argparse.Namespace) -> int:
     require_there(options.photos)
     require_outside(out, options.photos)
     _require_no_part(out, folder)
-    if out.is_dir():
-        raise IsADirectoryError(f"--out must be a CSV file, {out} is a folder.")
+    _require_own(out)
     make_folder(out.parent)
     parts = out.with_name(f".{out.name}.parts")  # until the file is written: a command that was killed goes on
 
@@ -90,6 +89,21 @@ def _require_no_part(out: Path, model: Path) -> None:
     is_of_work = file.parent == folder.parent and file.name in _OWN and (folder.parent / DONE).exists()
     if file.is_relative_to(folder) or is_of_work:
         raise ValueError(f"--out must not be a file of the model or of its work, got {out}; name another.")
+
+
+def _require_own(out: Path) -> None:
+    """Raise unless the table is new, or takes the place of an earlier one; a table of labels may be all there is."""
+    if out.is_dir():
+        raise IsADirectoryError(f"--out must be a CSV file, {out} is a folder.")
+    if out.is_file():
+        head = lines_of([NEW])
+        with out.open("rb") as file:
+            found = file.read(len(head))
+        if found not in (head, b""):
+            raise FileExistsError(
+                f"--out must be a new file, or one that predict wrote; {out} holds something else: name another, or "
+                "remove it."
+            )
 
 
 def _digest(note: dict[str, Any], stream: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import tuning
+from hebbcore.engine.frames import missing, of_numpy_types
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share their interface, not a type
 
@@ -89,8 +90,8 @@ def pieces(array: Array) -> Iterator[Array]:
 def as_array(function: str, name: str, value: Any) -> Array:
     """Return value as a NumPy or CuPy array without a copy where its library allows it.
 
-    value: a NumPy or CuPy array, an object with __cuda_array_interface__, DLPack or __array__, or nested sequences of
-    numbers. Raises TypeError for what does not become an array of numbers.
+    value: a NumPy or CuPy array, an object with __cuda_array_interface__, DLPack or __array__, a table of pandas with
+    numbers of any type, or nested sequences of numbers. Raises TypeError for what does not become an array of numbers.
     """
     if isinstance(value, np.matrix):
         array = np.asarray(value)  # its rows stay matrices, and * multiplies matrices
@@ -100,12 +101,14 @@ def as_array(function: str, name: str, value: Any) -> Array:
         array = module("cuda").asarray(value)
     else:
         try:
-            array = _host_or_dlpack(value)
+            array = _host_or_dlpack(of_numpy_types(value))
         except (ValueError, TypeError, RuntimeError) as error:  # ragged, or what a library refuses
             problem = f"must be an array of numbers, got {type(value).__name__} ({error})."
             raise checks.wrong(TypeError, function, name, problem) from error
     if array.dtype.kind not in "biuf":
         problem = f"must be an array of numbers, got {type(value).__name__} ({array.dtype})."
+        if lacking := missing(value):
+            problem = f"must be an array of numbers, but {lacking} are missing; fill them in, or leave these rows out."
         raise checks.wrong(TypeError, function, name, problem)
     require_unmasked(function, name, array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

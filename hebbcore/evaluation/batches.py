@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import first_not_finite
+from hebbcore.engine.frames import missing, of_numpy_types
 
 Codes = npt.NDArray[np.int64]
 Labels = npt.NDArray[Any]
@@ -37,7 +38,9 @@ def as_features(function: str, name: str, value: Any) -> Array:
 def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labels:
     """Return class labels (count,) on the host: integers, booleans, text, or floats that are whole; no objects."""
     backend.require_unmasked(function, name, value)
-    labels = np.asarray(devices.to_device(value, "cpu") if backend.on_cuda(value) else value)
+    labels = np.asarray(
+        devices.to_device(value, "cpu") if backend.on_cuda(value) else labels_given(function, name, value)
+    )
     if labels.shape != (count,):
         raise ValueError(
             f"{function}: {name} must have one label for each of the {count} rows of {of}, got shape {labels.shape}."
@@ -51,6 +54,16 @@ def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labe
     if labels.dtype.kind not in "biufUS":
         raise TypeError(f"{function}: {name} must be integers or text, got {labels.dtype}.")
     return labels
+
+
+def labels_given(function: str, name: str, value: Any) -> Any:
+    """Return labels of pandas by NumPy's types, other things as they are. Raises ValueError if one is missing."""
+    if lacking := missing(value):
+        raise ValueError(
+            f"{function}: {name} must be a class for each row, but {lacking} are missing (NaN, None or NA); leave "
+            f"these rows out, or {CLASS_NUMBERS}, with -1 for none."
+        )
+    return of_numpy_types(value)
 
 
 def _of_one_kind(function: str, name: str, labels: Labels) -> Labels:

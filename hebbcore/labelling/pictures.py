@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,17 +20,20 @@ def pictures_of(stream: Any, wanted: Iterable[int]) -> dict[int, str]:
 
     stream: of images (H, W, C), with batch_size; its position is left at the start. See picture_of for what is shown.
     """
+    return {number: _as_data(image) for number, image in images_at(stream, wanted)}
+
+
+def images_at(stream: Any, wanted: Iterable[int]) -> Iterator[tuple[int, Any]]:
+    """Yield (number, image) of some images of a stream, in their order; see pictures_of for the stream."""
     by_batch: dict[int, list[int]] = {}
     for number in sorted(set(wanted)):
         by_batch.setdefault(number // stream.batch_size, []).append(number)
-    found: dict[int, str] = {}
     start = streams.at(stream.state(), 0, 0)
     for batch, numbers in by_batch.items():
         stream.restore(streams.at(start, 0, batch))
         images = streams.images_of(next(iter(stream)))
-        found.update((number, _as_data(images[number % stream.batch_size])) for number in numbers)
+        yield from ((number, images[number % stream.batch_size]) for number in numbers)
     stream.restore(start)
-    return found
 
 
 def picture_of(image: Any) -> "Image.Image":

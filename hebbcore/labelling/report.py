@@ -32,7 +32,7 @@ class Findings:
     following : sequence of int
         The images to label next.
     doubts : sequence of int
-        Labelled images whose labels are likely wrong, the most doubtful first.
+        Labelled images whose labels are likely wrong: equal ones with different labels, then the most doubtful first.
     accuracy : (value, low, high) or None
         Estimated share of right guesses, with an interval; None: too few labels tell.
     calibration : (error, by_chance) or None

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from hebbcore.labelling.page import first_page
 from hebbcore.labelling.pictures import pictures_of
 from hebbcore.labelling.report import Findings, page_of
 from hebbcore.labelling.tables import NEXT, PREDICTIONS, write_table
+from hebbcore.labelling.twins import told, unlike_twins
 from hebbcore.network import Network
 from hebbcore.texts import plain
 from hebbcore.version import __version__
@@ -154,7 +156,7 @@ def classified(
     classifier.fit(placed(features, rows), labels.numbers)
     listener.tell("labels", 1, 1)
     tell_of_prior(classifier, listener)
-    return write_results(work, features, stream, labels, classifier, suggestions)
+    return write_results(work, features, stream, labels, classifier, suggestions, listener)
 
 
 def tell_of_prior(classifier: Any, listener: Listener) -> None:
@@ -168,13 +170,19 @@ def tell_of_prior(classifier: Any, listener: Listener) -> None:
 
 
 def write_results(
-    work: Path, features: Features, stream: Any, labels: Labels, classifier: Any, suggestions: int
+    work: Path,
+    features: Features,
+    stream: Any,
+    labels: Labels,
+    classifier: Any,
+    suggestions: int,
+    listener: Listener,
 ) -> Model | None:
     """Write the results and the model of a classifier that has learned the labels; see classified.
 
     Parameters
     ----------
-    work, stream, labels, suggestions
+    work, stream, labels, suggestions, listener
         As for classified.
     features : Features
         What the classifier was fitted to.
@@ -193,7 +201,7 @@ def write_results(
         _write_first(work, stream, labels, following)
         write_done(work, made_from, (FOLLOWING, REPORT))
         return None
-    _write(work, stream, labels, classifier, following)
+    _write(work, stream, labels, classifier, following, listener)
     model = Model(features, classifier, labels.classes, streams.range_of(stream))
     save_model(work / FOLDER, model, made_from)
     write_done(work, made_from, OUTPUTS)
@@ -209,7 +217,9 @@ def _write_first(work: Path, stream: Any, labels: Labels, following: Sequence[in
     write_text(work / REPORT, page)
 
 
-def _write(work: Path, stream: Any, labels: Labels, classifier: Any, following: Sequence[int]) -> None:
+def _write(
+    work: Path, stream: Any, labels: Labels, classifier: Any, following: Sequence[int], listener: Listener
+) -> None:
     """Write what the classifier found out about the images."""
     names = _names_of(stream)
     guesses = Guesses.of(classifier.label_distributions_, labels.numbers)
@@ -217,8 +227,12 @@ def _write(work: Path, stream: Any, labels: Labels, classifier: Any, following: 
     labelled = (labels.numbers >= 0).astype(int).tolist()
     write_table(work / PREDICTED, PREDICTIONS, [(*row, own) for row, own in zip(rows, labelled, strict=True)])
     write_table(work / FOLLOWING, NEXT, [(rows[i][0], "", *rows[i][1:3]) for i in following])
+    twins = unlike_twins(stream, labels.numbers)
+    if twins:
+        listener.say("labels", told(twins, names, labels.numbers, labels.classes))
+    doubts = list(dict.fromkeys([*chain(*twins), *classifier.doubts_.tolist()]))
     findings = Findings(
-        names, labels.classes, labels.numbers, guesses, following, classifier.doubts_.tolist(),
+        names, labels.classes, labels.numbers, guesses, following, doubts,
         classifier.estimated_accuracy_, classifier.calibration_error_,
     )  # fmt: skip
     write_text(work / REPORT, page_of(findings, stream))

@@ -36,8 +36,8 @@ _MAKERS = 2  # threads that make pictures: a large photo takes hundreds of megab
 class Tables(Protocol):
     """What reads tables of labels."""
 
-    def read(self, data: bytes) -> tuple[dict[int, str], int, list[str]]:
-        """Return {photo: class}, how many rows name no photo, and some of their files.
+    def read(self, data: bytes) -> tuple[dict[int, str], int, list[str], list[str]]:
+        """Return {photo: class}, how many rows name no photo, some of their files, and remarks on the labels.
 
         It may take long, but must not hold Python's lock: requests are answered meanwhile. Raises ValueError for what
         is no table.
@@ -229,10 +229,10 @@ class Page:
         data = await body_of(request, "text/csv", MOST_TABLE)
 
         def take() -> dict[str, Any]:
-            labels, unknowns, some = self._tables.read(data)
+            labels, unknowns, some, remarks = self._tables.read(data)
             version, replaced = self._board.take_in(labels)
             found = {"labelled": len(labels), "replaced": len(replaced), "unknown": some, "unknowns": unknowns}
-            return {"version": version, **found}
+            return {"version": version, **found, "remarks": remarks}
 
         return told(await self._changed(take))
 

@@ -78,7 +78,7 @@ class WorkTeacher:
         self.check(labels)
         tell_of_prior(classifier, self.listener)
         with self.open_stream() as stream:
-            write_results(self.work, self.features, stream, labels, classifier, self.suggestions)
+            write_results(self.work, self.features, stream, labels, classifier, self.suggestions, self.listener)
 
     def written(self) -> float | None:
         """Return when the results were written."""

@@ -74,7 +74,10 @@ def run(job: Job, plan: Plan, stats: Index | None, found_range: int | None) -> I
         for remark in remarks_of(job.source):
             log.warning("%s", remark)
         if found_range is not None:
-            log.warning("16-bit images: %d is white, by a sample of them; value_range (--range) sets it", found_range)
+            log.warning(
+                "16-bit images: %d is white, by a sample of them; value_range (shards build --range) sets it",
+                found_range,
+            )
         index = _finish(job, plan, _write_shards(job, identity_of(plan)), stats)
     else:
         _check_source(job, len(index.shards))

@@ -9,7 +9,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-from hebbcore.evaluation.batches import Labels, as_features, as_labels
+from hebbcore.evaluation.batches import Labels, as_features, as_labels, labels_given
 
 
 def checked_features(function: str, model: Any, given: Any, reset: bool = False, least: int = 1) -> Array:
@@ -30,7 +30,7 @@ def checked_features(function: str, model: Any, given: Any, reset: bool = False,
 
 def checked_rows(function: str, model: Any, X: Any, y: Any, reset: bool, least: int) -> tuple[Array, Labels]:
     """Return features, see checked_features, and labels (n,)."""
-    rows = _mapped(X)
+    rows, y = _mapped(X), labels_given(function, "labels", y)
     if y is not None and (backend.on_cuda(rows) or isinstance(rows, np.memmap)):
         features = checked_features(function, model, rows, reset)
         labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else y, warn=True)

@@ -7,7 +7,7 @@ export const percent = (share) => `${Math.round(share * 100)} %`;
 /** Return the name of a class without what nobody sees, as the server has it (hebbcore.texts.tidy). */
 export function tidy(name) {
   const seen = name.replace(/\p{Cf}/gu, (mark) => ("\u200c\u200d".includes(mark) ? mark : "")).normalize("NFC");
-  const joined = seen.replace(/\p{Zs}+/gu, " ").replace(
+  const joined = seen.replace(/[\p{Zs}\t-\r\u0085\u2028\u2029]+/gu, " ").replace(
     /([^\0-\u036f\u200c\u200d])([\u200c\u200d])[\u200c\u200d]*(?=[^\0-\u036f\u200c\u200d])|[\u200c\u200d]/gu, "$1$2",
   );
   return joined.normalize("NFC").replace(/ +/g, " ").trim();
