@@ -15,7 +15,7 @@ from hebbcore.engine import devices, gemm
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import PADDING_MODES
 from hebbcore.engine.pixel_scale import PixelScale
-from hebbcore.engine.state import state_arrays, state_in
+from hebbcore.engine.state import require_state, state_arrays, state_in
 from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, Branches, HebbianLayer, Layer, Learner
 from hebbcore.network import Network
@@ -243,6 +243,7 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
         raise ValueError(f"weights are {weights.shape} {weights.dtype}, which no layer has.")
     rule = serialize.rule_of(header["rule"], "rule", function)
     rule.check_units(function, len(weights))
+    require_state(rule, arrays)
     return HebbianLayer(
         devices.to_device(weights, device),
         rule,
@@ -276,6 +277,8 @@ def _of_layers(network: Network, image_shape: Any, arrays: dict[str, Array]) -> 
             if own[key].shape != size or own[key].dtype.kind != dtype.kind:
                 raise ValueError(f"{key} of {name} must be {size} {dtype}, got {own[key].shape} {own[key].dtype}.")
             own[key] = own[key].astype(dtype, copy=False)
+        if isinstance(layer, Learner):
+            require_state(layer.bound_rule, own)
     return found
 
 

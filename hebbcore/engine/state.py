@@ -69,6 +69,17 @@ def state_shapes(rule: Rule, units: int) -> dict[str, tuple[tuple[int, ...], Any
     return {_PREFIX + name: ((units,), np.dtype(np.float64)) for name in rule.initial_state()}
 
 
+def require_state(rule: Rule, arrays: Mapping[str, Array]) -> None:
+    """Raise ValueError if the state that arrays of a file hold has other names than the rule's."""
+    held = sorted(name.removeprefix(_PREFIX) for name in arrays if name.startswith(_PREFIX))
+    if held != sorted(rule.initial_state()):
+        said = ", ".join(rule.initial_state()) or "none"
+        raise ValueError(
+            f"it holds the state {', '.join(held) or 'none'} of the rule, and {type(rule).__name__} has {said}: the class "
+            "has changed since; read it by the class of then, or train anew."
+        )
+
+
 def state_in(rule: Rule, arrays: Mapping[str, Array]) -> State | None:
     """Return the state that arrays of a file hold; None if they lack one of its names."""
     names = rule.initial_state()
