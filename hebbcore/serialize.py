@@ -252,15 +252,15 @@ def _require_fields(function: str, kind: type) -> None:
     if lost := _not_in_fields(kind):
         listed = ", ".join(lost)
         raise ValueError(
-            f"{function}: {kind.__name__}.__init__ takes {listed}, but no field of the dataclass is called so, and files "
-            f"hold fields alone; leave __init__ out, put @dataclass before the class, and make {listed} a field of it."
+            f"{function}: {kind.__name__}.__init__ takes {listed}, but no field of the dataclass is called so, and "
+            f"files hold fields alone; leave __init__ out, put @dataclass before the class, and make {listed} a field."
         )
 
 
 @functools.cache
 def _not_in_fields(kind: type) -> list[str]:
     """Return the parameters of a class of layers or rules that are none of its fields."""
-    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {field.name for field in dataclasses.fields(kind)}
     some = inspect.signature(kind).parameters.values()
     return [
         each.name

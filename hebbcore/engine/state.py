@@ -75,8 +75,8 @@ def require_state(rule: Rule, arrays: Mapping[str, Array]) -> None:
     if held != sorted(rule.initial_state()):
         said = ", ".join(rule.initial_state()) or "none"
         raise ValueError(
-            f"it holds the state {', '.join(held) or 'none'} of the rule, and {type(rule).__name__} has {said}: the class "
-            "has changed since; read it by the class of then, or train anew."
+            f"it holds the state {', '.join(held) or 'none'} of the rule, and {type(rule).__name__} has {said}: the "
+            "class has changed since; read it by the class of then, or train anew."
         )
 
 

@@ -22,7 +22,7 @@ from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.engine.winners import Tally, counts_now, few_are_dead, spread, spread_of_a_step, tell_dead
 from hebbcore.layers import HebbianLayer
 from hebbcore.layers.arguments import check_images
-from hebbcore.training.batch import Batch, Labels
+from hebbcore.training.batch import Batch, Labels, kept
 from hebbcore.training.shares import here_of
 from hebbcore.training.teacher import Labelled, Teaching
 
@@ -68,10 +68,14 @@ class FirstEpoch:
         if not self._once:
             yield from getattr(self._batches, "whole", self._batches).epoch(0)
             return
+        self._read = list(map(self._kept, self._read))
         yield from list(self._read)
         for batch in self._rest:
-            self._read.append(batch)
+            self._read.append(self._kept(batch))
             yield batch
+
+    def _kept(self, batch: Batch) -> Batch:
+        return kept(FUNCTION, batch) if self._batches.lends else batch
 
     def rewind(self) -> None:
         """Begin anew after a look, which may have drawn another order."""
