@@ -200,7 +200,7 @@ def train_layer(
         with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
             for epoch in range(epochs):
                 source = first_epoch if epoch == 0 else taken.epoch(epoch)
-                training.run(epoch, source, epoch == 0 and not batches.checked, epoch == epochs - 1, bar, callback)
+                training.run(epoch, source, not batches.checked, epoch == epochs - 1, bar, callback)
         training.finish(first)
         layer.pixel_scale = agreed_scale(layer.pixel_scale or scale, team)
     return layer
