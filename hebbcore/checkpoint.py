@@ -12,6 +12,7 @@ import numpy as np
 
 from hebbcore import checks, hdf5, safetensors, serialize
 from hebbcore.engine import devices, gemm
+from hebbcore.engine.answers import require_counts
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import PADDING_MODES
 from hebbcore.engine.pixel_scale import PixelScale
@@ -242,7 +243,7 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
     if weights.ndim not in (2, 4) or not weights.size or weights.dtype.kind != "f":
         raise ValueError(f"weights are {weights.shape} {weights.dtype}, which no layer has.")
     rule = serialize.rule_of(header["rule"], "rule", function)
-    rule.check_units(function, len(weights))
+    require_counts(function, rule, len(weights))
     require_state(rule, arrays)
     return HebbianLayer(
         devices.to_device(weights, device),
