@@ -254,3 +254,35 @@ def test_a_projection_sees_a_matrix(generator):
     net.transform(images)
     hebbcore.train_layer(images, 3, 3, rule=mine, device="cpu").transform(images)
     assert seen == {2}
+
+
+WRONG_WINNERS = {
+    "no unit": (lambda scores: np.full(len(scores), scores.shape[1]), "must return winners from 0 to 5, .* got 6 to 6"),
+    "not the only one": (
+        lambda scores: scores.argmin(axis=1),
+        "returned the winner [0-5] for a patch, but values that",
+    ),
+}
+
+
+@pytest.mark.parametrize("workspace", WORKSPACES)
+@pytest.mark.parametrize("expected", [None, 1])
+@pytest.mark.parametrize("winners", WRONG_WINNERS)
+def test_winners_that_are_not_those_of_the_gate_are_told(winners, expected, workspace, generator):
+    """What a unit learned depended on whether patches were multiplied or added up by their winners."""
+    named, message = WRONG_WINNERS[winners]
+
+    def gate(scores, norms):
+        values = (scores == scores.max(axis=1, keepdims=True)).astype(scores.dtype)
+        return hebbcore.Gate(values, decay=values.sum(axis=0), winners=named(scores))
+
+    mine, images = rule(gate=gate, winners=expected), generator.random((40, 9, 9, 2))
+    for learn in (
+        lambda: hebbcore.train_layer(images, 6, 3, rule=mine, workspace=workspace, device="cpu"),
+        lambda: hebbcore.fit(
+            hebbcore.Network([hebbcore.Conv(6, 3, rule=mine)], device="cpu", workspace=workspace), images
+        ),
+        lambda: hebbcore.weight_update(images, generator.random((6, 3, 3, 2)), mine, workspace=workspace),
+    ):
+        with pytest.raises(ValueError, match=rf"Mine\.gate {message}"):
+            learn()

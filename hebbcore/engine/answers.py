@@ -18,16 +18,19 @@ _REAL = "biuf"  # kinds of dtypes
 _INDEX = np.dtype(np.int64)  # of winners
 
 
-def gate_of(rule: Any, gate: Any, scores: Array) -> Gate:
+def gate_of(rule: Any, gate: Any, scores: Array, first: bool = False) -> Gate:
     """Return a rule's gate for some scores (n, K). Raises TypeError if it is none, or has a pair that `pairs` denies.
 
     G and a pair get the scores' dtype: a product of two arrays of bool is no sum, and one of small integers overflows.
-    Which units winners are, who adds patches up by them looks at (sums.add_by_winner).
+    first: of a batch of this shape, of which it is looked at whether winners are those of G. Whether they are units is
+    looked at each time by who adds patches up by them (sums.add_by_winner).
     """
     if not isinstance(gate, Gate):
         raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
     (values, decay, mass, winners, pair), shape = gate, scores.shape
     if values is scores and pair is None and _are_plain(decay, mass, winners, shape):
+        if first:
+            _require_winners(rule, gate)
         return gate  # as most rules answer; the smallest steps would feel a look at each part
     if values is not None:
         values = _as(rule, "gate", "values", values, shape, scores.dtype)
@@ -45,7 +48,38 @@ def gate_of(rule: Any, gate: Any, scores: Array) -> Gate:
         mass = _sums(rule, "mass", mass, shape[1])
     if winners is not None:
         winners = _indices(rule, winners, shape[:1])
-    return Gate(values, decay, mass, winners, pair)
+    answer = Gate(values, decay, mass, winners, pair)
+    if first:
+        _require_winners(rule, answer)
+    return answer
+
+
+def unknown_winners(rule: Any, winners: Array, units: int) -> ValueError:
+    """Return the error for winners some of which are no units."""
+    return ValueError(
+        f"{type(rule).__name__}.gate must return winners from 0 to {units - 1}, or −1 where more than one unit may "
+        f"learn, got {winners.min()} to {winners.max()}."
+    )
+
+
+def _require_winners(rule: Any, gate: Gate) -> None:
+    """Raise ValueError if winners of a rule of one's own are no units, or not the only ones with an entry of G.
+
+    Where patches are added up by winner, the other entries would not count.
+    """
+    winners, values = gate.winners, gate.values
+    if winners is None or values is None or not isinstance(values, np.ndarray) or _is_ours(type(rule).gate):
+        return
+    if winners.min() < -1 or winners.max() >= values.shape[1]:
+        raise unknown_winners(rule, winners, values.shape[1])
+    rows = np.flatnonzero(winners >= 0)
+    others = np.count_nonzero(values[rows], axis=1) - (values[rows, winners[rows]] != 0)
+    if others.any():
+        row = rows[others.argmax()]
+        raise ValueError(
+            f"{type(rule).__name__}.gate returned the winner {winners[row]} for a patch, but values that are not 0 for "
+            "others too; return −1 for such patches, or no winners."
+        )
 
 
 def factors_of(rule: Any, method: str, factors: Any, units: int) -> Any:
