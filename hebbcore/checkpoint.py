@@ -19,6 +19,7 @@ from hebbcore.engine.pixel_scale import PixelScale
 from hebbcore.engine.state import require_state, state_arrays, state_in
 from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, Branches, HebbianLayer, Layer, Learner
+from hebbcore.layers.kept import arrays_for_files, nameable
 from hebbcore.network import Network
 
 VERSION = 1  # of the format
@@ -205,18 +206,9 @@ def as_json(header: Any) -> str:
 def arrays_of(model: Network | HebbianLayer) -> dict[str, Array]:
     """Return the arrays of a model, by "layer/name". Raises ValueError for names that a file cannot hold."""
     if isinstance(model, HebbianLayer):
-        return {"weights": model.weights, **_nameable("the layer", state_arrays(model.state or {}))}
+        return {"weights": model.weights, **nameable("the layer", state_arrays(model.state or {}))}
     pairs = zip(model.names, model.layers, strict=True)
-    return {f"{name}/{key}": array for name, layer in pairs for key, array in _nameable(name, layer.arrays()).items()}
-
-
-def _nameable(owner: str, arrays: dict[str, Array]) -> dict[str, Array]:
-    """Return arrays of a layer, or of the state of its rule. In HDF5 a / would make folders, and a NUL ends a name."""
-    for name in arrays:
-        if "/" in name or "\0" in name:
-            problem = "cannot be saved; rename what the layer's arrays, or its rule's initial_state, call so."
-            raise ValueError(f"{owner}: an array called {name!r} {problem}")
-    return arrays
+    return {f"{name}/{key}": array for name, layer in pairs for key, array in arrays_for_files(layer).items()}
 
 
 def restore(

@@ -85,6 +85,9 @@ def _kind(table: Any, key: str, kinds: dict[str, type[T]], path: str, where: str
         raise ValueError(
             f"{where}: {_join(path, key)} is {name!r}, which is unknown.{hint(str(name), list(kinds))} {OF_ONES_OWN}"
         )
+    if not isinstance(kinds[name], type) or not hasattr(kinds[name], "__dataclass_fields__"):
+        problem = f"is {name!r}, which must stand for a dataclass, not for {kinds[name]!r}."
+        raise TypeError(f"{where}: {_join(path, key)} {problem}")
     return kinds[name], {k: v for k, v in table.items() if k != key}
 
 
