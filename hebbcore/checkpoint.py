@@ -12,12 +12,14 @@ import numpy as np
 
 from hebbcore import checks, hdf5, safetensors, serialize
 from hebbcore.engine import devices, gemm
+from hebbcore.engine.answers import require_counts
 from hebbcore.engine.backend import Array
 from hebbcore.engine.patches import PADDING_MODES
 from hebbcore.engine.pixel_scale import PixelScale
-from hebbcore.engine.state import state_arrays, state_in
+from hebbcore.engine.state import require_state, state_arrays, state_in
 from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, Branches, HebbianLayer, Layer, Learner
+from hebbcore.layers.kept import arrays_for_files, nameable
 from hebbcore.network import Network
 
 VERSION = 1  # of the format
@@ -204,18 +206,9 @@ def as_json(header: Any) -> str:
 def arrays_of(model: Network | HebbianLayer) -> dict[str, Array]:
     """Return the arrays of a model, by "layer/name". Raises ValueError for names that a file cannot hold."""
     if isinstance(model, HebbianLayer):
-        return {"weights": model.weights, **_nameable("the layer", state_arrays(model.state or {}))}
+        return {"weights": model.weights, **nameable("the layer", state_arrays(model.state or {}))}
     pairs = zip(model.names, model.layers, strict=True)
-    return {f"{name}/{key}": array for name, layer in pairs for key, array in _nameable(name, layer.arrays()).items()}
-
-
-def _nameable(owner: str, arrays: dict[str, Array]) -> dict[str, Array]:
-    """Return arrays of a layer, or of the state of its rule. In HDF5 a / would make folders, and a NUL ends a name."""
-    for name in arrays:
-        if "/" in name or "\0" in name:
-            problem = "cannot be saved; rename what the layer's arrays, or its rule's initial_state, call so."
-            raise ValueError(f"{owner}: an array called {name!r} {problem}")
-    return arrays
+    return {f"{name}/{key}": array for name, layer in pairs for key, array in arrays_for_files(layer).items()}
 
 
 def restore(
@@ -242,7 +235,8 @@ def _layer(function: str, header: dict[str, Any], arrays: dict[str, Array], devi
     if weights.ndim not in (2, 4) or not weights.size or weights.dtype.kind != "f":
         raise ValueError(f"weights are {weights.shape} {weights.dtype}, which no layer has.")
     rule = serialize.rule_of(header["rule"], "rule", function)
-    rule.check_units(function, len(weights))
+    require_counts(function, rule, len(weights))
+    require_state(rule, arrays)
     return HebbianLayer(
         devices.to_device(weights, device),
         rule,
@@ -276,6 +270,8 @@ def _of_layers(network: Network, image_shape: Any, arrays: dict[str, Array]) -> 
             if own[key].shape != size or own[key].dtype.kind != dtype.kind:
                 raise ValueError(f"{key} of {name} must be {size} {dtype}, got {own[key].shape} {own[key].dtype}.")
             own[key] = own[key].astype(dtype, copy=False)
+        if isinstance(layer, Learner):
+            require_state(layer.bound_rule, own)
     return found
 
 

@@ -143,7 +143,10 @@ def preset_layers(
         problem = f'must be "none" for {name!r}, which whitens patches itself, got {preprocess!r}.'
         raise checks.wrong(ValueError, "preset", "preprocess", problem)
     derived = {"image_shape": image_shape, "units": units} if name == DERIVED else {}
-    layers, shape = PRESETS[name](**{key: value for key, value in derived.items() if value is not None})
+    made: Any = PRESETS[name](**{key: value for key, value in derived.items() if value is not None})
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise TypeError(f"preset: {name} must return (layers, image_shape), a list and a tuple, got {made!r}.")
+    layers, shape = made
     if preprocess == "normalize":
         layers = [BatchNorm(name="input"), *layers]
     elif preprocess == "whiten":
@@ -210,7 +213,8 @@ def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:
     ValueError, TypeError
         For unknown layers and rules, and rules that do not fit a layer.
     """
-    learners = [layer.name for layer in Graph(layers).layers if isinstance(layer, Learner) and not _classifies(layer)]
+    found = [layer for layer in Graph(layers).layers if isinstance(layer, Learner)]
+    learners = [layer.name for layer in found if not as_rule("preset", layer.rule).supervised]
     if isinstance(rule, Mapping):
         for key in rule:
             checks.choice("preset", "each layer of rule", key, learners)
@@ -218,10 +222,6 @@ def with_rules(layers: Sequence[Layer], rule: Rules) -> list[Layer]:
     else:
         rules = dict.fromkeys(learners, as_rule("preset", rule))
     return with_changes(layers, partial(_with_rules, rules))
-
-
-def _classifies(layer: Learner) -> bool:
-    return as_rule("preset", layer.rule).supervised
 
 
 def _with_rules(rules: Mapping[str, Rule], layers: Sequence[Layer]) -> list[Layer]:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import functools
+import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +16,11 @@ from hebbcore.rules import RULES, Rule
 T = TypeVar("T")
 
 CONFIG = "config.json"  # of a run
+_CONFIG = "config"  # what messages call it
 OF_ONES_OWN = "(One of your own is known once its module is imported: --import MODULE.)"
 
 
-def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
+def build(kind: type[T], table: Any, path: str, where: str = _CONFIG) -> T:
     """Return kind(**table), a dataclass that checks its own fields. path: of the table, such as "network.layers[2]".
 
     Raises ValueError or TypeError that name the path of the key: for tables that are none, keys unknown or missing, and
@@ -34,7 +37,7 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
         if field.default is field.default_factory is dataclasses.MISSING and name not in table:
             raise ValueError(f"{where}: {_join(path, name)} is missing.")
     try:
-        return kind(**{key: _as_meant(fields[key], value) for key, value in table.items()})
+        return kind(**{key: _as_meant(fields[key], value, where) for key, value in table.items()})
     except (TypeError, ValueError) as error:
         argument, problem, text = checks.about(error)
         if problem and argument is not None and argument.partition(".")[0] in fields:
@@ -44,9 +47,9 @@ def build(kind: type[T], table: Any, path: str, where: str = "config") -> T:
         raise checks.again(error, f"{where}: {text}") from None
 
 
-def _as_meant(field: "dataclasses.Field[Any]", value: Any) -> Any:
-    """Return a value of a table as a field has it, where tables have no word for that: None, and tuples."""
-    if value == "none" and _optional(field):
+def _as_meant(field: "dataclasses.Field[Any]", value: Any, where: str) -> Any:
+    """Return a value of a table as a field has it, where tables have no word for that: tuples, and in TOML None."""
+    if where == _CONFIG and value == "none" and _optional(field):
         return None
     is_tuple = isinstance(field.default, tuple) or str(field.type).removeprefix("<class '").startswith("tuple")
     return _as_tuple(value) if is_tuple and isinstance(value, list) else value
@@ -82,16 +85,19 @@ def _kind(table: Any, key: str, kinds: dict[str, type[T]], path: str, where: str
         raise ValueError(
             f"{where}: {_join(path, key)} is {name!r}, which is unknown.{hint(str(name), list(kinds))} {OF_ONES_OWN}"
         )
+    if not isinstance(kinds[name], type) or not hasattr(kinds[name], "__dataclass_fields__"):
+        problem = f"is {name!r}, which must stand for a dataclass, not for {kinds[name]!r}."
+        raise TypeError(f"{where}: {_join(path, key)} {problem}")
     return kinds[name], {k: v for k, v in table.items() if k != key}
 
 
-def rule_of(table: Any, path: str, where: str = "config") -> Rule:
+def rule_of(table: Any, path: str, where: str = _CONFIG) -> Rule:
     """Return the rule that a name, or a table {name = …, parameters}, describes."""
     kind, rest = _kind({"name": table} if isinstance(table, str) else table, "name", RULES, path, where)
     return build(kind, rest, path, where)
 
 
-def layer_of(table: Any, path: str, where: str = "config") -> Layer:
+def layer_of(table: Any, path: str, where: str = _CONFIG) -> Layer:
     """Return the layer that a table {type = …, parameters} describes."""
     kind, rest = _kind(table, "type", LAYERS, path, where)
     if "rule" in rest:
@@ -102,14 +108,14 @@ def layer_of(table: Any, path: str, where: str = "config") -> Layer:
     return build(kind, rest, path, where)
 
 
-def layers_of(tables: Any, path: str, where: str = "config") -> list[Layer]:
+def layers_of(tables: Any, path: str, where: str = _CONFIG) -> list[Layer]:
     """Return the layers that a list of tables describes."""
     if not isinstance(tables, list):
         raise TypeError(f"{where}: {path} must be a list of tables of layers, got {tables!r}.")
     return [layer_of(table, f"{path}[{i}]", where) for i, table in enumerate(tables)]
 
 
-def kinds_of(tables: Any, path: str, where: str = "config") -> list[type[Layer]]:
+def kinds_of(tables: Any, path: str, where: str = _CONFIG) -> list[type[Layer]]:
     """Return the class of each layer of a list of tables, in the order of Network.layers; the other keys may be wrong.
 
     Raises ValueError or TypeError as layers_of does for tables of which none can be told.
@@ -236,11 +242,34 @@ def _plain(function: str, value: Any) -> Any:
 def _known(function: str, name: str, kinds: dict[str, Any], thing: Any) -> str:
     for key, kind in kinds.items():
         if kind is type(thing):
+            _require_fields(function, kind)
             return key
     raise ValueError(
         f"{function}: {type(thing).__name__} has no name to be written down by; "
         f'give it one: hebbcore.{name}["myname"] = {type(thing).__name__}.'
     )
+
+
+def _require_fields(function: str, kind: type) -> None:
+    """Raise ValueError if an __init__ of one's own takes what no field holds: files would lose it without a word."""
+    if lost := _not_in_fields(kind):
+        listed = ", ".join(lost)
+        raise ValueError(
+            f"{function}: {kind.__name__}.__init__ takes {listed}, but no field of the dataclass is called so, and "
+            f"files hold fields alone; leave __init__ out, put @dataclass before the class, and make {listed} a field."
+        )
+
+
+@functools.cache
+def _not_in_fields(kind: type) -> list[str]:
+    """Return the parameters of a class of layers or rules that are none of its fields."""
+    fields = {field.name for field in dataclasses.fields(kind)}
+    some = inspect.signature(kind).parameters.values()
+    return [
+        each.name
+        for each in some
+        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.name not in fields
+    ]
 
 
 class _NotSet:

@@ -279,6 +279,7 @@ def pairs_of(stream: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
                 f"{problem}, and labels -1 where there are none, got {type(batch).__name__} without labels."
             )
         labels = labels if hasattr(labels, "shape") else np.asarray(labels)
+        labels = labels.copy() if isinstance(labels, np.ndarray) else labels  # the next ones may take their place
         if not len(images) or tuple(labels.shape) != (len(images),):
             raise ValueError(f"{problem} of an image at least, and a label each, got {len(images)} and {labels.shape}.")
         if getattr(labels.dtype, "kind", "i") not in "biuf":

@@ -30,6 +30,21 @@ def test_how_a_stream_is_cut_does_not_change_a_bit(alphas, generator, monkeypatc
         assert model.alpha_ == models[0].alpha_
 
 
+@pytest.mark.parametrize("alphas", [1.0, ALPHAS])
+def test_batches_and_their_labels_may_lie_in_the_same_memory(alphas, generator):
+    """Labels of rows that are kept for the choice of a penalty became those of the last batch."""
+    features, labels = problem(generator, 100)
+
+    def batches():
+        rows, classes = np.empty((20, features.shape[1])), np.empty(20, labels.dtype)
+        for start in range(0, 100, 20):
+            rows[...], classes[...] = features[start : start + 20], labels[start : start + 20]
+            yield rows, classes
+
+    expected = RidgeReadout(alphas).fit_stream(cut(features.astype(np.float64), labels, 20, 40, 60, 80))
+    np.testing.assert_array_equal(RidgeReadout(alphas).fit_stream(batches()).coef_, expected.coef_)
+
+
 @pytest.mark.usefixtures("tiny_pieces")
 @pytest.mark.parametrize("names", [["b", "a", "d", "c"], [7, 1, 3, 5], ["yes", "no"]])
 def test_a_stream_gives_what_its_rows_give(names, generator):

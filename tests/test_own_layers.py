@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import hebbcore
+from hebbcore.serialize import rule_of
 
 IMAGES = np.random.default_rng(0).normal(size=(12, 6, 6, 1)).astype(np.float32)
 
@@ -83,3 +84,121 @@ def test_a_layer_without_a_name_is_refused():
 
     with pytest.raises(TypeError, match=r'layers must have a field name: str = "", which Nameless lacks'):
         network(Nameless())
+
+
+def test_an_output_that_is_not_written_is_refused():
+    """out = 2 * x gives a name to another array, and what lay in the memory was put out."""
+
+    class Renames(Twice):
+        def forward(self, x, out, training):
+            out = 2 * x  # noqa: F841
+
+    class Half(Twice):
+        def forward(self, x, out, training):
+            out[:, 1:] = 2 * x[:, 1:]
+
+    for kind in (Renames, Half):
+        for use in (lambda net: hebbcore.fit(net, IMAGES), lambda net: net.transform(IMAGES)):
+            with pytest.raises(TypeError, match=rf"{kind.__name__}\.forward must write all of its output to out"):
+                use(network(kind(), hebbcore.Pool(2)))
+
+
+def test_nan_that_a_layer_makes_is_not_taken_for_what_it_did_not_write():
+    class Root(Twice):
+        calls: ClassVar[int] = 0
+
+        def forward(self, x, out, training):
+            type(self).calls += 1
+            with np.errstate(invalid="ignore"):
+                np.sqrt(x - 1, out=out)
+
+    net = network(Root())
+    found = [net.transform(IMAGES) for _ in range(3)]
+    assert np.isnan(found[0]).any()
+    np.testing.assert_array_equal(found[0], found[2])
+    assert Root.calls == 4
+
+
+def test_a_layer_in_place_keeps_the_number_of_its_numbers():
+    class Doubles(Twice):
+        in_place: ClassVar[bool] = True
+
+        def output_shape(self, shape):
+            return *shape[:2], 2 * shape[2]
+
+    with pytest.raises(ValueError, match=r"Doubles is in_place, so .* as many numbers as \(4, 4, 4\), got \(4, 4, 8\)"):
+        network(Doubles())
+
+
+def test_a_layer_that_is_no_dataclass_or_is_frozen_is_refused():
+    class Bare(hebbcore.Layer):
+        name = ""
+
+    @dataclass(frozen=True)
+    class Frozen(hebbcore.Layer):
+        name: str = ""
+
+    for layer in (Bare(), Frozen()):
+        with pytest.raises(TypeError, match=rf"put @dataclass\(eq=False\) before {type(layer).__name__}"):
+            network(layer)
+
+
+def test_a_method_that_is_missing_is_named():
+    @dataclass(eq=False)
+    class Idle(hebbcore.Layer):
+        name: str = ""
+
+    with pytest.raises(NotImplementedError, match=r"Idle must define forward\(x, out, training\)"):
+        network(Idle()).transform(IMAGES)
+
+
+@dataclass(eq=False)
+class Observes(Twice):
+    """A layer that learns a mean, of which parts are missing."""
+
+    observes: ClassVar[bool] = True
+
+    def build(self, site, shape, generator):
+        self.mean = np.zeros(shape[-1], site.dtype)
+
+    def forget(self):
+        pass
+
+    def observe(self, x):
+        self.mean = x.mean(axis=(0, 1, 2))
+
+    def settle(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({}, r"Observes observes, and no file holds what it learns; define arrays\(\) and restore"),
+        ({"arrays": lambda self: {"mean": self.mean}}, r"Observes has arrays but no restore\(arrays\)"),
+        ({"arrays": lambda self: None}, "arrays must return a dict of arrays of numbers by name, got None"),
+        ({"arrays": lambda self: {"mean": 3}}, "arrays must return a dict of arrays .* got {'mean': 'int'}"),
+        ({"arrays": lambda self: {"mean": np.array(["a"])}}, "arrays must return a dict of arrays of numbers"),
+    ],
+)
+def test_arrays_that_a_file_would_lose_are_told(methods, message, monkeypatch, tmp_path):
+    """What a layer had learned was gone when it was read, without a word."""
+    kind = type("Observes", (Observes,), methods)
+    monkeypatch.setitem(hebbcore.LAYERS, "observes", kind)
+    net = network(kind())
+    with pytest.raises(TypeError, match=message):
+        hebbcore.save(tmp_path / "network.h5", net)
+    with pytest.raises(TypeError, match=message):
+        hebbcore.fit(net, IMAGES, mode="layerwise", run=tmp_path / "run")
+
+
+def test_entries_of_the_tables_that_are_no_classes_are_told(monkeypatch):
+    monkeypatch.setitem(hebbcore.RULES, "instance", hebbcore.HPCA())
+    with pytest.raises(TypeError, match=r"Conv: hebbcore.RULES\['instance'\] must be a class of rules, got HPCA"):
+        hebbcore.Conv(4, 3, rule="instance")
+    with pytest.raises(TypeError, match=r"rule\.name is 'instance', which must stand for a dataclass, not for HPCA"):
+        rule_of("instance", "network.rule")
+    for made in (None, [hebbcore.Conv(4, 3)], network(Twice())):
+        monkeypatch.setitem(hebbcore.PRESETS, "mine", lambda made=made: made)
+        with pytest.raises(TypeError, match=r"preset: mine must return \(layers, image_shape\), .* got"):
+            hebbcore.preset("mine")

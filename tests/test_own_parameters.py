@@ -134,3 +134,41 @@ def test_a_state_that_files_cannot_hold_is_refused_before_any_work(name, tmp_pat
         hebbcore.fit(network(Stateful()), IMAGES, run=tmp_path / "run")
     with pytest.raises(ValueError, match=f"the layer: {told}"):
         hebbcore.save(tmp_path / "layer.h5", hebbcore.train_layer(IMAGES, 4, 3, rule=Stateful(), device="cpu"))
+
+
+class Takes(Oja):
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+
+@dataclass(eq=False)
+class Times(Powers):
+    def __init__(self, factor=1.0, name=""):
+        self.factor, self.name = factor, name
+
+
+def test_a_parameter_that_is_no_field_is_refused(tmp_path, monkeypatch):
+    """Files lost it, and what was loaded had the default."""
+    monkeypatch.setitem(hebbcore.RULES, "takes", Takes)
+    monkeypatch.setitem(hebbcore.LAYERS, "times", Times)
+    told = r"takes factor, but no field of the dataclass is called so, .* make factor a field"
+    with pytest.raises(ValueError, match=rf"save: Takes.__init__ {told}"):
+        hebbcore.save(tmp_path / "layer.h5", hebbcore.train_layer(IMAGES, 4, 3, rule=Takes(0.5), device="cpu"))
+    with pytest.raises(ValueError, match=rf"fit: Times.__init__ {told}"):
+        hebbcore.fit(network("hpca", Times(3.0)), IMAGES, run=tmp_path / "run")
+
+
+@dataclass(frozen=True)
+class Worded(Oja):
+    """A rule for which "none" is a word."""
+
+    scaling: str | None = None
+
+
+def test_none_is_a_word_in_files_and_stands_for_none_in_configurations(tmp_path, monkeypatch):
+    """The word became None on its way through a file."""
+    monkeypatch.setitem(hebbcore.RULES, "worded", Worded)
+    for scaling in ("none", None):
+        hebbcore.save(tmp_path / "network.h5", network(Worded(scaling)))
+        assert hebbcore.load(tmp_path / "network.h5", device="cpu").layers[0].rule.scaling == scaling
+    assert rule_of({"name": "worded", "scaling": "none"}, "network.rule").scaling is None

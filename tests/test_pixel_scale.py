@@ -176,6 +176,20 @@ def test_later_images_of_a_call_are_looked_at_too():
         network.transform(images, workspace=1)
 
 
+def test_a_later_epoch_of_another_scale_is_refused():
+    """train_layer looked at the first epoch alone."""
+
+    class Changes:
+        epoch = 0
+
+        def __iter__(self):
+            self.epoch += 1
+            yield BYTE_IMAGES if self.epoch < 4 else BYTE_IMAGES.astype(np.float32)
+
+    with pytest.raises(ValueError, match=BRIGHT):
+        layer_of(Changes(), epochs=9)
+
+
 def test_exported_models_know_the_scale(tmp_path):
     onnx = pytest.importorskip("onnx")
     network = network_of(LARGE_IMAGES)

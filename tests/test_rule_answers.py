@@ -97,6 +97,7 @@ def test_outputs_of_any_dtype_and_order_go_through_the_layers_behind(output, beh
         ({"gate": lambda s, n: hebbcore.Gate(s, winners=s)}, ValueError, r"winners of the shape"),
         ({"adjust": lambda delta, weights: 0 * delta}, TypeError, "adjust must change delta in place"),
         ({"rate": lambda weights, rate: None}, ValueError, r"rate must return a number, .* got NoneType"),
+        ({"rate": lambda weights, rate: 1j * np.ones((6, 1))}, TypeError, "rate must return .* real numbers, got comp"),
         ({"scale": lambda delta, rows, mass: None}, ValueError, r"scale must return a number, .* got NoneType"),
         ({"projection": lambda weights: weights.tolist()}, ValueError, r"projection must return an array .* got list"),
         ({"activate": lambda scores, norms: None}, ValueError, r"activate must return outputs .* got NoneType"),
@@ -161,3 +162,127 @@ def test_a_gate_sees_a_state_of_float64_arrays(generator):
 
     hebbcore.train_layer(generator.random((40, 9)), 6, rule=Mean(), batch_size=20, device="cpu")
     assert {(array.shape, array.dtype.name) for array in seen} == {((6,), "float64")}
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (None, TypeError, "must return a dict of numbers by name, got NoneType"),
+        (["mean"], TypeError, "must return a dict of numbers by name, got list"),
+        ({"mean": None}, TypeError, "must return numbers by name, one for all units, got 'mean': None"),
+        ({"mean": 1j}, TypeError, "must return numbers by name, one for all units, got 'mean': 1j"),
+        ({"mean": np.zeros(6)}, TypeError, "must return numbers by name, one for all units, got 'mean': array"),
+        ({0: 0.0}, TypeError, "must return numbers by name, one for all units, got 0: 0.0"),
+    ],
+)
+def test_a_state_begins_with_numbers_by_name(answer, error, message, generator):
+    """None was NaN, and of complex numbers a half was left."""
+    mine = rule(initial_state=lambda: answer, next_state=lambda state, scores: dict(state))
+    data = generator.random((40, 9))
+    for learn in (
+        lambda: hebbcore.fit(hebbcore.Network([hebbcore.Dense(6, mine)], (9,), device="cpu"), data),
+        lambda: hebbcore.train_layer(data, 6, rule=mine, device="cpu"),
+    ):
+        with pytest.raises(error, match=rf"Mine\.initial_state {message}"):
+            learn()
+
+
+@pytest.mark.parametrize(
+    ("method", "value"),
+    [(method, value) for method in ("winners_in_turn", "winners_at_once") for value in (0, -1, 1.5, None, "2")]
+    + [("winners_at_once", 7)],
+)
+def test_at_least_one_unit_wins_and_no_more_than_there_are(method, value, generator):
+    mine, data = rule(**{method: lambda: value}), generator.random((40, 9))
+    for use in (
+        lambda: hebbcore.Dense(6, mine),
+        lambda: hebbcore.train_layer(data, 6, rule=mine, device="cpu"),
+        lambda: hebbcore.weight_update(data, data[:6], mine),
+    ):
+        with pytest.raises(
+            (ValueError, TypeError), match=rf"Mine\.{method} must return an integer from 1 (on|to the 6 units)"
+        ):
+            use()
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.inf, np.nan, "1", np.ones(1)])
+def test_a_stable_rate_is_a_number_above_0(value, generator):
+    """At 0 nothing was learned, and below it the weights went the other way."""
+    with pytest.raises(
+        (ValueError, TypeError), match=r"Mine\.stable_rate must return a finite number above 0, or None"
+    ):
+        hebbcore.train_layer(
+            generator.random((40, 9)), 6, rule=rule(stable_rate=lambda eigenvalue: value), learning_rate="auto"
+        )
+
+
+def doubled(weights, *rest):
+    weights *= 2
+    return weights if not rest else rest[-1]
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"projection": doubled},
+        {"rate": doubled},
+        {"lengths": lambda weights: np.sqrt(np.square(weights, out=weights).sum(axis=1, keepdims=True))},
+        {"adjust": lambda delta, weights: None if doubled(weights) is weights else 0},
+    ],
+)
+def test_methods_that_write_into_the_weights_are_refused(methods, generator):
+    """Weights changed with each output, and with each look at who wins."""
+    mine, data = rule(**methods), generator.random((40, 9))
+    weights = data[:6].copy()
+    for use in (
+        lambda: hebbcore.Network([hebbcore.Dense(6, mine)], (9,), device="cpu"),
+        lambda: hebbcore.train_layer(data, 6, rule=mine, device="cpu"),
+        lambda: hebbcore.weight_update(data, weights, mine),
+        lambda: hebbcore.HebbianLayer(weights, mine),
+    ):
+        with pytest.raises(ValueError, match=rf"Mine\.{next(iter(methods))} must not write into the weights"):
+            use()
+    np.testing.assert_array_equal(weights, data[:6])
+
+
+def test_a_projection_sees_a_matrix(generator):
+    """A look at how large its numbers are gave it the weights of a convolution as they are."""
+    seen = set()
+    mine = rule(projection=lambda weights: seen.add(weights.ndim) or weights)
+    images = generator.random((8, 6, 6, 2))
+    net = hebbcore.fit(hebbcore.Network([hebbcore.Conv(3, 3, rule=mine)], device="cpu"), images)
+    net.transform(images)
+    hebbcore.train_layer(images, 3, 3, rule=mine, device="cpu").transform(images)
+    assert seen == {2}
+
+
+WRONG_WINNERS = {
+    "no unit": (lambda scores: np.full(len(scores), scores.shape[1]), "must return winners from 0 to 5, .* got 6 to 6"),
+    "not the only one": (
+        lambda scores: scores.argmin(axis=1),
+        "returned the winner [0-5] for a patch, but values that",
+    ),
+}
+
+
+@pytest.mark.parametrize("workspace", WORKSPACES)
+@pytest.mark.parametrize("expected", [None, 1])
+@pytest.mark.parametrize("winners", WRONG_WINNERS)
+def test_winners_that_are_not_those_of_the_gate_are_told(winners, expected, workspace, generator):
+    """What a unit learned depended on whether patches were multiplied or added up by their winners."""
+    named, message = WRONG_WINNERS[winners]
+
+    def gate(scores, norms):
+        values = (scores == scores.max(axis=1, keepdims=True)).astype(scores.dtype)
+        return hebbcore.Gate(values, decay=values.sum(axis=0), winners=named(scores))
+
+    mine, images = rule(gate=gate, winners=expected), generator.random((40, 9, 9, 2))
+    for learn in (
+        lambda: hebbcore.train_layer(images, 6, 3, rule=mine, workspace=workspace, device="cpu"),
+        lambda: hebbcore.fit(
+            hebbcore.Network([hebbcore.Conv(6, 3, rule=mine)], device="cpu", workspace=workspace), images
+        ),
+        lambda: hebbcore.weight_update(images, generator.random((6, 3, 3, 2)), mine, workspace=workspace),
+    ):
+        with pytest.raises(ValueError, match=rf"Mine\.gate {message}"):
+            learn()

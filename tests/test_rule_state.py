@@ -332,3 +332,37 @@ def test_ica_makes_weights_as_long_as_faint_patches_ask_for(images):
     assert np.linalg.norm(layer.weights.reshape(3, -1), axis=1).min() > 1e4
     scores = reference.patches(faint, 3) @ layer.weights.reshape(3, -1).T.astype(np.float64)
     np.testing.assert_allclose(np.tanh(scores).T @ scores / len(scores), np.eye(3), atol=0.02)
+
+
+@dataclass(frozen=True)
+class Counting(hebbcore.Rule):
+    """A rule whose state has some names."""
+
+    names: tuple[str, ...] = ("steps",)
+
+    def gate(self, scores, norms):
+        return hebbcore.Gate(scores, decay=(scores * scores).sum(axis=0))
+
+    def initial_state(self):
+        return dict.fromkeys(self.names, 0.0)
+
+    def next_state(self, state, scores):
+        return {name: value + 1 for name, value in state.items()}
+
+
+@pytest.mark.parametrize("names", [(), ("steps", "more"), ("more",)])
+def test_a_file_whose_state_has_other_names_than_the_rule_is_refused(names, images, tmp_path, monkeypatch):
+    """The state was dropped, and that of a layer alone began anew."""
+    monkeypatch.setitem(hebbcore.RULES, "counting", Counting)
+    net = hebbcore.fit(Network([Conv(3, 3, Counting())], device="cpu"), images, run=tmp_path / "run")
+    hebbcore.save(tmp_path / "network.h5", net)
+    hebbcore.save(tmp_path / "layer.h5", learn(Counting(), images))
+    monkeypatch.setattr(Counting, "initial_state", lambda self: dict.fromkeys(names, 0.0))
+    told = "lacks its state_more|the state steps of the rule, and Counting has "
+    for read in (
+        lambda: hebbcore.load(tmp_path / "network.h5", device="cpu"),
+        lambda: hebbcore.load(tmp_path / "layer.h5", device="cpu"),
+        lambda: hebbcore.fit(Network([Conv(3, 3, Counting())], device="cpu"), images, epochs=2, run=tmp_path / "run"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            read()

@@ -8,6 +8,7 @@ from fit_helpers import images
 
 import hebbcore
 import loaders
+from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.training import steps
 
 
@@ -96,3 +97,51 @@ def test_data_that_say_what_they_give_are_not_warned_of(kind):
         net = hebbcore.Network([hebbcore.Conv(4, 3, "kwta")], device="cpu")
         hebbcore.fit(net, data, schedule=schedule, epochs=2)
     hebbcore.fit(net, Says(data.batches, images=1), epochs=2)
+
+
+class OneMemory:
+    """Forty images in batches of 8 that lie in the same memory, one after the other, and so do their labels."""
+
+    images, image_shape = 40, (6, 6, 1)
+
+    def __init__(self, fresh):
+        self.fresh, self.place = fresh, (0, 0)
+        self.pixels = np.random.default_rng(0).random((40, 6, 6, 1), np.float32)
+
+    def __iter__(self):
+        memory, labels = np.empty((8, 6, 6, 1), np.float32), np.empty(8, np.int64)
+        for batch in range(self.place[1], 5):
+            memory[...], labels[...] = self.pixels[8 * batch : 8 * batch + 8], [batch % 2] * 8
+            yield (memory.copy(), labels.copy()) if self.fresh else (memory, labels)
+
+    def state(self):
+        return {"memory": 1, "epoch": self.place[0], "batch": self.place[1]}
+
+    def restore(self, state):
+        self.place = state["epoch"], state["batch"]
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "layerwise"}, {"mode": "layerwise", "sample": 200}])
+def test_batches_may_lie_in_the_same_memory(options):
+    """The next one was read into it while this one was learned."""
+    found = []
+    for fresh in (True, False):
+        net = hebbcore.Network([hebbcore.Conv(3, 3), hebbcore.BatchNorm()], device="cpu")
+        hebbcore.fit(net, OneMemory(fresh), epochs=2, **options)
+        found.append([*net["conv1"].weights.ravel(), *net["bn1"].mean])
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_start_from_patches_of_an_iterator_whose_batches_lie_in_the_same_memory():
+    options = {"rule": "swta", "initial_weights": "patches", "device": "cpu"}
+    layers = [hebbcore.train_layer(iter(OneMemory(fresh)), 100, 3, **options) for fresh in (True, False)]
+    np.testing.assert_array_equal(*(layer.weights for layer in layers))
+
+
+def test_labels_that_lie_in_the_same_memory_are_those_of_their_images(tmp_path):
+    net = hebbcore.Network([hebbcore.Conv(3, 3)], (6, 6, 1), device="cpu")
+    options = {"fractions": [1], "baselines": [], "queries": 0}
+    found = [
+        evaluate(net, OneMemory(fresh), OneMemory(fresh), tmp_path / str(fresh), **options) for fresh in (True, False)
+    ]
+    assert found[0] == found[1]

@@ -4,29 +4,33 @@ Each function returns the answer, in the dtype that the products of a step need.
 and TypeError for what is no array of real numbers, naming the rule and its method.
 """
 
+import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from hebbcore.engine.backend import Array
+from hebbcore.engine.backend import Array, namespace
 from hebbcore.engine.competition import Gate
 
 _REAL = "biuf"  # kinds of dtypes
 _INDEX = np.dtype(np.int64)  # of winners
 
 
-def gate_of(rule: Any, gate: Any, scores: Array) -> Gate:
+def gate_of(rule: Any, gate: Any, scores: Array, first: bool = False) -> Gate:
     """Return a rule's gate for some scores (n, K). Raises TypeError if it is none, or has a pair that `pairs` denies.
 
     G and a pair get the scores' dtype: a product of two arrays of bool is no sum, and one of small integers overflows.
-    Which units winners are, who adds patches up by them looks at (sums.add_by_winner).
+    first: of a batch of this shape, of which it is looked at whether winners are those of G. Whether they are units is
+    looked at each time by who adds patches up by them (sums.add_by_winner).
     """
     if not isinstance(gate, Gate):
         raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
     (values, decay, mass, winners, pair), shape = gate, scores.shape
     if values is scores and pair is None and _are_plain(decay, mass, winners, shape):
+        if first:
+            _require_winners(rule, gate)
         return gate  # as most rules answer; the smallest steps would feel a look at each part
     if values is not None:
         values = _as(rule, "gate", "values", values, shape, scores.dtype)
@@ -44,15 +48,117 @@ def gate_of(rule: Any, gate: Any, scores: Array) -> Gate:
         mass = _sums(rule, "mass", mass, shape[1])
     if winners is not None:
         winners = _indices(rule, winners, shape[:1])
-    return Gate(values, decay, mass, winners, pair)
+    answer = Gate(values, decay, mass, winners, pair)
+    if first:
+        _require_winners(rule, answer)
+    return answer
+
+
+def unknown_winners(rule: Any, winners: Array, units: int) -> ValueError:
+    """Return the error for winners some of which are no units."""
+    return ValueError(
+        f"{type(rule).__name__}.gate must return winners from 0 to {units - 1}, or −1 where more than one unit may "
+        f"learn, got {winners.min()} to {winners.max()}."
+    )
+
+
+def _require_winners(rule: Any, gate: Gate) -> None:
+    """Raise ValueError if winners of a rule of one's own are no units, or not the only ones with an entry of G.
+
+    Where patches are added up by winner, the other entries would not count.
+    """
+    winners, values = gate.winners, gate.values
+    if winners is None or values is None or not isinstance(values, np.ndarray) or _is_ours(type(rule).gate):
+        return
+    if winners.min() < -1 or winners.max() >= values.shape[1]:
+        raise unknown_winners(rule, winners, values.shape[1])
+    rows = np.flatnonzero(winners >= 0)
+    others = np.count_nonzero(values[rows], axis=1) - (values[rows, winners[rows]] != 0)
+    if others.any():
+        row = rows[others.argmax()]
+        raise ValueError(
+            f"{type(rule).__name__}.gate returned the winner {winners[row]} for a patch, but values that are not 0 for "
+            "others too; return −1 for such patches, or no winners."
+        )
 
 
 def factors_of(rule: Any, method: str, factors: Any, units: int) -> Any:
     """Return what a method says that each unit's change is multiplied by: a number, or (units, 1)."""
+    if isinstance(factors, float):
+        return factors
     shape = getattr(factors, "shape", () if isinstance(factors, numbers.Real) else None)
     if shape not in ((), (units, 1)):
         raise _wrong(rule, method, "a number, or", (units, 1), factors)
+    if hasattr(factors, "dtype") and factors.dtype.kind not in _REAL:
+        raise _unreal(rule, method, "an array", factors)
     return factors
+
+
+def require_counts(function: str, rule: Any, units: int) -> None:
+    """Raise ValueError or TypeError if a rule cannot work with so many units, or lets more of them win than there are.
+
+    function: who asks, for what the rule says of the units itself.
+    """
+    rule.check_units(function, units)
+    for method, most, bound in (
+        ("winners_in_turn", math.inf, "on"),
+        ("winners_at_once", units, f"to the {units} units"),
+    ):
+        count = getattr(rule, method)()
+        if not isinstance(count, int | np.integer) or not 1 <= count <= most:  # in turn a unit may win again
+            name = f"{type(rule).__name__}.{method}"
+            raise _said(f"{name} must return an integer from 1 {bound}, got {count!r}.", count)
+    expected = rule.expected_winners()
+    if expected is not None and not isinstance(expected, numbers.Real):
+        name = f"{type(rule).__name__}.expected_winners"
+        raise TypeError(f"{name} must return a number or None, got {expected!r}.")
+
+
+def stable_rate_of(rule: Any, eigenvalue: float) -> float | None:
+    """Return the largest stable rate that a rule says, above 0; None if the data do not tell."""
+    rate: Any = rule.stable_rate(eigenvalue)
+    if rate is None:
+        return None
+    if not isinstance(rate, int | float | np.number) or not 0 < rate < math.inf:
+        name = f"{type(rule).__name__}.stable_rate"
+        raise _said(f"{name} must return a finite number above 0, or None, got {rate!r}.", rate)
+    return float(rate)
+
+
+def first_numbers(rule: Any) -> Mapping[str, float]:
+    """Return what a rule's state begins with, by name: numbers, which may be infinite or NaN."""
+    found: Any = rule.initial_state()
+    name = f"{type(rule).__name__}.initial_state"
+    if not isinstance(found, Mapping):
+        raise TypeError(f"{name} must return a dict of numbers by name, got {type(found).__name__}.")
+    for key, value in found.items():
+        if not isinstance(key, str) or np.shape(value) != () or np.asarray(value).dtype.kind not in _REAL:
+            raise TypeError(f"{name} must return numbers by name, one for all units, got {key!r}: {value!r}.")
+    return found
+
+
+def require_untouched(rule: Any, weights: Array) -> None:
+    """Raise ValueError if a method of a rule of one's own writes into the weights (K, D) that it is given to read.
+
+    They would change with each output and each look at who wins. The methods are tried on a copy.
+    """
+    tried: dict[str, Callable[[Array], Any]] = {
+        "projection": lambda some: rule.projection(some),
+        "lengths": lambda some: rule.lengths(some),
+        "rate": lambda some: rule.rate(some, 1.0),
+        "adjust": lambda some: rule.adjust(weights.copy(), some),
+    }
+    for method, call in tried.items():
+        if _is_ours(getattr(type(rule), method)):
+            continue
+        copy = weights.copy()
+        with np.errstate(all="ignore"):
+            call(copy)
+        if not bool(namespace(weights).array_equal(copy, weights, equal_nan=True)):
+            raise ValueError(
+                f"{type(rule).__name__}.{method} must not write into the weights that it is given (no weights *= …, no "
+                "out=weights): copy them first."
+            )
 
 
 def adjusted(rule: Any, delta: Array, weights: Array) -> None:
@@ -128,6 +234,15 @@ def _sums(rule: Any, what: str, sums: Any, units: int) -> Any:
 def _wrong(rule: Any, method: str, what: str, shape: tuple[int, ...], found: Any) -> ValueError:
     got = np.shape(found) if hasattr(found, "shape") else type(found).__name__
     return ValueError(f"{type(rule).__name__}.{method} must return {what} {shape}, got {got}.")
+
+
+def _is_ours(method: Any) -> bool:
+    """Return whether hebbcore itself defines a method of a rule."""
+    return str(getattr(method, "__module__", "")).partition(".")[0] == __name__.partition(".")[0]
+
+
+def _said(problem: str, found: Any) -> ValueError | TypeError:
+    return ValueError(problem) if isinstance(found, numbers.Real) else TypeError(problem)
 
 
 def _unreal(rule: Any, method: str, what: str, found: Any) -> TypeError:

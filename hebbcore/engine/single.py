@@ -29,6 +29,7 @@ class SingleChunk:
         self._multiply = share.gemm.multiply if splits else np.matmul
         self._in_parts = splits and units >= share.plan.threads * tuning.MEASURED.thread_units
         self._layout: object = None
+        self._first = True
 
     def add(
         self, images: Array, weights: Array, projection: Array, unit_norms: Array | None,
@@ -45,7 +46,8 @@ class SingleChunk:
         for target in targets:
             target.put(scores, patches, slice(0, len(scores)))
         norms = None if unit_norms is None else Norms(patches, unit_norms)
-        gate = gate_of(rule, rule.gate(scores, norms), scores)
+        gate = gate_of(rule, rule.gate(scores, norms), scores, self._first)
+        self._first = False
         assert gate.values is not None  # of a rule without pairs
         if gate.decay is None and self._in_parts:
             gram = memory.grown("gram", (len(weights), len(weights)), outer.dtype, "cpu")

@@ -11,7 +11,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices, tuning
-from hebbcore.engine.answers import projection_of
+from hebbcore.engine.answers import projection_of, stable_rate_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry, patches_at
@@ -65,7 +65,8 @@ class Divergence:
         if name in self._limits or rule.free_norms:
             return
         if type(rule).projection is not Rule.projection:
-            self._powers[name] = float(backend.largest_magnitude(projection_of(rule, weights.astype(np.float64))))
+            matrix = weights.reshape(len(weights), -1).astype(np.float64)
+            self._powers[name] = float(backend.largest_magnitude(projection_of(rule, matrix)))
         held = max(1.0, _largest_norm(weights))
         if not rule.unit_norms:  # no patch can be longer
             scale = 1.0 if x.dtype.kind != "f" else float(backend.largest_magnitude(x))
@@ -260,7 +261,7 @@ def largest_stable_rate(rule: Rule, x: Array, geometry: Geometry) -> float | Non
         rows = rows[(rows >= first) & (rows < first + own)] - first
         patches = here.gathered(patches_at(x, geometry, rows, np.dtype(np.float64)))
     eigenvalue = _largest_eigenvalue(patches)
-    stable = rule.stable_rate(eigenvalue) if 0 < eigenvalue < math.inf else None
+    stable = stable_rate_of(rule, eigenvalue) if 0 < eigenvalue < math.inf else None
     return None if stable is None else stable * rule.divisor(size)
 
 

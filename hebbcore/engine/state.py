@@ -7,6 +7,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices
+from hebbcore.engine.answers import first_numbers
 from hebbcore.engine.backend import Array
 from hebbcore.engine.rule import Rule
 
@@ -18,12 +19,12 @@ _PREFIX = "state_"  # of the arrays' names in files
 def initial_state(rule: Rule, units: int, device: str) -> State:
     """Return the state that a rule begins with; empty for rules without one."""
     xp = backend.module(device)
-    return {name: xp.full(units, value, np.float64) for name, value in rule.initial_state().items()}
+    return {name: xp.full(units, value, np.float64) for name, value in first_numbers(rule).items()}
 
 
 def same_names(rule: Rule, state: Mapping[str, Array]) -> bool:
     """Return whether a state has the names of a rule's."""
-    return state.keys() == rule.initial_state().keys()
+    return state.keys() == first_numbers(rule).keys()
 
 
 def as_state(function: str, rule: Rule, units: int, device: str, value: Any) -> State:
@@ -43,7 +44,7 @@ def as_state(function: str, rule: Rule, units: int, device: str, value: Any) -> 
     if not isinstance(value, Mapping):
         raise checks.wrong(TypeError, function, "state", f"must be a dict of arrays, got {type(value).__name__}.")
     if not same_names(rule, value):
-        wanted = ", ".join(rule.initial_state()) or "nothing"
+        wanted = ", ".join(first_numbers(rule)) or "nothing"
         problem = f"must hold {wanted} for {type(rule).__name__}, got {', '.join(map(str, value)) or 'nothing'}."
         raise checks.wrong(ValueError, function, "state", problem)
     state = {}
@@ -66,12 +67,23 @@ def state_arrays(state: Mapping[str, Array]) -> dict[str, Array]:
 
 def state_shapes(rule: Rule, units: int) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Return shape and dtype of what state_arrays holds, by name."""
-    return {_PREFIX + name: ((units,), np.dtype(np.float64)) for name in rule.initial_state()}
+    return {_PREFIX + name: ((units,), np.dtype(np.float64)) for name in first_numbers(rule)}
+
+
+def require_state(rule: Rule, arrays: Mapping[str, Array]) -> None:
+    """Raise ValueError if the state that arrays of a file hold has other names than the rule's."""
+    held = sorted(name.removeprefix(_PREFIX) for name in arrays if name.startswith(_PREFIX))
+    if held != sorted(first_numbers(rule)):
+        said = ", ".join(first_numbers(rule)) or "none"
+        raise ValueError(
+            f"it holds the state {', '.join(held) or 'none'} of the rule, and {type(rule).__name__} has {said}: the "
+            "class has changed since; read it by the class of then, or train anew."
+        )
 
 
 def state_in(rule: Rule, arrays: Mapping[str, Array]) -> State | None:
     """Return the state that arrays of a file hold; None if they lack one of its names."""
-    names = rule.initial_state()
+    names = first_numbers(rule)
     if not all(_PREFIX + name in arrays for name in names):
         return None
     return {name: arrays[_PREFIX + name] for name in names}

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from hebbcore.engine import gemm, kernels, parallel, tuning
-from hebbcore.engine.answers import gate_of
+from hebbcore.engine.answers import gate_of, unknown_winners
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Piece, Share
 from hebbcore.engine.competition import Gate, Norms, Pair, vector_norms
@@ -61,18 +61,15 @@ def add_by_winner(rule: Rule, gate: Gate, patches: Array, outer: Array) -> None:
     """
     who = np.full(len(patches), -1) if gate.winners is None else gate.winners
     if not kernels.for_array(patches).scatter(gate.values, who, patches, outer):
-        units = len(outer)
-        raise ValueError(
-            f"{type(rule).__name__}.gate must return winners from 0 to {units - 1}, or −1 where more than one unit may "
-            f"learn, got {who.min()} to {who.max()}."
-        )
+        raise unknown_winners(rule, who, len(outer))
 
 
 @dataclass(frozen=True)
 class Step:
     """What the threads of an update share.
 
-    blocked: take a Gram decay off on the way, in blocks of units. pursuit: of units that win in turn, in place of gate.
+    blocked: take a Gram decay off on the way, in blocks of units. first: no batch of this shape was before. pursuit: of
+    units that win in turn, in place of gate.
     """
 
     rule: Rule
@@ -81,6 +78,7 @@ class Step:
     projection: Array
     unit_norms: Array | None
     blocked: bool
+    first: bool
     pursuit: Pursuit | None
     targets: tuple[Target, ...]
     bias: Array | None
@@ -96,7 +94,7 @@ class Step:
             gate = self.rule.gate(scores, norms)
         else:
             gate = self.rule.biased_gate(scores, norms, self.bias)
-        return gate_of(self.rule, gate, scores)
+        return gate_of(self.rule, gate, scores, self.first)
 
 
 class ThreadSums:

@@ -141,9 +141,11 @@ class BatchedUpdate:
             self.rule, images, weights, projection,
             unit_norms=unit_norms,
             blocked=ready.blocked,
+            first=ready.first,
             pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
             targets=targets, bias=bias, teacher=teacher,
         )  # fmt: skip
+        ready.first = False
         sharing = [ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
         after = self._next_state(sharing, state) if self.rule.initial_state() else {}
         sums, *others = parallel.run([thread.run for thread in sharing], blas=plan.device == "cpu")
@@ -193,7 +195,7 @@ class BatchedUpdate:
 class _Ready:
     """What the steps on batches of one shape share.
 
-    key: what it holds for. blocked: see Step. single: what adds up a batch that is one chunk, unless decays could be
+    key: what it holds for. blocked, first: see Step. single: what adds up a batch of one chunk, unless decays could be
     blocked.
     """
 
@@ -204,6 +206,7 @@ class _Ready:
     rows: int
     blocked: bool
     single: SingleChunk | None
+    first: bool = True
 
     @classmethod
     def of(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +14,7 @@ from hebbcore.engine import gemm, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 
+_WRITES = "_writes"  # in a layer whose forward was seen to write all of its output
 Shape = tuple[int, ...]  # of one image: (height, width, channels); of one vector: (features,)
 
 
@@ -206,7 +208,7 @@ class Layer:
         training : bool
             Whether the network learns: layers that normalise then do so by this batch.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, out, training).")
 
     def arrays(self) -> dict[str, Array]:
         """Return what a checkpoint must hold, by name."""
@@ -217,15 +219,15 @@ class Layer:
 
     def forget(self) -> None:
         """Forget the observations of a pass that was not finished."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define forget().")
 
     def observe(self, x: Array) -> None:
         """Take the statistics of a batch into account (layers that observe)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define observe(x).")
 
     def settle(self) -> None:
         """Finish a pass of observations."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define settle().")
 
 
 @functools.cache
@@ -234,12 +236,27 @@ def _parameters(kind: type[Layer]) -> frozenset[str]:
 
 
 def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
-    """Let a layer write its output to out. Raises TypeError if it returns one, and what it wrote to out is nothing."""
+    """Let a layer write its output to out.
+
+    Raises TypeError if it returns one, and what it wrote to out is nothing, or at first writes no or not all of out.
+    """
+    looks = not layer.in_place and _WRITES not in vars(layer) and not type(layer).__module__.startswith("hebbcore.")
+    if looks:
+        out[...] = np.nan
     forward: Callable[..., Any] = layer.forward
     made = forward(x, out, training)
+    kind = type(layer).__name__
     if made is not None and made is not out:
-        kind = type(layer).__name__
         raise TypeError(f"{layer.name}: {kind}.forward must write its output to out (out[...] = …) and return nothing.")
+    if not looks:
+        return
+    unwritten = np.isnan(out)
+    if unwritten.any():  # or computed
+        out[...] = 0
+        forward(x, out, training)
+        if (np.isnan(out) != unwritten).any():
+            raise TypeError(f"{layer.name}: {kind}.forward must write all of its output to out (out[...] = …).")
+    vars(layer)[_WRITES] = True
 
 
 def shape_after(layer: Layer, shape: Shape) -> Shape:
@@ -250,6 +267,11 @@ def shape_after(layer: Layer, shape: Shape) -> Shape:
         raise ValueError(
             f"{layer.name}: {type(layer).__name__}.output_shape must return (height, width, channels) or (features,), "
             f"integers above 0, got {found!r}."
+        )
+    if layer.in_place and math.prod(found) != math.prod(shape):
+        raise ValueError(
+            f"{layer.name}: {type(layer).__name__} is in_place, so that its output_shape must have as many numbers as "
+            f"{shape}, got {found!r}; leave in_place out, and write to out."
         )
     return tuple(map(int, found))
 

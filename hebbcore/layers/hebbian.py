@@ -7,7 +7,7 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, parallel
-from hebbcore.engine.answers import projection_of
+from hebbcore.engine.answers import projection_of, require_untouched
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.finite import faint_is_zero
@@ -90,6 +90,8 @@ class HebbianLayer:
         if self._is_dense_with(name, value):
             check_no_steps(function, *(value if name == of else getattr(self, of) for of in ("stride", "padding")))
         object.__setattr__(self, name, value)
+        if name in ("weights", "rule") and "rule" in vars(self):
+            require_untouched(self.rule, self.weights.reshape(self.units, -1))
         if name in ("weights", "rule") and "state" in vars(self):
             fits = same_names(self.rule, self.state) and all(len(of) == self.units for of in self.state.values())
             self.state = self.state if fits else None

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
@@ -82,12 +84,50 @@ def own_array(layer: Layer, name: str, value: Any) -> Array:
     return devices.to_device(given, backend.device_of(kept)).astype(kept.dtype, order="C", copy=True)
 
 
+def arrays_in(layer: Layer) -> dict[str, Array]:
+    """Return the arrays of a layer. Raises TypeError for what is none."""
+    arrays: Any = layer.arrays()
+    if not isinstance(arrays, dict) or not all(map(_is_array, arrays.values())):
+        what = {name: type(array).__name__ for name, array in arrays.items()} if isinstance(arrays, dict) else arrays
+        kind = type(layer).__name__
+        raise TypeError(f"{layer.name}: {kind}.arrays must return a dict of arrays of numbers by name, got {what!r}.")
+    return arrays
+
+
+def arrays_for_files(layer: Layer) -> dict[str, Array]:
+    """Return the arrays of a layer by names that files can hold.
+
+    Raises TypeError where load would lose them: for arrays without restore, and a layer that observes without arrays.
+    """
+    arrays, kind = arrays_in(layer), type(layer)
+    if arrays and kind.restore is Layer.restore:
+        problem = "has arrays but no restore(arrays), which takes those of a file; define it."
+        raise TypeError(f"{layer.name}: {kind.__name__} {problem}")
+    if layer.observes and kind.arrays is Layer.arrays:
+        problem = "observes, and no file holds what it learns; define arrays() and restore(arrays)."
+        raise TypeError(f"{layer.name}: {kind.__name__} {problem}")
+    return nameable(layer.name, arrays)
+
+
+def _is_array(value: Any) -> bool:
+    return (isinstance(value, np.ndarray) or backend.on_cuda(value)) and value.dtype.kind in "biuf"
+
+
+def nameable(owner: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Return arrays of a layer, or of the state of its rule. In HDF5 a / would make folders, and a NUL ends a name."""
+    for name in arrays:
+        if not isinstance(name, str) or "/" in name or "\0" in name:
+            problem = "cannot be saved; rename what the layer's arrays, or its rule's initial_state, call so."
+            raise ValueError(f"{owner}: an array called {name!r} {problem}")
+    return arrays
+
+
 def make_writable(layer: Layer) -> None:
     """Let a layer have its own arrays in place of those that may only be read.
 
     joblib, Ray and Dask hand out such arrays: those of one object, which processes share.
     """
-    arrays = layer.arrays()
+    arrays = arrays_in(layer)
     if not all(map(backend.is_writable, arrays.values())):
         layer.restore({name: backend.writable(array) for name, array in arrays.items()})
 

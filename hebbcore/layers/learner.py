@@ -12,7 +12,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices
-from hebbcore.engine.answers import factors_of, projection_of, weights_of
+from hebbcore.engine.answers import factors_of, projection_of, require_counts, require_untouched, weights_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan
 from hebbcore.engine.output import RESPONSES, Output
@@ -59,7 +59,7 @@ class Learner(Layer):
         function = type(self).__name__
         self.units = checks.integer(function, "units", self.units, 1)
         self.rule = as_rule(function, self.rule)
-        self.rule.check_units(function, self.units)
+        require_counts(function, self.rule, self.units)
         checks.boolean(function, "linear", self.linear)
         if self.learning_rate is not None:
             self.learning_rate = as_rate(function, "learning_rate", self.learning_rate)
@@ -169,6 +169,7 @@ class Learner(Layer):
         site = self._site
         if not same_names(self.rule, self._state):
             self._state = initial_state(self.rule, self.units, site.device)
+        require_untouched(self.bound_rule, self._matrix)
         self._update = BatchedUpdate(
             self.rule, self._sizes, self.units, site.precision, site.workspace, self.name,
             output=self._output, memories=site.memories,

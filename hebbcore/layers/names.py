@@ -1,6 +1,7 @@
 """Names of the layers of a network."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from hebbcore import checks
 from hebbcore.layers.base import Layer
@@ -9,6 +10,13 @@ from hebbcore.layers.learner import Learner
 
 def name_layers(function: str, layers: Sequence[Layer]) -> list[str]:
     """Give the layers without a name one, and return all names."""
+    for layer in layers:
+        made: Any = getattr(type(layer), "__dataclass_params__", None)
+        if made is None or made.frozen:
+            problem = (
+                f"must be dataclasses: put @dataclass(eq=False) before {type(layer).__name__}, and nothing frozen."
+            )
+            raise checks.wrong(TypeError, function, "layers", problem)
     if nameless := next((type(layer).__name__ for layer in layers if not hasattr(layer, "name")), None):
         raise checks.wrong(TypeError, function, "layers", f'must have a field name: str = "", which {nameless} lacks.')
     taken: set[str] = set()

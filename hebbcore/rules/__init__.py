@@ -60,7 +60,8 @@ def as_rule(function: str, rule: Any) -> Rule:
     Raises
     ------
     TypeError
-        For a class in the place of an instance, and for what is neither Rule nor name.
+        For a class in the place of an instance, for what is neither Rule nor name, and for an entry of RULES that is no
+        class of rules.
     ValueError
         For a name that is not in RULES.
     """
@@ -72,4 +73,7 @@ def as_rule(function: str, rule: Any) -> Rule:
     if not isinstance(rule, str):
         problem = f"must be a Rule or one of {', '.join(map(repr, RULES))}; got {rule!r}."
         raise checks.wrong(TypeError, function, "rule", problem)
-    return RULES[checks.choice(function, "rule", rule, RULES)]()
+    kind: Any = RULES[checks.choice(function, "rule", rule, RULES)]
+    if not isinstance(kind, type) or not issubclass(kind, Rule):
+        raise TypeError(f"{function}: hebbcore.RULES[{rule!r}] must be a class of rules, got {kind!r}.")
+    return kind()

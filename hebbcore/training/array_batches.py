@@ -20,7 +20,7 @@ class ArrayBatches:
         self, array: Array, batch_size: int, generator: np.random.Generator | None, labels: Labels | None = None
     ) -> None:
         self.array, self.batch_size, self.labels = array, batch_size, labels
-        self.checked = True
+        self.checked, self.lends = True, False
         self._start, self._generator, self._next = generator, copy.deepcopy(generator), 0
         self._order = np.arange(0)
         self._checksum: int | None = None

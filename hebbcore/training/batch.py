@@ -36,6 +36,11 @@ class Batch:
         return self if count >= len(self) else Batch(self.images[:count], labels_at(self.labels, slice(count)))
 
 
+def kept(function: str, batch: Batch) -> Batch:
+    """Return a batch whose images nobody else writes to; its labels are its own already."""
+    return Batch(backend.as_array(function, "data", batch.images).copy(), batch.labels)
+
+
 def labels_at(labels: Labels | None, which: Any) -> Labels | None:
     """Return labels[which], if there are any."""
     return None if labels is None else labels[which]

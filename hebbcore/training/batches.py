@@ -22,6 +22,7 @@ class Batches(Protocol):
     """Something that gives the batches of any epoch, from any batch on."""
 
     checked: bool  # the data are known to be finite, or need not be
+    lends: bool  # a batch may be overwritten when the next one is read
 
     def images(self, first: int | None = None) -> int | None:
         """Return how many images an epoch has; None if that is unknown.
@@ -53,6 +54,7 @@ class IterableBatches:
 
     def __init__(self, function: str, source: Iterable[Any], check: bool, labelled: bool) -> None:
         self.function, self.source, self.checked, self.labelled = function, source, not check, labelled
+        self.lends = not isinstance(source, Sequence)
         self._identity: dict[str, Any] | None = None
 
     def images(self, first: int | None = None) -> int | None:

@@ -45,7 +45,8 @@ class CachedBatches:
     ) -> None:
         order = source.order(0)
         assert order is not None
-        self._source, self._batch_size, self._first_order, self.checked = source, batch_size, order, True
+        self._source, self._batch_size, self._first_order = source, batch_size, order
+        self.checked, self.lends = True, False
         self._labels: Labels | None = None
         full = (len(order), *shape)
         if folder is None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine import backend, gemm
+from hebbcore.engine.answers import require_counts, require_untouched
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import faint_is_zero, require_finite
 from hebbcore.engine.teaching import as_masks
@@ -77,7 +78,7 @@ def weight_update(
     if weights.ndim == 2:
         check_no_steps(function, stride, padding)
     g = geometry_of(function, array, weights.shape, stride, padding, padding_mode)
-    rule.check_units(function, len(weights))
+    require_counts(function, rule, len(weights))
     if checks.boolean(function, "check_finite", check_finite):
         require_finite(function, "images", array)
         require_finite(function, "weights", weights)
@@ -89,7 +90,9 @@ def weight_update(
     elif rule.supervised:
         problem = "is needed: Supervised learns from labels alone; give a mask (images, units), one-hot by class."
         raise checks.wrong(ValueError, function, "teacher", problem)
+    matrix = flat(weights, dtype)
+    require_untouched(rule, matrix)
     update = BatchedUpdate(rule, g, len(weights), precision or weights.dtype.name, size, function)
-    delta, scale = update.delta(array, flat(weights, dtype), teacher=masks)
+    delta, scale = update.delta(array, matrix, teacher=masks)
     delta *= scale
     return delta.reshape(weights.shape)

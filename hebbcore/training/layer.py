@@ -8,7 +8,7 @@ import numpy as np
 
 from hebbcore import checkpoint, checks
 from hebbcore.engine import devices, gemm
-from hebbcore.engine.answers import weights_of
+from hebbcore.engine.answers import require_counts, weights_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.group.groups import Group, joined
@@ -142,7 +142,7 @@ def train_layer(
     checks.callback(FUNCTION, "callback", callback)
     rule = as_rule(FUNCTION, rule)
     units = checks.integer(FUNCTION, "units", units, 1)
-    rule.check_units(FUNCTION, units)
+    require_counts(FUNCTION, rule, units)
     conscience, revival = check_rivalry(FUNCTION, rule, conscience, revival)
     rate = as_rate(FUNCTION, "learning_rate", learning_rate)
     epochs = checks.integer(FUNCTION, "epochs", epochs, 1)
@@ -200,7 +200,7 @@ def train_layer(
         with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:
             for epoch in range(epochs):
                 source = first_epoch if epoch == 0 else taken.epoch(epoch)
-                training.run(epoch, source, epoch == 0 and not batches.checked, epoch == epochs - 1, bar, callback)
+                training.run(epoch, source, not batches.checked, epoch == epochs - 1, bar, callback)
         training.finish(first)
         layer.pixel_scale = agreed_scale(layer.pixel_scale or scale, team)
     return layer

@@ -22,7 +22,7 @@ from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.engine.winners import Tally, counts_now, few_are_dead, spread, spread_of_a_step, tell_dead
 from hebbcore.layers import HebbianLayer
 from hebbcore.layers.arguments import check_images
-from hebbcore.training.batch import Batch, Labels
+from hebbcore.training.batch import Batch, Labels, kept
 from hebbcore.training.shares import here_of
 from hebbcore.training.teacher import Labelled, Teaching
 
@@ -68,10 +68,14 @@ class FirstEpoch:
         if not self._once:
             yield from getattr(self._batches, "whole", self._batches).epoch(0)
             return
+        self._read = list(map(self._kept, self._read))
         yield from list(self._read)
         for batch in self._rest:
-            self._read.append(batch)
+            self._read.append(self._kept(batch))
             yield batch
+
+    def _kept(self, batch: Batch) -> Batch:
+        return kept(FUNCTION, batch) if self._batches.lends else batch
 
     def rewind(self) -> None:
         """Begin anew after a look, which may have drawn another order."""
@@ -100,6 +104,7 @@ class LayerTraining:
         self._steps = self._seen = 0
         self._checked: tuple[Any, ...] = ()  # shape and dtype of the batch that was checked last,
         self._shape: tuple[int, ...] = ()  # and its shape as images
+        self._dtype: np.dtype[Any] | None = None  # of the batch whose numbers were looked at last
         self._teaching, self._labelled = Teaching.of_a_layer(layer.units), Labelled()
         self.rate, self.auto = 0.0, False  # auto: the rate was measured
 
@@ -129,12 +134,16 @@ class LayerTraining:
         self, epoch: int, source: Iterable[Batch], unchecked: bool, last: bool, bar: Any,
         callback: Callable[[Step], None] | None,
     ) -> None:  # fmt: skip
-        """Learn from the batches of an epoch; unchecked: nobody has looked whether they are finite."""
+        """Learn from the batches of an epoch; unchecked: nobody has looked whether they are finite.
+
+        In the first epoch all of them are looked at then, and later on those of another dtype than the one before.
+        """
         stable = None
         for batch in source:
             here, portion = here_of(batch, self._team)
             images = self._images(here.images)
-            if unchecked:
+            if unchecked and (epoch == 0 or images.dtype != self._dtype):
+                self._dtype = images.dtype
                 largest = require_finite(FUNCTION, "data", images)
                 if self._layer.pixel_scale is not None:
                     self._layer.pixel_scale = self._layer.pixel_scale.after(FUNCTION, images, largest)

@@ -14,7 +14,7 @@ from hebbcore.engine.group.team import Team
 from hebbcore.network import Network
 from hebbcore.training.agreement import Agreement, keep_alike
 from hebbcore.training.ahead import ahead
-from hebbcore.training.batch import Batch, labels_at
+from hebbcore.training.batch import Batch, kept, labels_at
 from hebbcore.training.batches import Batches
 from hebbcore.training.cache import Inputs
 from hebbcore.training.header import State
@@ -258,7 +258,10 @@ class Loop:
 
     def _prepare(self, batch: Any) -> Any:
         """Check a batch, and bring it to the network's device; a share of one as soon as its place is known."""
-        return batch if isinstance(batch, Share) else self._prepare_images(batch)
+        share = isinstance(batch, Share)
+        if self._batches.lends:  # the next one is read while this one is learned
+            batch = batch._replace(batch=kept("fit", batch.batch)) if share else kept("fit", batch)
+        return batch if share else self._prepare_images(batch)
 
     def _prepare_images(self, batch: Batch) -> Batch:
         images = self._network.check_images("fit", batch.images)

@@ -48,7 +48,7 @@ class Shares:
     """
 
     def __init__(self, function: str, whole: Batches, team: Team) -> None:
-        self.whole, self.checked = whole, whole.checked
+        self.whole, self.checked, self.lends = whole, whole.checked, whole.lends
         self._function, self._team, self._mine = function, team, (team.rank, team.size)
         self._own: IterableBatches | None = None
         if isinstance(whole, StreamBatches) and hasattr(whole.source, "share"):

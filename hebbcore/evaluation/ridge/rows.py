@@ -191,7 +191,7 @@ class StreamRows:
 
     def _keep_few(self, few: list[Part], features: Array, labels: Labels, weights: Weights) -> None:
         """Keep a batch beside the others, or give up all of them, when they are no longer few."""
-        few.append((features.copy(), labels, weights))
+        few.append((features.copy(), labels.copy(), weights))
         self._count += _count_of(weights)
         kept = sum(part.nbytes for part, _, _ in few)
         if not self._options.choice.singly(self._count) or kept > self.room.memory // 8:
