@@ -20,7 +20,7 @@ loaders.ArrayStream. `Stream` says what it must have, `Described` what it may sa
 
 "Asked" means that a stream without it works too, with less: fit, for one, cannot go on within an epoch of a stream
 without `state` and `restore`. extract and evaluate read pairs, in the stored order: labels are numbers of classes, -1
-for an image without one.
+for an image without one. A batch may lie in the memory of the one before.
 
 A stream of one's own, which all of them take:
 
