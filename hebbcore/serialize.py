@@ -251,7 +251,13 @@ def _known(function: str, name: str, kinds: dict[str, Any], thing: Any) -> str:
 
 
 def _require_fields(function: str, kind: type) -> None:
-    """Raise ValueError if an __init__ of one's own takes what no field holds: files would lose it without a word."""
+    """Raise ValueError if an __init__ of one's own takes what no field holds: files would lose it without a word.
+
+    Raises TypeError for what is no dataclass.
+    """
+    if not dataclasses.is_dataclass(kind):
+        problem = f"{kind.__name__} must be a dataclass to be written down: put @dataclass(eq=False) before it."
+        raise TypeError(f"{function}: {problem}")
     if lost := _not_in_fields(kind):
         listed = ", ".join(lost)
         raise ValueError(

@@ -20,7 +20,7 @@ loaders.ArrayStream. `Stream` says what it must have, `Described` what it may sa
 
 "Asked" means that a stream without it works too, with less: fit, for one, cannot go on within an epoch of a stream
 without `state` and `restore`. extract and evaluate read pairs, in the stored order: labels are numbers of classes, -1
-for an image without one.
+for an image without one. A batch may lie in the memory of the one before.
 
 A stream of one's own, which all of them take:
 
@@ -44,6 +44,7 @@ A stream of one's own, which all of them take:
             self.epoch, self.batch = state["epoch"], state["batch"]
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any, Protocol, TypeGuard, runtime_checkable
@@ -52,6 +53,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hebbcore.checks import integer, printable
+from hebbcore.pairs import images_of
 
 State = dict[str, Any]
 
@@ -239,6 +241,11 @@ def require_stream(function: str, name: str, stream: Any, needed: Sequence[str])
             f"{type(stream).__name__} has no {', '.join(missing)}; wrap arrays as loaders.ArrayStream(images, labels), "
             "or add what is missing (see hebbcore.streams)."
         )
+    if "images" in needed and (not isinstance(stream.images, int | np.integer) or stream.images < 1):
+        problem = f"must say how many images there are (its attribute images), got {stream.images!r}."
+        raise TypeError(f"{function}: {name} {problem}")
+    if "state" in needed:
+        written_state(stream, stream.state())
     if batching_of(stream).get("shuffle") is True:
         raise ValueError(
             f"{function}: {name} must be in its stored order, got a stream with shuffle=True; make it "
@@ -246,58 +253,37 @@ def require_stream(function: str, name: str, stream: Any, needed: Sequence[str])
         )
 
 
+def state_of(stream: Resumable) -> State:
+    """Return where a stream is, and what its images are. Raises TypeError unless it says its epoch and batch."""
+    state: Any = stream.state()
+    place = [state.get(key) for key in ("epoch", "batch")] if isinstance(state, dict) else [None]
+    if not all(isinstance(number, int | np.integer) for number in place):
+        name = f"{type(stream).__name__}.state"
+        raise TypeError(f"{name} must return a dict with the integers epoch and batch, got {state!r}.")
+    return state  # type: ignore[no-any-return]
+
+
+def written_state(stream: Resumable, state: State) -> State:
+    """Return a state of a stream as it comes back from a file: plain numbers for NumPy's, lists for tuples.
+
+    Raises TypeError for what JSON has no type for.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        name = f"{type(stream).__name__}.state"
+        raise TypeError(f"{name} must return JSON types, which files can hold, got {type(value).__name__} in it.")
+
+    found: Any = json.loads(json.dumps(state, default=plain))
+    if not isinstance(found, dict):
+        raise TypeError(f"{type(stream).__name__}.state must return a dict, got {state!r}.")
+    return found
+
+
 def is_resumable(stream: Any) -> TypeGuard[Resumable]:
     """Return True if a stream can say where it is and go there."""
     return hasattr(stream, "state") and hasattr(stream, "restore")
-
-
-def images_of(batch: Any) -> Any:
-    """Return the images of a batch: itself, or the first of a pair (images, labels)."""
-    return batch[0] if _is_pair(batch) else batch
-
-
-def labels_in(batch: Any) -> Any:
-    """Return the labels of a batch: the second of a pair (images, labels); None if it has none."""
-    return batch[1] if _is_pair(batch) and len(batch) > 1 else None
-
-
-def pairs_of(stream: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield the pairs (images, labels) of a stream, from its position on.
-
-    Raises
-    ------
-    TypeError
-        If a batch is no pair, or its labels are no numbers.
-    ValueError
-        If a batch has no image, or another number of labels.
-    """
-    for batch in stream:
-        images, labels = images_of(batch), labels_in(batch)
-        problem = f"{type(stream).__name__}: each batch must be a pair (images, labels)"
-        if labels is None:
-            raise TypeError(
-                f"{problem}, and labels -1 where there are none, got {type(batch).__name__} without labels."
-            )
-        labels = labels if hasattr(labels, "shape") else np.asarray(labels)
-        labels = labels.copy() if isinstance(labels, np.ndarray) else labels  # the next ones may take their place
-        if not len(images) or tuple(labels.shape) != (len(images),):
-            raise ValueError(f"{problem} of an image at least, and a label each, got {len(images)} and {labels.shape}.")
-        if getattr(labels.dtype, "kind", "i") not in "biuf":
-            raise TypeError(f"{problem}, and labels numbers of classes, got {labels.dtype}.")
-        yield images, labels
-
-
-def _is_pair(batch: Any) -> bool:
-    """Return whether a batch is a tuple, or a list that cannot be images themselves, as of PyTorch's DataLoader.
-
-    Such are an array (n, …) and n numbers, and (n, H, W, C) alone.
-    """
-    if not isinstance(batch, list):
-        return isinstance(batch, tuple) and len(batch) > 0
-    shapes = [tuple(getattr(each, "shape", ())) for each in batch[:2]]
-    if len(shapes) == 1:
-        return len(shapes[0]) == 4
-    return len(shapes) == 2 and len(shapes[0]) > 1 and shapes[1] == shapes[0][:1]
 
 
 def batching_of(stream: Any) -> dict[str, Any]:
@@ -317,7 +303,7 @@ def epoch_images_of(stream: Any, first: int | None = None) -> int | None:
     which and by the number of batches it is estimated where it is not known.
     """
     told = getattr(stream, "images", None)
-    if isinstance(told, int | np.integer):
+    if isinstance(told, int | np.integer) and told >= 0:
         return int(told)
     if isinstance(stream, list | tuple) and all(isinstance(images_of(batch), Sized) for batch in stream):
         return sum(len(images_of(batch)) for batch in stream)
@@ -338,8 +324,10 @@ def at(state: State, epoch: int, batch: int) -> State:
 
 def identity_of(stream: Stream) -> State:
     """Return what tells a stream's images from others, whatever its batches and its position."""
-    state = {key: value for key, value in stream.state().items() if key not in ("epoch", "batch", "batch_size")}
-    return {**state, "images": stream.images}
+    state = written_state(stream, stream.state())
+    return {key: value for key, value in state.items() if key not in ("epoch", "batch", "batch_size")} | {
+        "images": int(stream.images)
+    }
 
 
 def told_apart_by(state: State) -> State:
@@ -378,4 +366,6 @@ def range_of(stream: Any) -> int | None:
 def class_names_of(stream: Stream) -> tuple[str, ...]:
     """Return the names of the classes 0, 1, …, none if it does not know them."""
     names: Sequence[Any] | None = getattr(stream, "class_names", None)
+    if isinstance(names, str) or not (names is None or isinstance(names, Iterable)):
+        raise TypeError(f"{type(stream).__name__}.class_names must be a list of names, got {names!r}.")
     return () if names is None else tuple(map(str, names))

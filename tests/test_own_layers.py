@@ -130,17 +130,29 @@ def test_a_layer_in_place_keeps_the_number_of_its_numbers():
         network(Doubles())
 
 
-def test_a_layer_that_is_no_dataclass_or_is_frozen_is_refused():
-    class Bare(hebbcore.Layer):
-        name = ""
-
+def test_a_frozen_layer_is_refused():
     @dataclass(frozen=True)
     class Frozen(hebbcore.Layer):
         name: str = ""
 
-    for layer in (Bare(), Frozen()):
-        with pytest.raises(TypeError, match=rf"put @dataclass\(eq=False\) before {type(layer).__name__}"):
-            network(layer)
+    with pytest.raises(TypeError, match=r"layers must not be frozen: put @dataclass\(eq=False\) before Frozen"):
+        network(Frozen())
+
+
+def test_a_layer_that_is_no_dataclass_learns_and_is_not_written(monkeypatch, tmp_path):
+    class Bare(hebbcore.Layer):
+        name = ""
+        in_place = True
+
+        def forward(self, x, out, training):
+            out *= 2
+
+    monkeypatch.setitem(hebbcore.LAYERS, "bare", Bare)
+    net = hebbcore.fit(network(Bare()), IMAGES)
+    with pytest.raises(
+        TypeError, match=r"save: Bare must be a dataclass to be written down: put @dataclass\(eq=False\)"
+    ):
+        hebbcore.save(tmp_path / "network.h5", net)
 
 
 def test_a_method_that_is_missing_is_named():

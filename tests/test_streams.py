@@ -8,7 +8,7 @@ import pytest
 
 import hebbcore
 import loaders
-from hebbcore import streams
+from hebbcore import pairs, streams
 from hebbcore.evaluation.evaluate import evaluate
 from hebbcore.features.extract import extract_features
 
@@ -99,16 +99,16 @@ def test_what_lacks_something_is_told_what(arrays, tmp_path):
 def test_a_pair_is_a_tuple_or_a_list_of_images_and_as_many_numbers(kind, shape):
     images, labels = np.zeros(shape), np.arange(len(np.zeros(shape)))
     for pair in (kind([images, labels]), kind([images, labels, labels])):
-        assert streams.images_of(pair) is images
-        assert streams.labels_in(pair) is labels
+        assert pairs.images_of(pair) is images
+        assert pairs.labels_in(pair) is labels
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 5), (8, 8, 1)])
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_a_list_of_vectors_or_images_is_no_pair(count, shape):
     batch = [np.zeros(shape)] * count
-    assert streams.images_of(batch) is batch
-    assert streams.labels_in(batch) is None
+    assert pairs.images_of(batch) is batch
+    assert pairs.labels_in(batch) is None
 
 
 class Odd:
@@ -176,3 +176,116 @@ def test_a_stream_that_gives_more_than_it_says_is_refused(tmp_path):
         pair = [Odd(lambda x, y: (x, y), 40 if which == "test" else 30), Odd(lambda x, y: (x, y), 30)]
         with pytest.raises(ValueError, match=f"evaluate: {which} gives more images than the 30 that it says"):
             evaluate(small_network(), *pair, tmp_path / which, baselines=[], queries=0)
+
+
+def plain():
+    return Odd(lambda x, y: (x, y))
+
+
+def saying(**attributes):
+    """Return a plain stream that says something else of itself."""
+    stream = plain()
+    vars(stream).update(attributes)
+    return stream
+
+
+@pytest.mark.parametrize("images", ["40", 40.0, 0, -1, np.zeros((40, 8, 8, 1)), None])
+def test_a_number_of_images_that_is_none_is_told(images, tmp_path):
+    """Some ended in errors of Python's."""
+    told = r"must say how many images there are \(its attribute images\), got "
+    with pytest.raises(TypeError, match=f"extract: stream {told}"):
+        extract_features(small_network(), saying(images=images), tmp_path / "features.h5")
+    with pytest.raises(TypeError, match=f"evaluate: train {told}"):
+        evaluate(small_network(), saying(images=images), plain(), tmp_path / "report", baselines=[], queries=0)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (
+            {"odd": np.arange(3), "epoch": 0, "batch": 0},
+            "must return JSON types, which files can hold, got ndarray in it",
+        ),
+        ("here", "must return a dict"),
+        ({"odd": 1}, "must return a dict with the integers epoch and batch, got {'odd': 1}"),
+    ],
+)
+def test_a_state_that_is_none_is_told(state, message, tmp_path):
+    stream = saying(state=lambda: state)
+    uses = [lambda: hebbcore.fit(small_network(), stream, run=tmp_path / "run")]
+    if "integers" not in message:
+        uses.append(lambda: extract_features(small_network(), stream, tmp_path / "features.h5"))
+        uses.append(lambda: evaluate(small_network(), stream, stream, tmp_path / "r", baselines=[], queries=0))
+    for use in uses:
+        with pytest.raises(TypeError, match=rf"Odd\.state {message}"):
+            use()
+
+
+def test_a_state_may_hold_numbers_of_numpys(tmp_path):
+    """fit took them, and extract and evaluate could not write them."""
+    stream = saying(state=lambda: {"odd": np.int64(1), "epoch": np.int64(0), "batch": 0})
+    network = hebbcore.fit(small_network(), stream, run=tmp_path / "run")
+    extract_features(network, stream, tmp_path / "features.h5")
+    found = evaluate(network, stream, stream, tmp_path / "report", fractions=[1], baselines=[], queries=0)
+    assert found["settings"]["train"] == {"odd": 1, "images": 40}
+
+
+def test_labels_of_a_stream_that_are_not_those_of_its_pairs_are_told(tmp_path):
+    """What was drawn for few labels went by the ones, and the figures by the others."""
+    options = {"fractions": [1], "baselines": [], "queries": 0}
+    network, labels = small_network(), np.arange(40) % 4
+    assert evaluate(network, saying(labels=labels), plain(), tmp_path / "a", **options)
+    with pytest.raises(ValueError, match=r"Odd must give the same labels .* image 0 \(.*\) has 0, and had 3"):
+        evaluate(network, saying(labels=labels[::-1]), plain(), tmp_path / "b", **options)
+    fewer = np.where(np.arange(40) < 20, labels, -1)
+    with pytest.raises(ValueError, match="evaluate: a stream gives more images with a label than the 20 that it said"):
+        evaluate(network, saying(labels=fewer), plain(), tmp_path / "c", **options)
+
+
+def test_a_stream_that_ends_for_good_is_told(tmp_path):
+    class Once(Odd):
+        def __iter__(self):
+            if not self.change:
+                return
+            yield from Odd(self.change)
+            self.change = None
+
+    with pytest.raises(ValueError, match="evaluate: Once gave no image in a later pass; it must be iterable again"):
+        evaluate(small_network(), Once(lambda x, y: (x, y)), plain(), tmp_path / "r", fractions=[1], baselines=[])
+
+
+def test_names_of_classes_are_no_text(tmp_path):
+    """Its letters were."""
+    for use in (
+        lambda stream: extract_features(small_network(), stream, tmp_path / "features.h5"),
+        lambda stream: evaluate(small_network(), stream, plain(), tmp_path / "report", baselines=[], queries=0),
+    ):
+        with pytest.raises(TypeError, match=r"Odd.class_names must be a list of names, got 'abcd'"):
+            use(saying(class_names="abcd"))
+
+
+class Tensor:
+    """An array of another library, whose dtype is not NumPy's."""
+
+    dtype = "uint8"
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+
+    def __len__(self):
+        return len(self.array)
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_batches_of_another_library_are_taken_by_all(tmp_path):
+    """fit took them alone."""
+    network, options = small_network(), {"fractions": [1], "baselines": [], "queries": 0}
+    wanted = evaluate(network, plain(), plain(), tmp_path / "plain", **options)["sources"]
+    for number, change in enumerate((lambda x, y: (Tensor(x), Tensor(y)), lambda x, y: [Tensor(x), y])):
+        assert evaluate(network, Odd(change), plain(), tmp_path / f"{number}", **options)["sources"] == wanted
+        extract_features(network, Odd(change), tmp_path / f"{number}.h5")

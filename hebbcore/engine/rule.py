@@ -140,11 +140,11 @@ class Rule:
         return type(self).taught_gate is not Rule.taught_gate
 
     def projection(self, weights: Array) -> Array:
-        """Return the matrix V (K, D) of the scores X Vᵀ: the weights (K, D), unless the rule says otherwise."""
+        """Return the matrix V (K, D) of the scores X Vᵀ: by default the weights (K, D), which must stay as they are."""
         return weights
 
     def initial_state(self) -> dict[str, float]:
-        """Return what each unit's state begins with, by name. Default: no state."""
+        """Return what each unit's state begins with, a number for all units, by name. Default: no state."""
         return {}
 
     def next_state(self, state: Mapping[str, Array], scores: Moments) -> dict[str, Array]:

@@ -19,6 +19,7 @@ from hebbcore.evaluation.batches import Labels, has_label
 from hebbcore.evaluation.results import Counted, Image, Results, Shared
 from hebbcore.features.choice import Features, features_of
 from hebbcore.features.helpers import of_batches, whole
+from hebbcore.pairs import pairs_of
 from hebbcore.streams import Stream
 from hebbcore.texts import plain
 
@@ -72,7 +73,7 @@ class LabelledStream:
         self.labels: Labels = labels
 
     def __iter__(self) -> Iterator[tuple[Array, Labels]]:
-        for images, labels in streams.pairs_of(self.stream):
+        for images, labels in pairs_of(self.stream):
             kept = has_label(np.asarray(labels))
             if kept.all():
                 yield images, labels
@@ -98,10 +99,20 @@ class LabelledStream:
             if some:
                 features, kept = zip(*some, strict=True)
                 yield [whole(each) for each in zip(*features, strict=True)], whole(kept)
-        if dtype is not None and known:
-            self.digests = np.frombuffer(bytes(seen), f"S{_DIGEST_BYTES}")
-            self.labels = np.concatenate(known)  # as read: a stream may leave out damaged images
-            self.largest = largest
+        name = type(self.stream).__name__
+        if not known:
+            raise ValueError(f"evaluate: {name} gave no image in a later pass; it must be iterable again and again.")
+        if dtype is None:
+            return
+        self.digests = np.frombuffer(bytes(seen), f"S{_DIGEST_BYTES}")
+        read = np.concatenate(known)  # a stream may leave out damaged images
+        if len(read) == len(self.labels) and not np.array_equal(read, self.labels):
+            i = int((read != self.labels).argmax())
+            raise ValueError(
+                f"evaluate: {name} must give the same labels in each pass, which its attribute labels, if it has one, "
+                f"says too: image {i} (counted from 0) has {read[i]}, and had {self.labels[i]}."
+            )
+        self.labels, self.largest = read, largest
 
     def where(self, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return which of the images of the whole stream (n,) those of the images with a label are."""

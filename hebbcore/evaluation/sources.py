@@ -18,7 +18,8 @@ from hebbcore.features.choice import Features, features_of
 from hebbcore.features.helpers import helping
 from hebbcore.layers import Branches, Conv, Flatten, Layer, Triangle, Whiten
 from hebbcore.network import Network
-from hebbcore.streams import Stream, pairs_of
+from hebbcore.pairs import pairs_of
+from hebbcore.streams import Stream
 
 BASELINES = ("pixels", "random filters", "random whitened patches", "k-means", "pca")
 _FEATURES = 5_000  # of an image, see most_features
@@ -108,6 +109,8 @@ def collect(sources: Sequence[Source], stream: LabelledStream | Stream) -> tuple
     done = 0
     for outputs, classes in FeatureBatches(sources, stream):
         rows = slice(done, done + len(classes))
+        if rows.stop > len(labels):
+            raise ValueError(f"evaluate: a stream gives more images with a label than the {len(labels)} that it said.")
         for mine, output in zip(features, outputs, strict=True):
             mine[rows] = devices.to_device(output, "cpu")
         labels[rows] = classes

@@ -11,6 +11,7 @@ from hebbcore.engine.finite import first_not_finite
 from hebbcore.evaluation.batches import Labels, as_labels, has_label
 from hebbcore.evaluation.readouts import why_unfit
 from hebbcore.evaluation.splits import drawn, rows_of
+from hebbcore.pairs import pairs_of
 from hebbcore.streams import Stream
 from hebbcore.texts import plain
 
@@ -46,7 +47,7 @@ def labels_of(function: str, name: str, stream: Stream) -> Labels:
     a label.
     """
     labels, parts, done = streams.labels_of(stream), [], 0
-    for images, classes in streams.pairs_of(stream):
+    for images, classes in pairs_of(stream):
         if labels is not None and images.dtype.kind != "f":
             break
         row = first_not_finite(images)

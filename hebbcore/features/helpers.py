@@ -12,7 +12,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.group.cuts import cut
 from hebbcore.engine.group.groups import Group, joined
 from hebbcore.engine.group.team import Team
-from hebbcore.streams import pairs_of
+from hebbcore.pairs import pairs_of
 from hebbcore.training.agreement import require_same
 
 Numbered = tuple[int, Array, Any]  # images, their labels, and the number of the first one, from the stream's position

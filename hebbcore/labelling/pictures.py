@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hebbcore import streams
+from hebbcore.pairs import images_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,8 +32,13 @@ def images_at(stream: Any, wanted: Iterable[int]) -> Iterator[tuple[int, Any]]:
     start = streams.at(stream.state(), 0, 0)
     for batch, numbers in by_batch.items():
         stream.restore(streams.at(start, 0, batch))
+<<<<<<< HEAD
         images = streams.images_of(next(iter(stream)))
         yield from ((number, images[number % stream.batch_size]) for number in numbers)
+=======
+        images = images_of(next(iter(stream)))
+        found.update((number, _as_data(images[number % stream.batch_size])) for number in numbers)
+>>>>>>> own
     stream.restore(start)
 
 

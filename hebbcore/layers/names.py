@@ -8,15 +8,16 @@ from hebbcore.layers.base import Layer
 from hebbcore.layers.learner import Learner
 
 
+def _is_frozen(layer: Layer) -> bool:
+    made: Any = getattr(type(layer), "__dataclass_params__", None)
+    return made is not None and made.frozen is True
+
+
 def name_layers(function: str, layers: Sequence[Layer]) -> list[str]:
     """Give the layers without a name one, and return all names."""
-    for layer in layers:
-        made: Any = getattr(type(layer), "__dataclass_params__", None)
-        if made is None or made.frozen:
-            problem = (
-                f"must be dataclasses: put @dataclass(eq=False) before {type(layer).__name__}, and nothing frozen."
-            )
-            raise checks.wrong(TypeError, function, "layers", problem)
+    if frozen := next((type(layer).__name__ for layer in layers if _is_frozen(layer)), None):
+        problem = f"must not be frozen: put @dataclass(eq=False) before {frozen}."
+        raise checks.wrong(TypeError, function, "layers", problem)
     if nameless := next((type(layer).__name__ for layer in layers if not hasattr(layer, "name")), None):
         raise checks.wrong(TypeError, function, "layers", f'must have a field name: str = "", which {nameless} lacks.')
     taken: set[str] = set()

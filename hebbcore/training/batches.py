@@ -12,6 +12,7 @@ from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.patches import as_images
+from hebbcore.pairs import images_of, labels_in
 from hebbcore.training.array_batches import ArrayBatches, checksum
 from hebbcore.training.batch import Batch, as_labels
 
@@ -86,10 +87,10 @@ class IterableBatches:
 
     def _batch(self, batch: Any) -> Batch:
         """Return what the iterable gave as a batch. Raises ValueError if labels are wanted and missing."""
-        images = streams.images_of(batch)
+        images = images_of(batch)
         if not self.labelled:
             return Batch(images)
-        labels = streams.labels_in(batch)
+        labels = labels_in(batch)
         if labels is None:
             problem = "must be batches (images, labels): a layer learns from labels, and these have none."
             raise checks.wrong(ValueError, self.function, "data", problem)
@@ -110,7 +111,7 @@ class IterableBatches:
             if isinstance(self.source, Sequence):  # others may give new arrays each time
                 found = 0
                 for batch in self.source:
-                    found = checksum(backend.as_array(self.function, "data", streams.images_of(batch)), found)
+                    found = checksum(backend.as_array(self.function, "data", images_of(batch)), found)
                     if self.labelled:
                         found = checksum(self._batch(batch).labels, found)
                 self._identity["checksum"] = found
@@ -129,7 +130,7 @@ class StreamBatches(IterableBatches):
 
     def __init__(self, function: str, source: streams.Resumable, check: bool, labelled: bool) -> None:
         super().__init__(function, source, check, labelled)
-        self._stream, self._state = source, source.state()
+        self._stream, self._state = source, streams.state_of(source)
         self._following: dict[int, int] = {}  # after so many batches of the latest epoch; of those not asked for yet
 
     @property
@@ -171,7 +172,7 @@ class StreamBatches(IterableBatches):
 
     def identity(self) -> dict[str, Any]:
         """See Batches."""
-        return dict(self._state)
+        return streams.written_state(self._stream, self._state)
 
     def rewind(self) -> None:
         """See Batches."""
