@@ -32,13 +32,8 @@ def images_at(stream: Any, wanted: Iterable[int]) -> Iterator[tuple[int, Any]]:
     start = streams.at(stream.state(), 0, 0)
     for batch, numbers in by_batch.items():
         stream.restore(streams.at(start, 0, batch))
-<<<<<<< HEAD
-        images = streams.images_of(next(iter(stream)))
-        yield from ((number, images[number % stream.batch_size]) for number in numbers)
-=======
         images = images_of(next(iter(stream)))
-        found.update((number, _as_data(images[number % stream.batch_size])) for number in numbers)
->>>>>>> own
+        yield from ((number, images[number % stream.batch_size]) for number in numbers)
     stream.restore(start)
 
 
