@@ -42,6 +42,19 @@ def shards(folder, seed):
     return loaders.ShardStream(folder, batch_size=7, labels=False)
 
 
+class Batches:
+    """Batches of which only the number is known, and which each process reads."""
+
+    def __init__(self, images):
+        self.images_read = images
+
+    def __len__(self):
+        return 2
+
+    def __iter__(self):
+        yield from np.split(self.images_read, 2)
+
+
 def main(path):
     other = h.world().rank == 1
     folder = Path(f"{path}.shards")
@@ -53,6 +66,9 @@ def main(path):
         "settings": lambda: train(learning_rate=0.02 if other else 0.01),
         "layers": lambda: train(layers=[h.Conv(5 if other else 4, 3)]),
         "rules": lambda: train(layers=[h.Conv(4, 3, "swta" if other else "hpca")]),
+        "the same batches": lambda: train(Batches(IMAGES * (1 + 1e-9 * other))),
+        "batches": lambda: train(Batches(IMAGES[::-1] if other else IMAGES)),
+        "batches of a layer": lambda: h.train_layer(Batches(IMAGES + 0.1 * other), 4, 3, group=h.world(), device="cpu"),
         "images": lambda: train(IMAGES[::-1] if other else IMAGES),
         "number of images": lambda: train(IMAGES[:13] if other else IMAGES),
         "images of shards": lambda: train(shards(folder / f"rank{other}", int(other))),

@@ -43,6 +43,7 @@ def test_processes_that_would_not_do_the_same_are_refused(tmp_path):
         found = json.loads((tmp_path / f"results.{rank}").read_text())
         assert found.pop("nothing") is None
         assert found.pop("copies of shards") is None
+        assert found.pop("the same batches") is None
         own = found.pop("statistics of one's own")
         assert own.startswith("fit: observer1 (Observer) is for one process: of a group each would observe its own")
         for name, error in found.items():

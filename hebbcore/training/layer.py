@@ -184,6 +184,7 @@ def train_layer(
                 "epochs": epochs, "rivalry": [conscience, revival], "device": device,
             }  # fmt: skip
             _begin_alike(team, layer, same)
+            taken.require_same_first()
         training = LayerTraining(layer, g, workspace, check_finite, team)
         if isinstance(initial_weights, str) and initial_weights != "rule":
             training.start(initial_weights, first_epoch, weight_generator.spawn(1)[0])

@@ -264,6 +264,7 @@ def fit(
             steps = Steps(network, settings, state, told, teaching)
             if team is not None:
                 _require_alike(team, network, settings, batches)
+                taken.require_same_first()
             with opened(run, network, batches, settings, steps.require_sound, team) as folder:
                 if folder is not None:
                     folder.resume(state, previous)

@@ -1,11 +1,12 @@
 """Batches of which each process of a team gets its share."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hebbcore.engine import backend
+from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.cuts import cut
 from hebbcore.engine.group.portion import Portion
@@ -13,6 +14,8 @@ from hebbcore.engine.group.team import Team
 from hebbcore.training.array_batches import ArrayBatches
 from hebbcore.training.batch import Batch, labels_at
 from hebbcore.training.batches import Batches, IterableBatches, StreamBatches
+
+_ROUNDING = 1e-5  # of a batch's mean squares, by which unlike processors may make it differ
 
 
 class Share(NamedTuple):
@@ -50,6 +53,7 @@ class Shares:
     def __init__(self, function: str, whole: Batches, team: Team) -> None:
         self.whole, self.checked, self.lends = whole, whole.checked, whole.lends
         self._function, self._team, self._mine = function, team, (team.rank, team.size)
+        self._first: list[float] | None = None  # of the first batch read: see _told_by
         self._own: IterableBatches | None = None
         if isinstance(whole, StreamBatches) and hasattr(whole.source, "share"):
             self._own = StreamBatches(function, whole.source.share(*self._mine), not whole.checked, whole.labelled)
@@ -76,8 +80,24 @@ class Shares:
     def _cut(self, source: Iterator[Batch]) -> Iterator[Share]:
         for batch in source:
             array = backend.as_array(self._function, "data", batch.images)
+            if self._first is None and array.size:
+                self._first = _told_by(array)
             first, end = cut(len(array), *self._mine)
             yield Share(Batch(array[first:end], labels_at(batch.labels, slice(first, end))), first, len(array))
+
+    def require_same_first(self) -> None:
+        """Raise ValueError if the first batch, of data of which each process reads all, is not that of rank 0.
+
+        It may differ by the rounding of unlike processors. All processes call this, after a batch was read.
+        """
+        mine, theirs = self._first, self._team.broadcast(self._first)
+        if mine is not None and theirs is not None and not np.allclose(mine, theirs, _ROUNDING, 0, equal_nan=True):
+            raise ValueError(
+                f"{self._function}: rank {self._team.rank} on {socket.gethostname()} differs from rank 0: its first "
+                "batch is another one. Each process takes its part of the same batches: give all the same data, or a "
+                "stream that has share (see hebbcore.streams)."
+            )
+        self._team.gather(None)  # nobody begins before all have compared
 
     def images(self, first: int | None = None) -> int | None:
         """See Batches. first: of the whole batch, not of a share."""
@@ -98,6 +118,15 @@ class Shares:
     def rewind(self) -> None:
         """See Batches."""
         self.whole.rewind()
+
+
+def _told_by(array: Array) -> list[float]:
+    """Return what tells a batch from others: its images, its mean square, and how far its first image is from 1."""
+    square = sum(
+        float(np.square(devices.to_device(piece, "cpu"), dtype=np.float64).sum()) for piece in backend.pieces(array)
+    )
+    first = devices.to_device(array[:1], "cpu").astype(np.float64)
+    return [len(array), square / array.size, float(((first - 1) ** 2).mean())]
 
 
 def _never_empty(batch: Batch) -> Batch:
