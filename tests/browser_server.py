@@ -86,11 +86,11 @@ class Tables:
         self._numbers = {name: number for number, name in enumerate(names)}
 
     def read(self, data):
-        """Return ({photo: class}, how many rows are of other files, which)."""
+        """Return ({photo: class}, how many rows are of other files, which, remarks on the labels)."""
         rows = list(csv.reader(io.StringIO(data.decode())))[1:]
         found = {self._numbers[name]: label for name, label in rows if name in self._numbers}
         unknown = [name for name, _ in rows if name not in self._numbers]
-        return found, len(unknown), unknown
+        return found, len(unknown), unknown, ["'NA' is a class"] if "NA" in found.values() else []
 
 
 def main(folder, port):

@@ -80,10 +80,13 @@ def test_a_refused_label_is_told_and_not_shown(serve, open_page):
 def test_a_table_is_read_and_results_are_written(serve, open_page, tmp_path):
     page = open_page(serve(names_of(30)).address)
     table = tmp_path / "given.csv"
-    table.write_text("file,label\nphotos/00003.jpg,red\nphotos/00004.jpg,<i>new</i>\nnowhere.jpg,red\n")
+    table.write_text(
+        "file,label\nphotos/00003.jpg,red\nphotos/00004.jpg,<i>new</i>\nphotos/00005.jpg,NA\nnowhere.jpg,red\n"
+    )
     page.driver.find_element("id", "file").send_keys(str(table))
-    page.says("#done", "2 photos labelled from given.csv")
+    page.says("#done", "3 photos labelled from given.csv")
     page.says("#error", "Not among the photos: nowhere.jpg")
+    page.says("#error", "Given.csv: 'NA' is a class")
     page.says("#classes", "<i>new</i>")
     page.click("#error button")
     page.click("#results")
