@@ -18,6 +18,8 @@ def test_labels_of_photos_that_cannot_be_read_are_told(photos, call, caplog, sou
     first, second = list(labels)[:2]
     for file in (first, second):
         Path("photos", file).write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    Path("photos", labels[second]).mkdir()  # called like a label, it gives that to all that lies in it
+    Path("photos", labels[second], ".DS_Store").write_bytes(b"none")
     write_labels(Path("labels.csv"), {**labels, first: "rare"})
     line = SMALL
     if source == "zip":
@@ -33,6 +35,7 @@ def test_labels_of_photos_that_cannot_be_read_are_told(photos, call, caplog, sou
         assert told.startswith("labels without effect, of photos that could not be read: ")
         assert f"{first} (rare)" in told
         assert f"{second} (none)" in told
+        assert ".DS_Store" not in told
         assert told.endswith("; no other photo is labelled rare")
     assert len(rows_of(Path("work/predictions.csv"))) == 58
     caplog.clear()

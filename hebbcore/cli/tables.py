@@ -11,7 +11,7 @@ import loaders
 from hebbcore.cli.photos import is_photos
 from hebbcore.labelling.done import is_as_written
 from hebbcore.labelling.work import FOLLOWING, Labels
-from hebbcore.texts import plain
+from hebbcore.texts import plain, tidy
 from loaders.shards.format import UNLABELLED
 from loaders.sources.detect import kind_of
 from loaders.sources.table_labels import TableLabels, folder_of_all
@@ -68,6 +68,8 @@ class Table:
         # images that were added since the table was read have none
         found = Labels.of(np.array([numbers.get(name, UNLABELLED) for name in names], np.int64), classes)
         unused = [(name, classes[numbers[name]]) for name in left_out if numbers.get(name, UNLABELLED) >= 0]
+        # what a folder says of all its files, of .DS_Store too, is nobody's work that is lost
+        unused = [(name, label) for name, label in unused if tidy(PurePosixPath(name).parts[0]) != label]
         if unused:
             _tell_unused(unused, found.classes)
         return found
