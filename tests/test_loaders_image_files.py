@@ -158,6 +158,19 @@ def test_folders_called_like_labels_of_the_table_are_classes(tmp_path):
     assert labels_of(tmp_path / "shards") == {**expected, "rest/5.jpg": None, "6.jpg": "cat", "7.jpg": None}
 
 
+def test_classes_whose_images_are_all_damaged_or_missing_are_told_and_keep_their_number(tmp_path, caplog):
+    root = photos(tmp_path / "photos", "a.png", "b.png", "c.png")
+    (root / "b.png").write_bytes(b"no image")
+    rows = ("a.png", "ant"), ("b.png", "bee"), ("c.png", "cat")
+    index = built(loaders.ImageFiles(root, table(tmp_path / "labels.csv", *rows)), tmp_path / "shards")
+    assert (index.class_names, index.class_counts) == (("ant", "bee", "cat"), (1, 0, 1))
+    assert "1 of 3 classes have no image, and stay classes: bee" in caplog.text
+    (photos(tmp_path / "folders", "ant/a.png", "cat/c.png") / "bee").mkdir()
+    caplog.clear()
+    assert built(loaders.ImageFolder(tmp_path / "folders"), tmp_path / "more").class_counts == (1, 0, 1)
+    assert "1 of 3 classes have no image, and stay classes: bee" in caplog.text
+
+
 def test_images_beside_class_folders_have_no_label(tmp_path, caplog):
     root = make_tree(tmp_path / "tree", classes=2, images=1)
     photos(root, "loose.jpg", ".hidden.jpg")

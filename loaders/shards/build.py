@@ -164,7 +164,7 @@ def build_shards(
         if part is None:
             join(job.folder, plan, source)
         index = run(job, plan, stats, found)
-    _warn_of_one_class(source, index)
+    _warn_of_classes(source, index)
     return _counted(index, job.folder, strict)
 
 
@@ -274,10 +274,20 @@ def _stats(folder: str | os.PathLike[str] | None, channels: int) -> Index | None
     return index
 
 
-def _warn_of_one_class(source: Source, index: Index) -> None:
-    filled = [name for name, count in zip(index.class_names, index.class_counts, strict=True) if count]
-    whole = isinstance(source, ImageSource) and not isinstance(source, PartOf)
-    if whole and len(filled) == 1 and sum(index.class_counts) == index.records:
+def _warn_of_classes(source: Source, index: Index) -> None:
+    """Log what is odd about how images are spread over the classes of files."""
+    if not isinstance(source, ImageSource) or isinstance(source, PartOf):
+        return
+    counts = dict(zip(index.class_names, index.class_counts, strict=True))
+    filled, bare = [name for name in counts if counts[name]], [name for name in counts if not counts[name]]
+    if filled and bare:
+        log.warning(
+            "%d of %d classes have no image, and stay classes: %s",
+            len(bare),
+            len(counts),
+            ", ".join(map(printable, bare[:5])) + ", …" * (len(bare) > 5),
+        )
+    if len(filled) == 1 and sum(index.class_counts) == index.records:
         hint = "which is called like a split; " if split_named(filled[0]) else ""
         log.warning(
             "all images are of one class, %s; %sif that is wrong, give the folder that holds the classes",
