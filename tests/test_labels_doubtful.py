@@ -1,7 +1,9 @@
-"""Labels of tables that are classes of their own, and may be meant otherwise."""
+"""Labels of tables, and names of folders, that are classes of their own, and may be meant otherwise."""
 
 import pytest
+from loaders_helpers import make_tar, make_zip, picture
 
+import loaders
 from loaders.labels import parse_labels
 
 
@@ -40,3 +42,51 @@ def test_guesses_are_told_that_come_back_as_labels(caplog, text, told):
     assert parse_labels(text.encode(), "labels.csv") == [("a.jpg", "cat"), ("b.jpg", "dog")]
     assert caplog.text.count("labels are guesses of hebbcore") == (told is not None)
     assert told is None or f"{told} labels are guesses" in caplog.text
+
+
+def _folder(path, labels):
+    for number, label in enumerate(labels):
+        (path / label).mkdir(parents=True)
+        (path / label / "a.jpg").write_bytes(picture(number))
+    return path
+
+
+def _zip(path, labels):
+    return make_zip(path, {f"{label}/a.jpg": picture(number) for number, label in enumerate(labels)})
+
+
+def _tar(path, labels):
+    return make_tar(path, {f"{label}/a.jpg": picture(number) for number, label in enumerate(labels)})
+
+
+def _webdataset(path, labels):
+    samples = [{f"{at}.jpg": picture(at), f"{at}.cls": label.encode()} for at, label in enumerate(labels)]
+    return make_tar(path, {name: data for sample in samples for name, data in sample.items()})
+
+
+def _parquet(path, labels):
+    arrow = pytest.importorskip("pyarrow")
+    columns = {"image": [picture(number) for number in range(len(labels))], "label": labels}
+    pytest.importorskip("pyarrow.parquet").write_table(arrow.table(columns), path)
+    return path
+
+
+SOURCES = {"photos": _folder, "a.zip": _zip, "a.tar": _tar, "b.tar": _webdataset, "a.parquet": _parquet}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_classes_of_every_source_that_are_nearly_alike_are_told(tmp_path, caplog, name):
+    source = loaders.open_source(SOURCES[name](tmp_path / name, ["cat", "\uff43at", "dog"]))
+    loaders.build_shards(source, tmp_path / "shards", workers=1)
+    assert "these labels are classes of their own: cat and \uff43at; where they mean one, write them" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["b.tar", "a.parquet"])
+def test_texts_that_are_labels_of_samples_are_told_as_those_of_tables_are(tmp_path, name):
+    source = loaders.open_source(SOURCES[name](tmp_path / name, ["cat", "NaN", "dog"]))
+    assert any(remark.startswith("the label NaN is a class of its own") for remark in source.remarks)
+
+
+def test_spaces_around_a_label_of_a_column_are_told(tmp_path):
+    source = loaders.open_source(_parquet(tmp_path / "a.parquet", ["cat", "cat "]))
+    assert any("of their own: cat and 'cat '; where" in remark for remark in source.remarks)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from loaders.doubtful import remarks_on
 from loaders.shards.format import UNLABELLED, Ints
 from loaders.sources.arrays import MAX_CLASSES
 from loaders.sources.base import name_key
@@ -148,6 +149,7 @@ class Labels:
 
     def __init__(self, where: str, class_names: list[str] | None) -> None:
         self._where, self._given = where, class_names
+        self.remarks: list[str] = []
         self._pieces: list[Any] = []
         self._texts: dict[str, int] = {}
 
@@ -170,6 +172,7 @@ class Labels:
         highest = int(labels.max(initial=UNLABELLED))
         if self._texts:
             names = sorted(self._texts, key=name_key)
+            self.remarks += remarks_on(names)
             order = {name: number for number, name in enumerate(names)}
             new = np.array([order[name] for name in self._texts] + [UNLABELLED])
             return new[labels], names

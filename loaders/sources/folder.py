@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loaders.doubtful import remarks_on_alike
 from loaders.images.formats import looks_like_an_image
 from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item
@@ -52,7 +53,7 @@ class ImageFolder(FileSource):
         check_distinct(f"ImageFolder: {printable(self.root)}", self.class_names)
         self._listed = Listed(self.items())
         folders = self._listed.folders - {""}
-        self.remarks = []
+        self.remarks = remarks_on_alike(self.class_names)
         if beside := sum(self._is_image(entry) for entry in listing(self.root)):
             self.remarks.append(f"{beside} images beside the class folders of {printable(self.root)} have no label")
         if len(folders) >= 2 * len(self.class_names) > 2:

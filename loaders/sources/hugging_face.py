@@ -66,6 +66,7 @@ class DatasetImages:
             for first in range(0, self.total, 2**16):
                 labels.add(only[first : first + 2**16].column(0))
         self._labels, self.class_names = labels.finished()
+        self.remarks += labels.remarks
         if self._columns.label is None:
             self._labels = np.full(self.total, UNLABELLED)
         if missing := int((self._labels < 0).sum()):

@@ -90,6 +90,7 @@ class ParquetImages:
                 with faults(name):
                     labels.add(open_parquet(name).read_row_group(group, columns=[self._columns.label]).column(0))
         self._labels, self.class_names = labels.finished()
+        self.remarks += labels.remarks
         missing = self.total - int((self._labels >= 0).sum())
         if self._columns.label is None:
             self._labels = np.full(self.total, UNLABELLED)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from loaders.doubtful import remarks_on
 from loaders.shards.format import UNLABELLED, Ints
 from loaders.sources.arrays import MAX_CLASSES
 from loaders.sources.base import name_key
@@ -61,6 +62,7 @@ class SampleLabels:
             labels = np.array([UNLABELLED if value is None else value for value in values], np.int64)
             return labels, self._problems, [str(number) for number in range(highest + 1)]
         names = sorted({str(value) for value in values if value is not None}, key=name_key)
+        self.remarks += remarks_on(names)
         order = {name: number for number, name in enumerate(names)}
         labels = np.array([UNLABELLED if value is None else order[str(value)] for value in values], np.int64)
         return labels, self._problems, names

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from loaders.checks import require_flags
+from loaders.doubtful import remarks_on_alike
 from loaders.images.formats import looks_like_an_image
 from loaders.shards.format import UNLABELLED
 from loaders.sources.archive_splits import Tree
@@ -78,6 +79,7 @@ class ClassFolderTar(TarSource):
         elif classes:
             self._folders = ClassFolders(where, inside)
         self.class_names: list[str] = [] if self._folders is None else self._folders.class_names
+        self.remarks += remarks_on_alike(self.class_names)
 
     def describe(self) -> dict[str, Any]:
         """Return what the index says about the source; see ImageSource."""

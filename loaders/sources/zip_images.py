@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from loaders.checks import require_flags
+from loaders.doubtful import remarks_on_alike
 from loaders.labels import read_labels
 from loaders.shards.format import UNLABELLED
 from loaders.sources.archive_splits import Tree
@@ -80,6 +81,7 @@ class ZipImages:
         elif classes and not self._solved and not all(map(is_of_photos, outermost)):
             self._folders = ClassFolders(self._where, (self._below(name).as_posix() for name in self._names()))
             self.class_names = self._folders.class_names
+            self.remarks += remarks_on_alike(self.class_names)
         elif not inside:
             raise ValueError(f"{self._where} holds no file that is called like an image{tree.hint}")
         elif classes and outermost:
