@@ -197,7 +197,7 @@ def test_streams_say_it_once(features, caplog):
 @pytest.mark.parametrize("name", ["logistic", "svm", "sgd", "knn"])
 def test_readouts_of_scikit_learn_refuse_them(features, name):
     values, labels, labelled = features
-    with pytest.raises(ValueError, match=r"200 of 400 labels are below 0, .*; fit to labelled rows alone \(y >= 0\)"):
+    with pytest.raises(ValueError, match=r"200 of 400 labels are below 0 or .*; fit to labelled rows alone \(y >= 0\)"):
         make_readout(name).fit(values, labels)
     make_readout(name).fit(values[labelled], np.where(labels[labelled] == 0, -1, 1))
 
@@ -278,6 +278,28 @@ def test_objects_are_the_labels_that_they_are_equal_to(given):
         lambda labels: sgd_stream([(_X, labels)]).classes_.tolist(),
     ):
         assert figure(boxed) == figure(given)
+
+
+@pytest.mark.parametrize("none", ["", " "])
+@pytest.mark.parametrize("kind", [str, object])
+def test_empty_texts_are_no_label_as_numbers_below_0_are_none(none, kind, caplog):
+    given = np.arange(12) % 4 - 1
+    texts = np.where(given < 0, none, np.char.add("c", given.astype(str))).astype(kind)
+    names = np.unique(texts)[1:]
+    for function, figure in {
+        "labelled_subset": lambda labels, _: labelled_subset(labels, 6, 0, "stratified").tolist(),
+        "retrieval_scores": lambda labels, _: retrieval_scores(_X, labels, _X, labels, k=3),
+        "top_k_accuracy": lambda labels, classes: top_k_accuracy(np.arange(36).reshape(12, 3) % 5, labels, 1, classes),
+        "RidgeReadout.fit": lambda labels, _: RidgeReadout().fit(_X, labels).coef_.tolist(),
+        "RidgeReadout.fit_stream": lambda labels, _: RidgeReadout().fit_stream([(_X, labels)]).coef_.tolist(),
+        "sgd_stream": lambda labels, _: sgd_stream([(_X, labels)])["classifier"].coef_.tolist(),
+    }.items():
+        caplog.clear()
+        assert figure(texts, names) == figure(given, np.arange(3)), function
+        assert f"{function}: 3 of 12" in caplog.text
+    with pytest.raises(ValueError, match="make_readout: 3 of 12 labels are below 0 or empty"):
+        make_readout("knn").fit(_X, texts)
+    assert set(RidgeReadout().fit(_X, np.array([none, "c"] * 6)).classes_) == {none, "c"}
 
 
 def test_readouts_by_name_refuse_objects_below_0():

@@ -14,7 +14,7 @@ from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
 from hebbcore.engine import backend, devices
 from hebbcore.engine.frames import missing, of_numpy_types
-from hebbcore.evaluation.batches import as_labels
+from hebbcore.evaluation.batches import as_labels, has_label
 
 Labels = npt.NDArray[Any]
 
@@ -46,7 +46,7 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
         gap = labels[known][0] if known.any() else -1  # any label, so that the others keep their type
         labels = np.array([label if has else gap for label, has in zip(labels, known, strict=True)])
     elif labels.dtype.kind in "US":
-        known = np.char.str_len(np.char.strip(labels)) > 0
+        known = has_label(labels)
     else:
         known = labels != -1 if labels.dtype.kind in "if" else np.ones(count, bool)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():

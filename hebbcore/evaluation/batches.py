@@ -94,25 +94,27 @@ def _are_texts(labels: Labels) -> bool:
 
 
 def has_label(labels: Labels) -> npt.NDArray[np.bool_]:
-    """Return which of labels (n,) are classes: numbers below 0 say that there is none."""
+    """Return which of labels (n,) are classes: numbers below 0 and empty texts, also of spaces, are none."""
+    if labels.dtype.kind in "US":
+        return np.char.str_len(np.char.strip(labels)) > 0
     return labels >= 0 if labels.dtype.kind in "if" else np.ones(len(labels), np.bool_)
 
 
 def names_class(labels: Labels) -> npt.NDArray[np.bool_]:
     """Return which of all labels (n,) of an array are classes.
 
-    Numbers below 0 are none, see has_label, unless those from 0 on are fewer than two classes: −1 and 1 both are.
+    Some are none, see has_label, unless the others are fewer than two classes: −1 and 1 both are.
     """
     labelled = has_label(labels)
     return labelled if len(np.unique(labels[labelled])) > 1 else np.ones(len(labels), np.bool_)
 
 
 def tell_left_out(function: str, labelled: int, rows: int, what: str, remedy: str) -> None:
-    """Say how many rows have no label, if any. remedy: how to make a class of a number below 0."""
+    """Say how many rows have no label, if any. remedy: how to make a class of them."""
     if labelled < rows:
         _log.warning(
-            "%s: %d of %d %s are left out: their labels are below 0, which means that they have none; if that is a "
-            "class, %s", function, rows - labelled, rows, what, remedy,
+            "%s: %d of %d %s are left out: their labels are below 0 or empty, which means that they have none; if "
+            "that is a class, %s", function, rows - labelled, rows, what, remedy,
         )  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def labelled_batches(
 
     Rows without a label are left out, and those of weight 0. features: expected columns, of a later pass; None: those
     of the first batch of the first pass, which says at its end how many rows had no label. classes: labels that are
-    classes even if they are below 0.
+    classes even if they are below 0 or empty.
     Raises TypeError or ValueError for what is no such batch, and if there is no row.
     """
     if not isinstance(batches, Iterable) or isinstance(batches, np.ndarray | str | bytes | dict):

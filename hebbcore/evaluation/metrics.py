@@ -46,7 +46,7 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) ->
     scores : (n, classes)
         NumPy or CuPy, as decision_function or predict_proba give them for more than two classes.
     labels : (n,)
-        Rows of numbers below 0 that are no column's label have none and are left out.
+        Rows of numbers below 0 or empty texts that are no column's label have none and are left out.
     k : int
         At most the number of classes.
     classes : (classes,), optional
@@ -75,7 +75,7 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) ->
     labelled = has_label(truth) | np.isin(truth, names)
     tell_left_out(function, int(labelled.sum()), len(truth), "rows", "name it among the classes")
     if not labelled.any():
-        raise ValueError(f"{function}: no row has a label: all {len(truth)} are below 0.")
+        raise ValueError(f"{function}: no row has a label: all {len(truth)} are below 0 or empty.")
     array, truth = array[labelled], truth[labelled]
     order = np.argsort(names)
     own_columns = order[np.minimum(np.searchsorted(names, truth, sorter=order), columns - 1)]

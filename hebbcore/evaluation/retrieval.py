@@ -64,11 +64,12 @@ def retrieval_scores(
     database : (n, features)
         NumPy or CuPy; distances are computed in its precision, float32 or float64.
     database_labels : (n,)
-        Rows of numbers below 0 have no label and are left out, unless the numbers from 0 on are fewer than two classes.
+        Rows of numbers below 0 and of empty texts have no label and are left out, unless the others are fewer than two
+        classes.
     queries : (m, features)
         On the device of the database.
     query_labels : (m,)
-        Rows of numbers below 0 are left out where those of the database are.
+        Such rows are left out where those of the database are.
     k : int or iterable of int, optional
         Numbers of neighbours, repeated ones once; None: 100 and the database's rows per class, or all its rows if it
         has fewer.
@@ -125,7 +126,7 @@ def _labelled(function: str, base: Array, classes: Labels, asked: Array, wanted:
     for labelled, what in ((kept, "rows of the database"), (asks, "queries")):
         tell_left_out(function, int(labelled.sum()), len(labelled), what, CLASS_NUMBERS)
     if not asks.any():
-        raise ValueError(f"{function}: no query has a label: all {len(wanted)} are below 0.")
+        raise ValueError(f"{function}: no query has a label: all {len(wanted)} are below 0 or empty.")
     if not kept.all():
         base, classes = base[backend.namespace(base).asarray(kept)], classes[kept]
     if not asks.all():

@@ -20,8 +20,8 @@ def labelled_subset(
     Parameters
     ----------
     labels : (n,)
-        Labels of the whole training split. Rows of numbers below 0 have no label and are never among the chosen (see
-        RidgeReadout).
+        Labels of the whole training split. Rows of numbers below 0 and of empty texts have no label and are never among
+        the chosen (see RidgeReadout).
     size : int or float
         An int counts rows, a float is a fraction of the labelled ones, above 0, at most 1.
     seed : int or Generator

@@ -106,8 +106,8 @@ class ValidationSplit:
         labelled = names_class(labels)
         if not labelled.all():
             raise ValueError(
-                f"make_readout: {len(labelled) - labelled.sum()} of {len(labelled)} labels are below 0, which means "
-                f"that there is none; fit to labelled rows alone (y >= 0), or {CLASS_NUMBERS}."
+                f"make_readout: {len(labelled) - labelled.sum()} of {len(labelled)} labels are below 0 or empty, which "
+                f"means that there is none; fit to labelled rows alone (y >= 0), or {CLASS_NUMBERS}."
             )
         parts = held_parts(np.unique(labels, return_inverse=True)[1], self.fraction, self.seed)
         if not parts:

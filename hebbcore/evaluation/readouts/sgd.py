@@ -33,8 +33,8 @@ def sgd_stream(
     alpha : float
         Penalty of scikit-learn's SGDClassifier.
     classes : array-like, optional
-        All labels there are; None: those that come, but for numbers below 0, which mean that there is no label: such
-        rows are left out, and the log says how many.
+        All labels there are; None: those that come, but for numbers below 0 and empty texts, which mean that there is
+        no label: such rows are left out, and the log says how many.
     seed : int
         random_state of SGDClassifier.
 
@@ -68,7 +68,7 @@ def sgd_stream(
         listed = ", ".join(map(repr, names.tolist()))
         raise ValueError(
             f"{function}: labels must have at least 2 classes, got {len(names)} ({listed}); "
-            "add rows of others. Numbers below 0 mean that there is no label, unless classes lists them."
+            "add rows of others. Numbers below 0 and empty texts are no label, unless classes lists them."
         )
     model = SGDClassifier(alpha=alpha, random_state=seed)
     for _ in range(epochs):

@@ -68,9 +68,9 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     in turn, which takes one solution for each penalty: under the best one's scores of left-out rows their labels are
     most likely. Of more rows a fifth of each class is held out, and accuracy chooses.
 
-    Numbers below 0 among the labels mean that there is none: these rows are left out of fits and scores, and a line of
-    the log says how many. If those from 0 on are fewer than two classes, fit takes all numbers for classes, so that −1
-    and 1 are two. For streams, and for other such numbers, list them in `classes`, or number the classes from 0.
+    Numbers below 0 and empty texts among the labels mean that there is none: these rows are left out of fits and
+    scores, and a line of the log says how many. If the others are fewer than two classes, fit takes all for classes, so
+    that −1 and 1 are two. For streams, and for other such labels, list them in `classes`, or number classes from 0.
 
     Any number of threads may use a fitted object at once, but for fit, fit_stream, partial_fit and set_params.
 
@@ -209,7 +209,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
             (features, labels), (n, features) and (n,), or (features, labels, weights). If it has an attribute `images`,
             the number of rows, progress knows the time left.
         classes : array-like, optional
-            All labels there are; None: those that come, but for numbers below 0.
+            All labels there are; None: those that come, but for numbers below 0 and empty texts.
 
         Returns
         -------
@@ -248,7 +248,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         y : (n,)
             Labels.
         classes : array-like, optional
-            All labels there are, in the first call; None: those that come, but for numbers below 0.
+            All labels there are, in the first call; None: those that come, but for numbers below 0 and empty texts.
         sample_weight : (n,), optional
             Weights of the rows, not below 0.
 
@@ -394,6 +394,6 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
             only = f" ({self.classes_.tolist()[0]!r})" if len(self.classes_) else ""
             raise ValueError(
                 f"{function}: labels must have at least 2 classes, got {len(self.classes_)} class{only}; add rows of "
-                "others. Numbers below 0 mean that there is no label, unless classes lists them."
+                "others. Numbers below 0 and empty texts mean that there is no label, unless classes lists them."
             )
         return best_solution(function, rows.settled(), penalties(function, self.alphas))
