@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -201,6 +201,7 @@ def rule_table(function: str, rule: Rule) -> dict[str, Any]:
     name = _known(function, "RULES", RULES, rule)
     values = {field: getattr(rule, field.name) for field in dataclasses.fields(rule) if field.init}
     written = {field.name: value for field, value in values.items() if not _as_before(field, value)}
+    _require_text_keys(function, rule, written)
     _require_free(function, rule, "name", written)
     return {"name": name, **written}
 
@@ -213,6 +214,7 @@ def layer_table(function: str, layer: Layer) -> dict[str, Any]:
             value = getattr(layer, field.name)
             if not _as_before(field, value):
                 _require_free(function, layer, "type", [field.name])
+                _require_text_keys(function, layer, {field.name: value})
                 table[field.name] = _plain(function, value)
     return table
 
@@ -224,6 +226,23 @@ def _require_free(function: str, thing: Any, key: str, parameters: Iterable[str]
             f"{function}: {type(thing).__name__} has a parameter {key}, which in tables says what it is; call it "
             "something else."
         )
+
+
+def _require_text_keys(function: str, thing: Any, parameters: Mapping[str, Any]) -> None:
+    """Raise ValueError for a dict with a key that is no text: files would make a text of it without a word."""
+    for name, value in parameters.items():
+        if others := [key for key in _keys_in(value) if not isinstance(key, str)]:
+            raise ValueError(
+                f"{function}: {type(thing).__name__}.{name} has the key {others[0]!r}, but keys are texts where "
+                "parameters are written down; take texts, or a tuple of pairs in place of the dict."
+            )
+
+
+def _keys_in(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from _keys_in(inner)
 
 
 def _as_before(field: "dataclasses.Field[Any]", value: Any) -> bool:

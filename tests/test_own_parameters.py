@@ -136,6 +136,30 @@ def test_a_state_that_files_cannot_hold_is_refused_before_any_work(name, tmp_pat
         hebbcore.save(tmp_path / "layer.h5", hebbcore.train_layer(IMAGES, 4, 3, rule=Stateful(), device="cpu"))
 
 
+@dataclass(frozen=True)
+class Table(Oja):
+    table: dict = field(default_factory=lambda: {"a": [{"b": 2.0}]})
+
+
+@dataclass(eq=False)
+class Looked(Powers):
+    table: dict = field(default_factory=dict)
+
+
+@pytest.mark.parametrize("key", [0, 1.5, None, True])
+def test_keys_that_are_no_texts_are_refused_where_they_are_written_down(key, tmp_path, monkeypatch):
+    """Files made texts of them, which the rule did not find there."""
+    monkeypatch.setitem(hebbcore.RULES, "table", Table)
+    monkeypatch.setitem(hebbcore.LAYERS, "looked", Looked)
+    with pytest.raises(ValueError, match=rf"fit: Table\.table has the key {key}, but keys are texts where"):
+        hebbcore.fit(network(Table({"a": ({key: 2.0},)})), IMAGES, run=tmp_path / "run")
+    with pytest.raises(ValueError, match=rf"save: Looked\.table has the key {key}, but keys are texts where"):
+        hebbcore.save(tmp_path / "network.h5", network("hpca", Looked(table={key: 1})))
+    hebbcore.save(tmp_path / "network.h5", network(Table(), Looked(table={"a": 1})))
+    back = hebbcore.load(tmp_path / "network.h5", device="cpu")
+    assert (back.layers[0].rule, back.layers[1].table) == (Table(), {"a": 1})
+
+
 class Takes(Oja):
     def __init__(self, factor=1.0):
         self.factor = factor

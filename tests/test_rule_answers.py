@@ -216,6 +216,18 @@ def test_a_stable_rate_is_a_number_above_0(value, generator):
         )
 
 
+@pytest.mark.parametrize("value", [0, -1.0, np.inf, np.nan, None, "1", np.ones(1)])
+def test_a_divisor_is_a_number_above_0(value, generator):
+    """By NaN the weights became NaN, and by infinity nothing was learned; both rates were blamed."""
+    mine, data = rule(divisor=lambda size: value, stable_rate=lambda eigenvalue: 1.0), generator.random((40, 9))
+    for learn in (
+        lambda: hebbcore.weight_update(data, data[:6], mine),
+        lambda: hebbcore.train_layer(data, 6, rule=mine, learning_rate="auto", device="cpu"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=r"Mine\.divisor must return a finite number above 0, got"):
+            learn()
+
+
 def doubled(weights, *rest):
     weights *= 2
     return weights if not rest else rest[-1]

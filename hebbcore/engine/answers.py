@@ -114,6 +114,15 @@ def require_counts(function: str, rule: Any, units: int) -> None:
         raise TypeError(f"{name} must return a number or None, got {expected!r}.")
 
 
+def divisor_of(rule: Any, size: int) -> float:
+    """Return what a rule divides its change by, of patches of so many numbers: finite, and above 0."""
+    divisor: Any = rule.divisor(size)
+    if not isinstance(divisor, int | float | np.number) or not 0 < divisor < math.inf:
+        name = f"{type(rule).__name__}.divisor"
+        raise _said(f"{name} must return a finite number above 0, got {divisor!r}.", divisor)
+    return float(divisor)
+
+
 def stable_rate_of(rule: Any, eigenvalue: float) -> float | None:
     """Return the largest stable rate that a rule says, above 0; None if the data do not tell."""
     rate: Any = rule.stable_rate(eigenvalue)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from hebbcore.engine.answers import divisor_of
 from hebbcore.engine.backend import Array, row_norms
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.moments import Moments
@@ -184,7 +185,7 @@ class Rule:
         """
 
     def divisor(self, size: int) -> float:
-        """Return what ΔW is divided by besides the number of patches, of so many numbers (D). Default 1."""
+        """Return what ΔW is divided by besides the number of patches, of so many numbers (D), above 0. Default 1."""
         return 1.0
 
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
@@ -204,7 +205,7 @@ class Rule:
         float or Array
             A number, or (K, 1).
         """
-        return 1 / (rows * self.divisor(delta.shape[1]))
+        return 1 / (rows * divisor_of(self, delta.shape[1]))
 
     def rate(self, weights: Array, learning_rate: float) -> Any:
         """Return the learning rate of a step. Default: constant.

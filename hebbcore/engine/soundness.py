@@ -11,7 +11,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices, tuning
-from hebbcore.engine.answers import projection_of, stable_rate_of
+from hebbcore.engine.answers import divisor_of, projection_of, stable_rate_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry, patches_at
@@ -262,7 +262,7 @@ def largest_stable_rate(rule: Rule, x: Array, geometry: Geometry) -> float | Non
         patches = here.gathered(patches_at(x, geometry, rows, np.dtype(np.float64)))
     eigenvalue = _largest_eigenvalue(patches)
     stable = stable_rate_of(rule, eigenvalue) if 0 < eigenvalue < math.inf else None
-    return None if stable is None else stable * rule.divisor(size)
+    return None if stable is None else stable * divisor_of(rule, size)
 
 
 def _largest_eigenvalue(patches: Array) -> float:
