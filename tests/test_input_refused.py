@@ -149,6 +149,20 @@ def test_nan_is_found_beyond_the_first_piece_that_is_looked_at():
     refused(ValueError, ["data[37] holds NaN"], train, images)
 
 
+@pytest.mark.parametrize(("value", "problem"), [(np.nan, "[2] holds NaN or infinity"), (1e20, "at most 1e+12 in")])
+def test_numbers_of_a_later_epoch_are_looked_at_too(value, problem):
+    """The rate was blamed for weights that became NaN."""
+
+    class Changes:
+        epoch = 0
+
+        def __iter__(self):
+            self.epoch += 1
+            yield IMAGES if self.epoch < 4 else spoiled(IMAGES, value)
+
+    refused(ValueError, ["train_layer: data", problem], train, Changes(), epochs=9)
+
+
 def test_nan_in_an_array_is_found_before_any_step():
     steps = []
     refused(ValueError, ["must be finite"], train, spoiled(IMAGES), batch_size=1, callback=steps.append)

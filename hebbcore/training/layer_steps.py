@@ -104,7 +104,6 @@ class LayerTraining:
         self._steps = self._seen = 0
         self._checked: tuple[Any, ...] = ()  # shape and dtype of the batch that was checked last,
         self._shape: tuple[int, ...] = ()  # and its shape as images
-        self._dtype: np.dtype[Any] | None = None  # of the batch whose numbers were looked at last
         self._teaching, self._labelled = Teaching.of_a_layer(layer.units), Labelled()
         self.rate, self.auto = 0.0, False  # auto: the rate was measured
 
@@ -134,16 +133,12 @@ class LayerTraining:
         self, epoch: int, source: Iterable[Batch], unchecked: bool, last: bool, bar: Any,
         callback: Callable[[Step], None] | None,
     ) -> None:  # fmt: skip
-        """Learn from the batches of an epoch; unchecked: nobody has looked whether they are finite.
-
-        In the first epoch all of them are looked at then, and later on those of another dtype than the one before.
-        """
+        """Learn from the batches of an epoch; unchecked: nobody has looked whether they are finite."""
         stable = None
         for batch in source:
             here, portion = here_of(batch, self._team)
             images = self._images(here.images)
-            if unchecked and (epoch == 0 or images.dtype != self._dtype):
-                self._dtype = images.dtype
+            if unchecked:
                 largest = require_finite(FUNCTION, "data", images)
                 if self._layer.pixel_scale is not None:
                     self._layer.pixel_scale = self._layer.pixel_scale.after(FUNCTION, images, largest)
