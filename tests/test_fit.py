@@ -1,6 +1,7 @@
 """fit: what it learns against the slow reference, with schedules and statistics, and what it tells."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -160,12 +161,25 @@ def test_what_still_changes_cannot_be_whitened():
     assert not np.array_equal(net["whiten1"].matrix, late()["whiten1"].matrix)
 
 
+def test_what_still_changes_has_no_statistics_for_a_layer_of_ones_own():
+    """It was told that it cannot whiten."""
+
+    @dataclass(eq=False)
+    class Centred(hebbcore.Layer):
+        observes = True
+        name: str = ""
+
+    net = hebbcore.Network([hebbcore.Conv(3, 2), Centred(), hebbcore.Dense(2)], IMAGES[1:])
+    with pytest.raises(ValueError, match=r"centred1 comes after layers that learn, and cannot take statistics of what"):
+        hebbcore.fit(net, images())
+
+
 @pytest.mark.parametrize("kind", [hebbcore.BatchNorm, hebbcore.Scale])
 def test_what_statistics_still_change_cannot_be_whitened(kind):
     """Whitened as it was before them, and not as the units then see it, was what a Whiten behind them put out."""
     data = 3 + 0.2 * images()
     net = hebbcore.Network([kind(), hebbcore.Whiten(2, contrast=None), hebbcore.Conv(3, 1)], IMAGES[1:])
-    with pytest.raises(ValueError, match=rf"fit: whiten1 comes after {net.names[0]}, and cannot whiten .* put whiten1"):
+    with pytest.raises(ValueError, match=rf"fit: whiten1 comes after {net.names[0]}, and cannot .* put whiten1"):
         hebbcore.fit(net, data)
     hebbcore.fit(net, data, mode="layerwise", batch_size=4)
     np.testing.assert_allclose(net.transform(data, "whiten1").mean(axis=(0, 1, 2)), 0, atol=1e-3)

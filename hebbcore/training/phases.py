@@ -40,7 +40,7 @@ class Phase:
 
 
 def whitened(network: Network) -> list[int]:
-    """Return the layers, by index, that have learned to whiten: later weights know them so, and they stay."""
+    """Return the layers, by index, that have learned in a pass of their own: later weights know them so."""
     return [i for i, layer in enumerate(network.layers) if getattr(layer, "learned", False)]
 
 
@@ -93,16 +93,16 @@ def phases_of(
     for i, layer in enumerate(network.layers):
         if layer.observes and not layer.in_place and i not in before:
             raise ValueError(
-                f"{function}: {layer.name} comes after layers that learn, and cannot whiten what is still changing; "
-                'use mode="layerwise", or put it first.'
+                f"{function}: {layer.name} comes after layers that learn, and cannot take statistics of what is still "
+                'changing; use mode="layerwise", or put it first.'
             )
     new = [i for i in before if i not in done]
     for i in sorted(set(new) - set(whitened(network))):
         moving = [j for j in network.graph.upstream(i) if network.layers[j].observes and network.layers[j].in_place]
         if moving:
             raise ValueError(
-                f"{function}: {network.names[i]} comes after {network.names[moving[0]]}, and cannot whiten what its "
-                f'statistics still change; use mode="layerwise", or put {network.names[i]} first.'
+                f"{function}: {network.names[i]} comes after {network.names[moving[0]]}, and cannot take statistics of "
+                f'what it still changes; use mode="layerwise", or put {network.names[i]} first.'
             )
     return [Phase((i,), True, 1, statistics_images) for i in new] + [Phase(learners, False, epochs, None, True)]
 
