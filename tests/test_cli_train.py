@@ -88,6 +88,14 @@ def test_a_default_that_is_written_out_is_the_same_configuration(place, call, fa
     assert message.count(" here and ") == message.count("stride[") == 2
 
 
+def test_the_shape_of_the_images_that_is_written_out_is_the_same_configuration(place, call, fails):
+    call("train run.toml --out a")
+    assert "images must be (n, 8, 6, 3)" in fails("train run.toml --out a --set network.image_shape=[8,6,3]")
+    call("train run.toml --out a --set network.image_shape=[8,8,3]")
+    assert json.loads(Path("a/config.json").read_text())["network"]["image_shape"] == [8, 8, 3]
+    call("train run.toml --out a")
+
+
 def test_what_may_change_when_a_training_goes_on(place, call):
     line = "train run.toml --out a --set training.mode=layerwise"
     call(f"{line} --set training.keep=1")

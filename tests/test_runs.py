@@ -154,6 +154,23 @@ def test_settings_that_differ(tmp_path):
     assert compare.differing([{}, {"a": None}, {"b": 1}]) == ["b"]
 
 
+def test_a_default_that_is_written_out_is_no_difference(tmp_path):
+    def of(name, *layers):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"network": {"layers": layers}}))
+        return compare.settings_of(tmp_path / name)
+
+    conv = {"type": "conv", "units": 4, "kernel_size": 3}
+    rule = {"name": "swta", "temperature": hebbcore.SWTA().temperature}
+    inner = {"type": "branches", "branches": [[conv], [{**conv, "rule": "swta"}]]}
+    bare = of("bare", {**conv, "rule": "swta"}, inner, {"type": "own", "a": 1})
+    more = {**conv, "stride": [1, 1], "padding": 0, "name": ""}
+    outer = {"type": "branches", "branches": [[{**more, "rule": "hpca"}], [{**more, "rule": rule}]]}
+    assert compare.differing([bare, of("whole", {**more, "rule": rule}, outer, {"type": "own", "a": 1})]) == []
+    other = of("other", {**more, "rule": {**rule, "temperature": 2.0}}, outer, {"type": "own", "a": 2})
+    assert compare.differing([bare, other]) == ["network.layers[2].a", "network.layers[0].rule.temperature"]
+
+
 def test_markdown_shows_text_and_nothing_else():
     text = compare.markdown("A", [("B", [["<b>", "x|y"], ["\x1b[31m\u202e", "a\nb\\"]])])
     assert "| &lt;b> | x\\|y |" in text

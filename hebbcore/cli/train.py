@@ -251,6 +251,8 @@ def _networks(here: Config, there: Config, layerwise: bool) -> list[dict[str, An
     given = [each.table()["network"] for each in (here, there)]
     if layerwise:  # of any, it had no effect
         whole, given = serialize.without("momentum", whole), serialize.without("momentum", given)
+    if None in (whole[0]["image_shape"], whole[1]["image_shape"]):  # it is that of the images, which fit compares
+        whole, given = ([{**each, "image_shape": None} for each in tables] for tables in (whole, given))
     if whole[0] == whole[1]:
         return [{}, {}]
     return whole if here.network.preset is None and there.network.preset is None else given

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hebbcore.files import parse_json
-from hebbcore.serialize import CONFIG
+from hebbcore.serialize import CONFIG, layer_of, layer_table
 from hebbcore.texts import in_markdown
 from hebbcore.training.diagnostics import METRICS, Record, lines
 from hebbcore.training.settings import LEARNING_RATE, Training
@@ -126,7 +126,38 @@ def settings_of(run: Path) -> dict[str, Any]:
         table["training"] = default | training
         if table["training"]["learning_rate"] is None:
             table["training"]["learning_rate"] = LEARNING_RATE
+    network = table.get("network")
+    if isinstance(network, dict) and isinstance(network.get("layers"), list):
+        network["layers"] = [_plainest(layer) for layer in network["layers"]]
     return dict(_flat({"imports": [], **table}, ""))
+
+
+def _plainest(table: Any) -> Any:
+    """Return the table of a layer without what says nothing, such as a default; as it is if its kind is not known."""
+    if not isinstance(table, dict) or (whole := _whole(table)) is None:
+        return table
+    kept = dict(table)
+    for key in table:
+        rest = {name: value for name, value in kept.items() if name != key}
+        kept = rest if _whole(rest) == whole else kept
+    if isinstance(kept.get("rule"), dict):
+        rule = dict(kept["rule"])
+        for key in kept["rule"]:
+            rest = {name: value for name, value in rule.items() if name != key}
+            rule = rest if _whole({**kept, "rule": rest}) == whole else rule
+        kept["rule"] = rule.pop("name")  # as a rule is written that has no parameters
+        kept |= {f"rule.{key}": value for key, value in rule.items()}
+    if isinstance(kept.get("branches"), list):
+        kept["branches"] = [[_plainest(layer) for layer in branch] for branch in kept["branches"]]
+    return kept
+
+
+def _whole(table: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the table of a layer with all defaults, None if there is no such layer."""
+    try:
+        return layer_table("plot", layer_of(table, ""))
+    except (TypeError, ValueError):
+        return None
 
 
 def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
