@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from cli_helpers import config_text
-from loaders_helpers import built, contents, crop, encoded, make_tar, make_tree, report_of
+from loaders_helpers import built, contents, crop, encoded, make_tar, make_tree, make_zip, report_of
 
 import hebbcore
 import loaders
@@ -267,6 +267,37 @@ def test_hidden_folders_empty_files_and_texts_are_reported(tmp_path):
     reasons = {skipped["path"]: skipped["reason"] for skipped in report_of(tmp_path / "shards")["skipped"]}
     assert reasons[".thumbs/a.jpg"] == reasons["x/__MACOSX/b.jpg"] == "in a hidden folder"
     assert set(reasons) == {".thumbs/a.jpg", "x/__MACOSX/b.jpg", "empty.jpg", "notes.txt"}
+
+
+HIDDEN = "cat/.trashed-2.jpg", "cat/.thumbs/3.jpg", "dog/@eaDir/5.jpg", ".6.jpg", "__MACOSX/cat/._7.jpg"
+
+
+@pytest.mark.parametrize("kind", ["ImageFolder", "ImageFiles", "ZipImages", "ClassFolderTar"])
+@pytest.mark.parametrize("classes", [True, False])
+def test_hidden_photos_are_read_from_no_source(kind, classes, tmp_path):
+    """Tars took all of them, and folders those in the folders of classes."""
+    if classes == (kind == "ImageFiles"):
+        pytest.skip("its images have labels, or have none")
+    root = photos(tmp_path / "photos", "cat/1.jpg", "dog/4.jpg", *HIDDEN)
+    path, options = root, {}
+    if kind in ("ZipImages", "ClassFolderTar"):
+        pack, path, options = make_zip if kind == "ZipImages" else make_tar, tmp_path / "packed", {"classes": classes}
+        pack(path, {name: (root / name).read_bytes() for name in (*HIDDEN, "cat/1.jpg", "dog/4.jpg")})
+    source = getattr(loaders, kind)(path, **options)
+    assert source.class_names == ["cat", "dog"] * classes
+    assert {item.name for item in source.items() if item.problem is None} == {"cat/1.jpg", "dog/4.jpg"}
+    assert {item.name for item in source.sample if item.problem is None} == {"cat/1.jpg", "dog/4.jpg"}
+    assert built(source, tmp_path / "shards").skipped == len(HIDDEN)
+
+
+def test_a_set_that_was_built_of_hidden_photos_too_is_still_of_its_folder(tmp_path, monkeypatch):
+    root = photos(tmp_path / "photos", "cat/1.jpg", "cat/.2.jpg", "dog/4.jpg")
+    for kind in (loaders.ImageFolder, loaders.ImageFiles):
+        found = kind(root).describe()
+        with monkeypatch.context() as before:
+            before.setattr("loaders.sources.folder.hidden", lambda name: None)
+            before.setattr("loaders.sources.image_files.hidden", lambda name: None)
+            assert kind(root).describe() == found
 
 
 def test_escape_codes_in_names_and_labels_do_not_reach_the_terminal(tmp_path, capsys, caplog):

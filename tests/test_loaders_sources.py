@@ -75,7 +75,8 @@ def test_a_messy_tree_loses_nothing_silently(tmp_path):
     assert index.class_counts == (3, 3, 0, 3)
     assert report["images_in"] == report["written"] + len(report["skipped"]) == 9 + 8
     reasons = {entry["path"]: entry["reason"] for entry in report["skipped"]}
-    assert reasons["class_0/notes.txt"] == reasons["class_0/.DS_Store"] == "not an image by its content"
+    assert reasons["class_0/notes.txt"] == "not an image by its content"
+    assert reasons["class_0/.DS_Store"] == "hidden, or in a hidden folder"
     assert "cannot identify" in reasons["class_0/junk.jpg"]
     assert "empty" in reasons["class_0/empty.png"]
     assert "broken link" in reasons["class_0/gone.jpg"]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from loaders.images.formats import looks_like_an_image
-from loaders.sources.class_folders import is_class, split_named, splits_in
+from loaders.sources.class_folders import is_hidden, split_named, splits_in
 from loaders.sources.kaggle import SOLUTION
 from loaders.text import printable
 
@@ -25,7 +25,7 @@ class Tree:
             arrays |= file.endswith(".npy")
             if file == SOLUTION:
                 self.solution = name
-            elif looks_like_an_image(file) and all(map(is_class, name.split("/"))):
+            elif looks_like_an_image(file) and not is_hidden(name):
                 self.with_images.add(folder)
         self.hint = "; if it is a file of NumPy arrays (npz), save the images as npy" if arrays else ""
 

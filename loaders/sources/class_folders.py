@@ -16,6 +16,8 @@ SPLITS = {
 }
 FILLERS = {"images", "image", "img", "imgs", "set", "data", "dataset", "split", "jpg", "jpeg", "png", "ilsvrc"}
 
+HIDDEN = "hidden, or in a hidden folder"  # why a file is not read
+
 DATE = re.compile(
     r"(19|20)\d\d(?:[-_. ]?(0[1-9]|1[0-2])(?:[-_. ]?(0[1-9]|[12]\d|3[01]))?)?(?![0-9])(?:[-_. ,].*)?", re.DOTALL
 )
@@ -39,6 +41,11 @@ def splits_in(names: Iterable[str]) -> list[str]:
 def is_class(folder: str) -> bool:
     """Whether a folder of this name can be a class: not what systems and programs leave behind."""
     return not folder.startswith((".", "__MACOSX", "@eaDir"))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file, "folder/…/file", or a folder around it is what systems and programs leave behind."""
+    return not all(map(is_class, name.split("/")))
 
 
 def is_of_photos(folder: str) -> bool:

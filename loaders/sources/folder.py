@@ -11,7 +11,7 @@ from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item
 from loaders.sources.class_folders import check_distinct, is_class
 from loaders.sources.layout import VALIDATION, check_level
-from loaders.sources.walk import Entry, FileSource, Listed, listing, walk
+from loaders.sources.walk import Entry, FileSource, Listed, hidden, listing, walk
 from loaders.text import printable
 
 
@@ -24,8 +24,8 @@ class ImageFolder(FileSource):
     """`root/<class>/…/<image>`: labels follow the sorted names of the class folders, empty ones included.
 
     Files beside the class folders that are called like images are images without a label. Links to files and folders
-    are followed, except where a folder would contain itself. Files that are no images, and files in hidden folders, are
-    reported and not read.
+    are followed, except where a folder would contain itself. Files that are no images, hidden ones, and those in hidden
+    folders are reported and not read.
 
     Parameters
     ----------
@@ -77,7 +77,8 @@ class ImageFolder(FileSource):
     def _files(self) -> Iterator[tuple[str, str, str | None]]:
         """(name, path, problem) of every file, in order."""
         for name in self.class_names:
-            yield from walk(self.root / name, name)
+            for file, path, problem in walk(self.root / name, name):
+                yield file, path, problem or hidden(file)
         for entry in listing(self.root):
             if not entry.is_dir():
                 yield entry.name, entry.path, None if self._is_image(entry) else "outside the class folders"

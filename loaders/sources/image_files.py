@@ -11,7 +11,7 @@ from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item
 from loaders.sources.class_folders import is_class
 from loaders.sources.table_labels import TableLabels, labels_digest
-from loaders.sources.walk import FileSource, Listed, walk
+from loaders.sources.walk import FileSource, Listed, hidden, walk
 from loaders.text import printable
 
 TABLES = (".csv", ".tsv")
@@ -22,7 +22,8 @@ class ImageFiles(FileSource):
 
     A row of the table labels its image. An outermost folder that is called like a label of the table gives it to those
     of its images that have none there. All other images have no label, so folders by year or by camera may stay as
-    they are. Links are followed as by ImageFolder. Files in hidden folders and tables are reported and not read.
+    they are. Links are followed as by ImageFolder. Tables, hidden files and those in hidden folders are reported and
+    not read.
 
     Parameters
     ----------
@@ -94,4 +95,4 @@ def _problem(name: str) -> str | None:
     """Why a file is not read."""
     if not all(map(is_class, name.split("/")[:-1])):
         return "in a hidden folder"
-    return "a table, not an image" if name.lower().endswith(TABLES) else None
+    return "a table, not an image" if name.lower().endswith(TABLES) else hidden(name)

@@ -10,7 +10,7 @@ from loaders.labels import parse_labels
 from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item, name_key
 from loaders.sources.class_folders import is_class
-from loaders.sources.walk import FileSource, Listed, listing, walk
+from loaders.sources.walk import FileSource, Listed, hidden, listing, walk
 from loaders.text import printable
 
 SOLUTION = "LOC_val_solution.csv"
@@ -77,7 +77,7 @@ class KaggleImageNet(FileSource):
     def items(self) -> Iterator[Item]:
         """Return the files of the split in the order of their names."""
         for position, (name, path, problem) in enumerate(walk(self._folder, self.split), 1):
-            label = UNLABELLED
+            label, problem = UNLABELLED, problem or hidden(name)
             if self.split == "train":
                 label = self._numbers.get(name.split("/")[1], 0)
                 problem = problem or (None if name.count("/") > 1 else "outside the class folders")

@@ -11,7 +11,7 @@ from loaders.images.formats import looks_like_an_image
 from loaders.shards.format import UNLABELLED
 from loaders.sources.archive_splits import Tree
 from loaders.sources.base import Item
-from loaders.sources.class_folders import ClassFolders, is_class
+from loaders.sources.class_folders import HIDDEN, ClassFolders, is_hidden
 from loaders.sources.content import ITEMS, Spread
 from loaders.sources.tar import Member, TarSource, first_members, tar_members
 from loaders.text import printable
@@ -21,7 +21,7 @@ def tar_splits(path: str | os.PathLike[str]) -> list[str]:
     """The names of the folders of a tar that stand for splits; none if it is one split."""
     with open(path, "rb") as file:
         members = tar_members(file, 0, os.path.getsize(path))
-        names = _some_of_each_folder(_name(member) for member in members)
+        names = _some_of_each_folder(name for member in members if not is_hidden(name := _name(member)))
     return Tree(names).split_names(f"ClassFolderTar: {printable(path)}")
 
 
@@ -43,6 +43,7 @@ class ClassFolderTar(TarSource):
 
     A folder that holds other folders is a class only if it holds a file that is called like an image. Where folders
     stand for splits, as train and test, only one of them is read; images of one without class folders have no label.
+    Hidden files, and those in hidden folders, are reported and not read.
 
     Parameters
     ----------
@@ -94,6 +95,9 @@ class ClassFolderTar(TarSource):
     def items(self) -> Iterator[Item]:
         """Return the images in the tar's order."""
         for member in self._inside():
+            if is_hidden(_name(member)):
+                yield self.item(member.name, 0, member, HIDDEN)
+                continue
             label = UNLABELLED if self._folders is None else self._folders.label_of(self._below(_name(member)))
             yield self.item(member.name, label or 0, member, "outside the class folders" if label is None else None)
 
@@ -102,10 +106,11 @@ class ClassFolderTar(TarSource):
         return (member for member in self.members() if _name(member).startswith(self._root))
 
     def _noted(self) -> Iterator[str]:
-        """The names of the members of the split, of which a sample is noted."""
+        """The names of the members of the split that are not hidden, of which a sample is noted."""
         for member in self._inside():
-            self._sample.add(member)
-            yield _name(member)
+            if not is_hidden(_name(member)):
+                self._sample.add(member)
+                yield _name(member)
 
     def _below(self, name: str) -> str:
         """A name, from the split's folder on."""
@@ -119,8 +124,8 @@ def _name(member: Member) -> str:
 
 def _some_of_each_folder(names: Iterable[str]) -> list[str]:
     """Some names of files of each folder, which tell all that matters of it: a tar may hold millions."""
-    found: dict[tuple[str, bool, bool], str] = {}
+    found: dict[tuple[str, bool], str] = {}
     for name in names:
         folder, _, file = name.rpartition("/")
-        found.setdefault((folder, looks_like_an_image(file), is_class(file)), name)
+        found.setdefault((folder, looks_like_an_image(file)), name)
     return list(found.values())

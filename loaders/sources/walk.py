@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loaders.sources.base import Item, name_key
+from loaders.sources.class_folders import HIDDEN, is_hidden
 from loaders.sources.content import ITEMS, Spread, files_digest
 from loaders.text import printable
 
@@ -24,18 +25,24 @@ class Listed:
         for item in items:
             self.count += 1
             names.update(name_key(item.name) + b"\0")
-            if item.problem is None:
-                self.folders.add(item.name.rpartition("/")[0])
+            if item.problem in (None, HIDDEN):  # those too, as when they were read: sets of then go on
                 self.sample.add(item)
                 size, changed = _size_and_time(item.path)
                 sizes.update(b"%d\0" % size)
                 self.changed = max(self.changed, changed)
+                if item.problem is None:
+                    self.folders.add(item.name.rpartition("/")[0])
             else:
                 sizes.update(item.problem.encode() + b"\0")
         self._names, self._content = names.hexdigest()[:16], files_digest(sizes, [item.path for item in self.sample])
 
     def describe(self) -> dict[str, Any]:
         return {"files": self.count, "names": self._names, "content": self._content}
+
+
+def hidden(name: str) -> str | None:
+    """Why a file is not read, if it is hidden or in a hidden folder."""
+    return HIDDEN if is_hidden(name) else None
 
 
 class FileSource:
@@ -57,13 +64,13 @@ class FileSource:
     @property
     def sample(self) -> list[Item]:
         """Items spread over the source."""
-        return list(self._listed.sample)
+        return [item for item in self._listed.sample if item.problem is None]
 
 
 def folder_items(folder: str) -> list[Item]:
     """The files below a folder in order, all with label 0."""
     return [
-        Item(name.removeprefix("./"), 0, path, position=position, problem=problem)
+        Item(file := name.removeprefix("./"), 0, path, position=position, problem=problem or hidden(file))
         for position, (name, path, problem) in enumerate(walk(Path(folder), "."), 1)
     ]
 

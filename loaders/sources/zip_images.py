@@ -12,7 +12,7 @@ from loaders.labels import read_labels
 from loaders.shards.format import UNLABELLED
 from loaders.sources.archive_splits import Tree
 from loaders.sources.base import Item, name_key
-from loaders.sources.class_folders import ClassFolders, is_class, is_of_photos, split_named
+from loaders.sources.class_folders import HIDDEN, ClassFolders, is_hidden, is_of_photos, split_named
 from loaders.sources.content import ITEMS, Spread, archive_digest
 from loaders.sources.kaggle import solved
 from loaders.sources.table_labels import TableLabels, folder_of_all, labels_digest
@@ -119,8 +119,8 @@ class ZipImages:
     def _label_of(self, member: ZipMember) -> tuple[int, str | None]:
         """The label of a file, and why it is not read."""
         problem = member.problem
-        if not all(map(is_class, member.name.split("/"))):
-            return 0, "hidden, or in a hidden folder"
+        if is_hidden(member.name):
+            return 0, HIDDEN
         if self._table is not None:
             return self._table.label_of(self._in_table(member.name)), problem
         if self._folders is not None:
@@ -131,7 +131,7 @@ class ZipImages:
 
     def _names(self) -> Iterator[str]:
         for member in zip_members(self.path):
-            if self._inside(member.name) and all(map(is_class, member.name.split("/"))):
+            if self._inside(member.name) and not is_hidden(member.name):
                 yield member.name
 
     def _inside(self, name: str) -> bool:
