@@ -245,8 +245,15 @@ def test_shards_and_files_of_arrays(kind, photos, call):
     if kind == "file":
         with h5py.File("source", "r+") as file:
             del file["train/labels"]
-    call("predict work source --out new.csv --device cpu")
+    assert "split" not in call("predict work source --out new.csv --device cpu")[1]
     assert [row["file"] for row in rows_of(Path("new.csv"))] == [row["file"] for row in rows]
+    if kind == "file":
+        with h5py.File("source", "r+") as file:
+            file["test/images"] = images[:7]
+        _, err = call("predict work source --out two.csv --device cpu")
+        assert "images: those of the split train; --split takes others: test\n" in err
+        assert "split" not in call("predict work source --out test.csv --split test --device cpu")[1]
+        assert (len(rows_of(Path("two.csv"))), len(rows_of(Path("test.csv")))) == (60, 7)
     write_labels(Path("labels.csv"), {row["file"]: "x" if i % 2 else "y" for i, row in enumerate(rows[:8])})
     call("classify source --labels labels.csv --out other --features net.h5 --device cpu")
     assert {row["label"] for row in rows_of(Path("other/predictions.csv"))} <= {"x", "y"}

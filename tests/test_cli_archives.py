@@ -55,8 +55,9 @@ def test_features_of_an_archive(archive, inside, call, fails):
 
 def test_splits_of_an_archive(inside, call):
     for options, count in (("", 12), ("--split train", 12), ("--split test", 6)):
-        out, _ = call(f"extract net.h5 both.zip {count}{options[-4:].strip()}.h5 --device cpu {options}")
+        out, err = call(f"extract net.h5 both.zip {count}{options[-4:].strip()}.h5 --device cpu {options}")
         assert f"features of {count} images" in out
+        assert ("images: those of the split train; --split takes others: test\n" in err) == (not options)
     call("evaluate net.h5 --train both.zip --test both.zip --out report --labels 100 --queries 0 --baselines none")
     assert [len(list(Path(f"report/images/{split}").glob("shard*"))) for split in ("train", "test")] == [1, 1]
     assert '"records": 6' in Path("report/images/test/index.json").read_text()

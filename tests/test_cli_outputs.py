@@ -26,7 +26,7 @@ pytest_plugins = "cli_helpers"
 def test_extract_from_arrays_and_shards(place, call):
     call("train run.toml --out a")
     out, err = call("extract a images.h5 f.h5")
-    assert (out, err) == ("f.h5: features of 20 images\n", "")
+    assert (out, err) == ("f.h5: features of 20 images of the split test\n", "")
     call("extract a shards/test g.h5 --layer pool1 --dtype float16")
     call("extract a images.h5 m.h5 --mirror")
     call("extract a images.h5 new/h.h5 --split train --layer conv1 --pool 2 --batch-size 7 --device cpu")

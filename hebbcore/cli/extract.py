@@ -20,7 +20,7 @@ from hebbcore.cli.options import (
     add_previous,
     add_shifts,
 )
-from hebbcore.cli.photos import is_photos, read_anew, require_apart, splits_at
+from hebbcore.cli.photos import all_splits, is_photos, read_anew, require_apart, splits_at
 from hebbcore.features.extract import asked, extract_features
 from hebbcore.features.formats import FORMATS
 from hebbcore.features.helpers import helped
@@ -81,7 +81,8 @@ def _extract_all(options: argparse.Namespace) -> None:
         path, count = _of_photos(options, network)
     else:
         path, count = _extracted(options, network, _stream(options, network))
-    print(printable(f"{path}: features of {count} images"))
+    is_one = is_set or options.split is not None or len(all_splits(options.images)) < 2
+    print(printable(f"{path}: features of {count} images{'' if is_one else ' of the split test'}"))
 
 
 def _wanted(options: argparse.Namespace) -> dict[str, Any]:

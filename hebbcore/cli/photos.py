@@ -86,6 +86,8 @@ def read_photos(
         return Photos(path, path, _size_of_shards(path) if size is None else size)
     # folders of an archive were classes in earlier versions, whose works go on
     source = _source(path, split, without_labels, in_archives=_has_classes(folder))
+    if split is None and (others := [name for name in all_splits(path) if name != "train"]):
+        stages.say("images", f"those of the split train; --split takes others: {', '.join(others)}")
     options: dict[str, Any] = {}
     if not isinstance(source, loaders.ArraySource):
         few = source.unit == "images" and source.total <= _FEW
@@ -204,7 +206,12 @@ def side_at(path: Path, split: str) -> int | None:
 
 def splits_at(path: Path) -> Collection[str]:
     """Return the splits of images that are read into shards first; none if they are one."""
-    kind = kind_of(path) if is_photos(path) else None
+    return all_splits(path) if is_photos(path) else ()
+
+
+def all_splits(path: Path) -> Collection[str]:
+    """Return the splits of images, also of an HDF5 file; none if they are one."""
+    kind = kind_of(path)
     return kind.splits(path) if kind is not None and kind.splits is not None else ()
 
 

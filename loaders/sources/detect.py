@@ -13,7 +13,7 @@ import h5py
 from loaders.sources.base import Source
 from loaders.sources.cifar import is_cifar, is_cifar_archive, open_cifar
 from loaders.sources.class_tars import ImageNetClassTars, has_class_tars
-from loaders.sources.hdf5 import open_hdf5
+from loaders.sources.hdf5 import hdf5_splits, open_hdf5
 from loaders.sources.imagenet import ImageNetTrain, is_train_tar
 from loaders.sources.kaggle import SPLITS, KaggleImageNet, is_kaggle
 from loaders.sources.mnist import is_mnist, open_mnist
@@ -56,7 +56,7 @@ def _train_test(path: Path) -> Collection[str]:
 KINDS = (
     Kind("Tiny ImageNet's folder", TinyImageNet, folder=is_tiny_imagenet, splits=lambda path: ("train", "val")),
     Kind("Kaggle's ImageNet folder", KaggleImageNet, folder=is_kaggle, splits=lambda path: SPLITS),
-    Kind("HDF5 of arrays", open_hdf5, file=h5py.is_hdf5, splits=_train_test),
+    Kind("HDF5 of arrays", open_hdf5, file=h5py.is_hdf5, splits=hdf5_splits),
     Kind("zip of images", ZipImages, file=is_zip, splits=zip_splits, options=("labels",)),
     Kind(
         "Parquet of images",

@@ -21,6 +21,7 @@ from loaders.text import printable
 TEXT = 4096  # bytes of a name
 AT_A_TIME = 64  # texts, any of which may be as long as the file
 SOFT_LINKS = 16
+SPLITS = 100  # groups that are looked into
 
 Refusal = Callable[[str], str]  # from what HDF5 found wrong to an error
 
@@ -74,6 +75,16 @@ def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource
             names=names,
             caller=f"open_hdf5: {printable(path)}",
         )
+
+
+def hdf5_splits(path: str | os.PathLike[str]) -> list[str]:
+    """The splits of an HDF5 file: groups that hold images; of very many the first. Raises ValueError for damage."""
+
+    def refusal(reason: str) -> str:
+        return f"{printable(path)} cannot be read as HDF5 ({reason}); get the file again."
+
+    with _faults(refusal), h5py.File(path, "r") as file:
+        return [name for name in islice(file, SPLITS) if find(file, f"{name}/images", SOFT_LINKS) is not None]
 
 
 def hdf5_arrays(path: str | os.PathLike[str], split: str) -> "tuple[StoredImages, npt.NDArray[Any] | None]":
