@@ -50,7 +50,8 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         Called with a line of text every ten seconds of the long parts.
     neighbours : {"auto", "exact", "approximate"}
         How the graph's neighbours are found. Approximate ones need faiss (the extra "neighbours") and the CPU, and
-        miss some. "auto": exact for CuPy features and for up to 200,000 images, else approximate.
+        miss some. "auto": exact for CuPy features and for up to 200,000 images, else approximate. Guesses of the regime
+        "ridge" need no graph: neither this nor neighbour_features changes them.
     neighbour_features : (m,), optional
         Numbers of the features in which the graph's neighbours are looked for; None: all.
 

@@ -82,7 +82,7 @@ class ShardStream:
         An int takes the first so many records of a shuffle by subset_seed; a float that fraction of every class, and
         of the images without a label.
     subset_seed : int, optional
-        None: 0.
+        None: 0. It draws nothing where the subset is all records.
     part : (rank, world)
         This process's share; the shares of one epoch have no overlap and leave nothing out.
     dtype : str, optional

@@ -95,7 +95,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         Part of each class's rows that is held out to choose the penalty, however many rows there are; the final fit has
         them too. None: by the rule above; a stream's rows are left out in turn if an eighth of the memory holds them.
     random_state : int, RandomState or None
-        Draws held-out rows.
+        Draws held-out rows, where rows are not left out one after the other.
     class_weight : dict, "balanced" or None
         A dict gives each label a number that multiplies the weights of its rows (1 if the label is not there).
         "balanced", not for streams: n / (classes · the class's rows), whatever these weigh. Rows of weight 0 are no
