@@ -258,7 +258,7 @@ def test_bad_cupy_arrays_are_refused(generator):
         HebbianTransformer(4).fit(rows[0])
     with pytest.raises(TypeError, match="X must be an array of numbers"):
         HebbianTransformer(4).fit(rows.astype(complex))
-    with pytest.raises(ValueError, match="give X in the dtype of fit"):
+    with pytest.raises(ValueError, match="X must have the scale of what was learned from, int64, got uint8"):
         HebbianTransformer(4).fit(rows).transform(rows.astype(np.uint8))
 
 

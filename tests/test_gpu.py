@@ -110,7 +110,7 @@ def test_hpca_in_gram_and_in_blocked_order(cupy, blocked, units, precision, gene
     np.testing.assert_array_equal(given.get(), images)
 
 
-@pytest.mark.parametrize("units", [1, 700])
+@pytest.mark.parametrize("units", [1, 300])
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_one_unit_and_more_units_than_a_block_has_threads(cupy, name, units, generator):
     images, weights = arrays(generator, "dense", "float64", units)
@@ -256,6 +256,7 @@ def test_the_same_seed_gives_the_same_bits(cupy, precision, generator):
         np.testing.assert_array_equal(first, second, err_msg=name)
 
 
+@pytest.mark.hardware
 def test_work_is_queued_on_cupys_current_stream(cupy, generator):
     images, weights = arrays(generator, "conv", "float64")
     expected = reference.weight_update(images, weights, "swta")
@@ -308,6 +309,7 @@ def test_arrays_on_different_devices_are_refused(cupy):
             hebbcore.weight_update(*pair, "hpca")
 
 
+@pytest.mark.hardware
 @pytest.mark.parametrize("name", ["hpca", "swta", "kwta"])
 def test_work_memory_does_not_grow_with_the_batch(cupy, name, generator):
     weights = cupy.asarray(generator.normal(size=(96, 5, 5, 3)).astype(np.float32))

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.hardware]
 
 DTYPES = [np.float32, np.float64]
 

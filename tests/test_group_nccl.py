@@ -180,6 +180,7 @@ def test_the_library_is_asked_for_where_cupy_has_it(tmp_path, available, reason)
 
 
 @pytest.mark.gpu
+@pytest.mark.hardware
 def test_nccl_adds_up_on_the_gpu():
     import cupy
 
@@ -194,6 +195,7 @@ def test_nccl_adds_up_on_the_gpu():
 
 
 @pytest.mark.gpu
+@pytest.mark.hardware
 @NEEDS_MPI
 def test_processes_that_share_a_gpu_learn_what_one_learns(tmp_path):
     path = tmp_path / "results"

@@ -1,0 +1,5 @@
+"""cupy.cuda.device."""
+
+
+def get_cublas_handle():
+    return 1
