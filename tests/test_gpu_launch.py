@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
+import hebbcore
+
 pytestmark = [pytest.mark.gpu, pytest.mark.hardware]
 
 DTYPES = [np.float32, np.float64]
@@ -131,3 +133,19 @@ def test_a_launch_is_cheap_and_silent(cupy, cuda):
             times.append((time.perf_counter() - begin) / 50)
     assert not [str(warning.message) for warning in caught]
     assert min(times) < 100e-6  # seconds; Numba's own launch takes several times as long
+
+
+@pytest.mark.parametrize("name", ["hpca", "swta", "kwta"])
+def test_work_memory_does_not_grow_with_the_batch(cupy, name, generator):
+    weights = cupy.asarray(generator.normal(size=(96, 5, 5, 3)).astype(np.float32))
+    images = cupy.asarray(generator.integers(0, 256, (4096, 32, 32, 3)).astype(np.uint8))
+    peaks = []
+    for count in (64, 4096):
+        cupy.cuda.Device().synchronize()
+        pool = cupy.cuda.MemoryPool()
+        with cupy.cuda.using_allocator(pool.malloc):
+            hebbcore.weight_update(images[:count], weights, name, workspace="16 MiB", check_finite=False)
+        cupy.cuda.Device().synchronize()
+        peaks.append(pool.total_bytes())
+        pool.free_all_blocks()
+    assert peaks[1] <= 1.25 * peaks[0] + 2**20
