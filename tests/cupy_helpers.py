@@ -11,7 +11,8 @@ import scipy.linalg
 from hebbcore.engine import devices
 
 FUNCTIONS = (
-    *("arange", "argmin", "array", "concatenate", "einsum", "empty", "exp", "eye", "flatnonzero", "isfinite", "log"),
+    *("arange", "argmin", "array", "ascontiguousarray", "concatenate", "einsum", "empty", "exp", "eye", "flatnonzero"),
+    *("isfinite", "log"),
     *(
         "matmul",
         "maximum",

@@ -170,3 +170,23 @@ def test_the_names_of_classes_decide_nothing(labelled):
     np.testing.assert_array_equal(one.doubts_, other.doubts_)
     np.testing.assert_allclose(one.estimated_accuracy_, other.estimated_accuracy_, rtol=1e-12)
     np.testing.assert_array_equal(names[order][names.searchsorted(one.transduction_)], other.transduction_)
+
+
+def test_features_give_the_same_guesses_however_they_lie_in_memory():
+    digits, true = load_digits(return_X_y=True)
+    features, y = (digits[:300] / 16).astype(np.float32), np.full(300, -1)  # many distances are equal
+    y[:60] = true[:60]
+    expected = FewLabelClassifier().fit(features, y)
+    model = FewLabelClassifier().fit(np.asfortranarray(features), y)  # as NumPy's array of a table of pandas does
+    np.testing.assert_array_equal(model.label_distributions_, expected.label_distributions_)
+    np.testing.assert_array_equal(model.predict_proba(np.asfortranarray(features)), expected.predict_proba(features))
+
+
+@pytest.mark.parametrize("unit", ["datetime64[s]", "timedelta64[s]"])
+def test_dates_are_no_features(unit):
+    features, _, y = blobs()
+    dates = features.astype(np.int64).astype(unit)
+    model = FewLabelClassifier().fit(features, y)
+    for method in (lambda: model.predict(dates), lambda: FewLabelClassifier().fit(dates, y)):
+        with pytest.raises(TypeError, match=r"X must be an array of numbers, got ndarray"):
+            method()

@@ -196,6 +196,6 @@ def _largest(matrix: Floats, most: int) -> tuple[Floats, Floats]:
 
 
 def _blocks(features: Array) -> Iterator[tuple[int, Array]]:
-    """Yield (first row, rows) of a bounded number of numbers."""
-    step = max(1, _NUMBERS // features.shape[1])
-    return ((first, features[first : first + step]) for first in range(0, len(features), step))
+    """Yield (first row, rows) of a bounded number of numbers, row by row in memory: sums round as they lie there."""
+    step, xp = max(1, _NUMBERS // features.shape[1]), backend.namespace(features[:0])
+    return ((first, xp.ascontiguousarray(features[first : first + step])) for first in range(0, len(features), step))
