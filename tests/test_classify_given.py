@@ -190,3 +190,18 @@ def test_dates_are_no_features(unit):
     for method in (lambda: model.predict(dates), lambda: FewLabelClassifier().fit(dates, y)):
         with pytest.raises(TypeError, match=r"X must be an array of numbers, got ndarray"):
             method()
+
+
+@pytest.mark.parametrize("gap", [-1, None, ""])
+def test_rows_without_a_label_do_not_count_in_a_score(gap):
+    features, true, y = blobs()
+    names = true.astype(np.int64) if gap == -1 else np.array(["ant", "bee", "cat", "dog"], object)[true]
+    given = np.where(y < 0, gap, names)
+    model = FewLabelClassifier().fit(features, given)
+    known, weights = y >= 0, np.arange(len(y))
+    given[np.flatnonzero(known)[:3]] = names[np.flatnonzero(true == 3)[0]]  # some are wrong
+    right = (model.predict(features) == given)[known]
+    assert model.score(features, given) == np.mean(right) < 1
+    assert model.score(features, given, weights) == pytest.approx(np.average(right, weights=weights[known]))
+    with pytest.raises(ValueError, match=r"FewLabelClassifier\.score: no row has a label"):
+        model.score(features, np.full(len(y), gap, given.dtype))
