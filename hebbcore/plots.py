@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import devices
+from hebbcore import checks
+from hebbcore.engine import backend, devices
+from hebbcore.engine.finite import require_finite
 from hebbcore.files import write_bytes
 from hebbcore.network import Network
 from hebbcore.runs.compare import layers_of, records_of
@@ -37,6 +39,8 @@ def save_filters(weights: Any, path: Path) -> None:
     ------
     OSError
         The file cannot be written.
+    ValueError, TypeError
+        See filters_png.
     """
     write_bytes(path, filters_png(weights))
 
@@ -57,9 +61,22 @@ def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
     -------
     bytes
         The bytes of a PNG.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For weights of another shape, and for numbers that are not finite.
     """
     from PIL import Image
 
+    weights = devices.to_device(backend.as_array("filters_png", "weights", weights), "cpu")
+    if weights.ndim != 4 or weights.shape[3] not in (1, 3):
+        problem = (
+            f"must be filters (units, height, width, 1 or 3), got shape {weights.shape}; first_filters(network) gives "
+            "those of a network's first layer."
+        )
+        raise checks.wrong(ValueError, "filters_png", "weights", problem)
+    require_finite("filters_png", "weights", weights, optional=False)
     low, high = weights.min(axis=(1, 2, 3), keepdims=True), weights.max(axis=(1, 2, 3), keepdims=True)
     tiles = (255 * (weights - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
     tiles = np.broadcast_to(tiles, (*tiles.shape[:3], 3)).repeat(scale, axis=1).repeat(scale, axis=2)
@@ -105,6 +122,8 @@ def first_filters(network: Network) -> Any:
     if whiten.kernel_size is None or layer.kernel_size != (1, 1):
         return None
     matrix = devices.to_device(whiten.matrix, "cpu")
+    if matrix.shape[1] != weights.shape[3]:  # a Split lies between, say
+        return None
     return (weights.reshape(len(weights), -1) @ matrix.T).reshape(
         len(weights), *whiten.kernel_size, network.image_shape[2]
     )
