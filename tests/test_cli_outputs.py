@@ -235,6 +235,21 @@ def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
     assert (pixels[10:12, 7:10] == 255).all()  # no sixth one
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_pictures_take_paths_as_text_too(kind, tmp_path):
+    pytest.importorskip("matplotlib")
+    network = hebbcore.Network([hebbcore.Dense(2)], device="cpu")
+    hebbcore.fit(network, np.random.default_rng(0).random((8, 3)), run=tmp_path / "run")
+    run, picture = kind(tmp_path / "run"), kind(tmp_path / "f.png")
+    for draw in (
+        lambda: plots.save_curves(run, picture), lambda: plots.save_comparison({"a": run}, picture),
+        lambda: plots.save_filters(np.ones((2, 3, 3, 1)), picture),
+    ):  # fmt: skip
+        draw()
+        assert Path(picture).read_bytes().startswith(b"\x89PNG")
+        Path(picture).unlink()
+
+
 def test_a_comparison_of_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="plot: runs names no run; give one at least"):
         plots.save_comparison({}, tmp_path / "picture.png")
