@@ -205,3 +205,10 @@ def test_rows_without_a_label_do_not_count_in_a_score(gap):
     assert model.score(features, given, weights) == pytest.approx(np.average(right, weights=weights[known]))
     with pytest.raises(ValueError, match=r"FewLabelClassifier\.score: no row has a label"):
         model.score(features, np.full(len(y), gap, given.dtype))
+
+
+@pytest.mark.parametrize("size", [30, 90])
+def test_numbers_whose_squares_float64_does_not_hold_are_refused(size, generator):
+    features, y = 1e200 * generator.standard_normal((40, size)), np.arange(40) % 2
+    with pytest.raises(ValueError, match=r"FewLabelClassifier\.fit: X holds numbers so large that their squares leave"):
+        FewLabelClassifier().fit(features, y)

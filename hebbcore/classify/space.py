@@ -126,8 +126,14 @@ def _statistics(features: Array) -> tuple[Floats, Floats]:
     xp = backend.namespace(features[:0])
     total = sum(block.sum(axis=0, dtype=np.float64) for _, block in _blocks(features))
     mean = total / len(features)
-    squares = sum(((block - mean) ** 2).sum(axis=0) for _, block in _blocks(features))
+    with np.errstate(over="ignore"):
+        squares = sum(((block - mean) ** 2).sum(axis=0) for _, block in _blocks(features))
     std = xp.sqrt(squares / len(features))
+    if not bool(xp.isfinite(std).all()):
+        raise ValueError(
+            "FewLabelClassifier.fit: X holds numbers so large that their squares leave the range of float64; scale "
+            "them, to standard deviations of about 1."
+        )
     mean, std = devices.to_device(mean, "cpu"), devices.to_device(std, "cpu")
     varies = std > 1e-12 * np.abs(mean)
     return mean, np.where(varies, 1 / np.where(varies, std, 1), 0)
