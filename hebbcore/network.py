@@ -89,6 +89,10 @@ class Network(Predictor, Trainable):
     ) -> None:
         super().__init__()
         function = "Network"
+        given: Any = layers
+        if not isinstance(given, Iterable):
+            problem = f"must be a list of layers, got {type(given).__name__}; a single layer goes into brackets."
+            raise checks.wrong(TypeError, function, "layers", problem)
         self.stack = tuple(layers)
         self.graph = Graph(self.stack)
         check_layers(function, self.layers)

@@ -1,13 +1,16 @@
 """Pictures of a training: filters with Pillow, curves with Matplotlib (extra "plot")."""
 
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hebbcore.engine import devices
+from hebbcore import checks
+from hebbcore.engine import backend, devices
+from hebbcore.engine.finite import require_finite
 from hebbcore.files import write_bytes
 from hebbcore.network import Network
 from hebbcore.runs.compare import layers_of, records_of
@@ -23,22 +26,24 @@ CURVES = (
 _LEGEND = 160  # letters in a row
 
 
-def save_filters(weights: Any, path: Path) -> None:
+def save_filters(weights: Any, path: str | os.PathLike[str]) -> None:
     """Draw filters as a grid of images, each stretched to its own range.
 
     Parameters
     ----------
     weights : numpy.ndarray
         Filters, (units, height, width, 1 or 3), such as first_filters returns.
-    path : pathlib.Path
+    path : path
         File to write, a PNG.
 
     Raises
     ------
     OSError
         The file cannot be written.
+    ValueError, TypeError
+        See filters_png.
     """
-    write_bytes(path, filters_png(weights))
+    write_bytes(Path(path), filters_png(weights))
 
 
 def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
@@ -57,9 +62,22 @@ def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
     -------
     bytes
         The bytes of a PNG.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For weights of another shape, and for numbers that are not finite.
     """
     from PIL import Image
 
+    weights = devices.to_device(backend.as_array("filters_png", "weights", weights), "cpu")
+    if weights.ndim != 4 or weights.shape[3] not in (1, 3):
+        problem = (
+            f"must be filters (units, height, width, 1 or 3), got shape {weights.shape}; first_filters(network) gives "
+            "those of a network's first layer."
+        )
+        raise checks.wrong(ValueError, "filters_png", "weights", problem)
+    require_finite("filters_png", "weights", weights, optional=False)
     low, high = weights.min(axis=(1, 2, 3), keepdims=True), weights.max(axis=(1, 2, 3), keepdims=True)
     tiles = (255 * (weights - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
     tiles = np.broadcast_to(tiles, (*tiles.shape[:3], 3)).repeat(scale, axis=1).repeat(scale, axis=2)
@@ -105,19 +123,21 @@ def first_filters(network: Network) -> Any:
     if whiten.kernel_size is None or layer.kernel_size != (1, 1):
         return None
     matrix = devices.to_device(whiten.matrix, "cpu")
+    if matrix.shape[1] != weights.shape[3]:  # a Split lies between, say
+        return None
     return (weights.reshape(len(weights), -1) @ matrix.T).reshape(
         len(weights), *whiten.kernel_size, network.image_shape[2]
     )
 
 
-def save_curves(run: Path, path: Path) -> None:
+def save_curves(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Draw what a run's metrics tell about each layer, against the images seen.
 
     Parameters
     ----------
-    run : pathlib.Path
+    run : path
         Folder of the run.
-    path : pathlib.Path
+    path : path
         File to write, a PNG.
 
     Raises
@@ -128,7 +148,7 @@ def save_curves(run: Path, path: Path) -> None:
         The run has no metrics, or a damaged record.
     """
     figure = _figure((12, 8))
-    records = records_of("plot", run)
+    records = records_of("plot", Path(run))
     axes: Any = figure.subplots(2, 2)
     for (key, title, scale), axis in zip(CURVES, axes.ravel(), strict=True):
         for name in layers_of(records):
@@ -139,14 +159,14 @@ def save_curves(run: Path, path: Path) -> None:
     _save(figure, path)
 
 
-def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
+def save_comparison(runs: Mapping[str, str | os.PathLike[str]], path: str | os.PathLike[str]) -> None:
     """Draw the curves of several runs over each other, in a row of pictures for each layer; see save_curves.
 
     Parameters
     ----------
-    runs : mapping of str to pathlib.Path
+    runs : mapping of str to path
         Folders of the runs, by the names that the legend shows.
-    path : pathlib.Path
+    path : path
         File to write, a PNG.
 
     Raises
@@ -158,7 +178,7 @@ def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
     """
     if not runs:
         raise ValueError("plot: runs names no run; give one at least.")
-    all_records = {name: records_of("plot", run) for name, run in runs.items()}
+    all_records = {name: records_of("plot", Path(run)) for name, run in runs.items()}
     layers = layers_of(record for records in all_records.values() for record in records)
     columns = max(1, _LEGEND // max(map(len, runs)))
     figure = _figure((4 * len(CURVES), 0.4 + 2.7 * len(layers) + 0.2 * -(-len(runs) // columns)))
@@ -174,10 +194,10 @@ def save_comparison(runs: Mapping[str, Path], path: Path) -> None:
     _save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Any, path: str | os.PathLike[str]) -> None:
     file = io.BytesIO()
     figure.savefig(file, dpi=120, format="png")
-    write_bytes(path, file.getvalue())
+    write_bytes(Path(path), file.getvalue())
 
 
 def _figure(size: tuple[float, float]) -> Any:

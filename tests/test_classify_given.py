@@ -170,3 +170,45 @@ def test_the_names_of_classes_decide_nothing(labelled):
     np.testing.assert_array_equal(one.doubts_, other.doubts_)
     np.testing.assert_allclose(one.estimated_accuracy_, other.estimated_accuracy_, rtol=1e-12)
     np.testing.assert_array_equal(names[order][names.searchsorted(one.transduction_)], other.transduction_)
+
+
+def test_features_give_the_same_guesses_however_they_lie_in_memory():
+    digits, true = load_digits(return_X_y=True)
+    features, y = (digits[:300] / 16).astype(np.float32), np.full(300, -1)  # many distances are equal
+    y[:60] = true[:60]
+    expected = FewLabelClassifier().fit(features, y)
+    model = FewLabelClassifier().fit(np.asfortranarray(features), y)  # as NumPy's array of a table of pandas does
+    np.testing.assert_array_equal(model.label_distributions_, expected.label_distributions_)
+    np.testing.assert_array_equal(model.predict_proba(np.asfortranarray(features)), expected.predict_proba(features))
+
+
+@pytest.mark.parametrize("unit", ["datetime64[s]", "timedelta64[s]"])
+def test_dates_are_no_features(unit):
+    features, _, y = blobs()
+    dates = features.astype(np.int64).astype(unit)
+    model = FewLabelClassifier().fit(features, y)
+    for method in (lambda: model.predict(dates), lambda: FewLabelClassifier().fit(dates, y)):
+        with pytest.raises(TypeError, match=r"X must be an array of numbers, got ndarray"):
+            method()
+
+
+@pytest.mark.parametrize("gap", [-1, None, ""])
+def test_rows_without_a_label_do_not_count_in_a_score(gap):
+    features, true, y = blobs()
+    names = true.astype(np.int64) if gap == -1 else np.array(["ant", "bee", "cat", "dog"], object)[true]
+    given = np.where(y < 0, gap, names)
+    model = FewLabelClassifier().fit(features, given)
+    known, weights = y >= 0, np.arange(len(y))
+    given[np.flatnonzero(known)[:3]] = names[np.flatnonzero(true == 3)[0]]  # some are wrong
+    right = (model.predict(features) == given)[known]
+    assert model.score(features, given) == np.mean(right) < 1
+    assert model.score(features, given, weights) == pytest.approx(np.average(right, weights=weights[known]))
+    with pytest.raises(ValueError, match=r"FewLabelClassifier\.score: no row has a label"):
+        model.score(features, np.full(len(y), gap, given.dtype))
+
+
+@pytest.mark.parametrize("size", [30, 90])
+def test_numbers_whose_squares_float64_does_not_hold_are_refused(size, generator):
+    features, y = 1e200 * generator.standard_normal((40, size)), np.arange(40) % 2
+    with pytest.raises(ValueError, match=r"FewLabelClassifier\.fit: X holds numbers so large that their squares leave"):
+        FewLabelClassifier().fit(features, y)

@@ -205,11 +205,25 @@ def test_filters_behind_a_whitening_are_drawn_as_patches(generator):
         ([hebbcore.Dense(2)], (6, 6, 3), None),
         ([hebbcore.Whiten(), hebbcore.Conv(2, 3)], (6, 6, 3), None),
         ([hebbcore.Whiten(3), hebbcore.Conv(2, 3)], (6, 6, 3), None),
+        ([hebbcore.Whiten(3), hebbcore.Split(), hebbcore.Conv(2, 1)], (6, 6, 3), None),
     ],
 )
 def test_which_filters_can_be_drawn(layers, shape, drawn):
     filters = plots.first_filters(hebbcore.Network(layers, shape, device="cpu"))
     assert (None if filters is None else filters.shape) == drawn
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones((4, 3, 3, 7)), r"be filters \(units, height, width, 1 or 3\), got shape \(4, 3, 3, 7\); first_fil"),
+        (np.ones((4, 27)), r"got shape \(4, 27\)"),
+        (np.full((4, 3, 3, 1), np.nan), "be finite"),
+    ],
+)
+def test_what_are_no_filters_is_refused(weights, message, tmp_path):
+    with pytest.raises(ValueError, match=rf"filters_png: weights .*{message}"):
+        plots.save_filters(weights, tmp_path / "f.png")
 
 
 def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
@@ -219,6 +233,21 @@ def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
     assert pixels.shape == (3 * 4 + 2, 2 * 5 + 2, 3)
     assert (pixels[2:4, 2:5] == 0).all()
     assert (pixels[10:12, 7:10] == 255).all()  # no sixth one
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_pictures_take_paths_as_text_too(kind, tmp_path):
+    pytest.importorskip("matplotlib")
+    network = hebbcore.Network([hebbcore.Dense(2)], device="cpu")
+    hebbcore.fit(network, np.random.default_rng(0).random((8, 3)), run=tmp_path / "run")
+    run, picture = kind(tmp_path / "run"), kind(tmp_path / "f.png")
+    for draw in (
+        lambda: plots.save_curves(run, picture), lambda: plots.save_comparison({"a": run}, picture),
+        lambda: plots.save_filters(np.ones((2, 3, 3, 1)), picture),
+    ):  # fmt: skip
+        draw()
+        assert Path(picture).read_bytes().startswith(b"\x89PNG")
+        Path(picture).unlink()
 
 
 def test_a_comparison_of_no_run_is_refused(tmp_path):

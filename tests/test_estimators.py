@@ -201,6 +201,8 @@ def test_layers_are_copied_not_trained(digits):
         (HebbianTransformer(units=0), ValueError, "units must be at least 1"),
         (HebbianTransformer(whiten=1), TypeError, "whiten must be true or false"),
         (HebbianTransformer(pool=2), ValueError, "needs images"),
+        (HebbianTransformer(power=np.ones(2)), TypeError, "HebbianTransformer: power must be a number, got array"),
+        (HebbianTransformer(initial_weights=np.ones((4, 64))), ValueError, "Dense: initial_weights must be one of"),
         (HebbianTransformer(mirror=True), ValueError, r"mirror is for images, but the network takes vectors \(64,\)"),
         (HebbianTransformer(mirror=1), TypeError, "mirror must be true or false"),
         (HebbianTransformer(device="gpu"), ValueError, "device must be one of"),

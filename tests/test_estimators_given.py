@@ -71,6 +71,23 @@ def test_a_table_of_nullable_numbers_is_read_as_the_same_numbers_of_numpy(digits
         transformer.transform(table)
 
 
+def test_flags_are_read_as_0_and_1(digits):
+    rows = (digits[0] > 0.5).astype(np.float64)
+    transformer = HebbianTransformer(**LAYER, epochs=1).fit(rows)
+    np.testing.assert_array_equal(transformer.transform(rows == 1), transformer.transform(rows))
+    of_fractions = HebbianTransformer(**LAYER, epochs=1).fit(digits[0])
+    np.testing.assert_array_equal(of_fractions.transform(rows == 1), of_fractions.transform(rows))
+
+
+@pytest.mark.parametrize("unit", ["datetime64[s]", "timedelta64[s]"])
+def test_dates_are_no_images(digits, unit):
+    dates = (255 * digits[0]).astype(np.int64).astype(unit)
+    transformer = HebbianTransformer(**LAYER, epochs=1)
+    for fitted in (transformer.fit(digits[0]).transform, transformer.fit):
+        with pytest.raises(TypeError, match=r"HebbianTransformer: X must be an array of numbers, got ndarray"):
+            fitted(dates)
+
+
 def test_numbers_of_another_scale_than_those_of_fit_are_refused(digits):
     pixels = (digits[0] * 15).astype(np.uint8)
     transformer = HebbianTransformer(**LAYER).fit(pixels)

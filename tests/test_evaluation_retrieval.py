@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from hebbcore.evaluation import METRICS, retrieval, retrieval_scores
 
@@ -102,6 +103,16 @@ def test_labels_may_be_text_and_features_bytes(generator):
     result = retrieval_scores(features, names, features[:6], names[:6], k=3)
     expected = slow_scores(slow_distances(features, features[:6], "euclidean"), names, names[:6], 3)
     np.testing.assert_allclose((result.precision[0], result.mean_average_precision[0]), expected)
+
+
+def test_scores_are_the_same_however_features_lie_in_memory():
+    digits, labels = load_digits(return_X_y=True)
+    features = (digits / 16).astype(np.float32)  # many distances are equal, but for rounding
+    one, other = (
+        retrieval_scores(rows[:1000], labels[:1000], rows[1000:], labels[1000:])
+        for rows in (features, np.asfortranarray(features))
+    )
+    assert one == other
 
 
 def test_no_relevant_neighbour_counts_nothing():

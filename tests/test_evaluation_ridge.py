@@ -249,3 +249,13 @@ def test_features_whose_squares_float32_does_not_hold_are_refused(scale, feature
     with pytest.raises(ValueError, match=r"principal_components: .* squares leave the range of float32"):
         principal_components([X.astype(np.float32)], 2)
     assert RidgeReadout(1.0, standardize=True).fit(X, y).score(X, y) > 1 / 3
+
+
+@pytest.mark.parametrize("unit", ["datetime64[s]", "timedelta64[s]"])
+def test_dates_are_no_features(unit, generator):
+    features, labels = problem(generator)
+    dates = features.astype(np.int64).astype(unit)
+    model = RidgeReadout(1.0).fit(features, labels)
+    for method in (lambda: model.predict(dates), lambda: RidgeReadout().fit(dates, labels)):
+        with pytest.raises(TypeError, match=r"RidgeReadout\.\w+: X must be an array of numbers, got ndarray"):
+            method()

@@ -115,6 +115,20 @@ def test_exif_orientation_is_undone(orientation, frame):
         assert np.abs(np.asarray(result, float) - np.asarray(expected, float)).mean() < 6
 
 
+def test_the_orientation_of_a_png_may_stand_behind_its_pixels():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright, stored = encoded(crop(6), "PNG"), encoded(crop(6).transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    chunks, at = [], 8
+    while at < len(stored):
+        chunks.append(stored[at : at + 12 + int.from_bytes(stored[at : at + 4])])
+        at += len(chunks[-1])
+    chunks.sort(key=lambda chunk: (b"IHDR", b"IDAT", b"eXIf", b"IEND").index(chunk[4:8]))
+    for end in (None, -1):  # Pillow does without the mark of the end
+        data = stored[:8] + b"".join(chunks[:end])
+        np.testing.assert_array_equal(decode(memoryview(data)), decode(upright))
+
+
 @pytest.mark.parametrize(
     "exif",
     [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01", b"Exif\0\0??" + bytes(9)],

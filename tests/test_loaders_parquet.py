@@ -142,6 +142,9 @@ def test_columns_of_any_name_may_be_named(tmp_path):
         ValueError, match=r"columns are of Parquet files and datasets; .* is of the kind a tar of class folders"
     ):
         loaders.open_source(make_tar(tmp_path / "a.tar", {"cat/1.jpg": picture(1)}), image_column="a")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ValueError, match=r"columns are of Parquet files and datasets; .* is a folder of images"):
+        loaders.open_source(tmp_path / "photos", image_column="a")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ def test_impossible_layers():
     twice = Conv(3, 3)
     for layers, error, message in (
         ([], ValueError, "Network: layers must not be empty."),
+        (Conv(4, 3), TypeError,
+         "Network: layers must be a list of layers, got Conv; a single layer goes into brackets."),
         (["conv"], TypeError, "Network: layers must be hebbcore layers such as Conv(…), got 'conv'."),
         ([twice, twice], ValueError, "Network: a layer appears twice; make a new one for each place."),
         ([Conv(3, 3, name="a"), Pool(2, name="a")], ValueError,

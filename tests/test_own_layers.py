@@ -214,3 +214,51 @@ def test_entries_of_the_tables_that_are_no_classes_are_told(monkeypatch):
         monkeypatch.setitem(hebbcore.PRESETS, "mine", lambda made=made: made)
         with pytest.raises(TypeError, match=r"preset: mine must return \(layers, image_shape\), .* got"):
             hebbcore.preset("mine")
+
+
+@dataclass(eq=False)
+class Levelled(hebbcore.Layer):
+    """A layer that learns means, in a pass of its own alone."""
+
+    observes: ClassVar[bool] = True
+    in_place: ClassVar[bool] = True
+    name: str = ""
+
+    def build(self, site, shape, generator):
+        self.mean = np.zeros(shape[-1], site.dtype)
+
+    def forward(self, x, out, training):
+        x -= self.mean
+
+    def forget(self):
+        self.mean = 0 * self.mean
+
+    def observe(self, x):
+        self.mean = x.mean(axis=(0, 1, 2))
+
+    def settle(self):
+        pass
+
+    def arrays(self):
+        return {"mean": self.mean}
+
+    def restore(self, arrays):
+        self.mean = arrays["mean"]
+
+
+class Following(Levelled):
+    """The same, whose means follow the batches too."""
+
+    def forward(self, x, out, training):
+        if training:
+            self.observe(x)
+        super().forward(x, out, training)
+
+
+def test_a_layer_that_would_learn_nothing_together_is_told():
+    """It left its input as it was, without a word: no pass was observed."""
+    with pytest.raises(ValueError, match=r'fit: levelled1 learns nothing with mode="together", .* or use mode="layerw'):
+        hebbcore.fit(network(Levelled()), IMAGES)
+    for kind, mode in ((Levelled, "layerwise"), (Following, "together")):
+        net = hebbcore.fit(network(kind()), IMAGES, mode=mode)
+        assert np.any(net.layers[-1].mean != 0)

@@ -103,6 +103,7 @@ def test_outputs_of_any_dtype_and_order_go_through_the_layers_behind(output, beh
         ({"activate": lambda scores, norms: None}, ValueError, r"activate must return outputs .* got NoneType"),
         ({"activate": lambda scores, norms: scores * 1j}, TypeError, "activate must return outputs of real numbers"),
         ({"initial_weights": lambda *a: [[0.0] * 9] * 6}, ValueError, "initial_weights must return .* got list"),
+        ({"initial_weights": lambda *a: np.full((6, 9), np.nan)}, ValueError, "must return finite numbers, got NaN"),
     ],
 )
 def test_what_is_no_answer_is_told(methods, error, message, generator):

@@ -21,6 +21,7 @@ from hebbcore.classify.suggest import Flags, cover, doubt_and_cover
 from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
 from hebbcore.engine.finite import faint_is_zero
+from hebbcore.evaluation.metrics import labelled_accuracy
 from hebbcore.evaluation.ridge.given import checked_features
 from hebbcore.fitted import require_unchanged, whole_or_not_at_all
 
@@ -295,6 +296,17 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """
         answers, scores = self._scores("predict_proba", X)
         return answers.likely(scores)
+
+    @of_any_library
+    @faint_is_zero
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on features (n, features), weighted if weights (n,) are given.
+
+        Rows without a label, as in fit, count for nothing. Raises ValueError if none has one.
+        """
+        function, predicted = "FewLabelClassifier.score", self.predict(X)
+        labels, known = labels_and_gaps(function, y, len(predicted))
+        return labelled_accuracy(function, labels, predicted, known, sample_weight)
 
     @faint_is_zero
     def suggest(self, n: int = 10, skip: Any = None) -> Indices:

@@ -62,6 +62,6 @@ class Likened:
 
 
 def standardised(block: Array, mean: Floats, scale: Floats) -> Array:
-    """Return features (n, d) less their mean, times the scale, float32."""
+    """Return features (n, d) less their mean, times the scale, float32, row by row in memory."""
     xp = backend.namespace(block)
-    return ((block - xp.asarray(mean)) * xp.asarray(scale)).astype(np.float32)
+    return ((block - xp.asarray(mean)) * xp.asarray(scale)).astype(np.float32, order="C")

@@ -126,8 +126,14 @@ def _statistics(features: Array) -> tuple[Floats, Floats]:
     xp = backend.namespace(features[:0])
     total = sum(block.sum(axis=0, dtype=np.float64) for _, block in _blocks(features))
     mean = total / len(features)
-    squares = sum(((block - mean) ** 2).sum(axis=0) for _, block in _blocks(features))
+    with np.errstate(over="ignore"):
+        squares = sum(((block - mean) ** 2).sum(axis=0) for _, block in _blocks(features))
     std = xp.sqrt(squares / len(features))
+    if not bool(xp.isfinite(std).all()):
+        raise ValueError(
+            "FewLabelClassifier.fit: X holds numbers so large that their squares leave the range of float64; scale "
+            "them, to standard deviations of about 1."
+        )
     mean, std = devices.to_device(mean, "cpu"), devices.to_device(std, "cpu")
     varies = std > 1e-12 * np.abs(mean)
     return mean, np.where(varies, 1 / np.where(varies, std, 1), 0)
@@ -196,6 +202,6 @@ def _largest(matrix: Floats, most: int) -> tuple[Floats, Floats]:
 
 
 def _blocks(features: Array) -> Iterator[tuple[int, Array]]:
-    """Yield (first row, rows) of a bounded number of numbers."""
-    step = max(1, _NUMBERS // features.shape[1])
-    return ((first, features[first : first + step]) for first in range(0, len(features), step))
+    """Yield (first row, rows) of a bounded number of numbers, row by row in memory: sums round as they lie there."""
+    step, xp = max(1, _NUMBERS // features.shape[1]), backend.namespace(features[:0])
+    return ((first, xp.ascontiguousarray(features[first : first + step])) for first in range(0, len(features), step))

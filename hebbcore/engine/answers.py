@@ -190,6 +190,14 @@ def weights_of(rule: Any, method: str, made: Any, shape: tuple[int, ...]) -> Any
     return made
 
 
+def initial_weights_of(rule: Any, generator: np.random.Generator, shape: tuple[int, int]) -> Any:
+    """Return the weights (units, size) that a rule draws. Raises ValueError for NaN and infinity too."""
+    made = weights_of(rule, "initial_weights", rule.initial_weights(generator, *shape), shape)
+    if not np.isfinite(made).all():
+        raise ValueError(f"{type(rule).__name__}.initial_weights must return finite numbers, got NaN or infinity.")
+    return made
+
+
 def projection_of(rule: Any, weights: Array) -> Array:
     """Return what a rule makes the scores by, of weights (K, D): an array of their shape and dtype."""
     made = weights_of(rule, "projection", rule.projection(weights), weights.shape)

@@ -13,6 +13,7 @@ from hebbcore.engine.frames import missing, of_numpy_types
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share their interface, not a type
 
+_NUMBERS = "biuf"  # kinds of dtypes
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), (2, 13)  # CPU and pinned memory; CUDA and managed memory
 
 
@@ -105,13 +106,19 @@ def as_array(function: str, name: str, value: Any) -> Array:
         except (ValueError, TypeError, RuntimeError) as error:  # ragged, or what a library refuses
             problem = f"must be an array of numbers, got {type(value).__name__} ({error})."
             raise checks.wrong(TypeError, function, name, problem) from error
-    if array.dtype.kind not in "biuf":
-        problem = f"must be an array of numbers, got {type(value).__name__} ({array.dtype})."
-        if lacking := missing(value):
-            problem = f"must be an array of numbers, but {lacking} are missing; fill them in, or leave these rows out."
+    if array.dtype.kind not in _NUMBERS and (lacking := missing(value)):
+        problem = f"must be an array of numbers, but {lacking} are missing; fill them in, or leave these rows out."
         raise checks.wrong(TypeError, function, name, problem)
+    require_numbers(function, name, array, value)
     require_unmasked(function, name, array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def require_numbers(function: str, name: str, array: Array, given: Any) -> None:
+    """Raise TypeError if an array, made of what was given, holds dates, times, complex numbers or other things."""
+    if array.dtype.kind not in _NUMBERS:
+        problem = f"must be an array of numbers, got {type(given).__name__} ({array.dtype})."
+        raise checks.wrong(TypeError, function, name, problem)
 
 
 def require_unmasked(function: str, name: str, value: Any) -> None:

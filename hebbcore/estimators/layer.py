@@ -155,9 +155,10 @@ class HebbianTransformer(NetworkTransformer):
         raw = not self.whiten and len(shape) == 3
         linear, activation = self._activation(rule, raw)
         self._refuse_idle(function, activation)
+        start = self.initial_weights
         options: dict[str, Any] = {
             "learning_rate": self._rate(rule),
-            "initial_weights": self.initial_weights or ("patches" if rule.competes else "rule"),
+            "initial_weights": ("patches" if rule.competes else "rule") if start is None else start,
             "conscience": self.conscience, "revival": self.revival, "linear": linear,
         }  # fmt: skip
         layers: list[Layer] = []
@@ -174,7 +175,7 @@ class HebbianTransformer(NetworkTransformer):
         layers += activation
         if self.pool is not None:
             layers.append(GridPool(self.pool))
-        if self.power != 1:
+        if checks.positive(function, "power", self.power) != 1:
             layers.append(Power(self.power))
         return Network(layers, shape, seed=seed, device=self.device, precision=precision)
 

@@ -198,22 +198,22 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
         function = type(self).__name__
         X = as_given(X)
-        given = getattr(X, "shape", ())
+        sizes = getattr(X, "shape", ())
         shape = self.image_shape
         if shape is not None:
             sides = checks.sequence(shape)
             if sides is None or len(sides) != 3:
                 raise ValueError(f"{function}: image_shape must be (height, width, channels), got {shape!r}.")
             shape = tuple(checks.integer(function, "image_shape", side, 1) for side in sides)
-        if len(given) == 3:
+        if len(sizes) == 3:
             raise ValueError(
-                f"{function}: X must be images (n, height, width, channels) or rows (n, features), got shape {given}; "
+                f"{function}: X must be images (n, height, width, channels) or rows (n, features), got shape {sizes}; "
                 "X[..., None] gives grey images their channel."
             )
-        if len(given) == 4:
-            if shape is not None and tuple(given[1:]) != shape:
-                raise ValueError(f"{function}: X must be images of image_shape {shape}, got {tuple(given[1:])}.")
-            shape = tuple(given[1:])
+        if len(sizes) == 4:
+            if shape is not None and tuple(sizes[1:]) != shape:
+                raise ValueError(f"{function}: X must be images of image_shape {shape}, got {tuple(sizes[1:])}.")
+            shape = tuple(sizes[1:])
             X = X.reshape(len(X), math.prod(shape))  # not -1, which no images at all leave open
         if backend.on_cuda(X):
             X = backend.as_array(function, "X", X)
@@ -230,7 +230,11 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 )
             self.n_features_in_ = X.shape[1]
         else:
-            X = validate_data(self, X, reset=reset, dtype="numeric")
+            given = X
+            X = validate_data(self, given, reset=reset, dtype="numeric")
+            backend.require_numbers(function, "X", X, given)  # scikit-learn lets dates pass
+        if X.dtype == np.bool_:
+            X = X.astype(np.float64)
         self._require_same_scale(X, reset)
         if X.dtype not in (np.float64, np.float32, np.uint8):
             X = X.astype(np.float64)

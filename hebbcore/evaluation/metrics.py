@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import accuracy_score, confusion_matrix
 
 from hebbcore import checks
 from hebbcore.engine import devices
 from hebbcore.engine.finite import faint_is_zero
-from hebbcore.evaluation.batches import as_features, as_labels, has_label, tell_left_out
+from hebbcore.evaluation.batches import Labels, as_features, as_labels, as_weights, has_label, tell_left_out
 
 __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
 
@@ -34,6 +34,17 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.mean:.1f} ± {self.half_width:.1f}"
+
+
+def labelled_accuracy(function: str, labels: Labels, predicted: Labels, labelled: Any, sample_weight: Any) -> float:
+    """Return the accuracy on the rows that are labelled (n,), weighted if weights (n,) are given.
+
+    Raises ValueError if there are none.
+    """
+    weights = as_weights(function, sample_weight, len(labels)) * labelled
+    if not weights.any():
+        raise ValueError(f"{function}: no row has a label, and a weight above 0.")
+    return float(accuracy_score(labels[labelled], predicted[labelled], sample_weight=weights[labelled]))
 
 
 def top_k_accuracy(scores: Any, labels: Any, k: int = 1, classes: Any = None) -> float:

@@ -152,7 +152,7 @@ class _Search:
         self._base, self._queries, self._k, self._metric = base, queries, k, metric
         self._dtype = np.result_type(base.dtype, queries.dtype, np.float32)
         item, self._factor = self._dtype.itemsize, _factor(self._dtype, base, queries)
-        self._mean = np.zeros(0) if metric == "cosine" else base.mean(axis=0, dtype=np.float64).astype(self._dtype)
+        self._mean = np.zeros(0) if metric == "cosine" else _mean(base).astype(self._dtype)
         row = base.shape[1] * item * 2  # a prepared row and what preparing it takes
         entry = 3 * item + 24  # a distance, its copies, its index and what chooses among them
         self._rows, self._length = min(_QUERIES, len(queries)), 0
@@ -209,13 +209,19 @@ class _Search:
         xp = backend.namespace(rows)
         if self._metric == "hamming":
             return xp.where(rows > self._mean, self._dtype.type(1), self._dtype.type(-1))
-        rows = rows.astype(self._dtype, copy=False)
+        rows = xp.ascontiguousarray(rows, self._dtype)  # products and sums round as numbers lie in memory
         if self._factor != 1:
             rows = rows * self._factor
         if self._metric == "euclidean":
             return rows - self._mean * self._factor  # smaller numbers lose fewer digits
         length = xp.sqrt((rows * rows).sum(axis=1, keepdims=True))
         return rows / xp.where(length > 0, length, 1)
+
+
+def _mean(array: Array) -> Array:
+    """Return the mean of each column, float64, the same however the array lies in memory."""
+    xp = backend.namespace(array)
+    return sum(xp.ascontiguousarray(rows).sum(axis=0, dtype=np.float64) for rows in backend.pieces(array)) / len(array)
 
 
 def _factor(dtype: np.dtype[Any], *arrays: Array) -> Any:

@@ -1,5 +1,7 @@
 """Arrays of layers that can be set."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,33 @@ def arrays_for_files(layer: Layer) -> dict[str, Array]:
         problem = "observes, and no file holds what it learns; define arrays() and restore(arrays)."
         raise TypeError(f"{layer.name}: {kind.__name__} {problem}")
     return nameable(layer.name, arrays)
+
+
+@contextmanager
+def require_moving(function: str, layers: Iterable[Layer]) -> Iterator[None]:
+    """Raise ValueError if a layer of one's own that observes in place has not learned from a first step in here.
+
+    Where all layers learn together there is no pass to observe: its forward must take the batch into account.
+    """
+    own = [layer for layer in layers if layer.observes and layer.in_place and _keeps_arrays_of_its_own(layer)]
+    before = [_bytes_of(layer) for layer in own]
+    yield
+    for layer, held in zip(own, before, strict=True):
+        if _bytes_of(layer) == held:
+            raise ValueError(
+                f'{function}: {layer.name} learns nothing with mode="together", which has no pass to observe, and its '
+                "forward(…, training=True) has left its arrays as they were; let that take each batch into account, as "
+                'BatchNorm does, or use mode="layerwise".'
+            )
+
+
+def _keeps_arrays_of_its_own(layer: Layer) -> bool:
+    kind = type(layer)
+    return not kind.__module__.startswith("hebbcore.") and kind.arrays is not Layer.arrays
+
+
+def _bytes_of(layer: Layer) -> dict[str, bytes]:
+    return {name: devices.to_device(array, "cpu").tobytes() for name, array in arrays_in(layer).items()}
 
 
 def _is_array(value: Any) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices
-from hebbcore.engine.answers import factors_of, projection_of, require_counts, require_untouched, weights_of
+from hebbcore.engine.answers import factors_of, initial_weights_of, projection_of, require_counts, require_untouched
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan
 from hebbcore.engine.output import RESPONSES, Output
@@ -117,7 +117,7 @@ class Learner(Layer):
         what = f"{self.name}: the weights {' × '.join(map(str, full))} take"
         devices.require_room("Network", "cpu", 8 * math.prod(full), what, "use fewer units or smaller kernels")
         flat = self.units, math.prod(full[1:])
-        drawn = weights_of(self.rule, "initial_weights", self.rule.initial_weights(generator, *flat), flat)
+        drawn = initial_weights_of(self.rule, generator, flat)
         self._use(devices.to_device(drawn.astype(site.dtype).reshape(full), site.device))
         self.started = self.initial_weights == "rule"
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from hebbcore import checkpoint, checks
 from hebbcore.engine import devices, gemm
-from hebbcore.engine.answers import require_counts, weights_of
+from hebbcore.engine.answers import initial_weights_of, require_counts
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
 from hebbcore.engine.group.groups import Group, joined
@@ -240,7 +240,7 @@ def _drawn_weights(
     what = f"the weights {' × '.join(map(str, shape))} take"
     devices.require_room(FUNCTION, "cpu", 8 * math.prod(shape), what, "use fewer units or smaller kernels")
     flat = units, math.prod(shape[1:])
-    return weights_of(rule, "initial_weights", rule.initial_weights(generator, *flat), flat).reshape(shape)
+    return initial_weights_of(rule, generator, flat).reshape(shape)
 
 
 def _given_weights(value: Any, units: int, kernel: tuple[int, int] | None, check_finite: bool) -> Array:

@@ -15,6 +15,7 @@ from hebbcore.engine.soundness import AUTO, AUTO_SHARE, Divergence, is_due, larg
 from hebbcore.engine.winners import Tally, count_sample, spread, tell_dead
 from hebbcore.layers import Layer, Learner, Site
 from hebbcore.layers.base import rows_of
+from hebbcore.layers.kept import require_moving
 from hebbcore.network import Network
 from hebbcore.predictions import judge
 from hebbcore.rules import Rule, as_rule
@@ -66,6 +67,7 @@ class Steps:
         self._teaching, self._labelled = teaching, Labelled()
         self._divergence = Divergence("fit") if settings.check_finite else None
         self._steps_before = 0  # how many there were when this phase began, or went on
+        self._is_new = network.pixel_scale is None  # it has learned nothing yet
         self._missing = 0  # images of the phase's passes that a stream had behind it
         self._told_more = False  # that the data gave more images than they say
 
@@ -152,7 +154,9 @@ class Steps:
 
         with network.lock, watched(self._divergence):
             if phase.together:
-                network.run(x, first, len(network), training=True, learn=learn)
+                is_first = self._is_new and (at.epoch, at.batch) == (0, 1) and len(x) > 1
+                with require_moving("fit", network.layers if is_first else ()):
+                    network.run(x, first, len(network), training=True, learn=learn)
             else:
                 (target,) = phase.targets
                 entry = network.graph.entries[target]

@@ -15,6 +15,7 @@ from loaders.images.wide import FULL, check_colour, check_planes, has_wide_colou
 
 MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an RGB copy of this takes 300 MB
 
+_PNG = b"\x89PNG\r\n\x1a\n"  # how such files begin
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,7 +42,7 @@ def decode(data: bytes | memoryview, frame: Frame | None = None, value_range: in
         image = open_image(data)
         if image.format == "TIFF":
             _require_one_page(image)
-        turn = _UPRIGHT.get(_orientation(image.info.get("exif") or b""))
+        turn = _UPRIGHT.get(_orientation(image.info.get("exif") or _late_exif(data)))
         sideways = turn is not None and _swaps_sides(turn)
         width, height = image.size[::-1] if sideways else image.size
         plan = frame(width, height) if frame else None
@@ -135,6 +136,19 @@ def highest_value(data: bytes) -> int:
     if not image.mode.startswith("I") or says_its_range(image):
         return 0
     return int(np.asarray(image).max())
+
+
+def _late_exif(data: bytes | memoryview) -> bytes:
+    """The EXIF block of a PNG, which may stand behind its pixels, where Pillow has not looked yet; b"" without one."""
+    at = len(_PNG)
+    if bytes(data[:at]) != _PNG:
+        return b""
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            return bytes(data[at + 8 : at + 8 + size])
+        at += 12 + size
+    return b""
 
 
 def _orientation(exif: bytes) -> int:

@@ -124,7 +124,8 @@ def _refuse_file(path: Path) -> None:
 def _check_options(root: Path, kind: Kind | None, options: Collection[str]) -> None:
     """Raise ValueError for options that a path has no use for."""
     takes = kind.options if kind is not None else ("labels",) if root.is_dir() else ()
-    what = "a file" if kind is None else f"of the kind {kind.name}"
+    plain = "a folder of images" if root.is_dir() else "a file"
+    what = plain if kind is None else f"of the kind {kind.name}"
     if "labels" in options and "labels" not in takes:
         raise ValueError(f"open_source: labels are for a folder or a zip of images; {printable(root)} is {what}")
     if not set(options) <= set(takes):

@@ -19,7 +19,9 @@ def checked_features(function: str, model: Any, given: Any, reset: bool = False,
     """
     rows = _mapped(given)
     if not (backend.on_cuda(rows) or isinstance(rows, np.memmap)):
-        return validate_data(model, rows, reset=reset, dtype="numeric", ensure_min_samples=least)
+        found = validate_data(model, rows, reset=reset, dtype="numeric", ensure_min_samples=least)
+        backend.require_numbers(function, "X", found, given)  # scikit-learn lets dates pass
+        return found
     features = as_features(function, "features", rows)
     if reset:
         model.n_features_in_ = features.shape[1]
@@ -36,6 +38,7 @@ def checked_rows(function: str, model: Any, X: Any, y: Any, reset: bool, least: 
         labels = column_or_1d(devices.to_device(y, "cpu") if backend.on_cuda(y) else y, warn=True)
     else:
         features, labels = validate_data(model, rows, y, reset=reset, dtype="numeric", ensure_min_samples=least)
+        backend.require_numbers(function, "X", features, X)
     return features, as_labels(function, "labels", labels, len(features), "features")
 
 

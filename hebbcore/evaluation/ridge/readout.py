@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -29,6 +28,7 @@ from hebbcore.evaluation.batches import (
     taken,
     tell_left_out,
 )
+from hebbcore.evaluation.metrics import labelled_accuracy
 from hebbcore.evaluation.ridge.calibration import probabilities
 from hebbcore.evaluation.ridge.given import checked_features, checked_rows
 from hebbcore.evaluation.ridge.parameters import choice_of, factors_of, factors_of_stream, penalties, require_classes
@@ -330,10 +330,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         )
         labelled = has_label(labels) | np.isin(labels, self.classes_)
         tell_left_out(function, int(labelled.sum()), len(labels), "rows", "fit to rows of it")
-        weights = as_weights(function, sample_weight, len(labels)) * labelled
-        if not weights.any():
-            raise ValueError(f"{function}: no row has a label, and a weight above 0.")
-        return float(accuracy_score(labels[labelled], predicted[labelled], sample_weight=weights[labelled]))
+        return labelled_accuracy(function, labels, predicted, labelled, sample_weight)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
