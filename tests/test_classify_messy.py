@@ -44,9 +44,11 @@ def test_labels_of_photos_that_cannot_be_read_are_told(photos, call, caplog, sou
     assert "without effect" not in caplog.text
 
 
-def test_damaged_photos_are_named_before_files_that_are_none(photos, call):
+@pytest.mark.parametrize("name", ["{}.json", ".{}.png", ".thumbs/{}.png"])
+def test_damaged_photos_are_named_before_files_that_are_none(name, photos, call):
+    Path("photos/.thumbs").mkdir()
     for number in range(12):
-        Path(f"photos/{number}.json").write_text("{}")
+        Path("photos", name.format(number)).write_text("{}")
     Path("photos/x.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     told = [line for line in call(SMALL)[1].splitlines() if line.startswith("left out")]
     assert told[0].startswith("left out: x.png ")

@@ -36,6 +36,28 @@ def test_imagenet_train_is_read_out_of_its_tar_of_tars(tmp_path):
     assert report_of(tmp_path / "shards")["skipped"] == [{"path": "readme.txt", "reason": "not the tar of a class"}]
 
 
+def test_hidden_photos_are_not_read_from_imagenet(tmp_path):
+    inner = {"./n00000001_1.JPEG": picture(1), "._n00000001_1.JPEG": picture(2), "@eaDir/n00000001_1.JPEG": picture(3)}
+    tar = make_tar(tmp_path / "n00000001.tar", inner).read_bytes()
+    whole = make_tar(tmp_path / "train.tar", {"n00000001.tar": tar, "._n00000001.tar": b"of a Mac"})
+    (tmp_path / "tars").mkdir()
+    for name in ("n00000001.tar", "n00000002.tar"):
+        (tmp_path / "tars" / name).write_bytes(tar)
+    root = tmp_path / "tiny-imagenet-200"
+    for folder in (root / "val" / "images", root / "train" / "n01" / "images"):
+        folder.mkdir(parents=True)
+        for name in ("1.JPEG", ".1.JPEG"):
+            (folder / name).write_bytes(picture(1))
+    (root / "wnids.txt").write_text("n01\n")
+    (root / "val" / "val_annotations.txt").write_text("1.JPEG\tn01\n.1.JPEG\tn01\n")
+    sources = {name: loaders.open_source(tmp_path / name) for name in ("train.tar", "tars", "tiny-imagenet-200")}
+    sources["val"] = loaders.open_source(root, split="val")
+    for source, left_out in zip(sources.values(), (3, 4, 1, 1), strict=True):
+        reasons = [item.problem for item in source.items()]
+        assert reasons.count("hidden, or in a hidden folder") == left_out
+        assert reasons.count(None) == len(source.class_names) == len(reasons) - left_out
+
+
 def test_a_damaged_or_cut_tar_is_an_error_not_fewer_images(tmp_path):
     whole = make_tar(tmp_path / "train.tar", class_tars(tmp_path)).read_bytes()
     source = loaders.ImageNetTrain(tmp_path / "train.tar")

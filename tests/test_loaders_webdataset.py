@@ -94,6 +94,18 @@ def test_labels_of_json_and_texts(tmp_path):
     assert source.remarks[-1] == "the texts beside the images differ as captions do, and give no label"
 
 
+def test_hidden_files_part_no_sample_and_are_left_out(tmp_path):
+    """A Mac's tar has a hidden file before each."""
+    names = [f"{key}.{suffix}" for key in range(3) for suffix in ("jpg", "cls")]
+    files = {name: picture(1) if name.endswith("jpg") else name[:1].encode() for name in names}
+    path = make_tar(tmp_path / "a-0.tar", {f"{dot}{name}": files[name] for name in names for dot in ("._", "")})
+    source = loaders.open_source(path)
+    assert isinstance(source, loaders.WebDataset)
+    assert labels_of(source) == {"0.jpg": 0, "1.jpg": 1, "2.jpg": 2}
+    assert source.remarks == []
+    assert problems_of(source) == {f"._{name}": "hidden, or in a hidden folder" for name in names}
+
+
 def test_samples_that_are_odd(tmp_path):
     path = tmp_path / "odd.tar"
     with tarfile.open(path, "w") as tar:

@@ -210,12 +210,12 @@ def test_odd_names_are_kept_or_told(tmp_path):
 
 
 def test_absolute_names_and_names_that_lead_out_of_the_archive_are_only_names(tmp_path):
-    path = make_zip(tmp_path / "in" / "a.zip", {"/abs/cat/1.jpg": picture(1), "../../dog/2.jpg": picture(2)})
-    source = loaders.open_source(path)
-    assert labels_of(source) == [("/abs/cat/1.jpg", 0)]
-    assert list(problems_of(source)) == ["../../dog/2.jpg"]  # a folder that begins with a dot
-    assert built(source, tmp_path / "shards").records == 1
-    assert {entry.name for entry in tmp_path.iterdir()} == {"in", "shards"}
+    files = {"/abs/cat/1.jpg": picture(1), "../../dog/2.jpg": picture(2)}
+    for path in (make_zip(tmp_path / "in" / "a.zip", files), make_tar(tmp_path / "in" / "a.tar", files)):
+        source = loaders.open_source(path)
+        assert labels_of(source) == [("/abs/cat/1.jpg", 0), ("../../dog/2.jpg", 1)]
+        assert built(source, tmp_path / f"shards of {path.name}").records == 2
+    assert {entry.name for entry in tmp_path.iterdir()} == {"in", "shards of a.zip", "shards of a.tar"}
 
 
 def test_what_is_damaged_is_reported_and_the_rest_read(tmp_path):

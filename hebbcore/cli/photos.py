@@ -20,7 +20,6 @@ from loaders.shards.format import INDEX, REPORT
 from loaders.shards.plan import found_instead
 from loaders.shards.ranges import found_range
 from loaders.sources.base import sample_of
-from loaders.sources.class_folders import HIDDEN
 from loaders.sources.detect import is_archive, kind_of
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
 from loaders.sources.tar_images import open_tar
@@ -302,7 +301,7 @@ def _skipped(shards: Path) -> list[tuple[str, str]]:
 
 def _tell_skipped(shards: Path, stages: Stages) -> None:
     """Name files that were left out, with the reasons; damaged images before what is none."""
-    skipped = sorted(_skipped(shards), key=lambda entry: entry[1] in (NOT_AN_IMAGE, HIDDEN))
+    skipped = sorted(_skipped(shards), key=lambda entry: entry[1] == NOT_AN_IMAGE or "in a hidden folder" in entry[1])
     for name, reason in skipped[:_SHOWN]:
         stages.say("left out", f"{name} ({reason})")
     if len(skipped) > _SHOWN:

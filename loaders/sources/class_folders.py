@@ -45,7 +45,7 @@ def is_class(folder: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether a file, "folder/…/file", or a folder around it is what systems and programs leave behind."""
-    return not all(map(is_class, name.split("/")))
+    return not all(part in (".", "..") or is_class(part) for part in name.split("/"))
 
 
 def is_of_photos(folder: str) -> bool:

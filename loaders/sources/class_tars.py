@@ -10,7 +10,7 @@ from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item, name_key
 from loaders.sources.content import ITEMS, archives_digest
 from loaders.sources.tar import Member, first_members, tar_members
-from loaders.sources.walk import listing
+from loaders.sources.walk import hidden, listing
 
 CLASS_TAR = re.compile(r"n\d{8}\.tar")
 
@@ -81,6 +81,6 @@ class ImageNetClassTars:
     def _item(self, path: str, label: int, start: int, member: Member) -> Item:
         """start: bytes of the tars before. Their order is that of the classes."""
         end = member.offset + member.size
-        problem = None if member.plain else "a link or not a file"
+        problem = hidden(member.name) or (None if member.plain else "a link or not a file")
         name = f"{self._tars[path]}/{member.name}"
         return Item(name, label, path, member.offset, member.size, start + end, problem)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from loaders.sources.base import Item, name_key
+from loaders.sources.class_folders import is_hidden
 from loaders.sources.tar import Member, TarSource, first_members, tar_members
 from loaders.sources.unpack import FREE
 from loaders.sources.walk import Listed, folder_items
@@ -129,7 +130,7 @@ class ImageNetValidation(TarSource):
 
 
 def _is_class_tar(member: Member) -> bool:
-    return member.plain and member.name.endswith(".tar")
+    return member.plain and member.name.endswith(".tar") and not is_hidden(member.name)
 
 
 def _read_ids(path: str | os.PathLike[str], classes: int) -> list[int]:

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO
 
 from loaders.sources.base import Item
+from loaders.sources.class_folders import HIDDEN, is_hidden
 from loaders.sources.content import archive_digest
 from loaders.sources.unpack import Part, unpacked
 from loaders.text import printable
@@ -61,9 +62,11 @@ class TarSource:
         member : Member
             Where its bytes are.
         problem : str, optional
-            Why it is not read; a link is not read in any case.
+            Why it is not read; neither a hidden file nor a link is read in any case.
         """
-        if problem is None and not member.plain:
+        if is_hidden(name):
+            problem = HIDDEN
+        elif problem is None and not member.plain:
             problem = "a link or not a file"
         return Item(name, label, self.path, member.offset, member.size, member.offset + member.size, problem)
 

@@ -11,7 +11,7 @@ from loaders.images.formats import looks_like_an_image
 from loaders.shards.format import UNLABELLED
 from loaders.sources.archive_splits import Tree
 from loaders.sources.base import Item
-from loaders.sources.class_folders import HIDDEN, ClassFolders, is_hidden
+from loaders.sources.class_folders import ClassFolders, is_hidden
 from loaders.sources.content import ITEMS, Spread
 from loaders.sources.tar import Member, TarSource, first_members, tar_members
 from loaders.text import printable
@@ -95,9 +95,6 @@ class ClassFolderTar(TarSource):
     def items(self) -> Iterator[Item]:
         """Return the images in the tar's order."""
         for member in self._inside():
-            if is_hidden(_name(member)):
-                yield self.item(member.name, 0, member, HIDDEN)
-                continue
             label = UNLABELLED if self._folders is None else self._folders.label_of(self._below(_name(member)))
             yield self.item(member.name, label or 0, member, "outside the class folders" if label is None else None)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loaders.sources.base import Item, name_key
-from loaders.sources.walk import FileSource, Listed, walk
+from loaders.sources.walk import FileSource, Listed, hidden, walk
 from loaders.text import printable, read_lines, read_words
 
 WNIDS = "wnids.txt"
@@ -64,7 +64,7 @@ class TinyImageNet(FileSource):
             folder = self.root / "train" / wnid / "images"
             for name, path, problem in walk(folder, f"train/{wnid}/images"):
                 position += 1
-                yield Item(name, label, path, position=position, problem=problem)
+                yield Item(name, label, path, position=position, problem=problem or hidden(name))
 
     def _val(self) -> Iterator[Item]:
         labels = {wnid: label for label, wnid in enumerate(self.class_names)}
@@ -79,7 +79,7 @@ class TinyImageNet(FileSource):
             wnids[fields[0]] = fields[1]
         files = walk(self.root / "val" / "images", "val/images")
         for position, (name, path, problem) in enumerate(files, 1):
-            wnid = wnids.get(os.path.basename(path))
+            wnid, problem = wnids.get(os.path.basename(path)), problem or hidden(name)
             if wnid is None and problem is None:
                 problem = "not in val_annotations.txt"
             yield Item(name, labels[wnid] if wnid else 0, path, position=position, problem=problem)

@@ -1,5 +1,6 @@
 """WebDataset: tars in which the files of a sample lie one after the other and have one key."""
 
+import itertools
 import os
 import re
 import zlib
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from loaders.images.formats import looks_like_an_image
+from loaders.shards.format import UNLABELLED
 from loaders.sources.base import Item
+from loaders.sources.class_folders import HIDDEN, is_hidden
 from loaders.sources.content import ITEMS, Spread, archives_digest
 from loaders.sources.sample_labels import SUFFIXES, SampleLabels
 from loaders.sources.splits import files_of_split, files_with, splits_of
@@ -52,10 +55,11 @@ def sample_splits(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Files of one key. files: by what follows the first dot of their names, in small letters."""
+    """Files of one key. files: by what follows the first dot of their names, in small letters. hidden: not read."""
 
     key: str
     files: dict[str, Member]
+    hidden: bool = False
 
     @property
     def images(self) -> list[Member]:
@@ -95,6 +99,8 @@ class WebDataset:
         labels, spread = SampleLabels(where), Spread[Item](ITEMS)
         images = 0
         for name, _, sample in self._walk():
+            if sample.hidden:
+                continue
             labels.add(name, sample.files)
             images += len(sample.images)
             if sample.images:
@@ -123,7 +129,13 @@ class WebDataset:
         ValueError
             While iterating, if a tar is damaged or cut short.
         """
-        for number, (name, start, sample) in enumerate(self._walk()):
+        numbers = itertools.count()
+        for name, start, sample in self._walk():
+            if sample.hidden:
+                item = _item(name, UNLABELLED, sample.files[""])
+                yield replace(item, position=start + item.position, problem=HIDDEN)
+                continue
+            number = next(numbers)
             label, problem = int(self._labels[number]), self._problems.get(number)
             for member in sample.images:
                 item = _item(name, label, member)
@@ -151,18 +163,26 @@ def _item(name: str, label: int, member: Member) -> Item:
 
 
 def _samples(members: "Iterator[Member] | list[Member]") -> Iterator[_Sample]:
-    """The samples of a tar: what lies together and has one key, up to a file that the sample has already."""
-    key, files = "", dict[str, Member]()
+    """The samples of a tar: what lies together and has one key, up to a file that the sample has already.
+
+    A hidden file, such as a Mac puts before each, is a sample of its own, and parts no other.
+    """
+    key, files, aside = "", dict[str, Member](), list[_Sample]()
     for member in members:
         path = PurePosixPath(member.name)
         if path.name.startswith("__") and path.name.endswith("__"):
             continue  # about the tar
+        if is_hidden(member.name):
+            aside.append(_Sample(member.name, {"": member}, hidden=True))
+            continue
         stem, _, suffix = path.name.partition(".")
         own, suffix = (path.parent / stem).as_posix(), suffix.lower()
         if files and (own != key or suffix in files):
             yield _Sample(key, files)
-            files = {}
+            yield from aside
+            files, aside = {}, []
         key = own
         files[suffix] = member
     if files:
         yield _Sample(key, files)
+    yield from aside
