@@ -10,7 +10,7 @@ import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices
-from hebbcore.engine.finite import require_finite
+from hebbcore.engine.finite import first_not_finite
 from hebbcore.files import write_bytes
 from hebbcore.network import Network
 from hebbcore.runs.compare import layers_of, records_of
@@ -66,7 +66,7 @@ def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
     Raises
     ------
     ValueError, TypeError
-        For weights of another shape, and for numbers that are not finite.
+        For weights of another shape or without a number, and for numbers that are not finite.
     """
     from PIL import Image
 
@@ -77,7 +77,12 @@ def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
             "those of a network's first layer."
         )
         raise checks.wrong(ValueError, "filters_png", "weights", problem)
-    require_finite("filters_png", "weights", weights, optional=False)
+    if not weights.size:
+        raise checks.wrong(ValueError, "filters_png", "weights", f"must not be empty, got shape {weights.shape}.")
+    weights = weights.astype(np.float64)
+    unit = first_not_finite(weights)
+    if unit is not None:
+        raise checks.wrong(ValueError, "filters_png", "weights", f"must be finite, but weights[{unit}] are not.")
     low, high = weights.min(axis=(1, 2, 3), keepdims=True), weights.max(axis=(1, 2, 3), keepdims=True)
     tiles = (255 * (weights - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
     tiles = np.broadcast_to(tiles, (*tiles.shape[:3], 3)).repeat(scale, axis=1).repeat(scale, axis=2)

@@ -203,6 +203,8 @@ def test_rows_without_a_label_do_not_count_in_a_score(gap):
     right = (model.predict(features) == given)[known]
     assert model.score(features, given) == np.mean(right) < 1
     assert model.score(features, given, weights) == pytest.approx(np.average(right, weights=weights[known]))
+    with pytest.raises(TypeError, match=r"FewLabelClassifier\.score: y are (texts|numbers), but the classes "):
+        model.score(features, true if gap != -1 else true.astype(str))
     with pytest.raises(ValueError, match=r"FewLabelClassifier\.score: no row has a label"):
         model.score(features, np.full(len(y), gap, given.dtype))
 
@@ -212,3 +214,7 @@ def test_numbers_whose_squares_float64_does_not_hold_are_refused(size, generator
     features, y = 1e200 * generator.standard_normal((40, size)), np.arange(40) % 2
     with pytest.raises(ValueError, match=r"FewLabelClassifier\.fit: X holds numbers so large that their squares leave"):
         FewLabelClassifier().fit(features, y)
+    with pytest.raises(ValueError, match=r"FewLabelClassifier\.fit: X holds numbers so large that their squares leave"):
+        FewLabelClassifier().fit(1e107 * np.abs(features), y)  # whose sum it does not hold either
+    with pytest.raises(ValueError, match=r"FewLabelClassifier\.fit: the numbers of X differ by so little"):
+        FewLabelClassifier().fit(1e-200 * (1e-200 * features), y)

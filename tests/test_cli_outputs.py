@@ -218,12 +218,20 @@ def test_which_filters_can_be_drawn(layers, shape, drawn):
     [
         (np.ones((4, 3, 3, 7)), r"be filters \(units, height, width, 1 or 3\), got shape \(4, 3, 3, 7\); first_fil"),
         (np.ones((4, 27)), r"got shape \(4, 27\)"),
-        (np.full((4, 3, 3, 1), np.nan), "be finite"),
+        (np.full((4, 3, 3, 1), np.nan), r"be finite, but weights\[0\] are not"),
+        (np.ones((0, 3, 3, 1)), r"not be empty, got shape \(0, 3, 3, 1\)"),
     ],
 )
 def test_what_are_no_filters_is_refused(weights, message, tmp_path):
     with pytest.raises(ValueError, match=rf"filters_png: weights .*{message}"):
         plots.save_filters(weights, tmp_path / "f.png")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.bool_, np.float16])
+def test_filters_of_any_numbers_are_drawn_alike(dtype, generator):
+    filters = generator.integers(0, 100, (4, 3, 3, 1)).astype(dtype)
+    assert plots.filters_png(filters) == plots.filters_png(filters.astype(np.float64))
+    assert plots.filters_png(1e30 * filters.astype(np.float64)) == plots.filters_png(filters.astype(np.float64))
 
 
 def test_a_grid_of_constant_filters_and_several_rows(tmp_path):

@@ -39,7 +39,7 @@ def test_imagenet_train_is_read_out_of_its_tar_of_tars(tmp_path):
 def test_hidden_photos_are_not_read_from_imagenet(tmp_path):
     inner = {"./n00000001_1.JPEG": picture(1), "._n00000001_1.JPEG": picture(2), "@eaDir/n00000001_1.JPEG": picture(3)}
     tar = make_tar(tmp_path / "n00000001.tar", inner).read_bytes()
-    whole = make_tar(tmp_path / "train.tar", {"n00000001.tar": tar, "._n00000001.tar": b"of a Mac"})
+    make_tar(tmp_path / "train.tar", {"n00000001.tar": tar, "._n00000001.tar": b"of a Mac"})
     (tmp_path / "tars").mkdir()
     for name in ("n00000001.tar", "n00000002.tar"):
         (tmp_path / "tars" / name).write_bytes(tar)

@@ -124,9 +124,9 @@ def learned_space(features: Array, meter: Meter, most: int = COMPONENTS) -> Spac
 def _statistics(features: Array) -> tuple[Floats, Floats]:
     """Return means and 1 / standard deviations, in two passes: the squares of differences lose no digits."""
     xp = backend.namespace(features[:0])
-    total = sum(block.sum(axis=0, dtype=np.float64) for _, block in _blocks(features))
-    mean = total / len(features)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = sum(block.sum(axis=0, dtype=np.float64) for _, block in _blocks(features))
+        mean = total / len(features)
         squares = sum(((block - mean) ** 2).sum(axis=0) for _, block in _blocks(features))
     std = xp.sqrt(squares / len(features))
     if not bool(xp.isfinite(std).all()):
@@ -136,6 +136,11 @@ def _statistics(features: Array) -> tuple[Floats, Floats]:
         )
     mean, std = devices.to_device(mean, "cpu"), devices.to_device(std, "cpu")
     varies = std > 1e-12 * np.abs(mean)
+    if not std.any() and any(bool((block != features[0]).any()) for _, block in _blocks(features)):
+        raise ValueError(
+            "FewLabelClassifier.fit: the numbers of X differ by so little that squares of it are 0; scale "
+            "them, to standard deviations of about 1."
+        )
     return mean, np.where(varies, 1 / np.where(varies, std, 1), 0)
 
 

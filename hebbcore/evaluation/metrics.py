@@ -10,7 +10,15 @@ from sklearn.metrics import accuracy_score, confusion_matrix
 from hebbcore import checks
 from hebbcore.engine import devices
 from hebbcore.engine.finite import faint_is_zero
-from hebbcore.evaluation.batches import Labels, as_features, as_labels, as_weights, has_label, tell_left_out
+from hebbcore.evaluation.batches import (
+    Labels,
+    as_features,
+    as_labels,
+    as_weights,
+    has_label,
+    require_one_kind,
+    tell_left_out,
+)
 
 __all__ = ["Interval", "confusion_matrix", "mean_interval", "top_k_accuracy"]
 
@@ -39,11 +47,12 @@ class Interval(NamedTuple):
 def labelled_accuracy(function: str, labels: Labels, predicted: Labels, labelled: Any, sample_weight: Any) -> float:
     """Return the accuracy on the rows that are labelled (n,), weighted if weights (n,) are given.
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are none, TypeError if labels are texts and guesses numbers, or the other way round.
     """
     weights = as_weights(function, sample_weight, len(labels)) * labelled
     if not weights.any():
         raise ValueError(f"{function}: no row has a label, and a weight above 0.")
+    require_one_kind(function, "y", labels, "the classes", predicted)
     return float(accuracy_score(labels[labelled], predicted[labelled], sample_weight=weights[labelled]))
 
 
