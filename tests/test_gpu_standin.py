@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+pytest_plugins = ["cupy_helpers"]
 TESTS = Path(__file__).parent
 
 
@@ -18,3 +22,37 @@ def test_tests_for_a_gpu_pass_on_a_stand_in():
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-10_000:] + done.stderr
     assert " passed" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cupy, x: cupy.maximum(x, np.zeros(3)),
+        lambda cupy, x: cupy.maximum(x, np.array(1.0)),
+        lambda cupy, x: cupy.maximum(x, [1, 2, 3]),
+        lambda cupy, x: cupy.maximum(x, x, where=x > 0),
+        lambda cupy, x: x * [1, 2, 3],
+        lambda cupy, x: x.astype(np.int64).__iadd__(x),
+        lambda cupy, x: cupy.argsort([1, 2, 3]),
+        lambda cupy, x: cupy.argsort(x, kind="quicksort"),
+        lambda cupy, x: cupy.concatenate([x, [1.0]]),
+        lambda cupy, x: cupy.matmul(x, [1, 2, 3]),
+        lambda cupy, x: cupy.zeros((x.sum().astype(np.int64),)),
+        lambda cupy, x: cupy.zeros(3, np.longdouble),
+        lambda cupy, x: cupy.zeros(3, ">f4"),
+        lambda cupy, x: cupy.add.at(x.astype(np.int64), cupy.arange(3), 1),
+        lambda cupy, x: x.flags.writeable,
+        lambda cupy, x: np.asarray(x),
+    ],
+)
+def test_the_stand_in_refuses_what_cupy_refuses(call, cupy):
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        call(cupy, cupy.ones(3))
+
+
+def test_the_stand_in_has_no_product_in_place(cupy):
+    before = x = cupy.eye(2)
+    x @= 2 * before
+    assert x is not before
+    assert cupy.array_equal(before, cupy.eye(2)).ndim == 0
+    assert (x == None) is False  # noqa: E711

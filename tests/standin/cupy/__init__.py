@@ -9,7 +9,7 @@ import inspect
 import numpy as np
 
 from . import cuda
-from ._array import ndarray, on_device, on_host
+from ._array import ndarray, on_device, on_host, require_numbers
 from ._linalg import linalg
 
 __all__ = ["cuda", "linalg", "ndarray"]
@@ -32,6 +32,7 @@ FUNCTIONS = {
     "eye": "N M k dtype order",
     "flatnonzero": "a",
     "full": "shape fill_value dtype order",
+    "matmul": "a b out",
     "nonzero": "a",
     "ones": "shape dtype order",
     "ones_like": "a dtype order subok shape",
@@ -45,6 +46,7 @@ FUNCTIONS = {
     "zeros": "shape dtype order",
     "zeros_like": "a dtype order subok shape",
 }
+ARRAYS = ("a", "a1", "a2", "ary", "array", "b", "condition", "indices", "m")  # parameters that take nothing else
 
 
 def _function(name, parameters):
@@ -53,8 +55,19 @@ def _function(name, parameters):
     signature, function = inspect.Signature(kinds), getattr(np, name)
 
     def called(*arguments, **options):
-        signature.bind(*arguments, **options)
-        return on_device(function, arguments, options)
+        given = signature.bind(*arguments, **options).arguments
+        for each, value in given.items():
+            parts = [isinstance(part, ndarray) for part in (value if isinstance(value, (tuple, list)) else [value])]
+            if (
+                (each in ARRAYS and not isinstance(value, ndarray))
+                or (each == "tup" and not all(parts))
+                or (each == "shape" and any(parts))
+            ):
+                raise TypeError(f"cupy.{name}: {each} cannot be {type(value)}")
+        if given.get("kind") not in (None, "stable"):
+            raise ValueError(f"cupy.{name}: kind can be None or 'stable' only")
+        found = on_device(function, arguments, options)
+        return ndarray(np.asarray(found)) if isinstance(found, bool) else found
 
     return called
 
@@ -66,12 +79,15 @@ class _Ufunc:
         self._function = getattr(np, name)
 
     def __call__(self, *arguments, **options):
-        if unknown := set(options) - {"out", "dtype", "casting", "where"}:
+        if unknown := set(options) - {"out", "dtype", "casting"}:
             raise TypeError(f"Wrong arguments {unknown}")
+        require_numbers(arguments)
         return on_device(self._function, arguments, options)
 
     def at(self, array, indices, values):
         """Change some entries, each as often as it is named."""
+        if array.dtype.char not in "iIQLefd":
+            raise TypeError(f"cupyx.scatter_add does not support {array.dtype}")
         self._function.at(on_host(array), on_host(indices), on_host(values))
 
 
@@ -83,10 +99,6 @@ def einsum(subscripts, *operands, out=None):
     return on_device(np.einsum, (subscripts, *operands), {"out": out})
 
 
-def matmul(a, b, out=None):
-    return on_device(np.matmul, (a, b), {"out": out})
-
-
 def asarray(a, dtype=None, order=None):
     """Return an array of the device: itself, or a copy of one of the host."""
     if isinstance(a, ndarray) and dtype in (None, a.dtype) and order is None:
@@ -96,7 +108,8 @@ def asarray(a, dtype=None, order=None):
 
 def array(obj, dtype=None, copy=True, order="K"):
     given = obj.get(order="A") if isinstance(obj, ndarray) else _gathered(obj)
-    return ndarray(np.array(given, dtype, order=order))
+    made = np.array(given, dtype, order=order)
+    return ndarray(made.astype(made.dtype.newbyteorder("="), copy=False))
 
 
 def ascontiguousarray(a, dtype=None):

@@ -1,6 +1,7 @@
 """The stand-in's array: no numpy.ndarray, as CuPy's is none."""
 
 import operator
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -22,6 +23,13 @@ def on_host(value):
     if isinstance(value, np.ndarray) and value.ndim:
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     return value
+
+
+def require_numbers(arguments):
+    """Raise TypeError for what no elementwise function takes: lists, and arrays of the host, of one number too."""
+    for value in arguments:
+        if not isinstance(value, (ndarray, np.generic, bool, int, float, complex)):
+            raise TypeError(f"Unsupported type {type(value)}")
 
 
 def on_device(function, arguments, options):
@@ -50,7 +58,7 @@ class ndarray:
     __hash__ = None
 
     def __init__(self, held):
-        if held.dtype.kind not in "biufc":
+        if held.dtype.char not in "?bhilqBHILQefdFD" or not held.dtype.isnative:
             raise ValueError(f"Unsupported dtype {held.dtype}")
         self.held = held
 
@@ -118,6 +126,11 @@ class ndarray:
         return on_device(operator.invert, (self,), {})
 
     @property
+    def flags(self):
+        flags = self.held.flags
+        return SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=flags.owndata)
+
+    @property
     def T(self):
         return ndarray(self.held.T)
 
@@ -167,32 +180,43 @@ def _method(name):
     return method
 
 
-def _is_other(value):
-    return value is None or isinstance(value, (str, list, tuple))
-
-
 def _operator(name):
-    function = getattr(operator, f"__{name}__")
+    function, into = getattr(operator, f"__{name}__"), getattr(operator, f"__i{name}__", None)
 
     def of_both(self, other):
-        return NotImplemented if _is_other(other) else on_device(function, (self, other), {})
+        require_numbers((other,))
+        return on_device(function, (self, other), {})
 
     def reversed_of_both(self, other):
-        return NotImplemented if _is_other(other) else on_device(function, (other, self), {})
+        require_numbers((other,))
+        return on_device(function, (other, self), {})
 
     def in_place(self, other):
-        self.held[...] = on_device(function, (self, other), {}).held
+        require_numbers((other,))
+        on_device(into, (self, other), {})
         return self
 
     return of_both, reversed_of_both, in_place
 
 
-for _name in ("shape", "ndim", "size", "nbytes", "itemsize", "strides", "dtype", "flags"):
+def _comparison(name):
+    of_both = _operator(name)[0]
+
+    def compared(self, other):
+        if name in ("eq", "ne") and type(other).__eq__ is object.__eq__:  # None, and what is like it
+            return NotImplemented
+        return of_both(self, other.item() if isinstance(other, np.ndarray) and not other.ndim else other)
+
+    return compared
+
+
+for _name in ("shape", "ndim", "size", "nbytes", "itemsize", "strides", "dtype"):
     setattr(ndarray, _name, property(lambda self, name=_name: getattr(self.held, name)))
 for _name in (*REDUCTIONS, *OTHERS):
     setattr(ndarray, _name, _method(_name))
 for _name in OPERATORS:
     for _prefix, _function in zip(("", "r", "i"), _operator(_name), strict=True):
-        setattr(ndarray, f"__{_prefix}{_name}__", _function)
+        if (_prefix, _name) != ("i", "matmul"):  # CuPy has none: the name is bound to a new array
+            setattr(ndarray, f"__{_prefix}{_name}__", _function)
 for _name in COMPARISONS:
-    setattr(ndarray, f"__{_name}__", _operator(_name)[0])
+    setattr(ndarray, f"__{_name}__", _comparison(_name))
