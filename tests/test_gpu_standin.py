@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cupy_helpers import cupy
 
-pytest_plugins = ["cupy_helpers"]
+__all__ = ["cupy"]
+
 TESTS = Path(__file__).parent
 
 
@@ -27,22 +29,22 @@ def test_tests_for_a_gpu_pass_on_a_stand_in():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda cupy, x: cupy.maximum(x, np.zeros(3)),
-        lambda cupy, x: cupy.maximum(x, np.array(1.0)),
-        lambda cupy, x: cupy.maximum(x, [1, 2, 3]),
-        lambda cupy, x: cupy.maximum(x, x, where=x > 0),
-        lambda cupy, x: x * [1, 2, 3],
-        lambda cupy, x: x.astype(np.int64).__iadd__(x),
-        lambda cupy, x: cupy.argsort([1, 2, 3]),
-        lambda cupy, x: cupy.argsort(x, kind="quicksort"),
-        lambda cupy, x: cupy.concatenate([x, [1.0]]),
-        lambda cupy, x: cupy.matmul(x, [1, 2, 3]),
-        lambda cupy, x: cupy.zeros((x.sum().astype(np.int64),)),
-        lambda cupy, x: cupy.zeros(3, np.longdouble),
-        lambda cupy, x: cupy.zeros(3, ">f4"),
-        lambda cupy, x: cupy.add.at(x.astype(np.int64), cupy.arange(3), 1),
-        lambda cupy, x: x.flags.writeable,
-        lambda cupy, x: np.asarray(x),
+        lambda cp, x: cp.maximum(x, np.zeros(3)),
+        lambda cp, x: cp.maximum(x, np.array(1.0)),
+        lambda cp, x: cp.maximum(x, [1, 2, 3]),
+        lambda cp, x: cp.maximum(x, x, where=x > 0),
+        lambda cp, x: x * [1, 2, 3],
+        lambda cp, x: x.astype(np.int64).__iadd__(x),
+        lambda cp, x: cp.argsort([1, 2, 3]),
+        lambda cp, x: cp.argsort(x, kind="quicksort"),
+        lambda cp, x: cp.concatenate([x, [1.0]]),
+        lambda cp, x: cp.matmul(x, [1, 2, 3]),
+        lambda cp, x: cp.zeros((x.sum().astype(np.int64),)),
+        lambda cp, x: cp.zeros(3, np.longdouble),
+        lambda cp, x: cp.zeros(3, ">f4"),
+        lambda cp, x: cp.add.at(x.astype(np.int64), cp.arange(3), 1),
+        lambda cp, x: x.flags.writeable,
+        lambda cp, x: np.asarray(x),
     ],
 )
 def test_the_stand_in_refuses_what_cupy_refuses(call, cupy):
