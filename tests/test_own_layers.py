@@ -262,3 +262,7 @@ def test_a_layer_that_would_learn_nothing_together_is_told():
     for kind, mode in ((Levelled, "layerwise"), (Following, "together")):
         net = hebbcore.fit(network(kind()), IMAGES, mode=mode)
         assert np.any(net.layers[-1].mean != 0)
+    blank = np.zeros_like(IMAGES)
+    hebbcore.fit(network(Following()), np.concatenate([blank, IMAGES]), shuffle=False, batch_size=len(IMAGES))
+    with pytest.raises(ValueError, match="levelled1 learns nothing"):
+        hebbcore.fit(network(Levelled()), np.concatenate([blank, IMAGES]), shuffle=False, batch_size=len(IMAGES))

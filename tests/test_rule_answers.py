@@ -104,6 +104,7 @@ def test_outputs_of_any_dtype_and_order_go_through_the_layers_behind(output, beh
         ({"activate": lambda scores, norms: scores * 1j}, TypeError, "activate must return outputs of real numbers"),
         ({"initial_weights": lambda *a: [[0.0] * 9] * 6}, ValueError, "initial_weights must return .* got list"),
         ({"initial_weights": lambda *a: np.full((6, 9), np.nan)}, ValueError, "must return finite numbers, got NaN"),
+        ({"initial_weights": lambda *a: np.full((6, 9), 1e99)}, ValueError, r"finite numbers, got 1\.0e\+99, which fl"),
     ],
 )
 def test_what_is_no_answer_is_told(methods, error, message, generator):

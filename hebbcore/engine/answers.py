@@ -191,10 +191,12 @@ def weights_of(rule: Any, method: str, made: Any, shape: tuple[int, ...]) -> Any
 
 
 def initial_weights_of(rule: Any, generator: np.random.Generator, shape: tuple[int, int]) -> Any:
-    """Return the weights (units, size) that a rule draws. Raises ValueError for NaN and infinity too."""
+    """Return the weights (units, size) that a rule draws. Raises ValueError for what is infinite in float32 too."""
     made = weights_of(rule, "initial_weights", rule.initial_weights(generator, *shape), shape)
-    if not np.isfinite(made).all():
-        raise ValueError(f"{type(rule).__name__}.initial_weights must return finite numbers, got NaN or infinity.")
+    largest = float(np.abs(made).max())
+    if not largest <= np.finfo(np.float32).max:
+        found = f"{largest:.1e}, which float32 does not hold" if math.isfinite(largest) else "NaN or infinity"
+        raise ValueError(f"{type(rule).__name__}.initial_weights must return finite numbers, got {found}.")
     return made
 
 

@@ -113,7 +113,7 @@ def arrays_for_files(layer: Layer) -> dict[str, Array]:
 
 @contextmanager
 def require_moving(function: str, layers: Iterable[Layer]) -> Iterator[None]:
-    """Raise ValueError if a layer of one's own that observes in place has not learned from a first step in here.
+    """Raise ValueError if a layer of one's own that observes in place has not learned from a step in here, its first.
 
     Where all layers learn together there is no pass to observe: its forward must take the batch into account.
     """

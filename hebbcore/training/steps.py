@@ -67,7 +67,7 @@ class Steps:
         self._teaching, self._labelled = teaching, Labelled()
         self._divergence = Divergence("fit") if settings.check_finite else None
         self._steps_before = 0  # how many there were when this phase began, or went on
-        self._is_new = network.pixel_scale is None  # it has learned nothing yet
+        self._is_new = network.pixel_scale is None  # it has learned nothing yet, from images that differ
         self._missing = 0  # images of the phase's passes that a stream had behind it
         self._told_more = False  # that the data gave more images than they say
 
@@ -154,7 +154,8 @@ class Steps:
 
         with network.lock, watched(self._divergence):
             if phase.together:
-                is_first = self._is_new and (at.epoch, at.batch) == (0, 1) and len(x) > 1
+                is_first = self._is_new and bool((x != x[:1]).any())
+                self._is_new = self._is_new and not is_first
                 with require_moving("fit", network.layers if is_first else ()):
                     network.run(x, first, len(network), training=True, learn=learn)
             else:
