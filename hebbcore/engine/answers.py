@@ -194,7 +194,7 @@ def initial_weights_of(rule: Any, generator: np.random.Generator, shape: tuple[i
     """Return the weights (units, size) that a rule draws. Raises ValueError for what is infinite in float32 too."""
     made = weights_of(rule, "initial_weights", rule.initial_weights(generator, *shape), shape)
     largest = float(np.abs(made).max())
-    if not largest <= np.finfo(np.float32).max:
+    if not largest <= float(np.finfo(np.float32).max):
         found = f"{largest:.1e}, which float32 does not hold" if math.isfinite(largest) else "NaN or infinity"
         raise ValueError(f"{type(rule).__name__}.initial_weights must return finite numbers, got {found}.")
     return made
