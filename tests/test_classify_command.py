@@ -250,6 +250,7 @@ def test_shards_and_files_of_arrays(kind, photos, call):
     if kind == "file":
         with h5py.File("source", "r+") as file:
             file["test/images"] = images[:7]
+            file["elsewhere"] = h5py.ExternalLink("none.h5", "/")
         _, err = call("predict work source --out two.csv --device cpu")
         assert "images: those of the split train; --split takes others: test\n" in err
         assert "split" not in call("predict work source --out test.csv --split test --device cpu")[1]

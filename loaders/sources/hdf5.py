@@ -78,13 +78,23 @@ def open_hdf5(path: str | os.PathLike[str], split: str = "train") -> ArraySource
 
 
 def hdf5_splits(path: str | os.PathLike[str]) -> list[str]:
-    """The splits of an HDF5 file: groups that hold images; of very many the first. Raises ValueError for damage."""
+    """The splits of an HDF5 file: groups that hold images; of very many the first.
+
+    Links out of the file and damaged groups are none. Raises ValueError for a file that is damaged as a whole.
+    """
 
     def refusal(reason: str) -> str:
         return f"{printable(path)} cannot be read as HDF5 ({reason}); get the file again."
 
     with _faults(refusal), h5py.File(path, "r") as file:
-        return [name for name in islice(file, SPLITS) if find(file, f"{name}/images", SOFT_LINKS) is not None]
+        return [name for name in islice(file, SPLITS) if _holds_images(file, name)]
+
+
+def _holds_images(file: h5py.File, name: str) -> bool:
+    try:
+        return find(file, f"{name}/images", SOFT_LINKS) is not None
+    except Exception:  # HDF5 meets damage with all kinds of exceptions; whoever opens this group is told
+        return False
 
 
 def hdf5_arrays(path: str | os.PathLike[str], split: str) -> "tuple[StoredImages, npt.NDArray[Any] | None]":
