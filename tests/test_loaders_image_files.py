@@ -292,12 +292,21 @@ def test_hidden_photos_are_read_from_no_source(kind, classes, tmp_path):
 
 def test_a_set_that_was_built_of_hidden_photos_too_is_still_of_its_folder(tmp_path, monkeypatch):
     root = photos(tmp_path / "photos", "cat/1.jpg", "cat/.2.jpg", "dog/4.jpg")
-    for kind in (loaders.ImageFolder, loaders.ImageFiles):
-        found = kind(root).describe()
-        with monkeypatch.context() as before:
-            before.setattr("loaders.sources.folder.hidden", lambda name: None)
-            before.setattr("loaders.sources.image_files.hidden", lambda name: None)
-            assert kind(root).describe() == found
+    names = "train/n01/1.jpg", "train/n01/.1.jpg", "train/.2.jpg", "val/.3.jpg"
+    kaggle = photos(tmp_path / "kaggle", *(f"ILSVRC/Data/CLS-LOC/{name}" for name in names))
+    (kaggle / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n1,n01 1 1 2 2\n")
+    tiny = photos(tmp_path / "tiny", "train/n01/images/.1.jpg", "val/images/1.jpg", "val/images/.2.jpg")
+    (tiny / "wnids.txt").write_text("n01\n")
+    (tiny / "val" / "val_annotations.txt").write_text("1.jpg\tn01\n")
+    sources = {"folder": loaders.ImageFolder, "image_files": loaders.ImageFiles}
+    sources |= {"kaggle": loaders.KaggleImageNet, "tiny_imagenet": loaders.TinyImageNet}
+    for module, kind in sources.items():
+        path = {"kaggle": kaggle, "tiny_imagenet": tiny}.get(module, root)
+        for options in ({"split": "train"}, {"split": "val"}) if path is not root else ({},):
+            found = kind(path, **options).describe()
+            with monkeypatch.context() as before:
+                before.setattr(f"loaders.sources.{module}.hidden", lambda name: None)
+                assert kind(path, **options).describe() == found
 
 
 def test_escape_codes_in_names_and_labels_do_not_reach_the_terminal(tmp_path, capsys, caplog):

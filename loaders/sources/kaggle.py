@@ -77,7 +77,7 @@ class KaggleImageNet(FileSource):
     def items(self) -> Iterator[Item]:
         """Return the files of the split in the order of their names."""
         for position, (name, path, problem) in enumerate(walk(self._folder, self.split), 1):
-            label, problem = UNLABELLED, problem or hidden(name)
+            label = UNLABELLED
             if self.split == "train":
                 label = self._numbers.get(name.split("/")[1], 0)
                 problem = problem or (None if name.count("/") > 1 else "outside the class folders")
@@ -85,4 +85,5 @@ class KaggleImageNet(FileSource):
                 wnid = self._solved.get(PurePosixPath(name).stem)
                 label = 0 if wnid is None else self._numbers[wnid]
                 problem = problem or (f"not in {SOLUTION}" if wnid is None else None)
-            yield Item(name, label, path, position=position, problem=problem)
+            # hidden last: what was not read before keeps its reason, which is in the digest of sets
+            yield Item(name, label, path, position=position, problem=problem or hidden(name))

@@ -79,7 +79,8 @@ class TinyImageNet(FileSource):
             wnids[fields[0]] = fields[1]
         files = walk(self.root / "val" / "images", "val/images")
         for position, (name, path, problem) in enumerate(files, 1):
-            wnid, problem = wnids.get(os.path.basename(path)), problem or hidden(name)
+            wnid = wnids.get(os.path.basename(path))
             if wnid is None and problem is None:
                 problem = "not in val_annotations.txt"
+            problem = problem or hidden(name)
             yield Item(name, labels[wnid] if wnid else 0, path, position=position, problem=problem)

@@ -71,7 +71,7 @@ class WebDataset:
 
     The label is what .cls says, a number or a text, otherwise "label" (or "cls", "class") in .json, otherwise the text
     of .txt, unless nearly all texts differ, which makes them captions. Samples of one key that do not lie one after the
-    other are two. Tars are read where they lie.
+    other are two. Tars are read where they lie. Hidden files are reported and not read.
 
     Parameters
     ----------
