@@ -363,6 +363,16 @@ def range_of(stream: Any) -> int | None:
     return found
 
 
+def pixels_of(stream: Any) -> dict[str, list[float]] | None:
+    """Return mean and deviation of the pixels of a stream of shards; None: it has none.
+
+    They tell images from others that their identity, for which many files are sampled, takes for the same.
+    """
+    index = getattr(stream, "index", None)
+    found = {name: getattr(index, name, None) for name in ("mean", "std")}
+    return None if None in found.values() else {name: list(values or ()) for name, values in found.items()}
+
+
 def class_names_of(stream: Stream) -> tuple[str, ...]:
     """Return the names of the classes 0, 1, …, none if it does not know them."""
     names: Sequence[Any] | None = getattr(stream, "class_names", None)

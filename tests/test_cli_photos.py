@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from classify_helpers import photos
+from classify_helpers import darken, photos
 from cli_helpers import POOL, call, config_text, fails, names
 from PIL import Image
 
@@ -15,6 +15,7 @@ import hebbcore
 import loaders
 from hebbcore.cli.photos import side_at
 from hebbcore.cli.tables import Table
+from hebbcore.features import extract, storage
 from hebbcore.files import locked_file
 
 __all__ = ["call", "fails", "photos"]
@@ -54,6 +55,27 @@ def test_what_is_told_of_a_table_is_told_once(photos, caplog, as_shards):
     labels = Table(Path("numbers.csv"), source, None).labels(files, [])
     assert labels.classes == ("-1", "0", "1")
     assert caplog.text.count("the label -1 is a class of its own") == 1
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "npy"])
+def test_a_changed_photo_that_the_digest_of_the_source_does_not_show_is_told(photos, call, monkeypatch, kind):
+    """As one of the same size among more than a thousand, of which a sample is read."""
+    monkeypatch.setattr("loaders.sources.walk.files_digest", lambda *_: "of their sizes")
+    monkeypatch.setattr(extract, "_SAVE_SECONDS", 0)
+    line, changed = f"extract net.h5 photos f --device cpu --format {kind}", Path("photos", min(photos))
+    darken(changed)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.Growing, "finish", lambda self: sys.exit("stopped"))
+        with pytest.raises(SystemExit, match="stopped"):
+            call(line)
+    darken(changed)
+    assert "partial is of another extraction; finish that one, or remove it" in call(line, 1)[1]
+    for path in Path().glob("*.partial"):
+        path.unlink()
+    call(line)
+    call(line)
+    darken(changed)
+    assert "f exists and holds something else; remove it or name another file" in call(line, 1)[1]
 
 
 def test_photos_that_changed_after_an_interrupt_are_read_anew(photos, call, fails, monkeypatch):

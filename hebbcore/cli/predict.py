@@ -72,7 +72,7 @@ def _predict(options: argparse.Namespace) -> int:
         )  # fmt: skip
 
     with locked_file(out, "predicting into"):
-        photos = read_anew(parts / "images", read)
+        photos = read_anew(parts, read)
         with photos.stream() as stream:
             check_images("predict", model, stream.image_shape)
             table = GrowingTable(parts, _digest(note, stream))
