@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 
 from loaders.shards.changes import check_unchanged
-from loaders.shards.format import INDEX, identity_of, read_table, shard_name
+from loaders.shards.format import INDEX, PART, PLAN, identity_of, read_table, shard_name
 from loaders.shards.index import Index, read_index
 from loaders.shards.move import MOVE, finish_move, move
-from loaders.shards.plan import PLAN, Plan, finished
+from loaders.shards.plan import Plan, finished
 from loaders.sources.base import ImageSource, Item, Source, changed_at, remarks_of
 
 _SAMPLE = 1024  # items that stand for a source which offers no sample
-_FOLDER = re.compile(r"part-(\d+)-of-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _was_emptied(path: Path) -> bool:
 
 def _found(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
     for path in folder.glob("part-*"):
-        found = _FOLDER.fullmatch(path.name)
+        found = PART.fullmatch(path.name)
         if found is not None and path.is_dir():
             yield path, found
 
