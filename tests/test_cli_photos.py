@@ -125,6 +125,15 @@ def test_a_network_is_trained_on_photos(crop, photos, call):
     assert out.endswith(" damaged: 0\n")
 
 
+def test_photos_are_not_read_for_a_run_of_another_configuration(photos, call, fails):
+    Path("run.toml").write_text(config_text(CONV, epochs=1).replace('"images.h5"', '"photos"'))
+    call("train run.toml --out run")
+    shutil.rmtree("run/images")
+    message = fails("train run.toml --out run --set network.layers.conv1.units=7")
+    assert "run is a run of another configuration: network.layers[0].units is 7 here and 6 there" in message
+    assert not Path("run/images").exists()
+
+
 def test_features_are_judged_on_class_folders(photos, call, fails):
     files = sorted(photos)
     in_class_folders(photos, "train", files[:45])
