@@ -14,6 +14,7 @@ from PIL import Image
 
 import hebbcore
 from hebbcore.cli import photos as reading
+from hebbcore.cli import predict
 from hebbcore.labelling import growing, load_model
 from hebbcore.labelling.model import Model
 
@@ -134,6 +135,23 @@ def test_what_has_changed_is_begun_anew(change, new, photos, call, monkeypatch):
     assert (Path("out/new.csv").read_bytes() == new) == (change in ("rows", "note"))
     call(LINE.replace("out/new.csv", "whole.csv"))
     assert Path("out/new.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_not_mixed_with_the_new_one(new, photos, call, monkeypatch):
+    read = predict.read_model
+
+    def replaced(*given):
+        model = read(*given)
+        write_labels(Path("labels.csv"), some_labels(photos, 5))
+        call("classify photos --labels labels.csv --out work --device cpu --features net.h5")
+        return model
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "read_model", replaced)
+        killed_after_batches(4, call, monkeypatch)
+    call(LINE)
+    call(LINE.replace("out/new.csv", "whole.csv"))
+    assert Path("out/new.csv").read_bytes() == Path("whole.csv").read_bytes() != new
 
 
 def test_a_copied_model_of_read_only_files_works_elsewhere(new, call, monkeypatch, tmp_path, files_of):
