@@ -13,6 +13,7 @@ from PIL import Image
 
 import hebbcore
 import loaders
+from hebbcore import checkpoint
 from hebbcore.cli.photos import side_at
 from hebbcore.cli.tables import Table
 from hebbcore.features import extract, storage
@@ -55,6 +56,24 @@ def test_what_is_told_of_a_table_is_told_once(photos, caplog, as_shards):
     labels = Table(Path("numbers.csv"), source, None).labels(files, [])
     assert labels.classes == ("-1", "0", "1")
     assert caplog.text.count("the label -1 is a class of its own") == 1
+
+
+def test_a_training_does_not_go_on_with_a_changed_photo_that_the_digest_does_not_show(photos, call, monkeypatch):
+    monkeypatch.setattr("loaders.sources.walk.files_digest", lambda *_: "of their sizes")
+    Path("run.toml").write_text(config_text(CONV, epochs=2).replace('"images.h5"', '"photos"'))
+    changed = Path("photos", min(photos))
+    darken(changed)
+    call("train run.toml --out run")
+    darken(changed)
+    line = "train run.toml --out run --set training.epochs=3"
+    assert "has changed since run/images/shard-00000.h5 was written" in call(line, 1)[1]
+    shutil.rmtree("run/images")  # as the error advises
+    assert "run holds another training: data.pixels.mean[0] is" in call(line, 1)[1]
+    path = checkpoint.checkpoints(Path("run"))[-1]
+    header, arrays = checkpoint.read("test", path)
+    del header["data"]["pixels"]  # as earlier versions, which did not note them
+    checkpoint.write(path, header, arrays)
+    call(line)
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "npy"])

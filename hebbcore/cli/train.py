@@ -221,7 +221,8 @@ class SameData:
         """Raise ValueError if a run has learned from other data."""
         theirs = checkpoint.header_of(self._function, checkpoint.checkpoints(run)[-1]).get("data") or {}
         mine = self._identity(run, config)
-        different = serialize.differences(streams.told_apart_by(mine), streams.told_apart_by(theirs), "data")
+        ours, those = streams.told_apart_by(mine, theirs), streams.told_apart_by(theirs, mine)
+        different = serialize.differences(ours, those, "data")
         if different:
             raise ValueError(
                 f"{self._function}: {run} has learned from other images or labels than {config.data.path} holds now: "
