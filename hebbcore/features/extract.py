@@ -194,6 +194,8 @@ def _settings(features: Features, dtype: str, stream: Stream | None = None) -> d
     settings |= {"shape": list(features.shape), "weights": checkpoint.digest_of(features.network)}
     if stream is not None:
         settings["data"] = _short(streams.at(streams.written_state(stream, stream.state()), 0, 0))
+        if (pixels := streams.pixels_of(stream)) is not None:
+            settings["pixels"] = pixels
     if features.shifts:  # earlier files do not say that there are none
         settings["shifts"] = features.shifts
     plain: dict[str, Any] = json.loads(json.dumps(settings))

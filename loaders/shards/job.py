@@ -12,9 +12,9 @@ from loaders.files import write_text
 from loaders.shards.changes import check_unchanged
 from loaders.shards.encode import Options, array_records, encode_items
 from loaders.shards.figures import Figures
-from loaders.shards.format import INDEX, REPORT, identity_of, labels_fault, read_table, shard_name, white_of
+from loaders.shards.format import INDEX, PLAN, REPORT, identity_of, labels_fault, read_table, shard_name, white_of
 from loaders.shards.index import Index, ShardEntry, read_index
-from loaders.shards.plan import PLAN, Plan, finished, other_set, start
+from loaders.shards.plan import Plan, finished, other_set, start
 from loaders.shards.write import Record, ShardWriter
 from loaders.sources.arrays import ArraySource
 from loaders.sources.base import ImageSource, Source, remarks_of
