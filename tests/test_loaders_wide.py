@@ -180,12 +180,11 @@ def test_images_are_known_by_their_content(tmp_path, packed):
     junk = {
         "a/Thumbs.db": b"\xd0\xcf\x11\xe0" + bytes(3000),
         "a/notes.txt": b"BM is a bitmap? P5? no",
-        "a/.DS_Store": b"\0\0\0\1Bud1",
         "a/empty": b"",
         "a/data.json": b"{}",
     }
     damaged = {"a/broken.jpg": b"junk", "a/none.png": b""}
-    everything = {**files, **junk, **damaged, "b/1.jpg": encoded(image)}
+    everything = {**files, **junk, **damaged, "a/.DS_Store": b"\0\0\0\1Bud1", "b/1.jpg": encoded(image)}
     if packed:
         source = make_tar(tmp_path / "a.tar", everything)
     else:
@@ -196,6 +195,8 @@ def test_images_are_known_by_their_content(tmp_path, packed):
     index = build(source, tmp_path / "shards")
     report = json.loads((tmp_path / "shards" / "report.json").read_text())["skipped"]
     reasons = {entry["path"]: entry["reason"] for entry in report}
+    hidden = reasons.pop("a/.DS_Store")
+    assert hidden == "hidden, or in a hidden folder"
     assert {name for name, reason in reasons.items() if reason == "not an image by its content"} == set(junk)
     assert set(reasons) == {*junk, *damaged}
     assert index.records == len(files) + 1
