@@ -90,7 +90,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     fit_intercept : bool
         Centre features and targets.
     standardize : bool
-        Penalise as if features were divided by their standard deviations.
+        Penalise as if features were divided by their standard deviations. The log warns of features so small that their
+        squares vanish (below 1e-19 in float32), which count as constant.
     validation_fraction : float or None
         Part of each class's rows that is held out to choose the penalty, however many rows there are; the final fit has
         them too. None: by the rule above; a stream's rows are left out in turn if an eighth of the memory holds them.
