@@ -246,7 +246,8 @@ def require_stream(function: str, name: str, stream: Any, needed: Sequence[str])
         raise TypeError(f"{function}: {name} {problem}")
     if "state" in needed:
         written_state(stream, stream.state())
-    if batching_of(stream).get("shuffle") is True:
+    shuffle = batching_of(stream).get("shuffle")
+    if isinstance(shuffle, bool | np.bool_) and shuffle:
         raise ValueError(
             f"{function}: {name} must be in its stored order, got a stream with shuffle=True; make it "
             "with shuffle=False."

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from loaders.sources.base import Item, name_key
-from loaders.sources.tar import Member, TarSource, first_members, tar_members
+from loaders.sources.tar import Member, TarSource, first_members, is_hidden_member, tar_members
 from loaders.sources.unpack import FREE
 from loaders.sources.walk import Listed, folder_items
 from loaders.text import printable, read_lines, read_words
@@ -129,7 +129,7 @@ class ImageNetValidation(TarSource):
 
 
 def _is_class_tar(member: Member) -> bool:
-    return member.plain and member.name.endswith(".tar")
+    return member.plain and member.name.endswith(".tar") and not is_hidden_member(member.name)
 
 
 def _read_ids(path: str | os.PathLike[str], classes: int) -> list[int]:

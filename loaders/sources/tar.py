@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO
 
 from loaders.sources.base import Item
+from loaders.sources.class_folders import is_hidden
 from loaders.sources.content import archive_digest
 from loaders.sources.unpack import Part, unpacked
 from loaders.text import printable
@@ -103,15 +104,23 @@ def is_tar(path: str | os.PathLike[str]) -> bool:
 
 
 def first_members(path: str | os.PathLike[str], count: int) -> list[Member]:
-    """The first so many members of an uncompressed tar. Raises ValueError as tar_members."""
+    """The first so many members of an uncompressed tar that are not hidden. Raises ValueError as tar_members."""
     with open(path, "rb") as file:
-        return list(islice(tar_members(file, 0, os.path.getsize(path)), count))
+        members = tar_members(file, 0, os.path.getsize(path))
+        return list(islice((member for member in members if not is_hidden_member(member.name)), count))
+
+
+def is_hidden_member(name: str) -> bool:
+    """Whether a member of this name, or a folder around it, is hidden; "./" and "../" say nothing."""
+    return is_hidden("/".join(part for part in PurePosixPath(name).parts if part != ".."))
 
 
 def first_names(path: str | os.PathLike[str], count: int) -> Iterator[str]:
-    """The names, without folders, of the first so many files of a tar, which may be compressed by gzip."""
+    """The names, without folders, of the first so many files of a tar that are not hidden; gzip may compress it."""
     with open(path, "rb") as file, tar_faults(f"first_names: {printable(path)} is not a whole tar archive"):
-        files = (entry for _, entry in _entries(unpacked(path, file)) if entry.isreg())
+        files = (
+            entry for _, entry in _entries(unpacked(path, file)) if entry.isreg() and not is_hidden_member(entry.name)
+        )
         yield from (PurePosixPath(entry.name).name for entry in islice(files, count))
 
 

@@ -15,7 +15,7 @@ from loaders.sources.base import Item
 from loaders.sources.content import ITEMS, Spread, archives_digest
 from loaders.sources.sample_labels import SUFFIXES, SampleLabels
 from loaders.sources.splits import files_of_split, files_with, splits_of
-from loaders.sources.tar import Member, first_members, tar_members
+from loaders.sources.tar import Member, first_members, is_hidden_member, tar_members
 from loaders.text import printable
 
 TAR = (".tar",)
@@ -67,7 +67,7 @@ class WebDataset:
 
     The label is what .cls says, a number or a text, otherwise "label" (or "cls", "class") in .json, otherwise the text
     of .txt, unless nearly all texts differ, which makes them captions. Samples of one key that do not lie one after the
-    other are two. Tars are read where they lie.
+    other are two. Hidden files are none of a sample's. Tars are read where they lie.
 
     Parameters
     ----------
@@ -155,8 +155,8 @@ def _samples(members: "Iterator[Member] | list[Member]") -> Iterator[_Sample]:
     key, files = "", dict[str, Member]()
     for member in members:
         path = PurePosixPath(member.name)
-        if path.name.startswith("__") and path.name.endswith("__"):
-            continue  # about the tar
+        if is_hidden_member(member.name) or (path.name.startswith("__") and path.name.endswith("__")):
+            continue  # about files, or the tar
         stem, _, suffix = path.name.partition(".")
         own, suffix = (path.parent / stem).as_posix(), suffix.lower()
         if files and (own != key or suffix in files):
