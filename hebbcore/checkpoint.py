@@ -293,7 +293,7 @@ def digest_of(network: Network) -> str:
     described = describe("digest_of", network)["layers"]
     layers = [_layer_of_old(layer, table) for layer, table in zip(network.stack, described, strict=True)]
     digest = hdf5.new_digest()
-    digest.update(json.dumps(layers).encode())
+    digest.update(as_json(layers).encode())
     arrays = arrays_of(network)
     for key in sorted(arrays):
         array = np.ascontiguousarray(devices.to_device(arrays[key], "cpu"))

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 E = TypeVar("E", bound=Exception)
 
 _MOST = 2**128  # seeds may be that long
@@ -109,10 +111,10 @@ def real(function: str, name: str, value: Any, minimum: float = -math.inf, maxim
 
 
 def boolean(function: str, name: str, value: Any) -> bool:
-    """Return value if it is True or False."""
-    if not isinstance(value, bool):
+    """Return value, Python's or NumPy's, as a bool."""
+    if not isinstance(value, bool | np.bool_):
         raise wrong(TypeError, function, name, f"must be true or false, got {value!r}.")
-    return value
+    return bool(value)
 
 
 def callback(function: str, name: str, value: Any) -> None:

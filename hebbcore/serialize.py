@@ -51,8 +51,12 @@ def _as_meant(field: "dataclasses.Field[Any]", value: Any, where: str) -> Any:
     """Return a value of a table as a field has it, where tables have no word for that: tuples, and in TOML None."""
     if where == _CONFIG and value == "none" and _optional(field):
         return None
-    is_tuple = isinstance(field.default, tuple) or str(field.type).removeprefix("<class '").startswith("tuple")
-    return _as_tuple(value) if is_tuple and isinstance(value, list) else value
+    return _as_tuple(value) if _is_tuple(field) and isinstance(value, list) else value
+
+
+def _is_tuple(field: "dataclasses.Field[Any]") -> bool:
+    """Return True for a field whose lists are tuples, those inside of them too."""
+    return isinstance(field.default, tuple) or str(field.type).removeprefix("<class '").startswith("tuple")
 
 
 def _as_tuple(value: Any) -> Any:
@@ -201,7 +205,7 @@ def rule_table(function: str, rule: Rule) -> dict[str, Any]:
     name = _known(function, "RULES", RULES, rule)
     values = {field: getattr(rule, field.name) for field in dataclasses.fields(rule) if field.init}
     written = {field.name: value for field, value in values.items() if not _as_before(field, value)}
-    _require_text_keys(function, rule, written)
+    _require_kept(function, rule, written)
     _require_free(function, rule, "name", written)
     return {"name": name, **written}
 
@@ -214,7 +218,7 @@ def layer_table(function: str, layer: Layer) -> dict[str, Any]:
             value = getattr(layer, field.name)
             if not _as_before(field, value):
                 _require_free(function, layer, "type", [field.name])
-                _require_text_keys(function, layer, {field.name: value})
+                _require_kept(function, layer, {field.name: value})
                 table[field.name] = _plain(function, value)
     return table
 
@@ -228,14 +232,36 @@ def _require_free(function: str, thing: Any, key: str, parameters: Iterable[str]
         )
 
 
-def _require_text_keys(function: str, thing: Any, parameters: Mapping[str, Any]) -> None:
-    """Raise ValueError for a dict with a key that is no text: files would make a text of it without a word."""
+def _require_kept(function: str, thing: Any, parameters: Mapping[str, Any]) -> None:
+    """Raise ValueError for what files would make something else of without a word.
+
+    That are keys that are no texts, and inside of lists, tuples and dicts the one of list and tuple that does not come
+    back. A parameter that is one of them itself may come back as the other.
+    """
+    fields = {field.name: field for field in dataclasses.fields(thing)}
     for name, value in parameters.items():
         if others := [key for key in _keys_in(value) if not isinstance(key, str)]:
             raise ValueError(
                 f"{function}: {type(thing).__name__}.{name} has the key {others[0]!r}, but keys are texts where "
                 "parameters are written down; take texts, or a tuple of pairs in place of the dict."
             )
+
+        back = tuple if _is_tuple(fields[name]) else list
+        if turned := list(_turned(value, back if isinstance(value, back | Mapping) else (list, tuple))):
+            kind, other = ("list", "tuple") if isinstance(turned[0], list) else ("tuple", "list")
+            raise ValueError(
+                f"{function}: {type(thing).__name__}.{name} has the {kind} {turned[0]!r} inside, of which a {other} "
+                f"comes back where parameters are written down; take a {other} there."
+            )
+
+
+def _turned(value: Any, back: Any, outermost: bool = True) -> Iterator[Any]:
+    """Yield the lists and tuples inside of a value that are not what comes back there; in dicts that are lists."""
+    if isinstance(value, list | tuple) and not isinstance(value, back) and not outermost:
+        yield value
+    is_dict = isinstance(value, Mapping)
+    for inner in value.values() if is_dict else value if isinstance(value, list | tuple) else ():
+        yield from _turned(inner, list if is_dict else back, False)
 
 
 def _keys_in(value: Any) -> Iterator[Any]:

@@ -246,7 +246,8 @@ def require_stream(function: str, name: str, stream: Any, needed: Sequence[str])
         raise TypeError(f"{function}: {name} {problem}")
     if "state" in needed:
         written_state(stream, stream.state())
-    if batching_of(stream).get("shuffle") is True:
+    shuffle = batching_of(stream).get("shuffle")
+    if isinstance(shuffle, bool | np.bool_) and shuffle:
         raise ValueError(
             f"{function}: {name} must be in its stored order, got a stream with shuffle=True; make it "
             "with shuffle=False."
@@ -330,8 +331,14 @@ def identity_of(stream: Stream) -> State:
     }
 
 
-def told_apart_by(state: State) -> State:
-    """Return a state without what a ShardStream in its stored order does not use, which earlier versions noted."""
+def told_apart_by(state: State, other: State) -> State:
+    """Return what of a state tells its images from those of another state.
+
+    That is all but what a ShardStream in its stored order does not use, which earlier versions noted, and the pixels
+    where the other one does not say of them, as earlier versions did not.
+    """
+    if "pixels" not in other:
+        state = {key: value for key, value in state.items() if key != "pixels"}
     if state.get("shuffle") is not False or "shuffle_buffer" not in state:
         return state
     draws = any(word in str(state.get("transform")) for word in ("Random", "flip=True"))
@@ -361,6 +368,17 @@ def range_of(stream: Any) -> int | None:
     """Return which value of images of 16 or more bits is white in a stream of shards; None: it has none."""
     found: int | None = getattr(getattr(stream, "index", None), "value_range", None)
     return found
+
+
+def pixels_of(stream: Any) -> dict[str, list[float]] | None:
+    """Return mean and deviation of the pixels of a stream of shards; None: it has none.
+
+    They tell images from others that their identity, for which many files are sampled, takes for the same.
+    """
+    index = getattr(stream, "index", None)
+    found = {name: getattr(index, name, None) for name in ("mean", "std")}
+    pixels = {name: list(values) for name, values in found.items() if isinstance(values, tuple)}
+    return pixels if len(pixels) == len(found) else None
 
 
 def class_names_of(stream: Stream) -> tuple[str, ...]:

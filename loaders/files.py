@@ -34,12 +34,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OSError(
-                error.errno or 0,
-                f"cannot write {path}: {error.strerror or error}; what was written before is intact, "
-                "run the same command again to go on",
-            ) from error
+            raise cannot_write(path, error) from error
         raise
+
+
+def cannot_write(path: Path, error: OSError) -> OSError:
+    """The error that says that path cannot be written, and what to do."""
+    return OSError(
+        error.errno or 0,
+        f"cannot write {path}: {error.strerror or error}; what was written before is intact, "
+        "run the same command again to go on",
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -364,7 +364,7 @@ def _advice(files: list[str], rows: int, first: str) -> str:
     separator = next((mark for mark in ",;|" if mark in first), None)
     if len(files) == rows and separator is not None:
         return f"; if {separator} separates the columns, begin the table with the line sep={separator}"
-    return ""
+    return "; delete the rows of files that are gone" if len(files) < rows else ""
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -18,6 +18,9 @@ import hebbcore as h
 import loaders
 from hebbcore.engine.group.team import wait
 
+if os.environ.get("GROUP_TWINS"):
+    import twins  # noqa: F401
+
 RULES = {
     "hpca": h.HPCA(),
     "hpca-adaptive": h.HPCA("adaptive_tanh", scale_by_fan_in=True),

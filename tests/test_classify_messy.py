@@ -1,5 +1,6 @@
 """What `hebbcore classify` and `predict` say of photos and tables as people have them, where a word is due."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -31,6 +32,10 @@ def test_labels_of_photos_that_cannot_be_read_are_told(photos, call, caplog, sou
     for _ in range(2):
         caplog.clear()
         call(line)
+        page = Path("work/report.html").read_text().partition('id="left"')[2]
+        assert re.search(rf"<li>[^<]+ \(2\): ({first}, {second}|{second}, {first})</li>", page)
+        named = page.partition("Labels without effect, of such files (2): ")[2]
+        assert sorted(named.partition(".</p>")[0].split(", ")) == [f"{first} (rare)", f"{second} (none)"]
         (told,) = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
         assert told.startswith("labels without effect, of photos that could not be read: ")
         assert f"{first} (rare)" in told
@@ -41,16 +46,27 @@ def test_labels_of_photos_that_cannot_be_read_are_told(photos, call, caplog, sou
     caplog.clear()
     write_labels(Path("labels.csv"), {file: label for file, label in labels.items() if file not in (first, second)})
     call(line)
-    assert "without effect" not in caplog.text
+    assert "without effect" not in caplog.text + Path("work/report.html").read_text()
 
 
-@pytest.mark.parametrize("name", ["{}.json", ".{}.png", ".thumbs/{}.png"])
-def test_damaged_photos_are_named_before_files_that_are_none(name, photos, call):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("{}.json", "not an image by its content"),
+        (".{}.png", "hidden, or in a hidden folder"),
+        (".thumbs/{}.png", "in a hidden folder"),
+    ],
+)
+def test_damaged_photos_are_named_before_files_that_are_none(name, reason, photos, call):
     Path("photos/.thumbs").mkdir()
     for number in range(12):
         Path("photos", name.format(number)).write_text("{}")
     Path("photos/x.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    Path("labels.csv").write_text("file,label\n")  # none: the first page tells too
     told = [line for line in call(SMALL)[1].splitlines() if line.startswith("left out")]
+    listed = re.findall("<li>([^<]+)</li>", Path("work/report.html").read_text())
+    assert listed[0].endswith(" (1): x.png")
+    assert listed[1].startswith(f"{reason} (12): {name.format(0)}, {name.format(1)}, ")
     assert told[0].startswith("left out: x.png ")
     assert told[-1] == "left out: 3 more files; work/images/report.json names them"
 

@@ -12,6 +12,7 @@ from cli_helpers import call
 
 import loaders
 from hebbcore.labelling.guesses import Guesses
+from hebbcore.labelling.left_out import LeftOut
 from hebbcore.labelling.report import Findings, page_of
 from hebbcore.labelling.tables import NEW, write_table
 from hebbcore.labelling.work import Labels
@@ -145,6 +146,19 @@ def test_many_classes_do_not_make_an_endless_page(stream, generator):
     text = page_of(findings(generator, 90), stream)
     assert text.count("<details>") == 90
     assert "too few to estimate" in text
+
+
+def test_many_files_left_out_do_not_make_an_endless_page():
+    files = [(f"<b>{number}", f"byte {number} is wrong") for number in range(30)]
+    files += [(f"{number}.txt", "not an image") for number in range(3000)]
+    (text,) = LeftOut(files, [(f"{number}.txt", "cat") for number in range(20)]).sections()
+    assert text.count("<li>") == 25
+    assert "Files that are not among these images (3,030)" in text
+    assert "<li>byte 0 is wrong (1): &lt;b&gt;0</li>" in text
+    assert "other reasons (3,006): report.json" in text
+    assert "of such files (20): 0.txt (cat), " in text
+    assert "11.txt (cat) and 8 more.</p>" in text
+    assert LeftOut().sections() == []
 
 
 def test_guesses_keep_labels_and_rank_the_others():

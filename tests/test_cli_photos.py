@@ -7,14 +7,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from classify_helpers import photos
+from classify_helpers import darken, photos
 from cli_helpers import POOL, call, config_text, fails, names
 from PIL import Image
 
 import hebbcore
 import loaders
+from hebbcore import checkpoint
 from hebbcore.cli.photos import side_at
 from hebbcore.cli.tables import Table
+from hebbcore.features import extract, storage
 from hebbcore.files import locked_file
 
 __all__ = ["call", "fails", "photos"]
@@ -54,6 +56,45 @@ def test_what_is_told_of_a_table_is_told_once(photos, caplog, as_shards):
     labels = Table(Path("numbers.csv"), source, None).labels(files, [])
     assert labels.classes == ("-1", "0", "1")
     assert caplog.text.count("the label -1 is a class of its own") == 1
+
+
+def test_a_training_does_not_go_on_with_a_changed_photo_that_the_digest_does_not_show(photos, call, monkeypatch):
+    monkeypatch.setattr("loaders.sources.walk.files_digest", lambda *_: "of their sizes")
+    Path("run.toml").write_text(config_text(CONV, epochs=2).replace('"images.h5"', '"photos"'))
+    changed = Path("photos", min(photos))
+    darken(changed)
+    call("train run.toml --out run")
+    darken(changed)
+    line = "train run.toml --out run --set training.epochs=3"
+    assert "has changed since run/images/shard-00000.h5 was written" in call(line, 1)[1]
+    shutil.rmtree("run/images")  # as the error advises
+    assert "run holds another training: data.pixels.mean[0] is" in call(line, 1)[1]
+    path = checkpoint.checkpoints(Path("run"))[-1]
+    header, arrays = checkpoint.read("test", path)
+    del header["data"]["pixels"]  # as earlier versions, which did not note them
+    checkpoint.write(path, header, arrays)
+    call(line)
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "npy"])
+def test_a_changed_photo_that_the_digest_of_the_source_does_not_show_is_told(photos, call, monkeypatch, kind):
+    """As one of the same size among more than a thousand, of which a sample is read."""
+    monkeypatch.setattr("loaders.sources.walk.files_digest", lambda *_: "of their sizes")
+    monkeypatch.setattr(extract, "_SAVE_SECONDS", 0)
+    line, changed = f"extract net.h5 photos f --device cpu --format {kind}", Path("photos", min(photos))
+    darken(changed)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.Growing, "finish", lambda self: sys.exit("stopped"))
+        with pytest.raises(SystemExit, match="stopped"):
+            call(line)
+    darken(changed)
+    assert "partial is of another extraction; finish that one, or remove it" in call(line, 1)[1]
+    for path in Path().glob("*.partial"):
+        path.unlink()
+    call(line)
+    call(line)
+    darken(changed)
+    assert "f exists and holds something else; remove it or name another file" in call(line, 1)[1]
 
 
 def test_photos_that_changed_after_an_interrupt_are_read_anew(photos, call, fails, monkeypatch):
@@ -101,6 +142,15 @@ def test_a_network_is_trained_on_photos(crop, photos, call):
     out, _ = call("verify run")
     assert "run/images: sound" in out
     assert out.endswith(" damaged: 0\n")
+
+
+def test_photos_are_not_read_for_a_run_of_another_configuration(photos, call, fails):
+    Path("run.toml").write_text(config_text(CONV, epochs=1).replace('"images.h5"', '"photos"'))
+    call("train run.toml --out run")
+    shutil.rmtree("run/images")
+    message = fails("train run.toml --out run --set network.layers.conv1.units=7")
+    assert "run is a run of another configuration: network.layers[0].units is 7 here and 6 there" in message
+    assert not Path("run/images").exists()
 
 
 def test_features_are_judged_on_class_folders(photos, call, fails):

@@ -58,6 +58,26 @@ def test_standardised_it_agrees_with_a_pipeline(rows, classes, dtype, generator)
     same_scores(RidgeReadout(2.0, standardize=True).fit(features, labels), expected, features, 1e-4)
 
 
+@pytest.mark.parametrize("alphas", [1.0, ALPHAS])
+def test_features_whose_squares_vanish_are_told_once(alphas, generator, caplog):
+    features, labels = problem(generator, 120, classes=3, dtype=np.float32)
+    model = RidgeReadout(alphas, standardize=True, validation_fraction=0.3)
+    features[:, 2] = 0
+    features[:, 3] = 1e-30
+    model.fit(features, labels)
+    assert "vanish" not in caplog.text
+    features[:, :2] *= np.float32(1e-30)
+    for fit in (model.fit, lambda x, y: model.fit_stream([(x, y)])):
+        caplog.clear()
+        fit(features, labels)
+        (told,) = [text for text in caplog.messages if "vanish" in text]
+        assert "2 of 12 features are so small that their squares vanish" in told
+    caplog.clear()
+    model.fit(features.astype(np.float64), labels)
+    model.set_params(standardize=False).fit(features, labels)
+    assert "vanish" not in caplog.text
+
+
 @pytest.mark.parametrize("offset", [1e2, 1e3])
 def test_a_large_mean_does_not_drown_the_deviations_in_float32(offset, generator):
     features, labels = problem(generator, 3000, classes=3, offset=offset)

@@ -323,3 +323,28 @@ def test_labels_of_several_types_are_refused_by_name(function, call):
     labels = np.array(["a", None, 1] * 4, object)
     with pytest.raises(TypeError, match=rf"{function}: .* all texts or all numbers, got NoneType and int and str"):
         call(labels)
+
+
+@pytest.mark.parametrize("name", ["nan", "None", "-1", "cat"])
+def test_texts_that_look_like_no_label_are_classes_and_told_once(generator, caplog, name):
+    features, labels = generator.standard_normal((60, 4)).astype(np.float32), np.array(["dog", "pig", name] * 20)
+    batches = [(features[start : start + 20], labels[start : start + 20]) for start in (0, 20, 40)]
+    some = RidgeReadout()
+    for function, call in {
+        "RidgeReadout.fit": lambda: RidgeReadout().fit(features, labels),
+        "RidgeReadout.fit_stream": lambda: RidgeReadout().fit_stream(batches),
+        "RidgeReadout.partial_fit": lambda: [some.partial_fit(*batch) for batch in batches],
+        "sgd_stream": lambda: sgd_stream(batches, epochs=2),
+        "labelled_subset": lambda: labelled_subset(labels, 30),
+        "retrieval_scores": lambda: retrieval_scores(features, labels, features, labels, k=1),
+        "make_readout": lambda: make_readout("logistic").fit(features, labels),
+    }.items():
+        caplog.clear()
+        call()
+        told = [text for text in caplog.messages if "holds the texts" in text]
+        argument = "y" if function == "make_readout" else "labels"
+        wanted = f"{function}: {argument} holds the texts {name!r}, which are classes; where they mean that there is no"
+        assert [text[: len(wanted)] for text in told] == [wanted] * (name != "cat")
+    caplog.clear()
+    RidgeReadout().fit_stream(batches, classes=["dog", "pig", name])
+    assert "holds the texts" not in caplog.text

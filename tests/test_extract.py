@@ -67,6 +67,19 @@ def test_what_does_not_fit_float16_is_told(stream, tmp_path):
     assert contents(extract_features(network, stream, tmp_path / "f.h5"))[0].max() > 65504
 
 
+@pytest.mark.parametrize(("few", "told"), [(49, True), (1, True), (0, False)])
+def test_what_float16_rounds_to_nothing_is_told(data, tmp_path, caplog, few, told):
+    network = hebbcore.Network([hebbcore.Pool(2, kind="average", name="mean")], (8, 10, 3), device="cpu")
+    images = data[0].astype(np.float32)
+    images[1 : 1 + few] *= 1e-10
+    images[0] = 0  # which float16 keeps
+    stream = loaders.ArrayStream(images, data[1], batch_size=8)
+    for dtype in extract.DTYPES:
+        extract_features(network, stream, tmp_path / f"{dtype}.h5", dtype=dtype)
+        assert ("extract: the features of" in caplog.text) == (told and dtype == "float16")
+    assert f"{few} of {COUNT} images are all below 3e-06" in caplog.text or not told
+
+
 @pytest.mark.parametrize("dtype", extract.DTYPES)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize(("image", "left"), [(3, []), (30, ["f.h5.partial", "f.h5.progress"])])

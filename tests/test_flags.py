@@ -137,8 +137,32 @@ def test_a_flag_is_true_or_false(name, folder):
     for value in ("no", "", 2, 0, [True]):
         with pytest.raises((TypeError, ValueError), match=message):
             FLAGS[name](value)
-    for value in (True, False):
+    for value in (True, False, np.True_, np.False_):
         FLAGS[name](value)
+
+
+def test_flags_and_numbers_of_numpy_are_written_down_as_pythons(tmp_path):
+    def made(yes, two):
+        layers = [hebbcore.Whiten(3, centre=yes), hebbcore.Conv(4, 3, hebbcore.KWTA(k=two), normalize_patches=yes)]
+        layers += [hebbcore.BatchNorm(modified=yes), hebbcore.Conv(4, 3, hebbcore.HPCA(scale_by_fan_in=yes))]
+        return hebbcore.Network(layers, (8, 8, 3), device="cpu")
+
+    networks, stream = [], loaders.ArrayStream(X, Y, 6)
+    for number, (yes, one, two) in enumerate([(np.True_, np.int64(1), np.int8(2)), (True, 1, 2), (True, 1, 2)]):
+        networks.append(made(yes, two))
+        hebbcore.fit(networks[-1], X, run=tmp_path / f"run{number // 2}", shuffle=yes)  # the second goes on
+        extract_features(networks[-1], stream, tmp_path / "f.h5", mirror=yes, pool=two, shifts=one)
+        more = {"fractions": [1.0], "seeds": one, "baselines": [], "layers": ["conv2"]}
+        evaluate(networks[-1], stream, stream, tmp_path / "report", mirror=yes, shifts=one, **more)
+    files = [(tmp_path / f"run{number}" / "config.json").read_bytes() for number in (0, 1)]
+    assert files[0] == files[1]
+
+
+def test_a_stream_that_shuffles_is_refused_whatever_says_so():
+    stream = loaders.ArrayStream(X, Y)
+    stream.shuffle = np.True_
+    with pytest.raises(ValueError, match="must be in its stored order"):
+        extract_features(network(), stream, "features.h5")
 
 
 @pytest.mark.parametrize(

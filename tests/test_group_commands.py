@@ -34,7 +34,7 @@ def test_extract_shares_images(folder):
     assert main([*line, str(folder / "one.h5"), "--batch-size", "8"]) == 0
     done = mpiexec(3, "-m", "hebbcore", *line, folder / "many.h5", "--batch-size", "8", timeout=100)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{folder / 'many.h5'}: features of 25 images\n"
+    assert done.stdout == f"{folder / 'many.h5'}: features of 25 images of the split test\n"
     with h5py.File(folder / "one.h5") as one, h5py.File(folder / "many.h5") as many:
         np.testing.assert_allclose(many["features"][...], one["features"][...], rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(many["labels"][...], one["labels"][...])

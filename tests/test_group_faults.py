@@ -11,7 +11,11 @@ from conftest import ROOT
 from group_helpers import NEEDS_MPI, finished, line_of, mpiexec
 
 import loaders
-from hebbcore import checkpoint
+from hebbcore import HPCA, checkpoint
+from hebbcore.engine.group.portion import Portion, taking
+from hebbcore.engine.group.team import NOTES
+from hebbcore.engine.patches import Geometry
+from hebbcore.engine.update import BatchedUpdate
 
 pytestmark = NEEDS_MPI
 
@@ -134,6 +138,44 @@ def test_an_error_of_one_process_ends_all(folder, rank):
     assert f"rank {rank} on {os.uname().nodename} failed: " in done.stderr
     assert "as it was told to" in done.stderr
     assert done.seconds < 30
+
+
+def test_sums_that_a_failure_leaves_behind_lie_nowhere_else():
+    done = mpiexec(3, ROOT / "tests" / "group_failures.py", 30)
+    assert done.returncode == 0, done.stderr
+
+
+class FailingTeam:
+    """A team of one, whose first sum fails. arrays: those that it was to sum up."""
+
+    notes = np.zeros(NOTES)
+
+    def __init__(self):
+        self.arrays = []
+
+    def start(self, array):
+        self.arrays.append(array)
+        return self
+
+    def wait(self):
+        if len(self.arrays) == 1:
+            raise RuntimeError("another process failed")
+
+    def hear(self, notes):
+        pass
+
+
+def test_the_sum_after_a_failure_has_memory_of_its_own(generator):
+    images, weights, team = generator.normal(size=(4, 6, 6, 2)), generator.normal(size=(5, 18)), FailingTeam()
+    update = BatchedUpdate(HPCA(), Geometry.of("it", images.shape, 3, 1, 0, "zeros"), 5, "float64", 2**20, "it")
+    with taking(Portion(team, 0, 4, 4)):
+        with pytest.raises(RuntimeError):
+            update.delta(images, weights)
+        left = team.arrays[0]
+        for _ in range(2):
+            update.delta(images, weights)
+    assert not any(np.shares_memory(left, array) for array in team.arrays[1:])
+    assert np.shares_memory(*team.arrays[1:])  # where nothing failed it is used again
 
 
 def test_numbers_that_differ_at_one_process_are_not_saved(folder):

@@ -236,8 +236,10 @@ def test_unknown_files_are_listed_with_what_is_alike(tmp_path):
     )
     assert "header" not in message
     # a header was found, or there is none
-    with pytest.raises(ValueError, match=r"relative to the folder, such as 'a\.jpg'$"):
+    with pytest.raises(ValueError, match=r"such as 'a\.jpg'; delete the rows of files that are gone$"):
         match_labels([("gone.jpg", "x"), ("a.jpg", "x")], names, tmp_path)
+    with pytest.raises(ValueError, match=r"relative to the folder, such as 'a\.jpg'$"):  # of another folder, as a whole
+        match_labels([("gone.jpg", "x"), ("b.png", "x")], names, tmp_path)
     with pytest.raises(ValueError, match="if the first row is a header, call its columns file and label"):
         match_labels([("photo", "kind"), ("a.jpg", "x")], names, tmp_path)
     for outside in ("../a.jpg", "/etc/a.jpg", f"{tmp_path}x/a.jpg", f"{tmp_path}/../a.jpg", "C:\\a.jpg", ""):

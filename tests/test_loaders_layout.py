@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,19 @@ def test_images_without_class_folders_have_no_label_which_is_told(tmp_path, capl
     assert "have no label; a table of file and label goes with labels (--labels)" in caplog.text
     with pytest.raises(ValueError, match=r"it has no folders; ImageFiles takes images without; .* a table of file"):
         loaders.ImageFolder(tmp_path / "flat")
+
+
+def test_shards_are_no_images_and_unfinished_ones_are_told(tmp_path):
+    source = fill(tmp_path / "images", "a/1.jpg", "b/2.jpg")
+    loaders.build_shards(source, tmp_path / "done", workers=1)
+    loaders.build_shards(source, tmp_path / "parts", workers=1, part=(1, 2))
+    shutil.copytree(tmp_path / "done", tmp_path / "half")
+    (tmp_path / "half" / "index.json").unlink()
+    fill(tmp_path / "begun", "build.json", ".shard-00000.h5.partial")
+    with pytest.raises(ValueError, match="done holds shards; give the images that they were built from"):
+        loaders.open_source(tmp_path / "done")
+    for name in ("parts", "half", "begun"):
+        with pytest.raises(ValueError, match=rf"{name} holds shards, and their build is not finished: run the same bu"):
+            loaders.open_source(tmp_path / name)
+    fill(tmp_path / "class", "build.json", "part-1-of-2/a.jpg")  # what is only called so
+    assert loaders.open_source(tmp_path / "class").class_names == ["part-1-of-2"]

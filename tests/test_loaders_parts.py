@@ -1,6 +1,10 @@
 """Parts of a build of shards, which jobs make side by side, and the call that joins them."""
 
+import io
+import json
 import os
+import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +32,11 @@ def source(tmp_path):
 
 def build(source, folder, part=None):
     return loaders.build_shards(source, folder, workers=1, shard_bytes=400, part=part)
+
+
+def build_parts(source, folder):
+    for number in range(1, PARTS + 1):
+        build(source, folder, (number, PARTS))
 
 
 def images(folder):
@@ -83,8 +92,7 @@ def test_an_interrupted_join_goes_on(source, tmp_path, monkeypatch):
 
 
 def test_a_shard_that_a_join_cannot_read_is_named(source, tmp_path):
-    for number in range(1, PARTS + 1):
-        build(source, tmp_path / "joined", (number, PARTS))
+    build_parts(source, tmp_path / "joined")
     shard = tmp_path / "joined" / "part-2-of-3" / "shard-00000.h5"
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(OSError, match=r"part-2-of-3/shard-00000.h5 does not open as HDF5 \(truncated"):
@@ -92,27 +100,73 @@ def test_a_shard_that_a_join_cannot_read_is_named(source, tmp_path):
 
 
 def test_a_join_that_was_killed_while_it_changed_a_shard_goes_on(source, tmp_path, monkeypatch):
+    """Whatever part of the changes is on the disk then."""
     build(source, tmp_path / "whole")
-    for number in range(1, PARTS + 1):
-        build(source, tmp_path / "joined", (number, PARTS))
+    build_parts(source, tmp_path / "joined")
+    shard = Path("part-1-of-3", "shard-00000.h5")
+    before = (tmp_path / "joined" / shard).read_bytes()
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("loaders.shards.parts.table_digest", killed)
-    with pytest.raises(KeyboardInterrupt):
-        build(source, tmp_path / "joined")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("loaders.shards.move.os.utime", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(source, tmp_path / "joined")
+    with pytest.raises(ValueError, match="parts that are being joined"):
+        build(source, tmp_path / "joined", (1, PARTS))
+    pieces = json.loads((tmp_path / "joined" / "move.json").read_text())["pieces"]
+    assert len(pieces) > 3
+    for written in range(0, len(pieces), 4):
+        place, piece = pieces[written]
+        folder, torn = tmp_path / f"torn{written}", io.BytesIO(before)
+        for at, data in [*pieces[:written], [place, piece[: len(piece) // 4 * 2]]]:
+            torn.seek(at)
+            torn.write(bytes.fromhex(data))
+        shutil.copytree(tmp_path / "joined", folder)
+        (folder / shard).write_bytes(torn.getvalue())
+        build(source, folder)
+        assert_same(folder, tmp_path / "whole")
+        assert not (folder / "move.json").exists()
+
+
+def test_a_join_on_a_full_disk_goes_on(source, tmp_path):
+    build(source, tmp_path / "whole")
+    build_parts(source, tmp_path / "joined")
+    size = (tmp_path / "joined" / "part-1-of-3" / "shard-00000.h5").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0, 1000, size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            with pytest.raises(OSError, match=r"cannot write .*run the same command again"):
+                build(source, tmp_path / "joined")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
     build(source, tmp_path / "joined")
     assert_same(tmp_path / "joined", tmp_path / "whole")
+
+
+def test_an_image_that_changed_since_its_part_was_built_is_refused(source, tmp_path, monkeypatch):
+    """Also where the digest of the source, which looks at a sample of many files, does not tell."""
+    monkeypatch.setattr("loaders.sources.walk.files_digest", lambda *_: "of all sizes")
+    build_parts(source, tmp_path / "joined")
+    path = source / "class0" / "00.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match=r"class0/00.png has changed since \S+/part-1-of-3/shard-00000.h5 was written"):
+        build(source, tmp_path / "joined")
+    shutil.rmtree(tmp_path / "joined" / "part-1-of-3")
+    build(source, tmp_path / "joined", (1, PARTS))
+    build(source, tmp_path / "joined")
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(ValueError, match=r"class0/00.png has changed since \S+/joined/shard-00000.h5 was written"):
+        build(source, tmp_path / "joined")
 
 
 @pytest.mark.parametrize("method", ["unlink", "rmdir"])
 @pytest.mark.parametrize("left", [0, 1, 2])
 def test_a_join_that_was_killed_while_it_removed_a_part_goes_on(source, tmp_path, monkeypatch, method, left):
     build(source, tmp_path / "whole")
-    for number in range(1, PARTS + 1):
-        build(source, tmp_path / "joined", (number, PARTS))
+    build_parts(source, tmp_path / "joined")
     remove, calls = getattr(Path, method), []
 
     def killed(path, *args, **options):

@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -85,6 +86,36 @@ def test_a_messy_tree_loses_nothing_silently(tmp_path):
     assert "outside" in reasons["LOC_synset_mapping.txt"]
     assert "class_1/\udcff\udcfe.jpg" in names_of(tmp_path / "shards")
     assert built(tree, tmp_path / "shards") == index
+
+
+MAC = b"\0\5\x16\7" + bytes(100)  # what macOS notes of a file
+
+
+def of_one(number):
+    """The bytes of a tar with an image and what macOS packs before it."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {f"._{number}.jpg": MAC, f"{number}.jpg": picture(number)}
+        return make_tar(Path(folder, "x.tar"), files).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "classes"),
+    [
+        ({"cat/1.jpg": picture(1), "dog/2.jpg": picture(2)}, "tar of class folders", ["cat", "dog"]),
+        ({"./cat/1.jpg": picture(1), "./dog/2.jpg": picture(2)}, "tar of class folders", ["cat", "dog"]),
+        ({"1.jpg": picture(1), "1.cls": b"0", "2.jpg": picture(2), "2.cls": b"1"}, "WebDataset", ["0", "1"]),
+        ({"n01.tar": of_one(1), "n02.tar": of_one(2)}, "ImageNet train tar", ["n01", "n02"]),
+    ],
+)
+def test_hidden_files_of_macos_do_not_tell_what_a_tar_is(tmp_path, files, kind, classes):
+    packed = {f"._{number}": MAC for number in range(20)}
+    for name, data in files.items():
+        path = Path(name)
+        packed |= {str(path.with_name(f"._{path.name}")): MAC, name: data}
+    source = loaders.open_source(make_tar(tmp_path / "x.tar", packed))
+    assert (source.describe()["kind"], list(source.class_names)) == (kind, classes)
+    index = built(source, tmp_path / "shards")
+    assert (index.records, index.class_counts) == (2, (1, 1))
 
 
 def test_folders_that_are_not_class_trees_are_refused(tmp_path):

@@ -90,6 +90,18 @@ def test_an_image_of_32_bits_does_not_make_those_of_16_black(tmp_path):
     assert build(alone.parent, tmp_path / "wide").settings["range"] == 3000 << 10
 
 
+@pytest.mark.parametrize(("others", "highest", "told"), [(2, 255, True), (2, 256, False), (0, 255, False)])
+def test_images_of_32_bits_that_become_black_beside_those_of_16_are_told(tmp_path, caplog, others, highest, told):
+    tree = tree_of(tmp_path / "tree", "TIFF", [200, 60_000][:others])
+    (tree / "class_0").mkdir(parents=True, exist_ok=True)
+    for number in (7, 8):
+        Image.fromarray(grey(number, highest).astype(np.int32)).save(tree / "class_0" / f"{number}.tif")
+    for _ in range(2):
+        build(tree, tmp_path / "shards")
+    wanted = "2 images of 32 bits in a sample have values up to 255, and become black beside those of 16 bits"
+    assert sum(text.startswith(wanted) for text in caplog.messages) == told
+
+
 @pytest.mark.parametrize("value_range", [4095, 65535])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_0_is_white_where_a_tiff_says_so(value_range, compression):
@@ -180,12 +192,12 @@ def test_images_are_known_by_their_content(tmp_path, packed):
     junk = {
         "a/Thumbs.db": b"\xd0\xcf\x11\xe0" + bytes(3000),
         "a/notes.txt": b"BM is a bitmap? P5? no",
-        "a/.DS_Store": b"\0\0\0\1Bud1",
         "a/empty": b"",
         "a/data.json": b"{}",
     }
     damaged = {"a/broken.jpg": b"junk", "a/none.png": b""}
-    everything = {**files, **junk, **damaged, "b/1.jpg": encoded(image)}
+    hidden = {"a/.DS_Store": b"\0\0\0\1Bud1"}
+    everything = {**files, **junk, **damaged, **hidden, "b/1.jpg": encoded(image)}
     if packed:
         source = make_tar(tmp_path / "a.tar", everything)
     else:
@@ -196,8 +208,9 @@ def test_images_are_known_by_their_content(tmp_path, packed):
     index = build(source, tmp_path / "shards")
     report = json.loads((tmp_path / "shards" / "report.json").read_text())["skipped"]
     reasons = {entry["path"]: entry["reason"] for entry in report}
+    assert reasons["a/.DS_Store"] == "hidden, or in a hidden folder"
     assert {name for name, reason in reasons.items() if reason == "not an image by its content"} == set(junk)
-    assert set(reasons) == {*junk, *damaged}
+    assert set(reasons) == {*junk, *damaged, *hidden}
     assert index.records == len(files) + 1
     (images, _), *_ = loaders.ShardStream(tmp_path / "shards")
     assert np.abs(images.astype(float) - np.asarray(image, float)).mean() < 12

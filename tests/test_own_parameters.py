@@ -160,6 +160,39 @@ def test_keys_that_are_no_texts_are_refused_where_they_are_written_down(key, tmp
     assert (back.layers[0].rule, back.layers[1].table) == (Table(), {"a": 1})
 
 
+@dataclass(frozen=True)
+class Nested(Oja):
+    values: object = None
+    joined: tuple = ()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"values": [1, (2, 3)]}, r"values has the tuple \(2, 3\) inside, of which a list comes back"),
+        ({"values": {"a": (2, 3)}}, r"values has the tuple \(2, 3\) inside"),
+        ({"values": {"a": [{"b": (2, 3)}]}}, r"values has the tuple \(2, 3\) inside"),
+        ({"values": ({"a": (2, 3)},)}, r"values has the tuple \(2, 3\) inside"),
+        ({"joined": ({"a": (2, 3)},)}, r"joined has the tuple \(2, 3\) inside"),
+        (
+            {"joined": ((1, 2), [3])},
+            r"joined has the list \[3\] inside, of which a tuple comes .* take a tuple there",
+        ),
+    ],
+)
+def test_lists_and_tuples_that_would_come_back_as_the_other_are_refused(parameters, told, tmp_path, monkeypatch):
+    """They did so without a word."""
+    monkeypatch.setitem(hebbcore.RULES, "nested", Nested)
+    with pytest.raises(ValueError, match=f"save: Nested.{told}"):
+        hebbcore.save(tmp_path / "network.h5", network(Nested(**parameters)))
+    for given, back in (
+        (Nested([[1], {"a": [2]}], ((1, (2,)), {"a": [3]})), None),
+        (Nested(((1, 2), (3, 4)), [[1, 2]]), Nested([[1, 2], [3, 4]], ((1, 2),))),  # which the rule may expect
+    ):
+        hebbcore.save(tmp_path / "network.h5", network(given))
+        assert hebbcore.load(tmp_path / "network.h5", device="cpu").layers[0].rule == (back or given)
+
+
 class Takes(Oja):
     def __init__(self, factor=1.0):
         self.factor = factor

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from classify_helpers import digits, photos, rows_of, save_network, some_labels, write_labels
+from classify_helpers import darken, digits, photos, rows_of, save_network, some_labels, write_labels
 from cli_helpers import ENVIRONMENT, call, fails, files_of, names
 from PIL import Image
 
 import hebbcore
 from hebbcore.cli import photos as reading
+from hebbcore.cli import predict
 from hebbcore.labelling import growing, load_model
 from hebbcore.labelling.model import Model
 
@@ -104,8 +105,12 @@ def test_labels_that_are_there_are_not_found_again(new, call, monkeypatch):
     assert names("out") == ["new.csv"]
 
 
-@pytest.mark.parametrize("change", ["model", "photos", "content", "rows", "note", "size"])
+@pytest.mark.parametrize("change", ["model", "photos", "content", "unseen", "rows", "note", "size"])
 def test_what_has_changed_is_begun_anew(change, new, photos, call, monkeypatch):
+    path = "new/" + min(os.listdir("new"))
+    if change == "unseen":  # as among more than a thousand, of which a sample is read
+        monkeypatch.setattr("loaders.sources.walk.files_digest", lambda *_: "of their sizes")
+        darken(path)
     killed_after_batches(4, call, monkeypatch)
     parts = Path("out/.new.csv.parts")
     if change == "model":
@@ -116,9 +121,11 @@ def test_what_has_changed_is_begun_anew(change, new, photos, call, monkeypatch):
         save_network(Path("net.h5"), 9)
         call("classify photos --labels labels.csv --out work --device cpu --features net.h5")
     elif change == "photos":
-        shutil.copy("new/" + min(os.listdir("new")), "new/another.png")
+        shutil.copy(path, "new/another.png")
     elif change == "content":
-        Image.fromarray(np.zeros((8, 8), np.uint8)).save("new/" + min(os.listdir("new")))
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    elif change == "unseen":
+        darken(path)
     elif change == "rows":
         text = (parts / "rows.csv").read_bytes()
         (parts / "rows.csv").write_bytes(text.replace(b"one", b"two"))
@@ -128,6 +135,23 @@ def test_what_has_changed_is_begun_anew(change, new, photos, call, monkeypatch):
     assert (Path("out/new.csv").read_bytes() == new) == (change in ("rows", "note"))
     call(LINE.replace("out/new.csv", "whole.csv"))
     assert Path("out/new.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_not_mixed_with_the_new_one(new, photos, call, monkeypatch):
+    read = predict.read_model
+
+    def replaced(*given):
+        model = read(*given)
+        write_labels(Path("labels.csv"), some_labels(photos, 5))
+        call("classify photos --labels labels.csv --out work --device cpu --features net.h5")
+        return model
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "read_model", replaced)
+        killed_after_batches(4, call, monkeypatch)
+    call(LINE)
+    call(LINE.replace("out/new.csv", "whole.csv"))
+    assert Path("out/new.csv").read_bytes() == Path("whole.csv").read_bytes() != new
 
 
 def test_a_copied_model_of_read_only_files_works_elsewhere(new, call, monkeypatch, tmp_path, files_of):

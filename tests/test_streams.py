@@ -289,3 +289,10 @@ def test_batches_of_another_library_are_taken_by_all(tmp_path):
     for number, change in enumerate((lambda x, y: (Tensor(x), Tensor(y)), lambda x, y: [Tensor(x), y])):
         assert evaluate(network, Odd(change), plain(), tmp_path / f"{number}", **options)["sources"] == wanted
         extract_features(network, Odd(change), tmp_path / f"{number}.h5")
+
+
+def test_what_a_stream_of_ones_own_calls_its_index_is_none_of_shards():
+    class Own:
+        index = np.arange(3)
+
+    assert streams.pixels_of(Own()) is None

@@ -16,6 +16,7 @@ import pytest
 from cli_helpers import BATCH_NORM, CONV, POOL, config_text
 
 import hebbcore
+import loaders
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.runs import sweeps
@@ -311,6 +312,21 @@ def test_accuracy_on_held_out_training_images(place, call, fails):
     assert "accuracy" not in results()[name]
     call([*LINE, "--set", "training.epochs=2", "--evaluate", "shards/train"])
     assert results()[name]["accuracy"] >= 0
+
+
+def test_images_whose_identity_hides_a_change_are_judged_by_anew(place, call, monkeypatch):
+    monkeypatch.setattr(loaders.ArraySource, "describe", lambda self: {"kind": "some"})
+    with h5py.File("images.h5", "r") as file:
+        data, labels = file["train/images"][...], file["train/labels"][...]
+    seen = []
+    for _ in range(2):
+        loaders.write_shards((data, labels), "some")
+        call(["sweep", "run.toml", "--out", "s", "--seeds", "2", "--evaluate", "some"])
+        seen.append((loaders.read_index("some").identity, results()["seed=0"]["judge"][1]))
+        shutil.rmtree("some")
+        data[7] //= 2
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1] != seen[1][1]
 
 
 def hebbcore_stream(images, labels):

@@ -1,6 +1,5 @@
 """What users give a FewLabelClassifier: labels with gaps, and shares of the classes."""
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,12 +13,9 @@ from hebbcore.classify.linear import Floats
 from hebbcore.classify.neighbours import Indices
 from hebbcore.engine import backend, devices
 from hebbcore.engine.frames import missing, of_numpy_types
-from hebbcore.evaluation.batches import as_labels, has_label
+from hebbcore.evaluation.batches import as_labels, has_label, tell_like_none
 
 Labels = npt.NDArray[Any]
-
-_GAPS_AS_TEXTS = ("-1", "nan", "None", "<NA>")
-_log = logging.getLogger("hebbcore")
 
 
 def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDArray[np.bool_]]:
@@ -57,18 +53,8 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
             f"{function}: y must be −1 for no label and numbers from 0 for classes, got {labels.min()}; number the "
             "classes from 0, or give their names."
         )
-    _tell_like_none(function, labels[known])
+    tell_like_none(function, "y", labels[known], "None")
     return labels, known
-
-
-def _tell_like_none(function: str, labels: Labels) -> None:
-    """Warn of texts that are classes, but what becomes of no label where all become texts, as in an array of NumPy."""
-    found = np.unique(labels[np.isin(labels, _GAPS_AS_TEXTS)]).tolist() if labels.dtype.kind == "U" else []
-    if found:
-        _log.warning(
-            "%s: y holds the texts %s, which are classes; where they mean that there is no label, give None", function,
-            ", ".join(map(repr, found)),
-        )  # fmt: skip
 
 
 def _unconverted(y: Any) -> Any:

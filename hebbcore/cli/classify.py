@@ -262,7 +262,7 @@ def _in_work(options: argparse.Namespace, network: Network | None, stages: Stage
             network = learned(photos, options, stages)
         return labels, classified(
             work, network, stream, labels, mirror=options.mirror, prior=options.prior, suggestions=options.suggestions,
-            listener=stages,
+            listener=stages, skipped=photos.left_out,
         )  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def _ready(
         network = learned(photos, options, stages)
     teacher = WorkTeacher(
         work, network, photos.stream, len(names), options.mirror, options.prior, options.suggestions, stages,
-        lambda labels: _require_imported(work, names, labels),
+        lambda labels: _require_imported(work, names, labels), photos.left_out,
     )  # fmt: skip
     teacher.rows()
     return teacher, photos, names

@@ -48,9 +48,13 @@ class Photos:
     image_size: int | None
 
     @property
-    def left_out(self) -> list[str]:
-        """Names of those that could not be read."""
-        return [name for name, _ in _skipped(self.shards)]
+    def left_out(self) -> list[tuple[str, str]]:
+        """Names of files that are not among them, and the reasons; damaged images before what is none."""
+        if not loaders.read_index(self.shards).skipped:
+            return []
+        report = json.loads((self.shards / REPORT).read_text("utf-8"))
+        found = [(entry["path"], entry["reason"]) for entry in report["skipped"]]
+        return sorted(found, key=lambda entry: entry[1] == NOT_AN_IMAGE or "in a hidden folder" in entry[1])
 
     def stream(self, shuffle: bool = False) -> loaders.ShardStream:
         """Return batches of them, in order or shuffled anew in each epoch."""
@@ -80,9 +84,10 @@ def read_photos(
     if (path / INDEX).is_file():
         if split is not None:
             raise ValueError(f"--split is for sources of several splits; {path} is a folder of shards, which is one.")
-        _tell_skipped(path, stages)
+        photos = Photos(path, path, _size_of_shards(path) if size is None else size)
+        _tell_left_out(photos, stages)
         tell_unlike(path, value_range)
-        return Photos(path, path, _size_of_shards(path) if size is None else size)
+        return photos
     # folders of an archive were classes in earlier versions, whose works go on
     source = _source(path, split, without_labels, in_archives=_has_classes(folder))
     if split is None and (others := [name for name in all_splits(path) if name != "train"]):
@@ -99,10 +104,11 @@ def read_photos(
         stages.tell("images", progress.position, progress.total)
 
     loaders.build_shards(source, folder, shard_bytes=SHARD_BYTES, progress=show, **options)
-    _tell_skipped(folder, stages)
-    if options:
-        return Photos(path, folder, None)
-    return Photos(path, folder, _size_of_shards(folder) if size is None else size)  # arrays are stored as they are
+    if not options and size is None:
+        size = _size_of_shards(folder)  # arrays are stored as they are
+    photos = Photos(path, folder, None if options else size)
+    _tell_left_out(photos, stages)
+    return photos
 
 
 def is_photos(path: Path) -> bool:
@@ -291,18 +297,10 @@ def _size_of_shards(path: Path) -> int | None:
     return min(LARGEST, stored) if isinstance(stored, int) and stored >= SMALLEST else LARGEST
 
 
-def _skipped(shards: Path) -> list[tuple[str, str]]:
-    """Return names of files that were left out of shards, and the reasons."""
-    if not loaders.read_index(shards).skipped:
-        return []
-    report = json.loads((shards / REPORT).read_text("utf-8"))
-    return [(entry["path"], entry["reason"]) for entry in report["skipped"]]
-
-
-def _tell_skipped(shards: Path, stages: Stages) -> None:
-    """Name files that were left out, with the reasons; damaged images before what is none."""
-    skipped = sorted(_skipped(shards), key=lambda entry: entry[1] == NOT_AN_IMAGE or "in a hidden folder" in entry[1])
-    for name, reason in skipped[:_SHOWN]:
+def _tell_left_out(photos: Photos, stages: Stages) -> None:
+    """Name files that were left out, with the reasons."""
+    found = photos.left_out
+    for name, reason in found[:_SHOWN]:
         stages.say("left out", f"{name} ({reason})")
-    if len(skipped) > _SHOWN:
-        stages.say("left out", f"{len(skipped) - _SHOWN:,} more files; {shards / REPORT} names them")
+    if len(found) > _SHOWN:
+        stages.say("left out", f"{len(found) - _SHOWN:,} more files; {photos.shards / REPORT} names them")

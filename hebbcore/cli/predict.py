@@ -53,9 +53,9 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _predict(options: argparse.Namespace) -> int:
     import_modules(options.imports)
-    model, stages, out = read_model("predict", options.model, options.device), Stages(), options.out
     folder = checkpoint.model_folder(options.model) or options.model
-    note = read_note("predict", folder)
+    note = read_note("predict", folder)  # first: labels by a model that replaces this one now must not pass for its own
+    model, stages, out = read_model("predict", options.model, options.device), Stages(), options.out
     require_there(options.photos)
     require_outside(out, options.photos)
     _require_no_part(out, folder)
@@ -72,7 +72,7 @@ def _predict(options: argparse.Namespace) -> int:
         )  # fmt: skip
 
     with locked_file(out, "predicting into"):
-        photos = read_anew(parts / "images", read)
+        photos = read_anew(parts, read)
         with photos.stream() as stream:
             check_images("predict", model, stream.image_shape)
             table = GrowingTable(parts, _digest(note, stream))

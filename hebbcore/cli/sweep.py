@@ -149,7 +149,8 @@ class _Judge:
         Those of earlier versions say of no penalty, or of another way, how it is chosen.
         """
         if is_shards(self.images):
-            content = loaders.read_index(self.images).identity
+            index = loaders.read_index(self.images)
+            content = index.digest or index.identity
         else:
             with self.images.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -56,8 +57,9 @@ class Table:
         self._of_files = {item.name: item.label for item in source.items()}
         self._classes = source.class_names
 
-    def labels(self, names: Sequence[str], left_out: Sequence[str]) -> Labels:
-        """Return the labels of images. left_out: those that could not be read; a label of one is told."""
+    def labels(self, names: Sequence[str], skipped: Sequence[tuple[str, str]]) -> Labels:
+        """Return the labels of images. skipped: files that could not be read, and why; a label of one is told."""
+        left_out = [name for name, _ in skipped]
         if self._of_files is None:
             names, root = names_in_tables(names, self._photos)
             left_out = [_below(str(root), name) for name in left_out]
@@ -72,7 +74,7 @@ class Table:
         unused = [(name, label) for name, label in unused if tidy(PurePosixPath(name).parts[0]) != label]
         if unused:
             _tell_unused(unused, found.classes)
-        return found
+        return replace(found, unused=tuple(unused))
 
 
 def _tell_unused(unused: Sequence[tuple[str, str]], classes: Sequence[str]) -> None:

@@ -86,6 +86,7 @@ def train_into(
     shared: a folder where images of files are read for several runs; None: they are read into the run's.
     """
     network = config.make_network()
+    together.by_first("train", lambda: _is_begun(run, config))  # before photos are read, which may take long
     data, labels = _open(config, network, run, shared)
     settings = dataclasses.asdict(config.training)
     if not is_array(data):
@@ -167,14 +168,20 @@ def _keep(run: Path, config: Config) -> str | None:
 
     Raises ValueError if the run has another.
     """
-    path, before = run / CONFIG, None
-    if path.exists() and checkpoint.checkpoints(run):
-        require_same("train", run, config)
-        before = path.read_text("utf-8")
+    path = run / CONFIG
+    before = path.read_text("utf-8") if _is_begun(run, config) else None
     text = json.dumps(config.table(), indent=2) + "\n"
     if text != before:
         write_text(path, text)
     return before
+
+
+def _is_begun(run: Path, config: Config) -> bool:
+    """Return whether a run has begun, and goes on. Raises ValueError if it has another configuration."""
+    begun = (run / CONFIG).exists() and bool(checkpoint.checkpoints(run))
+    if begun:
+        require_same("train", run, config)
+    return begun
 
 
 def require_same(function: str, run: Path, config: Config) -> None:
@@ -214,7 +221,8 @@ class SameData:
         """Raise ValueError if a run has learned from other data."""
         theirs = checkpoint.header_of(self._function, checkpoint.checkpoints(run)[-1]).get("data") or {}
         mine = self._identity(run, config)
-        different = serialize.differences(streams.told_apart_by(mine), streams.told_apart_by(theirs), "data")
+        ours, those = streams.told_apart_by(mine, theirs), streams.told_apart_by(theirs, mine)
+        different = serialize.differences(ours, those, "data")
         if different:
             raise ValueError(
                 f"{self._function}: {run} has learned from other images or labels than {config.data.path} holds now: "

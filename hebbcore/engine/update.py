@@ -118,7 +118,8 @@ class BatchedUpdate:
         if here is None:
             outer = shares[0].memory.grown("outer", weights.shape, plan.dtype, plan.device)
         else:
-            self._pack = self._pack or Pack(self.units, self.geometry.patch_size, plan.dtype, plan.device)
+            if self._pack is None or self._pack.is_left:
+                self._pack = Pack(self.units, self.geometry.patch_size, plan.dtype, plan.device)
             outer = self._pack.outer
         projection = projection_of(self.rule, weights)
         unit_norms = vector_norms(weights) if self.rule.needs_norms or bias is not None else None

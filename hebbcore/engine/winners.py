@@ -168,7 +168,7 @@ def count_sample(rule: Rule, patches: Array, g: Geometry, weights: Array) -> Arr
 
 def patches_of(rule: Rule, counts: Array) -> int:
     """Return of how many patches units have won, in so many wins (K,), on the host."""
-    return int(counts.sum()) // (rule.winners_in_turn() * rule.winners_at_once())
+    return int(counts.sum()) // int(rule.winners_in_turn() * rule.winners_at_once())
 
 
 def dead_text(name: str, dead: int, units: int, patches: int) -> str | None:

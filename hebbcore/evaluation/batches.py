@@ -17,6 +17,7 @@ Labels = npt.NDArray[Any]
 Weights = npt.NDArray[np.float64]
 
 CLASS_NUMBERS = "number the classes from 0"
+_GAPS_AS_TEXTS = ("-1", "nan", "None", "<NA>")
 
 _log = logging.getLogger("hebbcore")
 
@@ -107,6 +108,27 @@ def names_class(labels: Labels) -> npt.NDArray[np.bool_]:
     """
     labelled = has_label(labels)
     return labelled if len(np.unique(labels[labelled])) > 1 else np.ones(len(labels), np.bool_)
+
+
+def labelled_rows(function: str, labels: Labels, what: str) -> npt.NDArray[np.bool_]:
+    """Return names_class, and tell of labels that are none, and of classes that look so. what: has the labels."""
+    labelled = names_class(labels)
+    tell_left_out(function, int(labelled.sum()), len(labels), what, CLASS_NUMBERS)
+    tell_like_none(function, "labels", labels[labelled])
+    return labelled
+
+
+def tell_like_none(function: str, name: str, labels: Labels, instead: str = '"", or leave these rows out') -> None:
+    """Warn of texts that are classes, but what becomes of no label where all become texts, as in an array of NumPy.
+
+    name: of the argument. instead: what to give.
+    """
+    found = np.unique(labels[np.isin(labels, _GAPS_AS_TEXTS)]).tolist() if labels.dtype.kind == "U" else []
+    if found:
+        _log.warning(
+            "%s: %s holds the texts %s, which are classes; where they mean that there is no label, give %s", function,
+            name, ", ".join(map(repr, found)), instead,
+        )  # fmt: skip
 
 
 def tell_left_out(function: str, labelled: int, rows: int, what: str, remedy: str) -> None:
@@ -225,6 +247,7 @@ class ClassCodes:
                         "as classes=; list all of them, or leave classes out."
                     )
                 self._codes[names[i]] = len(self._codes)
+                tell_like_none(self._function, "labels", unique[i : i + 1])
         return np.array([self._codes[name] for name in names], np.int64)[inverse]
 
     def ordered(self) -> tuple[Labels, Codes]:

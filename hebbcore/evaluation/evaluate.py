@@ -127,6 +127,7 @@ def evaluate(
         function, network, layers=layers, fractions=fractions, seeds=seeds, readout=readout, how=how,
         baselines=baselines, features=features, mirror=mirror, shifts=shifts, queries=queries, memory=memory,
     )  # fmt: skip
+    mirror, shifts = bool(mirror), int(shifts)  # NumPy's too
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),

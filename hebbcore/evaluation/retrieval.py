@@ -16,7 +16,7 @@ from hebbcore.evaluation.batches import (
     as_features,
     as_labels,
     has_label,
-    names_class,
+    labelled_rows,
     require_one_kind,
     tell_left_out,
 )
@@ -121,10 +121,9 @@ def retrieval_scores(
 
 def _labelled(function: str, base: Array, classes: Labels, asked: Array, wanted: Labels) -> tuple[Any, ...]:
     """Return the rows that have a label, and their labels."""
-    kept = names_class(classes)
+    kept = labelled_rows(function, classes, "rows of the database")
     asks = has_label(wanted) | np.isin(wanted, classes[kept])
-    for labelled, what in ((kept, "rows of the database"), (asks, "queries")):
-        tell_left_out(function, int(labelled.sum()), len(labelled), what, CLASS_NUMBERS)
+    tell_left_out(function, int(asks.sum()), len(asks), "queries", CLASS_NUMBERS)
     if not asks.any():
         raise ValueError(f"{function}: no query has a label: all {len(wanted)} are below 0 or empty.")
     if not kept.all():

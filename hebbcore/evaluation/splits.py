@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hebbcore import checks
-from hebbcore.evaluation.batches import CLASS_NUMBERS, Labels, as_labels, names_class, tell_left_out
+from hebbcore.evaluation.batches import Labels, as_labels, labelled_rows
 
 FRACTIONS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.25, 1.0)  # of the published protocol (FastHebb, Lagani et al. 2022)
 
@@ -46,8 +46,7 @@ def labelled_subset(
     """
     function = "labelled_subset"
     names = as_labels(function, "labels", labels, np.size(labels), "labels")
-    labelled = names_class(names)
-    tell_left_out(function, int(labelled.sum()), len(names), "rows", CLASS_NUMBERS)
+    labelled = labelled_rows(function, names, "rows")
     indices, names = np.flatnonzero(labelled), names[labelled]
     checks.choice(function, "how", how, ("published", "stratified"))
     count = _count(function, size, len(names))

@@ -52,10 +52,10 @@ class Features:
         shape = network.shapes[network.index_of(function, name)]
         require_views(function, network, mirror, shifts)
         if grid is not None:
-            checks.integer(function, "pool", grid, 1)
+            grid = checks.integer(function, "pool", grid, 1)
             if len(shape) != 3 or grid > min(shape[:2]):
                 raise ValueError(f"{function}: pool must be at most the sides of {name}'s output {shape}, got {grid}.")
-        return cls(network, name, grid, mirror, shifts)
+        return cls(network, name, grid, bool(mirror), int(shifts))
 
     @classmethod
     def at_most(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from hebbcore.streams import Stream
 
 _MOST_STATE = 50_000  # characters
 _SAVE_SECONDS = 10.0  # between notes of how far it got
+_FAINT = 3e-6  # numbers that float16 rounds by 1 % or more, or to 0
+_MOST_FAINT = 0.01  # share of images whose features may all be so: blank ones
+_log = logging.getLogger("hebbcore")
 
 
 def extract_features(
@@ -59,7 +63,8 @@ def extract_features(
     layer : str, optional
         A name in `network.names`; the last by default.
     dtype : {"float32", "float16"}
-        Numbers in the file.
+        Numbers in the file. float16 keeps three digits of numbers from 6e-5 to 65,504, fewer of smaller ones, and none
+        below 3e-8; a warning tells if that is all that many images have.
     pool : int, optional
         The output is averaged over a grid of pool × pool cells first.
     mirror : bool
@@ -194,6 +199,8 @@ def _settings(features: Features, dtype: str, stream: Stream | None = None) -> d
     settings |= {"shape": list(features.shape), "weights": checkpoint.digest_of(features.network)}
     if stream is not None:
         settings["data"] = _short(streams.at(streams.written_state(stream, stream.state()), 0, 0))
+        if (pixels := streams.pixels_of(stream)) is not None:
+            settings["pixels"] = pixels
     if features.shifts:  # earlier files do not say that there are none
         settings["shifts"] = features.shifts
     plain: dict[str, Any] = json.loads(json.dumps(settings))
@@ -214,7 +221,7 @@ def _made(features: Features, first: int, images: Any, labels: Any) -> tuple[Any
 
 def _fill(function: str, file: Growing, features: Features, stream: Stream, progress: Callable[[int], None]) -> None:
     """Write the features of all images that are not in the file yet."""
-    count, saved = int(stream.images), time.monotonic()
+    count, saved, faint, first = int(stream.images), time.monotonic(), 0, file.done
     stream.restore(streams.at(stream.state(), 0, file.batch))
     progress(file.done)
     for parts in of_batches(partial(_made, features), stream):
@@ -231,6 +238,7 @@ def _fill(function: str, file: Growing, features: Features, stream: Stream, prog
         kept = file.add(batch, classes)
         if kept.dtype == np.float16 and not np.isfinite(kept).all():
             raise OverflowError(f'{function}: a feature of {features.layer} does not fit float16; use dtype="float32".')
+        faint += _faint(batch) if kept.dtype == np.float16 else 0
         file.count(len(batch))
         if time.monotonic() - saved >= _SAVE_SECONDS:
             file.save()
@@ -238,3 +246,14 @@ def _fill(function: str, file: Growing, features: Features, stream: Stream, prog
         progress(file.done)
     if file.done != count:
         raise ValueError(f"{function}: the stream gave {file.done} images instead of {count}.")
+    if faint > _MOST_FAINT * (count - first):
+        _log.warning(
+            '%s: the features of %d of %d images are all below %g, of which float16 keeps a digit or two, and of the '
+            'smallest none; use dtype="float32"', function, faint, count - first, _FAINT,
+        )  # fmt: skip
+
+
+def _faint(features: Any) -> int:
+    """Return of how many images the largest feature is too small for float16; 0 is not."""
+    largest = np.abs(features.reshape(len(features), -1)).max(axis=1, initial=0)
+    return int(np.count_nonzero((largest > 0) & (largest < _FAINT)))

@@ -12,7 +12,7 @@ from typing import Any
 
 from hebbcore.features import numpy_files, parquet_file, zarr_group
 from hebbcore.features.blocks import Block, Stored, blocks_of, digest_of, text_of
-from hebbcore.features.storage import different_name, other_names
+from hebbcore.features.storage import are_same, different_name, other_names
 from hebbcore.files import cannot_write, sync
 
 FORMATS = ("hdf5", "npy", "parquet", "zarr")
@@ -52,7 +52,7 @@ def finished(function: str, form: str, path: Path, settings: dict[str, Any], nam
         return False
     different: list[str] = []
     try:
-        same = format_of(path) == form and (stored := _read(function, path)).settings == settings
+        same = format_of(path) == form and are_same(settings, (stored := _read(function, path)).settings)
         if same:
             blocks = partial(_compared, stored, names, different)
             _require_sound(function, path, replace(stored, blocks=blocks))

@@ -38,7 +38,7 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
         except ValueError as error:
             raise ValueError(f"{error} Remove it, and the same call writes it anew.") from None
     theirs = _settings_of(path) if sealed or (path.is_file() and hdf5.is_plain(path)) else None
-    if theirs != settings:
+    if not are_same(settings, theirs):
         raise _something_else(function, path, settings, theirs)
     if not sealed:
         _log.warning(
@@ -51,6 +51,16 @@ def finished(function: str, path: Path, settings: dict[str, Any]) -> bool:
     return True
 
 
+def are_same(settings: dict[str, Any], theirs: Any) -> bool:
+    """Return whether settings are those of a file."""
+    return isinstance(theirs, dict) and _known(settings, theirs) == theirs
+
+
+def _known(settings: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return what of settings a file has: those of earlier versions do not say of pixels."""
+    return {key: value for key, value in settings.items() if key != "pixels" or key in theirs}
+
+
 def require_no_other(function: str, path: Path, settings: dict[str, Any]) -> None:
     """Raise FileExistsError if the file is there and holds something else than features of such settings.
 
@@ -60,7 +70,7 @@ def require_no_other(function: str, path: Path, settings: dict[str, Any]) -> Non
         return
     theirs = _settings_of(path) if path.is_file() else None
     if isinstance(theirs, dict):
-        theirs = {key: value for key, value in theirs.items() if key not in ("images", "data")}
+        theirs = {key: value for key, value in theirs.items() if key not in ("images", "data", "pixels")}
     if theirs != settings:
         raise _something_else(function, path, settings, theirs)
 
@@ -110,8 +120,8 @@ def _difference(ours: dict[str, Any], theirs: Any) -> str:
     """Return in words how the settings of a file differ; nothing for a file of something else."""
     if not isinstance(theirs, dict):
         return ""
-    others = {"weights": "another network", "data": "other images or batches", "images": "other images or batches"}
-    found = [others.get(path.partition(".")[0], text) for path, text in compared(ours, theirs)]
+    others = {"weights": "another network", **dict.fromkeys(("data", "images", "pixels"), "other images or batches")}
+    found = [others.get(path.partition(".")[0], text) for path, text in compared(_known(ours, theirs), theirs)]
     return f" ({'; '.join(dict.fromkeys(found))})"
 
 
@@ -155,7 +165,7 @@ def drop_other(path: Path, settings: dict[str, Any]) -> None:
         return
     except (ValueError, LookupError, TypeError):  # damaged
         theirs = None
-    if theirs != settings:
+    if not are_same(settings, theirs):
         forget(note)  # first: it must not speak for another file
         path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
 
@@ -250,7 +260,7 @@ class Growing:
                 f"{self._function}: {self._note} does not say how far {self._partial} got ({type(error).__name__}: "
                 f"{error}); remove both to begin again."
             ) from None
-        if theirs != self._settings:
+        if not are_same(self._settings, theirs):
             raise ValueError(
                 f"{self._function}: {self._partial} is of another extraction; finish that one, or remove it."
             )

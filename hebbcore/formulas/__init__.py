@@ -114,7 +114,7 @@ class Formula:
                     f"{function}: {model.names[i]} is a {type(model.layers[i]).__name__}, which has no formula; enter "
                     "one in hebbcore.formulas.FORMULAS, or end at a layer before it."
                 )
-        return cls(function, model, last, mirror)
+        return cls(function, model, last, bool(mirror))
 
     @property
     def arrays(self) -> dict[str, Any]:

@@ -70,11 +70,13 @@ def figures(found: Iterable[str]) -> str:
     return f'<ul class="images">{joined}</ul>' if joined else "<p>None.</p>"
 
 
-def first_page(names: Mapping[int, object], pictures: Mapping[int, str], images: int, state: str) -> str:
+def first_page(
+    names: Mapping[int, object], pictures: Mapping[int, str], images: int, state: str, more: Iterable[str]
+) -> str:
     """Return the page for the time before there are labels of two classes: the images to label first.
 
     names, pictures: of these images by number, the most useful first. images: how many there are in all. state: what
-    labels there are, plain text.
+    labels there are, plain text. more: parts below, HTML.
     """
     return document(
         "Images to label first",
@@ -84,5 +86,6 @@ def first_page(names: Mapping[int, object], pictures: Mapping[int, str], images:
             "<p>These images stand for many others; next.csv lists them. Write what you see on them into the column "
             "“label” of a copy of next.csv, and give that copy to the same command as --labels.</p>",
             figures(figure(name, pictures[number]) for number, name in names.items()),
+            *more,
         ],
     )

@@ -1,12 +1,13 @@
 """report.html: the guesses with their pictures, on a page that loads nothing from elsewhere."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from hebbcore.labelling.guesses import Guesses, Ints
+from hebbcore.labelling.left_out import LeftOut
 from hebbcore.labelling.page import contents, document, figure, figures, section, shown
 from hebbcore.labelling.pictures import pictures_of
 
@@ -37,6 +38,8 @@ class Findings:
         Estimated share of right guesses, with an interval; None: too few labels tell.
     calibration : (error, by_chance) or None
         How far confidence and share of right guesses lie apart, and how far by chance alone; None as above.
+    left_out : LeftOut
+        Files and labels that are no part of all this.
     """
 
     names: Sequence[str]
@@ -47,6 +50,7 @@ class Findings:
     doubts: Sequence[int]
     accuracy: tuple[float, float, float] | None
     calibration: tuple[float, float] | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def page_of(findings: Findings, stream: Any) -> str:
@@ -73,6 +77,7 @@ def page_of(findings: Findings, stream: Any) -> str:
             *(page.of_class(number, numbers, len(by_class) <= 20) for number, numbers in by_class.items()),
             *([f"<p>{more} more classes are in predictions.csv.</p>"] if more else []),
         ),
+        **findings.left_out.parts(),
     }
     titles = {anchor: title for anchor, (title, *_) in parts.items()}
     sections = [section(anchor, *texts) for anchor, texts in parts.items()]

@@ -16,6 +16,7 @@ from hebbcore.files import write_text
 from hebbcore.labelling.done import DONE, read_done, write_done
 from hebbcore.labelling.features import chosen, extracted, neighbour_features, placed
 from hebbcore.labelling.guesses import Guesses, Ints
+from hebbcore.labelling.left_out import LeftOut
 from hebbcore.labelling.model import FOLDER, NETWORK, Model, read_note, save_model
 from hebbcore.labelling.page import first_page
 from hebbcore.labelling.pictures import pictures_of
@@ -51,10 +52,13 @@ class Labels:
         For each image its class; -1: none.
     classes : sequence of str
         What the numbers 0, 1, … mean.
+    unused : sequence of (str, str)
+        Files that were left out, and the labels that they were given.
     """
 
     numbers: Ints
     classes: tuple[str, ...]
+    unused: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, numbers: Ints, classes: Sequence[str]) -> "Labels":
@@ -105,6 +109,7 @@ def classified(
     prior: str,
     suggestions: int,
     listener: Listener,
+    skipped: Sequence[tuple[str, str]] = (),
 ) -> Model | None:
     """Give all images of a stream labels, from those that are known, and write the results and the model.
 
@@ -128,6 +133,8 @@ def classified(
         How many images next.csv names.
     listener : Listener
         Told how far it is.
+    skipped : sequence of (str, str)
+        Files that are not among the images, and why, for the report.
 
     Returns
     -------
@@ -146,7 +153,8 @@ def classified(
         )
     features = chosen(network, stream.images, mirror)
     rows = extracted(features, stream, work / FEATURES, lambda done: listener.tell("features", done, stream.images))
-    if _is_done(work, _digest(features, stream, labels, prior, suggestions), labels):
+    left_out = LeftOut(skipped, labels.unused)
+    if _is_done(work, _digest(features, stream, labels, prior, suggestions, left_out), labels):
         return None
     from hebbcore.classify import FewLabelClassifier
 
@@ -156,7 +164,7 @@ def classified(
     classifier.fit(placed(features, rows), labels.numbers)
     listener.tell("labels", 1, 1)
     tell_of_prior(classifier, listener)
-    return write_results(work, features, stream, labels, classifier, suggestions, listener)
+    return write_results(work, features, stream, labels, classifier, suggestions, listener, skipped)
 
 
 def tell_of_prior(classifier: Any, listener: Listener) -> None:
@@ -177,12 +185,13 @@ def write_results(
     classifier: Any,
     suggestions: int,
     listener: Listener,
+    skipped: Sequence[tuple[str, str]] = (),
 ) -> Model | None:
     """Write the results and the model of a classifier that has learned the labels; see classified.
 
     Parameters
     ----------
-    work, stream, labels, suggestions, listener
+    work, stream, labels, suggestions, listener, skipped
         As for classified.
     features : Features
         What the classifier was fitted to.
@@ -194,31 +203,38 @@ def write_results(
     Model or None
         None if the labels are of less than two classes.
     """
-    made_from = _digest(features, stream, labels, classifier.prior, suggestions)
+    left_out = LeftOut(skipped, labels.unused)
+    made_from = _digest(features, stream, labels, classifier.prior, suggestions, left_out)
     (work / DONE).unlink(missing_ok=True)
     following = classifier.suggest(suggestions).tolist()
     if labels.are_few:
-        _write_first(work, stream, labels, following)
+        _write_first(work, stream, labels, following, left_out)
         write_done(work, made_from, (FOLLOWING, REPORT))
         return None
-    _write(work, stream, labels, classifier, following, listener)
+    _write(work, stream, labels, classifier, following, listener, left_out)
     model = Model(features, classifier, labels.classes, streams.range_of(stream))
     save_model(work / FOLDER, model, made_from)
     write_done(work, made_from, OUTPUTS)
     return model
 
 
-def _write_first(work: Path, stream: Any, labels: Labels, following: Sequence[int]) -> None:
+def _write_first(work: Path, stream: Any, labels: Labels, following: Sequence[int], left_out: LeftOut) -> None:
     """Write which images to label first."""
     names = _names_of(stream)
     write_table(work / FOLLOWING, NEXT, [(names[i], "", "", "") for i in following])
     some = {number: names[number] for number in following}
-    page = first_page(some, pictures_of(stream, following), stream.images, labels.state)
+    page = first_page(some, pictures_of(stream, following), stream.images, labels.state, left_out.sections())
     write_text(work / REPORT, page)
 
 
 def _write(
-    work: Path, stream: Any, labels: Labels, classifier: Any, following: Sequence[int], listener: Listener
+    work: Path,
+    stream: Any,
+    labels: Labels,
+    classifier: Any,
+    following: Sequence[int],
+    listener: Listener,
+    left_out: LeftOut,
 ) -> None:
     """Write what the classifier found out about the images."""
     names = _names_of(stream)
@@ -233,7 +249,7 @@ def _write(
     doubts = list(dict.fromkeys([*chain(*twins), *classifier.doubts_.tolist()]))
     findings = Findings(
         names, labels.classes, labels.numbers, guesses, following, doubts,
-        classifier.estimated_accuracy_, classifier.calibration_error_,
+        classifier.estimated_accuracy_, classifier.calibration_error_, left_out,
     )  # fmt: skip
     write_text(work / REPORT, page_of(findings, stream))
 
@@ -242,12 +258,13 @@ def _names_of(stream: Any) -> list[str]:
     return list(streams.names_of(stream) or map(str, range(stream.images)))
 
 
-def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggestions: int) -> str:
+def _digest(features: Features, stream: Any, labels: Labels, prior: str, suggestions: int, left_out: LeftOut) -> str:
     """Return a digest of all that decides the results."""
     described = {
         "hebbcore": __version__, "network": checkpoint.digest_of(features.network), "prior": prior,
         "layer": features.layer, "pool": features.grid, "mirror": features.mirror,
         "data": streams.identity_of(stream), "classes": labels.classes, "suggestions": suggestions,
+        **({"left out": [list(left_out.files), list(left_out.labels)]} if left_out else {}),
     }  # fmt: skip
     digest = hashlib.blake2b(json.dumps(described).encode(), digest_size=16)
     digest.update(labels.numbers.astype(np.int64).tobytes())

@@ -65,7 +65,7 @@ class BatchNorm(Layer):
     mean, variance = Kept(), Kept(least=0)  # running, (channels,), float64
 
     def _check(self) -> None:
-        checks.boolean("BatchNorm", "modified", self.modified)
+        self.modified = checks.boolean("BatchNorm", "modified", self.modified)
         self.epsilon = checks.positive("BatchNorm", "epsilon", self.epsilon)
         self.momentum = checks.positive("BatchNorm", "momentum", self.momentum)
         if self.momentum > 1:

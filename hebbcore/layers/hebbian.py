@@ -84,7 +84,7 @@ class HebbianLayer:
         elif name == "precision":
             checks.choice(function, name, value, gemm.PRECISIONS)
         elif name == "linear":
-            checks.boolean(function, name, value)
+            value = checks.boolean(function, name, value)
         elif name == "state":
             value = as_state(function, self.rule, self.units, backend.device_of(self.weights), value)
         if self._is_dense_with(name, value):

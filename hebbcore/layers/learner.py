@@ -60,12 +60,13 @@ class Learner(Layer):
         self.units = checks.integer(function, "units", self.units, 1)
         self.rule = as_rule(function, self.rule)
         require_counts(function, self.rule, self.units)
-        checks.boolean(function, "linear", self.linear)
+        self.linear = checks.boolean(function, "linear", self.linear)
         if self.learning_rate is not None:
             self.learning_rate = as_rate(function, "learning_rate", self.learning_rate)
         checks.choice(function, "initial_weights", self.initial_weights, STARTS)
         self._check_response(function)
-        if checks.boolean(function, "normalize_patches", self.normalize_patches) and self.rule.initial_state():
+        self.normalize_patches = checks.boolean(function, "normalize_patches", self.normalize_patches)
+        if self.normalize_patches and self.rule.initial_state():
             problem = f"is not for a rule with a state, such as {self.rule!r}: its scores are those of the output."
             raise checks.wrong(ValueError, function, "normalize_patches", problem)
         self.conscience, self.revival = check_rivalry(function, self.rule, self.conscience, self.revival)

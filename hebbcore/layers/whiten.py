@@ -118,8 +118,8 @@ class Whiten(Layer):
             self.epsilon = checks.positive("Whiten", "epsilon", self.epsilon)
         if self.contrast is not None:
             checks.real("Whiten", "contrast", self.contrast, 0)
-        checks.boolean("Whiten", "relative", self.relative)
-        checks.boolean("Whiten", "centre", self.centre)
+        self.relative = checks.boolean("Whiten", "relative", self.relative)
+        self.centre = checks.boolean("Whiten", "centre", self.centre)
         if self.components is not None:
             self.components = checks.integer("Whiten", "components", self.components, 1)
         self._check_output()

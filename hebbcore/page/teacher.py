@@ -1,6 +1,6 @@
 """The work folder as the learner needs it: a classifier of all its photos, and a place for the results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class WorkTeacher:
 
     work: the folder. network: makes the features. open_stream: opens the images, in order. images: how many they are.
     mirror, prior, suggestions, listener: see hebbcore.labelling.work.classified. check: raises ValueError if results of
-    labels would replace something that only a user has.
+    labels would replace something that only a user has. skipped: see hebbcore.labelling.work.classified.
     """
 
     work: Path
@@ -44,6 +44,7 @@ class WorkTeacher:
     suggestions: int
     listener: Listener
     check: Callable[[Labels], None]
+    skipped: Sequence[tuple[str, str]] = ()
 
     @property
     def features(self) -> Features:
@@ -78,7 +79,9 @@ class WorkTeacher:
         self.check(labels)
         tell_of_prior(classifier, self.listener)
         with self.open_stream() as stream:
-            write_results(self.work, self.features, stream, labels, classifier, self.suggestions, self.listener)
+            write_results(
+                self.work, self.features, stream, labels, classifier, self.suggestions, self.listener, self.skipped
+            )
 
     def written(self) -> float | None:
         """Return when the results were written."""

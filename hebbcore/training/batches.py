@@ -172,7 +172,8 @@ class StreamBatches(IterableBatches):
 
     def identity(self) -> dict[str, Any]:
         """See Batches."""
-        return streams.written_state(self._stream, self._state)
+        pixels = streams.pixels_of(self._stream)
+        return streams.written_state(self._stream, self._state) | ({} if pixels is None else {"pixels": pixels})
 
     def rewind(self) -> None:
         """See Batches."""

@@ -160,11 +160,11 @@ def differences(here: RunHeader, there: RunHeader) -> list[str]:
         free |= _OF_STREAMS if here.training.sample is None else _OF_STREAMS - {"seed"}
     learners = [layer for layer in serialize.flat(here.layers) if "rule" in layer]
     overridden = all(layer["learning_rate"] for layer in learners)
-    return serialize.differences(_fixed(here, free, overridden), _fixed(there, free, overridden))
+    return serialize.differences(_fixed(here, there.data, free, overridden), _fixed(there, here.data, free, overridden))
 
 
-def _fixed(header: RunHeader, free: set[str], overridden: bool) -> dict[str, Any]:
-    """Return what of a header must be the same when a training goes on."""
+def _fixed(header: RunHeader, others: dict[str, Any], free: set[str], overridden: bool) -> dict[str, Any]:
+    """Return what of a header must be the same when a training goes on. others: the data of the other header."""
     table = header.table()
     training = {key: value for key, value in table["training"].items() if key not in free}
     if training["learning_rate"] is None or overridden:
@@ -173,7 +173,7 @@ def _fixed(header: RunHeader, free: set[str], overridden: bool) -> dict[str, Any
     kept = {key: value for key, value in table.items() if key not in changing}
     if training["mode"] == "layerwise":
         kept["layers"] = serialize.without("momentum", kept["layers"])  # earlier versions took any, which had no effect
-    return {**kept, "training": training, "data": streams.told_apart_by(table["data"])}
+    return {**kept, "training": training, "data": streams.told_apart_by(table["data"], others)}
 
 
 def _plain(value: Any) -> Any:

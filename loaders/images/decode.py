@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from loaders.images.formats import format_of
 from loaders.images.transforms import Box, Frame
-from loaders.images.wide import FULL, check_colour, check_planes, has_wide_colour, narrowed, says_its_range
+from loaders.images.wide import FULL, check_colour, check_planes, has_32_bits, has_wide_colour, narrowed, says_its_range
 
 MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an RGB copy of this takes 300 MB
 
@@ -130,12 +130,15 @@ def _require_one_page(image: Image.Image) -> None:
         image.seek(0)
 
 
-def highest_value(data: bytes) -> int:
-    """The largest value of a 16-bit grey image whose file does not say its range; 0 for every other image."""
+def highest_value(data: bytes) -> tuple[int, bool]:
+    """The largest value of a grey image of 16 or more bits, 0 for every other one, and whether it has 32 bits.
+
+    Images whose files say their range do not count.
+    """
     image = open_image(data)
     if not image.mode.startswith("I") or says_its_range(image):
-        return 0
-    return int(np.asarray(image).max())
+        return 0, False
+    return int(np.asarray(image).max()), has_32_bits(image)
 
 
 def _late_exif(data: bytes | memoryview) -> bytes:

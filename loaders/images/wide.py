@@ -34,6 +34,11 @@ def check_planes(image: Image.Image) -> None:
         )
 
 
+def has_32_bits(image: Image.Image) -> bool:
+    """Whether an image is a TIFF of 32 bits a pixel."""
+    return bool(max(getattr(image, "tag_v2", {}).get(_BITS, (8,))) > 16)
+
+
 def _tiles(image: Image.Image) -> list[Any]:
     """How the pixels are stored, as long as they are not loaded."""
     return list(getattr(image, "tile", []))

@@ -15,7 +15,7 @@ from loaders.shards.job import Job, Progress, run
 from loaders.shards.parts import PartOf, checked_part, folder_of, join, whole_of
 from loaders.shards.pixels import found_pixels
 from loaders.shards.plan import plan_of
-from loaders.shards.ranges import found_range
+from loaders.shards.ranges import Sampled, sampled_range
 from loaders.sources.arrays import ArraySource, array_source
 from loaders.sources.base import ImageSource, Source
 from loaders.sources.class_folders import split_named
@@ -121,23 +121,23 @@ def build_shards(
             f"{printable(folder)}, in {printable(source.root)}"
         )
     shape: tuple[int, int, int] | None = None
-    dtype, pixels, found = "uint8", None, None
+    dtype, pixels, found = "uint8", None, Sampled(None)
     if isinstance(source, ArraySource):
         shape, dtype = source.shape, source.dtype
     elif layout == "raw" and size is None:
         shape, dtype = pixels = found_pixels(source)
     else:
         shape = (size, size, 3) if size is not None and layout == "raw" else None
-        found = found_range(source) if value_range is None else None
+        found = sampled_range(source) if value_range is None else found
     stats = _stats(stats_from, shape[2] if shape else 3)
     if value_range is not None and (dtype == "float32" or (pixels is not None and dtype == "uint8")):
         raise ValueError(
             f"build_shards: value_range (--range) is for 16 and 32 bits; the images are {dtype}, leave it out"
         )
-    if value_range is None and stats is not None and (found is not None or dtype not in ("uint8", "float32")):
+    if value_range is None and stats is not None and (found.white is not None or dtype not in ("uint8", "float32")):
         value_range = stats.settings.get("range")
-        found = None if value_range is not None else found
-    value_range = found if value_range is None else value_range
+        found = Sampled(None) if value_range is not None else found
+    value_range = found.white if value_range is None else value_range
     options = Options(size, layout == "raw", quality or QUALITY, value_range, pixels)
     settings: dict[str, Any] = {
         "layout": "packed" if shape is None else "raw",
@@ -163,7 +163,7 @@ def build_shards(
         plan = plan_of(source, settings)
         if part is None:
             join(job.folder, plan, source)
-        index = run(job, plan, stats, found)
+        index = run(job, plan, stats, found.remarks)
     _warn_of_classes(source, index)
     return _counted(index, job.folder, strict)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ WIDE = 2  # the version of sets of other numbers than uint8, which readers of ve
 DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float32")  # of raw images
 INDEX = "index.json"
 REPORT = "report.json"
+PLAN = "build.json"  # while a build is not finished
+PART = re.compile(r"part-(\d+)-of-(\d+)")  # a folder in that of the set, until parts are joined
 UNLABELLED = -1  # the label of an image that has none
 NUMBERS = {"labels": "i", "crc32": "u", "source_crc32": "u", "offsets": "i"}  # tables of a shard and their kinds
 

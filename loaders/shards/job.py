@@ -1,7 +1,7 @@
 """One build: what it writes, what is there already, and the index that completes the set."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +12,9 @@ from loaders.files import write_text
 from loaders.shards.changes import check_unchanged
 from loaders.shards.encode import Options, array_records, encode_items
 from loaders.shards.figures import Figures
-from loaders.shards.format import INDEX, REPORT, identity_of, labels_fault, read_table, shard_name, white_of
+from loaders.shards.format import INDEX, PLAN, REPORT, identity_of, labels_fault, read_table, shard_name, white_of
 from loaders.shards.index import Index, ShardEntry, read_index
-from loaders.shards.plan import PLAN, Plan, finished, other_set, start
+from loaders.shards.plan import Plan, finished, other_set, start
 from loaders.shards.write import Record, ShardWriter
 from loaders.sources.arrays import ArraySource
 from loaders.sources.base import ImageSource, Source, remarks_of
@@ -66,18 +66,13 @@ class Job:
     dtype: str = "uint8"
 
 
-def run(job: Job, plan: Plan, stats: Index | None, found_range: int | None) -> Index:
-    """Write what the folder does not hold yet. found_range: what a sample says is white in 16-bit images."""
+def run(job: Job, plan: Plan, stats: Index | None, remarks: Sequence[str]) -> Index:
+    """Write what the folder does not hold yet. remarks: to tell before."""
     index = finished(job.folder, plan)
     if index is None:
         start(job.folder, plan)
-        for remark in remarks_of(job.source):
+        for remark in (*remarks_of(job.source), *remarks):
             log.warning("%s", remark)
-        if found_range is not None:
-            log.warning(
-                "16-bit images: %d is white, by a sample of them; value_range (shards build --range) sets it",
-                found_range,
-            )
         index = _finish(job, plan, _write_shards(job, identity_of(plan)), stats)
     else:
         _check_source(job, len(index.shards))

@@ -1,7 +1,6 @@
 """Parts of a build, for jobs side by side: each is a set of its own, in a folder of its own, until all are joined."""
 
 import operator
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,16 +11,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import h5py
+import numpy as np
 
-from loaders.files import sync
-from loaders.shards.format import INDEX, NUMBERS, identity_of, opened_shard, read_table, shard_name, table_digest
+from loaders.shards.changes import check_unchanged
+from loaders.shards.format import INDEX, PART, PLAN, identity_of, read_table, shard_name
 from loaders.shards.index import Index, read_index
-from loaders.shards.plan import PLAN, Plan, finished
+from loaders.shards.move import MOVE, finish_move, move
+from loaders.shards.plan import Plan, finished
 from loaders.sources.base import ImageSource, Item, Source, changed_at, remarks_of
 
 _SAMPLE = 1024  # items that stand for a source which offers no sample
-_FOLDER = re.compile(r"part-(\d+)-of-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def whole_of(folder: Path, plan: Plan) -> Index | None:
     """
     if (index := finished(folder, plan)) is not None:
         return index
-    if (folder / PLAN).exists() or (folder / shard_name(0)).exists():
+    if any((folder / name).exists() for name in (PLAN, MOVE, shard_name(0))):
         raise ValueError(
             f"build_shards: {folder} holds a build without parts that was interrupted, or parts that are being joined; "
             "the same call without part (--part) goes on with it. To build parts, choose another folder or delete it"
@@ -108,8 +107,9 @@ def join(folder: Path, plan: Plan, source: Source) -> None:
     """Make the shards of all parts in a folder the first ones of the set that a plan means, if there are parts.
 
     A join that was interrupted goes on. The shards are moved, not copied. Raises ValueError if a part is missing, not
-    complete, or of another set, and if the folder holds other shards too.
+    complete, or of another set, if images have changed since, and if the folder holds other shards too.
     """
+    finish_move(folder)
     moved = 0
     while (folder / shard_name(moved)).exists():
         moved += 1
@@ -117,6 +117,7 @@ def join(folder: Path, plan: Plan, source: Source) -> None:
     parts = [part for part in parts if not (moved and _was_emptied(part[2]))]
     if not parts:
         return
+    assert isinstance(source, ImageSource)  # only they have parts
     count, there = parts[0][1], {number for number, _, _ in parts}
     if any(total != count for _, total, _ in parts):
         raise ValueError(f"build_shards: {folder} holds parts of different numbers; delete those of one of them")
@@ -124,13 +125,19 @@ def join(folder: Path, plan: Plan, source: Source) -> None:
     if missing:
         raise ValueError(f"build_shards: {folder} lacks part {_listed(missing)} of {count}; build it, then join")
     indices = [_checked(path, plan) for _, _, path in parts]
+    for (number, _, path), index in zip(parts, indices, strict=True):
+        left = [path / shard.file for shard in index.shards if (path / shard.file).exists()]
+        check_unchanged(PartOf(source, number, count), left, map(read_table, left))
     end = read_table(folder / shard_name(moved - 1)).items[1] if moved else 0
     pairs = [(path, index) for (_, _, path), index in zip(parts, indices, strict=True)]
     _require_each_once(folder, end, [path / shard.file for path, index in pairs for shard in index.shards], source)
     for path, index in pairs:
         for shard in index.shards:
             if (path / shard.file).exists():  # else an interrupted join has moved it
-                end = _move(path / shard.file, folder / shard_name(moved), identity_of(plan), moved, end)
+                start, after = read_table(path / shard.file).items
+                first, end = end, end + after - start
+                attributes = {"items": np.array([first, end]), "number": moved, "identity": identity_of(plan)}
+                move(folder, path / shard.file, folder / shard_name(moved), attributes)
                 moved += 1
         _remove(path)
 
@@ -155,7 +162,7 @@ def _was_emptied(path: Path) -> bool:
 
 def _found(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
     for path in folder.glob("part-*"):
-        found = _FOLDER.fullmatch(path.name)
+        found = PART.fullmatch(path.name)
         if found is not None and path.is_dir():
             yield path, found
 
@@ -179,40 +186,11 @@ def _checked(path: Path, plan: Plan) -> Index:
     return index
 
 
-def _require_each_once(folder: Path, moved: int, shards: Sequence[Path], source: Source) -> None:
+def _require_each_once(folder: Path, moved: int, shards: Sequence[Path], source: ImageSource) -> None:
     """Raise ValueError unless shards of parts, those that are not moved yet, hold all items of a source from one on."""
-    assert isinstance(source, ImageSource)  # only they have parts
-    left = sum(_items_in(path) for path in shards if path.exists())
+    left = sum(end - start for start, end in (read_table(path).items for path in shards if path.exists()))
     if moved + left != sum(1 for _ in source.items()):
         raise ValueError(
             f"build_shards: {folder} holds shards that are of none of its parts, such as those of a build without "
             f"parts that was interrupted; delete the parts, or the {shard_name(0)} and so on beside them"
         )
-
-
-def _items_in(path: Path) -> int:
-    """Return how many items a shard is of; a kill may have left it half made one of the joined set."""
-    with opened_shard(path) as file:
-        start, end = file.attrs["items"]
-        return int(end - start)
-
-
-def _move(path: Path, target: Path, identity: str, number: int, first: int) -> int:
-    """Make a part's shard one of the joined set; first: its first item there. Returns the item after its last."""
-    with h5py.File(path, "r+") as file:
-        start, end = (int(item) for item in file.attrs["items"])
-        file.attrs.modify("items", [first, first + end - start])
-        file.attrs.modify("number", number)
-        _set(file, "identity", identity)
-        columns = {name: file[name][...] for name in NUMBERS if name in file}
-        _set(file, "digest", table_digest(file.attrs, columns, file["images"].shape))
-    sync(path)
-    os.replace(path, target)
-    sync(target.parent)
-    return first + end - start
-
-
-def _set(file: h5py.File, name: str, text: str) -> None:
-    """Give a shard an attribute, unless a killed join has: another one would make the file another, and longer."""
-    if file.attrs[name] != text:
-        file.attrs[name] = text

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from loaders.files import PARTIAL, write_text
-from loaders.shards.format import INDEX, identity_of, version_of
+from loaders.shards.format import INDEX, PLAN, identity_of, version_of
 from loaders.shards.index import Index, read_index
 from loaders.sources.base import Source
 from loaders.text import printable
 
-PLAN = "build.json"
 _DIGESTS = ("names", "content", "labels")  # of what a source holds
 
 Plan = dict[str, Any]  # in JSON types: what decides the bytes of a set

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 
+from loaders.shards.format import INDEX, PART, PLAN, shard_name
 from loaders.sources.base import Source
 from loaders.sources.cifar import is_cifar, is_cifar_archive, open_cifar
 from loaders.sources.class_tars import ImageNetClassTars, has_class_tars
@@ -23,10 +24,11 @@ from loaders.sources.stl10 import is_stl10, is_stl10_archive, open_stl10, stl10_
 from loaders.sources.tar import is_tar
 from loaders.sources.tar_images import open_tar, tar_splits
 from loaders.sources.tiny_imagenet import TinyImageNet, is_tiny_imagenet
-from loaders.sources.walk import listing
+from loaders.sources.walk import Entry, listing
 from loaders.sources.webdataset import WebDataset, has_samples, is_samples, sample_splits
 from loaders.sources.zip_images import ZipImages, zip_splits
 from loaders.sources.zip_members import is_zip
+from loaders.text import printable
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,24 @@ KINDS = (
 
 
 def kind_of(path: Path) -> Kind | None:
-    """The kind of a folder or a file."""
+    """The kind of a folder or a file. Raises ValueError for a folder of shards, finished or not."""
     if path.is_dir():
-        return kind_of_folder([entry.name for entry in listing(path) if entry.is_file()])
+        entries = listing(path)
+        _refuse_shards(path, entries)
+        return kind_of_folder([entry.name for entry in entries if entry.is_file()])
     return next((kind for kind in KINDS if kind.file and kind.file(path)), None)
+
+
+def _refuse_shards(folder: Path, entries: Collection[Entry]) -> None:
+    """Raise ValueError for shards, parts of them or what a build begins with: none of their files is an image."""
+    seen = [entry.name for entry in entries if not entry.name.startswith(".")]
+    parts = [Path(entry.path) for entry in entries if PART.fullmatch(entry.name) and entry.is_dir()]
+    begun = seen == [PLAN] or any((part / name).is_file() for part in parts for name in (INDEX, PLAN))
+    if begun or shard_name(0) in seen:
+        state = "; give the images that they were built from"
+        if INDEX not in seen:
+            state = ", and their build is not finished: run the same build_shards (hebbcore shards build) again"
+        raise ValueError(f"open_source: {printable(folder)} holds shards{state}")
 
 
 def is_archive(path: Path) -> bool:

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 import numpy as np
@@ -76,22 +76,24 @@ def open_stl10(path: str | os.PathLike[str], split: str | None = None) -> ArrayS
     name = "train" if fold else SPLITS[split]
     if root.is_dir():
         return _opened(root, split, name, int(fold[1]) if fold else None)
-    with TemporaryDirectory(prefix="stl10-") as folder:  # what is mapped into memory stays when its name goes
+    # the large file has no name, so that a kill leaves nothing of it; it stays for as long as it is mapped into memory
+    with TemporaryDirectory(prefix="stl10-") as folder, TemporaryFile() as large:
 
         def unpack(file: str, stream: IO[bytes]) -> None:
             with open(Path(folder, file), "wb") as out:
-                shutil.copyfileobj(stream, out)
+                shutil.copyfileobj(stream, large if file == f"{name}_X.bin" else out)
 
         read_tar("open_stl10", root, (f"{name}_X.bin", f"{name}_y.bin", CLASS_NAMES, FOLDS), unpack)
+        large.flush()
         try:
-            return _opened(Path(folder), split, name, int(fold[1]) if fold else None)
+            return _opened(Path(folder), split, name, int(fold[1]) if fold else None, large)
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(str(error).replace(folder, printable(root))) from None
 
 
-def _opened(root: Path, split: str, name: str, fold: int | None) -> ArraySource:
-    """A split, or a fold, whose files are called so, of a folder."""
-    images = _images(root / f"{name}_X.bin")
+def _opened(root: Path, split: str, name: str, fold: int | None, large: IO[bytes] | None = None) -> ArraySource:
+    """A split, or a fold, whose files are called so, of a folder. large: holds the images; None: their file does."""
+    images = _images(root / f"{name}_X.bin", large)
     labels = np.full(len(images), UNLABELLED) if name == "unlabeled" else _labels(root / f"{name}_y.bin", len(images))
     rows: Ints = np.arange(len(images))
     if fold is not None:
@@ -107,14 +109,17 @@ def _opened(root: Path, split: str, name: str, fold: int | None) -> ArraySource:
     )
 
 
-def _images(path: Path) -> Bytes:
+def _images(path: Path, large: IO[bytes] | None) -> Bytes:
     """The images of a file, where they lie: each is stored column after column, channel after channel."""
-    size = _size(path)
+    size = _size(path)  # also raises if it is not there
+    if large is not None:
+        size = os.fstat(large.fileno()).st_size
     if not size or size % IMAGE:
         raise ValueError(
             f"open_stl10: {printable(path)} must hold images of {IMAGE} bytes, got {size} bytes; get the archive again"
         )
-    stored: Bytes = np.memmap(path, np.uint8, "r", shape=(size // IMAGE, CHANNELS, SIDE, SIDE))
+    shape = (size // IMAGE, CHANNELS, SIDE, SIDE)
+    stored: Bytes = np.memmap(path if large is None else large, np.uint8, "r", shape=shape)
     return stored.transpose(0, 3, 2, 1)
 
 

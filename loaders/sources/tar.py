@@ -106,15 +106,16 @@ def is_tar(path: str | os.PathLike[str]) -> bool:
 
 
 def first_members(path: str | os.PathLike[str], count: int) -> list[Member]:
-    """The first so many members of an uncompressed tar. Raises ValueError as tar_members."""
+    """The first so many members of an uncompressed tar that are not hidden. Raises ValueError as tar_members."""
     with open(path, "rb") as file:
-        return list(islice(tar_members(file, 0, os.path.getsize(path)), count))
+        members = tar_members(file, 0, os.path.getsize(path))
+        return list(islice((member for member in members if not is_hidden(member.name)), count))
 
 
 def first_names(path: str | os.PathLike[str], count: int) -> Iterator[str]:
-    """The names, without folders, of the first so many files of a tar, which may be compressed by gzip."""
+    """The names, without folders, of the first so many files of a tar that are not hidden; gzip may compress it."""
     with open(path, "rb") as file, tar_faults(f"first_names: {printable(path)} is not a whole tar archive"):
-        files = (entry for _, entry in _entries(unpacked(path, file)) if entry.isreg())
+        files = (entry for _, entry in _entries(unpacked(path, file)) if entry.isreg() and not is_hidden(entry.name))
         yield from (PurePosixPath(entry.name).name for entry in islice(files, count))
 
 

@@ -21,6 +21,11 @@ class Pack:
         self._here: Portion | None = None
         self._pending: Pending | None = None
 
+    @property
+    def is_left(self) -> bool:
+        """True after a failure: the sum that had begun may still come to lie here."""
+        return self._pending is not None
+
     def begin(self, here: Portion, mass: Array | None, counts: Array | None) -> None:
         """Begin the sum, `outer` being filled. A part of a batch without images counts for nothing."""
         self._mass[...] = 0 if mass is None else mass.reshape(-1)

@@ -19,6 +19,7 @@ NOTES = 5  # numbers that each process adds to a sum: what they are is up to the
 _FAILED = 7  # the tag of messages of failure
 _MOST_TEXT = 4000  # bytes of one: so few are sent without waiting for who gets them
 _SPIN = 200  # looks without a pause
+_unended: dict[int, Any] = {}  # requests of MPI by identity, and what each reads and writes
 _PAUSE, _LONGEST = 0.00002, 0.001  # seconds of the first pause and the longest
 
 
@@ -31,6 +32,23 @@ def wait(done: Callable[[], Any], look: Callable[[], None] = lambda: None) -> No
             look()
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST)
+
+
+def _tested(request: Any, *arrays: Any) -> Callable[[], bool]:
+    """Return what tells whether a request of MPI has ended, which reads and writes arrays.
+
+    They stay until it has: mpi4py lets go of those of some requests. One that a failure leaves behind may be answered
+    at any later time, so that what it writes into stays for ever.
+    """
+    _unended[id(request)] = request, arrays
+
+    def ended() -> bool:
+        done: bool = request.Test()
+        if done:
+            _unended.pop(id(request), None)
+        return done
+
+    return ended
 
 
 class Team:
@@ -66,7 +84,6 @@ class Team:
         self.notes = np.zeros(NOTES)
         self.stopping = False
         self._heard: Any = None
-        self._sent: list[Any] = []
 
     def start(self, array: Array) -> "Pending":
         """Begin to replace a contiguous array by its sum over the processes; the result is there after `wait`."""
@@ -74,7 +91,7 @@ class Team:
             return Pending(self, array, self._nccl.start(array))
         host = array.get() if backend.on_cuda(array) else array
         request = self._comm.Iallreduce(self._mpi.IN_PLACE, host)
-        return Pending(self, array, request.Test, host)
+        return Pending(self, array, _tested(request, host), host)
 
     def sum(self, array: Array) -> None:
         """Replace a contiguous array by its sum over the processes."""
@@ -96,19 +113,20 @@ class Team:
         """Return rank 0's value, which must pickle."""
         data = np.frombuffer(pickle.dumps(value) if self.rank == 0 else b"", np.uint8).copy()
         size = np.array([len(data)])
-        self._wait(self._comm.Ibcast(size).Test)
+        self._wait(_tested(self._comm.Ibcast(size), size))
         if self.rank:
             data = np.empty(size[0], np.uint8)
-        self._wait(self._comm.Ibcast(data).Test)
+        self._wait(_tested(self._comm.Ibcast(data), data))
         return pickle.loads(data.tobytes()) if self.rank else value
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, which must pickle, in the order of their ranks."""
         data = np.frombuffer(pickle.dumps(value), np.uint8)
         sizes = np.empty(self.size, np.int64)
-        self._wait(self._comm.Iallgather(np.array([len(data)]), sizes).Test)
+        size = np.array([len(data)])
+        self._wait(_tested(self._comm.Iallgather(size, sizes), size, sizes))
         found = np.empty(sizes.sum(), np.uint8)
-        self._wait(self._comm.Iallgatherv(data, (found, sizes)).Test)
+        self._wait(_tested(self._comm.Iallgatherv(data, (found, sizes)), data, found))
         ends = np.cumsum(sizes)
         return [pickle.loads(found[end - size : end].tobytes()) for size, end in zip(sizes, ends, strict=True)]
 
@@ -116,9 +134,11 @@ class Team:
         """Return to rank 0 the values of all processes, which must pickle, in the order of their ranks; else none."""
         data = np.frombuffer(pickle.dumps(value), np.uint8)
         sizes = np.empty(self.size, np.int64)
-        self._wait(self._comm.Igather(np.array([len(data)]), sizes if self.rank == 0 else None).Test)
+        size = np.array([len(data)])
+        self._wait(_tested(self._comm.Igather(size, sizes if self.rank == 0 else None), size, sizes))
         found = np.empty(sizes.sum() if self.rank == 0 else 0, np.uint8)
-        self._wait(self._comm.Igatherv(data, (found, sizes) if self.rank == 0 else None).Test)
+        whole = (found, sizes) if self.rank == 0 else None
+        self._wait(_tested(self._comm.Igatherv(data, whole), data, found))
         ends: Any = np.cumsum(sizes) if self.rank == 0 else []
         return [pickle.loads(found[end - size : end].tobytes()) for size, end in zip(sizes, ends, strict=False)]
 
@@ -129,7 +149,7 @@ class Team:
         first, end = edges[self.rank]
         own = np.empty((end - first, *shape[1:]), dtype)
         whole = None if array is None else (array, [(b - a) * size for a, b in edges], self._mpi.BYTE)
-        self._wait(self._comm.Iscatterv(whole, (own, own.nbytes, self._mpi.BYTE)).Test)
+        self._wait(_tested(self._comm.Iscatterv(whole, (own, own.nbytes, self._mpi.BYTE)), array, own))
         return own
 
     def fail(self, error: BaseException) -> None:
@@ -140,7 +160,8 @@ class Team:
         text = f"rank {self.rank} on {socket.gethostname()} failed: {type(error).__name__}: {error}"
         data = pickle.dumps((self.rank, text.encode()[:_MOST_TEXT].decode(errors="replace"), number))
         vars(error)["failed_rank"] = self.rank
-        self._sent = [self._comm.Isend(np.frombuffer(data, np.uint8), other, _FAILED) for other in self._others]
+        for other in self._others:
+            _tested(self._comm.Isend(np.frombuffer(data, np.uint8), other, _FAILED), data)
         if self._nccl is not None:
             self._nccl.abort()
 

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from hebbcore import checks
-from hebbcore.evaluation.batches import CLASS_NUMBERS, Codes, as_labels, names_class
+from hebbcore.evaluation.batches import CLASS_NUMBERS, Codes, as_labels, names_class, tell_like_none
 from hebbcore.evaluation.ridge.holdout import FRACTION, validation_rows
 
 FEW = 1_000  # rows up to which each of five parts is held out in turn, which takes five times as long
@@ -98,6 +98,7 @@ class ValidationSplit:
         """
         for held in self._held(y):
             yield np.flatnonzero(~held), np.flatnonzero(held)
+        tell_like_none("make_readout", "y", np.asarray(y))
 
     def _held(self, y: Any) -> list[npt.NDArray[np.bool_]]:
         if self.fraction is not None and checks.positive("ValidationSplit", "fraction", self.fraction) >= 1:

@@ -18,13 +18,12 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import (
-    CLASS_NUMBERS,
     ClassCodes,
     Labels,
     as_labels,
     as_weights,
     has_label,
-    names_class,
+    labelled_rows,
     taken,
     tell_left_out,
 )
@@ -90,7 +89,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
     fit_intercept : bool
         Centre features and targets.
     standardize : bool
-        Penalise as if features were divided by their standard deviations.
+        Penalise as if features were divided by their standard deviations. The log warns of features so small that their
+        squares vanish (below 1e-19 in float32), which count as constant.
     validation_fraction : float or None
         Part of each class's rows that is held out to choose the penalty, however many rows there are; the final fit has
         them too. None: by the rule above; a stream's rows are left out in turn if an eighth of the memory holds them.
@@ -186,8 +186,7 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self._reset()
         features, labels = checked_rows(function, self, X, y, reset=True, least=2)
         weights = as_weights(function, sample_weight, len(labels))
-        labelled = names_class(labels)
-        tell_left_out(function, int(labelled.sum()), len(labels), "rows", CLASS_NUMBERS)
+        labelled = labelled_rows(function, labels, "rows")
         where = np.flatnonzero(labelled & (weights > 0))
         if not len(where):
             raise ValueError(f"{function}: sample_weight is zero for every labelled row; no class is left to learn.")

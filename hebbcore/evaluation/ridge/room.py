@@ -112,7 +112,7 @@ class Options(NamedTuple):
     ) -> "Options":
         """Return them. Raises TypeError unless fit_intercept and standardize are true or false, NumPy's too."""
         centred, standardized = (
-            checks.boolean(function, name, bool(value) if isinstance(value, np.bool_) else value)
+            checks.boolean(function, name, value)
             for name, value in (("fit_intercept", fit_intercept), ("standardize", standardize))
         )
         return cls(centred, standardized, choice, random, room)

@@ -43,6 +43,11 @@ def best_solution(function: str, rows: Rows, alphas: list[float]) -> Solution:
     if singly is not None:
         meter = rows.room.meter(f"leaving out {len(singly[0]):,} rows", len(alphas) * system.operations(True))
         best, scores, factor = _leave_one_out(function, system, singly, alphas, meter)
+    if system.vanished:
+        _log.warning(
+            "%s: %d of %d features are so small that their squares vanish, and they say little or nothing; scale them, "
+            "to standard deviations of about 1", function, system.vanished, system.size,
+        )  # fmt: skip
     if scores is not None:
         _tell_of_edge(function, alphas, scores, best)
     found = [weighting for some in system.solutions([best], _meter(rows, system, 1)) for weighting in some]

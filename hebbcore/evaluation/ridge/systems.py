@@ -41,6 +41,7 @@ class System(Protocol):
     """Something that knows the solution for every penalty."""
 
     size: int  # of the matrix that is factorised for each penalty
+    vanished: int  # features that count as constant since their squares vanish, though they are to be standardised
 
     def solutions(self, alphas: Sequence[float], meter: Meter = SILENT) -> Iterator[list[Weighting]]:
         """Yield the solutions, some of the penalties at a time, but for those for which rounding leaves none."""
@@ -80,6 +81,8 @@ class SumsSystem:
         total = of_class.sum(axis=0)
         mean = total / rows
         power = devices.to_device(sums.products.diagonal(), backend.device_of(mean)) / rows
+        faint = (power < np.finfo(sums.dtype).tiny) & of_class.any(axis=0)
+        self.vanished = int(faint.sum()) if standardize else 0
         self._penalty = _squared_scale(power - mean**2, power, mean + sums.shift, sums.dtype, standardize)
         used = slice(-1, None) if len(codes) == 2 else slice(None)
         self._used = np.arange(len(codes))[used]
@@ -148,7 +151,7 @@ class RowsSystem:
         self._chosen = np.arange(len(codes)) if chosen is None else chosen
         weighing = xp.asarray(weights)
         self._shares, self._roots = weighing / weighing.sum(), weighing[:, None] ** 0.5
-        self._centred = options.centred
+        self._centred, self.vanished = options.centred, 0  # squares here are of float64
         self._measure(options.centred, options.standardize)
         self._products = options.room.square(features, self.size)
         self._room = options.room.beside(features)  # what the matrix left

@@ -141,6 +141,13 @@ class ndarray:
     def get(self, order="C"):
         return self.held.copy(order)
 
+    def set(self, arr):
+        if type(arr) is not np.ndarray:
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if (arr.dtype, arr.shape) != (self.dtype, self.shape):
+            raise TypeError("dtype or shape mismatch")
+        self.held[...] = arr
+
     def astype(self, dtype, order="K", copy=True):
         held = self.held.astype(dtype, order=order, copy=copy)
         return self if held is self.held else ndarray(held)
