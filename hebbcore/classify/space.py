@@ -136,7 +136,7 @@ def _statistics(features: Array) -> tuple[Floats, Floats]:
         )
     mean, std = devices.to_device(mean, "cpu"), devices.to_device(std, "cpu")
     varies = std > 1e-12 * np.abs(mean)
-    if not std.any() and any(bool((block != features[0]).any()) for _, block in _blocks(features)):
+    if not std.any() and any(bool((block != block[:1]).any()) for _, block in _blocks(features)):
         raise ValueError(
             "FewLabelClassifier.fit: the numbers of X differ by so little that squares of it are 0; scale "
             "them, to standard deviations of about 1."
