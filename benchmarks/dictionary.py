@@ -18,6 +18,7 @@ with the row, or with the program.
 import argparse
 import json
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -89,9 +90,15 @@ def features_of(network: Network, images: Any, folder: Path | None) -> Any:
     return file
 
 
+def tell(line: str) -> None:
+    """Show how far a readout is."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def accuracy(features: Any, labels: Any, test: Any, answers: Any, memory: str, folder: Path | None) -> float:
     """Return the accuracy of a readout of these labelled rows, in percent."""
-    readout = RidgeReadout(PENALTIES, standardize=True, memory=memory, folder=folder).fit(features, labels)
+    readout = RidgeReadout(PENALTIES, standardize=True, memory=memory, folder=folder, progress=tell)
+    readout.fit(features, labels)
     return 100 * readout.score(test, answers)
 
 

@@ -37,6 +37,21 @@ def steps_of(run):
     return [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def told_of_passes(run):
+    """Return what the metrics of a run tell of whole passes: who won, and how many images were judged right."""
+    keys = ("pass_dead", "pass_winners", "units")
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    layers = {
+        (record["step"], name): [layer[key] for key in keys]
+        for record in records
+        for name, layer in record["layers"].items()
+        if keys[0] in layer
+    }
+    judged = {record["step"]: [record["accuracy"], record["labelled"]] for record in records if "accuracy" in record}
+    assert layers
+    return layers, judged
+
+
 def stop_at(step):
     def callback(record):
         if record["step"] == step:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 from loaders_helpers import make_tree
+from resume_helpers import told_of_passes
 
 import hebbcore
 import loaders
@@ -138,7 +139,8 @@ def test_a_training_that_was_stopped_goes_on_bit_for_bit(images, mode, cache, tm
     if cache == "memory" and mode == "together":
         pytest.skip("a cache is for layerwise")
     options = {"mode": mode, "cache": cache, "epochs": 3}
-    expected = trained(images, **options)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    expected = trained(images, run=whole, log_seconds=0, **options)
 
     class Stop(Exception):
         pass
@@ -148,12 +150,15 @@ def test_a_training_that_was_stopped_goes_on_bit_for_bit(images, mode, cache, tm
             raise Stop
 
     with pytest.raises(Stop):
-        trained(images, run=tmp_path, checkpoint_minutes=1e-9, log_seconds=0, callback=stop, **options)
-    same(expected, trained(images, run=tmp_path, checkpoint_minutes=1e-9, **options))
+        trained(images, run=run, checkpoint_minutes=1e-9, log_seconds=0, callback=stop, **options)
+    same(expected, trained(images, run=run, checkpoint_minutes=1e-9, log_seconds=0, **options))
+    layers, judged = told_of_passes(run)
+    assert (layers, judged) == told_of_passes(whole)
+    assert len(judged) == options["epochs"]
     with pytest.raises(ValueError, match=r"fit: .* holds another training: data\.labels"):
-        trained(images, LABELS[::-1].copy(), run=tmp_path, **options)
+        trained(images, LABELS[::-1].copy(), run=run, **options)
     with pytest.raises(ValueError, match=r"fit: .* holds another training: training\.teacher"):
-        trained(images, run=tmp_path, **options | {"teacher": {"a": 6}})
+        trained(images, run=run, **options | {"teacher": {"a": 6}})
 
 
 def test_a_sample_has_the_labels_of_its_images(images):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from group_helpers import NEEDS_MPI, finished, line_of, mpiexec
+from resume_helpers import told_of_passes
 
 import loaders
 from hebbcore import HPCA, checkpoint
@@ -102,6 +103,7 @@ def assert_same(folder, out, tolerance=0.0):
     whole = weights(folder, "whole")
     for key, array in weights(folder, out).items():
         np.testing.assert_allclose(array, whole[key], rtol=tolerance, atol=tolerance, err_msg=key)
+    assert told_of_passes(folder / out) == told_of_passes(folder / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

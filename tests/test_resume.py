@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from fit_helpers import arrays, assert_same, images, network
-from resume_helpers import MODES, Stopped, steps_of, stop_at, train
+from resume_helpers import MODES, Stopped, steps_of, stop_at, told_of_passes, train
 
 import hebbcore
 import loaders
@@ -65,6 +65,7 @@ def test_after_a_stop_at_any_step_the_same_call_goes_on(data, minutes, tmp_path,
                 source, net = data(), None
             assert_same(arrays(train(source, run, mode, net, checkpoint_minutes=minutes)), expected)
             assert steps_of(run) == steps
+            assert told_of_passes(run) == told_of_passes(whole)
             assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json", "metrics.jsonl"]
 
 

@@ -122,10 +122,11 @@ def begin_alike(team: Team, network: Network, state: State) -> None:
     if team.rank == 0:
         return
     vars(state).update(theirs)
+    state.wins, state.judged = {name: [0] * len(counts) for name, counts in state.wins.items()}, [0, 0]
     checkpoint.restore_arrays(network, arrays)
     for layer in network.layers:
         if layer.observes:
-            layer.forget()  # what rank 0 saw of a pass is counted there
+            layer.forget()  # what rank 0 saw of a pass is counted there, as the wins are
 
 
 def keep_alike(function: str, team: Team, network: Network) -> None:

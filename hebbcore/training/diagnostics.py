@@ -19,6 +19,7 @@ from hebbcore.files import append_line, parse_json, write_atomically
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.rules import Rule
+from hebbcore.training.header import State
 
 METRICS = "metrics.jsonl"  # of a run
 
@@ -49,8 +50,8 @@ class Diagnostics:
     in turn (SignedWTA with k > 1), the winners of all k turns count, of a k-th of the positions. At the end of a pass
     a record says of layers whose units compete also: pass_dead, as dead, and pass_winners, how many positions were
     counted, of the whole pass, and units. Where the last layer is supervised, it says the layer's accuracy, 0…1, on
-    the pass's images with a label, and how many those are: labelled (as the winners, since the training last went on).
-    Each batch is judged by the weights from before it.
+    the pass's images with a label, and how many those are: labelled. Each batch is judged by the weights from before
+    it.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
@@ -60,11 +61,14 @@ class Diagnostics:
         self.begin_pass()
         self.start(0.0)
 
-    def begin_pass(self) -> None:
-        """Forget what is told of a pass as a whole."""
-        self.pass_wins: dict[int, Array] = {}  # by index of the layer
-        self._right: Any = 0  # or an array on the network's device
-        self._labelled = 0
+    def begin_pass(self, done: State | None = None) -> None:
+        """Forget what is told of a pass as a whole, but for what is done of it already."""
+        done = done or State()
+        names, xp = self._network.names, backend.module(self._network.site.device)
+        # by index of the layer
+        self.pass_wins = {names.index(name): xp.asarray(counts, np.uint64) for name, counts in done.wins.items()}
+        self._right: Any  # also an array on the network's device
+        self._right, self._labelled = done.judged
 
     def start(self, elapsed: float) -> None:
         """Start the clock, which so many seconds have been on."""
@@ -94,17 +98,22 @@ class Diagnostics:
 
     def add_up(self, team: Team, end: bool) -> None:
         """Let the wins of all processes count; end: also what is told of the pass."""
-        counts = [self._wins[i] for i in sorted(self._wins)]
-        counts += [self.pass_wins[i] for i in sorted(self.pass_wins)] if end else []
-        counts.append(np.array([float(self._right), self._labelled] if end else [0.0, 0.0]))
-        whole = np.concatenate([devices.to_device(some, "cpu") for some in counts]).astype(np.float64)
-        team.sum(whole)
-        *found, judged = np.split(whole, np.cumsum([len(some) for some in counts])[:-1])
-        parts = iter(found)
-        for wins in (self._wins, self.pass_wins) if end else (self._wins,):
-            wins.update({i: next(parts).astype(np.uint64) for i in sorted(wins)})
+        self._wins = _of_all(team, self._wins)
         if end:
-            self._right, self._labelled = int(judged[0]), int(judged[1])
+            self.pass_wins, (self._right, self._labelled) = self._of_pass(team)
+
+    def keep(self, state: State, team: Team | None) -> None:
+        """Note in state what would be told of the pass if it ended now, of all processes of a team."""
+        wins, state.judged = self._of_pass(team)
+        state.wins = {self._network.names[i]: devices.to_device(counts, "cpu").tolist() for i, counts in wins.items()}
+
+    def _of_pass(self, team: Team | None) -> tuple[dict[int, Array], list[int]]:
+        """Return who won in the pass, and what was judged in it: right, labelled."""
+        wins, judged = self.pass_wins, [int(self._right), self._labelled]
+        if team is None:
+            return wins, judged
+        whole = _of_all(team, {**wins, -1: np.array(judged)})
+        return whole, whole.pop(-1).tolist()
 
     def stepped(self, images: int) -> None:
         """Count the images of a step."""
@@ -167,6 +176,24 @@ class Diagnostics:
     def _pass(self, index: int, rule: Rule) -> Record:
         wins = devices.to_device(self.pass_wins[index], "cpu")
         return {"pass_dead": int((wins == 0).sum()), "pass_winners": patches_of(rule, wins), "units": len(wins)}
+
+
+def require_wins(network: Network, wins: dict[str, list[int]]) -> None:
+    """Raise ValueError for wins, see State, of another network."""
+    units = {name: getattr(layer, "units", None) for name, layer in zip(network.names, network.layers, strict=True)}
+    for name, counts in wins.items():
+        if len(counts) != units.get(name):
+            raise ValueError(f"there are wins of {len(counts)} units of {name}, which has not so many.")
+
+
+def _of_all(team: Team, counts: dict[int, Array]) -> dict[int, Array]:
+    """Return the sums of counts over the processes of a team, which have the same keys, on the host."""
+    keys = sorted(counts)
+    parts = [devices.to_device(counts[key], "cpu") for key in keys]
+    whole = np.concatenate([*parts, np.empty(0)]).astype(np.float64)
+    team.sum(whole)
+    ends = np.cumsum([len(part) for part in parts])
+    return {key: some.astype(np.uint64) for key, some in zip(keys, np.split(whole, ends), strict=False)}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -49,12 +49,18 @@ class State:
         The learning rates that "auto" measured, by layer.
     seconds : float
         How long the training took until now, in all its parts.
+    wins : dict of str to list of int
+        How many patches each unit won in what is done of this epoch of the phase, by layer.
+    judged : list of two int
+        How many labelled images of it the last layer was right on, if it is supervised, and how many there were.
     """
 
     position: Position = field(default_factory=Position)
     whitened: list[int] = field(default_factory=list)
     rates: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    wins: dict[str, list[int]] = field(default_factory=dict)
+    judged: list[int] = field(default_factory=lambda: [0, 0])
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class RunHeader:
         The settings of fit.
     data : dict
         What tells the data and their order from others; see Batches.identity.
-    position, whitened, rates, seconds
+    position, whitened, rates, seconds, wins, judged
         How far the training is; see State.
     fit_defaults : dict
         Network.training, where it says anything; the settings are already made of it.
@@ -93,12 +99,14 @@ class RunHeader:
     whitened: list[int] = field(default_factory=list)
     rates: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    wins: dict[str, list[int]] = field(default_factory=dict)
+    judged: list[int] = field(default_factory=lambda: [0, 0])
     versions: dict[str, Any] = field(default_factory=dict)
     fit_defaults: dict[str, Any] = field(default_factory=dict)
     pixel_scale: list[Any] | None = None
 
     def __post_init__(self) -> None:
-        for key in ("data", "rates", "versions", "fit_defaults"):
+        for key in ("data", "rates", "wins", "versions", "fit_defaults"):
             if not isinstance(getattr(self, key), dict):
                 raise TypeError(f"RunHeader: {key} must be a table, got {getattr(self, key)!r}.")
         written = checks.integer("RunHeader", "versions.header", self.versions.get("header", 1), 1)
@@ -109,6 +117,13 @@ class RunHeader:
                 raise ValueError("RunHeader: whitened names layers that are not there.")
         for rate in (*self.rates.values(), self.seconds):
             checks.real("RunHeader", "seconds and rates", rate)
+        for counts in (*self.wins.values(), self.judged):
+            if not isinstance(counts, list):
+                raise TypeError(f"RunHeader: wins and judged must have lists, got {counts!r}.")
+            for count in counts:
+                checks.integer("RunHeader", "wins and judged", count, 0)
+        if len(self.judged) != 2:
+            raise ValueError(f"RunHeader: judged must be two numbers, got {self.judged}.")
 
     @classmethod
     def of(cls, network: Network, settings: Training, data: dict[str, Any], state: State) -> "RunHeader":
@@ -146,7 +161,7 @@ class RunHeader:
     @property
     def state(self) -> State:
         """How far the training is."""
-        return State(self.position, self.whitened, self.rates, self.seconds)
+        return State(**{each.name: getattr(self, each.name) for each in dataclasses.fields(State)})
 
 
 def differences(here: RunHeader, there: RunHeader) -> list[str]:

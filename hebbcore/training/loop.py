@@ -73,6 +73,7 @@ class Loop:
     def go(self) -> None:
         """Run all phases from where the training is."""
         at, self._pass_images = self._state.position, self._batches.images()
+        self._progress.diagnostics.begin_pass(self._state)
         with self._progress.shown(self._phases, self._state):
             try:
                 while at.phase < len(self._phases):
@@ -100,6 +101,7 @@ class Loop:
         while at.epoch < phase.epochs:
             self._run_epoch(phase, passes_before + at.epoch)
             at.epoch, at.batch, at.pass_images = at.epoch + 1, 0, 0
+            self._state.wins, self._state.judged = {}, [0, 0]
             if not phase.observes:
                 self._progress.record(at, end=True)
                 self._pause(end=at.epoch < phase.epochs)
@@ -109,7 +111,8 @@ class Loop:
         """Run what is left of an epoch; number: which pass over the data this is, from 0."""
         at, source = self._state.position, self._source
         start = at.batch
-        self._progress.diagnostics.begin_pass()
+        if not start:
+            self._progress.diagnostics.begin_pass()
         if phase.sample is not None:
             self._learn_sample(phase)
             return
@@ -250,6 +253,8 @@ class Loop:
             return
         if due and self._team is not None:
             keep_alike("fit", self._team, self._network)
+        if due and at.batch:
+            self._progress.diagnostics.keep(self._state, self._team)
         if due:
             self._state.seconds = self._progress.diagnostics.elapsed
             run.save(self._state)

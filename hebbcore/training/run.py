@@ -13,7 +13,7 @@ from hebbcore.engine.pixel_scale import PixelScale
 from hebbcore.files import locked, make_folder, remove_partial
 from hebbcore.network import Network
 from hebbcore.training.batches import Batches
-from hebbcore.training.diagnostics import METRICS, cut_after
+from hebbcore.training.diagnostics import METRICS, cut_after, require_wins
 from hebbcore.training.header import Position, RunHeader, State, differences
 from hebbcore.training.phases import phases_of
 from hebbcore.training.record import keep_config
@@ -98,6 +98,7 @@ class Run:
         self._begin_at(there.position, path, there.whitened)
         with checkpoint.naming("fit", path, "does not hold this network"):
             checkpoint.restore_arrays(self._network, arrays)
+            require_wins(self._network, there.wins)
         self._network.pixel_scale = PixelScale.from_table("fit", there.pixel_scale)
         self._saved_step = there.position.step
         for later in checkpoint.checkpoints(self.folder):
