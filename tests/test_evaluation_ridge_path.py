@@ -103,7 +103,7 @@ def test_a_space_that_will_not_reach_a_penalty_is_given_up(generator, factorised
 @pytest.mark.parametrize(
     ("size", "columns", "memory", "blocks"),
     [
-        (25_632, 10, 2**32, 48),
+        (25_632, 10, 2**32, 96),
         (4000, 10, 2**32, 15),
         (500, 2, 2**32, 1),
         (5000, 1000, 2**32, 0),

@@ -31,8 +31,15 @@ def on_host(array):
 def small_tiles(monkeypatch):
     for name in ("_CUDA_TILE", "_LARGE_TILE", "_TILE"):
         monkeypatch.setattr(linear_system, name, 3)
-    for module in (linear_system, tiled):
-        monkeypatch.setattr(module, "_COPIED", 2)
+    for module, name, value in (
+        (linear_system, "_COPIED", 2),
+        (linear_system, "_SMALL", 0),
+        (tiled, "_COPIED", 2),
+        (tiled, "_WIDE", 2),
+        (tiled, "_LITTLE", 1),
+        (tiled, "_SOLVED", 2),
+    ):
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(params=PLACES, ids=str)

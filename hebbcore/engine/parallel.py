@@ -10,7 +10,8 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import threadpoolctl
@@ -207,6 +208,21 @@ def run(tasks: Sequence[Callable[[], T]], blas: bool = True) -> list[T]:
         if errors:
             raise errors.pop(min(errors))
         return [first, *(results[i] for i in range(1, len(tasks)))]
+
+
+def each(work: Callable[[T], object], items: Iterable[T]) -> None:
+    """Call work for each of some items, side by side as `run` does: whichever thread is free takes the next one."""
+    rest = deque(items)
+
+    def until_none_is_left() -> None:
+        while True:
+            try:
+                item = rest.popleft()
+            except IndexError:
+                return
+            work(item)
+
+    run([until_none_is_left] * max(1, min(threads(), len(rest))))
 
 
 class ForkedLock:

@@ -1,6 +1,6 @@
 """What LAPACK and BLAS do to one tile, on the device that it lies on."""
 
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 from scipy.linalg import solve_triangular as on_the_host
 
 from hebbcore.engine import backend
@@ -16,17 +16,6 @@ def cholesky(tile: Array) -> Array | None:
         return _cholesky_on_cuda(tile)
     factor, info = lapack.dpotrf(tile, lower=1, clean=0, overwrite_a=1)
     return None if info else factor
-
-
-def subtract(part: Array, rows: Array, columns: Array) -> None:
-    """Take rowsᵀ · columns, of (p, m) and (p, k), off a part (m, k) in Fortran's order.
-
-    By SciPy's BLAS, as the factorisations: the threads of NumPy's would spin on while those work.
-    """
-    if backend.on_cuda(part):
-        part -= rows.T @ columns
-    else:
-        blas.dgemm(-1.0, rows.T, columns.T, 1.0, part, trans_b=1, overwrite_c=1)
 
 
 def solve_triangular(factor: Array, right: Array, transposed: bool = False, overwrite: bool = False) -> Array:

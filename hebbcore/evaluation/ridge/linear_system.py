@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from scipy.linalg import lapack
 
-from hebbcore.engine import backend, devices
+from hebbcore.engine import backend, devices, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge import tiled
 from hebbcore.evaluation.ridge.meter import SILENT, Meter
@@ -20,8 +20,9 @@ from hebbcore.evaluation.ridge.tiled import Column, Factor
 
 _TILE = 1024  # rows of products at a time: small beside the matrix, and large enough for BLAS
 _TERMS = 1024  # of a sum in the rows' own precision: more would let float32 lose digits
+_SMALL = 2**18  # numbers of a product that threads do not share
 _WHOLE = 8192  # rows that LAPACK factorises at once: OpenBLAS's parallel dpotrf has crashed with 25,632
-_LARGE_TILE = 2048  # of larger matrices, and of what is solved: BLAS wrappers copy tiles, large ones less often
+_LARGE_TILE = 2048  # of larger matrices, and of what is solved
 _CUDA_TILE = 4096
 _COPIED = 128  # rows that are copied from one triangle to the other at a time, so as to stay in the cache
 
@@ -37,26 +38,38 @@ def add_products(matrix: Array, rows: Array, most: int = _TILE, meter: Meter = S
     matrix is on the host; multiplied in their own dtype.
     most: rows of the products at a time.
     """
-    xp, tile = backend.namespace(rows), min(_TILE, most)
-    scratch, home = xp.empty(min(tile, len(rows)) * len(rows), rows.dtype), backend.device_of(matrix)
-    for start, end in _tiles(len(rows), tile):
-        product = scratch[: (end - start) * end].reshape(end - start, end)
-        near = home == backend.device_of(rows)
-        total = matrix[start:end, :end] if near else xp.zeros(product.shape)
-        for first, last in _tiles(rows.shape[1], _TERMS):
-            xp.matmul(rows[start:end, first:last], rows[:end, first:last].T, out=product)
-            total += product
-        if not near:
-            matrix[start:end, :end] += devices.to_device(total, home)
+    for start, end in _tiles(len(rows), min(_TILE, most)):
+        add_cross_products(matrix[start:end, :end], rows[start:end], rows[:end])
         meter.add(float(end**2 - start**2) * rows.shape[1])
 
 
 def add_cross_products(matrix: Array, rows: Array, others: Array) -> None:
-    """Add rows · othersᵀ, of (n, m) and (k, m) in their own dtype, to a matrix (n, k), float64."""
-    total = backend.namespace(rows).zeros((len(rows), len(others)))
+    """Add rows · othersᵀ, of (n, m) and (k, m) in their own dtype, to a matrix (n, k), float64.
+
+    On the CPU threads take some of the numbers each, few enough to stay in a cache while they are added up.
+    """
+    if backend.on_cuda(rows):
+        near = backend.on_cuda(matrix)
+        total = matrix if near else backend.namespace(rows).zeros(matrix.shape)
+        _add_terms(total, rows, others)
+        if not near:
+            matrix += devices.to_device(total, "cpu")
+        return
+
+    def add(place: tuple[slice, slice]) -> None:
+        _add_terms(matrix[place], rows[place[0]], others[place[1]])
+
+    # small products stay whole: float32 sums of 12 features, shared by two threads, were worse by half a digit
+    whole = len(rows) * len(others) <= _SMALL
+    parts = [slice(None)] if whole else tiled.even(0, len(others), _TILE)
+    parallel.each(add, ((slice(*some), part) for some in _tiles(len(rows), _TILE) for part in parts))
+
+
+def _add_terms(total: Array, rows: Array, others: Array) -> None:
+    """Add rows · othersᵀ, the products in their own dtype."""
+    product = backend.namespace(rows).empty(total.shape, rows.dtype)
     for first, last in _tiles(rows.shape[1], _TERMS):
-        total += rows[:, first:last] @ others[:, first:last].T
-    matrix += devices.to_device(total, backend.device_of(matrix))
+        total += backend.namespace(rows).matmul(rows[:, first:last], others[:, first:last].T, out=product)
 
 
 def solve_with_forms(
@@ -86,7 +99,7 @@ def factorised(matrix: Array, added: Array, minus: Array | None, tile: int, mete
     diagonal, steps = matrix.diagonal().copy(), xp.arange(len(matrix))
     on_disk = isinstance(matrix, np.memmap)
     most = _CUDA_TILE if device == "cuda" else tile if on_disk else _LARGE_TILE
-    factor = Factor(matrix, device, min(tile, most))
+    factor = Factor(matrix, device, most, tile)
     try:
         if device == "cuda" or on_disk or len(matrix) > _WHOLE:
             done = factor.write(added, minus, meter)

@@ -23,7 +23,7 @@ from hebbcore.evaluation.ridge.meter import SILENT, Meter
 from hebbcore.evaluation.ridge.tiled import Factor
 
 _PRECISION = 1e-9  # norm of a residual, of that of its right side
-_MOST, _LEAST = 48, 8  # blocks of a space; what may have fewer is too small to gain
+_MOST, _LEAST = 96, 8  # blocks of a space; what may have fewer is too small to gain
 # rows for each block: so many blocks took 0.8 times as long as a factorisation (10 targets, 4,000 and 8,000 rows)
 _ROWS = 256
 _ROUNDING = 1e-14  # of a block's norm, below which a direction is no new one

@@ -4,14 +4,19 @@ A GPU works on tiles alike: of its own memory, so that nothing else of the matri
 """
 
 from collections.abc import Iterable
+from functools import partial
 
-from hebbcore.engine import backend, devices
+import numpy as np
+
+from hebbcore.engine import backend, devices, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge import dense
 from hebbcore.evaluation.ridge.meter import Meter
 
 Column = tuple[int, Array]  # the first row that is not zero, and the rows from there on of some columns (n − first, m)
 
+_WIDE = 1024  # columns that a thread of the CPU takes at a time, at most
+_LITTLE = 2**18  # numbers to read, for which waking a thread takes too long
 _SOLVED = 256  # rows at a time of what is solved on the CPU: the fewer, the less is copied beside the diagonal
 _COPIED = 128  # rows that are copied from one triangle to the other at a time, so as to stay in the cache
 
@@ -24,11 +29,13 @@ def operations(size: int) -> float:
 class Factor:
     """An upper factor on the diagonal of a matrix (n, n), float64, and above it.
 
-    device: which computes; the matrix may lie on the host. tile: sides of what is copied at a time, about four times.
+    device: which computes; the matrix may lie on the host. tile: sides of what is copied at a time. room: sides of what
+    all threads together may copy about four times.
     """
 
-    def __init__(self, matrix: Array, device: str, tile: int) -> None:
-        self._matrix, self._device, self._tile = matrix, device, tile
+    def __init__(self, matrix: Array, device: str, tile: int, room: int) -> None:
+        self._matrix, self._device, self._tile = matrix, device, min(tile, room)
+        self._wide = max(1, min(_WIDE, room**2 // self._tile // parallel.threads()))
 
     def write(self, added: Array, minus: Array | None, meter: Meter) -> bool:
         """Write the factor of matrix − minus · minusᵀ + diag(added), which is read below the diagonal and on it.
@@ -37,7 +44,7 @@ class Factor:
         """
         size = len(self._matrix)
         for rows in self._parts(0):
-            if not self._write_rows(rows, added, minus):
+            if not (self._write_rows_on_cuda if self._device == "cuda" else self._write_rows)(rows, added, minus):
                 return False
             meter.add(_operations_until(rows.stop, size) - _operations_until(rows.start, size))
         return True
@@ -46,8 +53,7 @@ class Factor:
         """Return A⁻¹ right, (n, k), A being what was factorised."""
         x = self._forward(right, 0)
         for rows in reversed(self._steps(0)):
-            for columns in self._parts(rows.stop):
-                x[rows] -= self._take(rows, columns) @ x[columns]
+            parallel.each(partial(self._gather, x, rows.stop), self._shares(rows, len(x) - rows.stop))
             x[rows] = dense.solve_triangular(self._corner(rows), x[rows], transposed=True)
         return x
 
@@ -61,6 +67,41 @@ class Factor:
         return xp.concatenate(found)
 
     def _write_rows(self, rows: slice, added: Array, minus: Array | None) -> bool:
+        """Write some rows; those before are there. Threads take some columns each."""
+        count, size = rows.stop - rows.start, len(self._matrix)
+        head = np.empty((count, count), order="F")
+
+        def reduce(columns: slice) -> None:
+            start, stop = columns.start - rows.start, columns.stop - rows.start
+            head[start:stop, :stop] = self._reduced(slice(rows.start, columns.stop), columns, minus).T
+
+        parallel.each(reduce, even(rows.start, rows.stop, min(self._wide, _SOLVED)))
+        head.flat[:: count + 1] += added[rows]
+        factor = dense.cholesky(head)
+        if factor is None:
+            return False
+        write_upper(self._matrix[rows, rows], factor)
+
+        def write(columns: slice) -> None:
+            part = self._reduced(rows, columns, minus)
+            _solve_by_blocks(factor, part)
+            self._matrix[rows, columns] = part
+
+        parallel.each(write, even(rows.stop, size, self._wide))
+        return True
+
+    def _reduced(self, rows: slice, columns: slice, minus: Array | None) -> Array:
+        """Return a part (rows, columns), in Fortran's order, less products of the factor's rows before, and of minus.
+
+        NumPy's products take parts of matrices as they lie, which SciPy's BLAS copies.
+        """
+        part = self._matrix[columns, rows].copy()
+        part -= self._matrix[: rows.start, columns].T @ self._matrix[: rows.start, rows]
+        if minus is not None:
+            part -= np.outer(minus[columns], minus[rows])
+        return part.T
+
+    def _write_rows_on_cuda(self, rows: slice, added: Array, minus: Array | None) -> bool:
         """Write some rows; those before are there."""
         xp = backend.module(self._device)
         head = xp.array(self._take(rows, rows), order="F")
@@ -80,7 +121,7 @@ class Factor:
     def _subtract(self, part: Array, minus: Array | None, rows: slice, columns: slice) -> None:
         """Take off a part, Fortran-ordered, products of the factor's rows before it, and of minus."""
         for above in self._parts(0, rows.start):
-            dense.subtract(part, self._take(above, rows), self._take(above, columns))
+            part -= self._take(above, rows).T @ self._take(above, columns)
         if minus is not None:
             part -= backend.namespace(part).outer(minus[rows], minus[columns])
 
@@ -90,9 +131,24 @@ class Factor:
         for rows in self._steps(first):
             mine = x[rows.start - first : rows.stop - first]
             mine[...] = dense.solve_triangular(self._corner(rows), mine)
-            for columns in self._parts(rows.stop):
-                x[columns.start - first : columns.stop - first] -= self._take(rows, columns).T @ mine
+            rest = slice(rows.stop, len(self._matrix))
+            parallel.each(partial(self._spread, x[rows.stop - first :], rows, mine), self._shares(rest, len(mine)))
         return x
+
+    def _gather(self, x: Array, first: int, rows: slice) -> None:
+        """Take off some rows of x what those from the first on say of them."""
+        for columns in self._parts(first):
+            x[rows] -= self._take(rows, columns) @ x[columns]
+
+    def _spread(self, rest: Array, rows: slice, mine: Array, columns: slice) -> None:
+        """Take off some of the rest of x, behind rows, what the latter say of them."""
+        for some in _cut(columns.start, columns.stop, self._tile):
+            rest[some.start - rows.stop : some.stop - rows.stop] -= self._take(rows, some).T @ mine
+
+    def _shares(self, some: slice, others: int) -> list[slice]:
+        """Cut rows or columns for threads: into one part where there is little to read of so many others."""
+        little = self._device == "cuda" or (some.stop - some.start) * others < _LITTLE
+        return _cut(some.start, some.stop, len(self._matrix)) if little else even(some.start, some.stop, self._tile)
 
     def _parts(self, first: int, end: int | None = None) -> list[slice]:
         return _cut(first, len(self._matrix) if end is None else end, self._tile)
@@ -114,6 +170,23 @@ class Factor:
 
 def _cut(first: int, end: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, end)) for start in range(first, end, step)]
+
+
+def _solve_by_blocks(factor: Array, right: Array) -> None:
+    """Replace right (m, k), in Fortran's order, by x of factor · x = right, of a lower factor (m, m).
+
+    NumPy's products do most of it: SciPy's functions let no other thread of Python work beside them.
+    """
+    for rows in _cut(0, len(factor), _SOLVED):
+        right[rows].T[...] -= right[: rows.start].T @ factor[rows, : rows.start].T
+        right[rows] = dense.solve_triangular(factor[rows, rows], right[rows])
+
+
+def even(first: int, end: int, most: int) -> list[slice]:
+    """Cut first…end evenly into as many parts, of at most so many, as all threads can take alike."""
+    threads = parallel.threads()
+    parts = parallel.cuts(end - first, threads * -(-(end - first) // (threads * most)))
+    return [slice(first + start, first + stop) for start, stop in parts if stop > start]
 
 
 def _operations_until(rows: int, size: int) -> float:
