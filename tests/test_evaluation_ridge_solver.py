@@ -33,7 +33,7 @@ def small_tiles(monkeypatch):
         monkeypatch.setattr(linear_system, name, 3)
     for module, name, value in (
         (linear_system, "_COPIED", 2),
-        (linear_system, "_SMALL", 0),
+        (linear_system, "_MANY", 0),
         (tiled, "_COPIED", 2),
         (tiled, "_WIDE", 2),
         (tiled, "_LITTLE", 1),

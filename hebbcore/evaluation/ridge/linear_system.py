@@ -20,7 +20,9 @@ from hebbcore.evaluation.ridge.tiled import Column, Factor
 
 _TILE = 1024  # rows of products at a time: small beside the matrix, and large enough for BLAS
 _TERMS = 1024  # of a sum in the rows' own precision: more would let float32 lose digits
-_SMALL = 2**18  # numbers of a product that threads do not share
+# multiplications that threads share: beside fewer those of BLAS, which spin on for milliseconds after other products,
+# take what is gained; and cut into few columns float32 sums of 12 features were worse by half a digit
+_MANY = 2**34
 _WHOLE = 8192  # rows that LAPACK factorises at once: OpenBLAS's parallel dpotrf has crashed with 25,632
 _LARGE_TILE = 2048  # of larger matrices, and of what is solved
 _CUDA_TILE = 4096
@@ -38,30 +40,30 @@ def add_products(matrix: Array, rows: Array, most: int = _TILE, meter: Meter = S
     matrix is on the host; multiplied in their own dtype.
     most: rows of the products at a time.
     """
+    shared = float(len(rows)) ** 2 * rows.shape[1] > _MANY
     for start, end in _tiles(len(rows), min(_TILE, most)):
-        add_cross_products(matrix[start:end, :end], rows[start:end], rows[:end])
+        add_cross_products(matrix[start:end, :end], rows[start:end], rows[:end], shared)
         meter.add(float(end**2 - start**2) * rows.shape[1])
 
 
-def add_cross_products(matrix: Array, rows: Array, others: Array) -> None:
+def add_cross_products(matrix: Array, rows: Array, others: Array, shared: bool = True) -> None:
     """Add rows · othersᵀ, of (n, m) and (k, m) in their own dtype, to a matrix (n, k), float64.
 
-    On the CPU threads take some of the numbers each, few enough to stay in a cache while they are added up.
+    shared: on the CPU let threads take some of the numbers each, few enough to stay in a cache while they are added up.
     """
-    if backend.on_cuda(rows):
-        near = backend.on_cuda(matrix)
-        total = matrix if near else backend.namespace(rows).zeros(matrix.shape)
+    if backend.device_of(matrix) != backend.device_of(rows):
+        total = backend.namespace(rows).zeros(matrix.shape)
         _add_terms(total, rows, others)
-        if not near:
-            matrix += devices.to_device(total, "cpu")
+        matrix += devices.to_device(total, backend.device_of(matrix))
+        return
+    if backend.on_cuda(rows) or not shared:
+        _add_terms(matrix, rows, others)
         return
 
     def add(place: tuple[slice, slice]) -> None:
         _add_terms(matrix[place], rows[place[0]], others[place[1]])
 
-    # small products stay whole: float32 sums of 12 features, shared by two threads, were worse by half a digit
-    whole = len(rows) * len(others) <= _SMALL
-    parts = [slice(None)] if whole else tiled.even(0, len(others), _TILE)
+    parts = tiled.even(0, len(others), _TILE)
     parallel.each(add, ((slice(*some), part) for some in _tiles(len(rows), _TILE) for part in parts))
 
 

@@ -16,7 +16,7 @@ from hebbcore.evaluation.ridge.meter import Meter
 Column = tuple[int, Array]  # the first row that is not zero, and the rows from there on of some columns (n − first, m)
 
 _WIDE = 1024  # columns that a thread of the CPU takes at a time, at most
-_LITTLE = 2**18  # numbers to read, for which waking a thread takes too long
+_LITTLE = 2**23  # multiplications for which waking a thread takes too long
 _SOLVED = 256  # rows at a time of what is solved on the CPU: the fewer, the less is copied beside the diagonal
 _COPIED = 128  # rows that are copied from one triangle to the other at a time, so as to stay in the cache
 
@@ -53,7 +53,7 @@ class Factor:
         """Return A⁻¹ right, (n, k), A being what was factorised."""
         x = self._forward(right, 0)
         for rows in reversed(self._steps(0)):
-            parallel.each(partial(self._gather, x, rows.stop), self._shares(rows, len(x) - rows.stop))
+            parallel.each(partial(self._gather, x, rows.stop), self._shares(rows, x[rows.stop :].size))
             x[rows] = dense.solve_triangular(self._corner(rows), x[rows], transposed=True)
         return x
 
@@ -132,7 +132,7 @@ class Factor:
             mine = x[rows.start - first : rows.stop - first]
             mine[...] = dense.solve_triangular(self._corner(rows), mine)
             rest = slice(rows.stop, len(self._matrix))
-            parallel.each(partial(self._spread, x[rows.stop - first :], rows, mine), self._shares(rest, len(mine)))
+            parallel.each(partial(self._spread, x[rows.stop - first :], rows, mine), self._shares(rest, mine.size))
         return x
 
     def _gather(self, x: Array, first: int, rows: slice) -> None:
@@ -145,9 +145,9 @@ class Factor:
         for some in _cut(columns.start, columns.stop, self._tile):
             rest[some.start - rows.stop : some.stop - rows.stop] -= self._take(rows, some).T @ mine
 
-    def _shares(self, some: slice, others: int) -> list[slice]:
-        """Cut rows or columns for threads: into one part where there is little to read of so many others."""
-        little = self._device == "cuda" or (some.stop - some.start) * others < _LITTLE
+    def _shares(self, some: slice, numbers: int) -> list[slice]:
+        """Cut rows or columns for threads: into one part where multiplying so many numbers by each is little."""
+        little = self._device == "cuda" or (some.stop - some.start) * numbers < _LITTLE
         return _cut(some.start, some.stop, len(self._matrix)) if little else even(some.start, some.stop, self._tile)
 
     def _parts(self, first: int, end: int | None = None) -> list[slice]:
