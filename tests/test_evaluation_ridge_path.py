@@ -72,6 +72,8 @@ def test_penalties_below_rounding_have_no_solution(generator, factorised):
         given = Equations(np.tril(negative), np.ones(90), some, None, 20, 2**30)
         found = [i for group in path.solutions(given, PENALTIES) for i, _ in group]
         assert sorted(found) == [2, 3, 5]
+        assert {penalty[0] for penalty in factorised} >= {0.1, 1.0}
+        assert min(penalty[0] for penalty in factorised) == 0.1  # smaller ones than that are not tried
         given.matrix[...] = -np.eye(90) * 1e6
         assert not list(path.solutions(given, PENALTIES))
 

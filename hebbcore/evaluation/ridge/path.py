@@ -58,19 +58,24 @@ def solutions(equations: Equations, penalties: Sequence[float], meter: Meter = S
         group = groups.pop()
         at = len(group) // 2
         found = _around(equations, [penalties[i] for i in group], at, meter)
-        missing = [[group[i] for i in part if i not in found] for part in (range(at), range(at + 1, len(group)))]
-        groups += filter(None, missing)
+        smaller, larger = (
+            [group[i] for i in part if i not in found] for part in (range(at), range(at + 1, len(group)))
+        )
+        if not found:  # nor would there be a factor for smaller ones
+            meter.expect(-len(smaller) * tiled.operations(len(equations.right)))
+            smaller = []
+        groups += filter(None, (smaller, larger))
         if found:
             yield [(group[i], x) for i, x in found.items()]
 
 
 def _around(equations: Equations, penalties: list[float], at: int, meter: Meter) -> dict[int, Array]:
-    """Return solutions for the penalty `at`, and for others as far as a space reaches."""
+    """Return solutions for the penalty `at`, and for others as far as a space reaches; none if rounding leaves none."""
     matrix, scale, right, minus, tile, _ = equations
     try:
         with factorised(matrix, penalties[at] * scale, minus, tile, meter) as factor:
-            # reading the factor takes the time of what is solved; with two threads, which NumPy's and SciPy's BLAS have
-            # each, a block of 9,000 rows took 0.17 to 0.35 s in place of 0.095
+            # reading the factor takes the time of what is solved, and threads share it; with those of BLAS, which NumPy
+            # and SciPy have each, a block of 9,000 rows took 0.17 to 0.35 s in place of one thread's 0.095
             with parallel.one_blas_thread():
                 found = {at: factor.solve(right)}
                 if not bool(backend.namespace(right).isfinite(found[at]).all()):
