@@ -299,3 +299,22 @@ def test_a_signal_is_raised_when_the_tasks_have_ended():
             parallel.run([int, slow])
         assert ended.pop()
     assert parallel.run([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_each_item_is_worked_on_once(threads, monkeypatch):
+    monkeypatch.setattr(parallel, "threads", lambda: threads)
+    done = []
+    parallel.each(done.append, iter(range(100)))
+    assert sorted(done) == list(range(100))
+    parallel.each(done.append, [])
+    assert len(done) == 100
+
+    def fail(item):
+        begun.append(item)
+        raise IndexError(f"of the work on {item}")
+
+    begun = []
+    with pytest.raises(IndexError, match="of the work on"):
+        parallel.each(fail, range(100))
+    assert len(begun) <= threads

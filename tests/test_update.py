@@ -366,22 +366,6 @@ def test_run_returns_in_order_and_raises_the_first_tasks_error():
         parallel.run([functools.partial(int, text) for text in ("1", "a", "b")])
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_each_item_is_worked_on_once(threads, monkeypatch):
-    monkeypatch.setattr(parallel, "threads", lambda: threads)
-    done = []
-    parallel.each(done.append, iter(range(100)))
-    assert sorted(done) == list(range(100))
-    parallel.each(done.append, [])
-    assert len(done) == 100
-
-    def fail(item):
-        raise IndexError(f"of the work on {item}")
-
-    with pytest.raises(IndexError, match="of the work on"):
-        parallel.each(fail, [1, 2, 3])
-
-
 @pytest.mark.parametrize(("length", "parts"), [(1, 1), (7, 3), (3, 7), (8, 2)])
 def test_cuts_cover_all_without_empty_parts(length, parts):
     cuts = parallel.cuts(length, parts)

@@ -211,7 +211,10 @@ def run(tasks: Sequence[Callable[[], T]], blas: bool = True) -> list[T]:
 
 
 def each(work: Callable[[T], object], items: Iterable[T]) -> None:
-    """Call work for each of some items, side by side as `run` does: whichever thread is free takes the next one."""
+    """Call work for each of some items, side by side as `run` does: whichever thread is free takes the next one.
+
+    After an error, or a signal, none is begun any more.
+    """
     rest = deque(items)
 
     def until_none_is_left() -> None:
@@ -220,7 +223,11 @@ def each(work: Callable[[T], object], items: Iterable[T]) -> None:
                 item = rest.popleft()
             except IndexError:
                 return
-            work(item)
+            try:
+                work(item)
+            except BaseException:
+                rest.clear()
+                raise
 
     run([until_none_is_left] * max(1, min(threads(), len(rest))))
 
