@@ -1,5 +1,6 @@
 """Two signals at any moment end any command within seconds, with one line at most, and the next run goes on."""
 
+import gc
 import os
 import random
 import re
@@ -298,6 +299,7 @@ def test_interrupts_while_workers_start_and_work_leave_none_of_them():
     for delay in (0, 0.02, 0.1, 0.4):
         timer = threading.Timer(delay, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
         results = map_ordered(slow, range(1000), workers=2)
+        gc.collect()  # so that no object of other tests is deleted when the signal comes: Python drops it there
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012  # it may come at any of these lines
             timer.start()
             for number, result in enumerate(results):
@@ -306,6 +308,22 @@ def test_interrupts_while_workers_start_and_work_leave_none_of_them():
         timer.join()
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("loaders-worker")]
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+def test_an_interrupt_of_an_import_is_one():
+    script = """
+import sys
+from hebbcore import cli
+def parser(named):
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt as error:
+        raise ImportError("initialization failed") from error  # as modules made by pybind11 do
+cli._parser = parser
+sys.exit(cli.main(["train"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "hebbcore: interrupted\n")
 
 
 def test_a_program_ends_though_workers_are_left_waiting(tmp_path):

@@ -68,6 +68,8 @@ def _run(line: list[str], debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # it came while a compiled module was imported
+            raise error.__cause__ from None
         if debug:
             raise
         together.tell_failure(_message(error), error)
