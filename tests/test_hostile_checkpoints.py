@@ -210,3 +210,27 @@ def test_a_position_where_no_training_is(tmp_path, position, words):
     set_header(path, json.dumps(header))
     with pytest.raises(ValueError, match=rf"fit: {re.escape(str(path))} .*{words}"):
         hebbcore.fit(network(), IMAGES, **options)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"wins": {"conv1": [1, 2]}}, "wins of 2 units of conv1, which has not so many"),
+        ({"wins": {"nope": [1]}}, "wins of 1 units of nope"),
+        ({"wins": {"conv1": [-1] * 50}}, "at least 0, got -1"),
+        ({"wins": {"conv1": [2**70] * 50}}, "does not hold this network"),
+        ({"wins": {"conv1": "ab"}}, "must have lists, got 'ab'"),
+        ({"wins": [1]}, "wins must be a table"),
+        ({"judged": [1]}, "judged must be two numbers"),
+        ({"judged": [0.5, 2]}, "must be an integer, got 0.5"),
+        ({"judged": None}, "must have lists, got None"),
+    ],
+)
+def test_what_is_told_of_a_pass_that_no_training_had(tmp_path, told, words):
+    options = {"batch_size": 10, "run": tmp_path / "run"}
+    hebbcore.fit(network(), IMAGES, **options)
+    path = checkpoint.checkpoints(tmp_path / "run")[-1]
+    header, _ = checkpoint.read("load", path)
+    set_header(path, json.dumps(header | told))
+    with pytest.raises(ValueError, match=rf"{re.escape(str(path))} .*{re.escape(words)}"):
+        hebbcore.fit(network(), IMAGES, **options)

@@ -179,10 +179,10 @@ class Diagnostics:
 
 
 def require_wins(network: Network, wins: dict[str, list[int]]) -> None:
-    """Raise ValueError for wins, see State, of another network."""
+    """Raise ValueError for wins, see State, of another network, or OverflowError for more than there can be."""
     units = {name: getattr(layer, "units", None) for name, layer in zip(network.names, network.layers, strict=True)}
     for name, counts in wins.items():
-        if len(counts) != units.get(name):
+        if len(np.array(counts, np.uint64)) != units.get(name):
             raise ValueError(f"there are wins of {len(counts)} units of {name}, which has not so many.")
 
 
