@@ -12,6 +12,7 @@ import pytest
 from cli_helpers import CONFIG, names, weights
 
 import hebbcore
+import loaders
 from hebbcore import checkpoint
 from hebbcore.cli import main, train
 from hebbcore.files import locked, locked_until_taken
@@ -53,6 +54,18 @@ def test_train_from_shards_and_again_from_config_json(place, call):
     assert hebbcore.load("a", device="cpu").image_shape == (6, 6, 3)
     call("train a/config.json --out c --set data.crop=random")
     assert (weights("a") != weights("c")).any()
+
+
+def test_shards_are_decoded_by_as_many_threads_as_the_process_has_cores(place, call, monkeypatch):
+    begun = loaders.ShardStream
+    given = []
+    monkeypatch.setattr(
+        loaders, "ShardStream", lambda *path, **more: given.append(more["threads"]) or begun(*path, **more)
+    )
+    monkeypatch.setattr("hebbcore.engine.parallel.cores", lambda: 3)
+    call("train run.toml --out a --set data.path=shards/train --set data.image_size=6")
+    call("extract a shards/test f.h5")
+    assert given == [3, 3]
 
 
 def test_metrics_are_printed_as_they_come(place, call):

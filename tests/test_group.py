@@ -9,6 +9,7 @@ from conftest import ROOT
 from group_helpers import NEEDS_MPI, mpiexec
 
 import hebbcore
+from hebbcore.engine import parallel
 
 TOLERANCE = 1e-12  # relative to the largest number of an array, float64, after 20 steps and more
 
@@ -50,6 +51,44 @@ def test_processes_that_would_not_do_the_same_are_refused(tmp_path):
             assert error is not None, name
             assert f"rank 1 on {os.uname().nodename}" in error
             assert "differs from rank 0: " in error
+
+
+SHARERS = """
+import os, sys
+from mpi4py import MPI
+import hebbcore
+from hebbcore.engine import parallel
+cores, rank = sorted(os.sched_getaffinity(0)), MPI.COMM_WORLD.rank
+if sys.argv[1:] == ["bound"]:
+    os.sched_setaffinity(0, {cores[rank % len(cores)]})
+before = parallel.threads()
+hebbcore.world(), hebbcore.world()
+assert parallel.threads() == max(1, before // parallel._sharers)
+sys.exit(parallel._sharers)
+"""
+
+
+@NEEDS_MPI
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+@pytest.mark.parametrize("bound", [False, True])
+def test_processes_share_the_cores_that_they_have_in_common(tmp_path, bound):
+    program = tmp_path / "program.py"
+    program.write_text(SHARERS)
+    cores = str(len(os.sched_getaffinity(0)))
+    done = mpiexec(2, program, *["bound"] * bound, more={"OPENBLAS_NUM_THREADS": cores, "OMP_NUM_THREADS": cores})
+    sharers = 1 if bound and int(cores) > 1 else 2
+    assert done.returncode == sharers, done.stderr
+
+
+def test_a_process_takes_its_part_of_the_cores(monkeypatch):
+    monkeypatch.setattr(parallel, "usable_cores", lambda: frozenset(range(16)))
+    monkeypatch.setattr(parallel, "_allowed", lambda cores: cores)
+    monkeypatch.setattr(parallel, "_blas_threads", lambda: 12)
+    assert parallel.threads() == 12
+    for processes, threads in ((3, 5), (2, 5), (16, 1), (40, 1)):  # the most that were told of count
+        monkeypatch.setattr(parallel, "_sharers", 3 if processes == 2 else 1)
+        parallel.share_cores(processes)
+        assert parallel.threads() == threads
 
 
 def test_a_process_alone_is_a_group_of_one():

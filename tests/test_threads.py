@@ -19,6 +19,7 @@ import hebbcore
 from hebbcore.engine import parallel
 from hebbcore.estimators import HebbianTransformer
 from hebbcore.training.ahead import ahead
+from loaders.workers import available_cores
 
 COUNTS = [1, 2, 4, 8]
 CALLS = 24
@@ -318,3 +319,14 @@ def test_each_item_is_worked_on_once(threads, monkeypatch):
     with pytest.raises(IndexError, match="of the work on"):
         parallel.each(fail, range(100))
     assert len(begun) <= threads
+
+
+def test_a_containers_limit_counts_as_cores(monkeypatch):
+    """Of the cores that a container sees it may use what its limit says, which joblib reads of the system."""
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
+    parallel._allowed.cache_clear()
+    try:
+        assert parallel.threads() == 1
+        assert available_cores() == 1
+    finally:
+        parallel._allowed.cache_clear()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import loaders
+from hebbcore.engine import parallel
 from hebbcore.streams import Described, Stream
 from loaders.sources.hdf5 import hdf5_arrays, hdf5_class_names, hdf5_names
 from loaders.streams.order import choose
@@ -77,7 +78,9 @@ def labelled_stream(
     unlabelled: the label of all images of a file without labels. Raises ValueError for such a file if it is None.
     """
     if is_shards(path):
-        stream: Described = loaders.ShardStream(path, batch_size=batch_size, image_size=image_size)
+        stream: Described = loaders.ShardStream(
+            path, batch_size=batch_size, image_size=image_size, threads=parallel.cores()
+        )
         return stream
     if image_size is not None:
         raise ValueError(f"--image-size is for shards; {path} is a file of arrays.")

@@ -22,6 +22,7 @@ from hebbcore.cli.options import add_import, add_set
 from hebbcore.cli.photos import as_shards, is_photos, splits_at
 from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays, some_labels
+from hebbcore.engine import parallel
 from hebbcore.files import locked_until_taken, make_folder, write_text
 from hebbcore.labelling.work import IMAGES
 from hebbcore.network import Network
@@ -137,6 +138,7 @@ def _open(config: Config, network: Network, run: Path, shared: Path | None) -> t
             seed=config.seed if training.shuffle or random else 0,  # else it draws the weights alone
             image_size=None if random else data.image_size, labels=labelled,
             transform=loaders.RandomResizedCrop(data.image_size) if random and data.image_size else None,
+            threads=parallel.cores(),
         )  # fmt: skip
         return stream, None
     if data.image_size is not None:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import joblib
 import threadpoolctl
 
 from hebbcore.engine import backend, devices, tuning
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 _lock = threading.RLock()
 _thread = threading.local()  # .busy: it runs a task
+_sharers = 1  # processes that share the cores of this one, itself among them
 _users = 0  # threads inside one_blas_thread(): the last one out restores the limit
 _before: list[tuple[Any, int]] = []  # BLAS libraries, and their threads before the limit
 
@@ -56,9 +58,31 @@ def _restore_limit() -> None:
     _take_control()  # for whoever sets one next
 
 
+def usable_cores() -> frozenset[int]:
+    """Return the cores, by number, that this process may run on."""
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+@functools.cache
+def _allowed(count: int) -> int:
+    """Return how many of so many cores, all that this process may run on, a container's limit leaves."""
+    return min(count, int(joblib.cpu_count()))
+
+
+def share_cores(processes: int) -> None:
+    """Let this process have its part of the cores on which so many processes run, itself among them."""
+    global _sharers
+    _sharers = max(_sharers, processes)
+
+
+def cores() -> int:
+    """Return how many cores this process has: its part of those that it may run on, at least one."""
+    return max(1, _allowed(len(usable_cores())) // _sharers)
+
+
 def threads() -> int:
     """Return how many threads to use: as many as BLAS may (OMP_NUM_THREADS, threadpoolctl), at most the cores."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = cores()
     with _lock:
         free = max((count for _, count in _before), default=usable) if _users else _blas_threads()
     return max(1, min(usable, free))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from hebbcore.engine import backend, devices
+from hebbcore.engine import backend, devices, parallel
 from hebbcore.engine.group import nccl
 from hebbcore.engine.group.team import Team, wait
 
@@ -42,6 +42,8 @@ class Member(NamedTuple):
 class Group:
     """Processes that train, extract or evaluate together; made by `world`.
 
+    Those of one machine that may run on the same cores share them from then on: each takes its part in threads.
+
     Parameters
     ----------
     communicator : mpi4py.MPI.Comm or None
@@ -66,7 +68,9 @@ class Group:
             from mpi4py import MPI
 
             wait(communicator.Ibarrier().Test)  # until all have started; MPI's own waiting would take a core
-            local = communicator.Split_type(MPI.COMM_TYPE_SHARED).rank
+            machine = communicator.Split_type(MPI.COMM_TYPE_SHARED)
+            local, cores = machine.rank, parallel.usable_cores()
+            parallel.share_cores(sum(not cores.isdisjoint(others) for others in machine.allgather(cores)))
         self._gpu = _gpu(local)
         name, unique = ("cpu", None) if self._gpu is None else _names(self._gpu)
         me = (Member(self.rank, socket.gethostname(), local, name), unique)
