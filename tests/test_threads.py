@@ -241,7 +241,6 @@ def test_blas_is_limited_whichever_thread_asks():
         with parallel.one_blas_thread():
             return counts()
 
-    parallel._controller.cache_clear()  # tests before may have loaded more libraries, which are not hebbcore's
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before = counts()
         assert inside() == {1}

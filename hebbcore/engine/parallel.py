@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import functools
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -25,37 +26,62 @@ _lock = threading.RLock()
 _thread = threading.local()  # .busy: it runs a task
 _sharers = 1  # processes that share the cores of this one, itself among them
 _users = 0  # threads inside one_blas_thread(): the last one out restores the limit
-_before: list[tuple[Any, int]] = []  # BLAS libraries, and their threads before the limit
+_before: list[tuple[Any, int]] = []  # BLAS libraries inside it, and their threads before
+_limited: list[Any] = []  # the libraries that were there when they were limited
 
 
-@functools.cache
-def _controller() -> Any:
-    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+@functools.lru_cache(1)
+def _libraries_after(modules: int) -> list[Any]:
+    """Return the BLAS libraries that are loaded, each at most with this process's part of the cores.
+
+    modules: how many are imported; each can bring a library, as SciPy's do. Beside others those with OpenMP, such as
+    that of faiss, are left alone: their number of threads is each thread's own.
+    """
+    found = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+    libraries = [library for library in found if getattr(library, "threading_layer", "") != "openmp"] or found
+    most = cores() if _sharers > 1 else None
+    for library in libraries:
+        if most is not None and library.num_threads > most:
+            _take_control(libraries)
+            library.set_num_threads(most)
+    return libraries
+
+
+def _libraries() -> list[Any]:
+    return _libraries_after(len(sys.modules))
 
 
 def _blas_threads() -> int:
-    return max((library.num_threads for library in _controller().lib_controllers), default=0) or os.cpu_count() or 1
+    return max((library.num_threads for library in _libraries()), default=0) or os.cpu_count() or 1
 
 
-def _take_control() -> None:
+def _take_control(libraries: list[Any]) -> None:
     """Let this thread set the limit: threadpoolctl 3.8 ignores all but the first that did, without a word."""
-    for library in _controller().lib_controllers:
+    for library in libraries:
         if hasattr(library, "clear_controlling_thread"):
             library.clear_controlling_thread(force=True)
 
 
 def _limit() -> None:
-    _before[:] = [(library, library.num_threads) for library in _controller().lib_controllers]
-    _take_control()
-    for library, _ in _before:
-        library.set_num_threads(1)
+    """Limit the libraries that are not limited yet."""
+    global _limited
+    if _users and _limited is _libraries():
+        return
+    _limited, limited = _libraries(), {library.filepath for library, _ in _before}
+    _take_control(_limited)
+    for library in _limited:
+        if library.filepath not in limited:
+            _before.append((library, library.num_threads))
+            library.set_num_threads(1)
 
 
 def _restore_limit() -> None:
-    _take_control()
+    libraries = [library for library, _ in _before]
+    _take_control(libraries)
     for library, count in _before:
         library.set_num_threads(count)
-    _take_control()  # for whoever sets one next
+    _take_control(libraries)  # for whoever sets one next
+    _before.clear()
 
 
 def usable_cores() -> frozenset[int]:
@@ -70,9 +96,17 @@ def _allowed(count: int) -> int:
 
 
 def share_cores(processes: int) -> None:
-    """Let this process have its part of the cores on which so many processes run, itself among them."""
+    """Let this process have its part of the cores on which so many processes run, itself among them.
+
+    BLAS has no more from then on: threads of several processes that wait for each other in loops on the same cores take
+    up to forty times as long.
+    """
     global _sharers
-    _sharers = max(_sharers, processes)
+    with _lock:
+        _sharers = max(_sharers, processes)
+        _before[:] = [(library, min(count, cores())) for library, count in _before]
+        _libraries_after.cache_clear()
+        _libraries()
 
 
 def cores() -> int:
@@ -90,7 +124,7 @@ def threads() -> int:
 
 @functools.cache
 def _is_openblas() -> bool:
-    return {library.internal_api for library in _controller().lib_controllers} == {"openblas"}
+    return {library.internal_api for library in _libraries()} == {"openblas"}
 
 
 def is_for_one_thread(products: int, narrowest: int) -> bool:
@@ -106,8 +140,7 @@ def one_blas_thread() -> Iterator[None]:
     """Let BLAS use one thread inside the block. The limit is the process's; the last block to end restores it."""
     global _users
     with _lock:
-        if _users == 0:
-            _limit()
+        _limit()
         _users += 1
     try:
         yield
