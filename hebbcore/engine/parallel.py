@@ -32,19 +32,13 @@ _limited: list[Any] = []  # the libraries that were there when they were limited
 
 @functools.lru_cache(1)
 def _libraries_after(modules: int) -> list[Any]:
-    """Return the BLAS libraries that are loaded, each at most with this process's part of the cores.
+    """Return the BLAS libraries that are loaded.
 
     modules: how many are imported; each can bring a library, as SciPy's do. Beside others those with OpenMP, such as
     that of faiss, are left alone: their number of threads is each thread's own.
     """
     found = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
-    libraries = [library for library in found if getattr(library, "threading_layer", "") != "openmp"] or found
-    most = cores() if _sharers > 1 else None
-    for library in libraries:
-        if most is not None and library.num_threads > most:
-            _take_control(libraries)
-            library.set_num_threads(most)
-    return libraries
+    return [library for library in found if getattr(library, "threading_layer", "") != "openmp"] or found
 
 
 def _libraries() -> list[Any]:
@@ -96,17 +90,9 @@ def _allowed(count: int) -> int:
 
 
 def share_cores(processes: int) -> None:
-    """Let this process have its part of the cores on which so many processes run, itself among them.
-
-    BLAS has no more from then on: threads of several processes that wait for each other in loops on the same cores take
-    up to forty times as long.
-    """
+    """Let this process have its part of the cores on which so many processes run, itself among them."""
     global _sharers
-    with _lock:
-        _sharers = max(_sharers, processes)
-        _before[:] = [(library, min(count, cores())) for library, count in _before]
-        _libraries_after.cache_clear()
-        _libraries()
+    _sharers = max(_sharers, processes)
 
 
 def cores() -> int:
