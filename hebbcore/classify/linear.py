@@ -8,7 +8,7 @@ import scipy.linalg
 from scipy import sparse
 
 from hebbcore.classify.neighbours import Indices
-from hebbcore.engine import backend
+from hebbcore.engine import backend, parallel
 
 _PENALTY = 0.03  # of the mean eigenvalue, at least
 _FREEDOM = 0.2  # degrees of freedom for a row at most: with more, a row's score is its guess, however doubtful that is
@@ -55,7 +55,8 @@ class AllRows:
         if rows < size:  # other eigenvalues are 0
             centred = self._rows - self._mean
             products = centred @ centred.T
-        eigenvalues = np.maximum(scipy.linalg.eigvalsh(products), 0)
+        with parallel.one_blas_thread():  # as in Whiten
+            eigenvalues = np.maximum(scipy.linalg.eigvalsh(products), 0)
 
         def freedom(penalty: float) -> float:
             return float((eigenvalues / (eigenvalues + penalty)).sum())
@@ -124,7 +125,9 @@ def _decomposed(centred: Floats) -> tuple[Floats, Floats, Floats]:
     From the smaller of the matrices rows × rows and columns × columns, without what is rounding.
     """
     wide = len(centred) <= centred.shape[1]
-    values, vectors = scipy.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+    products = centred @ centred.T if wide else centred.T @ centred
+    with parallel.one_blas_thread():  # as in Whiten
+        values, vectors = scipy.linalg.eigh(products)
     kept = values > max(_ROUNDING * values[-1], np.finfo(float).tiny)
     values, vectors = values[kept], vectors[:, kept]
     others = (centred.T if wide else centred) @ (vectors / np.sqrt(values))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import scipy.linalg
 
 from hebbcore.classify.likeness import FEW, Likened, Likeness, standardised
-from hebbcore.engine import backend, devices
+from hebbcore.engine import backend, devices, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.evaluation.ridge.meter import Meter
 
@@ -198,7 +198,8 @@ def _columns(rows: Floats) -> Iterator[Floats]:
 def _largest(matrix: Floats, most: int) -> tuple[Floats, Floats]:
     """Return the largest eigenvalues, falling, and their eigenvectors in columns, without those that are rounding."""
     size = len(matrix)
-    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=(max(0, size - most), size - 1))
+    with parallel.one_blas_thread():  # as in Whiten
+        values, vectors = scipy.linalg.eigh(matrix, subset_by_index=(max(0, size - most), size - 1))
     values, vectors = values[::-1], vectors[:, ::-1]
     kept = max(1, int((values > _SMALLEST * max(values[0], 0)).sum()))
     if not values[0] > 0:  # all rows are alike

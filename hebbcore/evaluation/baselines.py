@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
 from hebbcore import checks
-from hebbcore.engine import backend, devices
+from hebbcore.engine import backend, devices, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.batches import as_features
@@ -161,7 +161,8 @@ def principal_components(patch_batches: Iterable[Any], units: int) -> Array:
     xp = backend.namespace(sums.products)
     # the lower triangle is all that eigh reads
     products = sums.products - xp.outer(sums.sums[0], sums.sums[0]) / count
-    directions = xp.linalg.eigh(products, "L")[1][:, ::-1][:, :units].T
+    with parallel.one_blas_thread():  # as in Whiten
+        directions = xp.linalg.eigh(products, "L")[1][:, ::-1][:, :units].T
     largest = xp.abs(directions).argmax(axis=1)
     signs = xp.sign(directions[xp.arange(units), largest])
     return (directions * signs[:, None]).astype(np.float32)
