@@ -57,7 +57,7 @@ def _take_control(libraries: list[Any]) -> None:
 
 
 def _limit() -> None:
-    """Limit the libraries that are not limited yet."""
+    """Limit the libraries, unless all of them are limited already."""
     global _limited
     if _users and _limited is _libraries():
         return
@@ -66,7 +66,7 @@ def _limit() -> None:
     for library in _limited:
         if library.filepath not in limited:
             _before.append((library, library.num_threads))
-            library.set_num_threads(1)
+        library.set_num_threads(1)
 
 
 def _restore_limit() -> None:
