@@ -326,6 +326,19 @@ with parallel.one_blas_thread() if {inside} else contextlib.nullcontext():
     assert in_a_process(code) == ["1"]
 
 
+def test_a_limit_holds_after_a_signal_that_came_while_the_last_one_was_lifted():
+    code = """
+import threadpoolctl
+from hebbcore.engine import parallel
+threadpoolctl.threadpool_limits(2, user_api="blas")
+parallel._before[:] = [(library, library.num_threads) for library in parallel._libraries()]
+with parallel.one_blas_thread():
+    print(parallel._blas_threads())
+print(parallel._blas_threads())
+"""
+    assert in_a_process(code) == ["1", "2"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 def test_a_child_forked_while_another_thread_works_gets_its_threads_back_too():
     code = """
