@@ -170,6 +170,25 @@ def test_a_tar_without_splits_is_one_split(tmp_path):
         loaders.open_source(tar)
 
 
+def test_a_tar_that_goes_on_behind_its_end_is_refused(tmp_path):
+    cat, dog = (make_tar(tmp_path / "t.tar", {f"{n}/{i}.jpg": PICTURE for i in (1, 2)}).read_bytes() for n in "ab")
+    second = 512 + -(-len(PICTURE) // 512) * 512
+    hole, wide = bytearray(cat), bytearray(cat[: 2 * second] + cat)  # zeros of a disk in place of a header,
+    hole[second : second + 512] = bytes(512)
+    wide[second : 2 * second] = bytes(second)  # and of a whole file
+    told = r"has its end at byte \d+, but goes on at byte \d+: it is damaged, or several archives"
+    for name, data, reason in (
+        ("joined.tar", cat + dog, told),
+        ("wide.tar", wide, told),
+        ("hole.tar", hole, "has a damaged header"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=rf"{name} {reason}"):
+            loaders.open_source(tmp_path / name)
+    (tmp_path / "t.tar").write_bytes(cat + bytes(10240) + b"what was on the tape before" * 100)
+    assert loaders.open_source(tmp_path / "t.tar").class_names == ["a"]
+
+
 def test_a_text_beside_the_classes_of_a_tar_makes_no_class(tmp_path):
     files = {"set/readme.txt": b"text", "set/a/1.jpg": PICTURE, "set/b/1.jpg": PICTURE, "set/c/notes.txt": b"text"}
     source = loaders.open_source(make_tar(tmp_path / "t.tar", files))
