@@ -1,5 +1,6 @@
 """Folders and tars that are a level off are refused with the right path, and what only looks like that is not."""
 
+import json
 import logging
 import os
 import shutil
@@ -168,6 +169,20 @@ def test_a_tar_without_splits_is_one_split(tmp_path):
     tar = make_tar(tmp_path / "t.tar", dict.fromkeys(["a/images/1.jpg", "b/images/1.jpg"], PICTURE))
     with pytest.raises(ValueError, match="give the folder of classes if they have folders in them"):
         loaders.open_source(tar)
+
+
+def test_of_files_of_one_name_in_a_tar_the_last_is_read(tmp_path):
+    path = make_tar(tmp_path / "t.tar", {"./a/1.jpg": PICTURE[:-9], "./._1.jpg": b"", "b/1.jpg": PICTURE})
+    for _ in range(2):
+        make_tar(path, {"a/1.jpg": PICTURE}, "a")
+    source = loaders.open_source(path)
+    for _ in range(2):
+        assert [item.name for item in source.items() if item.problem is None] == ["b/1.jpg", "a/1.jpg"]
+    index = loaders.build_shards(source, tmp_path / "shards", workers=1, strict=False)
+    assert (index.records, index.skipped, index.class_names) == (2, 3, ("a", "b"))
+    reasons = [entry["reason"] for entry in json.loads((tmp_path / "shards" / "report.json").read_text())["skipped"]]
+    assert reasons.count("a later file of the same name replaces it") == 2
+    assert loaders.verify_shards(tmp_path / "shards") == []
 
 
 def test_a_tar_that_goes_on_behind_its_end_is_refused(tmp_path):

@@ -235,15 +235,18 @@ def test_odd_names_are_kept_or_told(tmp_path):
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("cat/1.jpg", picture(8))
     source = loaders.open_source(path)
-    names = ["cat/1.jpg", "dog/2.jpg", "cat/ünïcode.jpg", "cat/1.jpg", "cat/1.jpg"]
+    names = ["dog/2.jpg", "cat/ünïcode.jpg", "cat/1.jpg"]
     assert labels_of(source) == [(name, int(name.startswith("dog"))) for name in names]
     assert problems_of(source) == {
         "__MACOSX/cat/._1.jpg": "hidden, or in a hidden folder",
         "cat/link.jpg": "a link or not a file",
+        "cat/1.jpg": "a later file of the same name replaces it",
     }
     index = built(source, tmp_path / "shards")
-    assert (index.records, index.skipped) == (5, 2)
+    assert (index.records, index.skipped) == (3, 4)
     assert names_of(tmp_path / "shards") == names
+    assert loaders.verify_shards(tmp_path / "shards") == []
+    assert list(source.items())[-1].read() == picture(8)
 
 
 def test_absolute_names_and_names_that_lead_out_of_the_archive_are_only_names(tmp_path):
