@@ -229,6 +229,9 @@ def test_uniforms_depend_on_seed_epoch_and_record_only():
         lambda: RandomResizedCrop(4, ratio=(0, 1)),
         lambda: RandomResizedCrop(4, scale=()),
         lambda: RandomResizedCrop(4, ratio=()),
+        lambda: RandomResizedCrop(4, scale=0.5),
+        lambda: RandomResizedCrop(4, ratio=1),
+        lambda: RandomResizedCrop(4, ratio=(1, float("inf"))),
         lambda: ShortestSide(-1),
     ],
 )

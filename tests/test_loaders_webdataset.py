@@ -170,6 +170,22 @@ def test_folders_of_other_tars_are_not_taken_for_samples(tmp_path):
     make_tar(tmp_path / "empty" / "x-000.tar", {"a.npy": b"x"})
     with pytest.raises(ValueError, match=r"has no sample with an image; give tars of <key>\.jpg"):
         loaders.open_source(tmp_path / "empty")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"WebDataset: .*none has no sample with an image"):
+        loaders.WebDataset(tmp_path / "none")
+
+
+def test_tars_of_no_split_and_samples_of_several_images_are_told(tmp_path):
+    for name in ("train-0", "test-0", "more-0"):
+        files = {"1.jpg": picture(1), "1.seg.png": picture(2), "1.cls": b"0", "2.jpg": picture(3), "2.cls": b"0"}
+        make_tar(tmp_path / f"{name}.tar", files)
+    assert loaders.open_source(tmp_path).remarks == [
+        "1 files are of no split by their names, and are left out: more-0.tar",
+        f"1 samples of {tmp_path} hold several images, and each counts; where some are masks or depths, pack the tars "
+        "without them",
+    ]
+    (tmp_path / "test-0.tar").unlink()
+    assert loaders.open_source(tmp_path).total > 2 * 2048  # one split: all files are of it
 
 
 def test_a_tar_that_is_damaged_or_cut_short_is_an_error(tmp_path):
