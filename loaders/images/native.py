@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.images.decode import MAX_PIXELS, open_image
+from loaders.images.decode import MAX_PIXELS, is_thumbnail, open_image
 from loaders.images.formats import format_of
 from loaders.images.wide import has_wide_colour
 from loaders.shards.format import DTYPES
@@ -99,11 +99,11 @@ def tiff_image(data: bytes) -> Pixels:
 
 
 def _without_thumbnails(every: list[Any]) -> list[Any]:
-    """The series of a TIFF, without those of smaller images than the first."""
-    width, height = every[0].keyframe.imagewidth, every[0].keyframe.imagelength
+    """The series of a TIFF, without those that show the first image once more."""
     pages = [series.keyframe for series in every]
-    smaller = [page.imagewidth < width and page.imagelength < height for page in pages]
-    return [series for series, is_thumbnail in zip(every, smaller, strict=True) if not is_thumbnail]
+    sizes = [(page.imagewidth, page.imagelength) for page in pages]
+    again = [is_thumbnail(size, sizes[0], page.subfiletype) for size, page in zip(sizes, pages, strict=True)]
+    return [every[0], *(series for series, shown in zip(every[1:], again[1:], strict=True) if not shown)]
 
 
 def _others(data: bytes) -> Pixels:
