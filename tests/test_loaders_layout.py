@@ -1,9 +1,11 @@
 """Folders and tars that are a level off are refused with the right path, and what only looks like that is not."""
 
+import io
 import json
 import logging
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,28 @@ def test_of_files_of_one_name_in_a_tar_the_last_is_read(tmp_path):
     reasons = [entry["reason"] for entry in json.loads((tmp_path / "shards" / "report.json").read_text())["skipped"]]
     assert reasons.count("a later file of the same name replaces it") == 2
     assert loaders.verify_shards(tmp_path / "shards") == []
+
+
+def test_what_other_things_lie_in_a_tar_does_not_tell_what_it_is(tmp_path):
+    """As tar --label, --listed-incremental and --sparse write them."""
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for name, kind in (("photos of 2019", b"V"), ("./", b"D"), ("first", tarfile.SYMTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type = kind
+            tar.addfile(entry)
+        for name in ("./a/1.jpg", "./b/2.jpg"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(PICTURE)
+            tar.addfile(entry, io.BytesIO(PICTURE))
+        entry = tarfile.TarInfo("./b/3.jpg")
+        entry.pax_headers = {"GNU.sparse.map": "0,9", "GNU.sparse.size": "300000", "GNU.sparse.name": "./b/3.jpg"}
+        entry.size = 9
+        tar.addfile(entry, io.BytesIO(bytes(9)))
+    source = loaders.open_source(tmp_path / "t.tar")
+    found = {item.name: item.label for item in source.items() if item.problem is None}
+    assert (source.class_names, found) == (["a", "b"], {"./a/1.jpg": 0, "./b/2.jpg": 1})
+    problems = {item.name: item.problem for item in source.items() if item.problem is not None}
+    assert set(problems) == {"photos of 2019", "./", "first", "./b/3.jpg"}
 
 
 def test_a_tar_that_goes_on_behind_its_end_is_refused(tmp_path):

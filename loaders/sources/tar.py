@@ -126,10 +126,13 @@ def is_tar(path: str | os.PathLike[str]) -> bool:
 
 
 def first_members(path: str | os.PathLike[str], count: int) -> list[Member]:
-    """The first so many members of an uncompressed tar that are not hidden. Raises ValueError as tar_members."""
+    """The first so many files of an uncompressed tar that are not hidden. Raises ValueError as tar_members.
+
+    Links, the name of a volume and the lists of an incremental archive are none.
+    """
     with open(path, "rb") as file:
         members = tar_members(file, 0, os.path.getsize(path))
-        return list(islice((member for member in members if not is_hidden(member.name)), count))
+        return list(islice((member for member in members if member.plain and not is_hidden(member.name)), count))
 
 
 def first_names(path: str | os.PathLike[str], count: int) -> Iterator[str]:
@@ -171,7 +174,8 @@ def _entries(archive: Part) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]
         entry = tar.next()
         while entry is not None:
             tar.members = []  # type: ignore[attr-defined]  # would grow to a gigabyte over ImageNet
-            if entry.size < 0 or (entry.isreg() and entry.offset_data + entry.size > archive.most):
+            stored = entry.isreg() and not entry.issparse()  # a sparse file's size counts its holes too
+            if entry.size < 0 or (stored and entry.offset_data + entry.size > archive.most):
                 raise tarfile.ReadError(
                     f"unexpected end of data in {printable(entry.name)} of {entry.size} bytes, at most {archive.most} "
                     "are read"
