@@ -212,6 +212,25 @@ def test_wrong_arrays_are_refused(tmp_path, images, labels, error, message):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("values", [range(40), "a" * 40, {str(n): n for n in range(40)}, [b"a"] * 40, [Path("a")] * 40])
+def test_names_that_are_no_texts_are_refused(tmp_path, values):
+    told = r"{0} must be (a sequence of texts, such as a list, got|texts, got .* at 0; list\(map\(str, {0}\)\) makes)"
+    with pytest.raises(TypeError, match=f"write_shards: {told.format('class_names')}"):
+        loaders.write_shards(make_arrays(), tmp_path / "x", class_names=values)
+    with pytest.raises(TypeError, match=f"ArrayStream: {told.format('class_names')}"):
+        loaders.ArrayStream(*make_arrays(), class_names=values)
+    with pytest.raises(TypeError, match=f"array_source: {told.format('names')}"):
+        loaders.array_source(*make_arrays(), names=values)
+    assert not (tmp_path / "x").exists()
+
+
+def test_names_may_be_arrays(tmp_path):
+    names = np.array([f"{number}.jpg" for number in range(40)])
+    built(loaders.array_source(*make_arrays(), names=names, class_names=np.array(list("abcde"))), tmp_path / "x")
+    assert names_of(tmp_path / "x") == names.tolist()
+    assert loaders.read_index(tmp_path / "x").class_names == tuple("abcde")
+
+
 def test_labels_without_a_class_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="label 4 has no name"):
         loaders.write_shards(make_arrays(), tmp_path / "x", class_names=["a", "b"])
