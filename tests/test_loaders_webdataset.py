@@ -6,7 +6,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from loaders_helpers import built, contents, make_tar, names_of, picture, read_all, report_of
+from loaders_helpers import built, contents, files_of, make_tar, make_tree, names_of, picture, read_all, report_of
 
 import loaders
 
@@ -173,6 +173,16 @@ def test_folders_of_other_tars_are_not_taken_for_samples(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"WebDataset: .*none has no sample with an image"):
         loaders.WebDataset(tmp_path / "none")
+
+
+def test_class_folders_beside_the_tar_that_they_came_from_stay_class_folders(tmp_path):
+    tree = make_tree(tmp_path / "tree", 2, 2)
+    make_tar(tree / "caltech101.tar", files_of(tree))
+    source = loaders.open_source(tree)
+    assert (source.class_names, [item.label for item in source.items()][:-1]) == (["class_0", "class_1"], [0, 0, 1, 1])
+    assert list(source.items())[-1].problem == "outside the class folders"
+    make_tar(tree / "caltech101.tar", {"1.jpg": picture(1), "1.cls": b"7"})
+    assert list(labels_of(loaders.open_source(tree)).values()) == [7]
 
 
 def test_tars_of_no_split_and_samples_of_several_images_are_told(tmp_path):

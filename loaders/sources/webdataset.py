@@ -48,6 +48,11 @@ def is_samples(path: Path) -> bool:
     return False
 
 
+def begins_with_samples(folder: Path) -> bool:
+    """Whether the first tar of a folder begins so."""
+    return is_samples(files_with(folder, TAR)[0])
+
+
 def sample_splits(path: Path) -> list[str]:
     """The splits of a folder of tars, by their names; none if it is one."""
     return splits_of(files_with(path, TAR))
