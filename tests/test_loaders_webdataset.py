@@ -185,6 +185,16 @@ def test_class_folders_beside_the_tar_that_they_came_from_stay_class_folders(tmp
     assert list(labels_of(loaders.open_source(tree)).values()) == [7]
 
 
+def test_tars_of_class_folders_in_a_folder_are_told(tmp_path):
+    for number, name in enumerate(("cat", "dog")):
+        make_tar(tmp_path / f"part-{number}.tar", {f"./{name}/1.jpg": picture(1)})
+    assert "2 of 2 samples" in (told := loaders.open_source(tmp_path).remarks[0])
+    assert "have no label; the folders in the tars are no classes here: unpack the tars into one folder" in told
+    make_tar(tmp_path / "part-0.tar", {"1.jpg": picture(1)})
+    make_tar(tmp_path / "part-1.tar", {"./2.jpg": picture(1)})
+    assert loaders.open_source(tmp_path).remarks[0].endswith("have no label")
+
+
 def test_tars_of_no_split_and_samples_of_several_images_are_told(tmp_path):
     for name in ("train-0", "test-0", "more-0"):
         files = {"1.jpg": picture(1), "1.seg.png": picture(2), "1.cls": b"0", "2.jpg": picture(3), "2.cls": b"0"}

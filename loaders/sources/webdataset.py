@@ -104,13 +104,14 @@ class WebDataset:
         self.total = sum(stat.st_size for stat in found)
         self.changed = max((stat.st_ctime for stat in found), default=0.0)
         labels, spread = SampleLabels(where), Spread[Item](ITEMS)
-        images = several = 0
+        images = several = in_folders = 0
         for name, _, sample in self._walk():
             if sample.hidden:
                 continue
             labels.add(name, sample.files)
             images += len(sample.images)
             several += len(sample.images) > 1
+            in_folders += "/" in sample.key
             if sample.images:
                 spread.add(_item(name, 0, sample.images[0]))
         if not images:
@@ -118,7 +119,11 @@ class WebDataset:
         self.sample = list(spread)
         self._labels, self._problems, self.class_names = labels.finished()
         if missing := int((self._labels < 0).sum()):
-            self.remarks.append(f"{missing} of {len(self._labels)} samples of {printable(path)} have no label")
+            self.remarks.append(
+                f"{missing} of {len(self._labels)} samples of {printable(path)} have no label"
+                + "; the folders in the tars are no classes here: unpack the tars into one folder, and give that"
+                * (missing == len(self._labels) and bool(in_folders))
+            )
         self.remarks += labels.remarks
         if several:
             self.remarks.append(
