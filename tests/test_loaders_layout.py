@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from loaders_helpers import crop, encoded, make_tar, make_tree
+from loaders_helpers import crop, encoded, make_tar, make_tree, make_zip
 
 import loaders
 from loaders.sources.class_folders import split_named, splits_in
@@ -226,6 +226,15 @@ def test_a_tar_that_goes_on_behind_its_end_is_refused(tmp_path):
             loaders.open_source(tmp_path / name)
     (tmp_path / "t.tar").write_bytes(cat + bytes(10240) + b"what was on the tape before" * 100)
     assert loaders.open_source(tmp_path / "t.tar").class_names == ["a"]
+
+
+@pytest.mark.parametrize("make", [make_tar, make_zip])
+def test_classes_of_an_archive_on_several_levels_are_told(tmp_path, make):
+    files = dict.fromkeys(["set/a/1.jpg", "set/b/1.jpg"], PICTURE)
+    assert loaders.open_source(make(tmp_path / "t", files)).remarks == []
+    source = loaders.open_source(make(tmp_path / "t", {**files, "set/c.jpg": PICTURE}))
+    assert source.class_names == ["a", "b", "set"]
+    assert source.remarks == ["the classes are the innermost folders with images, here in several others: ., set"]
 
 
 def test_a_text_beside_the_classes_of_a_tar_makes_no_class(tmp_path):

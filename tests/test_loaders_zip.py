@@ -117,6 +117,13 @@ def test_more_files_and_bytes_than_an_archive_of_32_bits_can_say_are_read(tmp_pa
         loaders.open_source(tmp_path / "a.zip")
 
 
+def test_two_archives_one_behind_the_other_are_refused(tmp_path):
+    both = [make_zip(tmp_path / "a.zip", {f"{n}/1.jpg": picture(len(n))}).read_bytes() for n in ("a", "bcd")]
+    (tmp_path / "a.zip").write_bytes(b"".join(both))
+    with pytest.raises(ValueError, match=r"a\.zip has other members in front of an archive"):
+        loaders.open_source(tmp_path / "a.zip")
+
+
 def test_a_name_in_a_field_of_its_own_counts(tmp_path):
     """As WinZip and WinRAR write it beside one in the letters of the country."""
     russian, path = "Кошка", tmp_path / "a.zip"

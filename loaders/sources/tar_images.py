@@ -83,6 +83,7 @@ class ClassFolderTar(TarSource):
             self._folders = ClassFolders(where, inside)
         self.class_names: list[str] = [] if self._folders is None else self._folders.class_names
         self.remarks += remarks_on_alike(self.class_names)
+        self.remarks += [] if self._folders is None else self._folders.remarks
 
     def describe(self) -> dict[str, Any]:
         """Return what the index says about the source; see ImageSource."""

@@ -84,7 +84,7 @@ class ZipImages:
         elif classes and not self._solved and not all(map(is_of_photos, outermost)):
             self._folders = ClassFolders(self._where, (self._below(name).as_posix() for name in self._names()))
             self.class_names = self._folders.class_names
-            self.remarks += remarks_on_alike(self.class_names)
+            self.remarks += [*remarks_on_alike(self.class_names), *self._folders.remarks]
         elif not inside:
             raise ValueError(f"{self._where} holds no file that is called like an image{tree.hint}")
         elif classes and outermost:

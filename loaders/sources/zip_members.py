@@ -153,8 +153,13 @@ def _directory(file: BinaryIO, size: int, shown: str) -> _Directory:
     file.seek(start)
     shift = 0 if file.read(4) == _BEGINS_ENTRY else end - start - length
     file.seek(0)
-    # nothing is in front where a member is first
-    wraps = not wide and shift > 0 and shift % _WRAP == 0 and file.read(4) == _BEGINS[0]
+    alone = not shift or file.read(4) != _BEGINS[0]  # else members are where nothing, or a program, should be
+    wraps = not alone and not wide and shift % _WRAP == 0
+    if not alone and not wraps:
+        raise ValueError(
+            f"zip_members: {shown} has other members in front of an archive, as of two archives that cat has joined; "
+            "give each by itself"
+        )
     return _Directory(count, length, start + shift, 0 if wraps else shift, wide, wraps)
 
 
