@@ -61,7 +61,10 @@ def stored_dataset(file: h5py.File, name: str, kinds: str, contiguous: bool = Fa
 
 
 def check_unpacked(dataset: h5py.Dataset, name: str, kinds: str) -> None:
-    """Raise ValueError unless a dataset, read at once, takes no more memory than its bytes on the disk allow."""
+    """Raise ValueError unless a dataset, read at once, takes no more memory than its bytes on the disk allow.
+
+    It must be written to its end: HDF5 reads as zeros what a program has made room for and, killed, never written.
+    """
     _check_kind(dataset, name, kinds)
     claimed, chunk = (math.prod(shape) * dataset.dtype.itemsize for shape in (dataset.shape, dataset.chunks or ()))
     stored = min(dataset.id.get_storage_size(), os.fstat(_descriptor(dataset.file)).st_size)
@@ -70,6 +73,9 @@ def check_unpacked(dataset: h5py.Dataset, name: str, kinds: str) -> None:
             f"its {name} claims {claimed} bytes, but takes {stored} on the disk; if that is right, store it without "
             "compression (h5repack -f NONE)"
         )
+    written = dataset.id.get_storage_size() >= claimed if dataset.chunks is None else _has_all_chunks(dataset)
+    if not written:
+        raise ValueError(f"its {name} is not written to its end, and the rest would be zeros; write the file again")
 
 
 def _check_kind(dataset: h5py.Group | h5py.Dataset, name: str, kinds: str) -> None:
@@ -116,9 +122,14 @@ def _check_chunks(dataset: h5py.Dataset, name: str, claimed: int, size: int, con
     chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
     if chunk > MAX_CHUNK:
         raise ValueError(f"its {name} has chunks of {chunk} bytes, the most is {MAX_CHUNK}; store it in smaller ones")
-    wanted = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-    if claimed > MAX_RATIO * size + MAX_CHUNK or wanted > size or wanted != dataset.id.get_num_chunks():
+    if claimed > MAX_RATIO * size + MAX_CHUNK or not _has_all_chunks(dataset):
         raise ValueError(f"its {name} claims {claimed} bytes of which some are not there; write the file again")
+
+
+def _has_all_chunks(dataset: h5py.Dataset) -> bool:
+    wanted = math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+    size = os.fstat(_descriptor(dataset.file)).st_size
+    return bool(wanted <= size and wanted == dataset.id.get_num_chunks())
 
 
 def _descriptor(file: h5py.File) -> int:

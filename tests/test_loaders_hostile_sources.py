@@ -15,7 +15,7 @@ from loaders_helpers import make_arrays
 from loaders_hostile_helpers import ESCAPE, idx_of, measured, read_tar
 
 import loaders
-from loaders.sources.hdf5 import hdf5_arrays
+from loaders.sources.hdf5 import hdf5_arrays, hdf5_names
 
 pytest_plugins = "loaders_hostile_helpers"
 pytestmark = pytest.mark.usefixtures("traced")
@@ -51,6 +51,23 @@ def hdf5_of(path: Path, **datasets: dict[str, object]) -> Path:
 def test_an_hdf5_file_that_claims_or_leads_elsewhere_is_refused(tmp_path, datasets, message):
     path = hdf5_of(tmp_path / "a.h5", **datasets)
     assert message in str(measured(lambda: loaders.open_source(path), "a.h5"))
+
+
+@pytest.mark.parametrize("options", [{"chunks": (4, 8, 10, 3)}, {"chunks": (4, 8, 10, 3), "compression": "gzip"}, {}])
+@pytest.mark.parametrize("name", ["images", "labels", "filenames"])
+def test_an_hdf5_file_that_was_not_written_to_its_end_is_refused(tmp_path, name, options):
+    whole = {"images": (12, 8, 10, 3), "labels": (12,), "filenames": (12,)}
+    chunks = {"chunks": (4, *whole[name][1:])} if options else {}
+    path = hdf5_of(tmp_path / "a.h5", filenames={"data": [b"a"] * 12})
+    with h5py.File(path, "r+") as file:
+        dtype = file[f"train/{name}"].dtype
+        del file[f"train/{name}"]
+        dataset = file["train"].create_dataset(name, whole[name], dtype, **{**options, **chunks})
+        if options:
+            dataset[:8] = b"b" if name == "filenames" else 1  # and then the program was killed
+    read = hdf5_names if name == "filenames" else hdf5_arrays
+    with pytest.raises(ValueError, match=rf"a\.h5.*its train/{name} is not written to its end"):
+        read(path, "train")
 
 
 def test_links_and_virtual_datasets_of_an_hdf5_file_are_refused(tmp_path):

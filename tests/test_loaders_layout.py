@@ -1,12 +1,15 @@
 """Folders and tars that are a level off are refused with the right path, and what only looks like that is not."""
 
+import io
+import json
 import logging
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
-from loaders_helpers import crop, encoded, make_tar, make_tree
+from loaders_helpers import crop, encoded, make_tar, make_tree, make_zip
 
 import loaders
 from loaders.sources.class_folders import split_named, splits_in
@@ -168,6 +171,70 @@ def test_a_tar_without_splits_is_one_split(tmp_path):
     tar = make_tar(tmp_path / "t.tar", dict.fromkeys(["a/images/1.jpg", "b/images/1.jpg"], PICTURE))
     with pytest.raises(ValueError, match="give the folder of classes if they have folders in them"):
         loaders.open_source(tar)
+
+
+def test_of_files_of_one_name_in_a_tar_the_last_is_read(tmp_path):
+    path = make_tar(tmp_path / "t.tar", {"./a/1.jpg": PICTURE[:-9], "./._1.jpg": b"", "b/1.jpg": PICTURE})
+    for _ in range(2):
+        make_tar(path, {"a/1.jpg": PICTURE}, "a")
+    source = loaders.open_source(path)
+    for _ in range(2):
+        assert [item.name for item in source.items() if item.problem is None] == ["b/1.jpg", "a/1.jpg"]
+    index = loaders.build_shards(source, tmp_path / "shards", workers=1, strict=False)
+    assert (index.records, index.skipped, index.class_names) == (2, 3, ("a", "b"))
+    reasons = [entry["reason"] for entry in json.loads((tmp_path / "shards" / "report.json").read_text())["skipped"]]
+    assert reasons.count("a later file of the same name replaces it") == 2
+    assert loaders.verify_shards(tmp_path / "shards") == []
+
+
+def test_what_other_things_lie_in_a_tar_does_not_tell_what_it_is(tmp_path):
+    """As tar --label, --listed-incremental and --sparse write them."""
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for name, kind in (("photos of 2019", b"V"), ("./", b"D"), ("first", tarfile.SYMTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type = kind
+            tar.addfile(entry)
+        for name in ("./a/1.jpg", "./b/2.jpg"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(PICTURE)
+            tar.addfile(entry, io.BytesIO(PICTURE))
+        entry = tarfile.TarInfo("./b/3.jpg")
+        entry.pax_headers = {"GNU.sparse.map": "0,9", "GNU.sparse.size": "300000", "GNU.sparse.name": "./b/3.jpg"}
+        entry.size = 9
+        tar.addfile(entry, io.BytesIO(bytes(9)))
+    source = loaders.open_source(tmp_path / "t.tar")
+    found = {item.name: item.label for item in source.items() if item.problem is None}
+    assert (source.class_names, found) == (["a", "b"], {"./a/1.jpg": 0, "./b/2.jpg": 1})
+    problems = {item.name: item.problem for item in source.items() if item.problem is not None}
+    assert set(problems) == {"photos of 2019", "./", "first", "./b/3.jpg"}
+
+
+def test_a_tar_that_goes_on_behind_its_end_is_refused(tmp_path):
+    cat, dog = (make_tar(tmp_path / "t.tar", {f"{n}/{i}.jpg": PICTURE for i in (1, 2)}).read_bytes() for n in "ab")
+    second = 512 + -(-len(PICTURE) // 512) * 512
+    hole, wide = bytearray(cat), bytearray(cat[: 2 * second] + cat)  # zeros of a disk in place of a header,
+    hole[second : second + 512] = bytes(512)
+    wide[second : 2 * second] = bytes(second)  # and of a whole file
+    told = r"has its end at byte \d+, but goes on at byte \d+: it is damaged, or several archives"
+    for name, data, reason in (
+        ("joined.tar", cat + dog, told),
+        ("wide.tar", wide, told),
+        ("hole.tar", hole, "has a damaged header"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=rf"{name} {reason}"):
+            loaders.open_source(tmp_path / name)
+    (tmp_path / "t.tar").write_bytes(cat + bytes(10240) + b"what was on the tape before" * 100)
+    assert loaders.open_source(tmp_path / "t.tar").class_names == ["a"]
+
+
+@pytest.mark.parametrize("make", [make_tar, make_zip])
+def test_classes_of_an_archive_on_several_levels_are_told(tmp_path, make):
+    files = dict.fromkeys(["set/a/1.jpg", "set/b/1.jpg"], PICTURE)
+    assert loaders.open_source(make(tmp_path / "t", files)).remarks == []
+    source = loaders.open_source(make(tmp_path / "t", {**files, "set/c.jpg": PICTURE}))
+    assert source.class_names == ["a", "b", "set"]
+    assert source.remarks == ["the classes are the innermost folders with images, here in several others: ., set"]
 
 
 def test_a_text_beside_the_classes_of_a_tar_makes_no_class(tmp_path):

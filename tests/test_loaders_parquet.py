@@ -1,5 +1,6 @@
 """Parquet files of images and objects of datasets, as real writers make them; and odd or damaged ones."""
 
+import itertools
 import os
 import pickle
 import sys
@@ -194,6 +195,19 @@ def test_a_label_that_the_classes_lack_and_files_of_two_sets_are_refused(tmp_pat
     dataset_of(datasets, ["a"], [0], ("dog", "cow")).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(ValueError, match=r"b\.parquet has other columns or classes than"):
         loaders.open_source(tmp_path)
+
+
+def test_files_of_numbers_and_of_texts_as_labels_are_refused(tmp_path):
+    pictures = [picture(0), picture(1)]
+    kinds = {"numbers": [1, 0], "texts": ["cat", "dog"], "none": arrow.nulls(2), "unknown": [-1, -1]}
+    for one, other in itertools.permutations(kinds, 2):
+        for number, kind in enumerate((one, other)):
+            pq.write_table(arrow.table({"image": pictures, "label": kinds[kind]}), tmp_path / f"{number}.parquet")
+        if {one, other} == {"numbers", "texts"}:
+            with pytest.raises(ValueError, match="all texts or all whole numbers, got 1 and 'cat'; write"):
+                loaders.open_source(tmp_path)
+        else:
+            assert len(loaders.open_source(tmp_path).class_names) == 2 * bool({one, other} & {"numbers", "texts"})
 
 
 def test_rows_without_an_image_are_reported_and_names_are_kept_as_they_are(tmp_path):

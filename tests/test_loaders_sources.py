@@ -65,6 +65,7 @@ def test_a_messy_tree_loses_nothing_silently(tmp_path):
     (tree / "class_0" / "gone.jpg").symlink_to("nowhere.jpg")
     (tree / "class_0" / "link.jpg").symlink_to(tree / "class_1" / "000.jpg")
     (tree / "class_0" / "loop").symlink_to(tree / "class_0")
+    (tree / "class_0" / "above").symlink_to(tree)  # which holds images of other classes
     (tree / "class_9").symlink_to(tree / "class_1")
     (tree / "LOC_synset_mapping.txt").write_text("beside the classes")
     os.mkfifo(tree / "class_0" / "pipe.jpg")
@@ -74,7 +75,7 @@ def test_a_messy_tree_loses_nothing_silently(tmp_path):
     report = report_of(tmp_path / "shards")
     assert index.class_names == ("class_0", "class_1", "class_1b_empty", "class_9")
     assert index.class_counts == (3, 3, 0, 3)
-    assert report["images_in"] == report["written"] + len(report["skipped"]) == 9 + 8
+    assert report["images_in"] == report["written"] + len(report["skipped"]) == 9 + 9
     reasons = {entry["path"]: entry["reason"] for entry in report["skipped"]}
     assert reasons["class_0/notes.txt"] == "not an image by its content"
     assert reasons["class_0/.DS_Store"] == "hidden, or in a hidden folder"
@@ -83,6 +84,7 @@ def test_a_messy_tree_loses_nothing_silently(tmp_path):
     assert "broken link" in reasons["class_0/gone.jpg"]
     assert "broken link" in reasons["class_0/pipe.jpg"]
     assert "contains it" in reasons["class_0/loop"]
+    assert "contains it" in reasons["class_0/above"]
     assert "outside" in reasons["LOC_synset_mapping.txt"]
     assert "class_1/\udcff\udcfe.jpg" in names_of(tmp_path / "shards")
     assert built(tree, tmp_path / "shards") == index
@@ -208,6 +210,25 @@ def test_wrong_arrays_are_refused(tmp_path, images, labels, error, message):
     with pytest.raises(error, match=f"write_shards: .*{message}"):
         loaders.write_shards((images, np.array(labels)), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("values", [range(40), "a" * 40, {str(n): n for n in range(40)}, [b"a"] * 40, [Path("a")] * 40])
+def test_names_that_are_no_texts_are_refused(tmp_path, values):
+    told = r"{0} must be (a sequence of texts, such as a list, got|texts, got .* at 0; list\(map\(str, {0}\)\) makes)"
+    with pytest.raises(TypeError, match=f"write_shards: {told.format('class_names')}"):
+        loaders.write_shards(make_arrays(), tmp_path / "x", class_names=values)
+    with pytest.raises(TypeError, match=f"ArrayStream: {told.format('class_names')}"):
+        loaders.ArrayStream(*make_arrays(), class_names=values)
+    with pytest.raises(TypeError, match=f"array_source: {told.format('names')}"):
+        loaders.array_source(*make_arrays(), names=values)
+    assert not (tmp_path / "x").exists()
+
+
+def test_names_may_be_arrays(tmp_path):
+    names = np.array([f"{number}.jpg" for number in range(40)])
+    built(loaders.array_source(*make_arrays(), names=names, class_names=np.array(list("abcde"))), tmp_path / "x")
+    assert names_of(tmp_path / "x") == names.tolist()
+    assert loaders.read_index(tmp_path / "x").class_names == tuple("abcde")
 
 
 def test_labels_without_a_class_name_are_refused(tmp_path):

@@ -118,6 +118,27 @@ def test_a_tiff_stack_is_kept_as_it_is(tmp_path, tifffile, dtype, axes, shape, o
     assert loaders.verify_shards(tmp_path / "shards") == []
 
 
+@pytest.mark.parametrize("ome", [False, True])
+def test_every_series_of_a_tiff_is_read_or_refused(tmp_path, tifffile, ome):
+    images = stack_of("uint16", 1, 6)[..., 0]
+    with tifffile.TiffWriter(tmp_path / "a.tif", ome=ome) as writer:
+        for some in (images[:1], images[1:4], images[4:]):
+            packed = "zlib" if len(some) == 2 else None
+            writer.write(some, photometric="minisblack", compression=packed, metadata={"axes": "TYX"})
+    loaders.build_shards(tmp_path / "a.tif", tmp_path / "shards")
+    np.testing.assert_array_equal(stored(tmp_path / "shards")[0][..., 0], images)
+    for number in (0, 1):
+        tifffile.imwrite(tmp_path / "b.tif", images[number], append=number > 0)
+    np.testing.assert_array_equal(native((tmp_path / "b.tif").read_bytes()), np.moveaxis(images[:2], 0, -1))
+    tifffile.imwrite(tmp_path / "b.tif", images[0, :3, :4], append=True)
+    with pytest.raises(ValueError, match=r"b\.tif .*images of several kinds, .*save those of one kind in a file"):
+        loaders.open_source(tmp_path / "b.tif")
+    assert native((tmp_path / "b.tif").read_bytes()).shape[-1] == 2  # the third is a thumbnail
+    tifffile.imwrite(tmp_path / "b.tif", images[0].astype(np.uint8), append=True)
+    with pytest.raises(ValueError, match="its pages are of several kinds"):
+        native((tmp_path / "b.tif").read_bytes())
+
+
 def test_images_of_many_channels_in_class_folders(tmp_path, tifffile):
     images = stack_of("uint16", 13, 6)
     for number, image in enumerate(images):

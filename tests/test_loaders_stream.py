@@ -205,6 +205,8 @@ def test_stored_size_without_image_size(tmp_path, packed):
         ({"part": 3}, "rank < world"),
         ({"part": (0, 1, 2)}, "rank < world"),
         ({"dtype": "float32", "normalize": 3}, "3 numbers each"),
+        ({"dtype": "float32", "normalize": ([0, float("nan"), 0], [1, 1, 1])}, "3 numbers each"),
+        ({"dtype": "float32", "normalize": ([0, 0, 0], [1, 1, float("inf")])}, "3 numbers each"),
         ({"image_size": 8, "transform": CenterCrop(8)}, "not both"),
         ({"shuffle": "no"}, "shuffle must be True or False"),
         ({"drop_last": "false"}, "drop_last must be True or False"),

@@ -6,7 +6,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from loaders_helpers import built, contents, make_tar, names_of, picture, read_all, report_of
+from loaders_helpers import built, contents, files_of, make_tar, make_tree, names_of, picture, read_all, report_of
 
 import loaders
 
@@ -170,6 +170,42 @@ def test_folders_of_other_tars_are_not_taken_for_samples(tmp_path):
     make_tar(tmp_path / "empty" / "x-000.tar", {"a.npy": b"x"})
     with pytest.raises(ValueError, match=r"has no sample with an image; give tars of <key>\.jpg"):
         loaders.open_source(tmp_path / "empty")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"WebDataset: .*none has no sample with an image"):
+        loaders.WebDataset(tmp_path / "none")
+
+
+def test_class_folders_beside_the_tar_that_they_came_from_stay_class_folders(tmp_path):
+    tree = make_tree(tmp_path / "tree", 2, 2)
+    make_tar(tree / "caltech101.tar", files_of(tree))
+    source = loaders.open_source(tree)
+    assert (source.class_names, [item.label for item in source.items()][:-1]) == (["class_0", "class_1"], [0, 0, 1, 1])
+    assert list(source.items())[-1].problem == "outside the class folders"
+    make_tar(tree / "caltech101.tar", {"1.jpg": picture(1), "1.cls": b"7"})
+    assert list(labels_of(loaders.open_source(tree)).values()) == [7]
+
+
+def test_tars_of_class_folders_in_a_folder_are_told(tmp_path):
+    for number, name in enumerate(("cat", "dog")):
+        make_tar(tmp_path / f"part-{number}.tar", {f"./{name}/1.jpg": picture(1)})
+    assert "2 of 2 samples" in (told := loaders.open_source(tmp_path).remarks[0])
+    assert "have no label; the folders in the tars are no classes here: unpack the tars into one folder" in told
+    make_tar(tmp_path / "part-0.tar", {"1.jpg": picture(1)})
+    make_tar(tmp_path / "part-1.tar", {"./2.jpg": picture(1)})
+    assert loaders.open_source(tmp_path).remarks[0].endswith("have no label")
+
+
+def test_tars_of_no_split_and_samples_of_several_images_are_told(tmp_path):
+    for name in ("train-0", "test-0", "more-0"):
+        files = {"1.jpg": picture(1), "1.seg.png": picture(2), "1.cls": b"0", "2.jpg": picture(3), "2.cls": b"0"}
+        make_tar(tmp_path / f"{name}.tar", files)
+    assert loaders.open_source(tmp_path).remarks == [
+        "1 files are of no split by their names, and are left out: more-0.tar",
+        f"1 samples of {tmp_path} hold several images, and each counts; where some are masks or depths, pack the tars "
+        "without them",
+    ]
+    (tmp_path / "test-0.tar").unlink()
+    assert loaders.open_source(tmp_path).total > 2 * 2048  # one split: all files are of it
 
 
 def test_a_tar_that_is_damaged_or_cut_short_is_an_error(tmp_path):

@@ -3,6 +3,7 @@
 import stat
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,49 @@ def test_wide_fields_of_an_entry():
     extra = struct.pack("<2H2x2H2Q", 9, 2, 1, 16, 2**40, 2**41)
     assert zip_members._wide(extra, 0xFFFFFFFF, 7, 0xFFFFFFFF) == [2**40, 7, 2**41]
     assert zip_members._wide(b"\1\0\x20\0", 0xFFFFFFFF, 7, 8) == [0xFFFFFFFF, 7, 8]  # cut short
+
+
+def test_more_files_and_bytes_than_an_archive_of_32_bits_can_say_are_read(tmp_path, monkeypatch):
+    """As the Mac packs them: with 4 in place of 65,536 files, and 4 KiB in place of 4 GiB."""
+    monkeypatch.setattr(zip_members, "_WRAP_COUNT", 4)
+    monkeypatch.setattr(zip_members, "_WRAP", 2**12)
+    files = {f"cat/{number}.jpg": picture(number) for number in range(11)}
+    data = bytearray(make_zip(tmp_path / "a.zip", files, zipfile.ZIP_STORED).read_bytes())
+    assert len(data) > 2 * 2**12
+    end, place = data.rfind(b"PK\5\6"), data.find(b"PK\1\2")
+    assert place > 2**12
+    struct.pack_into("<2H", data, end + 8, 11 % 4, 11 % 4)
+    struct.pack_into("<L", data, end + 16, place % 2**12)
+    while place >= 0:
+        (offset,) = struct.unpack_from("<L", data, place + 42)
+        struct.pack_into("<L", data, place + 42, offset % 2**12)
+        place = data.find(b"PK\1\2", place + 4)
+    (tmp_path / "a.zip").write_bytes(data)
+    assert [item.read() for item in loaders.open_source(tmp_path / "a.zip").items()] == list(files.values())
+    struct.pack_into("<2H", data, end + 8, 2, 2)
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.zip has a damaged directory: entry 12 of 2 is not there"):
+        loaders.open_source(tmp_path / "a.zip")
+
+
+def test_two_archives_one_behind_the_other_are_refused(tmp_path):
+    both = [make_zip(tmp_path / "a.zip", {f"{n}/1.jpg": picture(len(n))}).read_bytes() for n in ("a", "bcd")]
+    (tmp_path / "a.zip").write_bytes(b"".join(both))
+    with pytest.raises(ValueError, match=r"a\.zip has other members in front of an archive"):
+        loaders.open_source(tmp_path / "a.zip")
+
+
+def test_a_name_in_a_field_of_its_own_counts(tmp_path):
+    """As WinZip and WinRAR write it beside one in the letters of the country."""
+    russian, path = "Кошка", tmp_path / "a.zip"
+    old, name = russian.encode("cp866"), f"{russian}/1.jpg".encode()
+    for crc, expected in ((zlib.crc32(old + b"/1.jpg"), russian), (0, old.decode("cp437"))):
+        entry = zipfile.ZipInfo("XXXXX/1.jpg")
+        entry.extra = struct.pack("<2HBL", 0x7075, 5 + len(name), 1, crc) + name
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(entry, picture(1))
+        path.write_bytes(path.read_bytes().replace(b"XXXXX", old))
+        assert labels_of(loaders.open_source(path)) == [(f"{expected}/1.jpg", 0)]
 
 
 def test_splits_in_a_zip_are_read_one_at_a_time(tmp_path):
@@ -198,15 +242,18 @@ def test_odd_names_are_kept_or_told(tmp_path):
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("cat/1.jpg", picture(8))
     source = loaders.open_source(path)
-    names = ["cat/1.jpg", "dog/2.jpg", "cat/ünïcode.jpg", "cat/1.jpg", "cat/1.jpg"]
+    names = ["dog/2.jpg", "cat/ünïcode.jpg", "cat/1.jpg"]
     assert labels_of(source) == [(name, int(name.startswith("dog"))) for name in names]
     assert problems_of(source) == {
         "__MACOSX/cat/._1.jpg": "hidden, or in a hidden folder",
         "cat/link.jpg": "a link or not a file",
+        "cat/1.jpg": "a later file of the same name replaces it",
     }
     index = built(source, tmp_path / "shards")
-    assert (index.records, index.skipped) == (5, 2)
+    assert (index.records, index.skipped) == (3, 4)
     assert names_of(tmp_path / "shards") == names
+    assert loaders.verify_shards(tmp_path / "shards") == []
+    assert list(source.items())[-1].read() == picture(8)
 
 
 def test_absolute_names_and_names_that_lead_out_of_the_archive_are_only_names(tmp_path):

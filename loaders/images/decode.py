@@ -15,6 +15,7 @@ from loaders.images.wide import FULL, check_colour, check_planes, has_32_bits, h
 
 MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an RGB copy of this takes 300 MB
 
+_SUBFILE = 254  # tag of TIFF: its lowest bit marks a page that shows another one in fewer pixels
 _PNG = b"\x89PNG\r\n\x1a\n"  # how such files begin
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -119,15 +120,21 @@ def open_image(data: bytes | memoryview) -> Image.Image:
 
 
 def _require_one_page(image: Image.Image) -> None:
-    """Raise ValueError if a TIFF has a second page of the first one's size; a smaller one is its thumbnail."""
+    """Raise ValueError if a TIFF has more pages than a photo and its thumbnails."""
     pages, size = getattr(image, "n_frames", 1), image.size
-    if pages > 1:
-        image.seek(1)
-        if image.size == size:
+    for page in range(1, pages):
+        image.seek(page)
+        if not is_thumbnail(image.size, size, getattr(image, "tag_v2", {}).get(_SUBFILE, 0)):
             raise ValueError(
                 f"a TIFF of {pages} pages, where one photo is expected; shards build --raw makes each a channel"
             )
+    if pages > 1:
         image.seek(0)
+
+
+def is_thumbnail(size: tuple[int, int], photo: tuple[int, int], kind: int) -> bool:
+    """Whether a page of a TIFF shows its first one once more: it says so, or has half its sides at most."""
+    return bool(kind & 1) or (2 * size[0] <= photo[0] and 2 * size[1] <= photo[1])
 
 
 def highest_value(data: bytes) -> tuple[int, bool]:

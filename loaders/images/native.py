@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.images.decode import MAX_PIXELS, open_image
+from loaders.images.decode import MAX_PIXELS, is_thumbnail, open_image
 from loaders.images.formats import format_of
 from loaders.images.wide import has_wide_colour
 from loaders.shards.format import DTYPES
@@ -74,13 +74,20 @@ def import_tifffile() -> Any:
 def tiff_image(data: bytes) -> Pixels:
     """The pixels (H, W) or (H, W, C) of a TIFF, which has one image in one or several channels."""
     with import_tifffile().TiffFile(io.BytesIO(data), _multifile=False) as file:
-        series = file.series[0]
-        if series.nbytes > MAX_BYTES:
-            raise ValueError(f"it has {series.nbytes} bytes, more than the {MAX_BYTES} allowed")
-        if any(page is None for page in series):
+        every = _without_thumbnails(list(file.series))  # tifffile's writer begins one at each call
+        first, size = every[0], sum(series.nbytes for series in every)
+        if size > MAX_BYTES:
+            raise ValueError(f"it has {size} bytes, more than the {MAX_BYTES} allowed")
+        if any(page is None for series in every for page in series):
             raise ValueError("some of its pages are in other files, or not there")
-        array: Pixels = series.asarray()
-        axes = series.axes
+        for other in every[1:]:
+            if (other.shape, other.dtype) != (first.shape, first.dtype):
+                raise ValueError(
+                    f"its pages are of several kinds, {first.shape} {first.dtype} and {other.shape} {other.dtype}"
+                )
+        parts = [series.asarray() for series in every]
+        array: Pixels = np.stack(parts) if len(parts) > 1 else parts[0][None]
+        axes = f"Q{first.axes}"
     kept = [at for at, length in enumerate(array.shape) if length > 1 or axes[at] in "YX"]
     array, axes = array.reshape([array.shape[at] for at in kept]), "".join(axes[at] for at in kept)
     if len(axes) > 3 or not {"Y", "X"} <= set(axes):
@@ -89,6 +96,14 @@ def tiff_image(data: bytes) -> Pixels:
         )
     order = [at for at, axis in enumerate(axes) if axis not in "YX"]
     return array.transpose([axes.index("Y"), axes.index("X"), *order])
+
+
+def _without_thumbnails(every: list[Any]) -> list[Any]:
+    """The series of a TIFF, without those that show the first image once more."""
+    pages = [series.keyframe for series in every]
+    sizes = [(page.imagewidth, page.imagelength) for page in pages]
+    again = [is_thumbnail(size, sizes[0], page.subfiletype) for size, page in zip(sizes, pages, strict=True)]
+    return [every[0], *(series for series, shown in zip(every[1:], again[1:], strict=True) if not shown)]
 
 
 def _others(data: bytes) -> Pixels:

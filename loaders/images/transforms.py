@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -124,10 +125,15 @@ class RandomResizedCrop:
     def __post_init__(self) -> None:
         _check_size("RandomResizedCrop", self.size)
         require_flags("RandomResizedCrop", flip=self.flip)
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f"RandomResizedCrop: scale must be 0 < smallest <= largest <= 1, got {self.scale}")
-        if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"RandomResizedCrop: ratio must be 0 < smallest <= largest, got {self.ratio}")
+        if not _is_range(self.scale) or self.scale[1] > 1:
+            raise ValueError(
+                "RandomResizedCrop: scale must be (smallest, largest) with 0 < smallest <= largest <= 1, got "
+                f"{self.scale!r}"
+            )
+        if not _is_range(self.ratio):
+            raise ValueError(
+                f"RandomResizedCrop: ratio must be (smallest, largest) with 0 < smallest <= largest, got {self.ratio!r}"
+            )
 
     def box(self, width: int, height: int, uniforms: Floats) -> Box:
         """Return which part of an image is cut.
@@ -166,6 +172,15 @@ Transform = CenterCrop | RandomResizedCrop
 def draws_at_random(transform: Transform | None) -> bool:
     """Whether a seed and the epoch decide what a transform makes of an image."""
     return transform is not None and (transform.flip or isinstance(transform, RandomResizedCrop))
+
+
+def _is_range(values: Any) -> bool:
+    """Whether it is two finite numbers above 0, of which the first is not the larger."""
+    try:
+        low, high = values
+        return bool(0 < low <= high < math.inf)
+    except (TypeError, ValueError):
+        return False
 
 
 def _check_size(name: str, size: int, argument: str = "size") -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from loaders.checks import require_flags
 from loaders.shards.format import DTYPES, UNLABELLED, Ints
 from loaders.sources.content import arrays_digest
+from loaders.text import printable
 
 MAX_CLASSES = 10**6
 
@@ -95,6 +96,24 @@ def require_unmasked(caller: str, images: Any, labels: Any) -> None:
             )
 
 
+def texts_of(caller: str, name: str, values: Any) -> Sequence[str]:
+    """A sequence of texts, such as class_names; of an array or a column of pandas a list, in its order.
+
+    Raises TypeError for a single text, for what has no order, and for numbers or other things among them.
+    """
+    in_order = getattr(values, "tolist", None)  # a column of pandas takes numbers for its own labels
+    found = values if in_order is None else in_order()
+    if isinstance(found, str | bytes) or not isinstance(found, Sequence):
+        raise TypeError(f"{caller}: {name} must be a sequence of texts, such as a list, got {type(values).__name__}")
+    for place, value in enumerate(found):
+        if not isinstance(value, str):
+            raise TypeError(
+                f"{caller}: {name} must be texts, got {printable(repr(value))} at {place}; "
+                f"list(map(str, {name})) makes them of numbers and paths"
+            )
+    return found
+
+
 def array_source(
     images: Any,
     labels: Any,
@@ -131,7 +150,7 @@ def array_source(
     Raises
     ------
     TypeError
-        If images are not uint8 or labels are no integers, or either is masked.
+        If images are not uint8 or labels are no integers, or either is masked, or names are no texts.
     ValueError
         If shapes do not fit, images look like channels first, or a label has no class name.
     """
@@ -161,6 +180,8 @@ def array_source(
                 f"{caller}: labels must be below {MAX_CLASSES}, got {labels.max()}; number the classes 0, 1, …"
             )
         class_names = [str(label) for label in range(int(labels.max()) + 1)]
+    class_names = texts_of(caller, "class_names", class_names)
+    names = None if names is None else texts_of(caller, "names", names)
     if labels.max() >= len(class_names):
         raise ValueError(f"{caller}: label {labels.max()} has no name among the {len(class_names)} class_names")
     if names is not None and len(names) != len(labels):

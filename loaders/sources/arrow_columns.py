@@ -152,12 +152,22 @@ class Labels:
         self.remarks: list[str] = []
         self._pieces: list[Any] = []
         self._texts: dict[str, int] = {}
+        self._highest = UNLABELLED  # of labels that are numbers
 
     def add(self, values: Any) -> None:
         """Take an Arrow array of numbers or texts; nulls, -1 and empty texts are no label."""
         found = values.to_pylist()
         if any(isinstance(value, str) for value in found):
             found = [self._texts.setdefault(value, len(self._texts)) if value else None for value in found]
+            highest = UNLABELLED
+        else:
+            highest = max((int(value) for value in found if value is not None), default=UNLABELLED)
+        self._highest = max(self._highest, highest)
+        if self._texts and self._highest > UNLABELLED:
+            raise ValueError(
+                f"{self._where}: labels must be all texts or all whole numbers, got {self._highest} and "
+                f"{printable(next(iter(self._texts)))!r}; write the files anew with labels of one kind"
+            )
         numbers = [UNLABELLED if value is None else value for value in found]
         if numbers and not (min(numbers) >= UNLABELLED and max(numbers) < MAX_CLASSES):
             raise ValueError(

@@ -70,7 +70,7 @@ class ClassFolders:
 
     A folder that holds other folders is a class only if it holds a file that is called like an image.
 
-    where: how errors begin. names: all files of the archive, as "folder/folder/file".
+    where: how errors begin. names: all files of the archive, as "folder/folder/file". remarks: what a user should know.
     Raises ValueError if there are no class folders, two of one name or of names that look alike, or splits where
     classes should be.
     """
@@ -89,6 +89,11 @@ class ClassFolders:
         labels = {name: label for label, name in enumerate(self.class_names)}
         self._labels = {folder: labels[folder.name] for folder in classes}
         self._check(where, inside)
+        self.remarks: list[str] = []
+        around = sorted({folder.parent.as_posix() for folder in classes}, key=name_key)
+        if len(around) > 1:
+            listed = ", ".join(map(printable, around[:5])) + ", …" * (len(around) > 5)
+            self.remarks.append(f"the classes are the innermost folders with images, here in several others: {listed}")
 
     def label_of(self, name: str) -> int | None:
         """The label of a file; None if it lies outside the class folders."""

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import h5py
 
+from loaders.images.formats import looks_like_an_image
 from loaders.shards.format import INDEX, PART, PLAN, shard_name
 from loaders.sources.base import Source
 from loaders.sources.cifar import is_cifar, is_cifar_archive, open_cifar
+from loaders.sources.class_folders import is_class
 from loaders.sources.class_tars import ImageNetClassTars, has_class_tars
 from loaders.sources.hdf5 import hdf5_splits, open_hdf5
 from loaders.sources.imagenet import ImageNetTrain, is_train_tar
@@ -25,7 +27,7 @@ from loaders.sources.tar import is_tar
 from loaders.sources.tar_images import open_tar, tar_splits
 from loaders.sources.tiny_imagenet import TinyImageNet, is_tiny_imagenet
 from loaders.sources.walk import Entry, listing
-from loaders.sources.webdataset import WebDataset, has_samples, is_samples, sample_splits
+from loaders.sources.webdataset import WebDataset, begins_with_samples, has_samples, is_samples, sample_splits
 from loaders.sources.zip_images import ZipImages, zip_splits
 from loaders.sources.zip_members import is_zip
 from loaders.text import printable
@@ -39,6 +41,8 @@ class Kind:
     `splits`. folder: tells from the names of a folder's files whether the folder is of this kind; None: no folder is.
     file: tells whether a file is, and raises nothing for what the file holds; None: no file is.
     splits: tells which splits a path holds, none if it is one; None: nothing of this kind holds several.
+    beside: tells whether a folder of this kind that holds folders of images too is of this kind all the same, and not
+    one of class folders with what they were unpacked from; None: it is.
     options: what else `open` takes by name: "labels", a table of them; "image" and "label", columns.
     """
 
@@ -48,6 +52,7 @@ class Kind:
     file: Callable[[Path], bool] | None = None
     splits: Callable[[Path], Collection[str]] | None = None
     options: Collection[str] = ()
+    beside: Callable[[Path], bool] | None = None
 
 
 def _train_test(path: Path) -> Collection[str]:
@@ -72,7 +77,14 @@ KINDS = (
     Kind("stack of images (TIFF or NumPy)", open_stack, file=is_stack),
     Kind("CIFAR files", open_cifar, folder=is_cifar, file=is_cifar_archive, splits=_train_test),
     Kind("MNIST files", open_mnist, folder=is_mnist, splits=_train_test),
-    Kind("WebDataset's tars", WebDataset, folder=has_samples, file=is_samples, splits=sample_splits),
+    Kind(
+        "WebDataset's tars",
+        WebDataset,
+        folder=has_samples,
+        file=is_samples,
+        splits=sample_splits,
+        beside=begins_with_samples,
+    ),
     Kind("ImageNet's tars", ImageNetTrain, file=is_train_tar),
     Kind("a folder of ImageNet's class tars", ImageNetClassTars, folder=has_class_tars),
     Kind("a tar of class folders", open_tar, file=is_tar, splits=tar_splits),
@@ -84,7 +96,10 @@ def kind_of(path: Path) -> Kind | None:
     if path.is_dir():
         entries = listing(path)
         _refuse_shards(path, entries)
-        return kind_of_folder([entry.name for entry in entries if entry.is_file()])
+        kind = kind_of_folder([entry.name for entry in entries if entry.is_file()])
+        if kind is not None and kind.beside is not None and _has_image_folders(entries) and not kind.beside(path):
+            return None
+        return kind
     return next((kind for kind in KINDS if kind.file and kind.file(path)), None)
 
 
@@ -98,6 +113,12 @@ def _refuse_shards(folder: Path, entries: Collection[Entry]) -> None:
         if INDEX not in seen:
             state = ", and their build is not finished: run the same build_shards (hebbcore shards build) again"
         raise ValueError(f"open_source: {printable(folder)} holds shards{state}")
+
+
+def _has_image_folders(entries: Collection[Entry]) -> bool:
+    """Whether one of them is a folder that holds images, and no hidden one."""
+    folders = (Path(entry.path) for entry in entries if entry.is_dir() and is_class(entry.name))
+    return any(looks_like_an_image(inner.name) for folder in folders for inner in listing(folder))
 
 
 def is_archive(path: Path) -> bool:

@@ -13,7 +13,7 @@ from loaders.sources.arrow_columns import Columns, Labels, columns_of, import_ar
 from loaders.sources.base import Item
 from loaders.sources.content import archives_digest
 from loaders.sources.parquet_rows import Cell, Reading, RowGroup, faults, open_parquet
-from loaders.sources.splits import files_of_split, files_with, splits_of
+from loaders.sources.splits import files_of_split, files_with, remarks_on_splits, splits_of
 from loaders.sources.unpack import FACTOR, FREE
 from loaders.text import printable
 
@@ -75,9 +75,10 @@ class ParquetImages:
         label: str | None = None,
     ) -> None:
         self.path, self._where = Path(path), f"ParquetImages: {printable(path)}"
-        self.remarks: list[str] = []
         import_arrow("ParquetImages")
-        files, self.split = files_of_split(self._where, files_with(self.path, SUFFIX), split)
+        there = files_with(self.path, SUFFIX)
+        files, self.split = files_of_split(self._where, there, split)
+        self.remarks = remarks_on_splits(there)
         self._files = [str(file) for file in files]
         self.changed = max((os.stat(file).st_ctime for file in self._files), default=0.0)
         self._groups: list[tuple[str, int, int]] = []  # file, row group, rows

@@ -48,3 +48,12 @@ def files_of_split(where: str, files: Sequence[Path], split: str | None) -> tupl
         listed = ", ".join(map(printable, splits))
         raise ValueError(f"{where} holds the splits {listed}, not {printable(wanted)}; choose one (--split)")
     return [file for file in files if split_of_file(file.name) == wanted], wanted
+
+
+def remarks_on_splits(files: Sequence[Path]) -> list[str]:
+    """What to tell of files that are left out, because others belong to splits and their names tell none."""
+    others = [printable(file.name) for file in files if split_of_file(file.name) is None]
+    if not others or not splits_of(files):
+        return []
+    listed = ", ".join(others[:5]) + ", …" * (len(others) > 5)
+    return [f"{len(others)} files are of no split by their names, and are left out: {listed}"]

@@ -3,6 +3,7 @@
 import math
 import os
 import weakref
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from loaders.text import printable
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LABELS = "_labels.npy"  # beside the stack, after the stem of its name
 
+Shape = tuple[int, int, int, int, int]
+
 
 def is_stack(path: Path) -> bool:
     """Whether a file begins as TIFF or NumPy's files do."""
@@ -29,8 +32,8 @@ def open_stack(path: str | os.PathLike[str]) -> ArraySource:
     """Images of a TIFF or of a NumPy file, as they are; they are read as they are needed.
 
     A NumPy file holds images (n, H, W) or (n, H, W, C). In a TIFF the axes S and C are channels, and those before the
-    image are counted as images. Labels are in `<stem>_labels.npy` beside it, (n,) whole numbers, if that is there. TIFF
-    needs tifffile (extra `tiff`).
+    image are counted as images, and so are series, as of a file that was written image by image. Labels are in
+    `<stem>_labels.npy` beside it, (n,) whole numbers, if that is there. TIFF needs tifffile (extra `tiff`).
 
     Parameters
     ----------
@@ -100,7 +103,30 @@ def _tiff(path: Path) -> Any:
 
 
 def _images_of(file: Any, path: Path) -> Any:
-    series = file.series[0]
+    every = list(file.series)  # tifffile's writer begins one at each call
+    found = [_shape_of(series) for series in every]
+    kinds = {f"{shape[1:]} {series.dtype}": None for shape, series in zip(found, every, strict=True)}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"it holds images of several kinds, (C, H, W, S) {' and '.join(list(kinds)[:2])}; save those of one kind "
+            "in a file of their own"
+        )
+    series, full = every[0], (sum(shape[0] for shape in found), *found[0][1:])
+    if len(every) > 1:
+        return _Pages([page for series in every for page in series.pages], series.dtype, full)
+    channels = full[1]
+    if series.dataoffset is not None:
+        size = path.stat().st_size
+        if series.dataoffset + math.prod(full) * series.dtype.itemsize > size:
+            raise ValueError(f"it claims {full} of {series.dtype}, more than its {size} bytes")
+        dtype = np.dtype(file.byteorder + series.dtype.char)
+        stored: Any = np.memmap(path, dtype, "r", series.dataoffset, full)
+        return stored[:, 0] if channels == 1 else stored[..., 0].transpose(0, 2, 3, 1)
+    return _Pages(series.pages, series.dtype, full)
+
+
+def _shape_of(series: Any) -> Shape:
+    """(count, channels, H, W, samples) of the images of a series; channels lie in planes, samples in pixels."""
     shape, axes = series.shape, series.axes
     before, after = axes.split("YX") if axes.count("YX") == 1 else ("", "?")
     if "C" in before[:-1] or "S" in before[:-1] or after not in ("", "S", "C"):
@@ -111,26 +137,18 @@ def _images_of(file: Any, path: Path) -> Any:
     samples = shape[-1] if after else 1
     if channels > 1 and samples > 1:
         raise ValueError(f"its axes are {axes}, with channels before and after the image")
-    full = (count, channels, height, width, samples)
-    if series.dataoffset is not None:
-        size = path.stat().st_size
-        if series.dataoffset + math.prod(full) * series.dtype.itemsize > size:
-            raise ValueError(f"it claims {full} of {series.dtype}, more than its {size} bytes")
-        dtype = np.dtype(file.byteorder + series.dtype.char)
-        stored: Any = np.memmap(path, dtype, "r", series.dataoffset, full)
-        return stored[:, 0] if channels == 1 else stored[..., 0].transpose(0, 2, 3, 1)
-    return _Pages(series, full)
+    return count, channels, height, width, samples
 
 
 class _Pages:
     """Images of a TIFF that are read page by page, as when they are compressed. The file stays open."""
 
-    def __init__(self, series: Any, full: tuple[int, int, int, int, int]) -> None:
+    def __init__(self, pages: Sequence[Any], dtype: np.dtype[Any], full: Shape) -> None:
         count, channels, height, width, samples = full
-        self.shape, self.dtype = (count, height, width, channels * samples), series.dtype
+        self.shape, self.dtype = (count, height, width, channels * samples), dtype
         if math.prod(self.shape[1:]) * self.dtype.itemsize > MAX_BYTES:
             raise ValueError(f"an image of it claims {self.shape[1:]} of {self.dtype}, more than {MAX_BYTES} bytes")
-        self._pages, self._channels = series.pages, channels
+        self._pages = pages
         self._each = len(self._pages) // max(1, count)
         if self._each * count != len(self._pages) or self._each not in (1, channels):
             raise ValueError(f"its {len(self._pages)} pages are not those of {count} images")

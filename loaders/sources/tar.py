@@ -84,32 +84,55 @@ def tar_members(file: BinaryIO, start: int, stop: int) -> Iterator[Member]:
                 plain = entry.isreg() and not entry.issparse()
                 yield Member(entry.name, entry.offset_data, entry.size, plain)
             end = tar.offset
-    # tarfile takes a damaged header for the end of the archive
+    # tarfile takes a damaged header, and one block of zeros, for the end of the archive
     file.seek(min(end, stop))
-    if end < stop and file.read(512) != bytes(512):
+    if end < stop and file.read(min(2 * tarfile.BLOCKSIZE, stop - end)).strip(b"\0"):
         raise ValueError(f"tar_members: {name} has a damaged header at byte {end}; get the archive again")
     if start == 0 and end >= stop:
         raise ValueError(
             f"tar_members: {name} ends without the mark of a tar's end; it is cut short, get the archive again"
         )
+    if (again := _goes_on_at(file, end, stop)) is not None:
+        raise ValueError(
+            f"tar_members: {name} has its end at byte {end}, but goes on at byte {again}: it is damaged, or several "
+            "archives that cat has joined, which tar --concatenate does; get it again, or unpack it with tar "
+            "--ignore-zeros"
+        )
+
+
+def _goes_on_at(file: BinaryIO, end: int, stop: int) -> int | None:
+    """Where the next member begins behind the zeros that tarfile takes for the end; None if nothing follows."""
+    file.seek(end)
+    for at in range(end, stop, tarfile.BLOCKSIZE):
+        block = file.read(min(tarfile.BLOCKSIZE, stop - at))
+        if block.strip(b"\0") and _is_header(block):
+            return at
+    return None
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def is_tar(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as an uncompressed tar does: with a member's header, or with zeros, if it is empty."""
     with open(path, "rb") as file:
         header = file.read(tarfile.BLOCKSIZE)
-    try:
-        tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return header == bytes(tarfile.BLOCKSIZE)
-    return True
+    return _is_header(header) or header == bytes(tarfile.BLOCKSIZE)
 
 
 def first_members(path: str | os.PathLike[str], count: int) -> list[Member]:
-    """The first so many members of an uncompressed tar that are not hidden. Raises ValueError as tar_members."""
+    """The first so many files of an uncompressed tar that are not hidden. Raises ValueError as tar_members.
+
+    Links, the name of a volume and the lists of an incremental archive are none.
+    """
     with open(path, "rb") as file:
         members = tar_members(file, 0, os.path.getsize(path))
-        return list(islice((member for member in members if not is_hidden(member.name)), count))
+        return list(islice((member for member in members if member.plain and not is_hidden(member.name)), count))
 
 
 def first_names(path: str | os.PathLike[str], count: int) -> Iterator[str]:
@@ -151,7 +174,8 @@ def _entries(archive: Part) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]
         entry = tar.next()
         while entry is not None:
             tar.members = []  # type: ignore[attr-defined]  # would grow to a gigabyte over ImageNet
-            if entry.size < 0 or (entry.isreg() and entry.offset_data + entry.size > archive.most):
+            stored = entry.isreg() and not entry.issparse()  # a sparse file's size counts its holes too
+            if entry.size < 0 or (stored and entry.offset_data + entry.size > archive.most):
                 raise tarfile.ReadError(
                     f"unexpected end of data in {printable(entry.name)} of {entry.size} bytes, at most {archive.most} "
                     "are read"

@@ -13,6 +13,7 @@ from loaders.sources.archive_splits import Tree
 from loaders.sources.base import Item
 from loaders.sources.class_folders import ClassFolders, is_hidden
 from loaders.sources.content import ITEMS, Spread
+from loaders.sources.repeated import Repeated
 from loaders.sources.tar import Member, TarSource, first_members, tar_members
 from loaders.text import printable
 
@@ -43,7 +44,8 @@ class ClassFolderTar(TarSource):
 
     A folder that holds other folders is a class only if it holds a file that is called like an image. Where folders
     stand for splits, as train and test, only one of them is read; images of one without class folders have no label.
-    Hidden files, and those in hidden folders, are reported and not read.
+    Hidden files, and those in hidden folders, are reported and not read. Of files of one name the last is read, as
+    unpacking leaves it.
 
     Parameters
     ----------
@@ -68,8 +70,8 @@ class ClassFolderTar(TarSource):
         super().__init__(path)
         self.remarks: list[str] = []
         self._root, self._folders, where = "", None, f"ClassFolderTar: {printable(path)}"
-        self._sample = Spread[Member](ITEMS)
-        names = _some_of_each_folder(self._noted())
+        self._sample, self._repeated = Spread[Member](ITEMS), Repeated()
+        names = _some_of_each_folder(self._repeated.noted(self._noted()))
         self.split, self._root = Tree(names).chosen(where, split)
         if self.split is not None:  # the sample is of the split alone
             self._sample = Spread[Member](ITEMS)
@@ -81,6 +83,7 @@ class ClassFolderTar(TarSource):
             self._folders = ClassFolders(where, inside)
         self.class_names: list[str] = [] if self._folders is None else self._folders.class_names
         self.remarks += remarks_on_alike(self.class_names)
+        self.remarks += [] if self._folders is None else self._folders.remarks
 
     def describe(self) -> dict[str, Any]:
         """Return what the index says about the source; see ImageSource."""
@@ -94,9 +97,11 @@ class ClassFolderTar(TarSource):
 
     def items(self) -> Iterator[Item]:
         """Return the images in the tar's order."""
+        replaced = self._repeated.problems()
         for member in self._inside():
             label = UNLABELLED if self._folders is None else self._folders.label_of(self._below(_name(member)))
-            yield self.item(member.name, label or 0, member, "outside the class folders" if label is None else None)
+            problem = replaced(_name(member)) or ("outside the class folders" if label is None else None)
+            yield self.item(member.name, label or 0, member, problem)
 
     def _inside(self) -> Iterator[Member]:
         """The members of the split."""

@@ -120,7 +120,7 @@ def walk(folder: Path, prefix: str, above: frozenset[str] = frozenset()) -> Iter
     for entry in listing(folder):
         name = f"{prefix}/{entry.name}"
         if entry.is_dir():
-            if os.path.realpath(entry.path) in above:
+            if _holds_any(os.path.realpath(entry.path), above):
                 yield name, entry.path, "a link to a folder that contains it"
             elif len(above) > DEPTH:
                 yield name, entry.path, f"more than {DEPTH} folders deep"
@@ -130,6 +130,12 @@ def walk(folder: Path, prefix: str, above: frozenset[str] = frozenset()) -> Iter
             yield name, entry.path, "a broken link or not a file"
         else:
             yield name, entry.path, None
+
+
+def _holds_any(folder: str, others: Iterable[str]) -> bool:
+    """Whether a folder is one of the others or around it; all are real paths."""
+    start = folder.rstrip("/") + "/"
+    return any(f"{other}/".startswith(start) for other in others)
 
 
 def _size_and_time(path: str) -> tuple[int, float]:

@@ -17,7 +17,7 @@ from loaders.sources.base import Item
 from loaders.sources.class_folders import HIDDEN, is_hidden
 from loaders.sources.content import ITEMS, Spread, archives_digest
 from loaders.sources.sample_labels import SUFFIXES, SampleLabels
-from loaders.sources.splits import files_of_split, files_with, splits_of
+from loaders.sources.splits import files_of_split, files_with, remarks_on_splits, splits_of
 from loaders.sources.tar import Member, first_members, tar_members
 from loaders.text import printable
 
@@ -46,6 +46,11 @@ def is_samples(path: Path) -> bool:
         if sample.images and ("cls" in labels or (labels and "/" not in sample.key)):
             return True
     return False
+
+
+def begins_with_samples(folder: Path) -> bool:
+    """Whether the first tar of a folder begins so."""
+    return is_samples(files_with(folder, TAR)[0])
 
 
 def sample_splits(path: Path) -> list[str]:
@@ -91,18 +96,22 @@ class WebDataset:
 
     def __init__(self, path: str | os.PathLike[str], split: str | None = None) -> None:
         self.path, where = Path(path), f"WebDataset: {printable(path)}"
-        self.remarks: list[str] = []
-        files, self.split = files_of_split(where, files_with(self.path, TAR), split)
+        there = files_with(self.path, TAR)
+        files, self.split = files_of_split(where, there, split)
+        self.remarks = remarks_on_splits(there)
         self._files = [str(file) for file in files]
         found = [os.stat(file) for file in self._files]
-        self.total, self.changed = sum(stat.st_size for stat in found), max(stat.st_ctime for stat in found)
+        self.total = sum(stat.st_size for stat in found)
+        self.changed = max((stat.st_ctime for stat in found), default=0.0)
         labels, spread = SampleLabels(where), Spread[Item](ITEMS)
-        images = 0
+        images = several = in_folders = 0
         for name, _, sample in self._walk():
             if sample.hidden:
                 continue
             labels.add(name, sample.files)
             images += len(sample.images)
+            several += len(sample.images) > 1
+            in_folders += "/" in sample.key
             if sample.images:
                 spread.add(_item(name, 0, sample.images[0]))
         if not images:
@@ -110,8 +119,17 @@ class WebDataset:
         self.sample = list(spread)
         self._labels, self._problems, self.class_names = labels.finished()
         if missing := int((self._labels < 0).sum()):
-            self.remarks.append(f"{missing} of {len(self._labels)} samples of {printable(path)} have no label")
+            self.remarks.append(
+                f"{missing} of {len(self._labels)} samples of {printable(path)} have no label"
+                + "; the folders in the tars are no classes here: unpack the tars into one folder, and give that"
+                * (missing == len(self._labels) and bool(in_folders))
+            )
         self.remarks += labels.remarks
+        if several:
+            self.remarks.append(
+                f"{several} samples of {printable(path)} hold several images, and each counts; where some are masks or "
+                "depths, pack the tars without them"
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return what the index says about the source; see ImageSource."""

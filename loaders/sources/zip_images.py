@@ -15,6 +15,7 @@ from loaders.sources.base import Item, name_key
 from loaders.sources.class_folders import HIDDEN, ClassFolders, is_hidden, is_of_photos, split_named
 from loaders.sources.content import ITEMS, Spread, archive_digest
 from loaders.sources.kaggle import solved
+from loaders.sources.repeated import Repeated
 from loaders.sources.table_labels import TableLabels, folder_of_all, labels_digest
 from loaders.sources.zip_members import ZipMember, loader, read_member, zip_members
 from loaders.text import printable
@@ -30,7 +31,8 @@ class ZipImages:
 
     Labels follow the sorted names of the folders that hold images, as in ClassFolderTar. Images that lie in no folder,
     or in folders named after dates or by cameras, have no label. Where folders stand for splits, as train and val,
-    only one of them is read. Kaggle's val has its labels from LOC_val_solution.csv in the archive.
+    only one of them is read. Kaggle's val has its labels from LOC_val_solution.csv in the archive. Of files of one name
+    the last is read, as unpacking leaves it.
 
     Parameters
     ----------
@@ -64,7 +66,8 @@ class ZipImages:
         self.path, self.changed = str(path), os.stat(path).st_ctime
         self.remarks: list[str] = []
         self._where = f"ZipImages: {printable(path)}"
-        tree = Tree(member.name for member in zip_members(path))
+        self._repeated = Repeated()
+        tree = Tree(self._repeated.noted(member.name for member in zip_members(path)))
         self.split, self._root = tree.chosen(self._where, split)
         self._folders: ClassFolders | None = None
         self._table: TableLabels | None = None
@@ -81,7 +84,7 @@ class ZipImages:
         elif classes and not self._solved and not all(map(is_of_photos, outermost)):
             self._folders = ClassFolders(self._where, (self._below(name).as_posix() for name in self._names()))
             self.class_names = self._folders.class_names
-            self.remarks += remarks_on_alike(self.class_names)
+            self.remarks += [*remarks_on_alike(self.class_names), *self._folders.remarks]
         elif not inside:
             raise ValueError(f"{self._where} holds no file that is called like an image{tree.hint}")
         elif classes and outermost:
@@ -108,11 +111,12 @@ class ZipImages:
         ValueError
             While iterating, if the directory is damaged.
         """
-        position = 0
+        position, replaced = 0, self._repeated.problems()
         for member in zip_members(self.path):
             if self._inside(member.name):
                 position += 1
                 label, problem = self._label_of(member)
+                problem = replaced(member.name) or problem
                 load = loader(self.path, member)
                 yield Item(member.name, label, self.path, position=position, problem=problem, load=load)
 
@@ -130,8 +134,9 @@ class ZipImages:
         return UNLABELLED if wnid is None else self._numbers[wnid], problem
 
     def _names(self) -> Iterator[str]:
+        replaced = self._repeated.problems()
         for member in zip_members(self.path):
-            if self._inside(member.name) and not is_hidden(member.name):
+            if self._inside(member.name) and not replaced(member.name) and not is_hidden(member.name):
                 yield member.name
 
     def _inside(self, name: str) -> bool:

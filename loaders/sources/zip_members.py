@@ -9,7 +9,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
 
@@ -26,6 +26,24 @@ _END_BYTES, _LOCATOR_BYTES, _END64_BYTES = 22, 20, 56
 _ENTRY, _LOCAL = struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
 _COMMENT = 2**16  # bytes that a comment may have after the directory
 _PIECE = 2**20
+_WIDE, _UNICODE_NAME = 1, 0x7075  # kinds of extra fields
+_WRAP, _WRAP_COUNT = 2**32, 2**16  # where sizes, places and the number of entries begin anew if 64 bits are not used
+
+
+@dataclass(frozen=True)
+class _Directory:
+    """The directory of an archive.
+
+    count: its entries, or without `wide`, 64 bits, what 16 bits hold of that number. start, length: its bytes in the
+    file. shift: of all places, by what lies in front. wraps: whether places are beyond 32 bits, and begin anew there.
+    """
+
+    count: int
+    length: int
+    start: int
+    shift: int
+    wide: bool
+    wraps: bool
 
 
 @dataclass(frozen=True)
@@ -57,38 +75,48 @@ def is_zip(path: str | os.PathLike[str]) -> bool:
         if at < 0 or at + _END_BYTES + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
             return False
         try:
-            count, _, start, _ = _directory(file, size, printable(path))
+            directory = _directory(file, size, printable(path))
         except ValueError:
             return False
-        file.seek(start)
-        return count > 0 and file.read(4) == _BEGINS_ENTRY
+        file.seek(directory.start)
+        return directory.count > 0 and file.read(4) == _BEGINS_ENTRY
 
 
 def zip_members(path: str | os.PathLike[str]) -> Iterator[ZipMember]:
     """The files of a zip archive, in the order of its directory.
+
+    The Mac's Archive Utility packs more than 65,535 files or 4 GiB without fields of 64 bits: the number of entries and
+    their places are what is left of them in 16 and 32.
 
     Raises ValueError if the archive is encrypted, damaged, cut short or a part of several.
     """
     shown = printable(path)
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        count, length, start, shift = _directory(file, size, shown)
-        file.seek(start)
-        for number in range(count):
+        directory = _directory(file, size, shown)
+        file.seek(directory.start)
+        end, number, shift, last = directory.start + directory.length, 0, directory.shift, 0
+        while file.tell() + _ENTRY.size <= end:
             header = file.read(_ENTRY.size)
-            if len(header) < _ENTRY.size or header[:4] != _BEGINS_ENTRY or file.tell() > start + length:
-                raise ValueError(
-                    f"zip_members: {shown} has a damaged directory: entry {number + 1} of {count} is not there; get "
-                    "the archive again"
-                )
+            if len(header) < _ENTRY.size or header[:4] != _BEGINS_ENTRY:
+                break
+            number += 1
             member, is_folder = _member(header, file, shown, shift)
-            if member.offset + _LOCAL.size + member.packed > start:
+            if directory.wraps and member.offset < last:
+                member, shift = replace(member, offset=member.offset + _WRAP), shift + _WRAP
+            last = member.offset
+            if member.offset + _LOCAL.size + member.packed > directory.start:
                 raise ValueError(
                     f"zip_members: {shown} has a damaged directory: {printable(member.name)} of {member.packed} bytes "
                     "does not lie in the archive; get the archive again"
                 )
             if not is_folder:
                 yield member
+        if number != directory.count and (directory.wide or (number - directory.count) % _WRAP_COUNT):
+            raise ValueError(
+                f"zip_members: {shown} has a damaged directory: entry {number + 1} of {directory.count} is not there; "
+                "get the archive again"
+            )
 
 
 def _tail(file: BinaryIO, size: int) -> tuple[bytes, int]:
@@ -98,8 +126,7 @@ def _tail(file: BinaryIO, size: int) -> tuple[bytes, int]:
     return tail, tail.rfind(_END)
 
 
-def _directory(file: BinaryIO, size: int, shown: str) -> tuple[int, int, int, int]:
-    """(entries, bytes, start, shift) of the directory of an archive; shift: of all places, by what lies in front."""
+def _directory(file: BinaryIO, size: int, shown: str) -> _Directory:
     tail, at = _tail(file, size)
     if at < 0 or len(tail) - at < _END_BYTES:
         raise ValueError(
@@ -107,7 +134,7 @@ def _directory(file: BinaryIO, size: int, shown: str) -> tuple[int, int, int, in
             "whole archive again"
         )
     disk, first, here, count, length, start = struct.unpack_from("<4H2L", tail, at + 4)
-    end = size - len(tail) + at
+    end, wide = size - len(tail) + at, False
     if at >= _LOCATOR_BYTES and tail[at - _LOCATOR_BYTES :].startswith(_LOCATOR):
         (written,) = struct.unpack_from("<Q", tail, at - _LOCATOR_BYTES + 8)
         for place in (written, end - _LOCATOR_BYTES - _END64_BYTES):  # or behind other bytes
@@ -118,14 +145,22 @@ def _directory(file: BinaryIO, size: int, shown: str) -> tuple[int, int, int, in
         if len(large) < _END64_BYTES or not large.startswith(_END64):
             raise ValueError(f"zip_members: {shown} has a damaged directory of 64 bits; get the archive again")
         disk, first, here, count, length, start = struct.unpack_from("<2L4Q", large, 16)
-        end = place
+        end, wide = place, True
     if disk or first or here != count:
         raise ValueError(f"zip_members: {shown} is a part of several files; join them into one archive (zip -s 0)")
     if start + length > end or count * _ENTRY.size > length:
         raise ValueError(f"zip_members: {shown} claims a directory that it does not have; get the archive again")
     file.seek(start)
     shift = 0 if file.read(4) == _BEGINS_ENTRY else end - start - length
-    return count, length, start + shift, shift
+    file.seek(0)
+    alone = not shift or file.read(4) != _BEGINS[0]  # else members are where nothing, or a program, should be
+    wraps = not alone and not wide and shift % _WRAP == 0
+    if not alone and not wraps:
+        raise ValueError(
+            f"zip_members: {shown} has other members in front of an archive, as of two archives that cat has joined; "
+            "give each by itself"
+        )
+    return _Directory(count, length, start + shift, 0 if wraps else shift, wide, wraps)
 
 
 def _member(header: bytes, file: BinaryIO, shown: str, shift: int) -> tuple[ZipMember, bool]:
@@ -138,7 +173,7 @@ def _member(header: bytes, file: BinaryIO, shown: str, shift: int) -> tuple[ZipM
     name_length, extra_length, comment_length, attributes, offset = fields[10], fields[11], fields[12], *fields[15:]
     encoded, extra = file.read(name_length), file.read(extra_length)
     file.seek(comment_length, os.SEEK_CUR)
-    name = encoded.decode("utf-8", "surrogateescape") if flags & 0x800 else _old_name(encoded)
+    name = encoded.decode("utf-8", "surrogateescape") if flags & 0x800 else _old_name(encoded, extra)
     name = name.replace("\\", "/").removeprefix("./")  # some programs of Windows write its separator
     if flags & 0x1:
         raise ValueError(
@@ -155,8 +190,14 @@ def _member(header: bytes, file: BinaryIO, shown: str, shift: int) -> tuple[ZipM
     return ZipMember(name, offset + shift, packed, size, method, crc, problem), name.endswith("/")
 
 
-def _old_name(encoded: bytes) -> str:
-    """A name without the mark of UTF-8: most programs write UTF-8 all the same, older ones the letters of DOS."""
+def _old_name(encoded: bytes, extra: bytes) -> str:
+    """A name without the mark of UTF-8: most programs write UTF-8 all the same, older ones the letters of DOS.
+
+    Some write the letters of the country's DOS or Windows, and in an extra field UTF-8.
+    """
+    for kind, data in _fields(extra):
+        if kind == _UNICODE_NAME and data[1:5] == zlib.crc32(encoded).to_bytes(4, "little"):
+            return data[5:].decode("utf-8", "surrogateescape")
     try:
         return encoded.decode("utf-8")
     except UnicodeDecodeError:
@@ -165,14 +206,20 @@ def _old_name(encoded: bytes) -> str:
 
 def _wide(extra: bytes, *values: int) -> list[int]:
     """Sizes and offset, those of them that do not fit 32 bits from the extra field of 64 bits."""
-    found, at = list(values), 0
+    for kind, data in _fields(extra):
+        if kind == _WIDE:
+            wide = iter(struct.unpack_from(f"<{len(data) // 8}Q", data))
+            return [next(wide, value) if value == 0xFFFFFFFF else value for value in values]
+    return list(values)
+
+
+def _fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    """(kind, data) of the extra fields of an entry; the last one may be cut short."""
+    at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)
-        if kind == 1:
-            wide = iter(struct.unpack_from(f"<{min(length, len(extra) - at - 4) // 8}Q", extra, at + 4))
-            return [next(wide, value) if value == 0xFFFFFFFF else value for value in found]
+        yield kind, extra[at + 4 : at + 4 + length]
         at += 4 + length
-    return found
 
 
 def loader(path: str, member: ZipMember) -> "partial[bytes]":

@@ -104,7 +104,8 @@ def scaling(index: Index, dtype: str | None, normalize: Normalization | None) ->
         mean, std = (np.asarray(values, np.float64) for values in normalize)
     except (TypeError, ValueError):
         mean, std = np.zeros(0), np.zeros(0)
-    if mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
+    right = mean.shape == std.shape == (channels,) and (std > 0).all()
+    if not right or not np.isfinite([mean, std]).all():
         raise ValueError(
             f'ShardStream: normalize must be "stored" or (mean, std) with {channels} numbers each and std > 0, '
             f"got {normalize}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loaders.sources.arrays import require_channels_last, require_unmasked
+from loaders.sources.arrays import require_channels_last, require_unmasked, texts_of
 
 Array = npt.NDArray[Any]
 
@@ -71,6 +71,7 @@ class ArrayStream:
             )
         if names is not None and len(names) != count:
             raise ValueError(f"ArrayStream: names must be one for each of the {count} images, got {len(names)}")
+        class_names = None if class_names is None else texts_of("ArrayStream", "class_names", class_names)
         if class_names is not None and labels.max() >= len(class_names):
             raise ValueError(
                 f"ArrayStream: label {labels.max()} has no name among the {len(class_names)} class_names; give one for "
