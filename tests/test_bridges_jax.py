@@ -85,3 +85,11 @@ def test_channels_of_vectors_are_refused():
     network = hebbcore.Network([hebbcore.Dense(2)], (3,), device="cpu")
     with pytest.raises(ValueError, match=r'^to_function: channels="first" has no effect: the model takes vectors'):
         to_function(network, channels="first")
+
+
+def test_nan_stays():
+    network = hebbcore.Network([hebbcore.Conv(3, 2), hebbcore.Relu(0.5)], (4, 4, 2), device="cpu")
+    images = np.ones((2, 4, 4, 2), np.float32)
+    images[1, 0, 0] = np.nan
+    function, arrays = to_function(network)
+    np.testing.assert_array_equal(np.isnan(function(arrays, images)), np.isnan(network.transform(images)))

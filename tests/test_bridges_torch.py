@@ -217,3 +217,12 @@ def test_channels_of_vectors_are_refused():
     network = hebbcore.Network([hebbcore.Dense(2)], (3,), device="cpu")
     with pytest.raises(ValueError, match=r'^to_module: channels="first" has no effect: the model takes vectors'):
         to_module(network, channels="first")
+
+
+def test_nan_stays_where_there_are_gradients():
+    layers = [hebbcore.Conv(3, 2), hebbcore.Relu(0.5), hebbcore.Power(0.5)]
+    network, images = hebbcore.Network(layers, (4, 4, 2), device="cpu"), np.ones((2, 4, 4, 2), np.float32)
+    images[1, 0, 0] = np.nan
+    found = to_module(network)(torch.from_numpy(images))
+    assert found.requires_grad
+    np.testing.assert_array_equal(np.isnan(found.detach().numpy()), np.isnan(network.transform(images)))

@@ -268,3 +268,12 @@ def test_the_order_of_bytes_decides_nothing(digits):
     expected, found = layer.fit_transform(rows), layer.fit_transform(rows.astype(">f4"))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_whole_numbers_without_a_zero_are_of_their_own_scale(digits, dtype):
+    """Minus the least of them, 1, is the largest number of their dtype."""
+    rows = digits[0][:40]
+    layer = HebbianTransformer(4, random_state=0, device="cpu").fit(rows)
+    numbers = np.ceil(rows + 1).astype(dtype)
+    np.testing.assert_array_equal(layer.transform(numbers), layer.transform(numbers.astype(float)))

@@ -154,7 +154,7 @@ class TorchOperations:
         """See Operations."""
         if exponent >= 1 or not x.requires_grad:
             return x**exponent
-        return torch.where(x > 0, x.clamp_min(_tiny(x)) ** exponent, 0.0)
+        return torch.where(x == 0, 0.0, x.clamp_min(_tiny(x)) ** exponent)  # NaN stays
 
     def at_least(self, x: Tensor, least: float) -> Tensor:
         """See Operations."""
