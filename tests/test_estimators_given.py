@@ -277,3 +277,15 @@ def test_whole_numbers_without_a_zero_are_of_their_own_scale(digits, dtype):
     layer = HebbianTransformer(4, random_state=0, device="cpu").fit(rows)
     numbers = np.ceil(rows + 1).astype(dtype)
     np.testing.assert_array_equal(layer.transform(numbers), layer.transform(numbers.astype(float)))
+
+
+@pytest.mark.gpu
+def test_cupy_arrays_have_no_names_of_columns_and_are_not_empty(digits):
+    cupy, pandas = pytest.importorskip("cupy"), pytest.importorskip("pandas")
+    rows = digits[0][:40]
+    layer = HebbianTransformer(4, random_state=0).fit(pandas.DataFrame(rows, columns=list(map(str, range(64)))))
+    layer.fit(cupy.asarray(rows))
+    assert not hasattr(layer, "feature_names_in_")
+    for method in (layer.fit, layer.transform):
+        with pytest.raises(ValueError, match=r"^HebbianTransformer: X must not be empty, got shape \(0, 64\)"):
+            method(cupy.asarray(rows[:0]))

@@ -221,6 +221,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             X = X.reshape(len(X), math.prod(shape))  # not -1, which no images at all leave open
         if backend.on_cuda(X):
             X = backend.as_array(function, "X", X)
+            if not X.size:
+                raise ValueError(f"{function}: X must not be empty, got shape {X.shape}.")
             row = first_not_finite(X)
             if row is not None:
                 raise ValueError(f"{function}: X must be finite, but X[{row}] holds NaN or infinity; clean it.")
@@ -233,6 +235,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                     f"X has {X.shape[1]} features, but {function} is expecting {self.n_features_in_} features as input."
                 )
             self.n_features_in_ = X.shape[1]
+            if reset and hasattr(self, "feature_names_in_"):  # of a table before
+                del self.feature_names_in_
         else:
             given = X
             X = validate_data(self, given, reset=reset, dtype="numeric")
