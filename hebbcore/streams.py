@@ -54,6 +54,7 @@ import numpy.typing as npt
 
 from hebbcore.checks import integer, printable
 from hebbcore.pairs import images_of
+from hebbcore.texts import as_text
 
 State = dict[str, Any]
 
@@ -361,7 +362,7 @@ def names_of(stream: Stream) -> Sequence[str] | None:
 def image_at(stream: Stream, number: int) -> str:
     """Return what messages call the image of a number: by its name, if the stream knows it."""
     names = names_of(stream)
-    return f"image {number} (counted from 0)" if names is None else f"image {printable(names[number])}"
+    return f"image {number} (counted from 0)" if names is None else f"image {printable(as_text(names[number]))}"
 
 
 def range_of(stream: Any) -> int | None:
@@ -382,8 +383,8 @@ def pixels_of(stream: Any) -> dict[str, list[float]] | None:
 
 
 def class_names_of(stream: Stream) -> tuple[str, ...]:
-    """Return the names of the classes 0, 1, …, none if it does not know them."""
+    """Return the names of the classes 0, 1, …, none if it does not know them; bytes, as h5py has them, as text."""
     names: Sequence[Any] | None = getattr(stream, "class_names", None)
     if isinstance(names, str) or not (names is None or isinstance(names, Iterable)):
         raise TypeError(f"{type(stream).__name__}.class_names must be a list of names, got {names!r}.")
-    return () if names is None else tuple(map(str, names))
+    return () if names is None else tuple(map(as_text, names))

@@ -10,6 +10,11 @@ _OTHER = "[^\0-\u036f\u200c\u200d]"  # beyond Latin and its accents
 _JOINERS = re.compile(f"({_OTHER})([\u200c\u200d])[\u200c\u200d]*(?={_OTHER})|[\u200c\u200d]")
 
 
+def as_text(name: object) -> str:
+    r"""Return a name as text; bytes that are not UTF-8 show as \xff and so on."""
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
+
+
 def plain(text: object) -> str:
     """Return text on one line, its control and other invisible characters (escape codes, newlines) written out."""
     return printable(str(text)).replace("\n", "\\n")

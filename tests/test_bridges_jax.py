@@ -66,3 +66,30 @@ def test_a_layer_alone_takes_images_of_any_size():
     assert function(arrays, np.zeros((1, 2, 9, 7))).shape == (1, 3, 7, 5)
     with pytest.raises(ValueError, match=r"images must be \(n, 2, height, width\), as the model was made for"):
         function(arrays, np.zeros((1, 9, 7, 2)))
+    with pytest.raises(ValueError, match=r"^to_function: kernel_size 3×3 is larger than the padded image 2×7"):
+        function(arrays, np.zeros((1, 2, 2, 7)))
+
+
+def test_a_function_is_of_what_the_network_was():
+    """Also for images of another number, for which JAX goes through the function anew."""
+    network = hebbcore.Network([hebbcore.Conv(3, 2, linear=True), hebbcore.Split(0.1)], (4, 5, 2), device="cpu")
+    images = np.random.default_rng(0).random((3, 4, 5, 2)).astype(np.float32)
+    function, arrays = to_function(network)
+    function, expected = jax.jit(function), network.transform(images)
+    assert_same(np.asarray(function(arrays, images)), expected)
+    network["split1"].threshold = 0.5
+    assert_same(np.asarray(function(arrays, images[:2])), expected[:2])
+
+
+def test_channels_of_vectors_are_refused():
+    network = hebbcore.Network([hebbcore.Dense(2)], (3,), device="cpu")
+    with pytest.raises(ValueError, match=r'^to_function: channels="first" has no effect: the model takes vectors'):
+        to_function(network, channels="first")
+
+
+def test_nan_stays():
+    network = hebbcore.Network([hebbcore.Conv(3, 2), hebbcore.Relu(0.5)], (4, 4, 2), device="cpu")
+    images = np.ones((2, 4, 4, 2), np.float32)
+    images[1, 0, 0] = np.nan
+    function, arrays = to_function(network)
+    np.testing.assert_array_equal(np.isnan(function(arrays, images)), np.isnan(network.transform(images)))

@@ -153,3 +153,76 @@ def test_on_cuda():
     with torch.no_grad():
         found = module(torch.from_numpy(images).cuda()).cpu().numpy()
     assert_same(found, network.transform(images))
+
+
+def test_a_module_is_of_what_the_network_was(network):
+    """What is set in the network later is not of the module, nor in what is made of it again."""
+    layers = [hebbcore.Conv(5, 2, linear=True), hebbcore.Split(0.1)]
+    network, images = hebbcore.Network(layers, (4, 5, 2), precision="float64", device="cpu"), network[1]
+    module, expected = to_module(network), network.transform(images)
+    network["split1"].threshold, network["conv1"].linear = 0.5, False
+    assert_same(output_of(module, images), expected, 1e-10)
+    assert_same(from_module(module, device="cpu").transform(images), expected, 1e-10)
+
+
+def test_a_layer_called_as_a_method_of_modules():
+    layers = [hebbcore.Conv(3, 2, name="train"), hebbcore.BatchNorm(name="type"), hebbcore.Relu(name="half")]
+    network, images = hebbcore.Network(layers, (4, 5, 2), device="cpu"), np.ones((2, 4, 5, 2), np.float32)
+    module = to_module(network)
+    assert list(module.state_dict()) == ["layers.train_.weights", "layers.type_.mean", "layers.type_.variance"]
+    assert_same(output_of(module.train().eval(), images), network.transform(images))
+    assert_same(from_module(module, device="cpu").transform(images), network.transform(images))
+
+
+def test_gradients_after_inference_mode():
+    """The weights of uneven cells are kept from call to call."""
+    network = hebbcore.Network([hebbcore.Conv(3, 2, response="cosine"), hebbcore.GridPool(2)], (4, 4, 2), device="cpu")
+    module, images = to_module(network), torch.rand(2, 4, 4, 2)
+    with torch.inference_mode():
+        expected = module(images)
+    found = module(images)
+    found.sum().backward()
+    torch.testing.assert_close(found.detach(), expected)
+    assert torch.isfinite(module.layers.conv1.weights.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_blank_images_in_few_bits(dtype):
+    """1e-37, by which blank patches are divided, is 0 in float16."""
+    layers = [hebbcore.Conv(3, 2, response="cosine"), hebbcore.Power(0.5)]
+    network = hebbcore.Network(layers, (4, 4, 2), device="cpu")
+    module, images = to_module(network).to(dtype), torch.zeros(2, 4, 4, 2)
+    images[0] = 0.5
+    found = module(images.requires_grad_())
+    found.sum().backward()
+    assert torch.isfinite(found).all()
+    assert torch.isfinite(images.grad).all()
+    np.testing.assert_array_equal(found[1].detach().float(), 0)
+    back = from_module(module, device="cpu")["conv1"].weights
+    np.testing.assert_allclose(back, network["conv1"].weights, rtol=0, atol=0.01)
+
+
+def test_what_is_no_tensor_is_refused(network):
+    with pytest.raises(TypeError, match=r"^to_module: images must be a tensor, got ndarray; torch\.from_numpy"):
+        to_module(network[0])(network[1])
+
+
+def test_images_too_small_for_a_layer(network):
+    module = to_module(network[0]["conv1"].as_layer())
+    with pytest.raises(ValueError, match=r"^to_module: kernel_size 2×2 is larger than the padded image 1×5"):
+        module(torch.zeros((1, 1, 5, 2)))
+
+
+def test_channels_of_vectors_are_refused():
+    network = hebbcore.Network([hebbcore.Dense(2)], (3,), device="cpu")
+    with pytest.raises(ValueError, match=r'^to_module: channels="first" has no effect: the model takes vectors'):
+        to_module(network, channels="first")
+
+
+def test_nan_stays_where_there_are_gradients():
+    layers = [hebbcore.Conv(3, 2), hebbcore.Relu(0.5), hebbcore.Power(0.5)]
+    network, images = hebbcore.Network(layers, (4, 4, 2), device="cpu"), np.ones((2, 4, 4, 2), np.float32)
+    images[1, 0, 0] = np.nan
+    found = to_module(network)(torch.from_numpy(images))
+    assert found.requires_grad
+    np.testing.assert_array_equal(np.isnan(found.detach().numpy()), np.isnan(network.transform(images)))

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 import hebbcore
 from hebbcore.estimators import HebbianNetworkTransformer, HebbianTransformer
+from hebbcore.training.steps import Steps
 
 LAYER = {"units": 12, "kernel_size": 3, "image_shape": (8, 8, 1), "random_state": 0}
 
@@ -211,3 +212,80 @@ def test_layers_that_have_weights_are_refused_since_they_would_be_lost(digits, b
         ValueError, match=r"NetworkTransformer: conv1 has the weights of a network, but fit begins with"
     ):
         transformer.fit(rows)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_part_that_fails_half_way_changes_nothing(digits, interrupted, monkeypatch):
+    rows, _ = digits
+    layer = HebbianTransformer(4, rule="hpca", random_state=0, device="cpu").partial_fit(rows)
+    expected, learn, steps = layer.transform(rows), Steps.learn, []
+
+    def learn_twice(*given):
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        steps.append(learn(*given))
+
+    if interrupted:
+        monkeypatch.setattr(Steps, "learn", learn_twice)
+    else:
+        layer.set_params(learning_rate=50.0)  # with which weights diverge
+    with pytest.raises(KeyboardInterrupt if interrupted else FloatingPointError):
+        layer.partial_fit(rows)
+    np.testing.assert_array_equal(layer.transform(rows), expected)
+    assert layer.parts_ == 1
+
+
+class Masking:
+    """Images whose arrays are masked, as variables of netCDF4."""
+
+    def __init__(self, images):
+        self.shape, self.dtype, self._images = images.shape, images.dtype, images
+
+    def __array__(self, dtype=None, copy=None):
+        return self._images
+
+    def __len__(self):
+        return len(self._images)
+
+
+def test_masks_inside_of_other_things_are_not_dropped(digits):
+    images = digits[0].reshape(-1, 8, 8, 1)[:40]
+    layer = HebbianTransformer(4, 3, random_state=0, device="cpu").fit(images)
+    masked = np.ma.masked_equal(images, images[0, 4, 4, 0])
+    for given in (list(masked), [list(image) for image in masked], Masking(masked)):
+        for function in (layer.fit, layer.transform, layer.network_.transform):
+            with pytest.raises(TypeError, match=r"must not be masked"):
+                function(given)
+    expected = layer.transform(images)
+    np.testing.assert_array_equal(layer.transform(Masking(np.ma.array(images))), expected)  # whose mask hides nothing
+    with pytest.raises(TypeError, match=r"must not be masked"):
+        layer.transform(list(masked.reshape(40, -1)))
+
+
+def test_the_order_of_bytes_decides_nothing(digits):
+    rows = digits[0][:40]
+    layer = HebbianTransformer(4, random_state=0, device="cpu")
+    expected, found = layer.fit_transform(rows), layer.fit_transform(rows.astype(">f4"))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_whole_numbers_without_a_zero_are_of_their_own_scale(digits, dtype):
+    """Minus the least of them, 1, is the largest number of their dtype."""
+    rows = digits[0][:40]
+    layer = HebbianTransformer(4, random_state=0, device="cpu").fit(rows)
+    numbers = np.ceil(rows + 1).astype(dtype)
+    np.testing.assert_array_equal(layer.transform(numbers), layer.transform(numbers.astype(float)))
+
+
+@pytest.mark.gpu
+def test_cupy_arrays_have_no_names_of_columns_and_are_not_empty(digits):
+    cupy, pandas = pytest.importorskip("cupy"), pytest.importorskip("pandas")
+    rows = digits[0][:40]
+    layer = HebbianTransformer(4, random_state=0).fit(pandas.DataFrame(rows, columns=list(map(str, range(64)))))
+    layer.fit(cupy.asarray(rows))
+    assert not hasattr(layer, "feature_names_in_")
+    for method in (layer.fit, layer.transform):
+        with pytest.raises(ValueError, match=r"^HebbianTransformer: X must not be empty, got shape \(0, 64\)"):
+            method(cupy.asarray(rows[:0]))

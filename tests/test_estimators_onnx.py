@@ -44,3 +44,13 @@ def test_vectors_and_networks(generator):
     images = generator.random((20, 6, 6, 1), np.float32)
     network = HebbianNetworkTransformer(layers, layer="pool1", random_state=0, device="cpu").fit(images)
     np.testing.assert_allclose(outputs_of(network, images)[0], network.transform(images), rtol=0, atol=1e-5)
+
+
+def test_what_the_transformer_refuses_is_refused(generator):
+    images = generator.integers(0, 256, (20, 6, 6, 1))
+    layer = HebbianTransformer(4, 3, random_state=0, device="cpu").fit(images)  # learns from them as they are
+    with pytest.raises(ValueError, match=r"^to_onnx: X must have the scale of what was learned from"):
+        skl2onnx.to_onnx(layer, images[:1].astype(np.uint8))
+    with pytest.raises(ValueError, match=r"^to_onnx: target_opset must be 13 or more for Hebbian transformers, got 12"):
+        skl2onnx.to_onnx(layer, images[:1], target_opset=12)
+    assert outputs_of(layer, images, target_opset=13)[0].shape == layer.transform(images).shape

@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from extract_helpers import COUNT, contents, names, stop_after
@@ -9,6 +10,7 @@ from loaders_helpers import make_arrays
 
 import hebbcore
 import loaders
+from hebbcore import streams
 from hebbcore.features import extract
 from hebbcore.features.choice import pool_to_grid, require_views
 from hebbcore.features.extract import extract_features
@@ -278,3 +280,43 @@ def test_a_stream_of_fewer_images_than_it_says_is_refused(network, tmp_path):
     with pytest.raises(ValueError, match=r"extract: the stream gave 64 images instead of 100"):
         extract_features(network, Short(100), tmp_path / "f.h5")
     assert not (tmp_path / "f.h5").exists()
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_names_of_images_and_classes_of_any_kind(network, data, tmp_path, kind, as_bytes):
+    """As h5py has them, bytes, and in arrays."""
+    known = {"names": [f"ä{number}" for number in range(COUNT)], "class_names": ["cat", "dög"]}
+    stream = loaders.ArrayStream(data[0], np.arange(COUNT) % 2, batch_size=8)
+    given = {name: kind([text.encode() if as_bytes else text for text in texts]) for name, texts in known.items()}
+    path = extract_features(network, Told(stream, **given), tmp_path / "f.h5")
+    with h5py.File(path) as file:
+        assert [list(file[name].asstr()) for name in ("names", "classes")] == list(known.values())
+    extract_features(network, Told(stream, **given), path)
+    assert streams.image_at(Told(stream, **given), 3) == "image ä3"
+
+
+class Told:
+    """A stream that says more than another does."""
+
+    def __init__(self, stream, **known):
+        vars(self).update(known)
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def __iter__(self):
+        return iter(self._stream)
+
+
+@pytest.mark.parametrize("label", [np.inf, 1e300, np.uint64(2**64 - 1)])
+def test_labels_that_would_wrap_are_refused(network, data, tmp_path, label):
+    class Labelled(Told):
+        def __iter__(self):
+            return ((images, np.full(len(images), label)) for images, _ in self._stream)
+
+    stream = loaders.ArrayStream(*data, batch_size=8)
+    with pytest.raises(ValueError, match=r"^extract: labels must be below 2\*\*63, got "):
+        extract_features(network, Labelled(stream), tmp_path / "f.h5")
+    assert names(tmp_path) == []

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 import hebbcore
@@ -10,6 +11,7 @@ from hebbcore.bridges.onnx_graph import Graph
 from hebbcore.export.onnx_file import unique_names
 from hebbcore.formulas import FORMULAS, Formula
 from hebbcore.formulas.units import ACTIVATIONS, PROJECTIONS, RESPONSES
+from hebbcore.rules.norm_seeking import NormSeekingRule
 
 
 @pytest.mark.parametrize("name", hebbcore.LAYERS)
@@ -84,3 +86,22 @@ def test_what_a_formula_is_of():
         Formula.checked("f", network["conv1"].as_layer(), "conv1", False)
     with pytest.raises(ValueError, match=r"^f: mirror is for images"):
         Formula.checked("f", Network([Relu()], (4,), device="cpu"), None, True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Powered(hebbcore.KWTA):
+    """Units that compete by powers of weights: the responses are divided by the norms of the weights all the same."""
+
+    p: float = 3.0
+    projection = NormSeekingRule.projection
+
+
+def test_responses_are_divided_by_the_norms_of_weights():
+    pytest.importorskip("onnx")
+    network = Network([hebbcore.Dense(2, Powered())], (3,), device="cpu")
+    formula = Formula.checked("f", network, None, False)
+    graph = Graph(unique_names())
+    formula(graph, formula.arrays, graph.node("Identity", 0.0))
+    (kernels,) = [graph.arrays[name] for node in graph.nodes if node.op_type == "MatMul" for name in node.input[1:]]
+    images = np.random.default_rng(0).random((4, 3), np.float32)
+    np.testing.assert_allclose(np.maximum(images @ kernels, 0), network.transform(images), rtol=1e-5, atol=1e-7)

@@ -276,6 +276,8 @@ def test_arrays_of_every_layer_are_checked_when_they_are_set(layer, name, shape)
     if name == "variance":
         with pytest.raises(ValueError, match=rf"{layer.name}: variance must be 0 or more, got -0.5"):
             setattr(layer, name, np.where(given == given.min(), -0.5, given))
+        for scale in (1e-18, 1e18):  # of data of 1e-9, or 1e9: the squares are these
+            setattr(layer, name, given * scale)
     out = net.transform(images())
     setattr(layer, name, given.tolist())
     kept = getattr(layer, name)

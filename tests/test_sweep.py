@@ -170,6 +170,8 @@ def test_a_run_that_fails_does_not_stop_the_others(place, call, monkeypatch):
         ("--grid network.layers.conv1.units=2,0", "config: network.layers[0].units must be at least 1, got 0."),
         ("--grid training.keep=2,3", "sweep: training.keep=2,seed=0 and training.keep=3,seed=0 are the same training;"),
         ("--grid training.learning_rate=0.01,1e-2", "sweep: --grid training.learning_rate has 1e-2 twice"),
+        ("--grid training.rate_factor=1,1.0", "sweep: --grid training.rate_factor has 1.0 twice"),
+        ("--grid network.layers=[{learning_rate=1}],[{learning_rate=1.0}]", "sweep: --grid network.layers has [{"),
         ("--grid network.layers.conv1.units=6,7 --grid network.layers[0].units=8,9", "sweep: network.layers.0."),
         ("--grid training.learning_rate=none,0.001", "sweep: training.learning_rate=none,seed=0 and"),
         ("--grid training.cache_bytes=1,2", "config: training.cache_bytes has no effect: it"),

@@ -154,3 +154,13 @@ def test_a_rule_of_ones_own_can_take_a_teacher(generator):
     patches = reference.patches(images, 2)
     expected = np.repeat(masks, 4, axis=0).T @ patches / len(patches)
     assert_close(hebbcore.weight_update(images, weights, Mean(), teacher=masks), expected.reshape(5, 2, 2, 2), float)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8])
+def test_sums_of_whole_numbers_do_not_wrap(dtype):
+    """Such as those of scores > 0, by which a rule of one's own may decay."""
+    teacher = hebbcore.Teacher(np.array([[1, 0], [1, 1]], np.uint8), 0, 100)
+    values = np.full((200, 2), 100).astype(dtype)
+    sums = teacher.mask(values)
+    np.testing.assert_array_equal(sums, values.sum(axis=0, dtype=float))
+    np.testing.assert_array_equal(values[:100, 1], 0)

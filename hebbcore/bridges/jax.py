@@ -5,7 +5,7 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.formulas import Formula
-from hebbcore.formulas.images import CHANNELS, as_images, as_maps, require_images
+from hebbcore.formulas.images import as_images, as_maps, require_channels, require_images
 from hebbcore.layers import HebbianLayer
 from hebbcore.network import Network
 
@@ -26,7 +26,7 @@ def to_function(
     Parameters
     ----------
     model : Network or HebbianLayer
-        Trained.
+        Trained. What is set in it later, or learned, does not change the function.
     layer : str or None
         The network's layer whose output is wanted; None: the last.
     mirror : bool
@@ -49,13 +49,13 @@ def to_function(
     ModuleNotFoundError
         Without JAX.
     """
-    checks.choice("to_function", "channels", channels, CHANNELS)
     with checks.needing("to_function", "jax", "jax"):
         import jax
 
         from hebbcore.bridges.jax_operations import JaxOperations
 
-    jnp, formula = jax.numpy, Formula.checked("to_function", model, layer, mirror)
+    jnp, formula = jax.numpy, Formula.checked("to_function", model, layer, mirror).of_a_copy()
+    require_channels(formula, channels)
     dtype = jnp.zeros(0, float).dtype if formula.precision == "float64" else jnp.float32
     ops, tree = JaxOperations(dtype), dict[str, Any]()
     for key, array in formula.arrays.items():

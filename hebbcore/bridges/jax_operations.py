@@ -77,7 +77,7 @@ class JaxOperations:
 
     def power(self, x: Array, exponent: float) -> Array:
         """See Operations."""
-        return x**exponent if exponent >= 1 else jnp.where(x > 0, jnp.maximum(x, TINY) ** exponent, 0)
+        return x**exponent if exponent >= 1 else jnp.where(x == 0, 0, jnp.maximum(x, TINY) ** exponent)
 
     def at_least(self, x: Array, least: float) -> Array:
         """See Operations."""

@@ -7,7 +7,7 @@ import numpy as np
 from hebbcore import checkpoint, checks
 from hebbcore.engine import devices
 from hebbcore.formulas import Formula
-from hebbcore.formulas.images import CHANNELS
+from hebbcore.formulas.images import require_channels
 from hebbcore.layers import HebbianLayer
 from hebbcore.network import Network
 
@@ -21,14 +21,15 @@ def to_module(
 
     The module takes what `transform` takes, as tensors: uint8 images (read as 0…1) or floating ones, whose numbers it
     takes as they are: it does not look whether they have the scale of those learned from. It starts in evaluation mode,
-    on the CPU. The weights of units are parameters, by names such as "layers.conv1.weights";
-    what else was learned, such as statistics and whitening, are buffers. In training mode BatchNorm and Scale
+    on the CPU. The weights of units are parameters, by names such as "layers.conv1.weights"
+    ("layers.train_.weights" of a layer called train, since modules have a method of that name); what else was learned,
+    such as statistics and whitening, are buffers. In training mode BatchNorm and Scale
     normalise by the batch and move the running statistics, as they do in fit.
 
     Parameters
     ----------
     model : Network or HebbianLayer
-        Trained. The module has copies of its arrays.
+        Trained. The module is of a copy: what is set in the model later, or learned, does not change it.
     layer : str or None
         The network's layer whose output is wanted; None: the last.
     mirror : bool
@@ -49,10 +50,11 @@ def to_module(
     ModuleNotFoundError
         Without PyTorch.
     """
-    checks.choice("to_module", "channels", channels, CHANNELS)
     with checks.needing("to_module", "torch", "torch"):
         from hebbcore.bridges.torch_module import HebbianModule
-    return HebbianModule(Formula.checked("to_module", model, layer, mirror), channels)
+    formula = Formula.checked("to_module", model, layer, mirror).of_a_copy()
+    require_channels(formula, channels)
+    return HebbianModule(formula, channels)
 
 
 def from_module(module: Any, *, device: str = "auto") -> Network | HebbianLayer:
@@ -87,7 +89,7 @@ def from_module(module: Any, *, device: str = "auto") -> Network | HebbianLayer:
     model = module.formula.model
     arrays = {key: devices.to_device(array, "cpu") for key, array in checkpoint.arrays_of(model).items()}
     for key, tensor in module.tensors.items():
-        found: Any = tensor.detach().cpu().numpy().astype(arrays[key].dtype)
+        found: Any = tensor.detach().cpu().double().numpy().astype(arrays[key].dtype)  # NumPy has no bfloat16
         if not np.isfinite(found).all():
             raise ValueError(f"from_module: {key} must be finite, got NaN or infinity.")
         arrays[key] = found

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from hebbcore import checks
 from hebbcore.formulas import Formula
 from hebbcore.formulas.images import as_images, as_maps, require_images
 from hebbcore.formulas.operations import TINY, Pair
 from hebbcore.layers import BatchNorm, Layer, Scale
 
 _PAD_MODES = {"zeros": "constant", "reflect": "reflect", "edge": "replicate"}
+_EMPTY = torch.nn.Module()
 Tensor = Any  # torch.Tensor
 
 
@@ -53,6 +55,8 @@ class HebbianModule(torch.nn.Module):  # type: ignore[misc]  # PyTorch's types a
     def _place(self, key: str) -> tuple[torch.nn.Module, str]:
         """Return the module that has an array of the formula, and the array's name there."""
         layer, _, name = key.rpartition("/")
+        if hasattr(_EMPTY, layer):  # such as "train" or "type": modules have an attribute of that name
+            layer += "_"
         if layer and not hasattr(self.layers, layer):
             self.layers.add_module(layer, torch.nn.Module())
         return (getattr(self.layers, layer) if layer else self.layers), name
@@ -66,8 +70,11 @@ class HebbianModule(torch.nn.Module):  # type: ignore[misc]  # PyTorch's types a
         """Return the output for images, as Network.transform.
 
         Raises ValueError for images of another shape than the model's, and for uint8 if the model learned from floating
-        numbers above 50; TypeError for integers but uint8.
+        numbers above 50; TypeError for integers but uint8, and for what is no tensor.
         """
+        if not isinstance(images, torch.Tensor):
+            problem = f"must be a tensor, got {type(images).__name__}; torch.from_numpy makes one of an array."
+            raise checks.wrong(TypeError, self.formula.function, "images", problem)
         tensors = self.tensors
         dtype = next((tensor.dtype for tensor in tensors.values()), self._dtype)
         ops = TorchOperations(dtype, images.device, self.training, self._constants)
@@ -97,7 +104,8 @@ class TorchOperations:
         """See Operations; it is kept for the next call."""
         key = (array.shape, array.tobytes(), self._dtype, self._device)
         if key not in self._constants:
-            self._constants[key] = torch.tensor(array, dtype=self._dtype, device=self._device)
+            with torch.inference_mode(False):  # a tensor of such a call would be of no use for a gradient later
+                self._constants[key] = torch.tensor(array, dtype=self._dtype, device=self._device)
         return self._constants[key]
 
     def statistics(self, layer: Layer, x: Tensor, arrays: dict[str, Tensor], axes: Sequence[int]) -> dict[str, Tensor]:
@@ -146,11 +154,11 @@ class TorchOperations:
         """See Operations."""
         if exponent >= 1 or not x.requires_grad:
             return x**exponent
-        return torch.where(x > 0, x.clamp_min(TINY) ** exponent, 0.0)
+        return torch.where(x == 0, 0.0, x.clamp_min(_tiny(x)) ** exponent)  # NaN stays
 
     def at_least(self, x: Tensor, least: float) -> Tensor:
         """See Operations."""
-        return x.clamp_min(least)
+        return x.clamp_min(max(least, _tiny(x)))
 
     def sum(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         """See Operations."""
@@ -188,3 +196,8 @@ class TorchOperations:
     def average_pool(self, x: Tensor, window: Pair, stride: Pair, padding: Pair = (0, 0)) -> Tensor:
         """See Operations."""
         return F.avg_pool2d(x, window, stride, padding)
+
+
+def _tiny(x: Tensor) -> float:
+    """Return TINY, or what of it the dtype has: in float16 it would be 0."""
+    return max(TINY, float(torch.finfo(x.dtype).tiny))

@@ -101,6 +101,7 @@ def as_array(function: str, name: str, value: Any) -> Array:
     elif hasattr(value, "__cuda_array_interface__"):
         array = module("cuda").asarray(value)
     else:
+        require_unmasked(function, name, value)
         try:
             array = _host_or_dlpack(of_numpy_types(value))
         except (ValueError, TypeError, RuntimeError) as error:  # ragged, or what a library refuses
@@ -110,7 +111,10 @@ def as_array(function: str, name: str, value: Any) -> Array:
         problem = f"must be an array of numbers, but {lacking} are missing; fill them in, or leave these rows out."
         raise checks.wrong(TypeError, function, name, problem)
     require_numbers(function, name, array, value)
-    require_unmasked(function, name, array)
+    if isinstance(array, np.ma.MaskedArray):
+        if array is value or np.ma.is_masked(array):  # objects such as netCDF4's make masked arrays of all they hold
+            require_unmasked(function, name, array)
+        array = np.ma.getdata(array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -122,8 +126,12 @@ def require_numbers(function: str, name: str, array: Array, given: Any) -> None:
 
 
 def require_unmasked(function: str, name: str, value: Any) -> None:
-    """Raise TypeError for a masked array of NumPy: what works on its numbers does not see the mask."""
-    if isinstance(value, np.ma.MaskedArray):
+    """Raise TypeError for a masked array of NumPy, or a list of some: what works on numbers does not see the mask."""
+    if isinstance(value, list | tuple):
+        for each in value:
+            if isinstance(each, np.ma.MaskedArray | list | tuple):
+                require_unmasked(function, name, each)
+    elif isinstance(value, np.ma.MaskedArray):
         problem = f"must not be masked; {name}.filled(0) puts a number where the mask is (-1 for no label)."
         raise checks.wrong(TypeError, function, name, problem)
 
@@ -138,7 +146,7 @@ def _host_or_dlpack(value: Any) -> Array:
                 return np.from_dlpack(value)
             except (BufferError, TypeError, RuntimeError):
                 pass  # a library that does not export read-only or odd memory: it may still know __array__
-    return np.asarray(value)
+    return np.asanyarray(value)  # which may be masked
 
 
 def same_device(function: str, name: str, array: Any, other_name: str, other: Any) -> None:

@@ -16,6 +16,8 @@ def largest_as_read(images: Array) -> float:
     """Return the largest magnitude in images as networks read them: uint8 is 0…1."""
     if images.dtype == np.uint8:
         return float(images.max()) / 255
+    if images.dtype.kind != "f":  # whose minus may be no number of theirs
+        return float(max(int(images.max()), -int(images.min())))
     return float(backend.largest_magnitude(images))
 
 

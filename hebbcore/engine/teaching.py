@@ -42,7 +42,7 @@ class Teacher(NamedTuple):
         Returns
         -------
         Array
-            (K,), the sums Σₙ T∘values.
+            (K,), the sums Σₙ T∘values, of the values' dtype; float64 if that is not floating.
 
         Raises
         ------
@@ -51,6 +51,8 @@ class Teacher(NamedTuple):
         """
         self.require(values)
         sums = cells(values)
+        if values.dtype.kind != "f":  # of which bools and small integers hold no sum
+            sums = sums.astype(np.float64)
         kernels.for_array(values).taught(values, *self, sums)
         return column_sums(sums)
 

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from hebbcore import checks
 from hebbcore.bridges.onnx_graph import Graph, Tensor
+from hebbcore.engine.pixel_scale import require_bytes
 from hebbcore.features.choice import Features
 from hebbcore.formulas import Formula
 from hebbcore.formulas.pointwise import flat
+
+_LEAST_OPSET = 13  # since then the axes of sums are an input
 
 
 def set_output_type(features: Features, operator: Any) -> None:
@@ -21,11 +25,15 @@ def add_nodes(features: Features, scope: Any, operator: Any, container: Any) -> 
     from onnx import TensorProto, helper, numpy_helper
     from skl2onnx.common.data_types import DoubleTensorType, UInt8TensorType
 
+    if container.target_opset < _LEAST_OPSET:
+        problem = f"must be {_LEAST_OPSET} or more for Hebbian transformers, got {container.target_opset}."
+        raise checks.wrong(ValueError, "to_onnx", "target_opset", problem)
     formula = Formula.checked("to_onnx", features.network, features.layer, features.mirror)
     shape = features.network.image_shape or ()
     graph, given = Graph(scope.get_unique_variable_name), operator.inputs[0]
     images = graph.reshape(graph.floating(Tensor(graph, given.onnx_name)), (-1, *shape))
     if isinstance(given.type, UInt8TensorType):
+        require_bytes(features.network.pixel_scale, "to_onnx", "X")
         images = images / 255.0
     maps = graph.transpose(images, (0, 3, 1, 2)) if len(shape) == 3 else images
     rows = flat(graph, formula(graph, formula.arrays, maps), features.shape)

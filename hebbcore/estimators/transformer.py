@@ -1,7 +1,9 @@
 """What the transformers share: images in, a trained network inside, features out."""
 
+import contextlib
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -38,6 +40,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     random_state: Any
     device: str
     n_features_in_: int
+    network_: Network
 
     def _network(self, shape: tuple[int, ...], seed: int, precision: str) -> Network:
         raise NotImplementedError
@@ -113,7 +116,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self._begin(images)
         else:
             self._require_same_network()
-        self._train(images, 1, self._seed + self.parts_)
+        with contextlib.nullcontext() if first else _as_before_if_it_fails(self.network_):
+            self._train(images, 1, self._seed + self.parts_)
         scale: PixelScale | None = getattr(self, "_scale", None)  # pickles of earlier versions have none
         self._scale = scale and scale.beside(PixelScale.of(images))
         self.parts_ += 1
@@ -197,7 +201,7 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _images(self, X: Any, reset: bool) -> Array:
         """Return images (n, H, W, C) or vectors (n, features), checked as scikit-learn does."""
         function = type(self).__name__
-        X = as_given(X)
+        X = as_given(function, X)
         sizes = getattr(X, "shape", ())
         shape = self.image_shape
         if shape is not None:
@@ -217,6 +221,8 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             X = X.reshape(len(X), math.prod(shape))  # not -1, which no images at all leave open
         if backend.on_cuda(X):
             X = backend.as_array(function, "X", X)
+            if not X.size:
+                raise ValueError(f"{function}: X must not be empty, got shape {X.shape}.")
             row = first_not_finite(X)
             if row is not None:
                 raise ValueError(f"{function}: X must be finite, but X[{row}] holds NaN or infinity; clean it.")
@@ -229,12 +235,16 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                     f"X has {X.shape[1]} features, but {function} is expecting {self.n_features_in_} features as input."
                 )
             self.n_features_in_ = X.shape[1]
+            if reset and hasattr(self, "feature_names_in_"):  # of a table before
+                del self.feature_names_in_
         else:
             given = X
             X = validate_data(self, given, reset=reset, dtype="numeric")
             backend.require_numbers(function, "X", X, given)  # scikit-learn lets dates pass
         if X.dtype == np.bool_:
             X = X.astype(np.float64)
+        if not X.dtype.isnative:
+            X = X.astype(X.dtype.newbyteorder("="))
         self._require_same_scale(X, reset)
         if X.dtype not in (np.float64, np.float32, np.uint8):
             X = X.astype(np.float64)
@@ -258,6 +268,17 @@ class NetworkTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = True
         return tags
+
+
+@contextlib.contextmanager
+def _as_before_if_it_fails(network: Network) -> Iterator[None]:
+    """Give a network what it was made of, and had learned, before the block if that fails, or is interrupted."""
+    before = copy.deepcopy(network)
+    try:
+        yield
+    except BaseException:
+        vars(network).update(vars(before))
+        raise
 
 
 def _said(value: Any) -> Any:

@@ -21,7 +21,7 @@ from hebbcore.features.choice import Features, features_of
 from hebbcore.features.helpers import of_batches, whole
 from hebbcore.pairs import pairs_of
 from hebbcore.streams import Stream
-from hebbcore.texts import plain
+from hebbcore.texts import as_text, plain
 
 _DIGEST_BYTES = 16
 _SHOWN = 10  # pairs of equal images that results list
@@ -139,7 +139,7 @@ class LabelledStream:
 
     def image(self, number: int) -> Image:
         """Return the image of this number in the whole stream, of one that was read."""
-        return Image(number, None if self.names is None else str(self.names[number]))
+        return Image(number, None if self.names is None else as_text(self.names[number]))
 
     def counted(self) -> Counted:
         """Return how many images of a stream that was read have a label, and what they are."""

@@ -13,7 +13,7 @@ from hebbcore.engine.pixel_scale import require_bytes
 from hebbcore.export.classifier import predictions
 from hebbcore.files import write_atomically
 from hebbcore.formulas import Formula
-from hebbcore.formulas.images import CHANNELS, as_images, as_maps
+from hebbcore.formulas.images import as_images, as_maps, require_channels
 from hebbcore.labelling.model import Model
 from hebbcore.layers import HebbianLayer
 from hebbcore.network import Network
@@ -72,10 +72,8 @@ def onnx(
     function = "export.onnx"
     with checks.needing(function, "onnx", '"hebbcore[onnx]"'):
         import onnx  # noqa: F401
-    checks.choice(function, "channels", channels, CHANNELS)
     formula = _formula(function, model, layer, mirror)
-    if channels == "first" and len(formula.input_shape) == 1:
-        raise ValueError(f'{function}: channels="first" has no effect: the model takes vectors; leave it out.')
+    require_channels(formula, channels)
     scale = formula.model.pixel_scale
     if dtype is None:
         floating = scale is not None and (scale.large or scale.unit is False)

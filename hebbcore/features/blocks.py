@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore import hdf5
+from hebbcore.texts import as_text
 
 Block = tuple[Any, Any, Sequence[str] | None]  # features (n, …), labels (n,), names
 
@@ -48,13 +49,8 @@ def blocks_of(settings: dict[str, Any], features: Any, labels: Any, names: Any) 
             raise ValueError(f"it holds {array.shape[0]} rows instead of {count}")
     for first in range(0, count, step):
         rows = slice(first, min(first + step, count))
-        some = None if names is None else [text_of(name) for name in names[rows]]
+        some = None if names is None else [as_text(name) for name in names[rows]]
         yield np.asarray(features[rows]), np.asarray(labels[rows]), some
-
-
-def text_of(name: Any) -> str:
-    r"""Return a name as text; bytes that are not UTF-8 show as \xff and so on."""
-    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
 
 
 def digest_of(settings: dict[str, Any], blocks: Iterator[Block], classes: Sequence[str]) -> str:

@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import Any
 
 from hebbcore.features import numpy_files, parquet_file, zarr_group
-from hebbcore.features.blocks import Block, Stored, blocks_of, digest_of, text_of
+from hebbcore.features.blocks import Block, Stored, blocks_of, digest_of
 from hebbcore.features.storage import are_same, different_name, other_names
 from hebbcore.files import cannot_write, sync
+from hebbcore.texts import as_text
 
 FORMATS = ("hdf5", "npy", "parquet", "zarr")
 _MODULES: dict[str, ModuleType] = {"npy": numpy_files, "parquet": parquet_file, "zarr": zarr_group}
@@ -101,7 +102,7 @@ def write(form: str, source: Path, path: Path, settings: dict[str, Any]) -> None
     try:
         with h5py.File(source, "r") as file:
             arrays = {name: file.get(name) for name in ("features", "labels", "names")}
-            classes = tuple(text_of(name) for name in file["classes"][:]) if "classes" in file else ()
+            classes = tuple(as_text(name) for name in file["classes"][:]) if "classes" in file else ()
 
             def blocks() -> Any:
                 return blocks_of(settings, *arrays.values())

@@ -12,9 +12,9 @@ import numpy as np
 
 from hebbcore import hdf5
 from hebbcore.checks import printable
-from hebbcore.features.blocks import text_of
 from hebbcore.files import cannot_write, forget, forget_lock, parse_json, reserve, sync, write_text
 from hebbcore.serialize import compared
+from hebbcore.texts import as_text
 
 DTYPES = ("float32", "float16")
 VERSION = 1  # of the format; files from before there was one have no digest
@@ -87,11 +87,13 @@ def require_names(function: str, path: Path, names: Sequence[str] | None) -> Non
 
     A stream without names (None) and a file without any are not compared.
     """
+    if names is None:
+        return
     step, different = _PIECE // _LONGEST_NAME, None
     with hdf5.reading(path, f"{function}: {path} holds no features") as file:
-        theirs: Any = () if names is None else file.get("names", ())
+        theirs: Any = file.get("names", ())
         for first in range(0, len(theirs), step):
-            different = different or different_name(names or (), theirs[first : first + step].tolist(), first)
+            different = different or different_name(names, theirs[first : first + step].tolist(), first)
     if different is not None:
         raise other_names(function, path, different)
 
@@ -102,7 +104,7 @@ def different_name(names: Sequence[str], theirs: Sequence[str | bytes], first: i
     Bytes that are not UTF-8 are compared as other formats than HDF5 show them.
     """
     for number, (name, other) in enumerate(zip(names[first : first + len(theirs)], theirs, strict=False), first):
-        here, there = text_of(_encoded(name)), text_of(other)
+        here, there = as_text(_encoded(name)), as_text(other)
         if here != there:
             return f"image {number} is {printable(here)} here and {printable(there)} there"
     return None
@@ -275,6 +277,8 @@ class Growing:
         end, numbers = self.done + len(features), np.asarray(labels)
         if numbers.dtype.kind == "f" and not (numbers == np.rint(numbers)).all():
             raise TypeError(f"{self._function}: labels must be whole numbers, got {numbers.dtype}.")
+        if numbers.dtype.kind in "fu" and not (np.abs(numbers) < 2.0**63).all():  # else they wrap, perhaps to "none"
+            raise ValueError(f"{self._function}: labels must be below 2**63, got {numbers.min()} to {numbers.max()}.")
         kept = self.features[self.done : end]
         with np.errstate(over="ignore"):
             kept[...] = features
@@ -339,7 +343,7 @@ class Growing:
 
 
 def _encoded(name: Any) -> bytes:
-    return str(name).encode("utf-8", "surrogateescape")
+    return name if isinstance(name, bytes) else str(name).encode("utf-8", "surrogateescape")
 
 
 def _offsets(path: Path, file_path: Path, count: int, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:

@@ -6,8 +6,9 @@ shape of an input, and returns the value of its output.
 """
 
 import contextlib
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -116,13 +117,22 @@ class Formula:
                 )
         return cls(function, model, last, bool(mirror))
 
+    def of_a_copy(self) -> Self:
+        """Return the formula of a copy of the model, which knows nothing of what is set in the model later."""
+        with self._whole():
+            return replace(self, model=copy.deepcopy(self.model))
+
+    def _whole(self) -> contextlib.AbstractContextManager[Any]:
+        """Return what to hold while the model is read: it is then not between halves of a step."""
+        return self.model.lock if isinstance(self.model, Network) else contextlib.nullcontext()
+
     @property
     def arrays(self) -> dict[str, Any]:
         """Copies of the arrays of the layers that lead to the output, floating, on the host, by "layer/name"."""
         model, needed = self.model, None
         if isinstance(model, Network):
             needed = {model.names[i] for i in model.graph.needed(0, [self.last + 1])}
-        with model.lock if isinstance(model, Network) else contextlib.nullcontext():  # not between halves of a step
+        with self._whole():
             return {
                 key: np.array(devices.to_device(array, "cpu"))
                 for key, array in checkpoint.arrays_of(model).items()

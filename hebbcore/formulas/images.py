@@ -4,11 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from hebbcore import checks
+from hebbcore.engine.patches import Geometry
 from hebbcore.engine.pixel_scale import require_bytes
 from hebbcore.formulas import Formula
 from hebbcore.formulas.operations import Operations, Value
+from hebbcore.layers import HebbianLayer
 
 CHANNELS = ("last", "first")
+
+
+def require_channels(formula: Formula, channels: str) -> None:
+    """Raise ValueError unless images, which a formula takes, can have their channels there."""
+    checks.choice(formula.function, "channels", channels, CHANNELS)
+    if channels == "first" and len(formula.input_shape) == 1:
+        raise ValueError(f'{formula.function}: channels="first" has no effect: the model takes vectors; leave it out.')
 
 
 def require_images(
@@ -29,11 +38,16 @@ def require_images(
     if not fits:
         problem = f"must be (n, {', '.join(map(str, sides))}), as the model was made for, got shape {tuple(shape)}."
         raise checks.wrong(ValueError, formula.function, "images", problem)
+    model = formula.model
+    if isinstance(model, HebbianLayer) and len(given) == 3:
+        last = given if channels == "last" else (*given[1:], given[0])
+        kernel = model.weights.shape[1:3]
+        Geometry.of(formula.function, (0, *last), kernel, model.stride, model.padding, model.padding_mode)
     if not (whole_numbers or floating):
         problem = f"must be uint8 (read as 0…1) or floating, got {dtype}; convert them, and scale them as you mean it."
         raise checks.wrong(TypeError, formula.function, "images", problem)
     if whole_numbers:
-        require_bytes(formula.model.pixel_scale, formula.function, "images")
+        require_bytes(model.pixel_scale, formula.function, "images")
 
 
 def as_maps(ops: Operations, images: Value, formula: Formula, channels: str, whole_numbers: bool) -> Value:

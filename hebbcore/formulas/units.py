@@ -5,7 +5,7 @@ has a formula, and one that does has none until the method is entered here.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from hebbcore.rules.cosine import CosineRule
 from hebbcore.rules.norm_seeking import NormSeekingRule
 
 OfRule = Callable[[Operations, Any, Value], Value]
+OfScores = Callable[[Operations, Value, Value], Value]  # of what the scores are made by, and the weights
+F = TypeVar("F", OfRule, OfScores)
 
 
 class Windows(NamedTuple):
@@ -43,8 +45,12 @@ def _signed_power(ops: Operations, rule: Any, weights: Value) -> Value:
     return weights if rule.p == 2 else ops.sign(weights) * ops.power(ops.abs(weights), rule.p - 1)
 
 
-def _directions(ops: Operations, rule: Any, weights: Value) -> Value:
-    return weights / norms(ops, weights, range(1, len(weights.shape)))
+def _unchanged(ops: Operations, matrix: Value, weights: Value) -> Value:
+    return matrix
+
+
+def _over_norms(ops: Operations, matrix: Value, weights: Value) -> Value:
+    return matrix / norms(ops, weights, range(1, len(weights.shape)))
 
 
 def _relu(ops: Operations, rule: Any, x: Value) -> Value:
@@ -73,11 +79,11 @@ PROJECTIONS: dict[Any, OfRule] = {
     NormSeekingRule.projection: _signed_power,
     Krotov.projection: _signed_power,
 }
-# that again, so that scores are responses
-RESPONSES: dict[Any, OfRule] = {
-    Rule.response: _same,
-    CosineRule.response: _directions,
-    Supervised.response: _directions,
+# that again, so that scores are responses; norms are those of the weights, whatever the scores are made by
+RESPONSES: dict[Any, OfScores] = {
+    Rule.response: _unchanged,
+    CosineRule.response: _over_norms,
+    Supervised.response: _over_norms,
 }
 # what responses become
 ACTIVATIONS: dict[Any, OfRule] = {
@@ -100,7 +106,8 @@ def units(
     state = {name: ops.reshape(array, (-1, *sides)) for name, array in (state_in(output.rule, arrays) or {}).items()}
     rule, by_cosine = output.rule.bound(state), output.response != "rule"
     matrix = _of(PROJECTIONS, rule, "projection")(ops, rule, weights)
-    matrix = _directions(ops, rule, matrix) if by_cosine else _of(RESPONSES, rule, "response")(ops, rule, matrix)
+    over = _over_norms if by_cosine else _of(RESPONSES, rule, "response")
+    matrix = over(ops, matrix, matrix if by_cosine else weights)
     if windows is None:
         scores, lengths = ops.matmul(x, ops.transpose(matrix, (1, 0))), norms(ops, x, (1,)) if by_cosine else None
     else:
@@ -116,7 +123,7 @@ def units(
     return scores if output.linear else _of(ACTIVATIONS, rule, "activate")(ops, rule, scores)
 
 
-def _of(table: Mapping[Any, OfRule], rule: Rule, method: str) -> OfRule:
+def _of(table: Mapping[Any, F], rule: Rule, method: str) -> F:
     """Return the formula of a rule's method. Raises ValueError if there is none."""
     found = table.get(getattr(type(rule), method))
     if found is None:

@@ -9,7 +9,7 @@ import numpy as np
 from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import require_finite
+from hebbcore.engine.finite import first_not_finite, require_finite
 from hebbcore.layers.base import Layer
 
 
@@ -18,7 +18,7 @@ class Kept:
 
     The layer itself puts new arrays into its __dict__, unchecked.
 
-    least: what none of its numbers may be below; None: they may be any.
+    least: what none of its numbers, which are variances, may be below; None: they may be any.
     """
 
     def __init__(self, least: float | None = None) -> None:
@@ -36,14 +36,14 @@ class Kept:
             raise AttributeError(f"{_called(layer)} has no {self._name} before the network is built.") from None
 
     def __set__(self, layer: Any, value: Any) -> None:
-        array = own_array(layer, self._name, value)
+        array = own_array(layer, self._name, value, squares=self._least is not None)
         if self._least is not None and float(array.min()) < self._least:
             problem = f"must be {self._least:g} or more, got {float(array.min()):g}."
             raise checks.wrong(ValueError, layer.name, self._name, problem)
         layer.__dict__[self._name] = array
 
 
-def own_array(layer: Layer, name: str, value: Any) -> Array:
+def own_array(layer: Layer, name: str, value: Any, squares: bool = False) -> Array:
     """Return an array to be set in place of `layer.name`, as the layer keeps it: its dtype and device, and its own.
 
     Parameters
@@ -54,6 +54,8 @@ def own_array(layer: Layer, name: str, value: Any) -> Array:
         The array's name.
     value : Any
         Floating numbers on any device, of the array's shape.
+    squares : bool
+        Whether the numbers are squares themselves, which may be beyond those whose squares float32 has room for.
 
     Returns
     -------
@@ -82,7 +84,10 @@ def own_array(layer: Layer, name: str, value: Any) -> Array:
         )
     if given.shape != kept.shape:
         raise ValueError(f"{layer.name}: {name} must have the shape {kept.shape}, got {given.shape}.")
-    require_finite(layer.name, name, given, optional=False)
+    if not squares:
+        require_finite(layer.name, name, given, optional=False)
+    elif (row := first_not_finite(given)) is not None:
+        raise checks.wrong(ValueError, layer.name, name, f"must be finite, but {name}[{row}] holds NaN or infinity.")
     return devices.to_device(given, backend.device_of(kept)).astype(kept.dtype, order="C", copy=True)
 
 

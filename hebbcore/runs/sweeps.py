@@ -18,6 +18,7 @@ from hebbcore.training.settings import FREE, LEARNING_RATE
 
 _LONG = 40  # characters of a value in the name of a folder
 _LONGEST = 255  # bytes that such a name may have
+_EXACT = 15  # digits of an integer that is a float too
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def read_grid(options: Iterable[str]) -> dict[str, list[str]]:
             raise ValueError(
                 f"sweep: --grid must be KEY=VALUE,VALUE,…, got {option!r}; --set {key}=VALUE is for one of all runs."
             )
-        parsed = [json.dumps(parse_value(value), default=str) for value in values]
+        parsed = [_by_value(parse_value(value)) for value in values]
         for i, value in enumerate(parsed):
             if value in parsed[:i]:
                 raise ValueError(f"sweep: --grid {key} has {values[i]} twice; leave one out.")
@@ -106,7 +107,16 @@ def _learned(config: Config) -> str:
     table["training"] = {key: value for key, value in table["training"].items() if key not in FREE}
     table["training"]["learning_rate"] = table["training"]["learning_rate"] or LEARNING_RATE  # what None means
     table["network"] = config.whole_network()
-    return json.dumps(table, sort_keys=True)
+    return _by_value(table)
+
+
+def _by_value(value: Any) -> str:
+    """Return a text that is the same for equal values: 1 and 1.0 are."""
+
+    def number(text: str) -> int | float:
+        return int(text) if len(text) > _EXACT else float(text)
+
+    return json.dumps(json.loads(json.dumps(value, default=str), parse_int=number), sort_keys=True)
 
 
 def _name_of(value: str) -> str:
