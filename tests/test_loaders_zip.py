@@ -117,8 +117,9 @@ def test_more_files_and_bytes_than_an_archive_of_32_bits_can_say_are_read(tmp_pa
         loaders.open_source(tmp_path / "a.zip")
 
 
-def test_two_archives_one_behind_the_other_are_refused(tmp_path):
-    both = [make_zip(tmp_path / "a.zip", {f"{n}/1.jpg": picture(len(n))}).read_bytes() for n in ("a", "bcd")]
+@pytest.mark.parametrize("names", [("a", "bcd"), ("a", "b")], ids=["of two sizes", "of one size"])
+def test_two_archives_one_behind_the_other_are_refused(tmp_path, names):
+    both = [make_zip(tmp_path / "a.zip", {f"{n}/1.jpg": picture(len(n))}).read_bytes() for n in names]
     (tmp_path / "a.zip").write_bytes(b"".join(both))
     with pytest.raises(ValueError, match=r"a\.zip has other members in front of an archive"):
         loaders.open_source(tmp_path / "a.zip")

@@ -150,8 +150,8 @@ def _directory(file: BinaryIO, size: int, shown: str) -> _Directory:
         raise ValueError(f"zip_members: {shown} is a part of several files; join them into one archive (zip -s 0)")
     if start + length > end or count * _ENTRY.size > length:
         raise ValueError(f"zip_members: {shown} claims a directory that it does not have; get the archive again")
-    file.seek(start)
-    shift = 0 if file.read(4) == _BEGINS_ENTRY else end - start - length
+    file.seek(end - length)  # where it ends at its end record; at `start` may be that of an archive in front
+    shift = end - start - length if file.read(4) == _BEGINS_ENTRY else 0
     file.seek(0)
     alone = not shift or file.read(4) != _BEGINS[0]  # else members are where nothing, or a program, should be
     wraps = not alone and not wide and shift % _WRAP == 0
