@@ -22,8 +22,8 @@ class Step:
         The value that it reads, as Graph counts them.
     own : int or None
         The array to which its input is copied first, if it must not be used where it is.
-    out : int or None
-        The array of the output; None: the images are overwritten, by a layer that says that it reads them so.
+    out : int
+        The array of the output.
     join : tuple or None
         (layer, number, array) if it ends a branch: the Branches, which of their branches, and the array of their
         output, into which its own is then copied.
@@ -35,7 +35,7 @@ class Step:
     last: int
     source: int
     own: int | None
-    out: int | None
+    out: int
     join: tuple[int, int, int] | None
     done: tuple[int, ...]
 
@@ -226,5 +226,6 @@ class Graph:
                 done.append(value)
             if not uses[value]:
                 busy.discard(out)
+            assert out is not None  # no layer writes to the images
             steps.append(Step(i, last, self.reads[i][0], own, out, join, tuple(done)))
         return steps

@@ -130,6 +130,35 @@ def test_a_layer_in_place_keeps_the_number_of_its_numbers():
         network(Doubles())
 
 
+def test_a_layer_that_reads_the_users_images_does_not_overwrite_them():
+    """It did so, and the images were lost."""
+
+    class Both(Twice):
+        in_place: ClassVar[bool] = True
+        reads_images: ClassVar[bool] = True
+
+    with pytest.raises(TypeError, match=r"layers must not say both reads_images and in_place, as Both does"):
+        network(Both())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+def test_what_a_layer_makes_of_images_as_they_are_is_of_the_networks_dtype(dtype):
+    """In a chain it was written to memory of the images' dtype: fractions became whole numbers."""
+
+    class Halved(Twice):
+        reads_images: ClassVar[bool] = True
+        by_image: ClassVar[bool] = True
+
+        def forward(self, x, out, training):
+            np.multiply(x, 0.5, out=out)
+
+    given = (IMAGES * 20 + 128).astype(dtype)
+    net = hebbcore.Network([Halved(), hebbcore.Split(), hebbcore.Pool(2, kind="average")], (6, 6, 1), device="cpu")
+    assert net.transform(given, "halved1").dtype == np.float32  # which looks whether all of it is written
+    expected = given.reshape(12, 3, 2, 3, 2).mean(axis=(2, 4), dtype=np.float64)[..., None] / 2
+    np.testing.assert_allclose(net.transform(given)[..., :1], expected, rtol=1e-5)
+
+
 def test_a_frozen_layer_is_refused():
     @dataclass(frozen=True)
     class Frozen(hebbcore.Layer):

@@ -259,6 +259,28 @@ def test_methods_that_write_into_the_weights_are_refused(methods, generator):
     np.testing.assert_array_equal(weights, data[:6])
 
 
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"projection": doubled},
+        {"initial_state": lambda: {"mean": None}},
+        {"projection": lambda weights: weights.no_such_thing},
+    ],
+)
+def test_a_rule_that_is_refused_when_it_is_set_leaves_the_one_before(methods, generator):
+    """It was kept: the layer put out what it says, and learned by the one before."""
+    data = generator.random((40, 9))
+    network = hebbcore.Network([hebbcore.Dense(6, hebbcore.HPCA("adaptive_tanh"))], (9,), device="cpu")
+    alone = network["fc1"].as_layer()
+    for layer, of in ((network["fc1"], network), (alone, alone)):
+        before, out = dict(vars(layer)), of.transform(data)
+        with pytest.raises((ValueError, TypeError, AttributeError)):
+            layer.rule = rule(**methods)
+        assert vars(layer) == before
+        np.testing.assert_array_equal(of.transform(data), out)
+    hebbcore.fit(network, data)
+
+
 def test_a_projection_sees_a_matrix(generator):
     """A look at how large its numbers are gave it the weights of a convolution as they are."""
     seen = set()

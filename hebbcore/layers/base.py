@@ -54,7 +54,7 @@ class Layer:
     Attributes
     ----------
     reads_images : bool
-        Class attribute. True: the layer takes the user's images as they are.
+        Class attribute. True: the layer takes the user's images as they are. Not with in_place.
     in_place : bool
         Class attribute. True: `forward` overwrites its input.
     observes : bool
@@ -105,11 +105,11 @@ class Layer:
         try:
             setattr(self, name, value)
             self._check()
+            self.__dict__["_joined"] = True
+            self._changed()
         except BaseException:
             self.__dict__.update(before)
             raise
-        self.__dict__["_joined"] = True
-        self._changed()
 
     def __post_init__(self) -> None:
         self._check()

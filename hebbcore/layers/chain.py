@@ -173,7 +173,7 @@ class Chain:
             if i == self._last:
                 target = out
             elif not stage.layer.in_place:
-                target = memory.part(f"map {number % 2}", (len(x), *stage.shape), x.dtype)
+                target = memory.part(f"map {number % 2}", (len(x), *stage.shape), self._site.dtype)
                 number += 1
             stage(x, target, memory)
             x = target.reshape(len(x), *stage.shape)
