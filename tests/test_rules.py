@@ -205,3 +205,23 @@ def test_adaptive_rate_of_each_unit(p, generator):
     weights = generator.normal(size=(6, 9))
     expected = reference.rates(weights, "softhebb", 0.3, p=p, adaptive_power=0.7)
     np.testing.assert_allclose(np.ravel(rule.rate(weights, 0.3)), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda of: hebbcore.SignedWTA(k=of(np.int8, 9)),
+        lambda of: hebbcore.SWTA(of(np.float16, 2**-18), of(np.str_, "power")),
+        lambda of: hebbcore.SoftHebb(of(np.float16, 2**-18), p=of(np.float16, 4)),
+        lambda of: hebbcore.Krotov(p=of(np.float32, 2.5), rank=of(np.uint8, 3), strength=of(np.float16, 0.25)),
+        lambda of: hebbcore.HPCA(scale_by_fan_in=of(np.bool_, True)),
+    ],
+)
+def test_parameters_that_are_numpys_numbers_are_those_of_python(rule, generator):
+    """int8 and float16 overflowed, and powers of NumPy's floats round in another way than what a file gives back."""
+    numpys, pythons = rule(lambda kind, value: kind(value)), rule(lambda kind, value: kind(value).item())
+    assert numpys == pythons
+    assert not any(isinstance(value, np.generic) for value in vars(numpys).values())
+    data = generator.normal(size=(60, 12))
+    found, expected = (hebbcore.train_layer(data, 5, rule=each, device="cpu") for each in (numpys, pythons))
+    np.testing.assert_array_equal(found.weights, expected.weights)

@@ -64,6 +64,12 @@ class Rule:
     competes: ClassVar[bool] = False
     supervised: ClassVar[bool] = False  # True: each unit stands for a class and learns from labels alone
 
+    def __post_init__(self) -> None:
+        """Make NumPy's numbers among the parameters plain ones, as files give them back: int8 and float16 overflow."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):
+                object.__setattr__(self, name, value.item())
+
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         """Return G and the sums over rows for some scores; every rule must define it.
 

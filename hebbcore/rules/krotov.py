@@ -48,6 +48,7 @@ class Krotov(Rule):
     strength: float = 0.4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_exponent("Krotov", self.p)
         checks.integer("Krotov", "rank", self.rank, 2)
         checks.real("Krotov", "strength", self.strength, 0, LARGEST)

@@ -24,6 +24,7 @@ class NormSeekingRule(Rule):
     adaptive_power: float | None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_exponent(type(self).__name__, self.p)
         if self.adaptive_power is not None:
             checks.positive(type(self).__name__, "adaptive_power", self.adaptive_power, MOST_POWER)

@@ -49,6 +49,7 @@ class SignedWTA(CosineRule):
     signed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.integer("SignedWTA", "k", self.k, 1)
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
