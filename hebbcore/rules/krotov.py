@@ -11,7 +11,7 @@ from hebbcore.engine.backend import Array, namespace, row_norms
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.finite import LARGEST
 from hebbcore.engine.rule import Rule
-from hebbcore.rules.p_norm import check_exponent, signed_power
+from hebbcore.rules.p_norm import check_exponent, near_one, signed_power
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Krotov(Rule):
 
     def lengths(self, weights: Array) -> Array:
         return row_norms(weights, self.p)
+
+    def from_patches(self, patches: Array, lengths: Any) -> Array:
+        return super().from_patches(near_one(patches, self.p), lengths)
 
     def projection(self, weights: Array) -> Array:
         return signed_power(weights, self.p)

@@ -9,7 +9,7 @@ from hebbcore import checks
 from hebbcore.engine import kernels
 from hebbcore.engine.backend import Array, namespace, row_norms
 from hebbcore.engine.rule import Rule
-from hebbcore.rules.p_norm import MOST_POWER, check_exponent, signed_power
+from hebbcore.rules.p_norm import MOST_POWER, check_exponent, near_one, signed_power
 
 INITIAL_RADIUS = 25.0  # expected p-norm of a unit's first weights: learning brings it down to 1
 LEAST_DISTANCE = 1e-10  # of a norm from 1, so that no rate is 0
@@ -31,6 +31,9 @@ class NormSeekingRule(Rule):
 
     def lengths(self, weights: Array) -> Array:
         return row_norms(weights, self.p)
+
+    def from_patches(self, patches: Array, lengths: Any) -> Array:
+        return super().from_patches(near_one(patches, self.p), lengths)
 
     def projection(self, weights: Array) -> Array:
         return signed_power(weights, self.p)
