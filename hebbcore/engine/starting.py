@@ -76,9 +76,10 @@ def starting_weights(
         )
     weights = drawn.copy()
     if len(patches):
-        lengths = weights_of(rule, "lengths", rule.lengths(drawn[: len(patches)]), (len(patches), 1))
+        first = drawn[: len(patches)]
+        lengths = weights_of(rule, "lengths", rule.lengths(first), (len(patches), 1), first)
         begun = rule.from_patches(patches, lengths)
-        weights[: len(patches)] = weights_of(rule, "from_patches", begun, patches.shape)
+        weights[: len(patches)] = weights_of(rule, "from_patches", begun, patches.shape, patches)
     return weights
 
 
