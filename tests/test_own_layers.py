@@ -295,3 +295,16 @@ def test_a_layer_that_would_learn_nothing_together_is_told():
     hebbcore.fit(network(Following()), np.concatenate([blank, IMAGES]), shuffle=False, batch_size=len(IMAGES))
     with pytest.raises(ValueError, match="levelled1 learns nothing"):
         hebbcore.fit(network(Levelled()), np.concatenate([blank, IMAGES]), shuffle=False, batch_size=len(IMAGES))
+
+
+@pytest.mark.parametrize("suffix", ["h5", "safetensors"])
+def test_arrays_of_any_shape_come_back_from_files(suffix, monkeypatch, tmp_path):
+    """Those of one number without an axis came back from HDF5 with one."""
+    monkeypatch.setitem(hebbcore.LAYERS, "following", Following)
+    for array in (np.array(0.5), np.zeros(1), np.zeros((0, 3)), np.arange(12.0).reshape(3, 4).T[::-1]):
+        net = network(Following())
+        net.layers[-1].mean = array
+        hebbcore.save(tmp_path / f"network.{suffix}", net)
+        back = hebbcore.load(tmp_path / f"network.{suffix}", device="cpu").layers[-1].mean
+        assert back.shape == array.shape
+        np.testing.assert_array_equal(back, array)
