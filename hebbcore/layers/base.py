@@ -83,6 +83,7 @@ class Layer:
     settable: ClassVar[frozenset[str]] = frozenset()  # parameters that take effect when they are set in a network
 
     name: str
+    is_built = False  # for a network: of none but that
 
     def join_network(self) -> None:
         """Check parameters now, and whenever one is set; what would have no effect is then refused."""
@@ -91,7 +92,7 @@ class Layer:
         self.__dict__["_joined"] = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not self.__dict__.get("_joined") or name not in _parameters(type(self)):  # type: ignore[arg-type]
+        if not self.__dict__.get("_joined") or name not in _parameters(type(self)):
             object.__setattr__(self, name, value)
             return
         if name not in self.settable:
@@ -231,8 +232,9 @@ class Layer:
 
 
 @functools.cache
-def _parameters(kind: type[Layer]) -> frozenset[str]:
-    return frozenset(field.name for field in dataclasses.fields(kind) if field.init)  # type: ignore[arg-type]
+def _parameters(kind: Any) -> frozenset[str]:
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    return frozenset(field.name for field in fields if field.init)
 
 
 def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
