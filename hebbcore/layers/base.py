@@ -92,7 +92,7 @@ class Layer:
         self.__dict__["_joined"] = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not self.__dict__.get("_joined") or name not in _parameters(type(self)):
+        if not self.__dict__.get("_joined") or name not in _parameters(type(self)):  # type: ignore[arg-type]
             object.__setattr__(self, name, value)
             return
         if name not in self.settable:
