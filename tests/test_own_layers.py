@@ -309,3 +309,10 @@ def test_arrays_of_any_shape_come_back_from_files(suffix, monkeypatch, tmp_path)
         back = hebbcore.load(tmp_path / f"network.{suffix}", device="cpu").layers[-1].mean
         assert back.shape == array.shape
         np.testing.assert_array_equal(back, array)
+
+
+def test_a_class_that_is_called_as_another_layer_is_named_takes_no_name_twice():
+    """Of two layers called pool11 the second could not be reached, nor read from a file."""
+    kind = dataclass(eq=False)(type("Pool1", (Twice,), {}))
+    names = hebbcore.Network([kind(), *(hebbcore.Pool(1) for _ in range(11))], (6, 6, 1), device="cpu").names
+    assert len(set(names)) == 12

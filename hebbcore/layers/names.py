@@ -37,4 +37,5 @@ def name_layers(function: str, layers: Sequence[Layer]) -> list[str]:
             while f"{prefix}{number}" in taken:
                 number += 1
             layer.name, latest[prefix] = f"{prefix}{number}", number
+            taken.add(layer.name)  # a layer of one's own may be called like another's name
     return [layer.name for layer in layers]
