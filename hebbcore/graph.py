@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hebbcore.layers import Branches, Layer, Learner, Shape, Whiten
+from hebbcore.layers import Branches, GaussianPool, Layer, Learner, Shape, Whiten
+from hebbcore.layers.base import puts_out_as
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,11 @@ class Graph:
                 if after is not None and layer.goes_into(self.layers[after]):
                     last = after
                     inside.add(last)
-            if i in inside or (last == i and not (layer.by_image or isinstance(layer, Learner))):
+            if i in inside or (last == i and not (_by_image(layer) or isinstance(layer, Learner))):
                 continue
             while last + 1 not in wanted:
                 after = self.follows(last + 1)
-                if after is None or not self.layers[after].by_image:
+                if after is None or not _by_image(self.layers[after]):
                     break
                 last = after
                 inside.add(last)
@@ -229,3 +230,8 @@ class Graph:
             assert out is not None  # no layer writes to the images
             steps.append(Step(i, last, self.reads[i][0], own, out, join, tuple(done)))
         return steps
+
+
+def _by_image(layer: Layer) -> bool:
+    """Return whether a layer can be in a chain; the forward of a GaussianPool, which shares the memory, cannot."""
+    return layer.by_image and (puts_out_as(layer, GaussianPool) or not isinstance(layer, GaussianPool))

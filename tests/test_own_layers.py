@@ -159,6 +159,43 @@ def test_what_a_layer_makes_of_images_as_they_are_is_of_the_networks_dtype(dtype
     np.testing.assert_allclose(net.transform(given)[..., :1], expected, rtol=1e-5)
 
 
+DERIVED = {
+    "split": lambda own: [own(hebbcore.Split)(0.1), hebbcore.GaussianPool(2)],
+    "scale": lambda own: [own(hebbcore.Scale)(), hebbcore.Split(0.1), hebbcore.GaussianPool(2)],
+    "gaussian": lambda own: [hebbcore.Split(0.1), own(hebbcore.GaussianPool)(2), hebbcore.Pool(2)],
+    "whiten": lambda own: [own(hebbcore.Whiten)(3), hebbcore.Conv(4, 1), hebbcore.Pool(2)],
+}
+
+
+@pytest.mark.parametrize("stack", DERIVED)
+def test_a_layer_derived_from_hebbcores_puts_out_what_its_forward_says(stack):
+    """Where layers are done as one the forward of the class that it was derived from was taken."""
+
+    def own(base):
+        def forward(self, x, out, training):
+            base.forward(self, x, out, training)
+            out *= 2
+
+        return dataclass(eq=False)(type(f"Own{base.__name__}", (base,), {"forward": forward}))
+
+    net = hebbcore.Network(DERIVED[stack](own), (6, 6, 1), device="cpu")
+    expected = net.features(IMAGES, net.names)[net.names[-1]]  # one by one
+    np.testing.assert_array_equal(net.transform(IMAGES), expected)
+
+
+def test_a_learner_with_a_forward_of_its_own_is_refused():
+    """While it learned, and where it was pooled at once, it was not called."""
+
+    @dataclass(eq=False)
+    class Doubled(hebbcore.Conv):
+        def forward(self, x, out, training):
+            super().forward(x, out, training)
+            out *= 2
+
+    with pytest.raises(TypeError, match=r"must not be learners with a forward of their own, as Doubled"):
+        network(Doubled(3, 3))
+
+
 def test_a_frozen_layer_is_refused():
     @dataclass(frozen=True)
     class Frozen(hebbcore.Layer):

@@ -173,6 +173,27 @@ def test_rules_of_ones_own_may_compete():
     assert layer.weights.shape == (2, 5)
 
 
+def test_a_gate_of_ones_own_in_the_place_of_signed_wtas_has_its_effect_or_is_refused():
+    """With a conscience, and with several winners in turn, SignedWTA's own way was taken."""
+
+    class Own(hebbcore.SignedWTA):
+        def gate(self, scores, norms):
+            return Gate(0 * scores, 0 * scores[0], np.ones_like(scores[0]))
+
+    class Biased(Own):
+        def biased_gate(self, scores, norms, bias):
+            return self.gate(scores, norms)
+
+    with pytest.raises(ValueError, match=r"conscience is for rules .* that define biased_gate; Own does not"):
+        hebbcore.Dense(2, Own(), conscience=0.1)
+    with pytest.raises(ValueError, match=r"^Own\.gate has no effect where units win in turn"):
+        hebbcore.Dense(2, Own(k=2))
+    for rule, conscience in ((Own(), 0.0), (Biased(), 0.1)):
+        network = hebbcore.Network([hebbcore.Dense(2, rule, conscience=conscience)], (5,), device="cpu")
+        before = network["fc1"].weights.copy()
+        np.testing.assert_array_equal(hebbcore.fit(network, np.eye(5))["fc1"].weights, before)
+
+
 @pytest.mark.parametrize("k", [2, 3])
 def test_a_unit_that_wins_as_one_of_several_has_won(k, generator):
     scores = generator.permuted(np.tile([5.0, 3.0, 2.0, -1.0], (50, 1)), axis=1).astype(np.float32)

@@ -123,6 +123,9 @@ def require_counts(function: str, rule: Any, units: int) -> None:
         if not isinstance(count, int | np.integer) or not 1 <= count <= most:  # in turn a unit may win again
             name = f"{type(rule).__name__}.{method}"
             raise _said(f"{name} must return an integer from 1 {bound}, got {count!r}.", count)
+    if rule.winners_in_turn() > 1 and own_methods(rule, "gate") and not own_methods(rule, "winners_in_turn"):
+        problem = "has no effect where units win in turn, which is matching pursuit; leave it out, or let one unit win."
+        raise ValueError(f"{type(rule).__name__}.gate {problem}")
     expected = rule.expected_winners()
     if expected is not None and not isinstance(expected, numbers.Real):
         name = f"{type(rule).__name__}.expected_winners"

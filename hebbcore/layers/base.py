@@ -237,6 +237,11 @@ def _parameters(kind: Any) -> frozenset[str]:
     return frozenset(field.name for field in fields if field.init)
 
 
+def puts_out_as(layer: Layer, kind: type[Layer]) -> bool:
+    """Return whether a layer is of a kind and has its forward: a class derived from it may have its own."""
+    return isinstance(layer, kind) and type(layer).forward is kind.forward
+
+
 def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
     """Let a layer write its output to out.
 
