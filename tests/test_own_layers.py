@@ -141,6 +141,24 @@ def test_a_layer_that_reads_the_users_images_does_not_overwrite_them():
         network(Both())
 
 
+def test_a_layer_that_reads_the_users_images_cannot_write_to_them():
+    """It did so by mistake, and the next epoch had other images."""
+
+    class Centres(Twice):
+        reads_images: ClassVar[bool] = True
+
+        def forward(self, x, out, training):
+            x -= 0.5
+            out[...] = x
+
+    given = IMAGES.copy()
+    for use in (lambda net: net.transform(given), lambda net: hebbcore.fit(net, given)):
+        net = hebbcore.Network([Centres(), hebbcore.Conv(4, 3)], (6, 6, 1), device="cpu")
+        with pytest.raises(ValueError, match="read-only"):
+            use(net)
+    np.testing.assert_array_equal(given, IMAGES)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 def test_what_a_layer_makes_of_images_as_they_are_is_of_the_networks_dtype(dtype):
     """In a chain it was written to memory of the images' dtype: fractions became whole numbers."""

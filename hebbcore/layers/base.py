@@ -54,7 +54,8 @@ class Layer:
     Attributes
     ----------
     reads_images : bool
-        Class attribute. True: the layer takes the user's images as they are. Not with in_place.
+        Class attribute. True: the layer takes the user's images as they are, which it cannot write to. Not with
+        in_place.
     in_place : bool
         Class attribute. True: `forward` overwrites its input.
     observes : bool
@@ -247,10 +248,11 @@ def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
 
     Raises TypeError if it returns one, and what it wrote to out is nothing, or at first writes no or not all of out.
     """
-    looks = not layer.in_place and _WRITES not in vars(layer) and not type(layer).__module__.startswith("hebbcore.")
+    looks = not layer.in_place and _WRITES not in vars(layer) and _is_own(type(layer))
     if looks:
         out[...] = np.nan
     forward: Callable[..., Any] = layer.forward
+    x = as_read(layer, x)
     made = forward(x, out, training)
     kind = type(layer).__name__
     if made is not None and made is not out:
@@ -264,6 +266,18 @@ def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
         if (np.isnan(out) != unwritten).any():
             raise TypeError(f"{layer.name}: {kind}.forward must write all of its output to out (out[...] = …).")
     vars(layer)[_WRITES] = True
+
+
+def as_read(layer: Layer, x: Array) -> Array:
+    """Return an input of a layer; a forward of one's own that reads the user's images cannot write to them."""
+    if layer.reads_images and isinstance(x, np.ndarray) and _is_own(type(layer).forward):
+        x = x.view()
+        x.flags.writeable = False
+    return x
+
+
+def _is_own(thing: Any) -> bool:
+    return not thing.__module__.startswith("hebbcore.")
 
 
 def shape_after(layer: Layer, shape: Shape) -> Shape:

@@ -14,7 +14,7 @@ from hebbcore.engine.patches import convert
 from hebbcore.engine.soundness import AUTO, AUTO_SHARE, Divergence, is_due, largest_stable_rate, measured_rate, watched
 from hebbcore.engine.winners import Tally, count_sample, spread, tell_dead
 from hebbcore.layers import Layer, Learner, Site
-from hebbcore.layers.base import rows_of
+from hebbcore.layers.base import as_read, rows_of
 from hebbcore.layers.kept import require_moving
 from hebbcore.network import Network
 from hebbcore.predictions import judge
@@ -37,7 +37,7 @@ _log = logging.getLogger("hebbcore")
 def _as_read(layer: Layer, x: Array, site: Site) -> Array:
     """Return a layer's input of the network's dtype, unless the layer reads images as they are."""
     if layer.reads_images or x.dtype == site.dtype:
-        return x
+        return as_read(layer, x)
     own = backend.module(site.device).empty(x.shape, site.dtype)
     convert(x, own)
     return own
