@@ -158,6 +158,15 @@ def test_a_layer_that_reads_the_users_images_cannot_write_to_them():
             use(net)
     np.testing.assert_array_equal(given, IMAGES)
 
+    class Scratches(Levelled):
+        def observe(self, x):
+            x *= 2
+            super().observe(x)
+
+    with pytest.raises(ValueError, match="read-only"):
+        hebbcore.fit(hebbcore.Network([Scratches(), hebbcore.Conv(4, 3)], device="cpu"), [given], mode="layerwise")
+    np.testing.assert_array_equal(given, IMAGES)
+
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 def test_what_a_layer_makes_of_images_as_they_are_is_of_the_networks_dtype(dtype):

@@ -224,7 +224,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} must define forget().")
 
     def observe(self, x: Array) -> None:
-        """Take the statistics of a batch into account (layers that observe)."""
+        """Take the statistics of a batch into account, which must stay as it is (layers that observe)."""
         raise NotImplementedError(f"{type(self).__name__} must define observe(x).")
 
     def settle(self) -> None:
@@ -252,7 +252,7 @@ def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
     if looks:
         out[...] = np.nan
     forward: Callable[..., Any] = layer.forward
-    x = as_read(layer, x)
+    x = as_read(type(layer).forward, x) if layer.reads_images else x
     made = forward(x, out, training)
     kind = type(layer).__name__
     if made is not None and made is not out:
@@ -268,16 +268,16 @@ def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
     vars(layer)[_WRITES] = True
 
 
-def as_read(layer: Layer, x: Array) -> Array:
-    """Return an input of a layer; a forward of one's own that reads the user's images cannot write to them."""
-    if layer.reads_images and isinstance(x, np.ndarray) and _is_own(type(layer).forward):
+def as_read(method: Callable[..., Any], x: Array) -> Array:
+    """Return an input for a method of a layer's class, which cannot write to it if it is one's own."""
+    if isinstance(x, np.ndarray) and _is_own(method):
         x = x.view()
         x.flags.writeable = False
     return x
 
 
 def _is_own(thing: Any) -> bool:
-    return not thing.__module__.startswith("hebbcore.")
+    return not str(getattr(thing, "__module__", "")).startswith("hebbcore.")
 
 
 def shape_after(layer: Layer, shape: Shape) -> Shape:

@@ -37,7 +37,7 @@ _log = logging.getLogger("hebbcore")
 def _as_read(layer: Layer, x: Array, site: Site) -> Array:
     """Return a layer's input of the network's dtype, unless the layer reads images as they are."""
     if layer.reads_images or x.dtype == site.dtype:
-        return as_read(layer, x)
+        return x
     own = backend.module(site.device).empty(x.shape, site.dtype)
     convert(x, own)
     return own
@@ -122,7 +122,8 @@ class Steps:
         network, i = self._network, max(phase.targets)
         with network.lock:
             given = network.run(x, first, network.graph.entries[i])
-            network.layers[i].observe(_as_read(network.layers[i], given, network.site))
+            seen, observe = _as_read(network.layers[i], given, network.site), network.layers[i].observe
+            observe(as_read(observe, seen) if seen is x else seen)  # the user's own images, perhaps
 
     def learn(self, phase: Phase, first: int, batch: Batch, measure: bool) -> None:
         """Let the layers of a phase learn from a batch: the input of layer `first`. measure: note their change."""
