@@ -71,7 +71,7 @@ def test_what_does_not_fit_float16_is_told(stream, tmp_path):
 
 def test_what_does_not_fit_float32_is_told(stream, tmp_path):
     """Features of a network of float64 became infinite in the file."""
-    layers = [hebbcore.Conv(3, 3), hebbcore.Power(50, name="huge")]
+    layers = [hebbcore.Conv(3, 3), hebbcore.Power(6, name="huge")]
     network = hebbcore.Network(layers, (8, 10, 3), device="cpu", precision="float64")
     network["conv1"].weights *= 1e9
     with pytest.raises(OverflowError, match=r"extract: a feature of huge does not fit float32; scale the data\."):
