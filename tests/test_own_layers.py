@@ -1,5 +1,6 @@
 """What layers of one's own do that no layer should: it is told by their names."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -207,6 +208,25 @@ def test_a_layer_derived_from_hebbcores_puts_out_what_its_forward_says(stack):
 
     net = hebbcore.Network(DERIVED[stack](own), (6, 6, 1), device="cpu")
     expected = net.features(IMAGES, net.names)[net.names[-1]]  # one by one
+    np.testing.assert_array_equal(net.transform(IMAGES), expected)
+
+
+@pytest.mark.parametrize("before", [hebbcore.Pool(2), hebbcore.Split(0.1), hebbcore.GaussianPool(2)], ids=repr)
+def test_a_layer_in_place_may_turn_what_a_layer_before_it_put_out_into_another_shape(before):
+    """In a chain that one wrote beyond its memory, which could end the process."""
+
+    class Turned(Twice):
+        in_place: ClassVar[bool] = True
+        by_image: ClassVar[bool] = True
+
+        def output_shape(self, shape):
+            return shape[2], shape[0], shape[1]
+
+        def forward(self, x, out, training):
+            pass
+
+    net = hebbcore.Network([dataclasses.replace(before), Turned(), hebbcore.Relu()], (6, 6, 1), device="cpu")
+    expected = net.features(IMAGES, net.names)["relu1"]  # one by one
     np.testing.assert_array_equal(net.transform(IMAGES), expected)
 
 

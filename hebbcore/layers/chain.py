@@ -171,7 +171,7 @@ class Chain:
         for i, stage in enumerate(self._stages):
             target = x
             if i == self._last:
-                target = out
+                target = out.reshape(len(x), *stage.shape)  # stages in place after it may change the shape
             elif not stage.layer.in_place:
                 target = memory.part(f"map {number % 2}", (len(x), *stage.shape), self._site.dtype)
                 number += 1
