@@ -236,3 +236,12 @@ def test_parameters_that_are_numpys_numbers_are_those_of_python(rule, generator)
     data = generator.normal(size=(60, 12))
     found, expected = (hebbcore.train_layer(data, 5, rule=each, device="cpu") for each in (numpys, pythons))
     np.testing.assert_array_equal(found.weights, expected.weights)
+
+
+def test_a_gate_without_the_mass_that_scale_divides_by_is_told(generator):
+    class Massless(hebbcore.SWTA):
+        def gate(self, scores, norms):
+            return super().gate(scores, norms)._replace(mass=None)
+
+    with pytest.raises(ValueError, match=r"^Massless\.gate must return a mass, which its scale divides by\."):
+        hebbcore.weight_update(generator.normal(size=(9, 4)), generator.normal(size=(3, 4)), Massless())

@@ -84,7 +84,7 @@ class Layer:
     settable: ClassVar[frozenset[str]] = frozenset()  # parameters that take effect when they are set in a network
 
     name: str
-    is_built = False  # for a network: of none but that
+    is_built = False  # for a network, from which no other may take it
 
     def join_network(self) -> None:
         """Check parameters now, and whenever one is set; what would have no effect is then refused."""
