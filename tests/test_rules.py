@@ -183,14 +183,13 @@ def test_low_temperature_in_float32_is_finite_and_right(competition, generator):
 
 
 @pytest.mark.parametrize("taught", [False, True])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_unit_opposite_to_a_patch_gets_no_share_at_a_high_temperature(dtype, taught, backend_module):
+def test_a_unit_opposite_to_a_patch_gets_no_share_at_a_high_temperature(taught, backend_module):
     """0 to a small power counted as a small number to that."""
-    X, W = np.array([[1.0], [-2.0], [3.0]], dtype), np.array([[1.0], [-1.0], [0.5]], dtype)
+    X, W = np.array([[1.0], [-2.0], [3.0]], np.float32), np.array([[1.0], [-1.0], [0.5]], np.float32)
     params = {"temperature": 10.0, "competition": "power"}
     teacher = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 0]]) if taught else None
-    found = hebbcore.weight_update(X, W, hebbcore.SWTA(**params), teacher=teacher, precision=np.dtype(dtype).name)
-    assert_close(found, reference.weight_update(X, W, "swta", teacher=teacher, **params), dtype)
+    found = hebbcore.weight_update(X, W, hebbcore.SWTA(**params), teacher=teacher)
+    assert_close(found, reference.weight_update(X, W, "swta", teacher=teacher, **params), np.float32)
 
 
 @pytest.mark.parametrize(
