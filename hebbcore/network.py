@@ -143,7 +143,7 @@ class Network(Predictor, Trainable):
             else:
                 layer.build(self.site, given, generator)
         for layer in self.layers:
-            layer.is_built = True
+            layer.belong()
         self.image_shape, self.shapes = shapes[0], shapes[1:]
         self._pipeline = Pipeline(self.graph, shapes, self.site)
 
@@ -377,7 +377,7 @@ class Network(Predictor, Trainable):
 
     def _require_new_layers(self) -> None:
         """Raise ValueError for a layer of another network, which would lose its arrays and sizes."""
-        if (built := next((layer.name for layer in self.layers if layer.is_built), None)) is not None:
+        if (built := next((layer.name for layer in self.layers if layer.belongs), None)) is not None:
             raise ValueError(f"Network: {built} was built for another network; make new layers for each.")
 
     def _require_built(self, function: str) -> None:

@@ -134,7 +134,7 @@ class HebbianNetworkTransformer(NetworkTransformer):
 def _refuse_weights(function: str, given: Sequence[Layer]) -> None:
     """Raise ValueError for layers of a network: what they have learned would be lost in silence."""
     for layer in Graph(tuple(given)).layers:
-        if layer.is_built:
+        if layer.belongs:
             raise ValueError(
                 f"{function}: {layer.name} has what it learned in a network, but fit begins anew; make new layers, or "
                 "use that network's transform, which needs no estimator."

@@ -14,6 +14,7 @@ from hebbcore.engine import gemm, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 
+_BUILT = "_built"  # in a layer of a network that is built
 _WRITES = "_writes"  # in a layer whose forward was seen to write all of its output
 Shape = tuple[int, ...]  # of one image: (height, width, channels); of one vector: (features,)
 
@@ -84,13 +85,21 @@ class Layer:
     settable: ClassVar[frozenset[str]] = frozenset()  # parameters that take effect when they are set in a network
 
     name: str
-    is_built = False  # for a network, from which no other may take it
 
     def join_network(self) -> None:
         """Check parameters now, and whenever one is set; what would have no effect is then refused."""
         if not self.__dict__.get("_joined"):
             self._check()
         self.__dict__["_joined"] = True
+
+    def belong(self) -> None:
+        """Note that the layer was built for a network, from which no other may take it."""
+        self.__dict__[_BUILT] = True
+
+    @property
+    def belongs(self) -> bool:
+        """Whether the layer was built for a network."""
+        return _BUILT in self.__dict__
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not self.__dict__.get("_joined") or name not in _parameters(type(self)):  # type: ignore[arg-type]
