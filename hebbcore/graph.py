@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hebbcore.layers import Branches, Layer, Learner, Shape, Whiten
+from hebbcore.layers import Branches, GaussianPool, Layer, Learner, Shape, Whiten
+from hebbcore.layers.base import puts_out_as
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Step:
         The value that it reads, as Graph counts them.
     own : int or None
         The array to which its input is copied first, if it must not be used where it is.
-    out : int or None
-        The array of the output; None: the images are overwritten, by a layer that says that it reads them so.
+    out : int
+        The array of the output.
     join : tuple or None
         (layer, number, array) if it ends a branch: the Branches, which of their branches, and the array of their
         output, into which its own is then copied.
@@ -35,7 +36,7 @@ class Step:
     last: int
     source: int
     own: int | None
-    out: int | None
+    out: int
     join: tuple[int, int, int] | None
     done: tuple[int, ...]
 
@@ -150,11 +151,11 @@ class Graph:
                 if after is not None and layer.goes_into(self.layers[after]):
                     last = after
                     inside.add(last)
-            if i in inside or (last == i and not (layer.by_image or isinstance(layer, Learner))):
+            if i in inside or (last == i and not (_by_image(layer) or isinstance(layer, Learner))):
                 continue
             while last + 1 not in wanted:
                 after = self.follows(last + 1)
-                if after is None or not self.layers[after].by_image:
+                if after is None or not _by_image(self.layers[after]):
                     break
                 last = after
                 inside.add(last)
@@ -226,5 +227,11 @@ class Graph:
                 done.append(value)
             if not uses[value]:
                 busy.discard(out)
+            assert out is not None  # no layer writes to the images
             steps.append(Step(i, last, self.reads[i][0], own, out, join, tuple(done)))
         return steps
+
+
+def _by_image(layer: Layer) -> bool:
+    """Return whether a layer can be in a chain; the forward of a GaussianPool, which shares the memory, cannot."""
+    return layer.by_image and (puts_out_as(layer, GaussianPool) or not isinstance(layer, GaussianPool))

@@ -128,7 +128,7 @@ class _Pieces(RawIOBase):
 
 def write_sealed(path: Path, what: str, version: int, arrays: Mapping[str, Any]) -> None:
     """Write arrays of NumPy to a new file, and seal it. Raises OSError if that cannot be done."""
-    host = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    host = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # the shape () stays
     plan = Plan({name: (array.shape, array.dtype) for name, array in host.items()})
     with path.open("w+b") as file:
         plan.write(file)

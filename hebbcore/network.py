@@ -96,6 +96,7 @@ class Network(Predictor, Trainable):
         self.stack = tuple(layers)
         self.graph = Graph(self.stack)
         check_layers(function, self.layers)
+        self._require_new_layers()
         self.seed = checks.integer(function, "seed", seed, 0)
         device = devices.resolve(function, device)
         gemm.check_precision(function, precision, device)
@@ -126,15 +127,13 @@ class Network(Predictor, Trainable):
         Raises
         ------
         ValueError
-            If a layer does not fit, or has weights already.
+            If a layer does not fit, or was built for another network.
         """
         if checks.boolean("Network.build", "draw", draw) and self.learners:
             checks.channels_last("Network", "image_shape", as_image_shape("Network", image_shape))
         if self.image_shape is not None:
             raise ValueError(f"Network.build: it is built already, for images of {self.image_shape}; make a new one.")
-        for learner in self.learners.values():
-            if learner.weights is not None:
-                raise ValueError(f"Network: {learner.name} has weights of another network; make new layers for each.")
+        self._require_new_layers()
         shapes = self.shapes_for(image_shape)
         generators = np.random.default_rng(self.seed).spawn(len(self.layers))
         for layer, value, generator in zip(self.layers, self.graph.entries, generators, strict=True):
@@ -143,6 +142,8 @@ class Network(Predictor, Trainable):
                 layer.place(self.site, given, generator)
             else:
                 layer.build(self.site, given, generator)
+        for layer in self.layers:
+            layer.belong()
         self.image_shape, self.shapes = shapes[0], shapes[1:]
         self._pipeline = Pipeline(self.graph, shapes, self.site)
 
@@ -373,6 +374,11 @@ class Network(Predictor, Trainable):
             (n, H', W', C').
         """
         return self._pipeline.run(x, first, last, training=training, learn=learn)
+
+    def _require_new_layers(self) -> None:
+        """Raise ValueError for a layer of another network, which would lose its arrays and sizes."""
+        if (built := next((layer.name for layer in self.layers if layer.belongs), None)) is not None:
+            raise ValueError(f"Network: {built} was built for another network; make new layers for each.")
 
     def _require_built(self, function: str) -> None:
         if self.image_shape is None:

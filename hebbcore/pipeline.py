@@ -148,7 +148,6 @@ class Pipeline:
             x = own
         out = x
         if not all(layer.in_place for layer in layers):
-            assert step.out is not None
             out = self._buffer(step.out, shape)
         if step.last > step.layer:
             self._chain(step.layer, step.last).forward(x, out)

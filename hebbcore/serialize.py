@@ -4,11 +4,12 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hebbcore import checks
+from hebbcore.fields import as_meant, require_kept
 from hebbcore.files import parse_json
 from hebbcore.layers import LAYERS, Branches, Layer
 from hebbcore.rules import RULES, Rule
@@ -37,7 +38,7 @@ def build(kind: type[T], table: Any, path: str, where: str = _CONFIG) -> T:
         if field.default is field.default_factory is dataclasses.MISSING and name not in table:
             raise ValueError(f"{where}: {_join(path, name)} is missing.")
     try:
-        return kind(**{key: _as_meant(fields[key], value, where) for key, value in table.items()})
+        return kind(**{key: as_meant(kind, fields[key], value, where == _CONFIG) for key, value in table.items()})
     except (TypeError, ValueError) as error:
         argument, problem, text = checks.about(error)
         if problem and argument is not None and argument.partition(".")[0] in fields:
@@ -45,27 +46,6 @@ def build(kind: type[T], table: Any, path: str, where: str = _CONFIG) -> T:
         elif path:
             text = f"{path}: {text}"
         raise checks.again(error, f"{where}: {text}") from None
-
-
-def _as_meant(field: "dataclasses.Field[Any]", value: Any, where: str) -> Any:
-    """Return a value of a table as a field has it, where tables have no word for that: tuples, and in TOML None."""
-    if where == _CONFIG and value == "none" and _optional(field):
-        return None
-    return _as_tuple(value) if _is_tuple(field) and isinstance(value, list) else value
-
-
-def _is_tuple(field: "dataclasses.Field[Any]") -> bool:
-    """Return True for a field whose lists are tuples, those inside of them too."""
-    return isinstance(field.default, tuple) or str(field.type).removeprefix("<class '").startswith("tuple")
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
-
-
-def _optional(field: "dataclasses.Field[Any]") -> bool:
-    """Return True for a field that may be None, which TOML has no word for; to others "none" is a word like any."""
-    return field.default is None or "None" in str(field.type)
 
 
 def _join(path: str, key: Any) -> str:
@@ -205,22 +185,21 @@ def rule_table(function: str, rule: Rule) -> dict[str, Any]:
     name = _known(function, "RULES", RULES, rule)
     values = {field: getattr(rule, field.name) for field in dataclasses.fields(rule) if field.init}
     written = {field.name: value for field, value in values.items() if not _as_before(field, value)}
-    _require_kept(function, rule, written)
+    require_kept(function, rule, written, written)
     _require_free(function, rule, "name", written)
     return {"name": name, **written}
 
 
 def layer_table(function: str, layer: Layer) -> dict[str, Any]:
     """Return the table of a layer. Raises ValueError for rules and layers that RULES and LAYERS do not know."""
-    table: dict[str, Any] = {"type": _known(function, "LAYERS", LAYERS, layer)}
-    for field in dataclasses.fields(layer):  # type: ignore[arg-type]
-        if field.init:
-            value = getattr(layer, field.name)
-            if not _as_before(field, value):
-                _require_free(function, layer, "type", [field.name])
-                _require_kept(function, layer, {field.name: value})
-                table[field.name] = _plain(function, value)
-    return table
+    kind = _known(function, "LAYERS", LAYERS, layer)
+    fields = dataclasses.fields(layer)  # type: ignore[arg-type]
+    values = {field: getattr(layer, field.name) for field in fields if field.init}
+    written = {field.name: value for field, value in values.items() if not _as_before(field, value)}
+    _require_free(function, layer, "type", written)
+    plain = {name: _plain(function, value) for name, value in written.items()}
+    require_kept(function, layer, written, plain)
+    return {"type": kind, **plain}
 
 
 def _require_free(function: str, thing: Any, key: str, parameters: Iterable[str]) -> None:
@@ -230,45 +209,6 @@ def _require_free(function: str, thing: Any, key: str, parameters: Iterable[str]
             f"{function}: {type(thing).__name__} has a parameter {key}, which in tables says what it is; call it "
             "something else."
         )
-
-
-def _require_kept(function: str, thing: Any, parameters: Mapping[str, Any]) -> None:
-    """Raise ValueError for what files would make something else of without a word.
-
-    That are keys that are no texts, and inside of lists, tuples and dicts the one of list and tuple that does not come
-    back. A parameter that is one of them itself may come back as the other.
-    """
-    fields = {field.name: field for field in dataclasses.fields(thing)}
-    for name, value in parameters.items():
-        if others := [key for key in _keys_in(value) if not isinstance(key, str)]:
-            raise ValueError(
-                f"{function}: {type(thing).__name__}.{name} has the key {others[0]!r}, but keys are texts where "
-                "parameters are written down; take texts, or a tuple of pairs in place of the dict."
-            )
-
-        back = tuple if _is_tuple(fields[name]) else list
-        if turned := list(_turned(value, back if isinstance(value, back | Mapping) else (list, tuple))):
-            kind, other = ("list", "tuple") if isinstance(turned[0], list) else ("tuple", "list")
-            raise ValueError(
-                f"{function}: {type(thing).__name__}.{name} has the {kind} {turned[0]!r} inside, of which a {other} "
-                f"comes back where parameters are written down; take a {other} there."
-            )
-
-
-def _turned(value: Any, back: Any, outermost: bool = True) -> Iterator[Any]:
-    """Yield the lists and tuples inside of a value that are not what comes back there; in dicts that are lists."""
-    if isinstance(value, list | tuple) and not isinstance(value, back) and not outermost:
-        yield value
-    is_dict = isinstance(value, Mapping)
-    for inner in value.values() if is_dict else value if isinstance(value, list | tuple) else ():
-        yield from _turned(inner, list if is_dict else back, False)
-
-
-def _keys_in(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        yield from value
-    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
-        yield from _keys_in(inner)
 
 
 def _as_before(field: "dataclasses.Field[Any]", value: Any) -> bool:

@@ -209,9 +209,17 @@ def test_layers_that_have_weights_are_refused_since_they_would_be_lost(digits, b
     assert layer.weights is None
     hebbcore.fit(hebbcore.Network(layers), rows)
     with pytest.raises(
-        ValueError, match=r"NetworkTransformer: conv1 has the weights of a network, but fit begins with"
+        ValueError, match=r"NetworkTransformer: conv1 has what it learned in a network, but fit begins anew"
     ):
         transformer.fit(rows)
+
+
+def test_layers_that_have_statistics_are_refused_too(digits):
+    """What they had learned was lost without a word."""
+    rows, layers = digits[0][:100].reshape(-1, 8, 8, 1), [hebbcore.Whiten(3), hebbcore.Conv(4, 1)]
+    hebbcore.fit(hebbcore.Network(layers), rows)
+    with pytest.raises(ValueError, match=r"NetworkTransformer: whiten1 has what it learned in a network, but fit begi"):
+        HebbianNetworkTransformer([layers[0], hebbcore.Conv(4, 1)]).fit(rows)
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

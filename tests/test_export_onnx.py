@@ -1,6 +1,7 @@
 """ONNX files: onnxruntime puts out what networks, layers and few-label models do."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from formula_helpers import LAYERS, PRESETS, RULES, assert_same, learned_layer, 
 
 import hebbcore
 from hebbcore.export import onnx
-from hebbcore.formulas import Formula
+from hebbcore.formulas import FORMULAS, Formula
 
 proto = pytest.importorskip("onnx", reason="needs the extra onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime, which reads the files")
@@ -134,3 +135,51 @@ def test_what_is_refused(network, tmp_path, monkeypatch):
 def test_arrays_of_layers_that_lead_elsewhere_are_left_out(network):
     network = hebbcore.Network([hebbcore.Conv(3, 3), hebbcore.Dense(2)], (6, 4, 2), device="cpu")
     assert list(Formula.checked("f", network, "conv1", False).arrays) == ["conv1/weights"]
+
+
+@pytest.mark.parametrize("behind", ["cosine", "power"])
+@pytest.mark.parametrize("shape", [(5, 6, 2), (4,)])
+def test_of_black_images_codes_are_exactly_zero(shape, behind, run):
+    """They were 1e-19, which a cosine or a root behind them made large."""
+    made = (lambda **options: hebbcore.Conv(6, 2, **options)) if len(shape) == 3 else lambda **o: hebbcore.Dense(6, **o)
+    last = made(response="cosine") if behind == "cosine" else hebbcore.Power(0.1)
+    network = hebbcore.Network([made(response="cosine-exp", width=2.0), last], shape, device="cpu")
+    images = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
+    images[0] = 0
+    expected = network.transform(images)
+    np.testing.assert_array_equal(expected[0], 0)
+    assert_same(run(network, images, dtype="float32")[0], expected)
+
+
+@dataclass(eq=False)
+class Counted(hebbcore.Layer):
+    """A layer whose arrays are of any real dtypes, and called as hebbcore calls what it observes."""
+
+    name: str = ""
+
+    def build(self, site, shape, generator):
+        self.parts = {"observed_mean": np.full(shape[-1], 0.5), "count": np.array([3]), "kept": np.arange(4) > 1}
+
+    def forward(self, x, out, training):
+        out[...] = (x - self.parts["observed_mean"]) * self.parts["count"] * self.parts["kept"]
+
+    def arrays(self):
+        return self.parts
+
+    def restore(self, arrays):
+        self.parts = arrays
+
+
+def test_the_formula_of_a_layer_of_ones_own_gets_all_arrays(run, monkeypatch):
+    """Whole numbers, and names that begin with observed_, were missing: KeyError."""
+
+    def formula(ops, layer, x, arrays, shape):
+        mean, count, kept = (ops.reshape(arrays[name], (1, -1, 1, 1)) for name in ("observed_mean", "count", "kept"))
+        return (x - mean) * count * kept
+
+    monkeypatch.setitem(FORMULAS, Counted, formula)
+    monkeypatch.setitem(hebbcore.LAYERS, "counted", Counted)
+    network = hebbcore.Network([hebbcore.Conv(4, 3), Counted(), hebbcore.BatchNorm()], (5, 6, 2), device="cpu")
+    images = np.random.default_rng(0).random((3, 5, 6, 2)).astype(np.float32)
+    assert_same(run(network, images, dtype="float32")[0], network.transform(images))
+    assert {array.dtype.kind for array in Formula.checked("f", network, None, False).arrays.values()} == {"f"}

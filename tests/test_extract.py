@@ -69,6 +69,16 @@ def test_what_does_not_fit_float16_is_told(stream, tmp_path):
     assert contents(extract_features(network, stream, tmp_path / "f.h5"))[0].max() > 65504
 
 
+def test_what_does_not_fit_float32_is_told(stream, tmp_path):
+    """Features of a network of float64 became infinite in the file."""
+    layers = [hebbcore.Conv(3, 3), hebbcore.Power(6, name="huge")]
+    network = hebbcore.Network(layers, (8, 10, 3), device="cpu", precision="float64")
+    network["conv1"].weights *= 1e9
+    with pytest.raises(OverflowError, match=r"extract: a feature of huge does not fit float32; scale the data\."):
+        extract_features(network, stream, tmp_path / "f.h5")
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize(("few", "told"), [(49, True), (1, True), (0, False)])
 def test_what_float16_rounds_to_nothing_is_told(data, tmp_path, caplog, few, told):
     network = hebbcore.Network([hebbcore.Pool(2, kind="average", name="mean")], (8, 10, 3), device="cpu")

@@ -34,6 +34,7 @@ ROOMS = [
     "network",
     "dictionary",
     "presets",
+    "fields",
     "serialize",
     "safetensors",
     "checkpoint",

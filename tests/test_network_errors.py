@@ -8,7 +8,7 @@ import pytest
 from network_helpers import pixels
 
 import hebbcore
-from hebbcore import Conv, Dense, Network, Pool
+from hebbcore import BatchNorm, Conv, Dense, GaussianPool, Network, Nystrom, Pool
 
 
 def raises(error, message):
@@ -41,9 +41,27 @@ def test_a_layer_of_another_network_is_refused():
     layer = Conv(3, 3)
     Network([layer], (8, 8, 3), device="cpu")
     weights = layer.weights
-    with raises(ValueError, "Network: conv1 has weights of another network; make new layers for each."):
+    with raises(ValueError, "Network: conv1 was built for another network; make new layers for each."):
         Network([Pool(2), layer], (8, 8, 3), device="cpu", seed=5)
     assert layer.weights is weights
+
+
+def test_a_layer_without_units_of_another_network_is_refused(generator):
+    """It began anew, and the network that had it put out other numbers, or NaN, without a word."""
+    images = generator.normal(size=(20, 8, 8, 2)) + 1
+    layers = [Conv(3, 3, response="cosine-exp"), Nystrom(), BatchNorm(), GaussianPool(2), Pool(2)]
+    network = hebbcore.fit(Network(layers, device="cpu"), images)
+    expected = network.transform(images)
+    for layer in layers[1:]:
+        for shape in (None, (6, 6, 3)):
+            with raises(ValueError, f"Network: {layer.name} was built for another network; make new layers for each."):
+                Network([Conv(3, 1, response="cosine-exp"), layer], shape, device="cpu")
+    np.testing.assert_array_equal(network.transform(images), expected)
+    shared = [Conv(3, 3), BatchNorm()]
+    first, second = Network(shared, device="cpu"), Network(shared, device="cpu")
+    first.build((8, 8, 2))
+    with raises(ValueError, "Network: conv1 was built for another network; make new layers for each."):
+        second.build((8, 8, 2))
 
 
 def test_a_network_that_is_not_built():

@@ -130,6 +130,57 @@ def test_a_layer_in_place_keeps_the_number_of_its_numbers():
         network(Doubles())
 
 
+def test_a_layer_that_reads_the_users_images_does_not_overwrite_them():
+    """It did so, and the images were lost."""
+
+    class Both(Twice):
+        in_place: ClassVar[bool] = True
+        reads_images: ClassVar[bool] = True
+
+    with pytest.raises(TypeError, match=r"layers must not say both reads_images and in_place, as Both does"):
+        network(Both())
+
+
+def test_a_layer_that_reads_the_users_images_cannot_write_to_them():
+    """It did so by mistake, and the next epoch had other images."""
+
+    class Centres(Twice):
+        reads_images: ClassVar[bool] = True
+
+        def forward(self, x, out, training):
+            x -= 0.5
+            out[...] = x
+
+    given = IMAGES.copy()
+    for use in (lambda net: net.transform(given), lambda net: hebbcore.fit(net, given)):
+        net = hebbcore.Network([Centres(), hebbcore.Conv(4, 3)], (6, 6, 1), device="cpu")
+        with pytest.raises(ValueError, match="read-only"):
+            use(net)
+    np.testing.assert_array_equal(given, IMAGES)
+
+    class Scratches(Levelled):
+        def observe(self, x):
+            x *= 2
+            super().observe(x)
+
+    with pytest.raises(ValueError, match="read-only"):
+        hebbcore.fit(hebbcore.Network([Scratches(), hebbcore.Conv(4, 3)], device="cpu"), [given], mode="layerwise")
+    np.testing.assert_array_equal(given, IMAGES)
+
+
+def test_a_learner_with_a_forward_of_its_own_is_refused():
+    """While it learned, and where it was pooled at once, it was not called."""
+
+    @dataclass(eq=False)
+    class Doubled(hebbcore.Conv):
+        def forward(self, x, out, training):
+            super().forward(x, out, training)
+            out *= 2
+
+    with pytest.raises(TypeError, match=r"must not be learners with a forward of their own, as Doubled"):
+        network(Doubled(3, 3))
+
+
 def test_a_frozen_layer_is_refused():
     @dataclass(frozen=True)
     class Frozen(hebbcore.Layer):
@@ -146,6 +197,7 @@ def test_a_layer_that_is_no_dataclass_learns_and_is_not_written(monkeypatch, tmp
 
         def forward(self, x, out, training):
             out *= 2
+            self.seen = len(x)  # what is no parameter may be set
 
     monkeypatch.setitem(hebbcore.LAYERS, "bare", Bare)
     net = hebbcore.fit(network(Bare()), IMAGES)
@@ -266,3 +318,23 @@ def test_a_layer_that_would_learn_nothing_together_is_told():
     hebbcore.fit(network(Following()), np.concatenate([blank, IMAGES]), shuffle=False, batch_size=len(IMAGES))
     with pytest.raises(ValueError, match="levelled1 learns nothing"):
         hebbcore.fit(network(Levelled()), np.concatenate([blank, IMAGES]), shuffle=False, batch_size=len(IMAGES))
+
+
+@pytest.mark.parametrize("suffix", ["h5", "safetensors"])
+def test_arrays_of_any_shape_come_back_from_files(suffix, monkeypatch, tmp_path):
+    """Those of one number without an axis came back from HDF5 with one."""
+    monkeypatch.setitem(hebbcore.LAYERS, "following", Following)
+    for array in (np.array(0.5), np.zeros(1), np.zeros((0, 3)), np.arange(12.0).reshape(3, 4).T[::-1]):
+        net = network(Following())
+        net.layers[-1].mean = array
+        hebbcore.save(tmp_path / f"network.{suffix}", net)
+        back = hebbcore.load(tmp_path / f"network.{suffix}", device="cpu").layers[-1].mean
+        assert back.shape == array.shape
+        np.testing.assert_array_equal(back, array)
+
+
+def test_a_class_that_is_called_as_another_layer_is_named_takes_no_name_twice():
+    """Of two layers called pool11 the second could not be reached, nor read from a file."""
+    kind = dataclass(eq=False)(type("Pool1", (Twice,), {}))
+    names = hebbcore.Network([kind(), *(hebbcore.Pool(1) for _ in range(11))], (6, 6, 1), device="cpu").names
+    assert len(set(names)) == 12

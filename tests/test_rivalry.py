@@ -173,6 +173,27 @@ def test_rules_of_ones_own_may_compete():
     assert layer.weights.shape == (2, 5)
 
 
+def test_a_gate_of_ones_own_in_the_place_of_signed_wtas_has_its_effect_or_is_refused():
+    """With a conscience, and with several winners in turn, SignedWTA's own way was taken."""
+
+    class Own(hebbcore.SignedWTA):
+        def gate(self, scores, norms):
+            return Gate(0 * scores, 0 * scores[0], np.ones_like(scores[0]))
+
+    class Biased(Own):
+        def biased_gate(self, scores, norms, bias):
+            return self.gate(scores, norms)
+
+    with pytest.raises(ValueError, match=r"conscience is for rules .* that define biased_gate; Own does not"):
+        hebbcore.Dense(2, Own(), conscience=0.1)
+    with pytest.raises(ValueError, match=r"^Own\.gate has no effect where units win in turn"):
+        hebbcore.Dense(2, Own(k=2))
+    for rule, conscience in ((Own(), 0.0), (Biased(), 0.1)):
+        network = hebbcore.Network([hebbcore.Dense(2, rule, conscience=conscience)], (5,), device="cpu")
+        before = network["fc1"].weights.copy()
+        np.testing.assert_array_equal(hebbcore.fit(network, np.eye(5))["fc1"].weights, before)
+
+
 @pytest.mark.parametrize("k", [2, 3])
 def test_a_unit_that_wins_as_one_of_several_has_won(k, generator):
     scores = generator.permuted(np.tile([5.0, 3.0, 2.0, -1.0], (50, 1)), axis=1).astype(np.float32)
@@ -201,3 +222,16 @@ def test_revival_leaves_a_unit_that_always_wins_second():
     assert (told["dead"], told["pass_dead"], told["pass_winners"]) == (1, 1, 64)
     np.testing.assert_allclose(left[:2], kept[:2], atol=1e-4)
     assert kept[2].min() > 0 > left[2].max()  # it won nothing, and starts anew from a patch
+
+
+def test_a_unit_starts_anew_from_a_patch_whose_square_is_a_number(generator):
+    """Of one that is so small that float32 has a digit of it a unit of another length was made."""
+    patches, weights = generator.random((200, 4)).astype(np.float32), np.eye(4, dtype=np.float32)
+    patches[:190] *= np.float32(5e-23)
+    rivalry = Rivalry(
+        hebbcore.SignedWTA(), Geometry.of("test", (1, 1, 1, 4), 1, 1, 0, "zeros"), weights, 0.0, 1.0, seed=0
+    )
+    rivalry.take(patches.reshape(200, 1, 1, 4), weights.dtype)
+    rivalry.count(np.array([200.0, 0, 0, 0]))
+    rivalry.revive(weights)
+    np.testing.assert_allclose(np.linalg.norm(weights, axis=1), 1, atol=1e-6)

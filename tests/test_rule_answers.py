@@ -230,6 +230,65 @@ def test_a_divisor_is_a_number_above_0(value, generator):
             learn()
 
 
+def spoilt(array):
+    array = array.astype(float)
+    array[-1] = np.inf
+    return array
+
+
+def learned(mine, **options):
+    """Return functions that train units by a rule, in four steps."""
+    data = np.random.default_rng(0).random((40, 9)).astype(np.float32)
+    net = hebbcore.Network([hebbcore.Dense(6, mine, **options)], (9,), device="cpu")
+    return (
+        lambda: hebbcore.fit(net, data, batch_size=10),
+        lambda: hebbcore.train_layer(data, 6, rule=mine, batch_size=10, device="cpu", **options),
+    )
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"scale": lambda delta, rows, mass: np.nan}, "scale must return finite numbers"),
+        ({"scale": lambda delta, rows, mass: spoilt(np.ones((6, 1)))}, "scale must return finite numbers"),
+        ({"rate": lambda weights, rate: np.float32("inf")}, "rate must return finite numbers"),
+        ({"gate": lambda s, n: hebbcore.Gate(spoilt(s), decay=s[0])}, "gate must return finite values"),
+        ({"gate": lambda s, n: hebbcore.Gate(s, decay=spoilt(s[0]))}, "gate must return finite decay"),
+        ({"gate": lambda s, n: hebbcore.Gate(s, decay=s[0], mass=spoilt(s[0]))}, "gate must return finite mass"),
+        ({"lengths": lambda weights: spoilt(weights[:, :1])}, "lengths must return finite numbers"),
+        ({"from_patches": lambda patches, lengths: spoilt(patches)}, "from_patches must return finite numbers"),
+    ],
+)
+def test_nan_and_infinity_are_told_of_the_method_that_made_them(methods, message):
+    """The learning rate was blamed."""
+    start = {"initial_weights": "patches"} if message.startswith(("lengths", "from")) else {}
+    for learn in learned(rule(**methods), **start):
+        with pytest.raises(ValueError, match=rf"^Mine\.{message}, got NaN or infinity"):
+            learn()
+
+
+@pytest.mark.parametrize("method", ["adjust", "projection", "activate", "response", "gate"])
+def test_methods_that_may_have_made_nan_are_named_beside_the_rate(method):
+    steps = []
+    methods = {
+        "adjust": lambda delta, weights: delta.fill(np.nan),
+        "gate": lambda s, n: hebbcore.Gate(s * (np.nan if len(steps) > 1 else 1), decay=s[0] * (steps.append(1) or 1)),
+    }
+    made = methods.get(method, lambda array, *rest: array * np.nan)
+    for learn in learned(rule(**{method: made})):
+        steps.clear()
+        with pytest.raises(
+            FloatingPointError, match=rf"or mend .*Mine\.{method} if NaN or infinity comes from there\."
+        ):
+            learn()
+
+
+def test_a_rule_that_is_given_nan_is_not_to_blame():
+    data, nothing = np.full((40, 9), np.nan), {"check_finite": False, "device": "cpu"}
+    mine = rule(scale=lambda delta, rows, mass: 1 / np.abs(delta).max())
+    assert np.isnan(hebbcore.train_layer(data, 6, rule=mine, **nothing).weights).all()
+
+
 def doubled(weights, *rest):
     weights *= 2
     return weights if not rest else rest[-1]
@@ -257,6 +316,28 @@ def test_methods_that_write_into_the_weights_are_refused(methods, generator):
         with pytest.raises(ValueError, match=rf"Mine\.{next(iter(methods))} must not write into the weights"):
             use()
     np.testing.assert_array_equal(weights, data[:6])
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"projection": doubled},
+        {"initial_state": lambda: {"mean": None}},
+        {"projection": lambda weights: weights.no_such_thing},
+    ],
+)
+def test_a_rule_that_is_refused_when_it_is_set_leaves_the_one_before(methods, generator):
+    """It was kept: the layer put out what it says, and learned by the one before."""
+    data = generator.random((40, 9))
+    network = hebbcore.Network([hebbcore.Dense(6, hebbcore.HPCA("adaptive_tanh"))], (9,), device="cpu")
+    alone = network["fc1"].as_layer()
+    for layer, of in ((network["fc1"], network), (alone, alone)):
+        before, out = dict(vars(layer)), of.transform(data)
+        with pytest.raises((ValueError, TypeError, AttributeError)):
+            layer.rule = rule(**methods)
+        assert vars(layer) == before
+        np.testing.assert_array_equal(of.transform(data), out)
+    hebbcore.fit(network, data)
 
 
 def test_a_projection_sees_a_matrix(generator):

@@ -304,6 +304,25 @@ def test_a_step_that_fails_leaves_the_state(images):
     assert not net.layers[0].state["mean"].any()
 
 
+def test_a_state_that_begins_with_infinity_goes_with_the_layer(images, tmp_path, monkeypatch):
+    """A file of such a layer could be written, not read."""
+
+    @dataclass(frozen=True)
+    class Least(HPCA):
+        def initial_state(self):
+            return {"least": np.inf}
+
+        def next_state(self, state, scores):
+            return {"least": np.where(np.arange(6) < 3, scores.mean, state["least"])}
+
+    monkeypatch.setitem(hebbcore.RULES, "least", Least)
+    layer = learn(Least(), images)
+    hebbcore.save(tmp_path / "layer.h5", layer)
+    for again in (hebbcore.load(tmp_path / "layer.h5", device="cpu"), layer.to_device("cpu")):
+        assert np.isfinite(again.state["least"]).tolist() == [True] * 3 + [False] * 3
+        np.testing.assert_array_equal(again.state["least"], layer.state["least"])
+
+
 def test_a_rule_without_a_next_state_says_so(images):
     class Half(HPCA):
         def initial_state(self):

@@ -182,6 +182,16 @@ def test_low_temperature_in_float32_is_finite_and_right(competition, generator):
     np.testing.assert_allclose(delta, expected, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_unit_opposite_to_a_patch_gets_no_share_at_a_high_temperature(taught, backend_module):
+    """0 to a small power counted as a small number to that."""
+    X, W = np.array([[1.0], [-2.0], [3.0]], np.float32), np.array([[1.0], [-1.0], [0.5]], np.float32)
+    params = {"temperature": 10.0, "competition": "power"}
+    teacher = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 0]]) if taught else None
+    found = hebbcore.weight_update(X, W, hebbcore.SWTA(**params), teacher=teacher)
+    assert_close(found, reference.weight_update(X, W, "swta", teacher=teacher, **params), np.float32)
+
+
 @pytest.mark.parametrize(
     ("rule", "lowest", "highest"),
     [
@@ -205,3 +215,32 @@ def test_adaptive_rate_of_each_unit(p, generator):
     weights = generator.normal(size=(6, 9))
     expected = reference.rates(weights, "softhebb", 0.3, p=p, adaptive_power=0.7)
     np.testing.assert_allclose(np.ravel(rule.rate(weights, 0.3)), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda of: hebbcore.SignedWTA(k=of(np.int8, 9)),
+        lambda of: hebbcore.SWTA(of(np.float16, 2**-18), of(np.str_, "power")),
+        lambda of: hebbcore.SoftHebb(of(np.float16, 2**-18), p=of(np.float16, 4)),
+        lambda of: hebbcore.Krotov(p=of(np.float32, 2.5), rank=of(np.uint8, 3), strength=of(np.float16, 0.25)),
+        lambda of: hebbcore.HPCA(scale_by_fan_in=of(np.bool_, True)),
+    ],
+)
+def test_parameters_that_are_numpys_numbers_are_those_of_python(rule, generator):
+    """int8 and float16 overflowed, and powers of NumPy's floats round in another way than what a file gives back."""
+    numpys, pythons = rule(lambda kind, value: kind(value)), rule(lambda kind, value: kind(value).item())
+    assert numpys == pythons
+    assert not any(isinstance(value, np.generic) for value in vars(numpys).values())
+    data = generator.normal(size=(60, 12))
+    found, expected = (hebbcore.train_layer(data, 5, rule=each, device="cpu") for each in (numpys, pythons))
+    np.testing.assert_array_equal(found.weights, expected.weights)
+
+
+def test_a_gate_without_the_mass_that_scale_divides_by_is_told(generator):
+    class Massless(hebbcore.SWTA):
+        def gate(self, scores, norms):
+            return super().gate(scores, norms)._replace(mass=None)
+
+    with pytest.raises(ValueError, match=r"^Massless\.gate must return a mass, which its scale divides by\."):
+        hebbcore.weight_update(generator.normal(size=(9, 4)), generator.normal(size=(3, 4)), Massless())

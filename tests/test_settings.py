@@ -338,6 +338,17 @@ def test_the_rule_of_a_layer_alone_has_its_effect():
             setattr(layer, name, value)
 
 
+def test_a_layer_alone_has_units_and_as_many_as_its_rule_needs():
+    """A file of it could be written, not read."""
+    layer = hebbcore.HebbianLayer(np.ones((3, 4)), hebbcore.KWTA(3))
+    for name, value in (("rule", hebbcore.KWTA(5)), ("weights", np.ones((2, 4)))):
+        with pytest.raises(ValueError, match="HebbianLayer: k must be between 1 and the number of units"):
+            setattr(layer, name, value)
+    with pytest.raises(ValueError, match=r"HebbianLayer: weights must be floating, .* not empty, got float64 of shape"):
+        layer.weights = np.ones((0, 4))
+    assert (layer.rule, layer.weights.shape) == (hebbcore.KWTA(3), (3, 4))
+
+
 def test_a_dense_layer_alone_has_no_stride_and_no_padding():
     conv = hebbcore.train_layer(images(dtype=np.float32), 4, 3, stride=2)
     dense = hebbcore.train_layer(images(dtype=np.float32).reshape(len(images()), -1), 4)

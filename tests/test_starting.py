@@ -142,6 +142,25 @@ def test_patches_are_found_among_many_that_are_0(shape, digits, recwarn):
         assert cosines(weights, images).min() > 1 - 1e-12
 
 
+@pytest.mark.parametrize("how", ["patches", "k-means++"])
+@pytest.mark.parametrize("rule", ["signedwta", "swta", "softhebb", "krotov"])
+def test_patches_whose_squares_vanish_are_no_start(rule, how, generator):
+    """They made infinite weights, for which the learning rate was blamed, and a new start of a unit did so later."""
+    data = generator.random((300, 9)).astype(np.float32)
+    data[:280] *= np.float32(1e-25)
+    weights = start(data, 12, rule=rule, initial_weights=how, precision="float32", revival=1.0, batch_size=100)
+    assert cosines(weights.astype(np.float64), data[280:].astype(np.float64)).min() > 0.9999
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1, 255])
+@pytest.mark.parametrize("rule", [hebbcore.SoftHebb, hebbcore.HardWTA, hebbcore.Krotov])
+def test_patches_are_as_long_as_the_rule_has_them_by_any_power(rule, scale, generator):
+    """In float32 weights were infinite, or all 0 without a word."""
+    data = (generator.random((60, 9)) * scale).astype(np.float32)
+    found, expected = (start(data, 6, rule=rule(p=24), precision=each) for each in ("float32", "float64"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("mode", ["together", "layerwise"])
 @pytest.mark.parametrize("how", ["patches", "k-means++"])
 def test_deeper_layers_start_from_what_the_layers_before_make(mode, how, digits):

@@ -164,3 +164,21 @@ def test_sums_of_whole_numbers_do_not_wrap(dtype):
     sums = teacher.mask(values)
     np.testing.assert_array_equal(sums, values.sum(axis=0, dtype=float))
     np.testing.assert_array_equal(values[:100, 1], 0)
+
+
+@pytest.mark.parametrize("kind", [hebbcore.HPCA, hebbcore.ICA, hebbcore.SWTA, hebbcore.KWTA])
+def test_a_gate_of_ones_own_needs_a_teacher_of_its_own(kind, generator):
+    """The teacher's gate of the class that it was derived from was taken in its place."""
+
+    class Still(kind):
+        def gate(self, scores, norms):
+            return hebbcore.Gate(0 * scores, 0 * scores[0], np.ones_like(scores[0]))
+
+    class Taught(Still):
+        def taught_gate(self, scores, norms, teacher):
+            return self.gate(scores, norms)
+
+    images, weights, masks = generator.normal(size=(4, 6)), generator.normal(size=(5, 6)), masks_of(generator, 4, 5)
+    with pytest.raises(ValueError, match=r"teacher is for rules that define taught_gate \(.*\), and Still does not"):
+        hebbcore.weight_update(images, weights, Still(), teacher=masks)
+    np.testing.assert_array_equal(hebbcore.weight_update(images, weights, Taught(), teacher=masks), 0)

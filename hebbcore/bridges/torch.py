@@ -89,6 +89,8 @@ def from_module(module: Any, *, device: str = "auto") -> Network | HebbianLayer:
     model = module.formula.model
     arrays = {key: devices.to_device(array, "cpu") for key, array in checkpoint.arrays_of(model).items()}
     for key, tensor in module.tensors.items():
+        if arrays[key].dtype.kind != "f":  # nothing learns whole numbers, and of large ones floating ones keep a part
+            continue
         found: Any = tensor.detach().cpu().double().numpy().astype(arrays[key].dtype)  # NumPy has no bfloat16
         if not np.isfinite(found).all():
             raise ValueError(f"from_module: {key} must be finite, got NaN or infinity.")

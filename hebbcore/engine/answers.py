@@ -18,16 +18,26 @@ _REAL = "biuf"  # kinds of dtypes
 _INDEX = np.dtype(np.int64)  # of winners
 
 
-def gate_of(rule: Any, gate: Any, scores: Array, first: bool = False) -> Gate:
+def must_be_finite(rule: Any, scores: Array, first: bool) -> bool:
+    """Return whether a gate, which may overwrite the scores (n, K), must be finite: of finite ones, by a method of
+    one's own. first: of a batch of this shape; others are not looked at.
+    """
+    return first and bool(own_methods(rule, "gate", "biased_gate", "taught_gate")) and _is_finite(scores)
+
+
+def gate_of(rule: Any, gate: Any, scores: Array, first: bool = False, finite: bool = False) -> Gate:
     """Return a rule's gate for some scores (n, K). Raises TypeError if it is none, or has a pair that `pairs` denies.
 
     G and a pair get the scores' dtype: a product of two arrays of bool is no sum, and one of small integers overflows.
     first: of a batch of this shape, of which it is looked at whether winners are those of G. Whether they are units is
-    looked at each time by who adds patches up by them (sums.add_by_winner).
+    looked at each time by who adds patches up by them (sums.add_by_winner). finite: see must_be_finite.
     """
     if not isinstance(gate, Gate):
         raise TypeError(f"{type(rule).__name__}.gate must return a hebbcore.Gate, got {type(gate).__name__}.")
     (values, decay, mass, winners, pair), shape = gate, scores.shape
+    for what, part in {"values": values, "decay": decay, "mass": mass}.items() if finite else ():
+        if part is not None and hasattr(part, "dtype") and part.dtype.kind in _REAL and not _is_finite(part):
+            raise _not_finite(rule, "gate", what)
     if values is scores and pair is None and _are_plain(decay, mass, winners, shape):
         if first:
             _require_winners(rule, gate)
@@ -82,15 +92,20 @@ def _require_winners(rule: Any, gate: Gate) -> None:
         )
 
 
-def factors_of(rule: Any, method: str, factors: Any, units: int) -> Any:
-    """Return what a method says that each unit's change is multiplied by: a number, or (units, 1)."""
-    if isinstance(factors, float):
+def factors_of(rule: Any, method: str, factors: Any, units: int, given: Array) -> Any:
+    """Return what a method says that each unit's change is multiplied by: a number, or (units, 1).
+
+    Raises ValueError for NaN and infinity of a method of one's own that was given finite numbers.
+    """
+    if isinstance(factors, float) and math.isfinite(factors):
         return factors
     shape = getattr(factors, "shape", () if isinstance(factors, numbers.Real) else None)
     if shape not in ((), (units, 1)):
         raise _wrong(rule, method, "a number, or", (units, 1), factors)
     if hasattr(factors, "dtype") and factors.dtype.kind not in _REAL:
         raise _unreal(rule, method, "an array", factors)
+    if not _is_ours(getattr(type(rule), method)) and not _is_finite(factors) and _is_finite(given):
+        raise _not_finite(rule, method, "numbers")
     return factors
 
 
@@ -108,6 +123,9 @@ def require_counts(function: str, rule: Any, units: int) -> None:
         if not isinstance(count, int | np.integer) or not 1 <= count <= most:  # in turn a unit may win again
             name = f"{type(rule).__name__}.{method}"
             raise _said(f"{name} must return an integer from 1 {bound}, got {count!r}.", count)
+    if rule.winners_in_turn() > 1 and own_methods(rule, "gate") and not own_methods(rule, "winners_in_turn"):
+        problem = "has no effect where units win in turn, which is matching pursuit; leave it out, or let one unit win."
+        raise ValueError(f"{type(rule).__name__}.gate {problem}")
     expected = rule.expected_winners()
     if expected is not None and not isinstance(expected, numbers.Real):
         name = f"{type(rule).__name__}.expected_winners"
@@ -181,12 +199,17 @@ def scores_of(rule: Any, method: str, made: Any, scores: Array) -> Array:
     return _as(rule, method, "outputs", made, scores.shape, scores.dtype)
 
 
-def weights_of(rule: Any, method: str, made: Any, shape: tuple[int, ...]) -> Any:
-    """Return the weights (units, size) that a method made, or their lengths (units, 1)."""
+def weights_of(rule: Any, method: str, made: Any, shape: tuple[int, ...], given: Array = None) -> Any:
+    """Return the weights (units, size) that a method made, or their lengths (units, 1).
+
+    given: None, or finite numbers of which it has made them, so that they are finite too.
+    """
     if getattr(made, "shape", None) != shape:
         raise _wrong(rule, method, "an array of the shape", shape, made)
     if made.dtype.kind not in _REAL:
         raise _unreal(rule, method, "an array", made)
+    if given is not None and not _is_finite(made) and _is_finite(given):
+        raise _not_finite(rule, method, "numbers")
     return made
 
 
@@ -215,6 +238,22 @@ def state_of(rule: Any, after: Any, before: Mapping[str, Array]) -> dict[str, Ar
     if after.keys() != before.keys():
         raise ValueError(f"{name} must return {wanted}, got {', '.join(map(str, after)) or 'nothing'}.")
     return {key: _as(rule, "next_state", key, after[key], old.shape, old.dtype) for key, old in before.items()}
+
+
+def own_methods(rule: Any, *methods: str) -> list[str]:
+    """Return which of some methods of a rule hebbcore itself does not define, as "Rule.method"."""
+    kind = type(rule)
+    return [f"{kind.__name__}.{method}" for method in methods if not _is_ours(getattr(kind, method))]
+
+
+def _is_finite(array: Any) -> bool:
+    array = array if hasattr(array, "dtype") else float(array)
+    return bool(namespace(array).isfinite(array).all())
+
+
+def _not_finite(rule: Any, method: str, what: str) -> ValueError:
+    name = f"{type(rule).__name__}.{method}"
+    return ValueError(f"{name} must return finite {what}, got NaN or infinity, though what it was given is finite.")
 
 
 def _as(rule: Any, method: str, what: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

@@ -87,6 +87,14 @@ def computable_rows(array: Array) -> npt.NDArray[np.bool_]:
     return rows
 
 
+def rows_with_a_norm(rows: Array) -> Array:
+    """Return which rows (n,) of (n, D) have a norm whose square is a normal number of their dtype.
+
+    Of shorter ones that are not 0 squares vanish, or keep a digit or two: they have no direction.
+    """
+    return backend.row_norms(rows)[:, 0] >= float(np.finfo(rows.dtype).tiny) ** 0.5
+
+
 def first_not_finite(array: Array) -> int | None:
     """Return the first row with NaN or infinity, None if there is none; reads the array in pieces of bounded size."""
     if array.dtype.kind != "f":

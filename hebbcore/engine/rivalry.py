@@ -13,7 +13,7 @@ from hebbcore import checks
 from hebbcore.engine import backend, devices
 from hebbcore.engine.answers import weights_of
 from hebbcore.engine.backend import Array
-from hebbcore.engine.finite import LARGEST
+from hebbcore.engine.finite import LARGEST, rows_with_a_norm
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rule import Rule
@@ -131,7 +131,7 @@ class Rivalry:
         units, here = np.flatnonzero(devices.to_device(self._idle >= self._revival, "cpu")), current()
         if len(units):
             patches = patches if here is None else here.gathered(patches)
-            patches = patches[backend.row_norms(patches)[:, 0] > 0]
+            patches = patches[rows_with_a_norm(patches)]
             units = units[: len(patches)]
             chosen = np.random.default_rng((self._seed, self._steps)).choice(len(patches), len(units), replace=False)
             chosen, units = (devices.to_device(array, backend.device_of(weights)) for array in (chosen, units))

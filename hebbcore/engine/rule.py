@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from hebbcore.engine.answers import divisor_of
+from hebbcore.engine.answers import divisor_of, own_methods
 from hebbcore.engine.backend import Array, row_norms
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.moments import Moments
@@ -63,6 +63,12 @@ class Rule:
     # True: units compete for patches, so that patches are a start for them, one can win nothing, and a bias can help it
     competes: ClassVar[bool] = False
     supervised: ClassVar[bool] = False  # True: each unit stands for a class and learns from labels alone
+
+    def __post_init__(self) -> None:
+        """Make NumPy's numbers among the parameters plain ones, as files give them back: int8 and float16 overflow."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):
+                object.__setattr__(self, name, value.item())
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         """Return G and the sums over rows for some scores; every rule must define it.
@@ -137,8 +143,12 @@ class Rule:
 
     @property
     def takes_teacher(self) -> bool:
-        """Whether the rule listens to a teacher."""
-        return type(self).taught_gate is not Rule.taught_gate
+        """Whether the rule listens to a teacher.
+
+        A gate of one's own needs a taught_gate of one's own: those of hebbcore's rules do not call it.
+        """
+        known = self.supervised or not own_methods(self, "gate") or bool(own_methods(self, "taught_gate"))
+        return known and type(self).taught_gate is not Rule.taught_gate
 
     def projection(self, weights: Array) -> Array:
         """Return the matrix V (K, D) of the scores X Vᵀ: by default the weights (K, D), which must stay as they are."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hebbcore.engine import tuning
-from hebbcore.engine.answers import gate_of
+from hebbcore.engine.answers import gate_of, must_be_finite
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Share
 from hebbcore.engine.competition import Norms
@@ -46,7 +46,8 @@ class SingleChunk:
         for target in targets:
             target.put(scores, patches, slice(0, len(scores)))
         norms = None if unit_norms is None else Norms(patches, unit_norms)
-        gate = gate_of(rule, rule.gate(scores, norms), scores, self._first)
+        finite = must_be_finite(rule, scores, self._first)
+        gate = gate_of(rule, rule.gate(scores, norms), scores, self._first, finite)
         self._first = False
         assert gate.values is not None  # of a rule without pairs
         if gate.decay is None and self._in_parts:

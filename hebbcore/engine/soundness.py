@@ -4,14 +4,14 @@ import contextlib
 import math
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices, tuning
-from hebbcore.engine.answers import divisor_of, projection_of, stable_rate_of
+from hebbcore.engine.answers import divisor_of, own_methods, projection_of, stable_rate_of
 from hebbcore.engine.backend import Array
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import Geometry, patches_at
@@ -24,6 +24,7 @@ THROWN_OFF = 10.0  # times the norms that a rule holds: steps were too large
 UNIT_GROWTH, GROWTH = 1e4, 1e3  # times those of rules that hold 1, and of others: they diverge
 _LARGE = 1e-4  # of the largest number: sums of so many products may be beyond it
 STEPS = 16  # between looks at the weights, each of which reads them once
+_LEARNING = "gate", "biased_gate", "taught_gate", "adjust", "projection", "next_state"  # what may make NaN of weights
 _ROWS = 1024  # patches that an eigenvalue is measured on, evenly spread over a batch
 _ITERATIONS = 50
 
@@ -45,6 +46,7 @@ class Divergence:
         self._held: dict[str, float] = {}  # by a layer's name, the largest norm to be expected
         self._limits: dict[str, float] = {}
         self._powers: dict[str, float] = {}  # the largest of what scores were made by, where that is not the weights
+        self._own: dict[str, str] = {}  # what methods of one's own may have to do with NaN, as the end of an advice
 
     def begin(self, name: str, rule: Rule, weights: Array, x: Array, geometry: Geometry) -> None:
         """Note what a layer begins with, once.
@@ -62,7 +64,10 @@ class Divergence:
         geometry : Geometry
             The layer's sizes.
         """
-        if name in self._limits or rule.free_norms:
+        if name in self._own:
+            return
+        self._own[name] = _mend([rule], *_LEARNING)
+        if rule.free_norms:
             return
         if type(rule).projection is not Rule.projection:
             matrix = weights.reshape(len(weights), -1).astype(np.float64)
@@ -111,7 +116,9 @@ class Divergence:
         if norm <= limit:
             return
         what, powers = "became NaN or infinite", self._powers.get(name, 0.0)
+        own = self._own.get(name, "")
         if math.isfinite(float(backend.largest_magnitude(weights))):
+            own = ""
             far = f"is {norm:.1e}, beyond {limit:.1e}," if name in self._limits else "is beyond all numbers"
             what, powers = f"diverge: a unit's norm {far}", 0.0
         advice = f"lower its learning rate, {rate:g}"
@@ -123,6 +130,7 @@ class Divergence:
                 f"its scores are made by powers of the weights, up to {powers:.1e}, which are too large for "
                 f"{weights.dtype}: take {other}a smaller p"
             )
+        advice += own
         largest = None if stable is None else stable()
         if largest is not None and AUTO_SHARE * largest >= rate:
             advice += "; on this batch it is stable, so that others are larger: bring them to one scale"
@@ -151,6 +159,12 @@ class Divergence:
             f"and they may answer to nothing any more, or go on growing. {advice}.",
             stacklevel=stacklevel + 1,
         )
+
+
+def _mend(rules: Iterable[Rule], *methods: str) -> str:
+    """Return the end of an advice: which of some methods of one's own may make NaN; "" if there are none."""
+    names = list(dict.fromkeys(name for rule in rules for name in own_methods(rule, *methods)))
+    return f", or mend {' or '.join(names)} if NaN or infinity comes from there" if names else ""
 
 
 def without_warnings() -> contextlib.AbstractContextManager[Any]:
@@ -182,7 +196,12 @@ def as_rate(function: str, name: str, value: Any) -> Any:
 
 
 def require_finite_output(
-    function: str, name: str, transform: Callable[[Array], Array], images: Array, image_bytes: int
+    function: str,
+    name: str,
+    transform: Callable[[Array], Array],
+    images: Array,
+    image_bytes: int,
+    rules: Iterable[Rule],
 ) -> None:
     """Check that a layer's output for the first batch is finite after the training.
 
@@ -196,6 +215,8 @@ def require_finite_output(
         The first batch.
     image_bytes : int
         Bytes of the output for one image.
+    rules : iterable of Rule
+        Those of the layers on the way to the output.
 
     Raises
     ------
@@ -209,7 +230,8 @@ def require_finite_output(
         if not math.isfinite(largest):
             raise FloatingPointError(
                 f"{function}: after the training the output of {name} holds NaN or infinity for the first batch; scale "
-                "the data, to standard deviations of about 1, or put a BatchNorm before the layer."
+                "the data, to standard deviations of about 1, or put a BatchNorm before the layer"
+                f"{_mend(rules, 'projection', 'response', 'activate')}."
             )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from hebbcore.engine import devices, parallel, tuning
 from hebbcore.engine.answers import weights_of
 from hebbcore.engine.backend import Array
+from hebbcore.engine.finite import rows_with_a_norm
 from hebbcore.engine.patches import Geometry, patches_at
 from hebbcore.engine.rule import Rule
 
@@ -75,9 +76,10 @@ def starting_weights(
         )
     weights = drawn.copy()
     if len(patches):
-        lengths = weights_of(rule, "lengths", rule.lengths(drawn[: len(patches)]), (len(patches), 1))
+        first = drawn[: len(patches)]
+        lengths = weights_of(rule, "lengths", rule.lengths(first), (len(patches), 1), first)
         begun = rule.from_patches(patches, lengths)
-        weights[: len(patches)] = weights_of(rule, "from_patches", begun, patches.shape)
+        weights[: len(patches)] = weights_of(rule, "from_patches", begun, patches.shape, patches)
     return weights
 
 
@@ -125,9 +127,9 @@ def _different(
 
 
 def _keys(rule: Rule, rows: np.ndarray[Any, Any]) -> list[bytes | None]:
-    """Return a key for the direction of each row, None for rows without one."""
+    """Return a key for the direction of each row, None for rows without one, such as zeros."""
     roots = np.sqrt((rows.astype(np.float64) ** 2).mean(axis=1, keepdims=True))
-    sound = np.isfinite(roots) & (roots > 0)
+    sound = np.isfinite(roots) & rows_with_a_norm(rows)[:, None]
     steps = np.rint(np.where(sound, rows, 0) / np.where(sound, roots * _STEP, 1)).astype(np.int32)
     if rule.signed:
         steps *= np.sign(np.take_along_axis(steps, np.abs(steps).argmax(axis=1)[:, None], axis=1))

@@ -1,5 +1,6 @@
 """The state of a rule: numbers of each unit that lie with the layer and go from step to step (see Rule)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,14 +38,16 @@ def as_state(function: str, rule: Rule, units: int, device: str, value: Any) -> 
     TypeError
         If it is no mapping, or its arrays are not floating.
     ValueError
-        For other names than the rule's, another shape than (units,), NaN and infinity.
+        For other names than the rule's, another shape than (units,), and NaN and infinity where it begins with a finite
+        number.
     """
     if value is None:
         return initial_state(rule, units, device)
     if not isinstance(value, Mapping):
         raise checks.wrong(TypeError, function, "state", f"must be a dict of arrays, got {type(value).__name__}.")
-    if not same_names(rule, value):
-        wanted = ", ".join(first_numbers(rule)) or "nothing"
+    first = first_numbers(rule)
+    if value.keys() != first.keys():
+        wanted = ", ".join(first) or "nothing"
         problem = f"must hold {wanted} for {type(rule).__name__}, got {', '.join(map(str, value)) or 'nothing'}."
         raise checks.wrong(ValueError, function, "state", problem)
     state = {}
@@ -54,7 +57,7 @@ def as_state(function: str, rule: Rule, units: int, device: str, value: Any) -> 
             raise checks.wrong(TypeError, function, "state", f"{name} must be floating, got {array.dtype}.")
         if array.shape != (units,):
             raise checks.wrong(ValueError, function, "state", f"{name} must be ({units},), got {array.shape}.")
-        if not bool(backend.namespace(array).isfinite(array).all()):
+        if math.isfinite(first[name]) and not bool(backend.namespace(array).isfinite(array).all()):
             raise checks.wrong(ValueError, function, "state", f"{name} must be finite, got NaN or infinity.")
         state[name] = devices.to_device(array, device).astype(np.float64, copy=False)
     return state

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from hebbcore.engine import gemm, kernels, parallel, tuning
-from hebbcore.engine.answers import gate_of, unknown_winners
+from hebbcore.engine.answers import gate_of, must_be_finite, unknown_winners
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Piece, Share
 from hebbcore.engine.competition import Gate, Norms, Pair, vector_norms
@@ -87,6 +87,7 @@ class Step:
     def gate(self, scores: Array, patches: Array, chunk: Chunk, g: Geometry) -> Gate:
         """Return the rule's gate for the scores of a chunk's patches."""
         norms = None if self.unit_norms is None else Norms(patches, self.unit_norms)
+        finite = must_be_finite(self.rule, scores, self.first)
         if self.teacher is not None:
             masks = self.teacher[chunk.first : chunk.last]
             gate = self.rule.taught_gate(scores, norms, Teacher(masks, chunk.top * g.output[1], g.positions))
@@ -94,7 +95,7 @@ class Step:
             gate = self.rule.gate(scores, norms)
         else:
             gate = self.rule.biased_gate(scores, norms, self.bias)
-        return gate_of(self.rule, gate, scores, self.first)
+        return gate_of(self.rule, gate, scores, self.first, finite)
 
 
 class ThreadSums:

@@ -105,7 +105,7 @@ class BatchedUpdate:
 
     def _scaled(self, outer: Array, weights: Array, rows: int, mass: Array | None) -> tuple[Array, Any]:
         adjusted(self.rule, outer, weights)
-        return outer, factors_of(self.rule, "scale", self.rule.scale(outer, rows, mass), self.units)
+        return outer, factors_of(self.rule, "scale", self.rule.scale(outer, rows, mass), self.units, outer)
 
     def _sums(
         self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,

@@ -6,7 +6,7 @@ from typing import Any
 from hebbcore.engine.backend import Array
 from hebbcore.estimators.transformer import NetworkTransformer
 from hebbcore.graph import Graph
-from hebbcore.layers import BatchNorm, Dense, Layer, Learner
+from hebbcore.layers import BatchNorm, Dense, Layer
 from hebbcore.network import Network
 from hebbcore.presets import preset
 from hebbcore.rules import Rule
@@ -134,8 +134,8 @@ class HebbianNetworkTransformer(NetworkTransformer):
 def _refuse_weights(function: str, given: Sequence[Layer]) -> None:
     """Raise ValueError for layers of a network: what they have learned would be lost in silence."""
     for layer in Graph(tuple(given)).layers:
-        if isinstance(layer, Learner) and layer.weights is not None:
+        if layer.belongs:
             raise ValueError(
-                f"{function}: {layer.name} has the weights of a network, but fit begins with new ones; make new "
-                "layers, or use that network's transform, which needs no estimator."
+                f"{function}: {layer.name} has what it learned in a network, but fit begins anew; make new layers, or "
+                "use that network's transform, which needs no estimator."
             )

@@ -99,7 +99,7 @@ def extract_features(
     BlockingIOError
         While another process extracts into it.
     OverflowError
-        If a feature is too large for float16.
+        If a feature is too large for the dtype.
     FloatingPointError
         If a feature is NaN or infinite.
     OSError
@@ -236,8 +236,9 @@ def _fill(function: str, file: Growing, features: Features, stream: Stream, prog
                 "image, or train the network with a lower learning_rate."
             )
         kept = file.add(batch, classes)
-        if kept.dtype == np.float16 and not np.isfinite(kept).all():
-            raise OverflowError(f'{function}: a feature of {features.layer} does not fit float16; use dtype="float32".')
+        if kept.dtype != batch.dtype and not np.isfinite(kept).all():
+            advice = 'use dtype="float32"' if kept.dtype == np.float16 else "scale the data"
+            raise OverflowError(f"{function}: a feature of {features.layer} does not fit {kept.dtype}; {advice}.")
         faint += _faint(batch) if kept.dtype == np.float16 else 0
         file.count(len(batch))
         if time.monotonic() - saved >= _SAVE_SECONDS:

@@ -128,18 +128,23 @@ class Formula:
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """Copies of the arrays of the layers that lead to the output, floating, on the host, by "layer/name"."""
-        model, needed = self.model, None
+        """Copies of the arrays of the layers that lead to the output, floating, on the host, by "layer/name".
+
+        Of hebbcore's own layers without those that no formula needs: whole numbers, and what is observed in a pass.
+        """
+        model, whole = self.model, set[str]()  # names of layers of which every array may be needed
+        needed = {""}
         if isinstance(model, Network):
             needed = {model.names[i] for i in model.graph.needed(0, [self.last + 1])}
+            whole = {name for name in needed if not type(model[name]).__module__.startswith("hebbcore.")}
+        found = {}
         with self._whole():
-            return {
-                key: np.array(devices.to_device(array, "cpu"))
-                for key, array in checkpoint.arrays_of(model).items()
-                if array.dtype.kind == "f"
-                and "/observed_" not in key
-                and (needed is None or key.partition("/")[0] in needed)
-            }
+            for key, array in checkpoint.arrays_of(model).items():
+                layer, _, name = key.rpartition("/")
+                floating = array.dtype.kind == "f"
+                if layer in whole or (layer in needed and floating and not name.startswith("observed_")):
+                    found[key] = np.array(devices.to_device(array, "cpu"), None if floating else np.float64)
+        return found
 
     @property
     def precision(self) -> str:

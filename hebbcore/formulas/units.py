@@ -109,18 +109,21 @@ def units(
     over = _over_norms if by_cosine else _of(RESPONSES, rule, "response")
     matrix = over(ops, matrix, matrix if by_cosine else weights)
     if windows is None:
-        scores, lengths = ops.matmul(x, ops.transpose(matrix, (1, 0))), norms(ops, x, (1,)) if by_cosine else None
+        scores, squares = ops.matmul(x, ops.transpose(matrix, (1, 0))), ops.sum(x * x, (1,)) if by_cosine else None
     else:
         x, padding = windows.padded(ops, x)
         scores = ops.conv(x, ops.transpose(matrix, (0, 3, 1, 2)), windows.stride, padding)
         if by_cosine:
             ones = ops.constant(np.ones((1, 1, *matrix.shape[1:3])))
-            lengths = root(ops, ops.conv(ops.sum(x * x, (1,)), ones, windows.stride, padding))
+            squares = ops.conv(ops.sum(x * x, (1,)), ones, windows.stride, padding)
+    if not by_cosine:
+        return scores if output.linear else _of(ACTIVATIONS, rule, "activate")(ops, rule, scores)
+    cosines = scores / root(ops, squares)
     if output.response == "cosine":
-        return scores / lengths
-    if output.response == "cosine-exp":
-        return ops.exp((scores / lengths - 1.0) * (1 / output.width)) * lengths
-    return scores if output.linear else _of(ACTIVATIONS, rule, "activate")(ops, rule, scores)
+        return cosines
+    # exactly 0 of zeros: what follows may magnify what is close to it; some libraries' sums of squares can be below 0
+    lengths = ops.power(ops.relu(squares), 0.5)
+    return ops.exp((cosines - 1.0) * (1 / output.width)) * lengths
 
 
 def _of(table: Mapping[Any, F], rule: Rule, method: str) -> F:

@@ -14,6 +14,7 @@ from hebbcore.engine import gemm, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
 
+_BUILT = "_built"  # in a layer of a network that is built
 _WRITES = "_writes"  # in a layer whose forward was seen to write all of its output
 Shape = tuple[int, ...]  # of one image: (height, width, channels); of one vector: (features,)
 
@@ -54,7 +55,8 @@ class Layer:
     Attributes
     ----------
     reads_images : bool
-        Class attribute. True: the layer takes the user's images as they are.
+        Class attribute. True: the layer takes the user's images as they are, which it cannot write to. Not with
+        in_place.
     in_place : bool
         Class attribute. True: `forward` overwrites its input.
     observes : bool
@@ -90,6 +92,15 @@ class Layer:
             self._check()
         self.__dict__["_joined"] = True
 
+    def belong(self) -> None:
+        """Note that the layer was built for a network, from which no other may take it."""
+        self.__dict__[_BUILT] = True
+
+    @property
+    def belongs(self) -> bool:
+        """Whether the layer was built for a network."""
+        return _BUILT in self.__dict__
+
     def __setattr__(self, name: str, value: Any) -> None:
         if not self.__dict__.get("_joined") or name not in _parameters(type(self)):  # type: ignore[arg-type]
             object.__setattr__(self, name, value)
@@ -105,11 +116,11 @@ class Layer:
         try:
             setattr(self, name, value)
             self._check()
+            self.__dict__["_joined"] = True
+            self._changed()
         except BaseException:
             self.__dict__.update(before)
             raise
-        self.__dict__["_joined"] = True
-        self._changed()
 
     def __post_init__(self) -> None:
         self._check()
@@ -222,7 +233,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} must define forget().")
 
     def observe(self, x: Array) -> None:
-        """Take the statistics of a batch into account (layers that observe)."""
+        """Take the statistics of a batch into account, which must stay as it is (layers that observe)."""
         raise NotImplementedError(f"{type(self).__name__} must define observe(x).")
 
     def settle(self) -> None:
@@ -231,8 +242,14 @@ class Layer:
 
 
 @functools.cache
-def _parameters(kind: type[Layer]) -> frozenset[str]:
-    return frozenset(field.name for field in dataclasses.fields(kind) if field.init)  # type: ignore[arg-type]
+def _parameters(kind: Any) -> frozenset[str]:
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    return frozenset(field.name for field in fields if field.init)
+
+
+def puts_out_as(layer: Layer, kind: type[Layer]) -> bool:
+    """Return whether a layer is of a kind and has its forward: a class derived from it may have its own."""
+    return isinstance(layer, kind) and type(layer).forward is kind.forward
 
 
 def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
@@ -240,10 +257,11 @@ def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
 
     Raises TypeError if it returns one, and what it wrote to out is nothing, or at first writes no or not all of out.
     """
-    looks = not layer.in_place and _WRITES not in vars(layer) and not type(layer).__module__.startswith("hebbcore.")
+    looks = not layer.in_place and _WRITES not in vars(layer) and _is_own(type(layer))
     if looks:
         out[...] = np.nan
     forward: Callable[..., Any] = layer.forward
+    x = as_read(type(layer).forward, x) if layer.reads_images else x
     made = forward(x, out, training)
     kind = type(layer).__name__
     if made is not None and made is not out:
@@ -257,6 +275,18 @@ def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
         if (np.isnan(out) != unwritten).any():
             raise TypeError(f"{layer.name}: {kind}.forward must write all of its output to out (out[...] = …).")
     vars(layer)[_WRITES] = True
+
+
+def as_read(method: Callable[..., Any], x: Array) -> Array:
+    """Return an input for a method of a layer's class, which cannot write to it if it is one's own."""
+    if isinstance(x, np.ndarray) and _is_own(method):
+        x = x.view()
+        x.flags.writeable = False
+    return x
+
+
+def _is_own(thing: Any) -> bool:
+    return not str(getattr(thing, "__module__", "")).startswith("hebbcore.")
 
 
 def shape_after(layer: Layer, shape: Shape) -> Shape:

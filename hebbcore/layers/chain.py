@@ -14,7 +14,7 @@ from hebbcore.engine import backend, parallel, tuning
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.memory import Memory
-from hebbcore.layers.base import Layer, Shape, Site, as_4d, run_forward
+from hebbcore.layers.base import Layer, Shape, Site, as_4d, puts_out_as, run_forward
 from hebbcore.layers.gaussian_pool import GaussianPool
 from hebbcore.layers.learner import Learner, Scoring
 from hebbcore.layers.scale import Scale
@@ -79,7 +79,7 @@ class Chain:
 
     def _take(self, kind: type[Kind]) -> Kind | None:
         """Return the last stage's layer in place of the stage, if it is of a kind."""
-        if not self._stages or not isinstance(self._stages[-1].layer, kind):
+        if not self._stages or not puts_out_as(self._stages[-1].layer, kind):
             return None
         return self._stages.pop().layer  # type: ignore[return-value]
 
@@ -171,9 +171,9 @@ class Chain:
         for i, stage in enumerate(self._stages):
             target = x
             if i == self._last:
-                target = out
+                target = out.reshape(len(x), *stage.shape)  # stages in place after it may change the shape
             elif not stage.layer.in_place:
-                target = memory.part(f"map {number % 2}", (len(x), *stage.shape), x.dtype)
+                target = memory.part(f"map {number % 2}", (len(x), *stage.shape), self._site.dtype)
                 number += 1
             stage(x, target, memory)
             x = target.reshape(len(x), *stage.shape)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.engine import backend, devices, gemm, parallel
-from hebbcore.engine.answers import projection_of, require_untouched
+from hebbcore.engine.answers import projection_of, require_counts, require_untouched
 from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.finite import faint_is_zero
@@ -70,10 +70,10 @@ class HebbianLayer:
         function = "HebbianLayer"
         if name == "weights":
             value = backend.as_array(function, name, value)
-            if value.ndim not in (2, 4) or value.dtype.kind != "f":
+            if value.ndim not in (2, 4) or not value.size or value.dtype.kind != "f":
                 raise ValueError(
                     f"{function}: weights must be floating, (units, kernel height, kernel width, channels) or (units, "
-                    f"features), got {value.dtype} of shape {value.shape}."
+                    f"features), not empty, got {value.dtype} of shape {value.shape}."
                 )
         elif name == "rule":
             value = as_rule(function, value)
@@ -89,10 +89,22 @@ class HebbianLayer:
             value = as_state(function, self.rule, self.units, backend.device_of(self.weights), value)
         if self._is_dense_with(name, value):
             check_no_steps(function, *(value if name == of else getattr(self, of) for of in ("stride", "padding")))
+        before = dict(vars(self))
         object.__setattr__(self, name, value)
-        if name in ("weights", "rule") and "rule" in vars(self):
-            require_untouched(self.rule, self.weights.reshape(self.units, -1))
-        if name in ("weights", "rule") and "state" in vars(self):
+        try:
+            self._settle(function, name)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _settle(self, function: str, name: str) -> None:
+        """Check weights and rule, one of which was set, together, and let the state follow them."""
+        if name not in ("weights", "rule") or "rule" not in vars(self):
+            return
+        require_counts(function, self.rule, self.units)
+        require_untouched(self.rule, self.weights.reshape(self.units, -1))
+        if "state" in vars(self):
             fits = same_names(self.rule, self.state) and all(len(of) == self.units for of in self.state.values())
             self.state = self.state if fits else None
 

@@ -279,7 +279,7 @@ class Learner(Layer):
         assert isinstance(self.rule, Rule)
         matrix, rivalry = self._matrix, self._rivalry
         delta, scale = change()
-        factors = factors_of(self.rule, "rate", self.rule.rate(matrix, rate), self.units) * scale
+        factors = factors_of(self.rule, "rate", self.rule.rate(matrix, rate), self.units, matrix) * scale
         size = None
         if measure:
             xp = backend.namespace(matrix)

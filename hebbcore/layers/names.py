@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hebbcore import checks
-from hebbcore.layers.base import Layer
+from hebbcore.layers.base import Layer, puts_out_as
 from hebbcore.layers.learner import Learner
 
 
@@ -17,6 +17,12 @@ def name_layers(function: str, layers: Sequence[Layer]) -> list[str]:
     """Give the layers without a name one, and return all names."""
     if frozen := next((type(layer).__name__ for layer in layers if _is_frozen(layer)), None):
         problem = f"must not be frozen: put @dataclass(eq=False) before {frozen}."
+        raise checks.wrong(TypeError, function, "layers", problem)
+    if own := next((layer for layer in layers if isinstance(layer, Learner) and not puts_out_as(layer, Learner)), None):
+        problem = (
+            f"must not be learners with a forward of their own, as {type(own).__name__}: units that learn put out what "
+            "their rule says; put a layer of your own behind a Conv or Dense, or give its rule an activate."
+        )
         raise checks.wrong(TypeError, function, "layers", problem)
     if nameless := next((type(layer).__name__ for layer in layers if not hasattr(layer, "name")), None):
         raise checks.wrong(TypeError, function, "layers", f'must have a field name: str = "", which {nameless} lacks.')
@@ -37,4 +43,5 @@ def name_layers(function: str, layers: Sequence[Layer]) -> list[str]:
             while f"{prefix}{number}" in taken:
                 number += 1
             layer.name, latest[prefix] = f"{prefix}{number}", number
+            taken.add(layer.name)  # a layer of one's own may be called like another's name
     return [layer.name for layer in layers]

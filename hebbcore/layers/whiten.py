@@ -12,7 +12,7 @@ from hebbcore.engine.backend import Array
 from hebbcore.engine.chunks import Plan, Share
 from hebbcore.engine.group.portion import current
 from hebbcore.engine.patches import PADDING_MODES, Geometry
-from hebbcore.layers.base import Layer, Shape, Site, as_4d, require_images
+from hebbcore.layers.base import Layer, Shape, Site, as_4d, puts_out_as, require_images
 from hebbcore.layers.kept import Kept
 from hebbcore.layers.learner import LATER, Learner
 
@@ -194,7 +194,9 @@ class Whiten(Layer):
         One image, with the making of those units, takes no more multiplications then than by two products.
         """
         size, outputs = self._sizes.patch_size, self._outputs(self._sizes)
-        if not isinstance(layer, Learner) or layer.response != "rule" or not layer.geometry.is_of_pixels(outputs):
+        if not puts_out_as(self, Whiten) or not isinstance(layer, Learner) or layer.response != "rule":
+            return False
+        if not layer.geometry.is_of_pixels(outputs):
             return False
         units = layer.units
         spared = outputs * (size + units) - size * units  # for a patch

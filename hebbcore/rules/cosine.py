@@ -10,9 +10,10 @@ from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.rule import Rule
 
 
-def one_over(mass: Array | None) -> Array:
-    """Return 1 / mass (K, 1), and 0 where the mass is too small to divide by."""
-    assert mass is not None
+def one_over(rule: Rule, mass: Array | None) -> Array:
+    """Return 1 / mass (K, 1), and 0 where the mass is too small to divide by. Raises ValueError for a gate without."""
+    if mass is None:
+        raise ValueError(f"{type(rule).__name__}.gate must return a mass, which its scale divides by.")
     shares = mass[None].copy()
     kernels.for_array(mass).reciprocals(shares, np.finfo(mass.dtype).tiny)
     return shares.reshape(-1, 1)
@@ -33,7 +34,7 @@ class CosineRule(Rule):
 
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
         """Return 1 / mass, and 0 for units without a share, or one too small to divide by: they do not change."""
-        return one_over(mass)
+        return one_over(self, mass)
 
     def response(self, scores: Array, unit_norms: Array | None) -> Array:
         scores /= unit_norms

@@ -45,6 +45,7 @@ class HPCA(Rule):
     scale_by_fan_in: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.choice("HPCA", "activation", self.activation, ACTIVATIONS)
         checks.boolean("HPCA", "scale_by_fan_in", self.scale_by_fan_in)
 

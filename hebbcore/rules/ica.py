@@ -53,6 +53,7 @@ class ICA(Rule):
     normalized: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.boolean("ICA", "hierarchical", self.hierarchical)
         checks.boolean("ICA", "normalized", self.normalized)
 

@@ -11,7 +11,7 @@ from hebbcore.engine.backend import Array, namespace, row_norms
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.engine.finite import LARGEST
 from hebbcore.engine.rule import Rule
-from hebbcore.rules.p_norm import check_exponent, signed_power
+from hebbcore.rules.p_norm import check_exponent, near_one, signed_power
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Krotov(Rule):
     strength: float = 0.4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_exponent("Krotov", self.p)
         checks.integer("Krotov", "rank", self.rank, 2)
         checks.real("Krotov", "strength", self.strength, 0, LARGEST)
@@ -57,6 +58,9 @@ class Krotov(Rule):
 
     def lengths(self, weights: Array) -> Array:
         return row_norms(weights, self.p)
+
+    def from_patches(self, patches: Array, lengths: Any) -> Array:
+        return super().from_patches(near_one(patches, self.p), lengths)
 
     def projection(self, weights: Array) -> Array:
         return signed_power(weights, self.p)

@@ -38,6 +38,7 @@ class KWTA(CosineRule):
     k: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.integer("KWTA", "k", self.k, 1)
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:

@@ -9,7 +9,7 @@ from hebbcore import checks
 from hebbcore.engine import kernels
 from hebbcore.engine.backend import Array, namespace, row_norms
 from hebbcore.engine.rule import Rule
-from hebbcore.rules.p_norm import MOST_POWER, check_exponent, signed_power
+from hebbcore.rules.p_norm import MOST_POWER, check_exponent, near_one, signed_power
 
 INITIAL_RADIUS = 25.0  # expected p-norm of a unit's first weights: learning brings it down to 1
 LEAST_DISTANCE = 1e-10  # of a norm from 1, so that no rate is 0
@@ -24,12 +24,16 @@ class NormSeekingRule(Rule):
     adaptive_power: float | None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_exponent(type(self).__name__, self.p)
         if self.adaptive_power is not None:
             checks.positive(type(self).__name__, "adaptive_power", self.adaptive_power, MOST_POWER)
 
     def lengths(self, weights: Array) -> Array:
         return row_norms(weights, self.p)
+
+    def from_patches(self, patches: Array, lengths: Any) -> Array:
+        return super().from_patches(near_one(patches, self.p), lengths)
 
     def projection(self, weights: Array) -> Array:
         return signed_power(weights, self.p)

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from hebbcore import checks
 from hebbcore.engine import competition
+from hebbcore.engine.answers import own_methods
 from hebbcore.engine.backend import Array
 from hebbcore.engine.competition import Gate, Norms
 from hebbcore.rules.cosine import CosineRule
@@ -49,11 +50,17 @@ class SignedWTA(CosineRule):
     signed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.integer("SignedWTA", "k", self.k, 1)
 
     def gate(self, scores: Array, norms: Norms | None) -> Gate:
         assert norms is not None
         return competition.signed_gate(scores, norms.units)
+
+    @property
+    def takes_bias(self) -> bool:
+        """Whether the rule has a competition with a bias: this one does not call a gate of a class derived from it."""
+        return not own_methods(self, "gate") or bool(own_methods(self, "biased_gate"))
 
     def biased_gate(self, scores: Array, norms: Norms, bias: Array) -> Gate:
         return competition.biased_signed_gate(scores, norms, bias)

@@ -43,7 +43,7 @@ class Supervised(Rule):
 
     def scale(self, delta: Array, rows: int, mass: Array | None) -> Any:
         """Return 1 / patches of the class, and 0 for a class without any."""
-        return one_over(mass)
+        return one_over(self, mass)
 
     def response(self, scores: Array, unit_norms: Array | None) -> Array:
         scores /= unit_norms

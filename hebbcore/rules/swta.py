@@ -50,6 +50,7 @@ class SWTA(CosineRule):
     competition: str = "exp"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         temperature = checks.positive("SWTA", "temperature", self.temperature)
         checks.choice("SWTA", "competition", self.competition, COMPETITIONS)
         if self.competition == "power":

@@ -199,7 +199,7 @@ class LayerTraining:
             self._looked_at += len(range(rows)[chosen.rows])
             tally = Tally(rule, matrix, chosen)
         delta, scale = self._update.begin(images, matrix, None, bias, teacher, self._layer.state, tally)()
-        rate = factors_of(rule, "rate", rule.rate(matrix, self.rate), len(matrix))
+        rate = factors_of(rule, "rate", rule.rate(matrix, self.rate), len(matrix), matrix)
         add_scaled(matrix, rate * scale, delta)
         if tally is None:
             return None
@@ -221,7 +221,7 @@ class LayerTraining:
                 self._divergence.tell(NAME, self._rule, self._matrix, 3, self.auto)
             transform = partial(self._layer.transform, workspace=self._workspace)
             image_bytes = self._g.positions * self._matrix[:, 0].nbytes
-            require_finite_output(FUNCTION, NAME, transform, first, image_bytes)
+            require_finite_output(FUNCTION, NAME, transform, first, image_bytes, [self._rule])
         if self._rule.competes and tells:
             tell_dead(FUNCTION, NAME, self._rule, self._wins, 3)
         if self._rule.supervised:

@@ -359,4 +359,5 @@ def _require_finite_features(network: Network, first: Array) -> None:
     """Raise FloatingPointError if the trained network makes NaN or infinity of the first batch."""
     size = math.prod(network.shapes[-1]) * network.site.dtype.itemsize
     images = backend.as_array("fit", "images", first)
-    require_finite_output("fit", network.names[-1], network.transform, images, size)
+    rules = [layer.bound_rule for layer in network.learners.values()]
+    require_finite_output("fit", network.names[-1], network.transform, images, size, rules)

@@ -14,7 +14,7 @@ from hebbcore.engine.patches import convert
 from hebbcore.engine.soundness import AUTO, AUTO_SHARE, Divergence, is_due, largest_stable_rate, measured_rate, watched
 from hebbcore.engine.winners import Tally, count_sample, spread, tell_dead
 from hebbcore.layers import Layer, Learner, Site
-from hebbcore.layers.base import rows_of
+from hebbcore.layers.base import as_read, rows_of
 from hebbcore.layers.kept import require_moving
 from hebbcore.network import Network
 from hebbcore.predictions import judge
@@ -122,7 +122,8 @@ class Steps:
         network, i = self._network, max(phase.targets)
         with network.lock:
             given = network.run(x, first, network.graph.entries[i])
-            network.layers[i].observe(_as_read(network.layers[i], given, network.site))
+            seen, observe = _as_read(network.layers[i], given, network.site), network.layers[i].observe
+            observe(as_read(observe, seen) if seen is x else seen)  # the user's own images, perhaps
 
     def learn(self, phase: Phase, first: int, batch: Batch, measure: bool) -> None:
         """Let the layers of a phase learn from a batch: the input of layer `first`. measure: note their change."""

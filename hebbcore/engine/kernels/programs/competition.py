@@ -84,7 +84,7 @@ def swta(
             log_peak = log(max(peak, TINY))
             for k in entries(row.size):
                 part = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
-                e = ZERO if part < FAINT_SHARE else part
+                e = ZERO if (part < FAINT_SHARE) | (row[k] == ZERO) else part
                 row[k] = e
                 sum_e += e
         else:

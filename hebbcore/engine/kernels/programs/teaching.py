@@ -110,7 +110,7 @@ def taught_swta(scores: Matrix, sharpness: Number, power: Flag, mass: Sums, deca
             log_peak = log(max(peak, TINY))
             for k in entries(row.size):
                 part = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
-                e = ZERO if (part < FAINT_SHARE) | (row[k] < ZERO) else part
+                e = ZERO if (part < FAINT_SHARE) | (row[k] <= ZERO) else part
                 row[k] = e
                 sum_e += e
         else:
