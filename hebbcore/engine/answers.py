@@ -4,6 +4,7 @@ Each function returns the answer, in the dtype that the products of a step need.
 and TypeError for what is no array of real numbers, naming the rule and its method.
 """
 
+import functools
 import math
 import numbers
 from collections.abc import Callable, Mapping
@@ -18,11 +19,11 @@ _REAL = "biuf"  # kinds of dtypes
 _INDEX = np.dtype(np.int64)  # of winners
 
 
-def must_be_finite(rule: Any, scores: Array, first: bool) -> bool:
+def must_be_finite(rule: Any, scores: Array) -> bool:
     """Return whether a gate, which may overwrite the scores (n, K), must be finite: of finite ones, by a method of
-    one's own. first: of a batch of this shape; others are not looked at.
+    one's own.
     """
-    return first and bool(own_methods(rule, "gate", "biased_gate", "taught_gate")) and _is_finite(scores)
+    return bool(own_methods(rule, "gate", "biased_gate", "taught_gate")) and _is_finite(scores)
 
 
 def gate_of(rule: Any, gate: Any, scores: Array, first: bool = False, finite: bool = False) -> Gate:
@@ -246,6 +247,12 @@ def own_methods(rule: Any, *methods: str) -> list[str]:
     return [f"{kind.__name__}.{method}" for method in methods if not _is_ours(getattr(kind, method))]
 
 
+@functools.cache  # of the smallest steps it would take a twentieth
+def _is_ours(method: Any) -> bool:
+    """Return whether hebbcore itself defines a method of a rule."""
+    return str(getattr(method, "__module__", "")).partition(".")[0] == __name__.partition(".")[0]
+
+
 def _is_finite(array: Any) -> bool:
     array = array if hasattr(array, "dtype") else float(array)
     return bool(namespace(array).isfinite(array).all())
@@ -292,11 +299,6 @@ def _sums(rule: Any, what: str, sums: Any, units: int) -> Any:
 def _wrong(rule: Any, method: str, what: str, shape: tuple[int, ...], found: Any) -> ValueError:
     got = np.shape(found) if hasattr(found, "shape") else type(found).__name__
     return ValueError(f"{type(rule).__name__}.{method} must return {what} {shape}, got {got}.")
-
-
-def _is_ours(method: Any) -> bool:
-    """Return whether hebbcore itself defines a method of a rule."""
-    return str(getattr(method, "__module__", "")).partition(".")[0] == __name__.partition(".")[0]
 
 
 def _said(problem: str, found: Any) -> ValueError | TypeError:

@@ -46,7 +46,7 @@ class SingleChunk:
         for target in targets:
             target.put(scores, patches, slice(0, len(scores)))
         norms = None if unit_norms is None else Norms(patches, unit_norms)
-        finite = must_be_finite(rule, scores, self._first)
+        finite = self._first and must_be_finite(rule, scores)
         gate = gate_of(rule, rule.gate(scores, norms), scores, self._first, finite)
         self._first = False
         assert gate.values is not None  # of a rule without pairs

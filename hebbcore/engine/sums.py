@@ -87,7 +87,7 @@ class Step:
     def gate(self, scores: Array, patches: Array, chunk: Chunk, g: Geometry) -> Gate:
         """Return the rule's gate for the scores of a chunk's patches."""
         norms = None if self.unit_norms is None else Norms(patches, self.unit_norms)
-        finite = must_be_finite(self.rule, scores, self.first)
+        finite = self.first and must_be_finite(self.rule, scores)
         if self.teacher is not None:
             masks = self.teacher[chunk.first : chunk.last]
             gate = self.rule.taught_gate(scores, norms, Teacher(masks, chunk.top * g.output[1], g.positions))
