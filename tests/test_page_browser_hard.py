@@ -91,6 +91,12 @@ def test_a_table_is_read_and_results_are_written(serve, open_page, tmp_path):
     page.click("#error button")
     page.click("#results")
     page.says("#done", "report.html")
+    (tmp_path / "full").touch()
+    for _ in range(2):  # the second time says it as loud
+        page.click("#results")
+        page.says("#error", "The results were not written: predictions.csv")
+        assert "report.html" not in page.text("#done")
+        page.click("#error button")
     page.press("z")
     page.saved(0)
 

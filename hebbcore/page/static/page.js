@@ -81,7 +81,7 @@ function news(state) {
   if (state.learning.error && state.learning.error !== was?.learning.error) failed(`Learning failed: ${state.learning.error}`);
   const { error, written } = state.results;
   if (error && error !== was?.results.error) failed(`The results were not written: ${error}`);
-  if (was && written !== was.results.written) done("predictions.csv, next.csv, report.html and model are written");
+  if (was && written && written !== was.results.written) done("predictions.csv, next.csv, report.html and model are written");
   was = state;
   store.list.guesses ??= state.guesses_version;
   const newer = store.list.guesses !== state.guesses_version && view() !== "all";
@@ -166,7 +166,10 @@ function sent({ path, body }, answer) {
   if (path === "/api/undo") undone(answer.images);
   if (path === "/api/classes") done(`New class: ${body.name}`);
   if (path === "/api/classes/rename") renamed(body);
-  if (path === "/api/results") done("Results are being written");
+  if (path === "/api/results") {
+    if (was) was = { ...was, results: { ...was.results, error: null } }; // the same error is told again
+    done("Results are being written");
+  }
   if (reopen && outbox.waiting.length <= 1) showUnseen();
 }
 
