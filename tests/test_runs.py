@@ -98,6 +98,7 @@ def test_many_runs_and_the_same_folder_name_twice(two, call):
 def test_errors_of_plots_of_several(two, call, fails):
     assert call("plot r/a r/b")[0].endswith("\nr/curves.png\nr/table.md\n")  # into the folder of both
     assert call("plot r/a r/b r/curves.png r/table.md")[1].count("left out: ") == 2
+    assert call(f"plot r/a {Path('r/b').absolute()}")[0].endswith(f"\n{Path('r/table.md').absolute()}\n")
     assert fails("plot r/a gone --out x") == "plot: gone does not exist."
     assert fails("plot run.toml images.h5 --out x") == (
         "plot: none of these is the folder of a run with metrics; train first."

@@ -71,7 +71,10 @@ def _compare(options: argparse.Namespace) -> int:
     names = [path.resolve().name for path in found]
     runs = dict(zip(names if len(set(names)) == len(names) else map(str, found), found, strict=True))
     table = markdown("Runs side by side", comparison(runs))
-    folder: Path = options.out or Path(os.path.commonpath([path.parent for path in found]) or ".")
+    parents = [path.parent for path in found]
+    if any(parent.is_absolute() for parent in parents):  # with others that are not, they have nothing in common
+        parents = [parent.absolute() for parent in parents]
+    folder: Path = options.out or Path(os.path.commonpath(parents) or ".")
     make_folder(folder)
     plots.save_comparison(runs, folder / "curves.png")
     write_text(folder / "table.md", table)
