@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import loaders
-from hebbcore import checkpoint, checks
+from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, network_stream, side_of
 from hebbcore.cli.options import add_import, add_set
@@ -106,7 +106,7 @@ def _require_judgeable(options: argparse.Namespace, runs: list[Planned], folder:
             raise ValueError("sweep: --layer is for --evaluate IMAGES; give both, or leave it out.")
         return
     for run in runs:
-        names = [table["name"] for table in run.config.layer_tables()]
+        names = [table["name"] for table in serialize.flat(run.config.layer_tables())]
         if options.layer is not None:
             checks.choice("sweep", f"--layer of {run.name}", options.layer, names)
     if is_photos(options.evaluate):
