@@ -155,6 +155,13 @@ def test_settings_that_differ(tmp_path):
     assert compare.differing([{}, {"a": None}, {"b": 1}]) == ["b"]
 
 
+def test_settings_that_differ_look_different():
+    values = (0.99995, 0.99999, 1.0, 1e-05, 0.1234567, True, 10**6, "1.0", [1.0, 2], None)
+    shown = ["0.99995", "0.99999", "1", "1e-05", "0.1234567", "true", "1000000", "1.0", "[1.0, 2]", ""]
+    assert [compare.setting_text(value) for value in values] == shown
+    assert [compare.text_of(figure) for figure in (0.1234567, 12, None)] == ["0.1235", "12", ""]
+
+
 def test_a_default_that_is_written_out_is_no_difference(tmp_path):
     def of(name, *layers):
         (tmp_path / name).mkdir()

@@ -185,7 +185,7 @@ def comparison(runs: Mapping[str, Path]) -> list[tuple[str, Table]]:
     keys = differing(list(settings.values()))
     table = [["run", *keys, "images", "seconds", "images a second", "dead units"]]
     for name, found in figures.items():
-        row = [text_of(settings[name].get(key)) for key in keys]
+        row = [setting_text(settings[name].get(key)) for key in keys]
         ended = (found.images, found.seconds, found.images_per_second, found.dead)
         table.append([name, *row, *map(text_of, ended)])
     return [("Runs", table), *_by_layer(figures)]
@@ -198,7 +198,7 @@ def _comparable(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         return settings
     return {
         name: {key: value for key, value in given.items() if not key.startswith("network.layers[")}
-        | {"network.layers": ", ".join(map(text_of, kinds[name])) or None}
+        | {"network.layers": ", ".join(map(str, kinds[name])) or None}
         for name, given in settings.items()
     }
 
@@ -214,13 +214,17 @@ def _by_layer(figures: Mapping[str, Figures]) -> list[tuple[str, Table]]:
     return tables
 
 
-def text_of(value: Any) -> str:
-    """Return a value as the text of a cell: numbers to four digits, nothing for None."""
+def text_of(figure: float | None) -> str:
+    """Return a figure as the text of a cell: to four digits, nothing for None."""
+    return f"{figure:.4g}" if isinstance(figure, float) else setting_text(figure)
+
+
+def setting_text(value: Any) -> str:
+    """Return a setting as the text of a cell: with all digits, by which settings may differ; nothing for None."""
     if value is None:
         return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.removesuffix(".0") if isinstance(value, float) else text
 
 
 def markdown(title: str, sections: Iterable[tuple[str, Table]]) -> str:
