@@ -127,10 +127,20 @@ def test_errors_of_plots_of_several(two, call, fails):
         ([record(5, 1, dead=1), record(8, 1, dead=3), record(10, 2, dead=7)], 3),  # the first one is of another epoch
         ([record(5, 1, dead=1), record(10, 2, dead=7)], 7),
         ([record(5, 1, dead=1), record(10, 2, dead=5), record(15, 3, dead=6)], 6),
+        # records, many or few of which are written in an epoch, each see a part of it: the pass as a whole counts
+        ([record(3, 0, dead=5), record(5, 1, dead=7, pass_dead=1)], 1),
+        ([record(5, 1, dead=7, pass_dead=2), record(8, 1, dead=6)], 2),  # of the last whole one
     ],
 )
 def test_dead_units_are_those_of_the_last_epoch(records, dead):
     assert compare.final_figures(records).layers["a"]["dead"] == dead
+
+
+def test_the_entropy_is_of_many_winners():
+    few, many = ({"winners": 64, "entropy": 3.0}, {"winners": 9000, "entropy": 7.5})
+    records = [record(1, 0, winners=10_000, entropy=9.0), record(5, 1), record(8, 1, **many), record(10, 2, **few)]
+    assert compare.final_figures(records).layers["a"]["entropy"] == 7.5
+    assert compare.final_figures([record(5, 1, entropy=2.0), record(10, 2, entropy=3.0)]).layers["a"]["entropy"] == 3.0
 
 
 def test_final_figures():

@@ -18,7 +18,7 @@ Table = list[list[str]]  # rows, the head first
 _LAYER = re.compile(r"network\.layers\[\d+\]\.type")
 
 FIGURES = {  # of a layer, and what they are
-    "dead": "units that never won (the fewest of a record in the last epoch)",
+    "dead": "units that won nothing in the last pass (where units do not compete: the fewest of a record)",
     "change": "‖step‖ / ‖weights‖ of the last step measured",
     "norm_mean": "mean norm of the units",
     "entropy": "entropy of the winners, bits",
@@ -79,13 +79,14 @@ def final_figures(records: Sequence[Record]) -> Figures:
     layers = {}
     for name in layers_of(records):
         own = [record for record in records if name in record["layers"]]
-        final = own[-1]["layers"][name]
-        changes = [record["layers"][name]["change"] for record in own]
+        said = [record["layers"][name] for record in reversed(own)]
+        latest = [record["layers"][name] for record in reversed(_last_epoch(own))]
+        dead = [each["pass_dead"] for each in said if "pass_dead" in each]
         layers[name] = {
-            "dead": min(record["layers"][name]["dead"] for record in _last_epoch(own)),
-            "change": next((change for change in reversed(changes) if change is not None), None),
-            "norm_mean": final["norm_mean"],
-            "entropy": final["entropy"],
+            "dead": dead[0] if dead else min(each["dead"] for each in latest),
+            "change": next((each["change"] for each in said if each["change"] is not None), None),
+            "norm_mean": said[0]["norm_mean"],
+            "entropy": max(latest, key=lambda each: each.get("winners", 0))["entropy"],  # few winners have little
         }
     return Figures(last["images"], last["seconds"], _speed(records[0], last), layers)
 
