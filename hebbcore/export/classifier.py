@@ -12,7 +12,7 @@ from hebbcore.formulas.pointwise import flat
 from hebbcore.formulas.pools import grid_pool
 from hebbcore.labelling.model import Model
 from hebbcore.layers import GridPool
-from hebbcore.texts import plain
+from hebbcore.texts import is_unicode, plain
 
 
 def predictions(graph: Graph, model: Model, output: Tensor) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def predictions(graph: Graph, model: Model, output: Tensor) -> dict[str, Any]:
     Raises ValueError for a class whose name no such file can hold.
     """
     for name in model.classes:
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # as of a folder whose name is no UTF-8
+        if not is_unicode(name):
             raise ValueError(
                 f"export.onnx: texts of ONNX files are Unicode, and the class {plain(name)} is none: rename it, or its "
                 "folder, and classify again."
