@@ -181,6 +181,8 @@ def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
     line = "sweep run.toml --out s --grid training.learning_rate=0.001,0.01 --evaluate"
     call(f"{line} tree")
     assert loaders.read_index("s/images").image_shape == (60, 60, 3)
+    (learned_from,) = Path("s").glob("images-*")
+    assert f"s/sweep.json: sound\ns/images: sound\n{learned_from}: sound\n" in call("verify s")[0]
     shutil.copytree("tree", "other")
     call(f"{line} other")  # judged anew
     assert loaders.read_index("s/images").source["name"] == "other"
