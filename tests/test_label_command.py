@@ -14,6 +14,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from classify_helpers import CLASSES, digits, photos, rows_of, write_labels
@@ -213,6 +214,16 @@ def test_a_port_that_is_taken_and_other_mistakes_are_told_plainly(photos, call, 
     assert "name another --out" in fails(LINE.replace("photos", "others"))
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert fails(LINE) == "hebbcore label needs uvicorn; pip install 'hebbcore[label]' installs it."
+
+
+def test_photos_of_one_name_are_told_before_long_work(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("some.h5", "w") as file:
+        file["train/images"] = np.zeros((5, 8, 8, 3), np.uint8)
+        file["train/filenames"] = [b"a", b"b", b"c", b"b", b"b"]
+    _, err = call("label some.h5 --out work --no-browser --device cpu", 1)
+    assert "label: photos must have different names, and 3 are called b; give them others" in err
+    assert not Path("work/network").exists()
 
 
 def test_photos_of_any_name_are_labelled_and_come_out(photos, call):

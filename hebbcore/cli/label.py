@@ -106,6 +106,7 @@ def _ready(
     options: argparse.Namespace, network: Network | None, stages: Stages
 ) -> "tuple[WorkTeacher, Photos, list[str]]":
     """Do the stages up to the features; returns the teacher, the photos and their names."""
+    from hebbcore.page.board import require_distinct
     from hebbcore.page.teacher import WorkTeacher
 
     work = options.out
@@ -116,6 +117,7 @@ def _ready(
     with photos.stream() as stream:
         names = list(stream.names)
     require_several(names)
+    require_distinct(names)
     require_search(np.full(len(names), -1), devices.resolve("label", options.device))
     if network is None:
         network = learned(photos, options, stages)

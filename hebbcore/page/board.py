@@ -3,6 +3,7 @@
 import threading
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -44,9 +45,8 @@ class Board:
 
     def __init__(self, names: Sequence[str], store: Store, versions: Versions) -> None:
         self.names, self.versions = names, versions
+        require_distinct(names)
         self._numbers = {name: number for number, name in enumerate(names)}
-        if len(self._numbers) < len(names):
-            raise ValueError("label: photos must have different names; some have the same.")
         self._store, self._changing = store, threading.Lock()
         codes = np.full(len(names), NO_LABEL, np.int64)
         found, strange = False, ""
@@ -191,6 +191,16 @@ class Board:
         """Close the store."""
         with self._changing:
             self._store.close()
+
+
+def require_distinct(names: Sequence[str]) -> None:
+    """Raise ValueError if two photos have one name, by which labels find them."""
+    if len(set(names)) < len(names):
+        name, count = Counter(names).most_common(1)[0]
+        raise ValueError(
+            f"label: photos must have different names, and {count} are called {plain(name)}; give them others, such as "
+            "in the data set filenames of an HDF5 file."
+        )
 
 
 def _fixed(codes: Ints) -> Ints:
