@@ -81,7 +81,7 @@ def test_labels_outlive_the_server_and_results_are_those_of_classify(photos, cal
         assert server.get("/api/state")["labelled"] == 12
 
 
-@pytest.mark.parametrize("damage", [None, "bytes", "features", "disk"])
+@pytest.mark.parametrize("damage", [None, "bytes", "features", "version", "disk"])
 def test_what_was_learned_without_labels_is_kept_for_the_next_start(photos, call, tmp_path, monkeypatch, damage):
     call("classify photos --labels labels.csv --out work --features net.h5 --device cpu")
     said, network, stages = [], hebbcore.load("net.h5", device="cpu"), Stages()
@@ -98,6 +98,8 @@ def test_what_was_learned_without_labels_is_kept_for_the_next_start(photos, call
         path.write_bytes(path.read_bytes()[:-9])
     elif damage == "features":
         write_kept(path, "0" * 32, first.images_state())
+    elif damage == "version":
+        monkeypatch.setattr("hebbcore.page.teacher.__version__", "9.9")
     fits = []
     monkeypatch.setattr(FewLabelClassifier, "fit", lambda model, *given: fits.append(model) or fit(model, *given))
     second, y = teacher.fitted(), np.where(np.arange(60) < 30, np.arange(60) % 3, -1)
