@@ -14,7 +14,8 @@ from PIL import Image
 import hebbcore
 import loaders
 from hebbcore import checkpoint
-from hebbcore.cli.photos import side_at
+from hebbcore.cli.photos import read_photos, side_at
+from hebbcore.cli.stages import Stages
 from hebbcore.cli.tables import Table
 from hebbcore.features import extract, storage
 from hebbcore.files import locked_file
@@ -165,11 +166,31 @@ def test_features_are_judged_on_class_folders(photos, call, fails):
     assert names("report/images") == ["test", "train"]
     assert loaders.read_index("report/images/train").records == 45
     assert "report/images/test: sound\nreport/images/train: sound\nfiles: 3" in call("verify report")[0]
-    next(Path("train").glob("*/*.png")).unlink()
+    some = next(Path("train").glob("*/*.png"))
+    some.unlink()
     assert fails(line) == (
-        "report/images/train holds a set built differently (files 45 there and 44 here), so not of train as it is now; "
-        "name another output, or remove that folder."
+        "report/images/train holds a set built differently (files 45 there and 44 here; gone: "
+        f"{some.relative_to('train')}), so not of train as it is now; name another output, or remove that folder."
     )
+
+
+def test_files_that_are_new_or_gone_are_named(photos):
+    def error():
+        with pytest.raises(ValueError, match="holds a set built differently") as caught:
+            read_photos(Path("photos"), Path("shards"), size=8, split=None, without_labels=True, stages=Stages())
+        return str(caught.value)
+
+    Path("photos/notes.txt").touch()  # is left out, and known
+    read_photos(Path("photos"), Path("shards"), size=8, split=None, without_labels=True, stages=Stages())
+    for name in (".DS_Store", "labels.csv"):
+        Path("photos", name).touch()
+    told = "(files 61 there and 63 here; new: .DS_Store, labels.csv; files that are no images count too: move them"
+    assert told in error()
+    for name in sorted(photos)[:5]:
+        Path("photos", name).rename(f"photos/{name}.\x1b.png")
+    first, second = sorted(photos)[:2]
+    assert f"; new: .DS_Store, {first}.\\x1b.png, {second}.\\x1b.png and 4 more; gone: {first}, {second}, " in error()
+    assert "no images" not in error()
 
 
 def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
