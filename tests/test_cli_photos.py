@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from classify_helpers import darken, photos
-from cli_helpers import POOL, call, config_text, fails, names
+from cli_helpers import POOL, call, config_text, fails, files_of, names
 from PIL import Image
 
 import hebbcore
@@ -20,7 +20,7 @@ from hebbcore.cli.tables import Table
 from hebbcore.features import extract, storage
 from hebbcore.files import locked_file
 
-__all__ = ["call", "fails", "photos"]
+__all__ = ["call", "fails", "files_of", "photos"]
 CONV = {"type": "conv", "units": 6, "kernel_size": 3}
 
 
@@ -172,6 +172,32 @@ def test_features_are_judged_on_class_folders(photos, call, fails):
         "report/images/train holds a set built differently (files 45 there and 44 here; gone: "
         f"{some.relative_to('train')}), so not of train as it is now; name another output, or remove that folder."
     )
+
+
+def test_files_of_others_are_neither_removed_nor_replaced(photos, call, fails, files_of):
+    in_class_folders(photos, "tree", photos)
+    Path("run.toml").write_text(config_text(CONV, epochs=1).replace('"images.h5"', '"tree"\nimage_size = 8'))
+    for file in ("mine/images/cat.png", "mine/images/sub/notes.txt"):  # a folder that a user calls so, too
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("mine")
+    before = files_of("mine")
+    told = "mine/images holds files of others, such as cat.png, and images would be read into it: name another output"
+    line = "sweep run.toml --out mine --seeds 2 --evaluate tree"
+    for command in (line, "train run.toml --out mine", "classify tree --out mine --features net.h5 --device cpu"):
+        assert told in fails(command)
+    assert files_of("mine") == before
+    shutil.copytree("mine/images", "kept")
+    shutil.rmtree("mine")
+    call(line)
+    shutil.copytree("kept", "mine/images", dirs_exist_ok=True)  # beside what was read
+    Path("tree/one", next(file for file in sorted(photos) if photos[file] == "one")).unlink()
+    assert "set built differently" in call(line, 1)[1]
+    assert Path("mine/images/sub/notes.txt").exists()
+    for name in ("report.html", "model/network.h5"):
+        Path("other", name).parent.mkdir(parents=True)
+        Path("other", name).write_text("mine")
+        assert f"holds {name}, which would be replaced" in fails("classify tree --out other --features net.h5")
+        shutil.rmtree("other")
 
 
 def test_files_that_are_new_or_gone_are_named(photos):

@@ -332,6 +332,13 @@ def test_the_browser_gets_a_file_that_others_cannot_read(tmp_path, monkeypatch):
     assert opened == [(tmp_path / "open.html").as_uri()]
     assert (tmp_path / "open.html").stat().st_mode & 0o777 == 0o600
     assert "http://127.0.0.1:1/?token=x" in (tmp_path / "open.html").read_text()
+    label._forget(tmp_path / "open.html")
+    assert not (tmp_path / "open.html").exists()
+    (tmp_path / "open.html").write_text("<!doctype html><p>a page of the user's")
+    label._forget(tmp_path / "open.html")
+    with pytest.raises(FileExistsError, match=r"open\.html"):
+        label._open("http://127.0.0.1:1/?token=x", tmp_path / "open.html")
+    assert "the user's" in (tmp_path / "open.html").read_text()
 
 
 def test_photos_of_the_same_names_are_another_set(tmp_path):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _SWITCH = 5e-4  # seconds, after which the learner gives way to a request; a click asks for its turn several times
 THUMBS, ENTRY = "thumbs", "open.html"  # in the folder of the work
+_LEADS = '<!doctype html><meta http-equiv="refresh" content="0; url='  # how the latter begins
 
 
 def add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -217,9 +218,10 @@ def _identity(photos: Photos, names: Sequence[str]) -> str:
 
 
 def _forget(entry: Path) -> None:
-    """Remove the file that led a browser to the page."""
+    """Remove the file that led a browser to the page, and no other."""
     with contextlib.suppress(OSError):
-        entry.unlink()
+        if _LEADS.startswith(entry.read_text("utf-8", "replace")[: len(_LEADS)]):  # a kill may have cut it off
+            entry.unlink()
 
 
 def _open(url: str, entry: Path) -> None:
@@ -230,7 +232,7 @@ def _open(url: str, entry: Path) -> None:
     """
     import webbrowser
 
-    text = f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">Go on</a>\n'
+    text = f'{_LEADS}{url}"><a href="{url}">Go on</a>\n'
     try:
         with open(os.open(entry, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(text)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ import loaders
 from hebbcore.checks import printable
 from hebbcore.cli.stages import Stages
 from hebbcore.labelling.features import BATCH
+from hebbcore.labelling.work import IMAGES
 from loaders.images.formats import NOT_AN_IMAGE, looks_like_an_image
-from loaders.shards.format import INDEX, REPORT
+from loaders.shards.format import INDEX, PLAN, REPORT
 from loaders.shards.plan import found_instead, other_set
 from loaders.shards.ranges import found_range
 from loaders.sources.base import sample_of
@@ -27,6 +29,9 @@ from loaders.sources.tar_images import open_tar
 from loaders.sources.zip_members import is_zip
 
 T = TypeVar("T")
+_READ = re.compile(
+    r"\.lock|\.?(shard-\d+\.h5|(index|build|report|progress)\.json|rows\.csv)(\.(partial|writing|lock))?"
+)
 _log = logging.getLogger("hebbcore")
 
 SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is being written
@@ -104,6 +109,7 @@ def read_photos(
     def show(progress: loaders.Progress) -> None:
         stages.tell("images", progress.position, progress.total)
 
+    require_own(folder)
     try:
         loaders.build_shards(source, folder, shard_bytes=SHARD_BYTES, progress=show, **options)
     except ValueError as error:
@@ -212,17 +218,36 @@ def require_apart(path: Path, folder: Path) -> None:
 def read_anew(folder: Path, read: Callable[[], T]) -> T:
     """Return what `read` reads into a folder; what a killed command left there of other images is removed first.
 
-    The caller holds the folder.
+    The caller holds the folder. Nothing is removed where other files lie in it, which are a user's.
     """
     before = folder.exists()
     while True:
         try:
             return read()
         except ValueError:
-            if not before:
+            if not before or not all(map(_is_read, folder.rglob("*"))):
                 raise
             shutil.rmtree(folder)
             before = False
+
+
+def _is_read(path: Path) -> bool:
+    """Return whether a file is one that reading photos leaves, and `predict` beside them; or the folder of photos."""
+    if path.is_dir() and not path.is_symlink():
+        return path.name == IMAGES
+    return _READ.fullmatch(path.name) is not None
+
+
+def require_own(folder: Path) -> None:
+    """Raise ValueError if images would be read into a folder among files of others."""
+    if any((folder / name).exists() for name in (INDEX, PLAN)):
+        return
+    others = sorted(path.name for path in folder.glob("*") if not path.name.startswith("."))
+    if others:
+        raise ValueError(
+            f"{folder} holds files of others, such as {printable(others[0])}, and images would be read into it: name "
+            "another output, or move them."
+        )
 
 
 def side_at(path: Path, split: str) -> int | None:
