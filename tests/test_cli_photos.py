@@ -1,5 +1,6 @@
 """`hebbcore train`, `extract` and `evaluate` on folders of image files, flat or of class folders."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -193,10 +194,16 @@ def test_files_of_others_are_neither_removed_nor_replaced(photos, call, fails, f
     Path("tree/one", next(file for file in sorted(photos) if photos[file] == "one")).unlink()
     assert "set built differently" in call(line, 1)[1]
     assert Path("mine/images/sub/notes.txt").exists()
-    for name in ("report.html", "model/network.h5"):
+    for name, command in (
+        ("report.html", "classify tree --features net.h5"),
+        ("model/network.h5", "classify tree --features net.h5"),
+        ("report.html", "evaluate net.h5 --train tree --test tree"),
+        ("config.json", "train run.toml"),
+    ):
         Path("other", name).parent.mkdir(parents=True)
-        Path("other", name).write_text("mine")
-        assert f"holds {name}, which would be replaced" in fails("classify tree --out other --features net.h5")
+        Path("other", name).write_text('{"mine": 1}')
+        assert re.search(rf"\b{re.escape(name)}\b.* would be replaced", fails(f"{command} --out other"))
+        assert list(files_of("other")) == [Path("other", name)]
         shutil.rmtree("other")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli.networks import learned_range, load_network, require_squares, side_of
-from hebbcore.cli.options import add_import, add_previous
+from hebbcore.cli.options import add_import, add_previous, require_own_files
 from hebbcore.cli.photos import Photos, is_photos, read_photos, require_own
 from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
@@ -155,16 +155,9 @@ def begun(options: argparse.Namespace) -> Network | None:
 
 def _require_work(options: argparse.Namespace) -> None:
     """Raise ValueError for a folder of no work where files of others would be replaced, or images read among them."""
-    out = options.out
-    if any((out / name).exists() for name in _OF_A_WORK):
-        return
-    if others := [name for name in (*OUTPUTS, f"{FOLDER}/{NETWORK}") if (out / name).exists()]:
-        raise ValueError(
-            f"--out must be a new folder, or that of a work; {out} is none, and holds {others[0]}, which would be "
-            "replaced: name another, or move the file."
-        )
+    require_own_files(options.out, (*OUTPUTS, f"{FOLDER}/{NETWORK}"), _OF_A_WORK)
     if not (options.photos / INDEX).is_file():
-        require_own(out / IMAGES)
+        require_own(options.out / IMAGES)
 
 
 @contextmanager
