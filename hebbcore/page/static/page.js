@@ -120,9 +120,10 @@ function send(given, label, unsure) {
   done(`${given.length === 1 ? given[0].name : photos(given.length)}: ${what}`);
 }
 
-/** Give each target its guess. Every class is an action of its own. */
+/** Give each target the guess that is shown of it: none of a photo with a label. Every class is an action of its own. */
 function accept() {
-  const given = targets().filter(({ guess }) => guess !== null);
+  const open = ({ guess, label, unsure }) => guess !== null && label === null && !unsure;
+  const given = targets().filter((known) => open({ ...known, ...outbox.of(known.id) }));
   if (!given.length) return done("There is no guess to accept here");
   if (tooSoon()) return undefined;
   for (const guess of new Set(given.map((one) => one.guess))) {
