@@ -15,7 +15,8 @@ from hebbcore.evaluation.sources import BASELINES
 from hebbcore.files import write_bytes
 from hebbcore.texts import plain
 
-WRITTEN = (_MARKDOWN, _HTML, _CURVES, _FILTERS) = ("report.md", "report.html", "accuracy.png", "filters.png")
+WRITTEN = (_MARKDOWN, _HTML, _CURVES) = ("report.md", "report.html", "accuracy.png")  # and of some networks:
+_FILTERS = "filters.png"
 _SHOWN = 20  # mistakes
 
 
