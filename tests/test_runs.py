@@ -99,6 +99,8 @@ def test_errors_of_plots_of_several(two, call, fails):
     assert call("plot r/a r/b")[0].endswith("\nr/curves.png\nr/table.md\n")  # into the folder of both
     assert call("plot r/a r/b r/curves.png r/table.md")[1].count("left out: ") == 2
     assert call(f"plot r/a {Path('r/b').absolute()}")[0].endswith(f"\n{Path('r/table.md').absolute()}\n")
+    Path("r/curves.png").unlink()
+    assert "r is none, and holds table.md, which would be replaced" in fails("plot r/a r/b")  # it may be another's
     assert fails("plot r/a gone --out x") == "plot: gone does not exist."
     assert fails("plot run.toml images.h5 --out x") == (
         "plot: none of these is the folder of a run with metrics; train first."

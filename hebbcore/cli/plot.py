@@ -8,7 +8,7 @@ from pathlib import Path
 from hebbcore import plots
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network
-from hebbcore.cli.options import add_import, add_previous
+from hebbcore.cli.options import add_import, add_previous, require_own_files
 from hebbcore.files import make_folder, write_text
 from hebbcore.runs.compare import comparison, markdown
 from hebbcore.training.diagnostics import METRICS
@@ -75,6 +75,7 @@ def _compare(options: argparse.Namespace) -> int:
     if any(parent.is_absolute() for parent in parents):  # with others that are not, they have nothing in common
         parents = [parent.absolute() for parent in parents]
     folder: Path = options.out or Path(os.path.commonpath(parents) or ".")
+    require_own_files(folder, ("table.md", "curves.png"), ("filters.png",))
     make_folder(folder)
     plots.save_comparison(runs, folder / "curves.png")
     write_text(folder / "table.md", table)
