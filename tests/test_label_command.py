@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -339,6 +340,20 @@ def test_the_browser_gets_a_file_that_others_cannot_read(tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match=r"open\.html"):
         label._open("http://127.0.0.1:1/?token=x", tmp_path / "open.html")
     assert "the user's" in (tmp_path / "open.html").read_text()
+
+
+def test_labels_of_photos_that_are_gone_are_told(tmp_path, capsys):
+    options = Namespace(out=tmp_path, labels=None)
+
+    def board_of(*names):
+        return closing(label._board(options, ["cat"], (None, ""), None, names, Stages()))
+
+    with board_of("a", "b", "c\x1b") as board:
+        board.give([0, 1, 2], "cat")
+    assert capsys.readouterr().err == ""
+    with board_of("a", "d"):
+        told = f"labels: 2 in {tmp_path}/labels.sqlite are of photos that are not among these, such as b; they are kept"
+        assert told in capsys.readouterr().err
 
 
 def test_photos_of_the_same_names_are_another_set(tmp_path):

@@ -154,6 +154,12 @@ def _board(
     store = Store(options.out / LABELS)
     try:
         board = Board(names, store, Versions())
+        if elsewhere := board.elsewhere:
+            stages.say(
+                "labels",
+                f"{len(elsewhere):,} in {options.out / LABELS} are of photos that are not among these, such as "
+                f"{elsewhere[0]}; they are kept there",
+            )
         board.add_classes(classes)
         if table is not None and not board.has_imported(digest):
             labels = table.labels(names, photos.left_out)
