@@ -1,5 +1,6 @@
 """`hebbcore train`, `extract` and `evaluate` on folders of image files, flat or of class folders."""
 
+import os
 import re
 import shutil
 import sys
@@ -207,23 +208,55 @@ def test_files_of_others_are_neither_removed_nor_replaced(photos, call, fails, f
         shutil.rmtree("other")
 
 
-def test_files_that_are_new_or_gone_are_named(photos):
-    def error():
-        with pytest.raises(ValueError, match="holds a set built differently") as caught:
-            read_photos(Path("photos"), Path("shards"), size=8, split=None, without_labels=True, stages=Stages())
-        return str(caught.value)
+def read(folder="photos"):
+    return read_photos(Path(folder), Path("shards"), size=8, split=None, without_labels=True, stages=Stages())
 
-    Path("photos/notes.txt").touch()  # is left out, and known
-    read_photos(Path("photos"), Path("shards"), size=8, split=None, without_labels=True, stages=Stages())
-    for name in (".DS_Store", "labels.csv"):
+
+def refusal():
+    with pytest.raises(ValueError, match="holds a set built ") as caught:
+        read()
+    return str(caught.value)
+
+
+def test_files_that_are_no_photos_may_change(photos, capsys):
+    Path("photos/notes.txt").write_text("is left out, and known")
+    Path("photos/.DS_Store").write_text("1")
+    read()
+    before = Path("shards/index.json").read_bytes()
+    Path("photos/notes.txt").unlink()
+    Path("photos/.DS_Store").write_text("22")
+    for name in ("Thumbs.db", "labels.csv"):
         Path("photos", name).touch()
-    told = "(files 61 there and 63 here; new: .DS_Store, labels.csv; files that are no images count too: move them"
-    assert told in error()
+    os.utime(Path("photos", min(photos)))
+    capsys.readouterr()
+    assert list(read().stream().names) == sorted(photos)
+    told = (
+        "images: those of before, though files have changed that are none: new: Thumbs.db, labels.csv; gone: notes.txt"
+    )
+    assert told in capsys.readouterr().err
+    assert Path("shards/index.json").read_bytes() == before
+    Path("photos/scan").write_bytes(Path("photos", min(photos)).read_bytes())  # an image by its content
+    assert "new: Thumbs.db, labels.csv, scan; gone: notes.txt" in refusal()
+
+
+def test_photos_that_are_new_gone_changed_or_mended_are_told(photos):
+    first, second, *others = sorted(photos)
+    whole = Path("photos", first).read_bytes()
+    Path("photos", first).write_bytes(whole[:-40])
+    assert len(read().left_out) == 1
+    Path("photos/.DS_Store").touch()
+    read()
+    own = Path("photos", second).read_bytes()
+    shutil.copy(Path("photos", others[0]), Path("photos", second))
+    assert "(files 60 there and 61 here; new: .DS_Store)" in refusal()
+    Path("photos", second).write_bytes(own)
+    read()
+    Path("photos", first).write_bytes(whole)
+    assert "(files 60 there and 61 here; new: .DS_Store)" in refusal()
     for name in sorted(photos)[:5]:
         Path("photos", name).rename(f"photos/{name}.\x1b.png")
-    first, second = sorted(photos)[:2]
-    assert f"; new: .DS_Store, {first}.\\x1b.png, {second}.\\x1b.png and 4 more; gone: {first}, {second}, " in error()
-    assert "no images" not in error()
+    told = f"; new: .DS_Store, {first}.\\x1b.png, {second}.\\x1b.png and 3 more; gone: {first}, {second}, "
+    assert told in refusal()
 
 
 def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):

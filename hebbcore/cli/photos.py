@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
@@ -15,10 +14,11 @@ import numpy as np
 
 import loaders
 from hebbcore.checks import printable
+from hebbcore.cli.since import Since, photos_are_the_same
 from hebbcore.cli.stages import Stages
 from hebbcore.labelling.features import BATCH
 from hebbcore.labelling.work import IMAGES
-from loaders.images.formats import NOT_AN_IMAGE, looks_like_an_image
+from loaders.images.formats import NOT_AN_IMAGE
 from loaders.shards.format import INDEX, PLAN, REPORT
 from loaders.shards.plan import found_instead, other_set
 from loaders.shards.ranges import found_range
@@ -38,7 +38,7 @@ SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is bei
 SMALLEST, LARGEST = 8, 48  # sides that are chosen, in pixels: larger ones cost more and say little more
 _SAMPLE = 64  # images that are asked for their size
 _FEW = 500  # images that are read sooner than other processes have started
-_SHOWN, _SHOWN_CHANGES = 10, 3  # images left out, and files that are new or gone, that are named
+_SHOWN = 10  # images left out that are named
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def read_photos(
     try:
         loaders.build_shards(source, folder, shard_bytes=SHARD_BYTES, progress=show, **options)
     except ValueError as error:
-        if (found := found_instead(error)) is None or not (changes := _changes(source, folder)):
+        if (found := found_instead(error)) is None or isinstance(source, loaders.ArraySource):
             raise
-        raise other_set(f"{found.removesuffix(')')}; {changes})") from None
+        _require_same_photos(source, path, folder, found, stages)
     if not options and size is None:
         size = _size_of_shards(folder)  # arrays are stored as they are
     photos = Photos(path, folder, None if options else size)
@@ -123,27 +123,14 @@ def read_photos(
     return photos
 
 
-def _changes(source: Any, folder: Path) -> str:
-    """Return in words which files of a source are new, and which are gone, since a folder's shards were made of it.
-
-    "" if that is not known, or there are none.
-    """
-    if isinstance(source, loaders.ArraySource) or not (folder / INDEX).is_file():
-        return ""
-    before = Photos(folder, folder, None)
-    with before.stream() as stream:
-        known = {*stream.names, *(name for name, _ in before.left_out)}
-    names = {item.name for item in source.items()}
-    new, gone = sorted(names - known, key=os.fsencode), sorted(known - names, key=os.fsencode)
-    parts = [f"{word}: {_listed(some)}" for word, some in (("new", new), ("gone", gone)) if some]
-    if new and not gone and not any(map(looks_like_an_image, new)):
-        parts.append("files that are no images count too: move them elsewhere")
-    return "; ".join(parts)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN_CHANGES
-    return ", ".join(map(printable, names[:_SHOWN_CHANGES])) + (f" and {more:,} more" if more > 0 else "")
+def _require_same_photos(source: loaders.ImageSource, path: Path, folder: Path, found: str, stages: Stages) -> None:
+    """Raise ValueError, which names what has changed, unless that are files beside photos. found: see other_set."""
+    left_out = [name for name, _ in Photos(path, folder, None).left_out] if (folder / INDEX).is_file() else []
+    since = Since.of([item.name for item in source.items()], folder, left_out)
+    if not path.is_dir() or not photos_are_the_same(source, folder, found, since, left_out):
+        raise other_set(f"{found.removesuffix(')')}; {since.told()})" if since.told() else found)
+    if since.told():
+        stages.say("images", f"those of before, though files have changed that are none: {since.told()}")
 
 
 def is_photos(path: Path) -> bool:
