@@ -58,9 +58,10 @@ def photos_are_the_same(source: Any, folder: Path, found: str, since: Since, lef
         return False
     items = {item.name: item for item in source.items()}
     written = min(path.stat().st_mtime for path in _shards(folder))
-    maybe = {name: items[name] for name in (*since.new, *left_out) if name in items}
-    if any(_is_photo(item) and (name in since.new or _changed_at(item) > written) for name, item in maybe.items()):
-        return False  # it is new, or was damaged and is no more
+    if any(_is_photo(items[name]) for name in since.new):
+        return False
+    if any(_is_photo(item) and _changed_at(item) > written for item in map(items.get, left_out) if item is not None):
+        return False  # it was damaged, and may be no more
     for path in _shards(folder):
         checksums = read_table(path).source_crc32
         if checksums is None:  # of an earlier version
