@@ -6,10 +6,11 @@ from typing import Any
 
 from hebbcore import checkpoint
 from hebbcore.files import write_text
-from hebbcore.runs.compare import markdown
+from hebbcore.runs.compare import Figures, final_figures, markdown, records_of
 from hebbcore.runs.entries import RESULTS, Entry, read_entries, write_entries
 from hebbcore.runs.sweep_tables import tables_of
 from hebbcore.runs.sweeps import Planned
+from hebbcore.training.diagnostics import METRICS
 
 TABLES = "sweep.md"
 
@@ -40,6 +41,19 @@ class Book:
         """Return how a run ended; None if that is not known, or was with other epochs."""
         entry = self.entries.get(run.name)
         return entry if entry is not None and entry.epochs == run.config.training.epochs else None
+
+    def take_figures(self, run: Planned) -> None:
+        """Take the figures of a finished run from its metrics: an earlier version may have counted otherwise."""
+        entry = self.entries[run.name]
+        if entry.done and (self.folder(run) / METRICS).exists():
+            self.entries[run.name] = dataclasses.replace(entry, figures=self._figures(run))
+
+    def _figures(self, run: Planned) -> Figures:
+        return final_figures(records_of("sweep", self.folder(run)))
+
+    def note_done(self, run: Planned, weights: str) -> None:
+        """Keep that a run is trained to its end. weights: their digest."""
+        self.note(run, "done", figures=self._figures(run), weights=weights)
 
     def note(self, run: Planned, state: str, **known: Any) -> None:
         """Keep what came of a run. known: fields of its Entry."""
