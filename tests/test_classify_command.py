@@ -166,6 +166,9 @@ def test_results_that_were_changed_stay_and_are_told_and_those_that_are_gone_com
     predictions.write_bytes(before + b"mine\n")
     out, _ = call(SMALL)
     assert "nothing to do, its results are of these images and labels; but predictions.csv changed since: rem" in out
+    more = SMALL.replace("labels.csv", "more.csv")
+    write_labels(Path("more.csv"), some_labels(photos, 5))
+    assert "hebbcore: predictions.csv in --out was changed since it was written, and would be" in call(more, 1)[1]
     assert predictions.read_bytes() == before + b"mine\n"
     predictions.unlink()
     assert "nothing to do" not in call(SMALL)[0]
