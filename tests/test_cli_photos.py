@@ -195,6 +195,11 @@ def test_files_of_others_are_neither_removed_nor_replaced(photos, call, fails, f
     Path("tree/one", next(file for file in sorted(photos) if photos[file] == "one")).unlink()
     assert "set built differently" in call(line, 1)[1]
     assert Path("mine/images/sub/notes.txt").exists()
+    shutil.rmtree("mine")
+    loaders.build_shards(loaders.open_source("tree"), Path("mine/images"), size=7)  # which took hours, say
+    before = files_of("mine")
+    assert re.search("^mine/images holds a set built differently .*size 7 there and 8 here", fails(line))
+    assert files_of("mine") == before
     for name, command in (
         ("report.html", "classify tree --features net.h5"),
         ("model/network.h5", "classify tree --features net.h5"),

@@ -16,6 +16,7 @@ import loaders
 from hebbcore.checks import printable
 from hebbcore.cli.since import Since, photos_are_the_same
 from hebbcore.cli.stages import Stages
+from hebbcore.files import make_folder
 from hebbcore.labelling.features import BATCH
 from hebbcore.labelling.work import IMAGES
 from loaders.images.formats import NOT_AN_IMAGE
@@ -29,8 +30,9 @@ from loaders.sources.tar_images import open_tar
 from loaders.sources.zip_members import is_zip
 
 T = TypeVar("T")
+_MADE = ".read-anew"  # in a folder that may be removed
 _READ = re.compile(
-    r"\.lock|\.?(shard-\d+\.h5|(index|build|report|progress)\.json|rows\.csv)(\.(partial|writing|lock))?"
+    r"\.lock|\.read-anew|\.?(shard-\d+\.h5|(index|build|report|progress)\.json|rows\.csv)(\.(partial|writing|lock))?"
 )
 _log = logging.getLogger("hebbcore")
 
@@ -203,19 +205,24 @@ def require_apart(path: Path, folder: Path) -> None:
 
 
 def read_anew(folder: Path, read: Callable[[], T]) -> T:
-    """Return what `read` reads into a folder; what a killed command left there of other images is removed first.
+    """Return what `read` reads into a folder; what was read there before of other images is removed first.
 
-    The caller holds the folder. Nothing is removed where other files lie in it, which are a user's.
+    The caller holds the folder. Nothing is removed from one that was not made here, or that holds other files: it is a
+    user's.
     """
-    before = folder.exists()
-    while True:
-        try:
-            return read()
-        except ValueError:
-            if not before or not all(map(_is_read, folder.rglob("*"))):
-                raise
-            shutil.rmtree(folder)
-            before = False
+    before, mark = folder.exists(), folder / _MADE
+    is_hidden = folder.name.startswith(".")  # so no user calls one
+    if not before and not is_hidden:
+        make_folder(folder)
+        mark.touch()
+    try:
+        return read()
+    except ValueError:
+        is_own = before and (is_hidden or mark.exists()) and all(map(_is_read, folder.rglob("*")))
+        if not is_own:
+            raise
+        shutil.rmtree(folder)
+    return read_anew(folder, read)
 
 
 def _is_read(path: Path) -> bool:
