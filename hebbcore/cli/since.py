@@ -15,6 +15,7 @@ from loaders.shards.format import INDEX, read_names, read_table
 from loaders.sources.base import Item
 
 _SHOWN = 3  # files that are named
+_MOST = 10_000  # photos that were touched, as all of a copy are, and are read again
 _OF_FILES = re.compile(r"(files|names|content) \w+ there and \w+ here")  # what differs where files alone do
 
 
@@ -48,7 +49,7 @@ def photos_are_the_same(source: Any, folder: Path, found: str, since: Since, lef
     """Return True if shards hold the photos of a folder as they are, and files that are no photos have changed alone.
 
     Such are those of systems and programs, as .DS_Store and Thumbs.db, and tables. Photos that were touched since are
-    compared with the checksums that were taken then.
+    compared with the checksums that were taken then; where that are very many, they do not count as the same.
 
     source: the photos of the folder. found: what messages say that the shards differ in. left_out: see Since.of.
     """
@@ -62,14 +63,14 @@ def photos_are_the_same(source: Any, folder: Path, found: str, since: Since, lef
         return False
     if any(_is_photo(item) and _changed_at(item) > written for item in map(items.get, left_out) if item is not None):
         return False  # it was damaged, and may be no more
+    touched: list[tuple[Item, int]] = []
     for path in _shards(folder):
         checksums = read_table(path).source_crc32
         if checksums is None:  # of an earlier version
             return False
-        for name, checksum in zip(read_names(path), checksums.tolist(), strict=True):
-            if _changed_at(items[name]) > written and zlib.crc32(items[name].read()) != checksum:
-                return False
-    return True
+        named = zip(read_names(path), checksums.tolist(), strict=True)
+        touched += [(items[name], checksum) for name, checksum in named if _changed_at(items[name]) > written]
+    return len(touched) <= _MOST and all(zlib.crc32(item.read()) == checksum for item, checksum in touched)
 
 
 def _is_photo(item: Item) -> bool:
