@@ -117,6 +117,26 @@ def test_hostile_names_are_text(serve, open_page):
     assert page.script("return document.querySelectorAll('img[src=x], #classes img, main script').length") == 0
 
 
+def test_a_class_from_right_to_left_leaves_its_number_behind_it(serve, open_page):
+    page = open_page(serve(names_of(30), ("חתול", "כלב")).address)
+    page.view("all")
+    page.press("1", "2")
+    page.saved(2)
+    page.until(lambda: "guess" in page.cells()[3])
+    page.press(Keys.ARROW_RIGHT, Keys.ENTER)
+    page.says("#photo-says", "Guess ")
+    script = """const text = document.querySelector('#photo-says').firstChild, at = text.data.search(/[0-9]/)
+        const of = (from, to) => {
+            const range = document.createRange()
+            range.setStart(text, from)
+            range.setEnd(text, to)
+            return range.getBoundingClientRect()
+        }
+        return [of(7, at - 2).right, of(at, at + 2).left]"""
+    name, number = page.script(script)
+    assert name <= number
+
+
 def test_a_small_screen_scrolls_nothing_sideways(serve, open_page):
     page = open_page(serve(names_of(30), ["red", "a rather long name of a class", *map(str, range(12))]).address)
     size = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}

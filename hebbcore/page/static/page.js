@@ -81,7 +81,9 @@ function news(state) {
   if (state.learning.error && state.learning.error !== was?.learning.error) failed(`Learning failed: ${state.learning.error}`);
   const { error, written } = state.results;
   if (error && error !== was?.results.error) failed(`The results were not written: ${error}`);
-  if (was && written && written !== was.results.written) done("predictions.csv, next.csv, report.html and model are written");
+  if (was && written && written !== was.results.written) {
+    done("predictions.csv, next.csv, report.html and model are written");
+  }
   was = state;
   store.list.guesses ??= state.guesses_version;
   const newer = store.list.guesses !== state.guesses_version && view() !== "all";
@@ -120,7 +122,7 @@ function send(given, label, unsure) {
   done(`${given.length === 1 ? given[0].name : photos(given.length)}: ${what}`);
 }
 
-/** Give each target the guess that is shown of it: none of a photo with a label. Every class is an action of its own. */
+/** Give each target the guess that is shown of it, none of one with a label. Every class is an action of its own. */
 function accept() {
   const open = ({ guess, label, unsure }) => guess !== null && label === null && !unsure;
   const given = targets().filter((known) => open({ ...known, ...outbox.of(known.id) }));
