@@ -19,7 +19,7 @@ from hebbcore.training.diagnostics import Record
 CURVES = (
     ("change", "‖step‖ / ‖weights‖", "log"),
     ("norm_mean", "mean norm of the units", "linear"),
-    ("dead", "units that never won", "linear"),
+    ("dead", "units that won nothing meanwhile", "linear"),
     ("entropy", "entropy of the winners, bits", "linear"),
 )
 
@@ -157,7 +157,7 @@ def save_curves(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> No
     axes: Any = figure.subplots(2, 2)
     for (key, title, scale), axis in zip(CURVES, axes.ravel(), strict=True):
         for name in layers_of(records):
-            _draw(axis, records, name, key, label=name)
+            _draw(axis, records, name, key, label=_label(name))
         axis.set(title=title, xlabel="images", yscale=scale)
         axis.grid(alpha=0.3)
     axes[0, 1].legend()  # the norms are in every record; a change is measured every log_seconds only
@@ -225,8 +225,12 @@ def _handles(colors: dict[str, Any]) -> list[Any]:
     """Return what a legend shows of each run, whichever pictures it is in."""
     from matplotlib.lines import Line2D
 
-    # Matplotlib leaves out names that begin with _, and reads $ as formulas
-    return [Line2D([], [], color=color, label=" " + name.replace("$", r"\$")) for name, color in colors.items()]
+    return [Line2D([], [], color=color, label=_label(name)) for name, color in colors.items()]
+
+
+def _label(name: str) -> str:
+    """Return a name as Matplotlib shows it, which leaves out those that begin with _, and reads $ as formulas."""
+    return " " + name.replace("$", r"\$")
 
 
 def _draw(axis: Any, records: list[Record], layer: str, key: str, **style: Any) -> None:

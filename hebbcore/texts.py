@@ -15,6 +15,11 @@ def as_text(name: object) -> str:
     return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
 
 
+def is_unicode(text: str) -> bool:
+    """Return False for a text that UTF-8 cannot hold, as names of files are whose bytes are none."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def plain(text: object) -> str:
     """Return text on one line, its control and other invisible characters (escape codes, newlines) written out."""
     return printable(str(text)).replace("\n", "\\n")

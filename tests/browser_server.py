@@ -57,7 +57,10 @@ class Teacher:
         return self._classifier
 
     def write(self, classifier, labels):
-        """Write the results."""
+        """Write the results, anew from nothing; on a disk that a file `full` says is full, there are none then."""
+        self._results.unlink(missing_ok=True)
+        if self._results.with_name("full").exists():
+            raise OSError(28, "cannot write: No space left on device", "predictions.csv")
         self._results.write_text("")
 
     def written(self):

@@ -85,6 +85,22 @@ def test_the_report_in_a_browser(labels, browser, photos, call):
         assert browser.execute_script("return !!document.getElementById(arguments[0])", link)
 
 
+def test_a_class_from_right_to_left_leaves_its_number_behind_it(browser, photos, call):
+    classes = {"none": "חתול", "one": "כלב", "two": "עז"}
+    write_labels(Path("labels.csv"), {file: classes[label] for file, label in some_labels(photos, 5).items()})
+    call(SMALL)
+    shown(browser, "work/report.html", 1280)
+    script = """return [...document.querySelectorAll('figcaption b')].map(name => {
+        const number = document.createRange()
+        number.setStart(name.nextSibling, 1)
+        number.setEnd(name.nextSibling, 3)
+        return [name.getBoundingClientRect().right, number.getBoundingClientRect().left]
+    })"""
+    places = browser.execute_script(script)
+    assert places
+    assert all(name <= number for name, number in places)
+
+
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_text_stands_out_in_light_and_dark(mode, browser, photos, call):
     call(SMALL)

@@ -125,6 +125,7 @@ def test_the_same_again_does_nothing_and_other_labels_only_relearn(photos, call,
     assert "labels: begun" not in err
     assert files_of("work") == before
     write_labels(Path("labels.csv"), some_labels(photos, 5))
+    Path("work/model/classifier-mine.h5").touch()  # which a user may keep there
     out, err = call(SMALL)
     assert "labels: begun" in err
     assert "images: " not in err
@@ -133,7 +134,7 @@ def test_the_same_again_does_nothing_and_other_labels_only_relearn(photos, call,
         Path("work/images/shard-00000.h5"), Path("work/features.h5"), Path("work/model/network.h5"),
     }  # fmt: skip
     assert sum(row["labelled"] == "1" for row in rows_of(Path("work/predictions.csv"))) == 15
-    assert len(list(Path("work/model").glob("classifier-*.h5"))) == 1
+    assert len(list(Path("work/model").glob("classifier-*.h5"))) == 2
     for name in ("report.html", "model/network.h5"):
         Path("work", name).unlink()
         call(SMALL)
@@ -165,6 +166,9 @@ def test_results_that_were_changed_stay_and_are_told_and_those_that_are_gone_com
     predictions.write_bytes(before + b"mine\n")
     out, _ = call(SMALL)
     assert "nothing to do, its results are of these images and labels; but predictions.csv changed since: rem" in out
+    more = SMALL.replace("labels.csv", "more.csv")
+    write_labels(Path("more.csv"), some_labels(photos, 5))
+    assert "hebbcore: predictions.csv in --out was changed since it was written, and would be" in call(more, 1)[1]
     assert predictions.read_bytes() == before + b"mine\n"
     predictions.unlink()
     assert "nothing to do" not in call(SMALL)[0]

@@ -102,6 +102,10 @@ def test_labels_written_into_next_are_not_lost(photos, call, fails):
         _, err = call(SMALL, 1)
         assert f"3 labels that --labels lacks, such as that of {chosen[0]['file']}," in err
         assert Path("work/next.csv").read_text() == text
+    Path("work/next.csv").write_text(text + ",two\n")
+    assert "cannot be read: read_labels: next.csv must be a table" in (error := fails(SMALL))
+    assert error.endswith("a label without a file, 'two'; mend it, or move it away.")  # not the whole work
+    Path("work/next.csv").write_text(text)
     write_labels(Path("labels.csv"), some_labels(photos) | {row["file"]: "two" for row in chosen[:3]})
     call(SMALL)
     assert sum(row["labelled"] == "1" for row in rows_of(Path("work/predictions.csv"))) == 12

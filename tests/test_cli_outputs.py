@@ -244,9 +244,10 @@ def test_a_grid_of_constant_filters_and_several_rows(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.filterwarnings("error")  # Matplotlib's of a legend without names
 def test_pictures_take_paths_as_text_too(kind, tmp_path):
     pytest.importorskip("matplotlib")
-    network = hebbcore.Network([hebbcore.Dense(2)], device="cpu")
+    network = hebbcore.Network([hebbcore.Dense(2, name="_first")], device="cpu")
     hebbcore.fit(network, np.random.default_rng(0).random((8, 3)), run=tmp_path / "run")
     run, picture = kind(tmp_path / "run"), kind(tmp_path / "f.png")
     for draw in (

@@ -1,5 +1,7 @@
 """`hebbcore train`, `extract` and `evaluate` on folders of image files, flat or of class folders."""
 
+import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -8,18 +10,19 @@ import h5py
 import numpy as np
 import pytest
 from classify_helpers import darken, photos
-from cli_helpers import POOL, call, config_text, fails, names
+from cli_helpers import POOL, call, config_text, fails, files_of, names
 from PIL import Image
 
 import hebbcore
 import loaders
 from hebbcore import checkpoint
-from hebbcore.cli.photos import side_at
+from hebbcore.cli.photos import read_photos, side_at
+from hebbcore.cli.stages import Stages
 from hebbcore.cli.tables import Table
 from hebbcore.features import extract, storage
 from hebbcore.files import locked_file
 
-__all__ = ["call", "fails", "photos"]
+__all__ = ["call", "fails", "files_of", "photos"]
 CONV = {"type": "conv", "units": 6, "kernel_size": 3}
 
 
@@ -165,11 +168,100 @@ def test_features_are_judged_on_class_folders(photos, call, fails):
     assert names("report/images") == ["test", "train"]
     assert loaders.read_index("report/images/train").records == 45
     assert "report/images/test: sound\nreport/images/train: sound\nfiles: 3" in call("verify report")[0]
-    next(Path("train").glob("*/*.png")).unlink()
+    some = next(Path("train").glob("*/*.png"))
+    some.unlink()
     assert fails(line) == (
-        "report/images/train holds a set built differently (files 45 there and 44 here), so not of train as it is now; "
-        "name another output, or remove that folder."
+        "report/images/train holds a set built differently (files 45 there and 44 here; gone: "
+        f"{some.relative_to('train')}), so not of train as it is now; name another output, or remove that folder."
     )
+
+
+def test_files_of_others_are_neither_removed_nor_replaced(photos, call, fails, files_of):
+    in_class_folders(photos, "tree", photos)
+    Path("run.toml").write_text(config_text(CONV, epochs=1).replace('"images.h5"', '"tree"\nimage_size = 8'))
+    for file in ("mine/images/cat.png", "mine/images/sub/notes.txt"):  # a folder that a user calls so, too
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("mine")
+    before = files_of("mine")
+    told = "mine/images holds files of others, such as cat.png, and images would be read into it: name another output"
+    line = "sweep run.toml --out mine --seeds 2 --evaluate tree"
+    for command in (line, "train run.toml --out mine", "classify tree --out mine --features net.h5 --device cpu"):
+        assert told in fails(command)
+    assert files_of("mine") == before
+    shutil.copytree("mine/images", "kept")
+    shutil.rmtree("mine")
+    call(line)
+    shutil.copytree("kept", "mine/images", dirs_exist_ok=True)  # beside what was read
+    Path("tree/one", next(file for file in sorted(photos) if photos[file] == "one")).unlink()
+    assert "set built differently" in call(line, 1)[1]
+    assert Path("mine/images/sub/notes.txt").exists()
+    shutil.rmtree("mine")
+    loaders.build_shards(loaders.open_source("tree"), Path("mine/images"), size=7)  # which took hours, say
+    before = files_of("mine")
+    assert re.search("^mine/images holds a set built differently .*size 7 there and 8 here", fails(line))
+    assert files_of("mine") == before
+    for name, command in (
+        ("report.html", "classify tree --features net.h5"),
+        ("model/network.h5", "classify tree --features net.h5"),
+        ("report.html", "evaluate net.h5 --train tree --test tree"),
+        ("config.json", "train run.toml"),
+    ):
+        Path("other", name).parent.mkdir(parents=True)
+        Path("other", name).write_text('{"mine": 1}')
+        assert re.search(rf"\b{re.escape(name)}\b.* would be replaced", fails(f"{command} --out other"))
+        assert list(files_of("other")) == [Path("other", name)]
+        shutil.rmtree("other")
+
+
+def read(folder="photos"):
+    return read_photos(Path(folder), Path("shards"), size=8, split=None, without_labels=True, stages=Stages())
+
+
+def refusal():
+    with pytest.raises(ValueError, match="holds a set built ") as caught:
+        read()
+    return str(caught.value)
+
+
+def test_files_that_are_no_photos_may_change(photos, capsys):
+    Path("photos/notes.txt").write_text("is left out, and known")
+    Path("photos/.DS_Store").write_text("1")
+    read()
+    before = Path("shards/index.json").read_bytes()
+    Path("photos/notes.txt").unlink()
+    Path("photos/.DS_Store").write_text("22")
+    for name in ("Thumbs.db", "labels.csv"):
+        Path("photos", name).touch()
+    os.utime(Path("photos", min(photos)))
+    capsys.readouterr()
+    assert list(read().stream().names) == sorted(photos)
+    told = (
+        "images: those of before, though files have changed that are none: new: Thumbs.db, labels.csv; gone: notes.txt"
+    )
+    assert told in capsys.readouterr().err
+    assert Path("shards/index.json").read_bytes() == before
+    Path("photos/scan").write_bytes(Path("photos", min(photos)).read_bytes())  # an image by its content
+    assert "new: Thumbs.db, labels.csv, scan; gone: notes.txt" in refusal()
+
+
+def test_photos_that_are_new_gone_changed_or_mended_are_told(photos):
+    first, second, *others = sorted(photos)
+    whole = Path("photos", first).read_bytes()
+    Path("photos", first).write_bytes(whole[:-40])
+    assert len(read().left_out) == 1
+    Path("photos/.DS_Store").touch()
+    read()
+    own = Path("photos", second).read_bytes()
+    shutil.copy(Path("photos", others[0]), Path("photos", second))
+    assert "(files 60 there and 61 here; new: .DS_Store)" in refusal()
+    Path("photos", second).write_bytes(own)
+    read()
+    Path("photos", first).write_bytes(whole)
+    assert "(files 60 there and 61 here; new: .DS_Store)" in refusal()
+    for name in sorted(photos)[:5]:
+        Path("photos", name).rename(f"photos/{name}.\x1b.png")
+    told = f"; new: .DS_Store, {first}.\\x1b.png, {second}.\\x1b.png and 3 more; gone: {first}, {second}, "
+    assert told in refusal()
 
 
 def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
@@ -181,6 +273,8 @@ def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
     line = "sweep run.toml --out s --grid training.learning_rate=0.001,0.01 --evaluate"
     call(f"{line} tree")
     assert loaders.read_index("s/images").image_shape == (60, 60, 3)
+    (learned_from,) = Path("s").glob("images-*")
+    assert f"s/sweep.json: sound\ns/images: sound\n{learned_from}: sound\n" in call("verify s")[0]
     shutil.copytree("tree", "other")
     call(f"{line} other")  # judged anew
     assert loaders.read_index("s/images").source["name"] == "other"

@@ -275,6 +275,11 @@ def test_layers_of_branches_are_counted_too(read, change):
             ["network.rule=hpca", *(f"network.layers.conv{i}.rule=swta" for i in (1, 2, 3))],
             "network.rule changes nothing: network.layers gives every layer its own.",
         ),
+        (
+            PRESET,
+            ["network.rule.conv1=hpca", "network.rule.conv2=hpca", "network.layers.conv2.rule={name = 'swta'}"],
+            "network.rule.conv2 changes nothing: network.layers.conv2 gives the layer another rule",
+        ),
     ],
 )
 def test_a_setting_that_changes_nothing_is_refused(read, text, changes, message):
@@ -295,6 +300,8 @@ def test_a_setting_that_changes_nothing_is_refused(read, text, changes, message)
         (PRESET, ["training.schedule=epochs", "training.epochs=2"]),
         (PRESET, ["network.layers.bn1.momentum=0.3"]),
         (PRESET, ["network.rule=hpca", "network.layers.conv1.rule=swta"]),
+        (PRESET, ["network.rule=swta", *(f"network.layers.conv{i}.rule.temperature=0.5" for i in (1, 2, 3))]),
+        (PRESET, ["network.rule.conv1=swta", "network.layers.conv1.rule.temperature=0.5"]),
         (LAYERS, ["training.learning_rate=0.5"]),
     ],
 )

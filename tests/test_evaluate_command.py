@@ -113,6 +113,13 @@ def test_a_report_says_how_many_selections_its_means_are_of(files, tmp_path, cap
     told = "interval over 3 selections, but 1 for pixels at 20 %; 1 for pixels at 40 %"
     assert told in capsys.readouterr().out
     assert told in (tmp_path / "report.md").read_text()
+    (tmp_path / "results.json").unlink()  # as advised where it is damaged
+    assert main(command(files, *line, "none", "--layers", "bn1", "--seeds", "1")) == 0
+    assert "pixels" not in (tmp_path / "report.md").read_text()
+    for name in ("results.json", "accuracy.png"):
+        (tmp_path / name).unlink()  # then it may be another's
+    assert main(command(files, *line, "none", "--layers", "bn1", "--seeds", "1")) == 1
+    assert "holds report.md, which would be replaced" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`hebbcore export`, and few-label models as ONNX files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,5 @@ def test_a_few_label_model_of_pooled_features(grid, mirror, tmp_path):
     assert set(found["label"][:40]) == {"Käfer", "b"}
     with pytest.raises(ValueError, match="a few-label model has a layer and mirror of its own"):
         onnx(model, tmp_path / "b.onnx", mirror=True)
+    with pytest.raises(ValueError, match=r"export\.onnx: texts of ONNX files are Unicode, and the class K\\udce4"):
+        onnx(replace(model, classes=("K\udce4fer", "b")), tmp_path / "b.onnx")

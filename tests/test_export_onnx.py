@@ -115,9 +115,13 @@ def test_what_is_refused(network, tmp_path, monkeypatch):
         ({"dtype": "int8"}, "dtype must be one of"),
         ({"channels": "middle"}, "channels must be one of"),
         ({"layer": "conv9"}, "layer must be one of"),
+        ({"metadata": {"rule": "mine"}}, "metadata must have other names than version, rule, model"),
     ):
         with pytest.raises(ValueError, match=rf"export\.onnx: {message}"):
             onnx(network, tmp_path / "a.onnx", **options)
+    for texts in ({"a": 1}, {1: "a"}, {"a": "\udce9"}, ["a"]):
+        with pytest.raises(TypeError, match=r"export\.onnx: metadata must be "):
+            onnx(network, tmp_path / "a.onnx", metadata=texts)
     with pytest.raises(TypeError, match=r"export\.onnx: model must be a Network or a HebbianLayer, got str"):
         onnx("runs/a", tmp_path / "a.onnx")
     vectors = hebbcore.Network([hebbcore.Dense(3)], (5,), device="cpu")

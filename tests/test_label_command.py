@@ -10,10 +10,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from classify_helpers import CLASSES, digits, photos, rows_of, write_labels
@@ -80,7 +82,7 @@ def test_labels_outlive_the_server_and_results_are_those_of_classify(photos, cal
         assert server.get("/api/state")["labelled"] == 12
 
 
-@pytest.mark.parametrize("damage", [None, "bytes", "features", "disk"])
+@pytest.mark.parametrize("damage", [None, "bytes", "features", "version", "disk"])
 def test_what_was_learned_without_labels_is_kept_for_the_next_start(photos, call, tmp_path, monkeypatch, damage):
     call("classify photos --labels labels.csv --out work --features net.h5 --device cpu")
     said, network, stages = [], hebbcore.load("net.h5", device="cpu"), Stages()
@@ -97,6 +99,8 @@ def test_what_was_learned_without_labels_is_kept_for_the_next_start(photos, call
         path.write_bytes(path.read_bytes()[:-9])
     elif damage == "features":
         write_kept(path, "0" * 32, first.images_state())
+    elif damage == "version":
+        monkeypatch.setattr("hebbcore.page.teacher.__version__", "9.9")
     fits = []
     monkeypatch.setattr(FewLabelClassifier, "fit", lambda model, *given: fits.append(model) or fit(model, *given))
     second, y = teacher.fitted(), np.where(np.arange(60) < 30, np.arange(60) % 3, -1)
@@ -215,6 +219,16 @@ def test_a_port_that_is_taken_and_other_mistakes_are_told_plainly(photos, call, 
     assert fails(LINE) == "hebbcore label needs uvicorn; pip install 'hebbcore[label]' installs it."
 
 
+def test_photos_of_one_name_are_told_before_long_work(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("some.h5", "w") as file:
+        file["train/images"] = np.zeros((5, 8, 8, 3), np.uint8)
+        file["train/filenames"] = [b"a", b"b", b"c", b"b", b"b"]
+    _, err = call("label some.h5 --out work --no-browser --device cpu", 1)
+    assert "label: photos must have different names, and 3 are called b; give them others" in err
+    assert not Path("work/network").exists()
+
+
 def test_photos_of_any_name_are_labelled_and_come_out(photos, call):
     strange = ["<img src=x onerror=alert(1)>.png", 'a,"b"\'.png', "line\nbreak.png", "n\udce9.png", " .png", "ü.png"]
     for name, source in zip(strange, sorted(photos), strict=False):
@@ -319,6 +333,27 @@ def test_the_browser_gets_a_file_that_others_cannot_read(tmp_path, monkeypatch):
     assert opened == [(tmp_path / "open.html").as_uri()]
     assert (tmp_path / "open.html").stat().st_mode & 0o777 == 0o600
     assert "http://127.0.0.1:1/?token=x" in (tmp_path / "open.html").read_text()
+    label._forget(tmp_path / "open.html")
+    assert not (tmp_path / "open.html").exists()
+    (tmp_path / "open.html").write_text("<!doctype html><p>a page of the user's")
+    label._forget(tmp_path / "open.html")
+    with pytest.raises(FileExistsError, match=r"open\.html"):
+        label._open("http://127.0.0.1:1/?token=x", tmp_path / "open.html")
+    assert "the user's" in (tmp_path / "open.html").read_text()
+
+
+def test_labels_of_photos_that_are_gone_are_told(tmp_path, capsys):
+    options = Namespace(out=tmp_path, labels=None)
+
+    def board_of(*names):
+        return closing(label._board(options, ["cat"], (None, ""), None, names, Stages()))
+
+    with board_of("a", "b", "c\x1b") as board:
+        board.give([0, 1, 2], "cat")
+    assert capsys.readouterr().err == ""
+    with board_of("a", "d"):
+        told = f"labels: 2 in {tmp_path}/labels.sqlite are of photos that are not among these, such as b; they are kept"
+        assert told in capsys.readouterr().err
 
 
 def test_photos_of_the_same_names_are_another_set(tmp_path):

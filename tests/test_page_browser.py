@@ -132,6 +132,21 @@ def test_filters_and_corrects_guesses(serve, open_page):
     assert {f"{first},green", f"{second},blue"} < set(page.export())
 
 
+def test_guesses_that_nobody_sees_are_not_accepted(serve, open_page):
+    page = open_page(serve(names_of(30)).address)
+    page.view("all")
+    page.press("2", *"231231", " ")  # the first is red
+    page.saved(7)
+    page.until(lambda: "guess" in page.cells()[8])
+    page.press(Keys.HOME, *[SHIFT_RIGHT] * 9, "g")
+    page.saved(9)  # of ten photos seven had a label, which is shown in place of a guess, and one was unsure
+    rows = page.export()
+    assert "photos/00000.jpg,green" in rows
+    assert not any("00007" in row for row in rows)
+    page.press(Keys.HOME, "g")
+    page.says("#done", "There is no guess to accept here")
+
+
 def test_an_estimate_with_its_curve_comes_with_ten_labels(serve, open_page):
     page = open_page(serve(names_of(30)).address)
     page.view("all")

@@ -91,6 +91,13 @@ def test_a_table_is_read_and_results_are_written(serve, open_page, tmp_path):
     page.click("#error button")
     page.click("#results")
     page.says("#done", "report.html")
+    (tmp_path / "full").touch()
+    for _ in range(2):  # the second time says it as loud
+        page.click("#results")
+        page.says("#error", "The results were not written: predictions.csv")
+        assert "report.html" not in page.text("#done")
+        page.click("#error button")
+    page.script("grid.focus()")  # the button is hidden now
     page.press("z")
     page.saved(0)
 
@@ -109,6 +116,26 @@ def test_hostile_names_are_text(serve, open_page):
     assert page.text("#classes li:first-child b") == HOSTILE
     assert page.script("return document.title") == "Label photos · hebbcore"
     assert page.script("return document.querySelectorAll('img[src=x], #classes img, main script').length") == 0
+
+
+def test_a_class_from_right_to_left_leaves_its_number_behind_it(serve, open_page):
+    page = open_page(serve(names_of(30), ("חתול", "כלב")).address)
+    page.view("all")
+    page.press("1", "2")
+    page.saved(2)
+    page.until(lambda: "guess" in page.cells()[3])
+    page.press(Keys.ARROW_RIGHT, Keys.ENTER)
+    page.says("#photo-says", "Guess ")
+    script = """const text = document.querySelector('#photo-says').firstChild, at = text.data.search(/[0-9]/)
+        const of = (from, to) => {
+            const range = document.createRange()
+            range.setStart(text, from)
+            range.setEnd(text, to)
+            return range.getBoundingClientRect()
+        }
+        return [of(7, at - 2).right, of(at, at + 2).left]"""
+    name, number = page.script(script)
+    assert name <= number
 
 
 def test_a_small_screen_scrolls_nothing_sideways(serve, open_page):

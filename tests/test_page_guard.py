@@ -199,5 +199,8 @@ def test_a_server_answers_to_its_own_names(host, names, others):
         assert not any(address.is_host(f"{name}:{port}") for name in others)
         assert not any(address.is_host(f"{name}:{port + 1}") or address.is_host(name) for name in names)
         assert address.origin.endswith(f":{port}")
+        address.port = 80  # which browsers leave out
+        assert all(address.is_host(name) and address.is_host(f"{name}:80") for name in names)
+        assert not any(address.is_host(name) for name in (*others, "", ":", "80"))
     with pytest.raises(OSError, match=r"cannot serve on 192.0.2.1, port 0: .*; give another --port or --host"):
         Address("192.0.2.1", 0)

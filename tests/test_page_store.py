@@ -5,6 +5,7 @@ import os
 import sqlite3
 from contextlib import closing
 from functools import partial
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -56,10 +57,27 @@ def test_photos_are_known_by_name(path):
         board.give([0, 4], "cat")
     grown = ["0.jpg", *reversed(NAMES[1:]), "z.jpg"]  # and a.jpg is gone
     with closing(opened(path, grown)) as board:
+        assert board.elsewhere == ["a.jpg"]
         assert board.labelled() == [("n\udce9.jpg", "cat")]
         assert board.undo()[1] == [grown.index("n\udce9.jpg")]
     with pytest.raises(ValueError, match="different names"):
         opened(path, ["a", "a"])
+
+
+def test_accents_may_be_composed_in_another_way(path):
+    name, apart = "bücher.jpg", normalize("NFD", "bücher.jpg")
+    with closing(opened(path, ["a.jpg", name, "gone.jpg", "also gone.jpg"])) as board:
+        board.add_classes(["cat", "dog"])
+        board.give([0, 1, 2, 3], "cat")
+        board.give([1], "dog")
+        board.give([3], None)
+    with closing(opened(path, [apart, "a.jpg"])) as board:  # of a Mac, say
+        assert board.elsewhere == ["gone.jpg"]
+        assert board.labelled() == [(apart, "dog"), ("a.jpg", "cat")]
+        board.give([0], "cat")
+        assert board.undo()[1] == [0]
+    with closing(opened(path, [apart, name])) as board:  # two photos
+        assert board.labelled() == [(name, "dog")]
 
 
 def test_labels_of_other_photos_are_refused(path):

@@ -65,6 +65,13 @@ def test_what_branches_join_is_kept_whole_unless_features_are_told(images, call)
         assert results["sources"]["branches4"]["features"] == found
 
 
+def test_a_sweep_judges_a_layer_inside_of_branches(images, call):
+    options = "--seeds 2 --set training.epochs=1 --evaluate images.h5 --layer gaussianpool2"
+    call(f"sweep {EXAMPLE} --out s {SMALL} {options}")
+    runs = json.loads(Path("s/sweep.json").read_text())["runs"]
+    assert [entry["judge"][2] for entry in runs.values() if entry["accuracy"] >= 0] == 2 * ["gaussianpool2"]
+
+
 def config(training=None, **network):
     table = {"data": {"path": "x.h5"}, "network": {**NETWORK, **network}, "device": "cpu", "seed": 3}
     return config_of(table if training is None else {**table, "training": training})

@@ -98,6 +98,9 @@ def test_many_runs_and_the_same_folder_name_twice(two, call):
 def test_errors_of_plots_of_several(two, call, fails):
     assert call("plot r/a r/b")[0].endswith("\nr/curves.png\nr/table.md\n")  # into the folder of both
     assert call("plot r/a r/b r/curves.png r/table.md")[1].count("left out: ") == 2
+    assert call(f"plot r/a {Path('r/b').absolute()}")[0].endswith(f"\n{Path('r/table.md').absolute()}\n")
+    Path("r/curves.png").unlink()
+    assert "r is none, and holds table.md, which would be replaced" in fails("plot r/a r/b")  # it may be another's
     assert fails("plot r/a gone --out x") == "plot: gone does not exist."
     assert fails("plot run.toml images.h5 --out x") == (
         "plot: none of these is the folder of a run with metrics; train first."
@@ -126,10 +129,20 @@ def test_errors_of_plots_of_several(two, call, fails):
         ([record(5, 1, dead=1), record(8, 1, dead=3), record(10, 2, dead=7)], 3),  # the first one is of another epoch
         ([record(5, 1, dead=1), record(10, 2, dead=7)], 7),
         ([record(5, 1, dead=1), record(10, 2, dead=5), record(15, 3, dead=6)], 6),
+        # records, many or few of which are written in an epoch, each see a part of it: the pass as a whole counts
+        ([record(3, 0, dead=5), record(5, 1, dead=7, pass_dead=1)], 1),
+        ([record(5, 1, dead=7, pass_dead=2), record(8, 1, dead=6)], 2),  # of the last whole one
     ],
 )
 def test_dead_units_are_those_of_the_last_epoch(records, dead):
     assert compare.final_figures(records).layers["a"]["dead"] == dead
+
+
+def test_the_entropy_is_of_many_winners():
+    few, many = ({"winners": 64, "entropy": 3.0}, {"winners": 9000, "entropy": 7.5})
+    records = [record(1, 0, winners=10_000, entropy=9.0), record(5, 1), record(8, 1, **many), record(10, 2, **few)]
+    assert compare.final_figures(records).layers["a"]["entropy"] == 7.5
+    assert compare.final_figures([record(5, 1, entropy=2.0), record(10, 2, entropy=3.0)]).layers["a"]["entropy"] == 3.0
 
 
 def test_final_figures():
@@ -152,6 +165,13 @@ def test_settings_that_differ(tmp_path):
     assert compare.differing(found) == ["seed"]  # what an older version did not write is as by default
     assert compare.settings_of(tmp_path) == {}
     assert compare.differing([{}, {"a": None}, {"b": 1}]) == ["b"]
+
+
+def test_settings_that_differ_look_different():
+    values = (0.99995, 0.99999, 1.0, 1e-05, 0.1234567, True, 10**6, "1.0", [1.0, 2], None)
+    shown = ["0.99995", "0.99999", "1", "1e-05", "0.1234567", "true", "1000000", "1.0", "[1.0, 2]", ""]
+    assert [compare.setting_text(value) for value in values] == shown
+    assert [compare.text_of(figure) for figure in (0.1234567, 12, None)] == ["0.1235", "12", ""]
 
 
 def test_a_default_that_is_written_out_is_no_difference(tmp_path):

@@ -17,6 +17,7 @@ from cli_helpers import BATCH_NORM, CONV, POOL, config_text
 
 import hebbcore
 import loaders
+from hebbcore.cli import sweep as cli_sweep
 from hebbcore.evaluation.metrics import mean_interval
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.runs import sweeps
@@ -98,6 +99,25 @@ def test_finished_runs_are_not_trained_again(place, call, files_of, monkeypatch)
         f"run {i} of 4" for i in (1, 2, 3, 4)
     ]
     assert results()["training.learning_rate=0.01,seed=0"]["figures"]["images"] == 120
+
+
+def test_runs_of_other_epochs_are_not_compared(place, call, monkeypatch):
+    call(LINE)
+    name, train_into, left = "training.learning_rate=0.01,seed=0", cli_sweep.train_into, [True]
+    call(["train", f"s/{name}/config.json", "--set", "training.epochs=3", "--out", f"s/{name}"])
+    out, err = call([*LINE, "--evaluate", "images.h5"])
+    assert f"failed: {name}: fit: epochs is 1, but s/{name} has begun epoch 3" in err
+    assert re.search(r"^0\.01 +1 of 2 ", out, re.MULTILINE)
+
+    def one(*given):
+        if not left:
+            raise OSError(28, "No space left on device")
+        left.clear()
+        return train_into(*given)
+
+    monkeypatch.setattr(cli_sweep, "train_into", one)
+    call([*LINE, "--set", "training.epochs=2"], 1)  # ends when one of the four has two epochs
+    assert "| 0.001 | 1 of 2 | " in Path("s/sweep.md").read_text()
 
 
 def test_a_killed_sweep_goes_on(place, call):
@@ -301,8 +321,11 @@ def test_accuracy_on_held_out_training_images(place, call, fails):
     call(LINE)
     assert results() == before
     path = Path("s/sweep.json")
-    older = {key: replace(one, judge=one.judge[:3], accuracy=0.0) for key, one in read_entries(path).items()}
-    write_entries(path, older)  # of a version whose readout chose its penalty otherwise
+    older = {
+        key: replace(one, judge=one.judge[:3], accuracy=0.0, figures=replace(one.figures, layers={}))
+        for key, one in read_entries(path).items()
+    }
+    write_entries(path, older)  # of a version whose readout chose its penalty otherwise, and counted others as dead
     call([*LINE, "--evaluate", "images.h5"])
     assert results() == before
     shutil.copy("images.h5", "others.h5")

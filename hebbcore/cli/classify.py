@@ -10,17 +10,17 @@ from pathlib import Path
 from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli.networks import learned_range, load_network, require_squares, side_of
-from hebbcore.cli.options import add_import, add_previous
-from hebbcore.cli.photos import Photos, is_photos, read_photos
+from hebbcore.cli.options import add_import, add_previous, require_own_files
+from hebbcore.cli.photos import Photos, is_photos, read_photos, require_own
 from hebbcore.cli.progress import Left, clock
 from hebbcore.cli.stages import Stages
 from hebbcore.cli.tables import Table, require_taken_over
 from hebbcore.dictionary import SMALLEST
 from hebbcore.engine import devices
 from hebbcore.files import locked, make_folder, remove_partial
-from hebbcore.labelling.done import changed_since
+from hebbcore.labelling.done import DONE, changed_since
 from hebbcore.labelling.features import learned_network
-from hebbcore.labelling.model import Model
+from hebbcore.labelling.model import FOLDER, NETWORK, NOTE, Model
 from hebbcore.labelling.work import (
     FEATURES,
     FOLLOWING,
@@ -35,7 +35,13 @@ from hebbcore.labelling.work import (
 from hebbcore.network import Network
 from hebbcore.page.store import LABELS
 from hebbcore.training.diagnostics import Record
+from loaders.shards.format import INDEX, PLAN
 from loaders.shards.plan import found_instead
+
+_OF_A_WORK = (  # one of them at least, whatever a user has removed
+    DONE, FEATURES, LABELS, f"{FOLDER}/{NOTE}", f"{IMAGES}/{INDEX}", f"{IMAGES}/{PLAN}",
+    f"{LEARNED}/{checkpoint.FOLDER}",
+)  # fmt: skip
 
 
 def add_classify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -142,8 +148,16 @@ def begun(options: argparse.Namespace) -> Network | None:
     """Check the options, and make the folder of the work; returns the network of --features."""
     _check(options)
     network = _given_network(options)
+    _require_work(options)
     make_folder(options.out)
     return network
+
+
+def _require_work(options: argparse.Namespace) -> None:
+    """Raise ValueError for a folder of no work where files of others would be replaced, or images read among them."""
+    require_own_files(options.out, (*OUTPUTS, f"{FOLDER}/{NETWORK}"), _OF_A_WORK)
+    if not (options.photos / INDEX).is_file():
+        require_own(options.out / IMAGES)
 
 
 @contextmanager

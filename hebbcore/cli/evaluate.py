@@ -17,13 +17,15 @@ from hebbcore.cli.options import (
     add_network,
     add_previous,
     add_shifts,
+    require_own_files,
 )
 from hebbcore.cli.photos import is_photos, labelled_split, range_of
 from hebbcore.cli.sources import labelled_stream
+from hebbcore.evaluation.book import RESULTS
 from hebbcore.evaluation.evaluate import asked, evaluate
 from hebbcore.evaluation.own import own_text
 from hebbcore.evaluation.readouts import READOUTS
-from hebbcore.evaluation.report import accuracy_table, remarks, require_matplotlib, selections, write_report
+from hebbcore.evaluation.report import WRITTEN, accuracy_table, remarks, require_matplotlib, selections, write_report
 from hebbcore.evaluation.results import Results
 from hebbcore.evaluation.sources import BASELINES
 from hebbcore.evaluation.splits import FRACTIONS
@@ -136,6 +138,7 @@ def _evaluate_all(options: argparse.Namespace) -> None:
             f"evaluate: {options.out} is the folder of a run, whose filters.png the report would replace; name another "
             f"--out, such as {options.out / 'report'}."
         )
+    require_own_files(options.out, WRITTEN, (RESULTS,))
     network = load_network(options.network, options.imports, options.previous, options.device)
     wanted: dict[str, Any] = {
         "layers": options.layers, "fractions": options.labels, "seeds": options.seeds, "readout": options.readout,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _SWITCH = 5e-4  # seconds, after which the learner gives way to a request; a click asks for its turn several times
 THUMBS, ENTRY = "thumbs", "open.html"  # in the folder of the work
+_LEADS = '<!doctype html><meta http-equiv="refresh" content="0; url='  # how the latter begins
 
 
 def add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -106,6 +107,7 @@ def _ready(
     options: argparse.Namespace, network: Network | None, stages: Stages
 ) -> "tuple[WorkTeacher, Photos, list[str]]":
     """Do the stages up to the features; returns the teacher, the photos and their names."""
+    from hebbcore.page.board import require_distinct
     from hebbcore.page.teacher import WorkTeacher
 
     work = options.out
@@ -116,6 +118,7 @@ def _ready(
     with photos.stream() as stream:
         names = list(stream.names)
     require_several(names)
+    require_distinct(names)
     require_search(np.full(len(names), -1), devices.resolve("label", options.device))
     if network is None:
         network = learned(photos, options, stages)
@@ -151,6 +154,12 @@ def _board(
     store = Store(options.out / LABELS)
     try:
         board = Board(names, store, Versions())
+        if elsewhere := board.elsewhere:
+            stages.say(
+                "labels",
+                f"{len(elsewhere):,} in {options.out / LABELS} are of photos that are not among these, such as "
+                f"{elsewhere[0]}; they are kept there",
+            )
         board.add_classes(classes)
         if table is not None and not board.has_imported(digest):
             labels = table.labels(names, photos.left_out)
@@ -215,9 +224,10 @@ def _identity(photos: Photos, names: Sequence[str]) -> str:
 
 
 def _forget(entry: Path) -> None:
-    """Remove the file that led a browser to the page."""
+    """Remove the file that led a browser to the page, and no other."""
     with contextlib.suppress(OSError):
-        entry.unlink()
+        if _LEADS.startswith(entry.read_text("utf-8", "replace")[: len(_LEADS)]):  # a kill may have cut it off
+            entry.unlink()
 
 
 def _open(url: str, entry: Path) -> None:
@@ -228,7 +238,7 @@ def _open(url: str, entry: Path) -> None:
     """
     import webbrowser
 
-    text = f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">Go on</a>\n'
+    text = f'{_LEADS}{url}"><a href="{url}">Go on</a>\n'
     try:
         with open(os.open(entry, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(text)

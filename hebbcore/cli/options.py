@@ -1,6 +1,7 @@
 """Options that several commands have."""
 
 import argparse
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hebbcore.engine import devices
@@ -59,3 +60,17 @@ def add_set(command: argparse.ArgumentParser) -> None:
         help="a value that replaces the file's, such as training.epochs=2 or network.layers.conv1.units=64; may be "
         "repeated",
     )  # fmt: skip
+
+
+def require_own_files(out: Path, written: Sequence[str], signs: Iterable[str]) -> None:
+    """Raise ValueError for a folder in which files of others would be replaced.
+
+    written: what a command writes into it. signs: one of them at least, or all of the former, lie there where it has
+    done so before.
+    """
+    others = [name for name in written if (out / name).exists()]
+    if 0 < len(others) < len(written) and not any((out / name).exists() for name in signs):
+        raise ValueError(
+            f"--out must be a new folder, or one that this command has written; {out} is none, and holds {others[0]}, "
+            "which would be replaced: name another, or move the file."
+        )

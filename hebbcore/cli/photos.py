@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ import numpy as np
 
 import loaders
 from hebbcore.checks import printable
+from hebbcore.cli.since import Since, photos_are_the_same
 from hebbcore.cli.stages import Stages
+from hebbcore.files import make_folder
 from hebbcore.labelling.features import BATCH
+from hebbcore.labelling.work import IMAGES
 from loaders.images.formats import NOT_AN_IMAGE
-from loaders.shards.format import INDEX, REPORT
-from loaders.shards.plan import found_instead
+from loaders.shards.format import INDEX, PLAN, REPORT
+from loaders.shards.plan import found_instead, other_set
 from loaders.shards.ranges import found_range
 from loaders.sources.base import sample_of
 from loaders.sources.detect import is_archive, kind_of
@@ -26,6 +30,10 @@ from loaders.sources.tar_images import open_tar
 from loaders.sources.zip_members import is_zip
 
 T = TypeVar("T")
+_MADE = ".read-anew"  # in a folder that may be removed
+_READ = re.compile(
+    r"\.lock|\.read-anew|\.?(shard-\d+\.h5|(index|build|report|progress)\.json|rows\.csv)(\.(partial|writing|lock))?"
+)
 _log = logging.getLogger("hebbcore")
 
 SHARD_BYTES = 2**24  # small ones: a kill loses no more than the one that is being written
@@ -103,12 +111,28 @@ def read_photos(
     def show(progress: loaders.Progress) -> None:
         stages.tell("images", progress.position, progress.total)
 
-    loaders.build_shards(source, folder, shard_bytes=SHARD_BYTES, progress=show, **options)
+    require_own(folder)
+    try:
+        loaders.build_shards(source, folder, shard_bytes=SHARD_BYTES, progress=show, **options)
+    except ValueError as error:
+        if (found := found_instead(error)) is None or isinstance(source, loaders.ArraySource):
+            raise
+        _require_same_photos(source, path, folder, found, stages)
     if not options and size is None:
         size = _size_of_shards(folder)  # arrays are stored as they are
     photos = Photos(path, folder, None if options else size)
     _tell_left_out(photos, stages)
     return photos
+
+
+def _require_same_photos(source: loaders.ImageSource, path: Path, folder: Path, found: str, stages: Stages) -> None:
+    """Raise ValueError, which names what has changed, unless that are files beside photos. found: see other_set."""
+    left_out = [name for name, _ in Photos(path, folder, None).left_out] if (folder / INDEX).is_file() else []
+    since = Since.of([item.name for item in source.items()], folder, left_out)
+    if not path.is_dir() or not photos_are_the_same(source, folder, found, since, left_out):
+        raise other_set(f"{found.removesuffix(')')}; {since.told()})" if since.told() else found)
+    if since.told():
+        stages.say("images", f"those of before, though files have changed that are none: {since.told()}")
 
 
 def is_photos(path: Path) -> bool:
@@ -181,19 +205,43 @@ def require_apart(path: Path, folder: Path) -> None:
 
 
 def read_anew(folder: Path, read: Callable[[], T]) -> T:
-    """Return what `read` reads into a folder; what a killed command left there of other images is removed first.
+    """Return what `read` reads into a folder; what was read there before of other images is removed first.
 
-    The caller holds the folder.
+    The caller holds the folder. Nothing is removed from one that was not made here, or that holds other files: it is a
+    user's.
     """
-    before = folder.exists()
-    while True:
-        try:
-            return read()
-        except ValueError:
-            if not before:
-                raise
-            shutil.rmtree(folder)
-            before = False
+    before, mark = folder.exists(), folder / _MADE
+    is_hidden = folder.name.startswith(".")  # so no user calls one
+    if not before and not is_hidden:
+        make_folder(folder)
+        mark.touch()
+    try:
+        return read()
+    except ValueError:
+        is_own = before and (is_hidden or mark.exists()) and all(map(_is_read, folder.rglob("*")))
+        if not is_own:
+            raise
+        shutil.rmtree(folder)
+    return read_anew(folder, read)
+
+
+def _is_read(path: Path) -> bool:
+    """Return whether a file is one that reading photos leaves, and `predict` beside them; or the folder of photos."""
+    if path.is_dir() and not path.is_symlink():
+        return path.name == IMAGES
+    return _READ.fullmatch(path.name) is not None
+
+
+def require_own(folder: Path) -> None:
+    """Raise ValueError if images would be read into a folder among files of others."""
+    if any((folder / name).exists() for name in (INDEX, PLAN)):
+        return
+    others = sorted(path.name for path in folder.glob("*") if not path.name.startswith("."))
+    if others:
+        raise ValueError(
+            f"{folder} holds files of others, such as {printable(others[0])}, and images would be read into it: name "
+            "another output, or move them."
+        )
 
 
 def side_at(path: Path, split: str) -> int | None:

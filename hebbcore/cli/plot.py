@@ -8,7 +8,7 @@ from pathlib import Path
 from hebbcore import plots
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network
-from hebbcore.cli.options import add_import, add_previous
+from hebbcore.cli.options import add_import, add_previous, require_own_files
 from hebbcore.files import make_folder, write_text
 from hebbcore.runs.compare import comparison, markdown
 from hebbcore.training.diagnostics import METRICS
@@ -71,7 +71,11 @@ def _compare(options: argparse.Namespace) -> int:
     names = [path.resolve().name for path in found]
     runs = dict(zip(names if len(set(names)) == len(names) else map(str, found), found, strict=True))
     table = markdown("Runs side by side", comparison(runs))
-    folder: Path = options.out or Path(os.path.commonpath([path.parent for path in found]) or ".")
+    parents = [path.parent for path in found]
+    if any(parent.is_absolute() for parent in parents):  # with others that are not, they have nothing in common
+        parents = [parent.absolute() for parent in parents]
+    folder: Path = options.out or Path(os.path.commonpath(parents) or ".")
+    require_own_files(folder, ("table.md", "curves.png"), ("filters.png",))
     make_folder(folder)
     plots.save_comparison(runs, folder / "curves.png")
     write_text(folder / "table.md", table)

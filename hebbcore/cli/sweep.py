@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import loaders
-from hebbcore import checkpoint, checks
+from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, network_stream, side_of
 from hebbcore.cli.options import add_import, add_set
@@ -23,7 +23,6 @@ from hebbcore.files import locked, make_folder
 from hebbcore.network import Network
 from hebbcore.runs.book import TABLES, Book
 from hebbcore.runs.changes import parse_change
-from hebbcore.runs.compare import final_figures, records_of
 from hebbcore.runs.config import Config, read_config
 from hebbcore.runs.entries import RESULTS
 from hebbcore.runs.sweep_tables import tables_of
@@ -76,6 +75,7 @@ def _sweep(options: argparse.Namespace) -> int:
         same = SameData("sweep", folder)
         for run in filter(book.finished, runs):  # of the others fit compares them
             same.require(book.folder(run), run.config)
+            book.take_figures(run)
         _train_all(book, judge)
         book.save()
     _tell(book)
@@ -106,7 +106,7 @@ def _require_judgeable(options: argparse.Namespace, runs: list[Planned], folder:
             raise ValueError("sweep: --layer is for --evaluate IMAGES; give both, or leave it out.")
         return
     for run in runs:
-        names = [table["name"] for table in run.config.layer_tables()]
+        names = [table["name"] for table in serialize.flat(run.config.layer_tables())]
         if options.layer is not None:
             checks.choice("sweep", f"--layer of {run.name}", options.layer, names)
     if is_photos(options.evaluate):
@@ -186,8 +186,7 @@ def _train(book: Book, run: Planned, callback: "Callable[[Record], None] | None"
     except (ValueError, TypeError, MemoryError) as error:  # of these settings; the other runs may do
         book.note(run, "failed", error=str(error) or type(error).__name__)
     else:
-        figures = final_figures(records_of("sweep", book.folder(run)))
-        book.note(run, "done", figures=figures, weights=digest_of(network))
+        book.note_done(run, digest_of(network))
         return network
     return None
 

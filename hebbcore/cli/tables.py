@@ -13,6 +13,7 @@ from hebbcore.cli.photos import is_photos
 from hebbcore.labelling.done import is_as_written
 from hebbcore.labelling.work import FOLLOWING, Labels
 from hebbcore.texts import plain, tidy
+from loaders.labels import parse_labels
 from loaders.shards.format import UNLABELLED
 from loaders.sources.detect import kind_of
 from loaders.sources.table_labels import TableLabels, folder_of_all
@@ -100,10 +101,17 @@ def require_taken_over(work: Path, names: Sequence[str], labels: Labels) -> None
 def only_in_next(work: Path, names: Sequence[str], labels: Labels) -> list[str]:
     """Return the images that next.csv, which is about to be replaced, has labels for and the labels have not.
 
-    work: the folder that it lies in. names: of all images.
+    work: the folder that it lies in. names: of all images. Raises ValueError if it was changed to what is no table.
     """
     following = work / FOLLOWING
     if not following.is_file() or is_as_written(work, FOLLOWING):
         return []
     known = {name for name, number in zip(names, labels.numbers.tolist(), strict=True) if number >= 0}
-    return [file for file, label in loaders.read_labels(following) if label and file not in known]
+    try:
+        rows = parse_labels(following.read_bytes(), FOLLOWING)
+    except ValueError as error:
+        raise ValueError(
+            f"{FOLLOWING} in --out was changed, and would be written anew without the labels in it, which cannot be "
+            f"read: {error}; mend it, or move it away."
+        ) from None
+    return [file for file, label in rows if label and file not in known]

@@ -33,7 +33,7 @@ from hebbcore.texts import plain
 from hebbcore.training.batches import as_batches, is_array
 from hebbcore.training.diagnostics import METRICS, Record, dead_texts
 from hebbcore.training.network import fit
-from hebbcore.training.record import is_from_python
+from hebbcore.training.record import is_from_python, is_of_a_run
 from hebbcore.training.settings import LEARNING_RATE, listed, may_change
 from hebbcore.training.teacher import who_needs_labels
 
@@ -179,10 +179,15 @@ def _keep(run: Path, config: Config) -> str | None:
 
 
 def _is_begun(run: Path, config: Config) -> bool:
-    """Return whether a run has begun, and goes on. Raises ValueError if it has another configuration."""
-    begun = (run / CONFIG).exists() and bool(checkpoint.checkpoints(run))
+    """Return whether a run has begun, and goes on. Raises ValueError if another configuration lies there."""
+    path = run / CONFIG
+    begun = path.exists() and bool(checkpoint.checkpoints(run))
     if begun:
         require_same("train", run, config)
+    elif path.exists() and not is_of_a_run(path):
+        raise ValueError(
+            f"train: {path} is no configuration of a run, and would be replaced; name another --out, or move the file."
+        )
     return begun
 
 

@@ -88,8 +88,9 @@ def _files(path: Path) -> Iterator[Path]:
     yield from found
     if work and (path / IMAGES).is_dir():
         yield path / IMAGES
-    elif texts:  # images that a run, or an evaluation, was given as image files
-        yield from (one for one in (path / IMAGES, *sorted((path / IMAGES).glob("*"))) if (one / _INDEX).exists())
+    elif texts:  # images that a run, an evaluation or a sweep was given as image files
+        places = (path / IMAGES, *sorted((path / IMAGES).glob("*")), *sorted(path.glob(f"{IMAGES}-*")))
+        yield from (one for one in places if (one / _INDEX).exists())
     if work and (path / LEARNED).is_dir():
         yield from _files(path / LEARNED)
     if path / entries.RESULTS in texts:

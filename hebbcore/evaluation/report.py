@@ -15,6 +15,8 @@ from hebbcore.evaluation.sources import BASELINES
 from hebbcore.files import write_bytes
 from hebbcore.texts import plain
 
+WRITTEN = (_MARKDOWN, _HTML, _CURVES) = ("report.md", "report.html", "accuracy.png")  # and of some networks:
+_FILTERS = "filters.png"
 _SHOWN = 20  # mistakes
 
 
@@ -44,9 +46,9 @@ def write_report(
         If results are none.
     """
     found = Results.from_json(results)
-    pictures = {"accuracy.png": _curves(found)}
+    pictures = {_CURVES: _curves(found)}
     if filters is not None:
-        pictures["filters.png"] = filters
+        pictures[_FILTERS] = filters
     sections = [
         ("Top-1 accuracy, %", accuracy_table(found, lambda run: run.top1)),
         ("Top-5 accuracy, %", accuracy_table(found, lambda run: run.top5)),
@@ -62,8 +64,8 @@ def write_report(
     title, notes = plain(title), [*_notes(found), *map(plain, dead)]
     paths = []
     for name, text in (
-        ("report.md", as_markdown(title, notes, sections, pictures)),
-        ("report.html", as_page(title, notes, sections, pictures)),
+        (_MARKDOWN, as_markdown(title, notes, sections, pictures)),
+        (_HTML, as_page(title, notes, sections, pictures)),
     ):
         pictures[name] = text.encode()
     for name, data in pictures.items():

@@ -12,10 +12,20 @@ from hebbcore.formulas.pointwise import flat
 from hebbcore.formulas.pools import grid_pool
 from hebbcore.labelling.model import Model
 from hebbcore.layers import GridPool
+from hebbcore.texts import is_unicode, plain
 
 
 def predictions(graph: Graph, model: Model, output: Tensor) -> dict[str, Any]:
-    """Add what follows the output of the network, and return (dtype, sides) of the file's outputs by name."""
+    """Add what follows the output of the network, and return (dtype, sides) of the file's outputs by name.
+
+    Raises ValueError for a class whose name no such file can hold.
+    """
+    for name in model.classes:
+        if not is_unicode(name):
+            raise ValueError(
+                f"export.onnx: texts of ONNX files are Unicode, and the class {plain(name)} is none: rename it, or its "
+                "folder, and classify again."
+            )
     features, (arrays, settings) = model.features, model.classifier.state()
     network = features.network
     with graph.scope("classifier"):

@@ -18,6 +18,7 @@ from hebbcore.labelling.model import Model
 from hebbcore.layers import HebbianLayer
 from hebbcore.network import Network
 from hebbcore.serialize import flat
+from hebbcore.texts import is_unicode
 from hebbcore.version import __version__
 
 OPSET, IR = 17, 8  # of 2022: programs of then and later read them
@@ -58,12 +59,13 @@ def onnx(
     channels : {"last", "first"}
         Whether images, and maps that are put out, are (n, height, width, channels) or (n, channels, height, width).
     metadata : mapping of str to str or None
-        More texts for the file's metadata.
+        More texts for the file's metadata, under other names than its own: version, rule, model and classes.
 
     Raises
     ------
     ValueError, TypeError
-        For what is no such model, and for a layer or rule that has no formula, by its name.
+        For what is no such model, for a layer or rule that has no formula, by its name, and for metadata that are no
+        such texts.
     ModuleNotFoundError
         Without the package onnx.
     OSError
@@ -81,6 +83,7 @@ def onnx(
     checks.choice(function, "dtype", dtype, DTYPES)
     if dtype == "uint8":
         require_bytes(scale, function, "dtype")
+    texts = _with_more(function, metadata_of(function, model), metadata or {})
     graph = Graph(unique_names("images", "features", "label", "probabilities"))
     maps = as_maps(graph, Tensor(graph, "images"), formula, channels, dtype == "uint8")
     output = formula(graph, formula.arrays, maps)
@@ -90,7 +93,7 @@ def onnx(
         graph.name_output("features", as_images(graph, output, formula, channels))
         outputs = {"features": ("float32", _dims(formula.shape, channels))}
     proto = _proto(graph, {"images": (dtype, _dims(formula.input_shape, channels))}, outputs)
-    _add_metadata(proto, {**metadata_of(function, model), **(metadata or {})})
+    _add_metadata(proto, texts)
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(proto.SerializeToString())
@@ -154,6 +157,20 @@ def metadata_of(function: str, model: Network | HebbianLayer | Model) -> dict[st
     if isinstance(model, Model):
         found["classes"] = json.dumps(list(model.classes))
     return {**found, "model": checkpoint.as_json(described)}
+
+
+def _with_more(function: str, own: dict[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Return what a file says of its model, and what the user says besides."""
+    if not isinstance(more, Mapping):
+        raise checks.wrong(TypeError, function, "metadata", f"must be a mapping of texts, got {more!r}.")
+    for pair in more.items():
+        if not all(isinstance(text, str) and is_unicode(text) for text in pair):
+            problem = f"must be texts in Unicode by their names, which are texts too, got {pair[0]!r}: {pair[1]!r}."
+            raise checks.wrong(TypeError, function, "metadata", problem)
+        if pair[0] in own:
+            problem = f"must have other names than {', '.join(own)}, which say what the file is; got {pair[0]!r}."
+            raise checks.wrong(ValueError, function, "metadata", problem)
+    return {**own, **more}
 
 
 def _add_metadata(proto: Any, texts: Mapping[str, str]) -> None:

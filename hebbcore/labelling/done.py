@@ -41,6 +41,20 @@ def changed_since(work: Path) -> list[str]:
     return [name for name, digest in read_done(work)[1].items() if digest_of_file(work / name) != digest]
 
 
+def require_as_written(work: Path, names: Iterable[str]) -> None:
+    """Raise ValueError if a user has changed one of these results, which are about to be written anew."""
+    try:
+        digests = read_done(work)[1]
+    except (FileNotFoundError, ValueError):  # it is not known what was written
+        return
+    for name in names:
+        if name in digests and (work / name).is_file() and digest_of_file(work / name) != digests[name]:
+            raise ValueError(
+                f"{name} in --out was changed since it was written, and would be written anew: copy it, if you want to "
+                "keep that, and remove it."
+            )
+
+
 def is_as_written(work: Path, name: str) -> bool:
     """Return whether a result is known to hold what was written to it."""
     try:

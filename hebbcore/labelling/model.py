@@ -125,8 +125,8 @@ def save_model(folder: Path, model: Model, made_from: str) -> None:
     if model.value_range is not None:
         note["range"] = model.value_range
     write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
-    for path in folder.glob("classifier-*.h5"):
-        if path.name != name:
+    for path in folder.iterdir():
+        if _CLASSIFIER.fullmatch(path.name) and path.name != name:
             path.unlink()
 
 

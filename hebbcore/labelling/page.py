@@ -16,6 +16,7 @@ _STYLE = (
     "@media(max-width:30em){table{font-size:.8em}td,th{padding:.3em .35em}}"
     ".images{display:grid;grid-template-columns:repeat(auto-fill,minmax(96px,1fr));gap:.8em;list-style:none;padding:0}"
     "figure{margin:0}figcaption{font-size:.8em}"
+    "b{unicode-bidi:isolate}"  # a name from right to left would take the number behind it along
     "img{display:block;width:96px;height:96px;object-fit:contain;image-rendering:pixelated;background:#8882}"
     "summary{cursor:pointer;padding:.4em 0}.mine{outline:3px solid #2a7}"
 )

@@ -13,7 +13,7 @@ import numpy as np
 from hebbcore import checkpoint, streams
 from hebbcore.features.choice import Features
 from hebbcore.files import write_text
-from hebbcore.labelling.done import DONE, read_done, write_done
+from hebbcore.labelling.done import DONE, read_done, require_as_written, write_done
 from hebbcore.labelling.features import chosen, extracted, neighbour_features, placed
 from hebbcore.labelling.guesses import Guesses, Ints
 from hebbcore.labelling.left_out import LeftOut
@@ -30,6 +30,7 @@ from hebbcore.version import __version__
 FEATURES = "features.h5"
 IMAGES, LEARNED = "images", "network"  # folders: shards of the images, and the run that learned from them
 OUTPUTS = (PREDICTED, FOLLOWING, REPORT) = ("predictions.csv", "next.csv", "report.html")
+_NOT_FOR_USERS = (PREDICTED, REPORT)  # unlike the one that they write labels into
 
 
 class Listener(Protocol):
@@ -144,7 +145,7 @@ def classified(
     Raises
     ------
     ValueError
-        If they are, and the folder holds predictions, which would not be theirs.
+        If they are, and the folder holds predictions, which would not be theirs; and as write_results.
     """
     if labels.are_few and (work / PREDICTED).exists():
         raise ValueError(
@@ -156,6 +157,7 @@ def classified(
     left_out = LeftOut(skipped, labels.unused)
     if _is_done(work, _digest(features, stream, labels, prior, suggestions, left_out), labels):
         return None
+    require_as_written(work, _NOT_FOR_USERS)  # before long work
     from hebbcore.classify import FewLabelClassifier
 
     listener.tell("labels", 0, 1)
@@ -202,7 +204,13 @@ def write_results(
     -------
     Model or None
         None if the labels are of less than two classes.
+
+    Raises
+    ------
+    ValueError
+        If a user has changed predictions.csv or report.html.
     """
+    require_as_written(work, _NOT_FOR_USERS)
     left_out = LeftOut(skipped, labels.unused)
     made_from = _digest(features, stream, labels, classifier.prior, suggestions, left_out)
     (work / DONE).unlink(missing_ok=True)

@@ -3,7 +3,10 @@
 import threading
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -38,30 +41,42 @@ class Board:
     Changes come one after the other, first on the disk and then in memory. Reading never waits for them: what a change
     makes takes the place of what was there in one step.
 
-    names: of the photos 0, 1, … store: holds what was labelled before. Raises ValueError if two photos have one name,
-    or if the store is about other photos.
+    names: of the photos 0, 1, … store: holds what was labelled before; accents in its names may be composed in another
+    way, as on another system. Raises ValueError if two photos have one name, or if the store is about other photos.
+
+    elsewhere: names of photos that have a label in the store, and are none of these.
     """
 
     def __init__(self, names: Sequence[str], store: Store, versions: Versions) -> None:
         self.names, self.versions = names, versions
+        require_distinct(names)
         self._numbers = {name: number for number, name in enumerate(names)}
-        if len(self._numbers) < len(names):
-            raise ValueError("label: photos must have different names; some have the same.")
         self._store, self._changing = store, threading.Lock()
         codes = np.full(len(names), NO_LABEL, np.int64)
-        found, strange = False, ""
+        found, strange = False, dict[str, int]()
         for name, code in store.standing():
-            if (number := self._numbers.get(name)) is None:
-                strange = strange or name
+            if (number := self._number_of(name)) is None:
+                strange[name] = code
             else:
                 found, codes[number] = True, code
         if strange and not found:
             raise ValueError(
-                f"label: the labels are of other photos: {plain(strange)} is none of these, such as {plain(names[0])}."
+                f"label: the labels are of other photos: {plain(next(iter(strange)))} is none of these, such as "
+                f"{plain(names[0])}."
             )
+        self.elsewhere = [name for name, code in strange.items() if code > UNSURE]
         self._codes, self._classes = _fixed(codes), _tidied(store)
         self._curve, self._can_undo = store.curve(), store.last_standing() > 0
         self.last_change = 0.0  # of labels, by time.monotonic
+
+    def _number_of(self, name: str) -> int | None:
+        """Return the photo that a name of the store means, None if there is none."""
+        number = self._numbers.get(name)
+        return self._composed.get(normalize("NFC", name)) if number is None else number
+
+    @cached_property
+    def _composed(self) -> dict[str, int]:
+        return {normalize("NFC", name): number for name, number in self._numbers.items()}
 
     @property
     def classes(self) -> list[str]:
@@ -126,7 +141,8 @@ class Board:
         with self._changing:
             if not self._can_undo:
                 raise LookupError("there is nothing to undo.")
-            back = {self._numbers[name]: code for name, code in self._store.undo() if name in self._numbers}
+            undone = ((self._number_of(name), code) for name, code in self._store.undo())
+            back = {number: code for number, code in undone if number is not None}
             return self._changed(back, self._store.last_standing() > 0), list(back)
 
     def add_classes(self, names: Iterable[str]) -> int:
@@ -191,6 +207,16 @@ class Board:
         """Close the store."""
         with self._changing:
             self._store.close()
+
+
+def require_distinct(names: Sequence[str]) -> None:
+    """Raise ValueError if two photos have one name, by which labels find them."""
+    if len(set(names)) < len(names):
+        name, count = Counter(names).most_common(1)[0]
+        raise ValueError(
+            f"label: photos must have different names, and {count} are called {plain(name)}; give them others, such as "
+            "in the data set filenames of an HDF5 file."
+        )
 
 
 def _fixed(codes: Ints) -> Ints:

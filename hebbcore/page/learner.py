@@ -90,6 +90,7 @@ class Learner(threading.Thread):
         """Write the results, after learning from the newest labels."""
         with self._wake:
             self._asked = self.writing = True
+            self.write_error = None  # which is of the time before
             self._wake.notify()
         self._board.versions.next()
 
@@ -107,14 +108,16 @@ class Learner(threading.Thread):
     def run(self) -> None:
         """Learn from what is there, then whenever there is something to do."""
         while True:
+            with self._wake:  # who asks while it learns has labels in mind that are not among those it learns from
+                asked, self._asked = self._asked, False
             self.running = True
             self._board.versions.next()
             self.error = self._tried(self._learn)
             self.running = False
-            if self._asked:
-                self._asked = False
+            if asked:
                 self.write_error = self.error or self._tried(self._write, (ValueError, OSError))
-                self.writing = self._asked
+                with self._wake:
+                    self.writing = self._asked
             self._board.versions.next()
             if not self._waited():
                 return
@@ -160,9 +163,9 @@ class Learner(threading.Thread):
         if is_new:
             self._learned = None
             self._classifier.relearn(labels.numbers, lambda: self._show(codes, numbers))
-            self._learned = labels
         if is_new or self.found is None or (self.found.codes != codes).any():
             self.found = self._judged(codes, numbers)
+        self._learned = labels  # only now: what failed is done again
 
     def _show(self, codes: Ints, numbers: Ints) -> None:
         """Show the guesses; what takes longer stays what it was, without doubts of labels that have changed."""

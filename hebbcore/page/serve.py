@@ -41,6 +41,8 @@ class Address:
     def is_host(self, header: str) -> bool:
         """Return whether a Host header names this server: a page under another name, led here by DNS, is refused."""
         name, _, port = header.lower().rpartition(":")
+        if not port.isdigit():  # browsers leave out 80
+            name, port = header.lower(), "80"
         if not name or port != str(self.port):
             return False
         if self._bound.is_loopback:

@@ -15,12 +15,16 @@ from hebbcore.labelling.features import chosen, extracted, neighbour_features, p
 from hebbcore.labelling.work import FEATURES, Labels, Listener, tell_of_prior, write_results
 from hebbcore.network import Network
 from hebbcore.page.kept import KEPT, read_kept, write_kept
+from hebbcore.version import __version__
 
 
 def _digest(features: str, near: npt.NDArray[np.int64] | None) -> str:
-    """Return a digest of what is learned from photos without labels. near: see FewLabelClassifier."""
+    """Return a digest of what is learned from photos without labels, by this version, as the results say that they are.
+
+    near: see FewLabelClassifier.
+    """
     digest = hdf5.new_digest()
-    digest.update(features.encode())
+    digest.update(f"{__version__} {features}".encode())
     if near is not None:
         digest.update(near.tobytes())
     return str(digest.hexdigest())

@@ -79,6 +79,20 @@ class Architecture:
             for side in self.image_shape:
                 checks.integer("Architecture", "image_shape", side, 1)
 
+    def require_rule_in_use(self, learners: list[str]) -> None:
+        """Raise ValueError if layers have rules of their own in place of those of `rule`. learners: of the preset."""
+        changes = self.layers if isinstance(self.layers, dict) else {}
+        own = [name for name in learners if "rule" in changes.get(name, {}) and not _is_nameless(changes[name]["rule"])]
+        if _is_nameless(self.rule):
+            for name in own:
+                if name in self.rule:
+                    raise ValueError(
+                        f"config: network.rule.{name} changes nothing: network.layers.{name} gives the layer another "
+                        "rule; leave one of them out."
+                    )
+        elif self.rule is not None and len(own) == len(learners):
+            raise ValueError("config: network.rule changes nothing: network.layers gives every layer its own.")
+
     def make_layers(self) -> tuple[list[Layer], tuple[int, ...] | None]:
         """Return the layers, without weights, and the shape of a preset's images."""
         if self.preset is not None:
@@ -127,9 +141,14 @@ def _preset_layers(given: Architecture) -> Built:
     return layers, shape
 
 
+def _is_nameless(rule: Any) -> bool:
+    """Return True for a table that names no rule: of rules by layer name, and for a layer of parameters of its rule."""
+    return isinstance(rule, Mapping) and "name" not in rule
+
+
 def _rules(rule: Any, learners: list[str]) -> Rules:
     """Return the rule, or the rules by layer name, that a configuration describes."""
-    if not isinstance(rule, Mapping) or "name" in rule:
+    if not _is_nameless(rule):
         return serialize.rule_of(rule, "network.rule")
     for key in rule:
         if key not in learners:
@@ -155,7 +174,7 @@ def _changed(layers: list[Layer], name: str, change: Any) -> list[Layer]:
     rest = dict(change)
     if "rule" in rest and isinstance(layer, Learner):
         rule = rest.pop("rule")
-        if isinstance(rule, Mapping) and "name" not in rule:
+        if _is_nameless(rule):
             assert isinstance(layer.rule, Rule)
             rule = {**serialize.rule_table("config", layer.rule), **rule}
         rules = {layer.name: serialize.rule_of(rule, f"{path}.rule")}

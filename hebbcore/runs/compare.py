@@ -18,7 +18,7 @@ Table = list[list[str]]  # rows, the head first
 _LAYER = re.compile(r"network\.layers\[\d+\]\.type")
 
 FIGURES = {  # of a layer, and what they are
-    "dead": "units that never won (the fewest of a record in the last epoch)",
+    "dead": "units that won nothing in the last pass (where units do not compete: the fewest of a record)",
     "change": "‖step‖ / ‖weights‖ of the last step measured",
     "norm_mean": "mean norm of the units",
     "entropy": "entropy of the winners, bits",
@@ -79,13 +79,14 @@ def final_figures(records: Sequence[Record]) -> Figures:
     layers = {}
     for name in layers_of(records):
         own = [record for record in records if name in record["layers"]]
-        final = own[-1]["layers"][name]
-        changes = [record["layers"][name]["change"] for record in own]
+        said = [record["layers"][name] for record in reversed(own)]
+        latest = [record["layers"][name] for record in reversed(_last_epoch(own))]
+        dead = [each["pass_dead"] for each in said if "pass_dead" in each]
         layers[name] = {
-            "dead": min(record["layers"][name]["dead"] for record in _last_epoch(own)),
-            "change": next((change for change in reversed(changes) if change is not None), None),
-            "norm_mean": final["norm_mean"],
-            "entropy": final["entropy"],
+            "dead": dead[0] if dead else min(each["dead"] for each in latest),
+            "change": next((each["change"] for each in said if each["change"] is not None), None),
+            "norm_mean": said[0]["norm_mean"],
+            "entropy": max(latest, key=lambda each: each.get("winners", 0))["entropy"],  # few winners have little
         }
     return Figures(last["images"], last["seconds"], _speed(records[0], last), layers)
 
@@ -185,7 +186,7 @@ def comparison(runs: Mapping[str, Path]) -> list[tuple[str, Table]]:
     keys = differing(list(settings.values()))
     table = [["run", *keys, "images", "seconds", "images a second", "dead units"]]
     for name, found in figures.items():
-        row = [text_of(settings[name].get(key)) for key in keys]
+        row = [setting_text(settings[name].get(key)) for key in keys]
         ended = (found.images, found.seconds, found.images_per_second, found.dead)
         table.append([name, *row, *map(text_of, ended)])
     return [("Runs", table), *_by_layer(figures)]
@@ -198,7 +199,7 @@ def _comparable(settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
         return settings
     return {
         name: {key: value for key, value in given.items() if not key.startswith("network.layers[")}
-        | {"network.layers": ", ".join(map(text_of, kinds[name])) or None}
+        | {"network.layers": ", ".join(map(str, kinds[name])) or None}
         for name, given in settings.items()
     }
 
@@ -214,13 +215,17 @@ def _by_layer(figures: Mapping[str, Figures]) -> list[tuple[str, Table]]:
     return tables
 
 
-def text_of(value: Any) -> str:
-    """Return a value as the text of a cell: numbers to four digits, nothing for None."""
+def text_of(figure: float | None) -> str:
+    """Return a figure as the text of a cell: to four digits, nothing for None."""
+    return f"{figure:.4g}" if isinstance(figure, float) else setting_text(figure)
+
+
+def setting_text(value: Any) -> str:
+    """Return a setting as the text of a cell: with all digits, by which settings may differ; nothing for None."""
     if value is None:
         return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.removesuffix(".0") if isinstance(value, float) else text
 
 
 def markdown(title: str, sections: Iterable[tuple[str, Table]]) -> str:

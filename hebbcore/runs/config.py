@@ -131,11 +131,8 @@ class Config:
 
     def check(self) -> None:
         """Raise ValueError or TypeError for layers that cannot be made, and for settings that would change nothing."""
-        given = self.network
         network = self._unbuilt()
-        changed = given.layers if isinstance(given.layers, dict) else {}
-        if given.rule is not None and all("rule" in changed.get(name, {}) for name in network.learners):
-            raise ValueError("config: network.rule changes nothing: network.layers gives every layer its own.")
+        self.network.require_rule_in_use(list(network.learners))
         idle = without_effect(self.training, network)
         if idle is not None:
             key, text = idle

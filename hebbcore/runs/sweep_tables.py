@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hebbcore.evaluation.metrics import mean_interval
-from hebbcore.runs.compare import FIGURES, Table, text_of
+from hebbcore.runs.compare import FIGURES, Table, setting_text, text_of
 from hebbcore.runs.entries import Entry
 from hebbcore.runs.sweeps import Planned
 
@@ -34,7 +34,7 @@ def tables_of(runs: Sequence[Planned], entries: Mapping[str, Entry]) -> list[tup
     settings = []
     for group in dict.fromkeys(run.group for run in runs):
         members = [run for run in runs if run.group == group]
-        cells = [text_of(members[0].values[key]) for key in keys] or ["all"]
+        cells = [setting_text(members[0].values[key]) for key in keys] or ["all"]
         settings.append(_Setting(cells, len(members), [entries[run.name] for run in _done(members, entries)]))
     head = keys or ["settings"]
     columns = [x for x in _COLUMNS if any(_figure(entry, x) is not None for entry in entries.values())]

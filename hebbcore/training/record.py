@@ -19,6 +19,12 @@ def is_from_python(path: Path) -> bool:
     return _is_from_python(_read(path))
 
 
+def is_of_a_run(path: Path) -> bool:
+    """Return True for a configuration, of the command line or from Python, and not for some other file of its name."""
+    table = _read(path)
+    return isinstance(table, dict) and all(isinstance(table.get(key), dict) for key in ("data", "network", "training"))
+
+
 def _read(path: Path) -> Any:
     """Return what a file says; None if it is no JSON."""
     try:

@@ -81,7 +81,9 @@ function news(state) {
   if (state.learning.error && state.learning.error !== was?.learning.error) failed(`Learning failed: ${state.learning.error}`);
   const { error, written } = state.results;
   if (error && error !== was?.results.error) failed(`The results were not written: ${error}`);
-  if (was && written !== was.results.written) done("predictions.csv, next.csv, report.html and model are written");
+  if (was && written && written !== was.results.written) {
+    done("predictions.csv, next.csv, report.html and model are written");
+  }
   was = state;
   store.list.guesses ??= state.guesses_version;
   const newer = store.list.guesses !== state.guesses_version && view() !== "all";
@@ -120,9 +122,10 @@ function send(given, label, unsure) {
   done(`${given.length === 1 ? given[0].name : photos(given.length)}: ${what}`);
 }
 
-/** Give each target its guess. Every class is an action of its own. */
+/** Give each target the guess that is shown of it, none of one with a label. Every class is an action of its own. */
 function accept() {
-  const given = targets().filter(({ guess }) => guess !== null);
+  const open = ({ guess, label, unsure }) => guess !== null && label === null && !unsure;
+  const given = targets().filter((known) => open({ ...known, ...outbox.of(known.id) }));
   if (!given.length) return done("There is no guess to accept here");
   if (tooSoon()) return undefined;
   for (const guess of new Set(given.map((one) => one.guess))) {
@@ -166,7 +169,10 @@ function sent({ path, body }, answer) {
   if (path === "/api/undo") undone(answer.images);
   if (path === "/api/classes") done(`New class: ${body.name}`);
   if (path === "/api/classes/rename") renamed(body);
-  if (path === "/api/results") done("Results are being written");
+  if (path === "/api/results") {
+    if (was) was = { ...was, results: { ...was.results, error: null } }; // the same error is told again
+    done("Results are being written");
+  }
   if (reopen && outbox.waiting.length <= 1) showUnseen();
 }
 

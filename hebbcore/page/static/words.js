@@ -50,12 +50,17 @@ export function closeErrors() {
   $("errors").replaceChildren();
 }
 
+const LEFTWARD = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/; // letters that are written from right to left
+
+/** Return a name that takes along no number behind it where it is written from right to left. */
+const alone = (name) => (LEFTWARD.test(name) ? `\u2068${name}\u2069` : name);
+
 /** Return what is said of a photo: {kind, short, share, long}. */
 export function saysOf({ label, unsure, guess, confidence, second }) {
-  if (label !== null) return { kind: "label", short: label, share: "", long: `labelled ${label}` };
+  if (label !== null) return { kind: "label", short: label, share: "", long: `labelled ${alone(label)}` };
   const share = confidence === null ? "" : percent(confidence);
   if (unsure) return { kind: "unsure", short: "unsure", share: "", long: "unsure" };
   if (guess === null) return { kind: "none", short: "no label", share: "", long: "no label" };
-  const after = second === null || second === guess ? "" : `, or ${second}`;
-  return { kind: "guess", short: guess, share, long: `guess ${guess} ${share}${after}` };
+  const after = second === null || second === guess ? "" : `, or ${alone(second)}`;
+  return { kind: "guess", short: guess, share, long: `guess ${alone(guess)} ${share}${after}` };
 }
