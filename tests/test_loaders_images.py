@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from loaders_helpers import crop, encoded, photographs, shared_file
+from loaders_helpers import built, crop, encoded, photographs, report_of, shared_file
 from PIL import Image
 
 from loaders import CenterCrop, RandomResizedCrop
@@ -152,6 +152,20 @@ def test_every_cut_of_a_file_decodes_or_says_why_not():
         decode(encoded(crop(8))[:-200])
     with pytest.raises(ValueError, match="cannot identify"):
         decode(b"%PDF-1.4 not an image")
+
+
+@pytest.mark.parametrize("options", [{}, {"size": 16}, {"layout": "raw"}])
+def test_a_png_whose_end_became_zeros_is_reported(tmp_path, options):
+    data = encoded(crop(8, 64, 64), "PNG")
+    keep = len(data) * 9 // 10
+    assert decode(data[:keep] + bytes(len(data) - keep)).size == (64, 64)  # Pillow makes other pixels of the zeros
+    (tmp_path / "tree").mkdir()
+    for number, each in enumerate((data, data[:keep] + bytes(len(data) - keep))):
+        (tmp_path / "tree" / f"{number}.png").write_bytes(each)
+    built(tmp_path / "tree", tmp_path / "shards", **options)
+    (left_out,) = report_of(tmp_path / "shards")["skipped"]
+    assert left_out["path"] == "1.png"
+    assert "damaged: the CRC-32 of its pixels must be 00000000, got" in left_out["reason"]
 
 
 def test_bytes_after_the_image_do_not_matter():

@@ -3,6 +3,8 @@
 import io
 import json
 from pathlib import Path
+from struct import pack
+from zlib import compress, crc32
 
 import numpy as np
 import pytest
@@ -137,18 +139,30 @@ def test_a_pgm_that_states_its_range_is_read_by_it(tmp_path):
     assert build(tmp_path, tmp_path.parent / "stated").settings["range"] is None
 
 
-def test_dark_16_bit_colour_is_reported_not_written_black():
-    from struct import pack
-    from zlib import compress, crc32
+def png_of_16_bits(values: np.ndarray, clear: bytes = b"") -> bytes:
+    """A PNG of grey (H, W) or RGB (H, W, 3). clear: the colour that is transparent."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return pack(">I", len(data)) + kind + data + pack(">I", crc32(kind + data))
 
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = chunk(b"IHDR", pack(">IIBBBBB", *values.shape[1::-1], 16, 2 * (values.ndim == 3), 0, 0, 0))
+    header += chunk(b"tRNS", clear) if clear else b""
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", compress(lines)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("clear", [300, 60_000])
+def test_the_transparent_colour_of_16_bits_shows_white(clear):
+    values = np.array([[300, 60_000], [clear, 30_000]], np.uint16)
+    expected = np.where(values == clear, 255, values >> 8)
+    for pixels in (values, np.stack([values] * 3, -1)):
+        result = decode(png_of_16_bits(pixels, pack(">H", clear) * (pixels.size // values.size)))
+        np.testing.assert_array_equal(result, np.stack([expected] * 3, -1))
+
+
+def test_dark_16_bit_colour_is_reported_not_written_black():
     def png(highest: int) -> bytes:
-        rows = np.full((4, 4, 3), highest, ">u2")
-        lines = b"".join(b"\0" + row.tobytes() for row in rows)
-        header = chunk(b"IHDR", pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0))
-        return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", compress(lines)) + chunk(b"IEND", b"")
+        return png_of_16_bits(np.full((4, 4, 3), highest))
 
     for given in (None, 4095):
         with pytest.raises(ValueError, match=r"16-bit colour with values below 4096 .*convert it to 8 bits"):

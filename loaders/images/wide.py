@@ -45,8 +45,12 @@ def _tiles(image: Image.Image) -> list[Any]:
 
 
 def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
-    """8-bit RGB of 16-bit grey, whose value_range becomes white, or black in a TIFF that says so."""
+    """8-bit RGB of 16-bit grey, whose value_range becomes white, or black in a TIFF that says so.
+
+    The transparent value that a PNG may name becomes white too.
+    """
     wide = np.asarray(image).astype(np.int64)
+    clear = wide == image.info.get("transparency", -1)
     lowest, highest = int(wide.min()), int(wide.max())
     if value_range is None and 0 < highest < UNCLEAR:
         raise ValueError(
@@ -59,7 +63,16 @@ def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
         )
     if getattr(image, "tag_v2", {}).get(_MEANING) == _ZERO_IS_WHITE:  # which Pillow heeds in 8 bits alone
         wide = (value_range or FULL) - wide
-    return Image.fromarray((wide * 256 // ((value_range or FULL) + 1)).astype(np.uint8)).convert("RGB")
+    grey = wide * 256 // ((value_range or FULL) + 1)
+    grey[clear] = 255
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+def narrow_transparency(image: Image.Image) -> None:
+    """Let the colour that is transparent in a PNG of 16-bit colour have 8 bits, as Pillow's pixels have."""
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def check_colour(image: Image.Image, value_range: int | None) -> None:
