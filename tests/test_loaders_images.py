@@ -9,6 +9,7 @@ import pytest
 from loaders_helpers import built, crop, encoded, photographs, report_of, shared_file
 from PIL import Image
 
+import loaders
 from loaders import CenterCrop, RandomResizedCrop
 from loaders.images.decode import decode
 from loaders.images.transforms import ShortestSide, cropped, uniforms
@@ -196,6 +197,15 @@ def test_shortest_side_keeps_the_ratio_and_never_enlarges():
     assert decode(jpeg, ShortestSide(150).frame).size == (200, 150)
     assert decode(jpeg, ShortestSide(300).frame).size == (400, 300)
     assert decode(jpeg, ShortestSide(500).frame).size == (400, 300)
+
+
+def test_an_image_that_is_too_long_for_jpeg_is_shrunk_all_the_same(tmp_path):
+    (tmp_path / "tree").mkdir()
+    Image.new("L", (85_000, 5), 90).save(tmp_path / "tree" / "long.png")
+    assert built(tmp_path / "tree", tmp_path / "shards", size=4).records == 1
+    ((pixels, _),) = loaders.ShardStream(tmp_path / "shards")
+    assert pixels.shape == (1, 4, 68_000, 3)
+    assert (pixels == 90).all()
 
 
 def test_centre_crop_is_the_centre_of_the_resized_image():

@@ -20,6 +20,7 @@ from loaders.sources.arrays import ArraySource
 from loaders.sources.base import Item
 
 BLOCK_BYTES = 2**20
+MAX_JPEG = 65500  # pixels of a side that libjpeg writes
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ def _store(data: bytes, options: Options) -> tuple[bytes, Image.Image]:
         return plan
 
     image = decode(data, frame, options.value_range)
-    if shrunk:
+    if shrunk and max(image.size) <= MAX_JPEG:
         return encode_jpeg(image, options.quality), image
+    if shrunk:
+        return encode_png(image), image
     return data if is_jpeg_or_png(data) else encode_png(image), image
 
 
