@@ -15,6 +15,7 @@ import loaders
 from hebbcore.cli import main
 from loaders.images.decode import decode
 from loaders.images.formats import format_of
+from loaders.images.native import native
 
 
 def grey(number: int, highest: int, height: int = 20, width: int = 24) -> np.ndarray:
@@ -137,6 +138,32 @@ def test_a_pgm_that_states_its_range_is_read_by_it(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.pgm").write_bytes(pgm(values, 4095))
     assert build(tmp_path, tmp_path.parent / "stated").settings["range"] is None
+
+
+@pytest.mark.parametrize("highest", [65535, 4095, 256])
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_pgm_of_16_bits_is_kept_as_it_is(tmp_path, highest, plain):
+    values = np.append(np.arange(0, highest, 7), highest)[None]
+    data = b"P2 %d 1 %d " % (values.size, highest) + " ".join(map(str, values[0])).encode() + b"\n"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.pgm").write_bytes(data if plain else pgm(values, highest))
+    index = build(tmp_path / "a", tmp_path / "x", layout="raw", size=None)
+    assert (index.dtype, index.white) == ("uint16", 65535)
+    ((pixels, _),) = loaders.ShardStream(tmp_path / "x", dtype="stored")
+    np.testing.assert_array_equal(pixels[0, ..., 0], values)
+
+
+def test_16_bit_colour_of_a_ppm_is_not_kept_as_8_bits_and_dark_one_is_reported():
+    def ppm(highest: int, white: int = 65535) -> bytes:
+        return b"P6 2 1 %d\n" % white + np.full(6, highest, ">u2").tobytes()
+
+    for white in (65535, 4095):
+        with pytest.raises(ValueError, match="16-bit colour is read as 8 bits from this format"):
+            native(ppm(4000, white))
+    with pytest.raises(ValueError, match="16-bit colour with values below "):
+        decode(ppm(4000), None, None)
+    assert np.asarray(decode(ppm(60_000), None, None)).max() == 233
+    assert np.asarray(decode(ppm(4095, 4095), None, 1000)).min() == 255
 
 
 def png_of_16_bits(values: np.ndarray, clear: bytes = b"") -> bytes:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from loaders.images.decode import MAX_PIXELS, is_thumbnail, open_image
 from loaders.images.formats import format_of
-from loaders.images.wide import has_wide_colour
+from loaders.images.wide import FULL, has_wide_colour, stated_white
 from loaders.shards.format import DTYPES
 
 MAGIC = b"\x93NUMPY"
@@ -112,4 +112,7 @@ def _others(data: bytes) -> Pixels:
         raise ValueError("16-bit colour is read as 8 bits from this format; save it as TIFF")
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed")
+    if image.format == "PPM" and image.mode == "I":  # 16 bits, which Pillow scales to 65535 and stores in 32
+        white = stated_white(image) or FULL
+        return np.rint(np.asarray(image) * (white / FULL)).astype(np.uint16)
     return np.asarray(image if image.mode in ITS_OWN else image.convert("RGB"))

@@ -13,15 +13,19 @@ UNCLEAR = 2**14  # an image of 16 bits that stays below this may well hold fewer
 
 def says_its_range(image: Image.Image) -> bool:
     """Whether Pillow has scaled the values to 16 bits already, from a range that the file states."""
-    if image.format == "JPEG2000":
-        return True
+    return image.format == "JPEG2000" or (stated_white(image) or FULL) < FULL
+
+
+def stated_white(image: Image.Image) -> int | None:
+    """The value that a PPM, not loaded yet, says is white, where Pillow scales its values; None for all others."""
     stated = next((tile[3] for tile in _tiles(image)), None) if image.format == "PPM" else None
-    return isinstance(stated, tuple) and isinstance(stated[1], int) and stated[1] < FULL
+    return stated[1] if isinstance(stated, tuple) and isinstance(stated[1], int) else None
 
 
 def has_wide_colour(image: Image.Image) -> bool:
     """Whether an image that is not loaded yet is stored as 16 bits a colour."""
-    return image.format != "JPEG" and any(";16" in str(tile[3]) for tile in _tiles(image))
+    wide = any(";16" in str(tile[3]) for tile in _tiles(image)) or (stated_white(image) or 0) > 255
+    return wide and image.format != "JPEG"
 
 
 def check_planes(image: Image.Image) -> None:
