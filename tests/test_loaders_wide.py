@@ -9,7 +9,7 @@ from zlib import compress, crc32
 import numpy as np
 import pytest
 from loaders_helpers import crop, encoded, make_tar
-from PIL import Image
+from PIL import Image, features
 
 import loaders
 from hebbcore.cli import main
@@ -151,6 +151,28 @@ def test_a_pgm_of_16_bits_is_kept_as_it_is(tmp_path, highest, plain):
     assert (index.dtype, index.white) == ("uint16", 65535)
     ((pixels, _),) = loaders.ShardStream(tmp_path / "x", dtype="stored")
     np.testing.assert_array_equal(pixels[0, ..., 0], values)
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="Pillow has no JPEG 2000")
+@pytest.mark.parametrize("boxed", [False, True])
+def test_jpeg_2000_of_more_than_8_bits_is_kept_as_it_is_or_refused(boxed):
+    def coded(image: Image.Image, bits: int) -> bytes:
+        data = bytearray(encoded(image, "JPEG2000", no_jp2=not boxed, mct=0))
+        at = data.index(b"\xff\x4f\xff\x51") + 42
+        data[at : at + 3 * len(image.getbands()) : 3] = bytes([bits - 1] * len(image.getbands()))
+        return bytes(data)
+
+    for bits in (15, 12, 16):
+        values = np.arange(64 * 64).reshape(64, 64)
+        shifted = values + 2**15 - 2 ** (bits - 1)  # what is coded is centred by the bits
+        pixels = native(coded(Image.fromarray(shifted.astype(np.uint16)), bits))
+        assert pixels.dtype == np.uint16
+        np.testing.assert_array_equal(pixels[..., 0], values)
+    with pytest.raises(ValueError, match="16-bit colour is read as 8 bits from this format"):
+        native(coded(crop(1), 12))
+    with pytest.raises(ValueError, match="24 bits are read as 16 from this format"):
+        native(coded(Image.fromarray(values.astype(np.uint16)), 24))
+    assert native(encoded(crop(1), "JPEG2000")).dtype == np.uint8
 
 
 def test_16_bit_colour_of_a_ppm_is_not_kept_as_8_bits_and_dark_one_is_reported():

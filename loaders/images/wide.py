@@ -8,6 +8,7 @@ from PIL import Image
 FULL = 65535  # white, in 16 bits
 _BITS, _PLANES = 258, 284  # tags of TIFF: bits of each colour; 2: each has a plane of its own
 _MEANING, _ZERO_IS_WHITE = 262, 0  # a tag of TIFF, and a value of it
+_JPEG2000 = b"\xff\x4f\xff\x51"  # how what is coded begins, in the file or in a box of it
 UNCLEAR = 2**14  # an image of 16 bits that stays below this may well hold fewer
 
 
@@ -20,6 +21,15 @@ def stated_white(image: Image.Image) -> int | None:
     """The value that a PPM, not loaded yet, says is white, where Pillow scales its values; None for all others."""
     stated = next((tile[3] for tile in _tiles(image)), None) if image.format == "PPM" else None
     return stated[1] if isinstance(stated, tuple) and isinstance(stated[1], int) else None
+
+
+def bits_of_jpeg2000(data: bytes) -> list[int]:
+    """Bits of each colour by the header of a JPEG 2000 file, whose values Pillow scales to 8 or 16; [] of others."""
+    at = data.find(_JPEG2000) + 40  # where the number of colours is, and 3 bytes for each
+    if at < 40 or len(data) < at + 2:
+        return []
+    count = int.from_bytes(data[at : at + 2])
+    return [(bits & 127) + 1 for bits in data[at + 2 : at + 2 + 3 * count : 3]]
 
 
 def has_wide_colour(image: Image.Image) -> bool:
