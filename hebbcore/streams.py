@@ -177,7 +177,7 @@ class Epochs:
         return self._batches
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the batches of an epoch, from the position on."""
+        """Yield the batches of an epoch, from the position on. Raises ValueError if the stream ends in it."""
         first, self._batch = self._batch, 0
         start = self._epoch * self._batches + first
         if self._loop is None or self._given != start:
@@ -188,6 +188,12 @@ class Epochs:
         for batch in islice(self._loop, self._batches - first):
             self._given += 1
             yield batch
+        missing = start + self._batches - first - self._given
+        if missing:
+            raise ValueError(
+                f"Epochs: the {type(self._stream).__name__} ended {missing} batches before an epoch of {self.images} "
+                "images did; Epochs is for streams that have no end, others go to fit as they are."
+            )
         self._epoch += 1
 
     def state(self) -> State:

@@ -154,7 +154,8 @@ def _build(options: argparse.Namespace) -> int:
             part=options.part,
             progress=progress,
         )
-    if options.range is not None and isinstance(source, ImageSource) and found_range(source) is None:
+    became_8_bits = options.range is not None and index.dtype == "uint8"
+    if became_8_bits and isinstance(source, ImageSource) and found_range(source) is None:
         print(f"--range {options.range}: no image of a sample of these has 16 bits, and it has no effect on others")
     unlabelled = index.records - sum(index.class_counts)
     print(

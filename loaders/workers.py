@@ -7,6 +7,7 @@ Here each worker has one pipe and no lock is shared, so that killing the workers
 import atexit
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import traceback
@@ -39,8 +40,9 @@ def available_cores() -> int:
 def map_ordered(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Iterator[R]:
     """map(function, tasks) on worker processes; at most four tasks a worker are read ahead.
 
-    workers 1 starts no process. RuntimeError if a worker is killed; its own exceptions come back as they are. Close
-    the iterator to stop early: the workers are then killed.
+    workers 1 starts no process. RuntimeError if a worker is killed; its own exceptions come back as they are, or, if
+    they cannot be pickled, as an OSError or RuntimeError that says them. Close the iterator to stop early: the workers
+    are then killed.
     """
     if workers == 1:
         yield from map(function, tasks)
@@ -175,23 +177,37 @@ def _signals_held() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
-    """Run function on each task from the pipe and send back (True, result) or (False, exception), until it closes."""
+    """Run function on each task from the pipe and send back what came of it, until it closes."""
     warnings.simplefilter("ignore")  # Pillow warns about metadata; what cannot be decoded raises
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     while True:
         try:
-            task = pipe.recv()
+            task = pipe.recv_bytes()
         except EOFError:
             return
+        answer = _answer(function, task)
         try:
-            answer = True, function(task)
-        except Exception as error:
-            error.add_note(traceback.format_exc())  # the traceback itself stays here
-            answer = False, error
-        try:
-            pipe.send(answer)
+            pipe.send_bytes(answer)
         except ConnectionError:  # the parent is gone
             return
+
+
+def _answer(function: Callable[[Any], Any], task: bytes) -> bytes:
+    """(True, result) or (False, exception) of function on a pickled task, pickled."""
+    try:
+        return pickle.dumps((True, function(pickle.loads(task))))
+    except Exception as error:
+        told, note = error, traceback.format_exc()  # the traceback itself stays here
+        told.add_note(note)
+    try:
+        answer = pickle.dumps((False, told))
+        pickle.loads(answer)
+        return answer
+    except Exception:  # many exceptions cannot be pickled, or not be made again, such as HTTPError of urllib
+        kind = OSError if isinstance(told, OSError) else RuntimeError
+        instead = kind(f"{type(told).__name__}: {told}")
+        instead.add_note(note)
+        return pickle.dumps((False, instead))
 
 
 def _leave_with_parent() -> None:

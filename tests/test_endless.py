@@ -12,6 +12,7 @@ import hebbcore
 from hebbcore.estimators import HebbianTransformer
 from hebbcore.streams import Epochs
 from hebbcore.training.diagnostics import cut_after, lines
+from loaders import ArrayStream
 
 
 class Endless:
@@ -132,6 +133,14 @@ def test_partial_fit_for_ever_keeps_memory_flat():
 def test_what_is_no_endless_stream_is_refused(stream, images, error, message):
     with pytest.raises(error, match=f"Epochs: {message}"):
         Epochs(stream, images)
+
+
+@pytest.mark.parametrize(("images", "whole", "left"), [(80, 0, 5), (24, 1, 1), (40, 1, 5)])
+def test_a_stream_that_ends_within_an_epoch_is_refused(images, whole, left):
+    epochs = Epochs(ArrayStream(np.zeros((40, 4, 4, 1)), np.zeros(40, int), batch_size=8), images)
+    assert [sum(len(batch) for batch, _ in epochs) for _ in range(whole)] == [images] * whole
+    with pytest.raises(ValueError, match=f"the ArrayStream ended {left} batches before an epoch of {images} images"):
+        list(epochs)
 
 
 def test_a_state_of_epochs_of_another_length_is_refused():

@@ -105,6 +105,21 @@ def test_an_array_stream_goes_on_from_its_state(data):
     assert sum(len(labels) for _, labels in other) == COUNT
 
 
+@pytest.mark.parametrize("place", [{"batch": -1}, {"batch": 99}, {"batch": 1.5}, {"epoch": -1}, {"epoch": None}])
+def test_a_position_that_no_batch_has_is_refused(data, place):
+    stream = loaders.ArrayStream(*data, batch_size=8)
+    with pytest.raises(ValueError, match=r"ArrayStream\.restore: epoch and batch must be a position"):
+        stream.restore(stream.state() | place)
+    with pytest.raises(TypeError, match=r"ArrayStream\.restore: state must be a dict from state\(\), got list"):
+        stream.restore([1])
+
+
+@pytest.mark.parametrize("names", [set, dict.fromkeys, "".join])
+def test_names_without_an_order_are_refused(data, names):
+    with pytest.raises(TypeError, match="ArrayStream: names must be in the images' order, such as a list, got "):
+        loaders.ArrayStream(*data, names=names(map(chr, range(COUNT))))
+
+
 @pytest.mark.parametrize(
     ("change", "differs"),
     [

@@ -10,6 +10,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from loaders_helpers import contents, make_arrays, make_tar, make_tree, members
@@ -335,7 +336,18 @@ def double_or_die(number: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if number == 17:
         raise FileNotFoundError("seventeen")
+    if number == 18:  # it cannot be made again from its pickle
+        raise HTTPError("http://here", 503, "Busy", {}, None)
+    if number == 19:
+        raise type("LocalError", (Exception,), {})("nineteen")
     return 2 * number
+
+
+class Unreadable:
+    """What pickles, and cannot be made again, as objects of a notebook's own classes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("missing",)
 
 
 def test_results_of_workers_come_in_order():
@@ -345,6 +357,20 @@ def test_results_of_workers_come_in_order():
 def test_an_error_in_a_worker_reaches_the_caller():
     with pytest.raises(FileNotFoundError, match="seventeen"):
         list(map_ordered(double_or_die, [1, 2, 17, 4], workers=2))
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "message"),
+    [
+        (18, OSError, "HTTPError: HTTP Error 503: Busy"),
+        (19, RuntimeError, "LocalError: nineteen"),
+        (Unreadable(), ValueError, "missing"),
+    ],
+)
+def test_an_error_that_cannot_be_pickled_says_what_it_is(task, kind, message):
+    with pytest.raises(kind, match=message) as caught:
+        list(map_ordered(double_or_die, [1, task, 2], workers=2))
+    assert "in _answer" in caught.value.__notes__[0]
 
 
 def test_a_killed_worker_is_an_error_not_a_wait_for_ever():

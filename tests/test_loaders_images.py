@@ -6,9 +6,10 @@ import zlib
 
 import numpy as np
 import pytest
-from loaders_helpers import crop, encoded, photographs, shared_file
+from loaders_helpers import built, crop, encoded, photographs, report_of, shared_file
 from PIL import Image
 
+import loaders
 from loaders import CenterCrop, RandomResizedCrop
 from loaders.images.decode import decode
 from loaders.images.transforms import ShortestSide, cropped, uniforms
@@ -154,6 +155,20 @@ def test_every_cut_of_a_file_decodes_or_says_why_not():
         decode(b"%PDF-1.4 not an image")
 
 
+@pytest.mark.parametrize("options", [{}, {"size": 16}, {"layout": "raw"}])
+def test_a_png_whose_end_became_zeros_is_reported(tmp_path, options):
+    data = encoded(crop(8, 64, 64), "PNG")
+    keep = len(data) * 9 // 10
+    assert decode(data[:keep] + bytes(len(data) - keep)).size == (64, 64)  # Pillow makes other pixels of the zeros
+    (tmp_path / "tree").mkdir()
+    for number, each in enumerate((data, data[:keep] + bytes(len(data) - keep))):
+        (tmp_path / "tree" / f"{number}.png").write_bytes(each)
+    built(tmp_path / "tree", tmp_path / "shards", **options)
+    (left_out,) = report_of(tmp_path / "shards")["skipped"]
+    assert left_out["path"] == "1.png"
+    assert "damaged: the CRC-32 of its pixels must be 00000000, got" in left_out["reason"]
+
+
 def test_bytes_after_the_image_do_not_matter():
     data = encoded(crop(9))
     np.testing.assert_array_equal(decode(data + b"\0tail" * 99), decode(data))
@@ -182,6 +197,15 @@ def test_shortest_side_keeps_the_ratio_and_never_enlarges():
     assert decode(jpeg, ShortestSide(150).frame).size == (200, 150)
     assert decode(jpeg, ShortestSide(300).frame).size == (400, 300)
     assert decode(jpeg, ShortestSide(500).frame).size == (400, 300)
+
+
+def test_an_image_that_is_too_long_for_jpeg_is_shrunk_all_the_same(tmp_path):
+    (tmp_path / "tree").mkdir()
+    Image.new("L", (85_000, 5), 90).save(tmp_path / "tree" / "long.png")
+    assert built(tmp_path / "tree", tmp_path / "shards", size=4).records == 1
+    ((pixels, _),) = loaders.ShardStream(tmp_path / "shards")
+    assert pixels.shape == (1, 4, 68_000, 3)
+    assert (pixels == 90).all()
 
 
 def test_centre_crop_is_the_centre_of_the_resized_image():

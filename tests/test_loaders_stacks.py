@@ -9,6 +9,7 @@ from loaders_helpers import built, crop, encoded, make_zip, names_of, report_of
 from PIL import Image
 
 import loaders
+from hebbcore.cli import main
 from loaders.images.native import native
 from loaders.shards.format import DTYPES, read_table
 
@@ -238,6 +239,14 @@ def test_a_range_that_would_change_nothing_is_refused(tmp_path):
         make_zip(tmp_path / "a.zip", {"a/1.png": encoded(crop(1), "PNG")})
         with pytest.raises(ValueError, match="is for 16 and 32 bits; the images are"):
             loaders.build_shards(source, tmp_path / "x", value_range=4095, **options)
+
+
+def test_the_command_does_not_call_a_range_idle_that_has_its_effect(tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "1.npy", stack_of("uint16")[0] // 16)
+    assert main(["shards", "build", str(tmp_path / "a"), str(tmp_path / "x"), "--raw", "--range", "4095"]) == 0
+    assert "no effect" not in capsys.readouterr().out
+    assert loaders.read_index(tmp_path / "x").white == 4095
 
 
 def test_a_tiff_that_leads_to_another_file_gives_its_own_pages_alone(tmp_path, tifffile):

@@ -3,16 +3,19 @@
 import io
 import json
 from pathlib import Path
+from struct import pack
+from zlib import compress, crc32
 
 import numpy as np
 import pytest
 from loaders_helpers import crop, encoded, make_tar
-from PIL import Image
+from PIL import Image, features
 
 import loaders
 from hebbcore.cli import main
 from loaders.images.decode import decode
 from loaders.images.formats import format_of
+from loaders.images.native import native
 
 
 def grey(number: int, highest: int, height: int = 20, width: int = 24) -> np.ndarray:
@@ -137,18 +140,78 @@ def test_a_pgm_that_states_its_range_is_read_by_it(tmp_path):
     assert build(tmp_path, tmp_path.parent / "stated").settings["range"] is None
 
 
-def test_dark_16_bit_colour_is_reported_not_written_black():
-    from struct import pack
-    from zlib import compress, crc32
+@pytest.mark.parametrize("highest", [65535, 4095, 256])
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_pgm_of_16_bits_is_kept_as_it_is(tmp_path, highest, plain):
+    values = np.append(np.arange(0, highest, 7), highest)[None]
+    data = b"P2 %d 1 %d " % (values.size, highest) + " ".join(map(str, values[0])).encode() + b"\n"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.pgm").write_bytes(data if plain else pgm(values, highest))
+    index = build(tmp_path / "a", tmp_path / "x", layout="raw", size=None)
+    assert (index.dtype, index.white) == ("uint16", 65535)
+    ((pixels, _),) = loaders.ShardStream(tmp_path / "x", dtype="stored")
+    np.testing.assert_array_equal(pixels[0, ..., 0], values)
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="Pillow has no JPEG 2000")
+@pytest.mark.parametrize("boxed", [False, True])
+def test_jpeg_2000_of_more_than_8_bits_is_kept_as_it_is_or_refused(boxed):
+    def coded(image: Image.Image, bits: int) -> bytes:
+        data = bytearray(encoded(image, "JPEG2000", no_jp2=not boxed, mct=0))
+        at = data.index(b"\xff\x4f\xff\x51") + 42
+        data[at : at + 3 * len(image.getbands()) : 3] = bytes([bits - 1] * len(image.getbands()))
+        return bytes(data)
+
+    for bits in (15, 12, 16):
+        values = np.arange(64 * 64).reshape(64, 64)
+        shifted = values + 2**15 - 2 ** (bits - 1)  # what is coded is centred by the bits
+        pixels = native(coded(Image.fromarray(shifted.astype(np.uint16)), bits))
+        assert pixels.dtype == np.uint16
+        np.testing.assert_array_equal(pixels[..., 0], values)
+    with pytest.raises(ValueError, match="16-bit colour is read as 8 bits from this format"):
+        native(coded(crop(1), 12))
+    with pytest.raises(ValueError, match="24 bits are read as 16 from this format"):
+        native(coded(Image.fromarray(values.astype(np.uint16)), 24))
+    assert native(encoded(crop(1), "JPEG2000")).dtype == np.uint8
+
+
+def test_16_bit_colour_of_a_ppm_is_not_kept_as_8_bits_and_dark_one_is_reported():
+    def ppm(highest: int, white: int = 65535) -> bytes:
+        return b"P6 2 1 %d\n" % white + np.full(6, highest, ">u2").tobytes()
+
+    for white in (65535, 4095):
+        with pytest.raises(ValueError, match="16-bit colour is read as 8 bits from this format"):
+            native(ppm(4000, white))
+    with pytest.raises(ValueError, match="16-bit colour with values below "):
+        decode(ppm(4000), None, None)
+    assert np.asarray(decode(ppm(60_000), None, None)).max() == 233
+    assert np.asarray(decode(ppm(4095, 4095), None, 1000)).min() == 255
+
+
+def png_of_16_bits(values: np.ndarray, clear: bytes = b"") -> bytes:
+    """A PNG of grey (H, W) or RGB (H, W, 3). clear: the colour that is transparent."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return pack(">I", len(data)) + kind + data + pack(">I", crc32(kind + data))
 
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = chunk(b"IHDR", pack(">IIBBBBB", *values.shape[1::-1], 16, 2 * (values.ndim == 3), 0, 0, 0))
+    header += chunk(b"tRNS", clear) if clear else b""
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", compress(lines)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("clear", [300, 60_000])
+def test_the_transparent_colour_of_16_bits_shows_white(clear):
+    values = np.array([[300, 60_000], [clear, 30_000]], np.uint16)
+    expected = np.where(values == clear, 255, values >> 8)
+    for pixels in (values, np.stack([values] * 3, -1)):
+        result = decode(png_of_16_bits(pixels, pack(">H", clear) * (pixels.size // values.size)))
+        np.testing.assert_array_equal(result, np.stack([expected] * 3, -1))
+
+
+def test_dark_16_bit_colour_is_reported_not_written_black():
     def png(highest: int) -> bytes:
-        rows = np.full((4, 4, 3), highest, ">u2")
-        lines = b"".join(b"\0" + row.tobytes() for row in rows)
-        header = chunk(b"IHDR", pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0))
-        return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", compress(lines)) + chunk(b"IEND", b"")
+        return png_of_16_bits(np.full((4, 4, 3), highest))
 
     for given in (None, 4095):
         with pytest.raises(ValueError, match=r"16-bit colour with values below 4096 .*convert it to 8 bits"):

@@ -3,6 +3,8 @@
 import io
 import math
 import struct
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -11,7 +13,16 @@ from PIL.PngImagePlugin import PngImageFile
 
 from loaders.images.formats import format_of
 from loaders.images.transforms import Box, Frame
-from loaders.images.wide import FULL, check_colour, check_planes, has_32_bits, has_wide_colour, narrowed, says_its_range
+from loaders.images.wide import (
+    FULL,
+    check_colour,
+    check_planes,
+    has_32_bits,
+    has_wide_colour,
+    narrow_transparency,
+    narrowed,
+    says_its_range,
+)
 
 MAX_PIXELS = 100_000_000  # the largest ImageNet photograph has 62 million; an RGB copy of this takes 300 MB
 
@@ -148,17 +159,32 @@ def highest_value(data: bytes) -> tuple[int, bool]:
     return int(np.asarray(image).max()), has_32_bits(image)
 
 
+def check_png(data: bytes) -> None:
+    """Raise ValueError if the pixels of a PNG do not have their checksum, which Pillow does not compare.
+
+    Most damage to them unpacks to other pixels without an error.
+    """
+    for kind, content, checksum in _png_chunks(data):
+        if kind == b"IDAT" and len(checksum) == 4:  # where the file ends before, the decoder says so
+            expected, found = int.from_bytes(checksum), zlib.crc32(content, zlib.crc32(kind))
+            if found != expected:
+                raise ValueError(f"damaged: the CRC-32 of its pixels must be {expected:08x}, got {found:08x}")
+
+
+def _png_chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+    """Kind, content and checksum of each chunk of a PNG; none of other files."""
+    view, at = memoryview(data), len(_PNG)
+    if view[:at] != _PNG:
+        return
+    while at + 8 <= len(view):
+        size, kind = struct.unpack_from(">I4s", view, at)
+        yield kind, view[at + 8 : at + 8 + size], view[at + 8 + size : at + 12 + size]
+        at += 12 + size
+
+
 def _late_exif(data: bytes | memoryview) -> bytes:
     """The EXIF block of a PNG, which may stand behind its pixels, where Pillow has not looked yet; b"" without one."""
-    at = len(_PNG)
-    if bytes(data[:at]) != _PNG:
-        return b""
-    while at + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"eXIf":
-            return bytes(data[at + 8 : at + 8 + size])
-        at += 12 + size
-    return b""
+    return next((bytes(content) for kind, content, _ in _png_chunks(data) if kind == b"eXIf"), b"")
 
 
 def _orientation(exif: bytes) -> int:
@@ -210,6 +236,7 @@ def _to_rgb(image: Image.Image, value_range: int | None) -> Image.Image:
         return narrowed(image, value_range)
     if wide_colour:
         check_colour(image, value_range)
+        narrow_transparency(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):

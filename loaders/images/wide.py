@@ -8,20 +8,34 @@ from PIL import Image
 FULL = 65535  # white, in 16 bits
 _BITS, _PLANES = 258, 284  # tags of TIFF: bits of each colour; 2: each has a plane of its own
 _MEANING, _ZERO_IS_WHITE = 262, 0  # a tag of TIFF, and a value of it
+_JPEG2000 = b"\xff\x4f\xff\x51"  # how what is coded begins, in the file or in a box of it
 UNCLEAR = 2**14  # an image of 16 bits that stays below this may well hold fewer
 
 
 def says_its_range(image: Image.Image) -> bool:
     """Whether Pillow has scaled the values to 16 bits already, from a range that the file states."""
-    if image.format == "JPEG2000":
-        return True
+    return image.format == "JPEG2000" or (stated_white(image) or FULL) < FULL
+
+
+def stated_white(image: Image.Image) -> int | None:
+    """The value that a PPM, not loaded yet, says is white, where Pillow scales its values; None for all others."""
     stated = next((tile[3] for tile in _tiles(image)), None) if image.format == "PPM" else None
-    return isinstance(stated, tuple) and isinstance(stated[1], int) and stated[1] < FULL
+    return stated[1] if isinstance(stated, tuple) and isinstance(stated[1], int) else None
+
+
+def bits_of_jpeg2000(data: bytes) -> list[int]:
+    """Bits of each colour by the header of a JPEG 2000 file, whose values Pillow scales to 8 or 16; [] of others."""
+    at = data.find(_JPEG2000) + 40  # where the number of colours is, and 3 bytes for each
+    if at < 40 or len(data) < at + 2:
+        return []
+    count = int.from_bytes(data[at : at + 2])
+    return [(bits & 127) + 1 for bits in data[at + 2 : at + 2 + 3 * count : 3]]
 
 
 def has_wide_colour(image: Image.Image) -> bool:
     """Whether an image that is not loaded yet is stored as 16 bits a colour."""
-    return image.format != "JPEG" and any(";16" in str(tile[3]) for tile in _tiles(image))
+    wide = any(";16" in str(tile[3]) for tile in _tiles(image)) or (stated_white(image) or 0) > 255
+    return wide and image.format != "JPEG"
 
 
 def check_planes(image: Image.Image) -> None:
@@ -45,8 +59,12 @@ def _tiles(image: Image.Image) -> list[Any]:
 
 
 def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
-    """8-bit RGB of 16-bit grey, whose value_range becomes white, or black in a TIFF that says so."""
+    """8-bit RGB of 16-bit grey, whose value_range becomes white, or black in a TIFF that says so.
+
+    The transparent value that a PNG may name becomes white too.
+    """
     wide = np.asarray(image).astype(np.int64)
+    clear = wide == image.info.get("transparency", -1)
     lowest, highest = int(wide.min()), int(wide.max())
     if value_range is None and 0 < highest < UNCLEAR:
         raise ValueError(
@@ -59,7 +77,16 @@ def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
         )
     if getattr(image, "tag_v2", {}).get(_MEANING) == _ZERO_IS_WHITE:  # which Pillow heeds in 8 bits alone
         wide = (value_range or FULL) - wide
-    return Image.fromarray((wide * 256 // ((value_range or FULL) + 1)).astype(np.uint8)).convert("RGB")
+    grey = wide * 256 // ((value_range or FULL) + 1)
+    grey[clear] = 255
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+def narrow_transparency(image: Image.Image) -> None:
+    """Let the colour that is transparent in a PNG of 16-bit colour have 8 bits, as Pillow's pixels have."""
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def check_colour(image: Image.Image, value_range: int | None) -> None:

@@ -60,10 +60,10 @@ def build_shards(
         Where the shards go; it is made if it is not there.
     size : int, optional
         In pixels. Packed: larger images are shrunk until their shorter side has this length and stored as JPEG of
-        `quality`; None keeps every JPEG and PNG file byte for byte. Raw: the side of the central square that is cut
-        out; None keeps pixels as they are, with their channels and bits (uint8, uint16, int16, uint32, int32 or
-        float32), those of TIFF and NumPy files too; images of another shape or type than the first are reported. Array
-        sources are always raw and keep their size.
+        `quality` (as PNG if a side has more than 65,500 pixels); None keeps every JPEG and PNG file byte for byte. Raw:
+        the side of the central square that is cut out; None keeps pixels as they are, with their channels and bits
+        (uint8, uint16, int16, uint32, int32 or float32), those of TIFF and NumPy files too; images of another shape or
+        type than the first are reported. Array sources are always raw and keep their size.
     layout : str
         "packed": encoded images of any size; "raw": pixels, all of one size.
     quality : int, optional

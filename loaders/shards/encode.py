@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from loaders.images.decode import decode, encode_jpeg, encode_png, is_jpeg_or_png
+from loaders.images.decode import check_png, decode, encode_jpeg, encode_png, is_jpeg_or_png
 from loaders.images.formats import NOT_AN_IMAGE, format_of, looks_like_an_image
 from loaders.images.native import MAGIC, native
 from loaders.images.transforms import Box, CenterCrop, ShortestSide, cropped
@@ -20,6 +20,7 @@ from loaders.sources.arrays import ArraySource
 from loaders.sources.base import Item
 
 BLOCK_BYTES = 2**20
+MAX_JPEG = 65500  # pixels of a side that libjpeg writes
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def encode_item(item: Item, options: Options) -> Record:
         if not meant and format_of(head) is None and not (options.pixels and head.startswith(MAGIC)):
             return Record(item.name, item.label, reason=NOT_AN_IMAGE)
         source = item.read()
+        check_png(source)
         if options.pixels is None:
             data, image = _store(source, options)
             sums = pixel_sums(image)
@@ -77,8 +79,10 @@ def _store(data: bytes, options: Options) -> tuple[bytes, Image.Image]:
         return plan
 
     image = decode(data, frame, options.value_range)
-    if shrunk:
+    if shrunk and max(image.size) <= MAX_JPEG:
         return encode_jpeg(image, options.quality), image
+    if shrunk:
+        return encode_png(image), image
     return data if is_jpeg_or_png(data) else encode_png(image), image
 
 

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class ArrayStream:
         If the lengths differ, there are no images, they look like channels first, labels or batch_size are something
         else, or a label has no name among class_names.
     TypeError
-        If images or labels are masked, or images are no numbers.
+        If images or labels are masked, images are no numbers, or names have no order.
     """
 
     def __init__(
@@ -68,6 +68,10 @@ class ArrayStream:
         if count != len(labels) or not count:
             raise ValueError(
                 f"ArrayStream: images and labels must have one length above 0, got {count} and {len(labels)}"
+            )
+        if isinstance(names, str | bytes | Set | Mapping):
+            raise TypeError(
+                f"ArrayStream: names must be in the images' order, such as a list, got {type(names).__name__}"
             )
         if names is not None and len(names) != count:
             raise ValueError(f"ArrayStream: names must be one for each of the {count} images, got {len(names)}")
@@ -137,13 +141,25 @@ class ArrayStream:
 
         Raises
         ------
+        TypeError
+            If it is not a state.
         ValueError
-            If it belongs to other arrays.
+            If it belongs to other arrays, or its position is none of this stream's.
         """
+        if not isinstance(state, dict):
+            raise TypeError(f"ArrayStream.restore: state must be a dict from state(), got {type(state).__name__}")
         different = [key for key, value in self._settings.items() if state.get(key) != value]
         if different:
             raise ValueError(f"ArrayStream.restore: the state belongs to other arrays ({', '.join(different)} differ)")
-        self._epoch, self._batch = int(state["epoch"]), int(state["batch"])
+        place: list[Any] = [state.get("epoch"), state.get("batch")]
+        epoch, batch = place
+        whole = all(isinstance(number, int | np.integer) for number in place)
+        if not whole or epoch < 0 or not 0 <= batch <= len(self):
+            raise ValueError(
+                f"ArrayStream.restore: epoch and batch must be a position of these {len(self)} batches, got "
+                f"{epoch!r} and {batch!r}"
+            )
+        self._epoch, self._batch = int(epoch), int(batch)
 
 
 def _checksum(array: Array) -> int:
