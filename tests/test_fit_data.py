@@ -24,6 +24,7 @@ from fit_helpers import (
 import hebbcore
 import loaders
 from hebbcore.layers.chain import Chain
+from hebbcore.layers.learner import Learner
 from hebbcore.training import steps
 
 
@@ -313,7 +314,7 @@ def test_finished_layers_are_computed_once_with_a_cache(monkeypatch):
 
         return counting
 
-    monkeypatch.setattr(hebbcore.Conv, "forward", counted(hebbcore.Conv.forward))
+    monkeypatch.setattr(Learner, "forward", counted(Learner.forward))
     monkeypatch.setattr(Chain, "forward", counted(Chain.forward))  # a convolution and what follows it
     hebbcore.fit(network(), images(), mode="layerwise", cache="memory", epochs=5)
     assert count == 2 * 20  # each convolution once for each of 10 images, and again to look at the trained features

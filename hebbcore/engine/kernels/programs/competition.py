@@ -93,9 +93,8 @@ def swta(
                 e = ZERO if part < FAINT_SHARE else part
                 row[k] = e
                 sum_e += e
-        share = ONE / total(sum_e)
-        if power and peak == ZERO:  # Y = 0 for all units: nobody gets a share
-            share = ZERO * share
+        sum_e = total(sum_e)
+        share = ONE / sum_e if sum_e != ZERO else ZERO * sharpness  # power, Y = 0 for all units: nobody gets a share
         for k in entries(row.size):
             z = row[k] * share
             g = z * z if z >= FAINT_ROOT else ZERO * z

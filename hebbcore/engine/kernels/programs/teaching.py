@@ -121,8 +121,6 @@ def taught_swta(scores: Matrix, sharpness: Number, power: Flag, mass: Sums, deca
                 sum_e += e
         sum_e = total(sum_e)
         share = ONE / sum_e if sum_e > ZERO else ZERO * sharpness
-        if power and peak == ZERO:  # Y = 0 for all units: nobody gets a share
-            share = ZERO * share
         for k in entries(row.size):
             z = row[k] * share
             g = z * z if z >= FAINT_ROOT else ZERO * z
