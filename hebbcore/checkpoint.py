@@ -21,6 +21,7 @@ from hebbcore.files import parse_json, write_atomically
 from hebbcore.layers import WORKSPACE, Branches, HebbianLayer, Layer, Learner
 from hebbcore.layers.kept import arrays_for_files, nameable
 from hebbcore.network import Network
+from hebbcore.ours import is_ours
 
 VERSION = 1  # of the format
 FOLDER = "checkpoints"  # of a run
@@ -336,8 +337,7 @@ def _of_old(thing: Any, table: dict[str, Any], again: Callable[[dict[str, Any]],
 
 def _is_later(thing: Any, field: "dataclasses.Field[Any]") -> bool:
     """Return True for a parameter that came after files that hold digests."""
-    ours = type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
-    return bool(field.metadata.get("later")) or (ours and field.name not in _FIRST_FIELDS)
+    return bool(field.metadata.get("later")) or (is_ours(type(thing)) and field.name not in _FIRST_FIELDS)
 
 
 def write(path: Path, header: dict[str, Any], arrays: dict[str, Array]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hebbcore.layers import Layer
+from hebbcore.ours import is_ours
 from hebbcore.rules import Rule
 
 Field = dataclasses.Field[Any]
@@ -92,7 +93,7 @@ def require_kept(function: str, thing: Any, parameters: Mapping[str, Any], plain
                 f"comes back where parameters are written down; take a {other} there."
             )
         lost = next(_of_subclasses(value, isinstance(thing, Layer) and name != "rule"), None)
-        if lost is None or kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        if lost is None or is_ours(kind):
             continue
         meant = [each for each in _PLAIN if each in _members(kind, fields[name]) and isinstance(value, each)]
         if not (meant and lost is value) and not _comes_back(thing, name, value, plain):

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "interrupts",  # before any slow import
     "version",
+    "ours",
     "checks",
     "texts",
     "files",

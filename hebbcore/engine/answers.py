@@ -14,9 +14,11 @@ import numpy as np
 
 from hebbcore.engine.backend import Array, namespace
 from hebbcore.engine.competition import Gate
+from hebbcore.ours import is_ours
 
 _REAL = "biuf"  # kinds of dtypes
 _INDEX = np.dtype(np.int64)  # of winners
+_is_ours = functools.cache(is_ours)  # to ask again takes a twentieth of the smallest steps
 
 
 def must_be_finite(rule: Any, scores: Array) -> bool:
@@ -245,12 +247,6 @@ def own_methods(rule: Any, *methods: str) -> list[str]:
     """Return which of some methods of a rule hebbcore itself does not define, as "Rule.method"."""
     kind = type(rule)
     return [f"{kind.__name__}.{method}" for method in methods if not _is_ours(getattr(kind, method))]
-
-
-@functools.cache  # of the smallest steps it would take a twentieth
-def _is_ours(method: Any) -> bool:
-    """Return whether hebbcore itself defines a method of a rule."""
-    return str(getattr(method, "__module__", "")).partition(".")[0] == __name__.partition(".")[0]
 
 
 def _is_finite(array: Any) -> bool:

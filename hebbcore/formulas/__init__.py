@@ -41,6 +41,7 @@ from hebbcore.layers import (
     Whiten,
 )
 from hebbcore.network import Network
+from hebbcore.ours import is_ours
 
 __all__ = ["FORMULAS", "Formula"]
 
@@ -136,7 +137,7 @@ class Formula:
         needed = {""}
         if isinstance(model, Network):
             needed = {model.names[i] for i in model.graph.needed(0, [self.last + 1])}
-            whole = {name for name in needed if not type(model[name]).__module__.startswith("hebbcore.")}
+            whole = {name for name in needed if not is_ours(type(model[name]))}
         found = {}
         with self._whole():
             for key, array in checkpoint.arrays_of(model).items():

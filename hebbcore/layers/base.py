@@ -13,6 +13,7 @@ import numpy as np
 from hebbcore.engine import gemm, parallel
 from hebbcore.engine.backend import Array
 from hebbcore.engine.memory import Memory
+from hebbcore.ours import is_ours
 
 _BUILT = "_built"  # in a layer of a network that is built
 _WRITES = "_writes"  # in a layer whose forward was seen to write all of its output
@@ -257,7 +258,7 @@ def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
 
     Raises TypeError if it returns one, and what it wrote to out is nothing, or at first writes no or not all of out.
     """
-    looks = not layer.in_place and _WRITES not in vars(layer) and _is_own(type(layer))
+    looks = not layer.in_place and _WRITES not in vars(layer) and not is_ours(type(layer))
     if looks:
         out[...] = np.nan
     forward: Callable[..., Any] = layer.forward
@@ -279,14 +280,10 @@ def run_forward(layer: Layer, x: Array, out: Array, training: bool) -> None:
 
 def as_read(method: Callable[..., Any], x: Array) -> Array:
     """Return an input for a method of a layer's class, which cannot write to it if it is one's own."""
-    if isinstance(x, np.ndarray) and _is_own(method):
+    if isinstance(x, np.ndarray) and not is_ours(method):
         x = x.view()
         x.flags.writeable = False
     return x
-
-
-def _is_own(thing: Any) -> bool:
-    return not str(getattr(thing, "__module__", "")).startswith("hebbcore.")
 
 
 def shape_after(layer: Layer, shape: Shape) -> Shape:

@@ -11,6 +11,7 @@ from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import first_not_finite, require_finite
 from hebbcore.layers.base import Layer
+from hebbcore.ours import is_ours
 
 
 class Kept:
@@ -135,8 +136,7 @@ def require_moving(function: str, layers: Iterable[Layer]) -> Iterator[None]:
 
 
 def _keeps_arrays_of_its_own(layer: Layer) -> bool:
-    kind = type(layer)
-    return not kind.__module__.startswith("hebbcore.") and kind.arrays is not Layer.arrays
+    return not is_ours(type(layer)) and type(layer).arrays is not Layer.arrays
 
 
 def _bytes_of(layer: Layer) -> dict[str, bytes]:
