@@ -6,6 +6,11 @@ import json
 import numpy as np
 import pytest
 from evaluate_helpers import TEST, TRAIN, streams
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import confusion_matrix
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.svm import SVC
 
 import hebbcore
 import loaders
@@ -115,6 +120,40 @@ def test_an_interrupted_evaluation_goes_on(trained, digits, tmp_path, monkeypatc
     assert len(calls) == 4 * 3 + 3 + 2
     with pytest.raises(ValueError, match="holds another evaluation"):
         evaluate(trained, *streams(digits), tmp_path / "part", **options, readout="svm")
+
+
+@pytest.mark.parametrize("own", [SVC(C=100, gamma=5), NearestCentroid(), KNeighborsClassifier(3)])
+def test_classifiers_of_ones_own_are_right_as_often_as_they_say(trained, digits, tmp_path, own):
+    images, labels = digits
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    found = evaluate(trained, *streams(digits), tmp_path, readout=own, **options)
+    features = trained.transform(images, "bn2").reshape(len(images), -1)
+    chosen = labelled_subset(labels[TRAIN], 1.0, 0)  # neighbours as near as each other go by their order
+    guesses = make_readout(own).fit(features[TRAIN][chosen], labels[TRAIN][chosen]).predict(features[TEST])
+    (run,) = found["sources"]["bn2"]["runs"]
+    assert run["top1"] == pytest.approx(100 * (guesses == labels[TEST]).mean())
+    assert found["sources"]["bn2"]["confusion"] == confusion_matrix(labels[TEST], guesses).tolist()
+    wrong = {one["image"]: one["predicted"] for one in found["mistakes"]["bn2"]}
+    assert all(guesses[image] == predicted != labels[TEST][image] for image, predicted in wrong.items())
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (SVC(decision_function_shape="ovo"), r"SVC has decision_function of shape \(120, 45\); take one that does"),
+        (VotingClassifier([("a", RidgeClassifier())]), "VotingClassifier has neither decision_function nor predict_pr"),
+    ],
+)
+def test_classifiers_without_a_score_for_each_class_are_refused(trained, digits, tmp_path, own, message):
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    with pytest.raises(ValueError, match=f"evaluate: readout must give a score for each of 10 classes, .*{message}"):
+        evaluate(trained, *streams(digits), tmp_path, readout=own, **options)
+
+
+def test_a_layer_and_a_baseline_of_one_name_are_refused(digits, tmp_path):
+    network = hebbcore.fit(hebbcore.Network([hebbcore.Conv(4, 3, "hpca", name="pca")]), digits[0][TRAIN])
+    with pytest.raises(ValueError, match=r"evaluate: baselines must not name 'pca', which layers does too: .* one row"):
+        evaluate(network, *streams(digits), tmp_path, baselines=["pixels", "pca"])
 
 
 def test_two_processes_do_not_evaluate_into_one_folder(trained, digits, tmp_path):

@@ -70,7 +70,8 @@ def evaluate(
     seeds : int
         Selections of labelled images of each fraction below 1; all labels are one selection.
     readout : str or classifier
-        See make_readout.
+        See make_readout. A classifier of one's own has a score for each class (decision_function or predict_proba); top-1
+        accuracy, confusion and mistakes are of its `predict`.
     how : {"published", "stratified"}
         How labelled images are selected, see labelled_subset; but a published selection may lack classes, whose test
         images then count as wrong.
@@ -189,6 +190,11 @@ def asked(
         network.index_of(function, name)
     for name in baselines:
         checks.choice(function, "baselines", name, BASELINES)
+        if name in names:
+            raise ValueError(
+                f"{function}: baselines must not name {name!r}, which layers does too: their figures would be one row; "
+                "leave one out, or give the layer another name."
+            )
     if not names and not baselines:
         raise ValueError(f"{function}: neither layers nor baselines names anything to evaluate; name one at least.")
     return plan, names, most
