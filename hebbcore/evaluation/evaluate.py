@@ -70,8 +70,8 @@ def evaluate(
     seeds : int
         Selections of labelled images of each fraction below 1; all labels are one selection.
     readout : str or classifier
-        See make_readout. A classifier of one's own has a score for each class (decision_function or predict_proba); top-1
-        accuracy, confusion and mistakes are of its `predict`.
+        See make_readout. A classifier of one's own has a score for each class (decision_function or predict_proba);
+        top-1 accuracy, confusion and mistakes are of its `predict`.
     how : {"published", "stratified"}
         How labelled images are selected, see labelled_subset; but a published selection may lack classes, whose test
         images then count as wrong.
