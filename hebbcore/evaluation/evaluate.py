@@ -13,7 +13,7 @@ from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.measure import Job, Plan, grouped, measure
 from hebbcore.evaluation.passes import LabelledStream
-from hebbcore.evaluation.readouts import chooses_finely, few_labels
+from hebbcore.evaluation.readouts import chooses_finely, described, few_labels
 from hebbcore.evaluation.results import FINELY, HELD_OUT, LEFT_OUT, Settings
 from hebbcore.evaluation.sources import BASELINES, Source, baseline, most_features
 from hebbcore.evaluation.splits import FRACTIONS
@@ -132,7 +132,7 @@ def evaluate(
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
-        readout=str(readout), how=how, features=most or most_features(network, network.names[-1]), mirror=mirror,
+        readout=described(readout), how=how, features=most or most_features(network, network.names[-1]), mirror=mirror,
         shifts=shifts, queries=queries, penalty=_choice(readout),
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])

@@ -1,5 +1,7 @@
 """Classifiers on frozen features, by name or by object, each choosing its penalty within the labelled rows."""
 
+import hashlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,22 @@ def _ridges(readout: Any) -> list[RidgeReadout]:
     """Return the RidgeReadouts that a classifier is or holds (a pipeline, a search)."""
     parts = [readout, *readout.get_params().values()] if hasattr(readout, "get_params") else [readout]
     return [part for part in parts if isinstance(part, RidgeReadout)]
+
+
+def described(readout: Any) -> str:
+    """Return a readout, which make_readout takes, as text that tells it from others.
+
+    scikit-learn leaves out the middle of long texts, lists and arrays: then a digest of all parameters follows.
+    """
+    text = str(readout)
+    if isinstance(readout, str) or "..." not in text:
+        return text
+    with np.printoptions(threshold=sys.maxsize):
+        parameters = {
+            name: type(value).__name__ if hasattr(value, "get_params") else repr(value)  # its own follow, one by one
+            for name, value in sorted(readout.get_params().items())
+        }
+    return f"{text} ({hashlib.blake2b(repr(parameters).encode(), digest_size=8).hexdigest()})"
 
 
 def why_unfit(readout: Any, labels: Any) -> str:
