@@ -185,6 +185,11 @@ def test_bytes_are_not_read_before_their_features(trained, digits, tmp_path):
     assert [stream.batches for stream in data] == [1 + 6, 1 + 3]
 
 
+def test_names_may_come_once(trained, digits, tmp_path):
+    options = {"fractions": iter([1]), "layers": iter(["bn2"]), "baselines": iter(["pixels"]), "queries": 0}
+    assert list(evaluate(trained, *streams(digits), tmp_path, **options)["sources"]) == ["bn2", "pixels"]
+
+
 def test_repeated_fractions_count_once(trained, digits, tmp_path):
     options = {"seeds": 2, "layers": ["bn2"], "baselines": [], "queries": 0}
     found = evaluate(trained, *streams(digits), tmp_path, fractions=[0.5, 0.5, 1, 0.50, 1], **options)
