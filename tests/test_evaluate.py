@@ -287,6 +287,17 @@ def test_features_that_do_not_fit_are_streamed(trained, digits, tmp_path, caplog
         evaluate(trained, *streams(digits), tmp_path / "c", memory="1 KiB", readout="knn", **options)
 
 
+@pytest.mark.parametrize(("images", "streamed"), [(300, True), (419, True), (420, False)])
+def test_features_of_train_and_test_are_kept_together(trained, digits, tmp_path, caplog, images, streamed):
+    memory = images * 4 * trained.shapes[trained.index_of("", "bn2")][0]
+    options = {"fractions": [1], "baselines": [], "layers": ["bn2"], "queries": 5, "memory": memory}
+    for again in (False, True):  # then nothing is left to do
+        found = evaluate(trained, *streams(digits), tmp_path, **options)
+        assert ("fitted from the stream" in caplog.text) == (streamed and not again)
+        assert bool(found["sources"]["bn2"]["retrieval"]) != streamed
+        caplog.clear()
+
+
 def test_retrieval_that_had_no_room_is_measured_with_more_memory(trained, digits, tmp_path):
     options = {"fractions": [1], "seeds": 1, "baselines": ["pixels"], "layers": ["bn2"]}
     before = evaluate(trained, *streams(digits), tmp_path / "a", memory="1 KiB", **options)

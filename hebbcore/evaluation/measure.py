@@ -140,7 +140,7 @@ def _bytes(sources: Sequence[Source], images: int) -> int:
 
 def measure(group: list[Source], job: Job) -> None:
     """Measure sources of one network for whose features there is room together, or a single one whatever it takes."""
-    if len(group) == 1 and _bytes(group, job.train.images) > job.plan.room:
+    if len(group) == 1 and _bytes(group, job.train.images + job.test.images) > job.plan.room:
         _log.warning("evaluate: %s is fitted from the stream; retrieval is left out", group[0].name)
         job.read_images()
         _from_stream(group[0], job)
