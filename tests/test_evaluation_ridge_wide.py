@@ -278,7 +278,7 @@ def test_long_parts_tell_how_far_they_are(generator, monkeypatch):
 )
 def test_a_stream_may_say_how_many_rows_it_has(images, told, generator, monkeypatch):
     monkeypatch.setattr(meter, "_SECONDS", 0.0)
-    monkeypatch.setattr(meter.time, "monotonic", iter(range(0, 10_000, 100)).__next__)
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=iter(range(0, 10_000, 100)).__next__))
     rows, labels = problem(generator)
     lines, batches = [], Batches([(rows, labels)])
     batches.images = images
