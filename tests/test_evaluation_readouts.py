@@ -126,6 +126,9 @@ def test_what_scikit_learn_leaves_out_of_a_text_tells_readouts_apart(kind):
         assert str(one) == str(other)
         assert described(one) == described(same) != described(other)
     assert described(RidgeClassifierCV()) == "RidgeClassifierCV()"
+    one, same = (make_pipeline(FunctionTransformer(lambda x: x), RidgeClassifierCV()) for _ in range(2))
+    assert str(one) != str(same)  # as in two processes
+    assert described(one) == described(same)
     assert described("svm") == "svm"
 
 

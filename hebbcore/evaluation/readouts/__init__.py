@@ -1,6 +1,7 @@
 """Classifiers on frozen features, by name or by object, each choosing its penalty within the labelled rows."""
 
 import hashlib
+import re
 import sys
 from typing import Any
 
@@ -26,6 +27,7 @@ KINDS: dict[str, Readout] = {
     "knn": KNN,
 }
 READOUTS = tuple(KINDS)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a function in memory
 
 
 def make_readout(readout: Any, seed: int = 0) -> Any:
@@ -89,11 +91,11 @@ def _ridges(readout: Any) -> list[RidgeReadout]:
 
 
 def described(readout: Any) -> str:
-    """Return a readout, which make_readout takes, as text that tells it from others.
+    """Return a readout, which make_readout takes, as text that tells it from others, the same in each process.
 
     scikit-learn leaves out the middle of long texts, lists and arrays: then a digest of all parameters follows.
     """
-    text = str(readout)
+    text = _ADDRESS.sub("", str(readout))
     if isinstance(readout, str) or "..." not in text:
         return text
     with np.printoptions(threshold=sys.maxsize):
@@ -101,7 +103,8 @@ def described(readout: Any) -> str:
             name: type(value).__name__ if hasattr(value, "get_params") else repr(value)  # its own follow, one by one
             for name, value in sorted(readout.get_params().items())
         }
-    return f"{text} ({hashlib.blake2b(repr(parameters).encode(), digest_size=8).hexdigest()})"
+    whole = _ADDRESS.sub("", repr(parameters))
+    return f"{text} ({hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()})"
 
 
 def why_unfit(readout: Any, labels: Any) -> str:
