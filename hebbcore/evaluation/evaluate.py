@@ -89,9 +89,10 @@ def evaluate(
     queries : int
         Test images that are looked up in the training images; 0: none.
     memory : int or str
-        Bytes, or text like "4 GiB", for features kept at a time, of training and test images, and as much again for a
-        ridge readout. If those of a single layer take more, a ridge readout is fitted to the stream instead, unless the
-        selection fits. What the readout then has no room for goes to the folder's disk, see RidgeReadout.
+        Bytes, or text like "4 GiB", for features kept at a time, of training and test images. The rows that a readout
+        is fitted to are copied besides, and a ridge readout may take as much again. If the features of a single layer
+        take more, a ridge readout is fitted to the stream instead, unless the selection fits. What the readout then has
+        no room for goes to the folder's disk, see RidgeReadout.
     progress : callable, optional
         Called with a line of text at each step, and every ten seconds of a long one.
 
