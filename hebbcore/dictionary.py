@@ -5,7 +5,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from hebbcore import checks
-from hebbcore.layers import Branches, Conv, GaussianPool, Layer, Nystrom, Pool, Power, Scale, Shape, Split, Whiten
+from hebbcore.layers import (
+    Branches,
+    Conv,
+    GaussianPool,
+    GridPool,
+    Layer,
+    Nystrom,
+    Pool,
+    Power,
+    Scale,
+    Shape,
+    Split,
+    Whiten,
+)
 from hebbcore.layers.arguments import as_image_shape
 from hebbcore.rules import SignedWTA
 
@@ -69,20 +82,40 @@ def dictionary(image_shape: Sequence[int] = IMAGE_SHAPE, units: Sequence[int] = 
         raise checks.wrong(ValueError, "preset", "image_shape", problem)
     factor = reduction(*shape[:2])
     sides = (shape[0] // factor, shape[1] // factor)
-    layers: list[Layer] = [Pool(factor, kind="average", name="reduced")] if factor > 1 else []
-    return [*layers, Branches(_deep(sides, *units[:-1]), _wide(sides, units[-1]))], shape
+    if factor == 1:
+        deep = [*_first(sides, units[0]), *_rest(sides, *units[:-1])]
+        return [Branches(deep, _wide(sides, units[-1]))], shape
+    twice, fine, coarse = (2 * sides[0], 2 * sides[1]), units[0] // 2 or 1, -(-units[0] // 2)
+    layers: list[Layer] = [GridPool(twice, name="reduced")] if twice != shape[:2] else []
+    first = Branches([_half(), *_first(sides, coarse)], _first(twice, fine, times=2))
+    deep = [first, *_rest(sides, coarse + fine, *units[1:-1])]
+    return [*layers, Branches(deep, [_half(), *_wide(sides, units[-1])])], shape
 
 
-def _deep(sides: tuple[int, int], first: int, second: int, third: int | None = None) -> list[Layer]:
-    kernel, stride = first_kernel(*sides), first_stride(*sides)
-    maps = (-(-sides[0] // stride), -(-sides[1] // stride))
+def _half() -> Layer:
+    """Return what halves the sides of images."""
+    return Pool(2, kind="average")
+
+
+def _first(sides: tuple[int, int], units: int, times: int = 1) -> list[Layer]:
+    """Return the layers from pixels to layer 1's codes, on maps as large as those of images so many times smaller."""
+    kernel = first_kernel(*sides)
+    stride = times * first_stride(sides[0] // times, sides[1] // times)
     return [
         Whiten(
             kernel, padding=kernel // 2, padding_mode="edge", contrast=None, epsilon=0.01, relative=True, centre=True
         ),
-        Conv(first, kernel, "kwta", padding=kernel // 2, response="cosine-exp", normalize_patches=True, **_LEARN),
+        Conv(units, kernel, "kwta", padding=kernel // 2, response="cosine-exp", normalize_patches=True, **_LEARN),
         GaussianPool(stride),
         Nystrom(),
+    ]
+
+
+def _rest(sides: tuple[int, int], first: int, second: int, third: int | None = None) -> list[Layer]:
+    """Return the layers of the deep branch from layer 1's codes of images of so many pixels to the cells."""
+    stride = first_stride(*sides)
+    maps = (-(-sides[0] // stride), -(-sides[1] // stride))
+    return [
         *_codes(second, first, epsilon=3.0),
         *(_cells(maps) if third is None else [Branches(_cells(maps), _third(maps, second, third))]),
     ]
@@ -130,11 +163,11 @@ def _cells(sides: tuple[int, int]) -> list[Layer]:
 
 
 def reduction(height: int, width: int) -> int:
-    """Return the side of the squares of pixels that are averaged before anything else.
+    """Return the side of the squares of pixels that are averaged before anything but a half of layer 1: 1, or even.
 
     So reduced, an image has the area of one of 48 to 95 pixels a side, as long as its shorter side keeps 8.
     """
-    return max(1, min(math.isqrt(height * width) // _SIDE, min(height, width) // SMALLEST))
+    return max(1, 2 * min(math.isqrt(height * width) // (2 * _SIDE), min(height, width) // (2 * SMALLEST)))
 
 
 def first_kernel(height: int, width: int) -> int:

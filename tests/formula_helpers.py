@@ -59,6 +59,13 @@ def small_preset(name):
     return network, images
 
 
+def large_dictionary():
+    """Return the dictionary for images that layer 1 sees at two scales, of odd sides, and uint8 images."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 99, 101, 3), np.uint8)
+    network = hebbcore.preset("dictionary", image_shape=images.shape[1:], units=(8, 6, 6, 4), device="cpu")
+    return hebbcore.fit(network, images, epochs=1), images
+
+
 PRESETS = list(PRESETS)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from formula_helpers import LAYERS, RULES, assert_same, learned_layer, network_by, small_preset
+from formula_helpers import LAYERS, RULES, assert_same, large_dictionary, learned_layer, network_by, small_preset
 
 import hebbcore
 from hebbcore.bridges.jax import to_function
@@ -34,6 +34,12 @@ def test_the_dictionary():
     slopes = jax.jit(jax.grad(lambda arrays: function(arrays, images).sum()))(arrays)
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(slopes))
     assert float(abs(slopes["conv1"]["weights"]).max()) > 0
+
+
+def test_the_dictionary_of_large_images():
+    network, images = large_dictionary()
+    function, arrays = to_function(network, "branches2")
+    assert_same(np.asarray(jax.jit(function)(arrays, images)), network.transform(images, "branches2"))
 
 
 def test_channels_first_and_what_is_refused():

@@ -5,7 +5,16 @@ import pickle
 
 import numpy as np
 import pytest
-from formula_helpers import LAYERS, PRESETS, RULES, assert_same, learned_layer, network_by, small_preset
+from formula_helpers import (
+    LAYERS,
+    PRESETS,
+    RULES,
+    assert_same,
+    large_dictionary,
+    learned_layer,
+    network_by,
+    small_preset,
+)
 
 import hebbcore
 from hebbcore import checkpoint
@@ -61,6 +70,11 @@ def test_a_preset(name):
     network, images = small_preset(name)
     exact = 1e-3 if name == "dictionary" else 1e-5  # roots of almost nothing
     assert_same(output_of(to_module(network), images), network.transform(images), exact)
+
+
+def test_the_dictionary_of_large_images():
+    network, images = large_dictionary()
+    assert_same(output_of(to_module(network), images), network.transform(images), 1e-3)
 
 
 def normalising(seed=0, **options):

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from formula_helpers import LAYERS, PRESETS, RULES, assert_same, learned_layer, network_by, small_preset
+from formula_helpers import (
+    LAYERS,
+    PRESETS,
+    RULES,
+    assert_same,
+    large_dictionary,
+    learned_layer,
+    network_by,
+    small_preset,
+)
 
 import hebbcore
 from hebbcore.export import onnx
@@ -64,6 +73,12 @@ def test_a_preset(name, run):
         assert_same(run(network, images)[0], network.transform(images), 1e-3)
     else:
         assert_same(run(network, images)[0], network.transform(images))
+
+
+def test_the_dictionary_of_large_images(run):
+    network, images = large_dictionary()
+    assert_same(run(network, images, "branches2")[0], network.transform(images, "branches2"))
+    assert_same(run(network, images)[0], network.transform(images), 1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -91,8 +91,8 @@ def test_a_sample_has_a_hundred_patches_for_each_unit_of_the_largest_layer():
     assert hebbcore.preset("dictionary", units=(1500, 6, 5), device="cpu").training["sample"] == 150_000
 
 
-# height and width: what is averaged, the strides behind layer 1, of layer 2's cells, before layer 3 and of layer 3's
-# cells, the kernel of the wide branch, the stride of its cells and the kernel of layer 1
+# height and width: what is averaged for all but half of layer 1, the strides behind layer 1, of layer 2's cells, before
+# layer 3 and of layer 3's cells, the kernel of the wide branch, the stride of its cells and the kernel of layer 1
 SIZES = {
     (8, 8, 1): (1, 1, (3, 3), (1, 1), (3, 3), (4, 4), (2, 2), 3),
     (9, 30, 2): (1, 1, (3, 10), (2, 2), (2, 5), (5, 6), (2, 9), 3),
@@ -104,8 +104,10 @@ SIZES = {
     (64, 64, 3): (1, 4, (6, 6), (2, 2), (3, 3), (6, 6), (20, 20), 5),
     (95, 95, 3): (1, 6, (6, 6), (2, 2), (3, 3), (6, 6), (30, 30), 5),
     (96, 96, 3): (2, 3, (6, 6), (2, 2), (3, 3), (6, 6), (15, 15), 5),
+    (97, 131, 3): (2, 3, (6, 8), (2, 2), (3, 4), (6, 6), (15, 20), 5),
+    (191, 191, 3): (2, 6, (6, 6), (2, 2), (3, 3), (6, 6), (30, 30), 5),
     (224, 224, 3): (4, 4, (5, 5), (2, 2), (3, 3), (6, 6), (17, 17), 5),
-    (320, 200, 3): (5, 3, (8, 5), (2, 2), (4, 3), (6, 6), (20, 12), 5),
+    (320, 200, 3): (4, 4, (7, 5), (2, 2), (4, 3), (6, 6), (25, 15), 5),
 }
 
 
@@ -113,19 +115,49 @@ SIZES = {
 def test_what_is_derived_from_the_size(shape):
     factor, first, second, third, cells, kernel, wide, patches = SIZES[shape]
     network = made(shape)
-    given = [layer for layer in network.layers if layer.name == "reduced"]
-    assert [layer.window[0] for layer in given] == ([factor] if factor > 1 else [])
+    scales = 1 + (factor > 1)  # of layer 1
     pools = [layer.stride for layer in network.layers if isinstance(layer, GaussianPool)]
-    assert pools == [(first, first), second, third, cells, wide]
-    assert network["whiten5"].kernel_size == kernel
-    assert network["whiten1"].kernel_size == network["conv1"].kernel_size == (patches, patches)
-    components = [network[name].components for name in ("whiten2", "whiten3", "whiten4")]
+    assert pools == [(times * first,) * 2 for times in (1, 2)[:scales]] + [second, third, cells, wide]
+    whitens = [layer for layer in network.layers if isinstance(layer, Whiten)]
+    assert [layer.kernel_size for layer in whitens] == [(patches,) * 2] * scales + [(3, 3), (1, 1), (3, 3), kernel]
+    learners = list(network.learners.values())
+    assert [layer.units for layer in learners] == [[4], [2, 2]][scales - 1] + [6, 7, 5]
+    assert [layer.kernel_size for layer in learners[:scales]] == [(patches,) * 2] * scales
+    components = [layer.components for layer in whitens[scales:-1]]
     assert components == [36, 12, 108]  # 9 · 4 codes, 2 · 6 codes, 9 · 12 components: all of them
     out = network.transform(images_of(shape, 2))
     assert out.shape == (2, 3, 3, 2 * 6 + 2 * 7 + 2 * 5)
     assert np.isfinite(out).all()
     pools = [layer.stride for layer in made(shape, TWO_LAYERS).layers if isinstance(layer, GaussianPool)]
-    assert pools == [(first, first), second, wide]
+    assert pools == [(times * first,) * 2 for times in (1, 2)[:scales]] + [second, wide]
+
+
+def test_layer_1_sees_large_images_at_two_scales():
+    network = made((201, 203, 3), (5, 6, 7, 5))
+    images = images_of((201, 203, 3), 3)
+    names = network.names[: network.names.index("branches2") + 1]
+    assert names[:3] == ["reduced", "pool1", "whiten1"]
+    maps = network.features(images, names)
+    reduced = maps["reduced"]
+    rows, columns = (np.repeat(np.arange(100), np.diff(np.arange(101) * side // 100)) for side in (201, 203))
+    cells = np.zeros((100, 100, 3))
+    np.add.at(cells, np.ix_(rows, columns), images[0] / 255)
+    cells /= np.outer(np.bincount(rows), np.bincount(columns))[..., None]
+    np.testing.assert_allclose(reduced[0], cells, atol=1e-6)  # even sides: none lies between two pixels of the half
+    np.testing.assert_allclose(maps["pool1"], reduced.reshape(3, 50, 2, 50, 2, 3).mean(axis=(2, 4)), atol=1e-6)
+    assert maps["conv1"].shape == (3, 50, 50, 3)
+    assert maps["conv2"].shape == (3, 100, 100, 2)
+    both = np.concatenate([maps["nystrom1"], maps["nystrom2"]], axis=3)
+    np.testing.assert_array_equal(maps["branches2"], both)
+    assert both.shape == (3, 17, 17, 5)
+    wide = network.names[network.names.index("whiten6") - 1]
+    np.testing.assert_array_equal(network.transform(images, wide), maps["pool1"])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_layer_1_of_large_images_has_a_unit_at_each_scale_at_least(count):
+    network = made((96, 96, 1), (count, 2, 2, 2))
+    assert [layer.units for layer in network.learners.values()][:2] == [-(-count // 2), max(1, count // 2)]
 
 
 def test_every_size_has_nine_cells_and_bounded_maps():
@@ -134,7 +166,7 @@ def test_every_size_has_nine_cells_and_bounded_maps():
         shapes = hebbcore.Network(layers, device="cpu").shapes_for((height, width, 1))
         assert shapes[-1] == (3, 3, 2 * (6 + 7 + 5)), (height, width)
         if max(height, width) <= 4 * min(height, width):
-            assert max(h * w for h, w, _ in shapes[1:]) < 96**2, (height, width)
+            assert max(h * w for h, w, _ in shapes[1:]) < 192**2, (height, width)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (12, 40, 3), (64, 64, 3)])
