@@ -372,11 +372,11 @@ def test_winners_that_are_not_those_of_the_gate_are_told(winners, expected, work
         return hebbcore.Gate(values, decay=values.sum(axis=0), winners=named(scores))
 
     mine, images = rule(gate=gate, winners=expected), generator.random((40, 9, 9, 2))
+    network = hebbcore.Network([hebbcore.Conv(6, 3, rule=mine)], (9, 9, 2), device="cpu", workspace=workspace)
     for learn in (
         lambda: hebbcore.train_layer(images, 6, 3, rule=mine, workspace=workspace, device="cpu"),
-        lambda: hebbcore.fit(
-            hebbcore.Network([hebbcore.Conv(6, 3, rule=mine)], device="cpu", workspace=workspace), images
-        ),
+        lambda: hebbcore.fit(network, images),
+        lambda: hebbcore.fit(network, images),  # the network of before is refused as well
         lambda: hebbcore.weight_update(images, generator.random((6, 3, 3, 2)), mine, workspace=workspace),
     ):
         with pytest.raises(ValueError, match=rf"Mine\.gate {message}"):
