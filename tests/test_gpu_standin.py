@@ -52,6 +52,14 @@ def test_the_stand_in_refuses_what_cupy_refuses(call, cupy):
         call(cupy, cupy.ones(3))
 
 
+def test_the_stand_in_makes_float64_of_float32(cupy):
+    """NumPy's dtype of float64 equals None, so that arrays stayed as they were."""
+    ones = cupy.ones(3, np.float32)
+    for made in (cupy.asarray(ones, np.dtype(np.float64)), cupy.ascontiguousarray(ones, np.dtype(np.float64))):
+        assert made.dtype == np.float64
+    assert cupy.asarray(ones) is cupy.ascontiguousarray(ones) is ones
+
+
 def test_the_stand_in_has_no_product_in_place(cupy):
     before = x = cupy.eye(2)
     x @= 2 * before

@@ -377,7 +377,7 @@ def test_a_list_of_images_and_fewer_labels_is_refused_in_words():
         hebbcore.train_layer([[images, np.arange(4)]], 4, 3, device="cpu")
 
 
-@pytest.mark.parametrize("seed", [-1, "a", 1.5])
+@pytest.mark.parametrize("seed", [-1, "a", 1.5, None, [1, 2], np.arange(2)])
 def test_a_bad_seed_is_refused_in_words(seed):
     with pytest.raises((TypeError, ValueError), match=r"^train_layer: seed must be "):
         hebbcore.train_layer(np.zeros((10, 6, 5, 3), np.float32), 4, 3, seed=seed, device="cpu")

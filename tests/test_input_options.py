@@ -168,6 +168,7 @@ def test_a_stride_beyond_the_image_costs_no_memory():
         ({"initial_weights": WEIGHTS[..., :2]}, ValueError, "data have 3 channels but the weights 2"),
         ({"initial_weights": DENSE_WEIGHTS, "kernel_size": None}, ValueError, "data have 90 features but the weights"),
         ({"initial_weights": WEIGHTS.astype(int)}, TypeError, "initial_weights must be float32 or float64, got int64"),
+        ({"group": 2}, TypeError, "group must be hebbcore.world(), a Group of your own, or None, got 2"),
         ({"initial_weights": "random"}, ValueError, "initial_weights must be one of 'rule', 'patches', 'k-means"),
     ],
 )  # fmt: skip
@@ -194,6 +195,7 @@ def test_bad_options_of_train_layer_are_refused_before_any_step(options, error, 
         (WEIGHTS, {"padding": 6, "padding_mode": "reflect"}, ValueError, "smaller than the image (6×5), got 6×6"),
         (WEIGHTS, {"precision": "tf32"}, ValueError, "precision 'tf32' needs CUDA"),
         (WEIGHTS, {"precision": "half"}, ValueError, "'half'"),
+        (WEIGHTS, {"precision": ""}, ValueError, "got ''"),
         (WEIGHTS, {"workspace": "1 parsec"}, ValueError, "workspace must be bytes or text like"),
         (np.zeros((4, 90), np.float32), {"stride": 2}, ValueError, "stride"),
         (np.zeros((4, 90), np.float32), {"padding": 1}, ValueError, "padding"),
@@ -202,6 +204,13 @@ def test_bad_options_of_train_layer_are_refused_before_any_step(options, error, 
 def test_bad_options_of_weight_update_are_refused(weights, options, error, message):
     text = refused(error, [message], weight_update, IMAGES, weights, "hpca", **options)
     assert text.startswith("weight_update: ")
+
+
+def test_fit_and_a_layer_alone_refuse_what_they_would_stumble_on():
+    with pytest.raises(TypeError, match=r"fit: group must be hebbcore.world\(\), .* got True"):
+        hebbcore.fit(Network([Conv(4, 3)], device="cpu"), IMAGES, group=True)
+    with pytest.raises(TypeError, match="HebbianLayer: pixel_scale must be that of another layer, or None, got 255"):
+        hebbcore.HebbianLayer(WEIGHTS, "hpca", pixel_scale=255)
 
 
 # Workspace

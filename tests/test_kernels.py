@@ -206,6 +206,18 @@ def test_relu_over_keeps_nan(twin, dtype):
     np.testing.assert_array_equal(scores, [[np.nan, 0, 3, np.inf, 0]])
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:overflow:RuntimeWarning")  # of the simulator
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["cosine", "cosine_exp"])
+def test_a_patch_that_is_too_long_has_no_cosine_with_any_unit(twin, name, dtype):
+    patches, scores = np.ones((2, 9), dtype), np.ones((2, 9), dtype)
+    patches[0, 3] = np.sqrt(np.finfo(dtype).max) * 2
+    sharpness = [dtype(3)] if name == "cosine_exp" else []
+    getattr(twin, name)(scores, patches, np.ones(9, dtype), *sharpness)
+    assert np.isnan(scores[0]).all()
+    assert np.isfinite(scores[1]).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_split_keeps_nan(twin, dtype):
     scores = np.array([[np.nan] * 9 + [3, -np.inf]], dtype)

@@ -57,19 +57,33 @@ def test_shares_are_0_or_so_large_that_products_with_them_are_fast(twin, name):
     assert sizes.min() > 1e-36
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of the simulator
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("special", [np.nan, np.inf])
+@pytest.mark.parametrize("power", [False, True])
 @pytest.mark.parametrize("name", ["softmax", "swta", "soft_hebb", "taught_swta"])
-def test_a_score_that_is_nan_stays_nan(twin, name):
-    scores = np.zeros((2, 20), np.float32)
-    scores[0, 7] = np.nan
+def test_of_a_row_with_a_score_that_is_no_number_no_share_is(twin, name, power, special, dtype):
+    scores = np.zeros((2, 20), dtype)
+    scores[0, 7] = special
     mass, decay = cells(twin, scores), cells(twin, scores)
-    ones, one = (np.ones(2, np.float32), np.ones(20, np.float32)), np.float32(1)
+    ones, one = (np.ones(2, dtype), np.ones(20, dtype)), dtype(1)
     arguments = {
-        "softmax": (one,), "swta": (*ones, one, False, mass, decay), "soft_hebb": (one, True, decay),
-        "taught_swta": (one, False, mass, decay),
+        "softmax": (one,), "swta": (*ones, one, power, mass, decay), "soft_hebb": (one, power, decay),
+        "taught_swta": (one, power, mass, decay),
     }  # fmt: skip
     getattr(twin, name)(scores, *arguments[name])
-    assert np.isnan(scores[0, 7])
+    assert np.isnan(scores[0]).all()
     assert np.isfinite(scores[1]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("signed", [False, True])
+def test_nobody_wins_a_row_with_nan_wherever_it_is(twin, signed, dtype):
+    rows = np.tile(np.arange(9, dtype=dtype), (9, 1))
+    np.fill_diagonal(rows, np.nan)
+    counts = cells(twin, rows)
+    twin.count_winners(rows, signed, counts)
+    assert not counts.any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -25,7 +25,9 @@ def rule(pairs=False, winners=None, **methods):
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("workspace", WORKSPACES)
-@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int64, np.float64, np.float32])
+@pytest.mark.parametrize(
+    "dtype", [bool, np.int8, np.uint8, np.int64, np.float16, np.float32, np.float64, np.longdouble]
+)
 @pytest.mark.parametrize("kind", ["gram", "decay", "pair", "winners"])
 def test_a_gate_may_be_of_any_real_dtype(kind, dtype, workspace, precision, generator):
     """A product of two arrays of bool is no sum, one of int8 overflows, and minus an unsigned decay is huge."""
@@ -55,6 +57,19 @@ def test_a_gate_may_be_of_any_real_dtype(kind, dtype, workspace, precision, gene
     found = hebbcore.weight_update(patches, weights, mine, workspace=workspace, precision=precision)
     assert found.dtype == precision
     np.testing.assert_allclose(found, wanted / 700, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [200, 70_000])  # of one chunk, and of many, whose sum float16 does not hold
+@pytest.mark.parametrize("dtype", [np.int16, np.float16, np.longdouble])
+def test_sums_may_be_of_any_real_dtype(dtype, rows, generator):
+    class Mean(hebbcore.SWTA):
+        def gate(self, scores, norms):
+            sums = np.full(5, len(scores)).astype(dtype)
+            return hebbcore.Gate(np.ones_like(scores), sums, sums)
+
+    patches, weights = generator.normal(size=(rows, 3)), generator.normal(size=(5, 3))
+    found = hebbcore.weight_update(patches, weights, Mean(), workspace="16 KiB")
+    np.testing.assert_allclose(found, patches.mean(axis=0) - weights, atol=1e-9)
 
 
 OUTPUTS = {
@@ -372,11 +387,11 @@ def test_winners_that_are_not_those_of_the_gate_are_told(winners, expected, work
         return hebbcore.Gate(values, decay=values.sum(axis=0), winners=named(scores))
 
     mine, images = rule(gate=gate, winners=expected), generator.random((40, 9, 9, 2))
+    network = hebbcore.Network([hebbcore.Conv(6, 3, rule=mine)], (9, 9, 2), device="cpu", workspace=workspace)
     for learn in (
         lambda: hebbcore.train_layer(images, 6, 3, rule=mine, workspace=workspace, device="cpu"),
-        lambda: hebbcore.fit(
-            hebbcore.Network([hebbcore.Conv(6, 3, rule=mine)], device="cpu", workspace=workspace), images
-        ),
+        lambda: hebbcore.fit(network, images),
+        lambda: hebbcore.fit(network, images),  # the network of before is refused as well
         lambda: hebbcore.weight_update(images, generator.random((6, 3, 3, 2)), mine, workspace=workspace),
     ):
         with pytest.raises(ValueError, match=rf"Mine\.gate {message}"):

@@ -157,7 +157,7 @@ def test_a_rule_of_ones_own_can_take_a_teacher(generator):
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8])
-def test_sums_of_whole_numbers_do_not_wrap(dtype):
+def test_sums_of_whole_numbers_do_not_wrap(dtype, backend_module):
     """Such as those of scores > 0, by which a rule of one's own may decay."""
     teacher = hebbcore.Teacher(np.array([[1, 0], [1, 1]], np.uint8), 0, 100)
     values = np.full((200, 2), 100).astype(dtype)

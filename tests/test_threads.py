@@ -254,6 +254,30 @@ def test_blas_is_limited_whichever_thread_asks():
         assert counts() == before
 
 
+@pytest.mark.parametrize("lifted", [False, True])
+def test_blas_gets_its_threads_back_after_a_signal_that_comes_while_a_limit_is_set_or_lifted(lifted, monkeypatch):
+    """It stayed at one thread for all that the process did next."""
+
+    def interrupted(set_num_threads):
+        def called(count):
+            set_num_threads(count)
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+        return called
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        libraries = parallel._libraries()
+        left = [1 + lifted * len(libraries)]
+        for library in libraries:
+            monkeypatch.setattr(library, "set_num_threads", interrupted(library.set_num_threads))
+        with pytest.raises(KeyboardInterrupt), parallel.one_blas_thread():
+            pass
+        assert {library.num_threads for library in libraries} == {2}
+        assert (parallel._users, parallel._before) == (0, [])
+
+
 def test_tasks_warn_of_overflow_as_the_caller_wants():
     def overflow():
         return np.float32(1e38) * np.full(2, 1e10, np.float32)

@@ -17,6 +17,7 @@ from hebbcore.engine.competition import Gate
 from hebbcore.ours import is_ours
 
 _REAL = "biuf"  # kinds of dtypes
+_FLOATS = "fd"  # float32 and float64, which kernels add up
 _INDEX = np.dtype(np.int64)  # of winners
 _is_ours = functools.cache(is_ours)  # to ask again takes a twentieth of the smallest steps
 
@@ -272,7 +273,7 @@ def _as(rule: Any, method: str, what: str, array: Any, shape: tuple[int, ...], d
 def _are_plain(decay: Any, mass: Any, winners: Any, shape: tuple[int, int]) -> bool:
     """Return whether a gate's parts for scores of this shape are None, or what they become in any case."""
     for sums in (decay,) if mass is None or mass is decay else (decay, mass):
-        if sums is not None and not (getattr(sums, "shape", None) == shape[1:] and sums.dtype.kind == "f"):
+        if sums is not None and not (getattr(sums, "shape", None) == shape[1:] and sums.dtype.char in _FLOATS):
             return False
     return winners is None or (getattr(winners, "shape", None) == shape[:1] and winners.dtype is _INDEX)
 
@@ -286,10 +287,10 @@ def _indices(rule: Any, winners: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _sums(rule: Any, what: str, sums: Any, units: int) -> Any:
-    """Return sums over rows (K,), floating: minus an unsigned integer is a huge one."""
+    """Return sums over rows (K,), float32 or float64: minus an unsigned integer is huge, and float16 overflows."""
     if getattr(sums, "shape", None) != (units,):
         raise _wrong(rule, "gate", f"a {what} of the shape", (units,), sums)
-    return sums if sums.dtype.kind == "f" else _as(rule, "gate", f"a {what}", sums, (units,), np.dtype(np.float64))
+    return sums if sums.dtype.char in _FLOATS else _as(rule, "gate", f"a {what}", sums, (units,), np.dtype(np.float64))
 
 
 def _wrong(rule: Any, method: str, what: str, shape: tuple[int, ...], found: Any) -> ValueError:

@@ -79,7 +79,7 @@ class Plan:
         threads = max(1, min(self.threads, worth, available // least_bytes))
         fitting = (available // threads - (sums_bytes if threads > 1 else 0)) // line_bytes * width
         most_bytes = tuned.chunk_bytes if self.beside is None else tuned.cache_bytes
-        in_cache = max(tuned.cache_patches, most_bytes // self._patch_bytes())
+        in_cache = min(tuned.most_patches, max(tuned.cache_patches, most_bytes // self._patch_bytes()))
         most_rows = max(least_lines * width, min(fitting, in_cache))
         if images >= threads:  # shared first and then cut, so that threads have as much to do
             return [list(g.chunks(end - start, most_rows, start)) for start, end in parallel.cuts(images, threads)]

@@ -74,7 +74,7 @@ class Gemm:
     def multiply(self, a: Array, b: Array, out: Array, add: int = 0) -> None:
         """out ← a b; add 1: out + a b; −1: out − a b.
 
-        a, b, out: one axis of unit stride, on CUDA out's last; out is neither a nor b.
+        out: neither a nor b; on CUDA its last axis of unit stride.
         """
         if backend.on_cuda(out):
             _gemm_ex(_cublas(), a, b, out, add, _COMPUTE[self.precision])
@@ -132,13 +132,23 @@ def _handle() -> int:
     return int(device.get_cublas_handle())
 
 
-def _layout(array: Array) -> tuple[int, int]:
-    """Return (transposed, leading dimension) of a row-major matrix, or of the transpose of one."""
-    rows, columns = array.shape
-    item = array.itemsize
-    if array.strides[1] == item or columns == 1:
-        return 0, max(array.strides[0] // item if rows > 1 else columns, columns)
-    return 1, max(array.strides[1] // item, rows)
+def _readable(array: Array) -> tuple[Array, int, int]:
+    """Return a matrix as cuBLAS reads it, whether that is as a transpose, and its leading dimension.
+
+    It is a copy where neither axis will do, as of some views that a rule of one's own answers with.
+    """
+    (rows, columns), (down, right), item = array.shape, array.strides, array.itemsize
+    if leading := _leading(rows, columns, down, right, item):
+        return array, 0, leading
+    if leading := _leading(columns, rows, right, down, item):
+        return array, 1, leading
+    return backend.namespace(array).ascontiguousarray(array), 0, columns
+
+
+def _leading(rows: int, columns: int, down: int, right: int, item: int) -> int:
+    """Return how far rows lie apart, in numbers; 0 if theirs are not side by side, or they overlap or run backwards."""
+    apart = down if rows > 1 else columns * item
+    return apart // item if (right == item or columns == 1) and apart >= columns * item and not apart % item else 0
 
 
 @functools.cache
@@ -152,10 +162,10 @@ def _address(number: int, dtype: np.dtype[Any]) -> int:
 def _gemm_ex(cublas: Any, a: Array, b: Array, out: Array, add: int, compute: int) -> None:
     """Call cuBLAS, which sees row-major matrices as their transposes: outᵀ ← ±bᵀ aᵀ (+ outᵀ)."""
     (m, k), n = a.shape, b.shape[1]
-    (a_transposed, lda), (b_transposed, ldb) = _layout(a), _layout(b)
+    (a, a_transposed, lda), (b, b_transposed, ldb) = _readable(a), _readable(b)
     factor, beta = _address(-1 if add < 0 else 1, out.dtype), _address(1 if add else 0, out.dtype)
     cublas.gemmEx(
         _handle(), b_transposed, a_transposed, n, m, k,
         factor, b.data.ptr, _TYPES[b.dtype], ldb, a.data.ptr, _TYPES[a.dtype], lda,
-        beta, out.data.ptr, _TYPES[out.dtype], _layout(out)[1], compute, _DEFAULT_ALGORITHM,
+        beta, out.data.ptr, _TYPES[out.dtype], _readable(out)[2], compute, _DEFAULT_ALGORITHM,
     )  # fmt: skip

@@ -70,6 +70,14 @@ def _limit() -> None:
 
 
 def _restore_limit() -> None:
+    try:
+        _lift()
+    except BaseException:  # of a signal's handler: the limit would stay for all that the process does next
+        _lift()
+        raise
+
+
+def _lift() -> None:
     libraries = [library for library, _ in _before]
     _take_control(libraries)
     for library, count in _before:
@@ -125,14 +133,15 @@ def is_for_one_thread(products: int, narrowest: int) -> bool:
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS use one thread inside the block. The limit is the process's; the last block to end restores it."""
     global _users
-    with _lock:
-        _limit()
-        _users += 1
+    counted = 0
     try:
+        with _lock:
+            _limit()
+            _users, counted = _users + 1, 1
         yield
     finally:
         with _lock:
-            _users -= 1
+            _users -= counted
             if _users == 0:
                 _restore_limit()
 

@@ -22,7 +22,8 @@ class Tuning:
     # patches and scores of a chunk on the CPU: few enough for the outer caches, and enough that the passes over the
     # K × D sums, one a chunk, take little. The best were 4 to 8 MiB with 1 MiB of level 2, 16 MiB with 2 MiB of it.
     chunk_bytes: int = min(max(8 * _LEVEL_2, 2**21), 2**24)
-    cache_patches: int = 512  # but at least so many patches
+    cache_patches: int = 512  # but at least so many patches,
+    most_patches: int = 2**14  # and at most so many: sums over their rows in float32 stay near exact
     # the same where maps are made out of the scores at once (benchmarks/transform.py)
     cache_bytes: int = min(max(2 * _LEVEL_2, 2**21), 2**23)
 

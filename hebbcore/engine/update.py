@@ -146,10 +146,10 @@ class BatchedUpdate:
             pursuit=Pursuit.of(self.rule, weights, bias, product, shares[0].memory),
             targets=targets, bias=bias, teacher=teacher,
         )  # fmt: skip
-        ready.first = False
         sharing = [ThreadSums(share, step, None if i else outer) for i, share in enumerate(shares)]
         after = self._next_state(sharing, state) if self.rule.initial_state() else {}
         sums, *others = parallel.run([thread.run for thread in sharing], blas=plan.device == "cpu")
+        ready.first = False  # not after an error of what is looked at the first time
         if tally is not None and responses is not None:
             tally.count(responses)
         if others:

@@ -85,6 +85,9 @@ class HebbianLayer:
             checks.choice(function, name, value, gemm.PRECISIONS)
         elif name == "linear":
             value = checks.boolean(function, name, value)
+        elif name == "pixel_scale" and not isinstance(value, PixelScale | None):
+            problem = f"must be that of another layer, or None, got {value!r}."
+            raise checks.wrong(TypeError, function, name, problem)
         elif name == "state":
             value = as_state(function, self.rule, self.units, backend.device_of(self.weights), value)
         if self._is_dense_with(name, value):

@@ -74,7 +74,8 @@ def weight_update(
     weights = as_weights(function, "weights", weights)
     array = check_images(function, images, weights.shape)
     backend.same_device(function, "images", array, "weights", weights)
-    dtype = gemm.check_precision(function, precision or weights.dtype.name, backend.device_of(weights))
+    precision = weights.dtype.name if precision is None else precision
+    dtype = gemm.check_precision(function, precision, backend.device_of(weights))
     if weights.ndim == 2:
         check_no_steps(function, stride, padding)
     g = geometry_of(function, array, weights.shape, stride, padding, padding_mode)
@@ -92,7 +93,7 @@ def weight_update(
         raise checks.wrong(ValueError, function, "teacher", problem)
     matrix = flat(weights, dtype)
     require_untouched(rule, matrix)
-    update = BatchedUpdate(rule, g, len(weights), precision or weights.dtype.name, size, function)
+    update = BatchedUpdate(rule, g, len(weights), precision, size, function)
     delta, scale = update.delta(array, matrix, teacher=masks)
     delta *= scale
     return delta.reshape(weights.shape)

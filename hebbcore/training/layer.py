@@ -11,7 +11,7 @@ from hebbcore.engine import devices, gemm
 from hebbcore.engine.answers import initial_weights_of, require_counts
 from hebbcore.engine.backend import Array
 from hebbcore.engine.finite import require_finite
-from hebbcore.engine.group.groups import Group, joined
+from hebbcore.engine.group.groups import Group, joined, require_group
 from hebbcore.engine.group.portion import taking
 from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import as_images
@@ -104,8 +104,9 @@ def train_layer(
     precision : {"float32", "float64", "tf32", "bf16"}
         The last two, on CUDA, only round the factors of the GEMMs.
     workspace : int or str
-        Bytes, or text like "256 MiB", of work memory beside the weights, ΔW, 4 MiB a thread, for HPCA an array of units
-        × units a thread, and for units that compete their responses to up to 1,024 patches; whatever the batch.
+        Bytes, or text like "256 MiB", of work memory beside the weights, ΔW, 4 MiB a thread, for HPCA and ICA an array
+        of units × units a thread, for SignedWTA of several winners one, and for units that compete their responses to
+        up to 1,024 patches; whatever the batch.
     progress : bool
         Show a bar with images per second and the time left.
     callback : callable or None
@@ -140,6 +141,7 @@ def train_layer(
     for name, value in (("progress", progress), ("check_finite", check_finite)):
         checks.boolean(FUNCTION, name, value)
     checks.callback(FUNCTION, "callback", callback)
+    require_group(FUNCTION, group)
     rule = as_rule(FUNCTION, rule)
     units = checks.integer(FUNCTION, "units", units, 1)
     require_counts(FUNCTION, rule, units)
@@ -216,12 +218,11 @@ def _begin_alike(team: Team, layer: HebbianLayer, here: dict[str, Any]) -> None:
 def _generators(seed: Any, shuffled: bool, drawn: bool) -> list[np.random.Generator]:
     """Return the generators of the weights, and of what revived units become, and of the order.
 
-    Raises ValueError for a seed by which neither draws.
+    Raises TypeError or ValueError for what is no seed, and ValueError for one by which neither draws.
     """
-    try:
-        generators = np.random.default_rng(seed).spawn(2)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{FUNCTION}: seed must be an integer of at least 0, got {seed!r} ({error}).") from error
+    if not isinstance(seed, np.random.Generator):
+        seed = checks.integer(FUNCTION, "seed", seed, 0)
+    generators = np.random.default_rng(seed).spawn(2)
     if seed and not drawn and not shuffled:
         raise ValueError(
             f"{FUNCTION}: seed {seed!r} has no effect, since initial_weights are given, and nothing is shuffled or "

@@ -12,7 +12,7 @@ import numpy as np
 from hebbcore import checkpoint, checks
 from hebbcore.engine import backend
 from hebbcore.engine.backend import Array
-from hebbcore.engine.group.groups import Group, joined
+from hebbcore.engine.group.groups import Group, joined, require_group
 from hebbcore.engine.group.portion import Portion
 from hebbcore.engine.group.team import Team
 from hebbcore.engine.patches import as_images
@@ -207,6 +207,7 @@ def fit(
     for name, value in (("previous", previous), ("progress", progress)):
         checks.boolean("fit", name, value)
     checks.callback("fit", "callback", callback)
+    require_group("fit", group)
     if not isinstance(network, Network):
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
     if isinstance(data, Iterator):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from hebbcore import checks
 from hebbcore.engine import backend, devices, parallel
 from hebbcore.engine.group import nccl
 from hebbcore.engine.group.team import Team, wait
@@ -176,6 +177,13 @@ def _names(gpu: int) -> tuple[str, str]:
     found = backend.module("cuda").cuda.runtime.getDeviceProperties(gpu)
     name = f"cuda:{gpu} ({found['name'].decode()})"
     return name, f"{socket.gethostname()} {found.get('uuid', '')!r} {found.get('pciBusID', gpu)}"
+
+
+def require_group(function: str, group: Any) -> None:
+    """Raise TypeError for what is neither a group nor None, such as a communicator of mpi4py."""
+    if not isinstance(group, Group | None):
+        problem = f"must be hebbcore.world(), a Group of your own, or None, got {group!r}."
+        raise checks.wrong(TypeError, function, "group", problem)
 
 
 @contextmanager

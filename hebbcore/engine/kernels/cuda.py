@@ -73,7 +73,7 @@ def _larger(a, b):
 
 
 def _lowest(dtype: np.dtype[Any]) -> Any:
-    least = np.finfo(dtype).min
+    least = np.finfo(dtype).min if dtype.kind == "f" else None  # no program of other numbers asks
 
     @cuda.jit(device=True)
     def lowest(x):
@@ -94,7 +94,7 @@ def _meetings(dtype: np.dtype[Any]) -> dict[str, Any]:
         cuda.syncthreads()
         while half > 0:
             if lane < half:
-                values[lane] = max(values[lane], values[lane + half])
+                values[lane] = _larger(values[lane], values[lane + half])
             cuda.syncthreads()
             half //= 2
         value = values[0]

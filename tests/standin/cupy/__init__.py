@@ -101,7 +101,7 @@ def einsum(subscripts, *operands, out=None):
 
 def asarray(a, dtype=None, order=None):
     """Return an array of the device: itself, or a copy of one of the host."""
-    if isinstance(a, ndarray) and dtype in (None, a.dtype) and order is None:
+    if isinstance(a, ndarray) and (dtype is None or a.dtype == dtype) and order is None:
         return a
     return array(a, dtype, order=order)
 
@@ -113,7 +113,7 @@ def array(obj, dtype=None, copy=True, order="K"):
 
 
 def ascontiguousarray(a, dtype=None):
-    if isinstance(a, ndarray) and a.flags.c_contiguous and dtype in (None, a.dtype):
+    if isinstance(a, ndarray) and a.flags.c_contiguous and (dtype is None or a.dtype == dtype):
         return a
     return array(a, dtype, order="C")
 

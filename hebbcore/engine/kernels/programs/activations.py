@@ -68,7 +68,8 @@ def cosine(scores: Matrix, patches: Matrix, unit_norms: PerColumn):
         square = ZERO * patch[0]
         for d in entries(patch.size):
             square += patch[d] * patch[d]
-        norm = math.sqrt(total(square))
+        square = total(square)
+        norm = math.sqrt(square)
         share = ZERO * square
         if norm > ZERO:
             share = (ONE + share) / norm
@@ -89,7 +90,8 @@ def cosine_exp(scores: Matrix, patches: Matrix, unit_norms: PerColumn, sharpness
         square = ZERO * patch[0]
         for d in entries(patch.size):
             square += patch[d] * patch[d]
-        norm = math.sqrt(total(square))
+        square = total(square)
+        norm = math.sqrt(square)
         share = ZERO * square
         if norm > ZERO:
             share = (ONE + share) / norm

@@ -81,7 +81,7 @@ def swta(
         peak = highest(peak)
         sum_e = ZERO * sharpness
         if power:
-            log_peak = log(max(peak, TINY))
+            log_peak = log(max(peak, TINY)) + ZERO * peak  # NaN of NaN and infinity, which log may hide
             for k in entries(row.size):
                 part = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
                 e = ZERO if (part < FAINT_SHARE) | (row[k] == ZERO) else part

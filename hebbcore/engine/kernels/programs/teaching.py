@@ -107,7 +107,7 @@ def taught_swta(scores: Matrix, sharpness: Number, power: Flag, mass: Sums, deca
         peak = highest(peak)
         sum_e = ZERO * sharpness
         if power:
-            log_peak = log(max(peak, TINY))
+            log_peak = log(max(peak, TINY)) + ZERO * peak  # NaN of NaN and infinity, which log may hide
             for k in entries(row.size):
                 part = exp((log(max(row[k], TINY)) - log_peak) * sharpness)
                 e = ZERO if (part < FAINT_SHARE) | (row[k] <= ZERO) else part
@@ -120,7 +120,7 @@ def taught_swta(scores: Matrix, sharpness: Number, power: Flag, mass: Sums, deca
                 row[k] = e
                 sum_e += e
         sum_e = total(sum_e)
-        share = ONE / sum_e if sum_e > ZERO else ZERO * sharpness
+        share = ONE / sum_e if sum_e != ZERO else ZERO * sharpness  # nobody may learn: nobody gets a share
         for k in entries(row.size):
             z = row[k] * share
             g = z * z if z >= FAINT_ROOT else ZERO * z
