@@ -123,6 +123,7 @@ def evaluate(
     """
     function = "evaluate"
     checks.callback(function, "progress", progress)
+    baselines = tuple(baselines)  # which are looked at twice
     plan, names, most = asked(
         function, network, layers=layers, fractions=fractions, seeds=seeds, readout=readout, how=how,
         baselines=baselines, features=features, mirror=mirror, shifts=shifts, queries=queries, memory=memory,
