@@ -104,7 +104,8 @@ class Loop:
             self._state.wins, self._state.judged = {}, [0, 0]
             if not phase.observes:
                 self._progress.record(at, end=True)
-                self._pause(end=at.epoch < phase.epochs)
+                if at.epoch < phase.epochs:  # else the end of the phase follows, which saves
+                    self._pause(end=True)
         self._end_phase(phase)
 
     def _run_epoch(self, phase: Phase, number: int) -> None:
@@ -258,8 +259,7 @@ class Loop:
         if due:
             self._state.seconds = self._progress.diagnostics.elapsed
             run.save(self._state)
-        if at.phase < len(self._phases):
-            run.stop_if_told(at.step)
+        run.stop_if_told(at.step)
 
     def _prepare(self, batch: Any) -> Any:
         """Check a batch, and bring it to the network's device; a share of one as soon as its place is known."""
