@@ -109,6 +109,26 @@ def test_the_shape_of_the_images_that_is_written_out_is_the_same_configuration(p
     call("train run.toml --out a")
 
 
+def test_a_refused_configuration_does_not_stay_in_a_run_that_has_lost_its_own(place, call, fails):
+    call("train run.toml --out a")
+    Path("a/config.json").unlink()
+    assert "layers[0].units is 7 here and 6 there" in fails("train run.toml --out a --set network.layers.conv1.units=7")
+    assert not Path("a/config.json").exists()
+    call("train run.toml --out a")
+
+
+def test_a_seed_draws_the_weights_of_arrays_that_are_not_shuffled(place, call):
+    call("train run.toml --out a --set training.shuffle=false --set seed=3")
+    call("train run.toml --out a --set training.shuffle=false --set seed=3 --set training.epochs=2")
+    assert "damaged: 0" in call("verify a")[0]
+    network = hebbcore.Network([hebbcore.Conv(6, 3), hebbcore.Pool(2), hebbcore.BatchNorm()], seed=3, device="cpu")
+    with h5py.File("images.h5") as file:
+        hebbcore.fit(network, file["train/images"][...], epochs=2, batch_size=16, shuffle=False, run="b")
+    np.testing.assert_array_equal(hebbcore.load("a", device="cpu")["conv1"].weights, network["conv1"].weights)
+    call("train b/config.json --out c --set data.path=images.h5")
+    assert "damaged: 0" in call("verify a b c")[0]
+
+
 def test_what_may_change_when_a_training_goes_on(place, call):
     line = "train run.toml --out a --set training.mode=layerwise"
     call(f"{line} --set training.keep=1")

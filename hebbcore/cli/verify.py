@@ -163,7 +163,9 @@ def _state_of_config(path: Path) -> str:
             theirs = header["training"]
             free = may_change(theirs)
             if not is_of_an_array(header["data"]):
-                free |= {"batch_size", "shuffle", "seed"}  # these are the stream's
+                free |= {"batch_size", "shuffle"}  # these are the stream's
+            if not theirs["shuffle"] and theirs.get("sample") is None:  # of an array
+                free.add("seed")  # which draws the weights alone, and what the stream draws
             for settings in (training, theirs):
                 settings["learning_rate"] = settings.get("learning_rate") or LEARNING_RATE  # what None means
             wrong = [f"training.{key}" for key in theirs if key not in free and training.get(key) != theirs[key]]
