@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from copy import copy
 from functools import partial
+from typing import Any
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
@@ -94,10 +95,10 @@ class Steps:
         if team is None:
             self._start(i, layer, phase, source, number)
             return
-        if team.rank == 0:
-            whole = copy(source)
-            whole.batches = getattr(source.batches, "whole", source.batches)
-            self._start(i, layer, phase, whole, number)
+        shares: Any = source.batches
+        whole = copy(source)
+        whole.batches = shares.whole
+        shares.by_first(partial(self._start, i, layer, phase, whole, number))
         theirs = team.broadcast({key: devices.to_device(array, "cpu") for key, array in layer.arrays().items()})
         if team.rank:
             layer.restore({key: devices.to_device(array, self._network.site.device) for key, array in theirs.items()})
