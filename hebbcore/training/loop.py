@@ -81,6 +81,13 @@ class Loop:
             finally:
                 self._source.release()  # and its file, which an error's traceback would keep
 
+    def answer(self) -> None:
+        """Answer a signal that came after the last step, to any process: it would be lost."""
+        if self._agreement is not None:
+            self._agreement.hear(anew=True)
+        if self._run is not None:
+            self._run.stop_if_told(self._state.position.step)
+
     def _run_phase(self, phase: Phase) -> None:
         network, at = self._network, self._state.position
         if self._caches:

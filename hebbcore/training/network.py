@@ -271,12 +271,12 @@ def fit(
                 before = network.pixel_scale if state.position.step else None  # of the images until then
                 scale = agreed_scale(scale_of(first, batches), team)
                 network.pixel_scale = scale if before is None else scale.beside(before)
-                Loop(network, taken, settings, state, steps, told, folder, team).go()
+                loop = Loop(network, taken, settings, state, steps, told, folder, team)
+                loop.go()
                 network.pixel_scale = agreed_scale(network.pixel_scale, team)
                 if check_finite:
                     _require_finite_features(network, first)
-                if folder is not None and team is None:
-                    folder.stop_if_told(state.position.step)  # a signal that came last is not lost
+                loop.answer()
         return network
     finally:
         network.end_training()
