@@ -22,9 +22,16 @@ def test_a_layer_learns_from_a_stream_what_it_learns_from_its_batches(tmp_path, 
     settings = {"units": 6, "kernel_size": 3, "rule": "swta", "learning_rate": 0.5}
     expected = hebbcore.train_layer(batches, **settings)
     with loaders.ShardStream(tmp_path / "shards", **options) as stream:
+        begin = stream.state()
         layer = hebbcore.train_layer(stream, epochs=2, progress=True, **settings)
-    np.testing.assert_array_equal(layer.weights, expected.weights)
-    assert re.search(r"100/100 \[\d\d:\d\d<", capsys.readouterr().err)  # twice the 50 images: a time left
+        assert stream.state() == begin
+        np.testing.assert_array_equal(layer.weights, expected.weights)
+        again = hebbcore.train_layer(stream, epochs=2, **settings)
+        np.testing.assert_array_equal(again.weights, expected.weights)
+        assert re.search(r"100/100 \[\d\d:\d\d<", capsys.readouterr().err)  # twice the 50 images: a time left
+        stream.restore({**begin, "batch": 2})
+        hebbcore.train_layer(stream, progress=True, **settings)
+        assert re.search(r"18.0/18.0 \[\d\d:\d\d<", capsys.readouterr().err)  # what is left of the epoch
 
 
 class Counted:
