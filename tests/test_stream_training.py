@@ -68,6 +68,15 @@ def test_a_schedule_goes_by_batches_where_images_are_not_known(sizes, mode, firs
     assert done == pytest.approx(np.arange(8 - first) / (8 - first))
 
 
+@pytest.mark.parametrize("layers", [[], [hebbcore.Whiten(3, epsilon=0.1)]])
+def test_the_bar_ends_full_where_the_first_pass_has_fewer_images_than_are_looked_at(layers, capsys):
+    stream = loaders.ArrayStream(images(30), np.zeros(30, int), 8)
+    stream.restore({**stream.state(), "batch": 2})
+    net = hebbcore.Network([*layers, hebbcore.Conv(4, 3, "kwta")], device="cpu")
+    hebbcore.fit(net, stream, mode="layerwise", sample=50, statistics_images=20, epochs=2, progress=True)
+    assert ("74.0/74.0" if layers else "42.0/42.0") in capsys.readouterr().err  # 14 and thrice 20; or thrice 14
+
+
 class Says:
     """Batches of a list that says how many images an epoch has, or how many batches."""
 
