@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from cli_helpers import CONFIG, names, weights
+from cli_helpers import CONFIG, CONV, config_text, names, weights
 
 import hebbcore
 import loaders
@@ -35,6 +35,22 @@ def test_train_from_arrays(place, call):
     network = hebbcore.Network([hebbcore.Conv(6, 3), hebbcore.Pool(2), hebbcore.BatchNorm()], seed=1, device="cpu")
     hebbcore.fit(network, images, epochs=3, batch_size=16, seed=1)
     np.testing.assert_array_equal(weights("runs/a"), network["conv1"].weights)
+
+
+@pytest.mark.parametrize(
+    ("layers", "advice"),
+    [
+        (
+            [CONV],
+            'initial_weights = "patches" of the layer, a layer whiten before the others, or fewer units',
+        ),
+        ([{"type": "whiten"}, {**CONV, "rule": "swta", "initial_weights": "patches"}], "Fewer units"),
+    ],
+)
+def test_advice_against_units_that_win_nothing_is_for_the_configuration(layers, advice, place, call, monkeypatch):
+    monkeypatch.setattr("hebbcore.cli.train.dead_texts", lambda path: ["5 of 6 units of conv won none."])
+    Path("run.toml").write_text(config_text(*layers))
+    assert call("train run.toml --out a")[0].endswith(f"\n5 of 6 units of conv won none. {advice} may help.\n")
 
 
 def test_the_same_command_again_changes_nothing(place, call, files_of):

@@ -66,12 +66,21 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     print(printable(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network"))
     print(network.summary())
-    advice = 'initial_weights = "patches" of the layer, or network.preprocess = "whiten",'
-    if config.network.preset == DERIVED:  # which has both
-        advice = "Fewer network.units"
     for text in dead_texts(options.out / METRICS):
-        print(f"{plain(text)} {advice} may help.")
+        print(f"{plain(text)} {_advice(config)} may help.")
     return 0
+
+
+def _advice(config: Config) -> str:
+    """Return what may help where many units win nothing, of all that the configuration has not yet and takes."""
+    if config.network.preset == DERIVED:  # which has all else
+        return "Fewer network.units"
+    ways = []
+    if any(layer.initial_weights == "rule" for layer in config.learners()):
+        ways.append('initial_weights = "patches" of the layer')
+    if not any(table["type"] == "whiten" for table in serialize.flat(config.layer_tables())):
+        ways.append('network.preprocess = "whiten"' if config.network.preset else "a layer whiten before the others")
+    return ", ".join([*ways, "or fewer units"]) if ways else "Fewer units"
 
 
 def train_into(
