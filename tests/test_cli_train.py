@@ -15,6 +15,7 @@ import hebbcore
 import loaders
 from hebbcore import checkpoint
 from hebbcore.cli import main, train
+from hebbcore.cli.progress import line_of
 from hebbcore.files import locked, locked_until_taken
 
 pytest_plugins = "cli_helpers"
@@ -88,6 +89,12 @@ def test_metrics_are_printed_as_they_come(place, call):
     _, err = call("train run.toml --out a --set training.log_seconds=0")
     assert re.search(r"^epochs done: 0, 16 images, .*; change conv1 \d\.\de-\d\d$", err, re.MULTILINE)
     assert "conv1 0.0e+00" not in err
+
+
+@pytest.mark.parametrize(("rate", "text"), [(12_345.6, "12346"), (7.25, "7.2"), (0.034, "0.034"), (0.0, "0")])
+def test_a_slow_training_has_a_speed_above_0(rate, text):
+    record = {"epoch": 1, "images": 20, "images_per_second": rate, "layers": {}}
+    assert line_of(record, None) == f"epochs done: 1, 20 images, {text} img/s"
 
 
 def test_a_changed_configuration_is_refused_by_its_keys(place, call, fails):
