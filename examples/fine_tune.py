@@ -118,8 +118,9 @@ def main() -> None:
                 body = prepare(to_module(network, args.layer).to(args.device))
                 model = fine_tuned(body, on[0][some], on[1][some], seed)
                 row.append(accuracy(model, on[2], on[3]))
-                if args.out and not args.out.exists():
+                if args.out:
                     hebbcore.save(args.out, from_module(model[0]))
+                    args.out = None  # the first alone
             rows.append(row + (frozen.accuracies(where) if "frozen" in halves else []))
         figures = [str(mean_interval(each)) if args.seeds > 1 else f"{each[0]:.1f}" for each in zip(*rows, strict=True)]
         means = "".join(figure.rjust(16) for figure in figures)

@@ -5,7 +5,7 @@ import pytest
 from classify_helpers import blobs
 from sklearn.datasets import load_digits
 
-from hebbcore.classify import FewLabelClassifier
+from hebbcore.classify import FewLabelClassifier, classifier
 from hebbcore.classify.learn import Images
 
 
@@ -137,6 +137,41 @@ def test_who_predicts_beside_relearn_sees_the_labels_of_before(before, monkeypat
     assert len(seen) > 1
     assert model.classes_.tolist() == list(range(6 - before))
     assert model.predict_proba(features).shape[1] == 6 - before
+
+
+@pytest.mark.parametrize("early", [None, lambda: None])
+def test_a_relearn_that_is_interrupted_leaves_answers_that_belong_together(early, monkeypatch):
+    features, true, y = blobs()
+    model = FewLabelClassifier().fit(features, np.where(true < 2, y, -1))
+
+    def stops(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(classifier, "judged", stops)
+    with pytest.raises(KeyboardInterrupt):
+        model.relearn(y, early)
+    assert model.classes_.tolist() == list(range(2 if early is None else 4))
+    np.testing.assert_allclose(model.label_distributions_, model.predict_proba(features), atol=1e-6)
+    assert len(model.suggest(3)) == 3
+
+
+@pytest.mark.parametrize("gap", [b"", b" ", None])
+def test_texts_as_bytes_have_gaps_too(gap):
+    features, _, y = blobs()
+    names = np.array([b"ant", b"bee", b"cat", b"dog", gap], object)  # as h5py gives texts
+    assert FewLabelClassifier().fit(features, names[y]).classes_.tolist() == names[:4].tolist()
+    with pytest.raises(TypeError, match="fit: y must be all texts or all numbers"):
+        FewLabelClassifier().fit(features, np.where(np.arange(len(y)) < 3, 1, names[y]))
+
+
+def test_names_of_features_are_those_of_the_last_fit():
+    pandas = pytest.importorskip("pandas")
+    features, _, y = blobs()
+    state = FewLabelClassifier().fit(features, y).images_state()
+    model = FewLabelClassifier().fit(pandas.DataFrame(features).add_prefix("f"), y)
+    assert len(model.feature_names_in_) == features.shape[1]
+    model.fit_state(state, y)
+    assert not hasattr(model, "feature_names_in_")
 
 
 def test_pickles_of_before_predict():

@@ -6,6 +6,11 @@ import json
 import numpy as np
 import pytest
 from evaluate_helpers import TEST, TRAIN, streams
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import confusion_matrix
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.svm import SVC
 
 import hebbcore
 import loaders
@@ -117,6 +122,40 @@ def test_an_interrupted_evaluation_goes_on(trained, digits, tmp_path, monkeypatc
         evaluate(trained, *streams(digits), tmp_path / "part", **options, readout="svm")
 
 
+@pytest.mark.parametrize("own", [SVC(C=100, gamma=5), NearestCentroid(), KNeighborsClassifier(3)])
+def test_classifiers_of_ones_own_are_right_as_often_as_they_say(trained, digits, tmp_path, own):
+    images, labels = digits
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    found = evaluate(trained, *streams(digits), tmp_path, readout=own, **options)
+    features = trained.transform(images, "bn2").reshape(len(images), -1)
+    chosen = labelled_subset(labels[TRAIN], 1.0, 0)  # neighbours as near as each other go by their order
+    guesses = make_readout(own).fit(features[TRAIN][chosen], labels[TRAIN][chosen]).predict(features[TEST])
+    (run,) = found["sources"]["bn2"]["runs"]
+    assert run["top1"] == pytest.approx(100 * (guesses == labels[TEST]).mean())
+    assert found["sources"]["bn2"]["confusion"] == confusion_matrix(labels[TEST], guesses).tolist()
+    wrong = {one["image"]: one["predicted"] for one in found["mistakes"]["bn2"]}
+    assert all(guesses[image] == predicted != labels[TEST][image] for image, predicted in wrong.items())
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (SVC(decision_function_shape="ovo"), r"SVC has decision_function of shape \(120, 45\); take one that does"),
+        (VotingClassifier([("a", RidgeClassifier())]), "VotingClassifier has neither decision_function nor predict_pr"),
+    ],
+)
+def test_classifiers_without_a_score_for_each_class_are_refused(trained, digits, tmp_path, own, message):
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    with pytest.raises(ValueError, match=f"evaluate: readout must give a score for each of 10 classes, .*{message}"):
+        evaluate(trained, *streams(digits), tmp_path, readout=own, **options)
+
+
+def test_a_layer_and_a_baseline_of_one_name_are_refused(digits, tmp_path):
+    network = hebbcore.fit(hebbcore.Network([hebbcore.Conv(4, 3, "hpca", name="pca")]), digits[0][TRAIN])
+    with pytest.raises(ValueError, match=r"evaluate: baselines must not name 'pca', which layers does too: .* one row"):
+        evaluate(network, *streams(digits), tmp_path, baselines=["pixels", "pca"])
+
+
 def test_two_processes_do_not_evaluate_into_one_folder(trained, digits, tmp_path):
     options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
     asked = []
@@ -144,6 +183,11 @@ def test_bytes_are_not_read_before_their_features(trained, digits, tmp_path):
     data = [Counted(digits[0][part], digits[1][part], 50) for part in (TRAIN, TEST)]
     evaluate(trained, *data, tmp_path, fractions=[1], baselines=[], queries=0)
     assert [stream.batches for stream in data] == [1 + 6, 1 + 3]
+
+
+def test_names_may_come_once(trained, digits, tmp_path):
+    options = {"fractions": iter([1]), "layers": iter(["bn2"]), "baselines": iter(["pixels"]), "queries": 0}
+    assert list(evaluate(trained, *streams(digits), tmp_path, **options)["sources"]) == ["bn2", "pixels"]
 
 
 def test_repeated_fractions_count_once(trained, digits, tmp_path):
@@ -241,6 +285,17 @@ def test_features_that_do_not_fit_are_streamed(trained, digits, tmp_path, caplog
     assert again["sources"] == streamed["sources"]
     with pytest.raises(ValueError, match='which only readout="ridge" can do without'):
         evaluate(trained, *streams(digits), tmp_path / "c", memory="1 KiB", readout="knn", **options)
+
+
+@pytest.mark.parametrize(("images", "streamed"), [(300, True), (419, True), (420, False)])
+def test_features_of_train_and_test_are_kept_together(trained, digits, tmp_path, caplog, images, streamed):
+    memory = images * 4 * trained.shapes[trained.index_of("", "bn2")][0]
+    options = {"fractions": [1], "baselines": [], "layers": ["bn2"], "queries": 5, "memory": memory}
+    for again in (False, True):  # then nothing is left to do
+        found = evaluate(trained, *streams(digits), tmp_path, **options)
+        assert ("fitted from the stream" in caplog.text) == (streamed and not again)
+        assert bool(found["sources"]["bn2"]["retrieval"]) != streamed
+        caplog.clear()
 
 
 def test_retrieval_that_had_no_room_is_measured_with_more_memory(trained, digits, tmp_path):

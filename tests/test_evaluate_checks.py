@@ -9,6 +9,7 @@ import loaders
 from hebbcore.evaluation import evaluate as module
 from hebbcore.evaluation import make_readout, survey
 from hebbcore.evaluation.evaluate import evaluate
+from hebbcore.evaluation.report import write_report
 from hebbcore.evaluation.splits import labelled_subset
 
 pytest_plugins = "evaluate_helpers"
@@ -246,6 +247,25 @@ def test_labels_come_from_the_batches_of_a_stream_without_them(trained, digits, 
     plain[1].batches = []
     with pytest.raises(ValueError, match="evaluate: test gave no image"):
         evaluate(trained, *plain, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.uint64, np.bool_])
+def test_labels_of_any_type_of_numbers_are_numbers_of_classes(trained, digits, tmp_path, kind):
+    pytest.importorskip("matplotlib")
+    images, labels = digits
+    options = {"fractions": [1], "layers": ["bn2"], "baselines": [], "queries": 0}
+    given, whole = (
+        [Pairs(images[part], labels[part].astype(some).astype(to)) for part in (TRAIN, TEST)]
+        for some, to in ((kind, kind), (kind, np.int64))
+    )
+    found = evaluate(trained, *given, tmp_path / "given", **options)
+    assert found == evaluate(trained, *given, tmp_path / "given", **options)  # which reads the file
+    assert found == evaluate(trained, *whole, tmp_path / "whole", **options)
+    write_report(tmp_path / "given", found, "title")
+    if kind != np.bool_:
+        many = Pairs(images[TRAIN], labels[TRAIN].astype(kind) + kind(2**63))
+        with pytest.raises(ValueError, match=r"evaluate: the labels of train must be below 2\*\*63, got "):
+            evaluate(trained, many, given[1], tmp_path / "many", **options)
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])

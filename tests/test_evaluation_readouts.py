@@ -5,7 +5,7 @@ import pytest
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.datasets import make_blobs
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifierCV, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -23,7 +23,7 @@ from hebbcore.evaluation import (
     random_patches,
     sgd_stream,
 )
-from hebbcore.evaluation.readouts import few_labels
+from hebbcore.evaluation.readouts import described, few_labels
 from hebbcore.evaluation.ridge import sums
 
 
@@ -115,6 +115,21 @@ def test_an_object_is_cloned_and_seeded(blobs):
     assert original.get_params()["sgdclassifier__random_state"] is None
     assert make_readout(SGDClassifier(random_state=1), seed=7).random_state == 1
     assert make_readout(LogisticRegression(C=3)).C == 3
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_what_scikit_learn_leaves_out_of_a_text_tells_readouts_apart(kind):
+    alphas = [1 + number / 7 for number in range(1200)]
+    others = [*alphas[:600], 0.5, *alphas[601:]]
+    for holds in (lambda alphas: alphas, lambda alphas: make_pipeline(StandardScaler(), alphas)):
+        one, same, other = (holds(RidgeClassifierCV(kind(some))) for some in (alphas, alphas, others))
+        assert str(one) == str(other)
+        assert described(one) == described(same) != described(other)
+    assert described(RidgeClassifierCV()) == "RidgeClassifierCV()"
+    one, same = (make_pipeline(FunctionTransformer(lambda x: x), RidgeClassifierCV()) for _ in range(2))
+    assert str(one) != str(same)  # as in two processes
+    assert described(one) == described(same)
+    assert described("svm") == "svm"
 
 
 def test_a_ridge_readout_is_found_in_whatever_holds_it():

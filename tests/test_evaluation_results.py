@@ -48,6 +48,18 @@ def stream(digits, rows, labels=None, dtype=None, kind=loaders.ArrayStream):
     )
 
 
+def test_the_confusion_is_of_the_source_that_is_best_on_the_mean(tmp_path):
+    pytest.importorskip("matplotlib")
+    table = json.loads(OLD.read_text("utf-8"))
+    entry = next(iter(table["sources"].values()))
+    for name, figures in (("lucky", (10.0, 90.0)), ("good", (80.0, 81.0))):
+        runs = [{"labels": 0.5, "seed": seed, "top1": top1, "top5": 95.0} for seed, top1 in enumerate(figures)]
+        table["sources"][name] = {**entry, "runs": runs}
+    table["sources"] = {name: table["sources"][name] for name in ("good", "lucky")}
+    write_report(tmp_path, table, "title")
+    assert "## Confusion: good\n" in (tmp_path / "report.md").read_text("utf-8")
+
+
 def test_a_report_lists_a_k_once_that_an_earlier_version_noted_twice():
     results = Results.from_json(json.loads(OLD.read_text("utf-8")))
     first, *others = [entry for entry in results.sources.values() if entry.retrieval]

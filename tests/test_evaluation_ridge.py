@@ -189,6 +189,13 @@ def test_a_fitted_readout_keeps_no_sums(generator):
         ({"alphas": "auto"}, TypeError, "RidgeReadout.fit: alphas must be a number or some numbers, got 'auto'"),
         ({"alphas": None}, TypeError, "RidgeReadout.fit: alphas must be a number or some numbers, got None"),
         ({"alphas": []}, ValueError, "RidgeReadout.fit: alphas must name at least one penalty, got none"),
+        (
+            {"alphas": iter([1.0])},
+            TypeError,
+            "alphas must be a number or some numbers, .* a list can be read more than",
+        ),
+        ({"alphas": np.array(1.0)}, TypeError, "alphas must be a number or some numbers, got array"),
+        ({"class_weight": np.ones(3)}, ValueError, 'class_weight must be a dict, "balanced" or None, got array'),
         ({"validation_fraction": 1}, ValueError, "RidgeReadout.fit: validation_fraction must be below 1, got 1"),
         ({"validation_fraction": 0}, ValueError, "RidgeReadout.fit: validation_fraction must be above 0, got 0"),
         ({"fit_intercept": "no"}, TypeError, "RidgeReadout.fit: fit_intercept must be true or false, got 'no'"),
@@ -198,6 +205,20 @@ def test_a_fitted_readout_keeps_no_sums(generator):
 def test_bad_options_are_refused(options, error, message, generator):
     with pytest.raises(error, match=message):
         RidgeReadout(**options).fit(*problem(generator))
+
+
+def test_names_of_features_are_those_of_the_last_fit(generator, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    features, labels = problem(generator)
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    model = RidgeReadout()
+    for fit in (lambda: model.fit_stream([(features, labels)]), lambda: model.fit(mapped, labels)):
+        model.fit(pandas.DataFrame(features).add_prefix("f"), labels)
+        assert len(model.feature_names_in_) == features.shape[1]
+        fit()
+        assert not hasattr(model, "feature_names_in_")
+        model.predict(features)
 
 
 def test_flags_of_a_grid_are_taken(generator):
@@ -220,7 +241,8 @@ X, Y = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])
         ([(X[:0], Y[:0])], ValueError, r"features must be \(n, features\) with at least one of each"),
         ([(X, Y), (X[:, :2], Y)], ValueError, "batch 1 has 2 features, but 3 were expected from the batches before"),
         ([(X, Y[:3])], ValueError, r"labels must have one label for each of the 4 rows of features, got shape \(3,\)"),
-        ([(X, Y + 0.5)], ValueError, r"Unknown label type: labels must be classes, got fractions or NaN \(float64\)"),
+        ([(X, Y + 0.5)], ValueError, r"Unknown label type: labels must be classes, got fractions, infinity or NaN \(f"),
+        ([(X, np.where(Y == 1, np.inf, Y))], ValueError, "labels must be classes, got fractions, infinity or NaN"),
         ([(X, Y * 1j)], TypeError, "labels must be integers or text, got complex128"),
         ([(np.where(Y[:, None] == 1, np.nan, X), Y)], ValueError, r"features must be finite, but features\[1\] is not"),
         ([(X, Y * 0)], ValueError, r"labels must have at least 2 classes, got 1 class \(0\); add rows of others"),

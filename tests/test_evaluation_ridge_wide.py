@@ -254,6 +254,10 @@ def test_a_large_matrix_in_memory_is_solved_by_tiles_and_stays(generator, monkey
     np.testing.assert_array_equal(np.tril(matrix), before)
 
 
+class Batches(list):
+    """A list that may have attributes."""
+
+
 def test_long_parts_tell_how_far_they_are(generator, monkeypatch):
     monkeypatch.setattr(meter, "_SECONDS", 0.0)
     lines = []
@@ -266,3 +270,17 @@ def test_long_parts_tell_how_far_they_are(generator, monkeypatch):
         mine = [line for line in lines if line.startswith(name)]
         assert re.fullmatch(rf"{name}: 100 %, \S+ [kMGT]?(FLOP|rows)/s, 0:00:00 left", mine[-1])
     assert any(re.fullmatch(r"rows of the stream: 120 rows, \S+ k?rows/s", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [(120, "100 %, .*, 0:00:00 left"), (1, "12000 %, .*, 0:00:00 left"), (np.ones(120), "120 rows, .*")],
+)
+def test_a_stream_may_say_how_many_rows_it_has(images, told, generator, monkeypatch):
+    monkeypatch.setattr(meter, "_SECONDS", 0.0)
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=iter(range(0, 10_000, 100)).__next__))
+    rows, labels = problem(generator)
+    lines, batches = [], Batches([(rows, labels)])
+    batches.images = images
+    RidgeReadout(1.0, progress=lines.append).fit_stream(batches)
+    assert re.fullmatch(f"rows of the stream: {told}", next(line for line in lines if line.startswith("rows")))

@@ -273,3 +273,11 @@ def test_the_page_is_enough_to_compute_the_digests(tmp_path, layout):
     index = json.loads((tmp_path / "set" / "index.json").read_text())
     stored = index.pop("digest")
     assert stored == hashlib.sha256(json.dumps(index, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def test_a_report_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "report.json").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"build_shards: .*report\.json is of no set of shards"):
+        loaders.write_shards((np.zeros((2, 8, 8), np.uint8), [0, 1]), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    assert (tmp_path / "report.json").read_text() == "mine"

@@ -34,9 +34,9 @@ def labels_and_gaps(function: str, y: Any, count: int) -> tuple[Labels, npt.NDAr
     if labels.dtype.kind == "O":
         # pandas.NA, which cannot be compared, is no label; pandas need not be installed
         labels = np.array([None if type(label).__name__ == "NAType" else label for label in labels], object)
-        has_texts = any(isinstance(label, str) for label in labels)
+        has_texts = any(isinstance(label, str | bytes) for label in labels)
         known = np.array([not _is_gap(label, has_texts) for label in labels], bool)
-        texts = [isinstance(label, str) for label in labels[known]]
+        texts = [isinstance(label, str | bytes) for label in labels[known]]
         if any(texts) and not all(texts):
             raise TypeError(f"{function}: y must be all texts or all numbers, with None or −1 for no label, got both.")
         gap = labels[known][0] if known.any() else -1  # any label, so that the others keep their type
@@ -70,7 +70,7 @@ def _unconverted(y: Any) -> Any:
 
 def _is_gap(label: Any, among_texts: bool) -> bool:
     """Return whether a label is none; among texts NaN is, as pandas reads an empty cell, and so is an empty one."""
-    if label is None or isinstance(label, str):
+    if label is None or isinstance(label, str | bytes):
         return label is None or not label.strip()
     return bool(label == -1) or (among_texts and bool(label != label))
 

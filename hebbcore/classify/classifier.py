@@ -22,7 +22,7 @@ from hebbcore.dispatch import of_any_library
 from hebbcore.engine import backend
 from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.metrics import labelled_accuracy
-from hebbcore.evaluation.ridge.given import checked_features
+from hebbcore.evaluation.ridge.given import checked_features, learn_width
 from hebbcore.fitted import require_unchanged, whole_or_not_at_all
 
 
@@ -95,6 +95,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     classes_: Labels
     n_features_in_: int
+    _answers: Answers
 
     def __init__(
         self,
@@ -179,7 +180,7 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         arrays = storage.images_of(function, arrays)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         self._images = Images.from_state(arrays, self.progress)
-        self.n_features_in_ = self._images.space.features
+        learn_width(self, self._images.space.features)
         self._note_parameters()
         return self._learn(function, *labels_and_gaps(function, y, len(self._images.rows)))
 
@@ -223,7 +224,11 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         images = self._require_images("relearn")
         function, made_with = "FewLabelClassifier.relearn", getattr(self, "_made_with", {})  # earlier pickles have none
         require_unchanged(function, "graph", made_with, self.get_params())
-        return self._learn(function, *labels_and_gaps(function, y, len(images.rows)), early)
+        try:
+            return self._learn(function, *labels_and_gaps(function, y, len(images.rows)), early)
+        finally:
+            if not hasattr(self, "label_distributions_"):  # it was interrupted
+                self.label_distributions_ = _likely(self._answers, self._own_scores(self._answers))
 
     def _note_parameters(self) -> None:
         self._made_with = {name: getattr(self, name) for name in ("random_state", "neighbours", "neighbour_features")}
@@ -270,11 +275,9 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """Have learned all this. scores: of all images, which become probabilities."""
         answers = answers._replace(sharpness=found.sharpness)
         guesses = np.where(known, labels, answers.labels(scores)) if len(answers.classes) else labels
-        for block in backend.pieces(scores) if len(answers.classes) else ():
-            block[:] = answers.likely(block)
         self.classes_, self.class_shares_, self.regime_, self._known = answers.classes, shares, kind, known
         self.estimated_accuracy_, self.calibration_error_, self.doubts_ = found.accuracy, found.error, found.doubts
-        self.transduction_, self.label_distributions_ = guesses, scores
+        self.transduction_, self.label_distributions_ = guesses, _likely(answers, scores)
         self._answers = answers
         return self
 
@@ -384,3 +387,10 @@ class FewLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(storage.with_answers(state))
+
+
+def _likely(answers: Answers, scores: Floats) -> Floats:
+    """Return the probabilities (n, classes) of scores, in whose memory they are made."""
+    for block in backend.pieces(scores) if len(answers.classes) else ():
+        block[:] = answers.likely(block)
+    return scores

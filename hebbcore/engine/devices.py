@@ -5,6 +5,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from hebbcore import checks
 from hebbcore.engine.backend import Array, as_array, device_of, module, namespace
 
 _UNKNOWN = 2**48  # bytes, where a host does not tell its memory: more than any has
+_GROUPS, _LIMITS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # Linux's control groups, which containers are
 CHOICES = ("auto", "cpu", "cuda")  # of device=
 
 
@@ -114,13 +116,30 @@ def free_bytes() -> int:
 
 @functools.cache
 def total_bytes(device: str) -> int:
-    """Return how much memory a device has, whether it is free or not."""
+    """Return how much memory a device has, or a container may use of the host's, whether it is free or not."""
     if device == "cuda":
         return int(module("cuda").cuda.runtime.memGetInfo()[1])
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
-        return _UNKNOWN
+        total = _UNKNOWN
+    return min([total, *_limits()])
+
+
+def _limits() -> Iterator[int]:
+    """Yield the bytes that this process's control groups, and those around them, may use."""
+    with contextlib.suppress(OSError, ValueError):  # no Linux, or lines that no kernel of today writes
+        for line in _GROUPS.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            # version 1 has a tree for each controller; a container sees its own group as the root of the tree
+            root, name = (_LIMITS / "memory", "memory.limit_in_bytes") if controllers else (_LIMITS, "memory.max")
+            group = root / path.lstrip("/")
+            for folder in (group, *group.parents):
+                if folder.is_relative_to(root):
+                    with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+                        yield int((folder / name).read_text(encoding="ascii"))
 
 
 def require_room(function: str, device: str, needed: int, what: str, advice: str) -> None:

@@ -48,9 +48,9 @@ def as_labels(function: str, name: str, value: Any, count: int, of: str) -> Labe
         )
     if labels.dtype.kind == "O":
         labels = _of_one_kind(function, name, labels)
-    if labels.dtype.kind == "f" and not np.array_equal(labels, np.floor(labels)):
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
         raise ValueError(
-            f"{function}: Unknown label type: {name} must be classes, got fractions or NaN ({labels.dtype})."
+            f"{function}: Unknown label type: {name} must be classes, got fractions, infinity or NaN ({labels.dtype})."
         )
     if labels.dtype.kind not in "biufUS":
         raise TypeError(f"{function}: {name} must be integers or text, got {labels.dtype}.")

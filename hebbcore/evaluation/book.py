@@ -88,8 +88,8 @@ class Book:
         entry = self.results.sources.get(name)
         if entry is None or self.missing(name, shares, seeds):
             return False
-        images = self.results.images
-        fits = images is not None and entry.features * images["train"].labelled <= numbers
+        images = sum(found.labelled for found in (self.results.images or {}).values())
+        fits = 0 < entry.features * images <= numbers
         return not queries or bool(entry.retrieval) or (entry.retrieval is not None and not fits)
 
     def note_images(self, images: dict[str, Counted], shared: Shared) -> None:

@@ -13,7 +13,7 @@ from hebbcore.engine.finite import faint_is_zero
 from hebbcore.evaluation.book import Book
 from hebbcore.evaluation.measure import Job, Plan, grouped, measure
 from hebbcore.evaluation.passes import LabelledStream
-from hebbcore.evaluation.readouts import chooses_finely, few_labels
+from hebbcore.evaluation.readouts import chooses_finely, described, few_labels
 from hebbcore.evaluation.results import FINELY, HELD_OUT, LEFT_OUT, Settings
 from hebbcore.evaluation.sources import BASELINES, Source, baseline, most_features
 from hebbcore.evaluation.splits import FRACTIONS
@@ -70,7 +70,8 @@ def evaluate(
     seeds : int
         Selections of labelled images of each fraction below 1; all labels are one selection.
     readout : str or classifier
-        See make_readout.
+        See make_readout. A classifier of one's own has a score for each class (decision_function or predict_proba);
+        top-1 accuracy, confusion and mistakes are of its `predict`.
     how : {"published", "stratified"}
         How labelled images are selected, see labelled_subset; but a published selection may lack classes, whose test
         images then count as wrong.
@@ -88,9 +89,10 @@ def evaluate(
     queries : int
         Test images that are looked up in the training images; 0: none.
     memory : int or str
-        Bytes, or text like "4 GiB", for features kept at a time, and as much again for a ridge readout. If the features
-        of a single layer take more, a ridge readout is fitted to the stream instead, unless the selection fits. What
-        the readout then has no room for goes to the folder's disk, see RidgeReadout.
+        Bytes, or text like "4 GiB", for features kept at a time, of training and test images. The rows that a readout
+        is fitted to are copied besides, and a ridge readout may take as much again. If the features of a single layer
+        take more, a ridge readout is fitted to the stream instead, unless the selection fits. What the readout then has
+        no room for goes to the folder's disk, see RidgeReadout.
     progress : callable, optional
         Called with a line of text at each step, and every ten seconds of a long one.
 
@@ -132,7 +134,7 @@ def evaluate(
     mine, theirs, titles = _surveyed(function, network, train, test, plan)
     settings = Settings(
         weights=checkpoint.digest_of(network), train=streams.identity_of(train), test=streams.identity_of(test),
-        readout=str(readout), how=how, features=most or most_features(network, network.names[-1]), mirror=mirror,
+        readout=described(readout), how=how, features=most or most_features(network, network.names[-1]), mirror=mirror,
         shifts=shifts, queries=queries, penalty=_choice(readout),
     )  # fmt: skip
     classes = np.unique(mine.labels[mine.numbers])
@@ -190,6 +192,11 @@ def asked(
         network.index_of(function, name)
     for name in baselines:
         checks.choice(function, "baselines", name, BASELINES)
+        if name in names:
+            raise ValueError(
+                f"{function}: baselines must not name {name!r}, which layers does too: their figures would be one row; "
+                "leave one out, or give the layer another name."
+            )
     if not names and not baselines:
         raise ValueError(f"{function}: neither layers nor baselines names anything to evaluate; name one at least.")
     return plan, names, most

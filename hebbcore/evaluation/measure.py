@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from hebbcore import checks
 from hebbcore.engine import devices
@@ -139,7 +140,7 @@ def _bytes(sources: Sequence[Source], images: int) -> int:
 
 def measure(group: list[Source], job: Job) -> None:
     """Measure sources of one network for whose features there is room together, or a single one whatever it takes."""
-    if len(group) == 1 and _bytes(group, job.train.images) > job.plan.room:
+    if len(group) == 1 and _bytes(group, job.train.images + job.test.images) > job.plan.room:
         _log.warning("evaluate: %s is fitted from the stream; retrieval is left out", group[0].name)
         job.read_images()
         _from_stream(group[0], job)
@@ -160,7 +161,7 @@ def _from_arrays(source: Source, data: tuple[Array, Any, Array, Any], job: Job) 
         job.tell(f"{source.name}: {100 * share:g} % of the labels, seed {seed}")
         chosen = drawn(labels, rows_of(share, len(labels)), seed, plan.how)
         model = _readout(seed, job).fit(rows[chosen], labels[chosen])
-        scores = _scores(model, test_rows)
+        scores = _scores(model, test_rows, plan.readout)
         _note(source.name, share, seed, scores, test_labels, model.classes_, job)
         job.book.save()
     if plan.queries and not entry.retrieval:  # empty: there was no room for the features then
@@ -200,7 +201,7 @@ def _from_stream(source: Source, job: Job) -> None:
             model.fit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
         else:
             model.fit_stream(batches)
-        pairs = [(_scores(model, rows), classes) for rows, classes in OneSource(source, job.test)]
+        pairs = [(_scores(model, rows, plan.readout), classes) for rows, classes in OneSource(source, job.test)]
         scores, classes = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         _note(source.name, share, seed, scores, classes, model.classes_, job)
         entry.retrieval = {}
@@ -215,11 +216,34 @@ def _readout(seed: int, job: Job) -> Any:
     return model
 
 
-def _scores(model: Any, rows: Array) -> Array:
-    """Return the score of each class (n, classes)."""
-    scores = model.decision_function(rows) if hasattr(model, "decision_function") else model.predict_proba(rows)
-    scores = devices.to_device(scores, "cpu")
-    return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
+def _scores(model: Any, rows: Array, readout: Any) -> Array:
+    """Return the score of each class (n, classes), that of a row's guess the largest. readout: as of Plan."""
+    given = next((name for name in ("decision_function", "predict_proba") if hasattr(model, name)), None)
+    scores = devices.to_device(getattr(model, given)(rows), "cpu") if given else np.empty((len(rows), 0))
+    scores = np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
+    if scores.shape[1:] != (len(model.classes_),):
+        what = f"{given} of shape {scores.shape}" if given else "neither decision_function nor predict_proba"
+        raise ValueError(
+            f"evaluate: readout must give a score for each of {len(model.classes_)} classes, by which top-5 accuracy "
+            f"goes, but {type(model).__name__} has {what}; take one that does, such as "
+            'SVC with decision_function_shape="ovr" or VotingClassifier with voting="soft".'
+        )
+    return (
+        scores
+        if isinstance(readout, str)
+        else _with_guesses(scores, np.searchsorted(model.classes_, model.predict(rows)))
+    )
+
+
+def _with_guesses(scores: Array, guesses: npt.NDArray[np.int64]) -> Array:
+    """Return scores (n, classes) of which those of the guesses (n,) are the largest.
+
+    Those of some classifiers of scikit-learn, such as SVC and NearestCentroid, are not always.
+    """
+    scores = scores.astype(np.float64)
+    rows = np.flatnonzero(scores.argmax(axis=1) != guesses)
+    scores[rows, guesses[rows]] = np.nextafter(scores[rows].max(axis=1), np.inf)
+    return scores
 
 
 def _note(name: str, share: float, seed: int, scores: Array, labels: Labels, learned: Labels, job: Job) -> None:

@@ -112,7 +112,7 @@ class LabelledStream:
                 f"evaluate: {name} must give the same labels in each pass, which its attribute labels, if it has one, "
                 f"says too: image {i} (counted from 0) has {read[i]}, and had {self.labels[i]}."
             )
-        self.labels, self.largest = read, largest
+        self.labels, self.largest = read.astype(np.int64), largest
 
     def where(self, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return which of the images of the whole stream (n,) those of the images with a label are."""

@@ -124,13 +124,19 @@ def retrieval_table(results: Results) -> Table:
 
 
 def _best(results: Results) -> list[tuple[str, SourceResults]]:
-    """Return the source of the best accuracy with the most labels: (name, results)."""
+    """Return the source of the best accuracy, on the mean, with the most labels: (name, results)."""
     scored = [
-        (max((run.share, run.top1) for run in entry.runs), name, entry)
+        ((entry.shares[-1], _top1(entry, entry.shares[-1])), name, entry)
         for name, entry in results.sources.items()
         if entry.runs
     ]
     return [(name, entry) for _, name, entry in sorted(scored, key=lambda item: item[0])[-1:]]
+
+
+def _top1(entry: SourceResults, share: float) -> float:
+    """Return the mean accuracy of a source with a share of the labels; NaN if it has no figure."""
+    values = [run.top1 for run in entry.runs_at(share)]
+    return sum(values) / len(values) if values else math.nan
 
 
 def _confusion(rows: list[list[int]], classes: list[str | int]) -> Table:
@@ -215,12 +221,8 @@ def _behind_random(results: Results) -> list[str]:
     if random is None or not random.runs:
         return []
     share = random.shares[-1]
-
-    def mean(entry: SourceResults) -> float:
-        values = [run.top1 for run in entry.runs_at(share)]
-        return sum(values) / len(values) if values else math.nan
-
-    return [name for name, entry in results.sources.items() if name not in BASELINES and mean(entry) <= mean(random)]
+    least = _top1(random, share)
+    return [name for name, entry in results.sources.items() if name not in BASELINES and _top1(entry, share) <= least]
 
 
 def _curves(results: Results) -> bytes:

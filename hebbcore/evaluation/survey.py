@@ -41,7 +41,7 @@ def _may_be(label: int, name: str) -> bool:
 
 
 def labels_of(function: str, name: str, stream: Stream) -> Labels:
-    """Return the labels (n,) of a stream, those below 0 too: its `labels`, or what a pass over it yields.
+    """Return the labels (n,) of a stream, int64, those below 0 too: its `labels`, or what a pass over it yields.
 
     Images of integers need no pass. Raises ValueError for floating ones that hold NaN or infinity, and if no image has
     a label.
@@ -72,7 +72,9 @@ def labels_of(function: str, name: str, stream: Stream) -> Labels:
             f"{function}: no image of {name} has a label: all {len(found)} are below 0; "
             "label some (hebbcore shards build --labels)."
         )
-    return found
+    if found.dtype.kind in "fu" and not (np.abs(found) < 2.0**63).all():  # else they wrap
+        raise ValueError(f"{function}: the labels of {name} must be below 2**63, got {found.min()} to {found.max()}.")
+    return found.astype(np.int64)
 
 
 def require_learned(function: str, labels: Labels, test_labels: Labels, names: tuple[str, ...]) -> None:

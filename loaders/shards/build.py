@@ -102,7 +102,7 @@ def build_shards(
         For bad arguments, a folder that holds another set or, with part, a build without parts, an image that cannot
         be decoded under strict, or no image at all.
     OSError
-        If the target cannot be written.
+        If the target cannot be written, or holds a report.json of something else.
     RuntimeError
         If a worker process was killed.
     """
@@ -217,7 +217,7 @@ def write_shards(
     ValueError
         For other shapes, labels without a name, or a folder that holds another set.
     OSError
-        If the target cannot be written.
+        If the target cannot be written, or holds a report.json of something else.
     """
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise TypeError(f"write_shards: data must be (images, labels), got {type(data).__name__}")

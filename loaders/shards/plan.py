@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loaders.files import PARTIAL, write_text
-from loaders.shards.format import INDEX, PLAN, identity_of, version_of
+from loaders.shards.format import INDEX, PLAN, REPORT, identity_of, shard_name, version_of
 from loaders.shards.index import Index, read_index
 from loaders.sources.base import Source
 from loaders.text import printable
@@ -68,6 +68,11 @@ def start(folder: Path, plan: Plan) -> None:
         leftover.unlink()
     note = folder / PLAN
     if not note.exists():
+        if (folder / REPORT).exists() and not any((folder / name).exists() for name in (INDEX, shard_name(0))):
+            raise FileExistsError(
+                f"build_shards: {folder / REPORT} is of no set of shards, and would be replaced; choose another folder "
+                "or move the file"
+            )
         write_text(note, json.dumps(plan, indent=1) + "\n")
         return
     try:

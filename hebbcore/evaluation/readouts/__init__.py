@@ -1,5 +1,8 @@
 """Classifiers on frozen features, by name or by object, each choosing its penalty within the labelled rows."""
 
+import hashlib
+import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ KINDS: dict[str, Readout] = {
     "knn": KNN,
 }
 READOUTS = tuple(KINDS)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a function in memory
 
 
 def make_readout(readout: Any, seed: int = 0) -> Any:
@@ -84,6 +88,23 @@ def _ridges(readout: Any) -> list[RidgeReadout]:
     """Return the RidgeReadouts that a classifier is or holds (a pipeline, a search)."""
     parts = [readout, *readout.get_params().values()] if hasattr(readout, "get_params") else [readout]
     return [part for part in parts if isinstance(part, RidgeReadout)]
+
+
+def described(readout: Any) -> str:
+    """Return a readout, which make_readout takes, as text that tells it from others, the same in each process.
+
+    scikit-learn leaves out the middle of long texts, lists and arrays: then a digest of all parameters follows.
+    """
+    text = _ADDRESS.sub("", str(readout))
+    if isinstance(readout, str) or "..." not in text:
+        return text
+    with np.printoptions(threshold=sys.maxsize):
+        parameters = {
+            name: type(value).__name__ if hasattr(value, "get_params") else repr(value)  # its own follow, one by one
+            for name, value in sorted(readout.get_params().items())
+        }
+    whole = _ADDRESS.sub("", repr(parameters))
+    return f"{text} ({hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()})"
 
 
 def why_unfit(readout: Any, labels: Any) -> str:

@@ -24,7 +24,7 @@ def checked_features(function: str, model: Any, given: Any, reset: bool = False,
         return found
     features = as_features(function, "features", rows)
     if reset:
-        model.n_features_in_ = features.shape[1]
+        learn_width(model, features.shape[1])
     if features.shape[1] != model.n_features_in_:
         raise ValueError(f"{function}: X has {features.shape[1]} features, but {model.n_features_in_} are expected.")
     return features
@@ -40,6 +40,12 @@ def checked_rows(function: str, model: Any, X: Any, y: Any, reset: bool, least: 
         features, labels = validate_data(model, rows, y, reset=reset, dtype="numeric", ensure_min_samples=least)
         backend.require_numbers(function, "X", features, X)
     return features, as_labels(function, "labels", labels, len(features), "features")
+
+
+def learn_width(model: Any, features: int) -> None:
+    """Note how many features a model is fitted to, without names: those of a table of before would be asked for."""
+    model.n_features_in_ = features
+    vars(model).pop("feature_names_in_", None)
 
 
 def _mapped(given: Any) -> Any:

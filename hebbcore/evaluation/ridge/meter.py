@@ -36,7 +36,7 @@ class Meter:
         rate = self._done / seconds
         if self._total is None:
             return f"{self._what}: {_short(self._done)}{self._unit}, {_short(rate)}{self._unit}/s"
-        left = int((self._total - self._done) / rate)
+        left = max(0, int((self._total - self._done) / rate))  # a stream may give more than it said
         clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         return f"{self._what}: {100 * self._done / self._total:.0f} %, {_short(rate)}{self._unit}/s, {clock} left"
 

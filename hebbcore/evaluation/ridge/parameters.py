@@ -1,7 +1,7 @@
 """What the parameters of a RidgeReadout say, checked when a fit begins."""
 
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ def penalties(function: str, alphas: Any) -> list[float]:
     """Return `alphas` as a list of numbers above 0."""
     if isinstance(alphas, numbers.Real):
         return [checks.positive(function, "alphas", alphas)]
-    if isinstance(alphas, str) or not isinstance(alphas, Iterable):
-        raise TypeError(f"{function}: alphas must be a number or some numbers, got {alphas!r}.")
+    if isinstance(alphas, str | Iterator) or not isinstance(alphas, Iterable) or getattr(alphas, "ndim", 1) != 1:
+        raise TypeError(
+            f"{function}: alphas must be a number or some numbers, got {alphas!r}; a list can be read more than once."
+        )
     found = [checks.positive(function, "alphas", alpha) for alpha in alphas]
     if not found:
         raise ValueError(f"{function}: alphas must name at least one penalty, got none.")
@@ -46,7 +48,7 @@ def factors_of_stream(function: str, given: Any) -> dict[Any, float]:
 
 def factors_of(function: str, given: Any, classes: Labels, counts: Any) -> Weights:
     """Return by what the weights of each class's rows (classes,) are multiplied; counts: of its rows."""
-    if given == "balanced":
+    if isinstance(given, str) and given == "balanced":
         balanced: Weights = counts.sum() / (len(counts) * counts)
         return balanced
     factors = _factors(function, given)

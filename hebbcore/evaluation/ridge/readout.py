@@ -29,7 +29,7 @@ from hebbcore.evaluation.batches import (
 )
 from hebbcore.evaluation.metrics import labelled_accuracy
 from hebbcore.evaluation.ridge.calibration import probabilities
-from hebbcore.evaluation.ridge.given import checked_features, checked_rows
+from hebbcore.evaluation.ridge.given import checked_features, checked_rows, learn_width
 from hebbcore.evaluation.ridge.parameters import choice_of, factors_of, factors_of_stream, penalties, require_classes
 from hebbcore.evaluation.ridge.room import Options, Room
 from hebbcore.evaluation.ridge.rows import ArrayRows, Rows, StreamRows, rows_of_stream
@@ -228,7 +228,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         rows = rows_of_stream(function, batches, classes, codes, given, options)
         if rows is None:
             raise ValueError(f"{function}: no row of batches has a label, and a weight above 0; add some.")
-        self.classes_, self.n_features_in_ = codes.ordered()[0], rows.features
+        self.classes_ = codes.ordered()[0]
+        learn_width(self, rows.features)
         require_classes(function, given, self.classes_)
         self._solution = self._solve(function, rows)
         return self

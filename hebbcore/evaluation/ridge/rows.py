@@ -1,6 +1,7 @@
 """The labelled rows of a ridge fit, as an array or as what came in batches: those that train and those held out."""
 
 import copy
+import numbers
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -301,7 +302,8 @@ def rows_of_stream(
     """
 
     def begun(first: Array) -> StreamRows:
-        expected = getattr(batches, "images", None)
+        said = getattr(batches, "images", None)
+        expected = int(said) if isinstance(said, numbers.Integral) else None  # in others it may be images
         return StreamRows(function, first, codes, factors, options, keep=False, expected=expected)
 
     rows: StreamRows | None = batches.summed(begun, options) if hasattr(batches, "summed") and not factors else None
