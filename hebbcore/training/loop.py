@@ -83,10 +83,11 @@ class Loop:
 
     def answer(self) -> None:
         """Answer a signal that came after the last step, to any process: it would be lost."""
+        if self._run is None:
+            return
         if self._agreement is not None:
             self._agreement.hear(anew=True)
-        if self._run is not None:
-            self._run.stop_if_told(self._state.position.step)
+        self._run.stop_if_told(self._state.position.step)
 
     def _run_phase(self, phase: Phase) -> None:
         network, at = self._network, self._state.position
