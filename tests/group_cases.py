@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,22 @@ RULES = {
     "signed": h.SignedWTA(),
     "signed-3": h.SignedWTA(3),
 }
+
+
+@dataclass
+class Loops:
+    """Batches whose order each loop over them draws anew, as of a DataLoader with a generator."""
+
+    images: np.ndarray
+
+    def __post_init__(self):
+        self.generator = np.random.default_rng(1)
+
+    def __iter__(self):
+        order = self.generator.permutation(len(self.images))
+        return (self.images[order[i : i + 13]] for i in range(0, len(order), 13))
+
+
 IMAGES = np.random.default_rng(5).random((37, 8, 8, 3))
 LABELS = np.random.default_rng(7).integers(-1, 5, 37)
 VECTORS = np.random.default_rng(6).random((37, 12))
@@ -57,7 +74,7 @@ def learned(network):
 
 def a_layer(rule, data, kernel=None, rate=0.02, **more):
     def train(group):
-        options = {"epochs": 7} if isinstance(data, list) else OPTIONS
+        options = {"epochs": 7} if isinstance(data, list | Loops) else OPTIONS
         layer = h.train_layer(
             data, 10, kernel, rule=rule, learning_rate=rate, precision="float64", device=DEVICE, seed=3, group=group,
             **options, **more,
@@ -74,7 +91,7 @@ def _ignore(record):
 def a_network(layers, data=IMAGES, **more):
     def train(group):
         network = h.Network(layers(), precision="float64", device=DEVICE, seed=2)
-        options = {} if isinstance(data, list) else {**OPTIONS, "seed": 4}
+        options = {} if isinstance(data, list | Loops) else {**OPTIONS, "seed": 4}
         h.fit(network, data, group=group, **{**options, "epochs": 7, "log_seconds": 0.0, "callback": _ignore, **more})
         return learned(network)
 
@@ -110,6 +127,11 @@ def a_stream(folder, rule, **more):
         return learned(network)
 
     return train
+
+
+def in_loops(case):
+    """Return a case: what case(data) returns, of batches in an order of each loop's own."""
+    return lambda group: case(Loops(IMAGES))(group)
 
 
 def then_alone(layers):
@@ -192,6 +214,12 @@ def cases(folder=None):
     found["taught, together"] = a_network(lambda: taught(), labels=LABELS, teacher={"conv1": 5}, classes=5)
     found["taught, a sample"] = a_network(
         lambda: taught(), labels=LABELS, teacher={"conv1": 5}, classes=5, mode="layerwise", sample=100
+    )
+    found["loops that differ, from patches"] = in_loops(
+        lambda data: a_network(lambda: block("swta", initial_weights="patches"), data)
+    )
+    found["loops that differ, a layer from patches"] = in_loops(
+        lambda data: a_layer("swta", data, 3, initial_weights="patches")
     )
     found["records"] = telling(lambda: deep(h.KWTA(1)))
     return found

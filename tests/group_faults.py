@@ -43,7 +43,11 @@ def scale(factor):
     next(found for found in gc.get_objects() if isinstance(found, hebbcore.Dense)).weights[0] *= factor
 
 
-FAULTS = {"raise": fail, "full": fill_the_disk, "kill": kill, "scale": scale}
+def stop():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+FAULTS = {"raise": fail, "full": fill_the_disk, "kill": kill, "scale": scale, "stop": stop}
 
 
 @dataclass(frozen=True)

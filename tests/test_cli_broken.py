@@ -204,15 +204,16 @@ def test_a_damaged_configuration_of_a_run(place, call, fails, text, reason):
     assert Path("a/config.json").read_bytes() == stored
 
 
-@pytest.mark.parametrize("line", ['{"x": 1}', "5"])
+@pytest.mark.parametrize("line", ['{"x": 1}', "5", '{"step": 3, "loss": 0.5}'])
 def test_a_foreign_line_among_the_metrics(place, call, fails, line):
     call("train run.toml --out a")
     before = Path("a/metrics.jsonl").read_text()
     Path("a/metrics.jsonl").write_text(f"{before}{line}\n")
-    message = "a/metrics.jsonl: line 2 is no record of a training; remove that line."
+    advice = "no record of a training; remove that line, or move the file if it is another program's."
+    message = f"a/metrics.jsonl: line 2 is {advice}"
     assert fails("train run.toml --out a --set training.epochs=2") == message
     assert call("plot a", status=1) == ("a/filters.png\n", f"hebbcore: {message}\n")
-    Path("a/metrics.jsonl").write_text('{"step": 9, "images": 2, "layers": {"conv1": {}}}\n')
+    Path("a/metrics.jsonl").write_text('{"phase": 0, "epoch": 1, "step": 9, "images": 2, "layers": {"conv1": {}}}\n')
     message = "plot: a/metrics.jsonl: the record of step 9 is damaged; remove its line."
     assert call("plot a", status=1) == ("a/filters.png\n", f"hebbcore: {message}\n")
     Path("a/metrics.jsonl").write_bytes(before.encode() + b'{"step": 5, "na\xc3')  # as a kill cuts it off

@@ -173,6 +173,15 @@ def test_plot_of_layers_that_see_no_images(place, call):
     assert names("a") == ["checkpoints", "config.json", "curves.png", "metrics.jsonl"]
 
 
+def test_plot_does_not_replace_the_filters_of_a_report(place, call, fails):
+    call("train run.toml --out a")
+    Path("report").mkdir()
+    for name in ("results.json", "filters.png"):
+        Path("report", name).write_text("another's")
+    assert fails("plot a --out report").startswith("plot: report is the folder of a report, whose filters.png would be")
+    assert (names("report"), Path("report/filters.png").read_text()) == (["filters.png", "results.json"], "another's")
+
+
 def test_errors_of_plot(place, call, fails):
     assert fails("plot gone") == "load: gone does not exist."
     assert fails("plot shards") == "load: shards holds no checkpoint; train into it first."

@@ -205,12 +205,17 @@ def test_files_of_others_are_neither_removed_nor_replaced(photos, call, fails, f
         ("model/network.h5", "classify tree --features net.h5"),
         ("report.html", "evaluate net.h5 --train tree --test tree"),
         ("config.json", "train run.toml"),
+        ("sweep.md", "sweep run.toml --seeds 2"),
     ):
         Path("other", name).parent.mkdir(parents=True)
         Path("other", name).write_text('{"mine": 1}')
         assert re.search(rf"\b{re.escape(name)}\b.* would be replaced", fails(f"{command} --out other"))
         assert list(files_of("other")) == [Path("other", name)]
         shutil.rmtree("other")
+    Path("other").mkdir()
+    Path("other/metrics.jsonl").write_text('{"step": 1, "loss": 2}\n')  # many programs call theirs so
+    assert "line 1 is no record of a training" in call("train run.toml --out other", 1)[1]
+    assert Path("other/metrics.jsonl").read_text() == '{"step": 1, "loss": 2}\n'
 
 
 def read(folder="photos"):
@@ -278,6 +283,11 @@ def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
     shutil.copytree("tree", "other")
     call(f"{line} other")  # judged anew
     assert loaders.read_index("s/images").source["name"] == "other"
+    Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"tree"'))
+    line = "sweep run.toml --out t --grid network.image_shape=[10,10,3],[16,16,3] --evaluate tree"
+    call(line)
+    assert [loaders.read_index(f"t/{place}").image_shape[0] for place in ("images", "images-10")] == [16, 10]
+    assert "epochs done" not in call(line)[1]  # each run is compared with images of its own size
     np.save("arrays.npy", np.zeros((4, 52, 52, 3), np.uint8))
     assert [side_at(Path(path), "train") for path in ("tree", "s/images", "arrays.npy")] == [48, 60, 52]
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from cli_helpers import CONFIG, names, weights
+from cli_helpers import CONFIG, CONV, config_text, names, weights
 
 import hebbcore
 import loaders
 from hebbcore import checkpoint
 from hebbcore.cli import main, train
+from hebbcore.cli.progress import line_of
 from hebbcore.files import locked, locked_until_taken
 
 pytest_plugins = "cli_helpers"
@@ -35,6 +36,22 @@ def test_train_from_arrays(place, call):
     network = hebbcore.Network([hebbcore.Conv(6, 3), hebbcore.Pool(2), hebbcore.BatchNorm()], seed=1, device="cpu")
     hebbcore.fit(network, images, epochs=3, batch_size=16, seed=1)
     np.testing.assert_array_equal(weights("runs/a"), network["conv1"].weights)
+
+
+@pytest.mark.parametrize(
+    ("layers", "advice"),
+    [
+        (
+            [CONV],
+            'initial_weights = "patches" of the layer, a layer whiten before the others, or fewer units',
+        ),
+        ([{"type": "whiten"}, {**CONV, "rule": "swta", "initial_weights": "patches"}], "Fewer units"),
+    ],
+)
+def test_advice_against_units_that_win_nothing_is_for_the_configuration(layers, advice, place, call, monkeypatch):
+    monkeypatch.setattr("hebbcore.cli.train.dead_texts", lambda path: ["5 of 6 units of conv won none."])
+    Path("run.toml").write_text(config_text(*layers))
+    assert call("train run.toml --out a")[0].endswith(f"\n5 of 6 units of conv won none. {advice} may help.\n")
 
 
 def test_the_same_command_again_changes_nothing(place, call, files_of):
@@ -74,6 +91,12 @@ def test_metrics_are_printed_as_they_come(place, call):
     assert "conv1 0.0e+00" not in err
 
 
+@pytest.mark.parametrize(("rate", "text"), [(12_345.6, "12346"), (7.25, "7.2"), (0.034, "0.034"), (0.0, "0")])
+def test_a_slow_training_has_a_speed_above_0(rate, text):
+    record = {"epoch": 1, "images": 20, "images_per_second": rate, "layers": {}}
+    assert line_of(record, None) == f"epochs done: 1, 20 images, {text} img/s"
+
+
 def test_a_changed_configuration_is_refused_by_its_keys(place, call, fails):
     call("train run.toml --out a")
     before = Path("a/config.json").read_text()
@@ -107,6 +130,26 @@ def test_the_shape_of_the_images_that_is_written_out_is_the_same_configuration(p
     call("train run.toml --out a --set network.image_shape=[8,8,3]")
     assert json.loads(Path("a/config.json").read_text())["network"]["image_shape"] == [8, 8, 3]
     call("train run.toml --out a")
+
+
+def test_a_refused_configuration_does_not_stay_in_a_run_that_has_lost_its_own(place, call, fails):
+    call("train run.toml --out a")
+    Path("a/config.json").unlink()
+    assert "layers[0].units is 7 here and 6 there" in fails("train run.toml --out a --set network.layers.conv1.units=7")
+    assert not Path("a/config.json").exists()
+    call("train run.toml --out a")
+
+
+def test_a_seed_draws_the_weights_of_arrays_that_are_not_shuffled(place, call):
+    call("train run.toml --out a --set training.shuffle=false --set seed=3")
+    call("train run.toml --out a --set training.shuffle=false --set seed=3 --set training.epochs=2")
+    assert "damaged: 0" in call("verify a")[0]
+    network = hebbcore.Network([hebbcore.Conv(6, 3), hebbcore.Pool(2), hebbcore.BatchNorm()], seed=3, device="cpu")
+    with h5py.File("images.h5") as file:
+        hebbcore.fit(network, file["train/images"][...], epochs=2, batch_size=16, shuffle=False, run="b")
+    np.testing.assert_array_equal(hebbcore.load("a", device="cpu")["conv1"].weights, network["conv1"].weights)
+    call("train b/config.json --out c --set data.path=images.h5")
+    assert "damaged: 0" in call("verify a b c")[0]
 
 
 def test_what_may_change_when_a_training_goes_on(place, call):

@@ -263,6 +263,13 @@ def test_the_seed_is_of_the_network_and_of_the_training(read, text):
     assert (weights[0] != weights[2]).any()
 
 
+def test_what_cannot_be_trained_in_a_mode_is_said_of_the_mode_and_of_no_setting_that_nobody_gave(read):
+    given = read(f"{DATA}[network]\npreset = 'dictionary'\n[training]\nmode = 'together'")
+    assert given.training.sample is None
+    with pytest.raises(ValueError, match=r'^config: whiten2 comes after layers that learn.*; use mode="layerwise"'):
+        given.check()
+
+
 def test_none_is_a_value_where_a_field_may_be_none(read):
     given = read(
         f'{DATA}image_size = "none"\nsubset = "none"\n{PRESET}rule = "none"\npreprocess = "none"\n'

@@ -12,6 +12,7 @@ import hebbcore
 from hebbcore.estimators import HebbianTransformer
 from hebbcore.streams import Epochs
 from hebbcore.training.diagnostics import cut_after, lines
+from hebbcore.training.header import Position
 from loaders import ArrayStream
 
 
@@ -98,9 +99,10 @@ def test_a_stopped_training_goes_on_to_the_same_bits_and_tells_of_each_epoch(tmp
 
 def test_the_records_of_a_run_are_cut_line_by_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text("".join(f'{{"step": {step}, "text": "{"x" * 90}"}}\n' for step in range(20_000)))
+    rest = f'"phase": 0, "epoch": 0, "layers": {{}}, "text": "{"x" * 90}"'
+    path.write_text("".join(f'{{"step": {step}, {rest}}}\n' for step in range(20_000)))
     tracemalloc.start()
-    cut_after(path, 10_000)
+    cut_after(path, Position(step=10_000))
     assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 4
     tracemalloc.stop()
     assert [record["step"] for record in lines(path)] == list(range(10_001))

@@ -1,6 +1,9 @@
 """fit: what it learns against the slow reference, with schedules and statistics, and what it tells."""
 
 import math
+import os
+import signal
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -315,6 +318,53 @@ def test_metrics_of_batches_tell_each_step_once(kind, tmp_path):
     ends = [line["step"] for line in records if any("pass_dead" in layer for layer in line["layers"].values())]
     assert ends == [steps, 2 * steps]
     assert [line["step"] for line in records] == list(range(1, 2 * steps + 1))
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_the_end_of_a_pass_whose_last_step_was_told_is_told_too(stop, tmp_path):
+    data, records = images(), []
+
+    class Uncounted:  # nobody knows how many batches there are
+        def __iter__(self):
+            return iter([data[:4], data[4:8], data[8:]])
+
+    def callback(record):
+        records.append(record)
+        if stop and record["step"] == 3 and len(records) == 3:  # of the last step, before the pass ends
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def train():
+        hebbcore.fit(network(), Uncounted(), epochs=2, callback=callback, log_seconds=0, run=tmp_path)
+
+    if stop:
+        with pytest.raises(KeyboardInterrupt):
+            train()
+        assert len(records) == 3
+    train()
+    assert [record["step"] for record in records] == [1, 2, 3, 3, 4, 5, 6, 6]
+    for name in ("conv1", "fc3"):
+        for first in (0, 4):
+            told, end = [record["layers"][name] for record in records[first : first + 3]], records[first + 3]
+            counted = sum(each["winners"] for each in told)
+            assert end["layers"][name]["pass_winners"] == end["layers"][name]["winners"] == counted
+            assert end["layers"][name]["pass_dead"] == end["layers"][name]["dead"]
+    assert diagnostics.lines(tmp_path / "metrics.jsonl") == records
+
+
+def test_a_training_that_was_stopped_at_the_end_of_a_layers_last_pass_warns_of_its_dead_units(tmp_path):
+    data = np.random.default_rng(0).random((20, 8, 8, 2))
+
+    def train(stop=None):
+        net = hebbcore.Network([hebbcore.Conv(30, 8, "swta", name="a"), hebbcore.Conv(4, 1, name="b")])
+        callback = (lambda record: os.kill(os.getpid(), signal.SIGTERM)) if stop else None
+        hebbcore.fit(net, np.tile(data, (60, 1, 1, 1)), mode="layerwise", run=tmp_path, callback=callback)
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(KeyboardInterrupt):
+            train(stop=True)
+        train()
+    assert "units of a won none" in str(told[0].message)
 
 
 def test_the_progress_bar_says_what_is_learned_and_ends_full(capsys):

@@ -1,5 +1,9 @@
 """Labels in fit and train_layer: supervised layers, deep teachers, images without labels."""
 
+import os
+import signal
+import warnings
+
 import numpy as np
 import pytest
 import reference
@@ -331,3 +335,13 @@ def test_a_training_without_any_label_says_so(images):
             teacher={"b": 6}, classes=3, mode="layerwise",
         )  # fmt: skip
     assert len([one for one in told if "label" in str(one.message)]) == 1
+
+
+def test_a_pass_that_goes_on_without_labels_is_not_taken_for_one_without_any(images, tmp_path):
+    labels = np.where(np.arange(12) < 4, LABELS, -1)  # those of the first batch alone
+    options = {"labels": labels, "run": tmp_path, "shuffle": False, "log_seconds": 0, "epochs": 1}
+    with pytest.raises(KeyboardInterrupt):
+        trained(images, callback=lambda record: os.kill(os.getpid(), signal.SIGTERM), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trained(images, **options)

@@ -218,7 +218,7 @@ def test_a_checkpoint_in_the_middle_keeps_the_one_before(disk):
 
 def test_a_line_of_metrics_is_whole_or_not_there(disk):
     path = disk.folder / "metrics.jsonl"
-    records = [{"step": step, "text": "x" * 300} for step in range(30)]
+    records = [{"phase": 0, "epoch": 0, "step": step, "layers": {}, "text": "x" * 300} for step in range(30)]
     done = []
 
     def append_all():

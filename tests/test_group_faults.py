@@ -118,6 +118,14 @@ def test_a_signal_to_one_process_stops_all_and_other_numbers_go_on(folder, numbe
     assert_same(folder, out, 1e-10)
 
 
+def test_a_signal_in_the_last_step_is_not_lost(folder):
+    done = run(folder, "stopped", fault=f"1 stop {STEPS}")
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert done.stderr.count("stopped by SIGTERM after step") == 1
+    assert run(folder, "stopped").returncode == 0
+    assert_same(folder, "stopped")
+
+
 def test_what_kills_interrupt_becomes_the_same_bits(folder):
     chance, kills, trainings = random.Random(1), 0, 0
     while kills < KILLS:

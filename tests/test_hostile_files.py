@@ -230,7 +230,8 @@ with h5py.File(folder / "images.h5", "w") as file:
     file.create_dataset("train/images", data=IMAGES, chunks=(4, 8, 10, 3), compression=1, shuffle=True)
     file.create_dataset("train/labels", data=LABELS, chunks=(7,), maxshape=(None,))
 for step in range(5):
-    diagnostics.append(folder / "metrics.jsonl", {"step": step, "layers": {"conv1": {"change": 0.5}}})
+    record = {"phase": 0, "epoch": 0, "step": step, "layers": {"conv1": {"change": 0.5}}}
+    diagnostics.append(folder / "metrics.jsonl", record)
 config = {"data": {"path": "x"}, "network": {"layers": [{"type": "conv", "units": 4, "kernel_size": 3}]}, "seed": 1}
 (folder / "config.json").write_text(json.dumps(config))
 (folder / "config.toml").write_text('seed = 1\n[data]\npath = "x"\n[network]\npreset = "softhebb-cifar"\n')

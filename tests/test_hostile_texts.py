@@ -14,6 +14,9 @@ from hebbcore.checks import printable
 from hebbcore.cli import main
 from hebbcore.runs.config import read_config
 from hebbcore.training import diagnostics
+from hebbcore.training.header import Position
+
+RECORD = {"phase": 0, "epoch": 0, "step": 1, "layers": {}}
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.json", DEEP), ("a.json", f'{{"seed": {LONG}}}'), ("a.toml", DEEP)])
@@ -38,7 +41,7 @@ def test_numbers_without_end_in_toml(tmp_path):
 @pytest.mark.parametrize("line", [DEEP, f'{{"step": {LONG}}}', '{"step": true}', "x", "", '{"step": 1, "crc32": "x"}'])
 def test_lines_of_metrics(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
-    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    path.write_text(f"{json.dumps(RECORD)}\n{line}\n{json.dumps(RECORD)}\n")
     with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: line 2 is .*; remove that line"):
         diagnostics.lines(path)
 
@@ -46,7 +49,7 @@ def test_lines_of_metrics(tmp_path, line):
 def test_a_changed_figure_in_a_line_of_metrics_is_noticed(tmp_path, capsys):
     path = tmp_path / "metrics.jsonl"
     for step in (1, 2, 3):
-        diagnostics.append(path, {"step": step, "seconds": 1.5})
+        diagnostics.append(path, {**RECORD, "step": step, "seconds": 1.5})
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
     content = path.read_bytes()
     noticed = 0
@@ -61,9 +64,9 @@ def test_a_changed_figure_in_a_line_of_metrics_is_noticed(tmp_path, capsys):
     assert noticed > 40
     path.write_bytes(content.replace(b"1.5", b"9.5", 1))
     with pytest.raises(ValueError, match="line 1 is damaged: it does not match its CRC-32; remove that line"):
-        diagnostics.cut_after(path, 2)
+        diagnostics.cut_after(path, Position(step=2))
     assert main(["verify", str(path)]) == 1
-    path.write_bytes(b'{"step": 0}\n' + content)
+    path.write_bytes(json.dumps(RECORD).encode() + b"\n" + content)
     assert main(["verify", str(path)]) == 0
     assert "sound, but 1 lines have no checksum" in capsys.readouterr().out
 

@@ -20,6 +20,7 @@ import hebbcore
 import loaders
 from hebbcore import checkpoint, interrupts
 from hebbcore.training.diagnostics import cut_after, lines
+from hebbcore.training.header import Position
 from loaders.shards.format import read_table
 
 
@@ -148,12 +149,13 @@ def test_batches_left_out_for_damage_do_not_shift_a_resumed_training(mode, damag
     whole = tmp_path / "whole"
 
     def keep(record):
-        shutil.copytree(whole, tmp_path / str(record["step"]))  # as a training leaves it that is killed here
+        kept.append(tmp_path / str(len(kept)))
+        shutil.copytree(whole, kept[-1])  # as a training leaves it that is killed here
 
+    kept = []
     expected = arrays(train(data(), whole, mode, callback=keep, checkpoint_minutes=1e-9))
     assert_same(arrays(train(data(), None, mode)), expected)
-    for step in steps_of(whole):
-        run = tmp_path / str(step)
+    for run in kept:
         assert_same(arrays(train(data(), run, mode)), expected)
         assert steps_of(run) == steps_of(whole)
 
@@ -181,6 +183,25 @@ def test_a_signal_lets_the_step_finish_and_saves(number, mode, tmp_path):
         assert checkpoint.checkpoints(run)[-1] == checkpoint.checkpoint_path(run, step)
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
         assert_same(arrays(train(data, run, mode)), expected)
+
+
+@pytest.mark.parametrize("late", ["hebbcore.checkpoint.write", "hebbcore.training.network._require_finite_features"])
+def test_a_signal_that_comes_last_is_not_lost(late, tmp_path, monkeypatch):
+    data, (module, _, name) = images(30, np.uint8), late.rpartition(".")
+    act, run = getattr(sys.modules[module], name), tmp_path / "run"
+
+    def send(*arguments):
+        act(*arguments)
+        if checkpoint.checkpoint_path(run, 11).exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(late, send)
+        with pytest.raises(KeyboardInterrupt, match="SIGTERM after step 11; saved in"):
+            train(data, run)
+    before = (run / "metrics.jsonl").read_bytes()
+    assert_same(arrays(train(data, run)), arrays(train(data)))
+    assert (run / "metrics.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("number", interrupts.SIGNALS)
@@ -282,16 +303,16 @@ train(images(30, np.uint8), {str(tmp_path / "run")!r}, epochs=100_000, callback=
 
 def test_a_torn_line_and_later_records_are_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    records = [{"step": step, "text": "é"} for step in range(1, 6)]
+    records = [{"step": step, "phase": 0, "epoch": 0, "layers": {"é": {}}} for step in range(1, 6)]
     whole = "".join(json.dumps(record) + "\n" for record in records)
     for length in range(len(whole)):
         path.write_text(whole[:length])
         found = lines(path)
         assert found == records[: len(found)]
-        cut_after(path, 3)
+        cut_after(path, Position(step=3))
         assert path.read_text() == "".join(json.dumps(record) + "\n" for record in found if record["step"] <= 3)
     assert lines(tmp_path / "missing") == []
-    cut_after(tmp_path / "missing", 3)
+    cut_after(tmp_path / "missing", Position(step=3))
     assert not (tmp_path / "missing").exists()
 
 

@@ -22,9 +22,16 @@ def test_a_layer_learns_from_a_stream_what_it_learns_from_its_batches(tmp_path, 
     settings = {"units": 6, "kernel_size": 3, "rule": "swta", "learning_rate": 0.5}
     expected = hebbcore.train_layer(batches, **settings)
     with loaders.ShardStream(tmp_path / "shards", **options) as stream:
+        begin = stream.state()
         layer = hebbcore.train_layer(stream, epochs=2, progress=True, **settings)
-    np.testing.assert_array_equal(layer.weights, expected.weights)
-    assert re.search(r"100/100 \[\d\d:\d\d<", capsys.readouterr().err)  # twice the 50 images: a time left
+        assert stream.state() == begin
+        np.testing.assert_array_equal(layer.weights, expected.weights)
+        again = hebbcore.train_layer(stream, epochs=2, **settings)
+        np.testing.assert_array_equal(again.weights, expected.weights)
+        assert re.search(r"100/100 \[\d\d:\d\d<", capsys.readouterr().err)  # twice the 50 images: a time left
+        stream.restore({**begin, "batch": 2})
+        hebbcore.train_layer(stream, progress=True, **settings)
+        assert re.search(r"18.0/18.0 \[\d\d:\d\d<", capsys.readouterr().err)  # what is left of the epoch
 
 
 class Counted:
@@ -59,6 +66,15 @@ def test_a_schedule_goes_by_batches_where_images_are_not_known(sizes, mode, firs
     net = hebbcore.Network([hebbcore.Conv(4, 3, "kwta")], device="cpu")
     hebbcore.fit(net, stream, mode=mode, schedule="linear", epochs=2)
     assert done == pytest.approx(np.arange(8 - first) / (8 - first))
+
+
+@pytest.mark.parametrize("layers", [[], [hebbcore.Whiten(3, epsilon=0.1)]])
+def test_the_bar_ends_full_where_the_first_pass_has_fewer_images_than_are_looked_at(layers, capsys):
+    stream = loaders.ArrayStream(images(30), np.zeros(30, int), 8)
+    stream.restore({**stream.state(), "batch": 2})
+    net = hebbcore.Network([*layers, hebbcore.Conv(4, 3, "kwta")], device="cpu")
+    hebbcore.fit(net, stream, mode="layerwise", sample=50, statistics_images=20, epochs=2, progress=True)
+    assert ("74.0/74.0" if layers else "42.0/42.0") in capsys.readouterr().err  # 14 and thrice 20; or thrice 14
 
 
 class Says:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from hebbcore.engine import devices
 
+RESULTS = "results.json"  # of an evaluation: evaluation.book, which says so too, loads scikit-learn
+
 
 def add_network(command: argparse.ArgumentParser) -> None:
     """Add the network that a command uses."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from hebbcore import plots
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network
-from hebbcore.cli.options import add_import, add_previous, require_own_files
+from hebbcore.cli.options import RESULTS, add_import, add_previous, require_own_files
 from hebbcore.files import make_folder, write_text
 from hebbcore.runs.compare import comparison, markdown
 from hebbcore.training.diagnostics import METRICS
@@ -39,6 +39,10 @@ def _plot(options: argparse.Namespace) -> int:
         raise NotADirectoryError(f"plot: {run} is a file; give the folder of a run.")
     network = load_network(run, options.imports, options.previous, "cpu", finished=False)
     folder = options.out or run
+    if options.out is not None and (folder / RESULTS).exists():
+        raise ValueError(
+            f"plot: {folder} is the folder of a report, whose filters.png would be replaced; name another --out."
+        )
     make_folder(folder)
     filters = plots.first_filters(network)
     if filters is None:

@@ -13,10 +13,11 @@ _REMEMBERED = 20.0  # seconds, after which an estimate of the time left counts a
 
 def line_of(record: Record, left: float | None) -> str:
     """Return a record as a line; left: seconds of all that is to come, if known."""
-    layers = record["layers"].items()
+    layers, rate = record["layers"].items(), record["images_per_second"]
+    speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
     changes = ", ".join(f"{name} {layer['change']:.1e}" for name, layer in layers if layer["change"] is not None)
     return (
-        f"epochs done: {record['epoch']}, {record['images']:,} images, {record['images_per_second']:.0f} img/s"
+        f"epochs done: {record['epoch']}, {record['images']:,} images, {speed} img/s"
         + ("" if left is None else f", {clock(left)} left")
         + (f"; accuracy {record['accuracy']:.1%} of {record['labelled']:,} labels" if "accuracy" in record else "")
         + (f"; change {changes}" if changes else "")

@@ -5,14 +5,14 @@ import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 
 import loaders
 from hebbcore import checkpoint, checks, serialize
 from hebbcore.checks import printable
 from hebbcore.cli.networks import load_network, network_stream, side_of
-from hebbcore.cli.options import add_import, add_set
+from hebbcore.cli.options import add_import, add_set, require_own_files
 from hebbcore.cli.photos import as_shards, is_photos, labelled_split, range_at, read_anew, require_apart, side_at
 from hebbcore.cli.progress import Progress
 from hebbcore.cli.sources import is_shards, labelled_stream
@@ -65,6 +65,7 @@ def _sweep(options: argparse.Namespace) -> int:
     runs = _plan(options)
     folder = options.out or Path("sweeps", options.config.stem)
     _require_judgeable(options, runs, folder)
+    require_own_files(folder, (RESULTS, TABLES), (RESULTS, *(run.name for run in runs)))
     make_folder(folder)
     with locked(folder, "sweeping into"):
         judge = None if options.evaluate is None else _judge(options, runs, folder / "images")
@@ -116,16 +117,27 @@ def _require_judgeable(options: argparse.Namespace, runs: list[Planned], folder:
 
 
 def _judge(options: argparse.Namespace, runs: list[Planned], folder: Path) -> "_Judge":
-    """Return what judges the networks. Images of files are read into a folder, which the caller holds."""
-    images = options.evaluate
-    if is_photos(images):
-        side = max(_side_of(run) or 0 for run in runs) or None
-        part = labelled_split(images, "train")
-        whites = {range_at(Path(run.config.data.path), run.config.data.split) for run in runs}
-        white = whites.pop() if len(whites) == 1 else None  # None: of runs that learn from unlike images
-        images = read_anew(folder, lambda: as_shards(options.evaluate, folder, side, part, value_range=white))
-        labelled_stream(images, "train", 1, None)
-    return _Judge(options.evaluate, images, options.layer)
+    """Return what judges the networks.
+
+    Images of files are read as large as each run's, the largest into a folder, which the caller holds, and others
+    beside it.
+    """
+    given = options.evaluate
+    if not is_photos(given):
+        places = dict.fromkeys((run.name for run in runs), given)
+        return _Judge(given, places, {given: _content_of(given)}, options.layer)
+    sides = {run.name: _side_of(run) for run in runs}
+    largest = max(side or 0 for side in sides.values()) or None
+    part = labelled_split(given, "train")
+    whites = {range_at(Path(run.config.data.path), run.config.data.split) for run in runs}
+    white = whites.pop() if len(whites) == 1 else None  # None: of runs that learn from unlike images
+    read = {}
+    for side in {side or largest for side in sides.values()}:
+        place = folder if side == largest else folder.with_name(f"{folder.name}-{side}")
+        read[side] = read_anew(place, partial(as_shards, given, place, side, part, value_range=white))
+        labelled_stream(read[side], "train", 1, None)
+    places = {name: read[side or largest] for name, side in sides.items()}
+    return _Judge(given, places, {place: _content_of(place) for place in read.values()}, options.layer)
 
 
 def _side_of(run: Planned) -> int | None:
@@ -134,47 +146,59 @@ def _side_of(run: Planned) -> int | None:
     return side_of(run.config.make_network()) or data.image_size or side_at(Path(data.path), data.split)
 
 
+def _content_of(images: Path) -> str:
+    """Return what tells images from others, whatever their place."""
+    if is_shards(images):
+        index = loaders.read_index(images)
+        return index.digest or index.identity
+    with images.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @dataclass(frozen=True)
 class _Judge:
-    """Accuracies of networks on held-out images. given: as which they were named."""
+    """Accuracies of networks on held-out images.
+
+    given: as which these were named. places: where they are for each run, by its name. contents: see _content_of, by
+    place.
+    """
 
     given: Path
-    images: Path
+    places: dict[str, Path]
+    contents: dict[Path, str]
     layer: str | None
 
-    @cached_property
-    def name(self) -> list[str | None]:
-        """What tells it from others, as JSON types: the images by their content too.
+    def name(self, run: str) -> list[str | None]:
+        """What tells it from others for a run, as JSON types: the images by their content too.
 
         Those of earlier versions say of no penalty, or of another way, how it is chosen.
         """
-        if is_shards(self.images):
-            index = loaders.read_index(self.images)
-            content = index.digest or index.identity
-        else:
-            with self.images.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-        return [str(self.given), content, self.layer, FINELY]
+        return [str(self.given), self.contents[self.places[run]], self.layer, FINELY]
 
-    def accuracy(self, network: Network) -> float:
-        return held_out_accuracy(network, network_stream(network, self.images, "train", 256, None), self.layer)
+    @property
+    def names(self) -> list[list[str | None]]:
+        """Its names for all runs."""
+        return [self.name(run) for run in self.places]
+
+    def accuracy(self, run: str, network: Network) -> float:
+        return held_out_accuracy(network, network_stream(network, self.places[run], "train", 256, None), self.layer)
 
 
 def _train_all(book: Book, judge: _Judge | None) -> None:
     """Train what is not finished, and judge what is not judged."""
     runs = book.runs
     if judge is not None:
-        book.forget_accuracies_but(judge.name)
+        book.forget_accuracies_but(judge.names)
     progress = Progress(len(runs), sum(not book.finished(run) for run in runs))
     for number, run in enumerate(runs, 1):
         network = None
         if not book.finished(run):
             network = _train(book, run, progress.of(number, run.name))
         entry = book.entries[run.name]
-        if judge is not None and entry.done and entry.judge != judge.name:
+        if judge is not None and entry.done and entry.judge != judge.name(run.name):
             network = network or load_network(book.folder(run), run.config.imports, device=run.config.device)
             progress.say(number, f"{run.name}: features")
-            book.note_accuracy(run, judge.accuracy(network), judge.name)
+            book.note_accuracy(run, judge.accuracy(run.name, network), judge.name(run.name))
 
 
 def _train(book: Book, run: Planned, callback: "Callable[[Record], None] | None") -> Network | None:

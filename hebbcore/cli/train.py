@@ -66,12 +66,21 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     print(printable(f"{options.out}: done; {checkpoint.checkpoints(options.out)[-1]} holds the network"))
     print(network.summary())
-    advice = 'initial_weights = "patches" of the layer, or network.preprocess = "whiten",'
-    if config.network.preset == DERIVED:  # which has both
-        advice = "Fewer network.units"
     for text in dead_texts(options.out / METRICS):
-        print(f"{plain(text)} {advice} may help.")
+        print(f"{plain(text)} {_advice(config)} may help.")
     return 0
+
+
+def _advice(config: Config) -> str:
+    """Return what may help where many units win nothing, of all that the configuration has not yet and takes."""
+    if config.network.preset == DERIVED:  # which has all else
+        return "Fewer network.units"
+    ways = []
+    if any(layer.initial_weights == "rule" for layer in config.learners()):
+        ways.append('initial_weights = "patches" of the layer')
+    if not any(table["type"] == "whiten" for table in serialize.flat(config.layer_tables())):
+        ways.append('network.preprocess = "whiten"' if config.network.preset else "a layer whiten before the others")
+    return ", ".join([*ways, "or fewer units"]) if ways else "Fewer units"
 
 
 def train_into(
@@ -91,9 +100,9 @@ def train_into(
     data, labels = _open(config, network, run, shared)
     settings = dataclasses.asdict(config.training)
     if not is_array(data):
-        for key in ("batch_size", "shuffle", "seed"):  # the stream has them
-            if key != "seed" or config.training.sample is None:  # which draws a sample too
-                del settings[key]
+        del settings["batch_size"], settings["shuffle"]  # the stream has them
+    if not settings.get("shuffle") and config.training.sample is None:
+        del settings["seed"]  # it draws the weights alone, and what the stream draws
     with contextlib.ExitStack() as held:  # so that the configuration is that of the process which trains
         before = together.by_first("train", lambda: _kept(held, run, config))
         try:
@@ -104,8 +113,8 @@ def train_into(
                     group=together.group(), **settings,
                 )  # fmt: skip
         except ValueError as error:  # such as other images than the run's
-            if before is not None and together.is_first():
-                write_text(run / CONFIG, before)
+            if together.is_first():
+                _put_back(run, before)
             if checks.about(error).argument == "data":
                 raise ValueError(f"{error} The data are {config.data.path}.") from None
             raise
@@ -166,16 +175,25 @@ def _kept(held: contextlib.ExitStack, run: Path, config: Config) -> str | None:
 
 
 def _keep(run: Path, config: Config) -> str | None:
-    """Store the effective configuration with the run; return the one before if the run goes on.
+    """Store the effective configuration with the run; return the one before: "" if the run has lost it, None if it is
+    new.
 
     Raises ValueError if the run has another.
     """
     path = run / CONFIG
-    before = path.read_text("utf-8") if _is_begun(run, config) else None
+    before = path.read_text("utf-8") if _is_begun(run, config) else "" if checkpoint.checkpoints(run) else None
     text = json.dumps(config.table(), indent=2) + "\n"
     if text != before:
         write_text(path, text)
     return before
+
+
+def _put_back(run: Path, before: str | None) -> None:
+    """Let a run that goes on with another configuration have the one before again; see _keep."""
+    if before:
+        write_text(run / CONFIG, before)
+    elif before is not None:
+        (run / CONFIG).unlink()
 
 
 def _is_begun(run: Path, config: Config) -> bool:
@@ -239,7 +257,9 @@ class SameData:
     def _identity(self, run: Path, config: Config) -> dict[str, Any]:
         network, s = config.make_network(), config.training
         learner = who_needs_labels(network, s.teacher)
-        key = json.dumps([config.table()["data"], s.batch_size, s.shuffle, config.seed, learner])
+        place = str(run) if (run / IMAGES).exists() else None  # where images of files lie, and how large they are
+        images = [config.table()["data"], place, side_of(network)]
+        key = json.dumps([images, s.batch_size, s.shuffle, config.seed, learner])
         if key not in self._known:
             data, labels = _open(config, network, run, self._shared)
             order = np.random.default_rng(config.seed) if s.shuffle else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from hebbcore import checkpoint, hdf5
 from hebbcore.checks import printable
-from hebbcore.cli.options import add_import
+from hebbcore.cli.options import RESULTS, add_import
 from hebbcore.features import formats, storage
 from hebbcore.files import parse_json
 from hebbcore.labelling.done import DONE
@@ -26,7 +26,6 @@ from hebbcore.training.array_batches import is_of_an_array
 from hebbcore.training.diagnostics import METRICS
 from hebbcore.training.settings import LEARNING_RATE, may_change
 
-_RESULTS = "results.json"  # of an evaluation: evaluation.results, which says so too, loads scikit-learn
 _INDEX = "index.json"  # of shards that are finished
 _SEALED = {CLASSIFIER: VERSION, kept.SPACE: kept.VERSION}
 _NO_DIGEST = "readable, but has no digest: an earlier version wrote it"
@@ -71,7 +70,7 @@ def _files(path: Path) -> Iterator[Path]:
     if path.is_file() or formats.format_of(path) is not None:
         yield path
         return
-    texts = [path / name for name in (CONFIG, METRICS, _RESULTS, entries.RESULTS) if (path / name).exists()]
+    texts = [path / name for name in (CONFIG, METRICS, RESULTS, entries.RESULTS) if (path / name).exists()]
     work = [*files_of_work(path), *path.glob(LABELS)]
     found = [
         *checkpoint.checkpoints(path),
@@ -116,7 +115,7 @@ def _state(path: Path) -> str:
     if path.name == METRICS:
         without = diagnostics.without_checksum(path)
         return f"sound, but {without} lines have no checksum: an earlier version wrote them" if without else "sound"
-    if path.name == _RESULTS:
+    if path.name == RESULTS:
         from hebbcore.evaluation.book import read_results  # not before: it loads scikit-learn
 
         return "sound" if read_results(path).digest is not None else _NO_DIGEST
@@ -163,7 +162,9 @@ def _state_of_config(path: Path) -> str:
             theirs = header["training"]
             free = may_change(theirs)
             if not is_of_an_array(header["data"]):
-                free |= {"batch_size", "shuffle", "seed"}  # these are the stream's
+                free |= {"batch_size", "shuffle"}  # these are the stream's
+            if not theirs["shuffle"] and theirs.get("sample") is None:  # of an array
+                free.add("seed")  # which draws the weights alone, and what the stream draws
             for settings in (training, theirs):
                 settings["learning_rate"] = settings.get("learning_rate") or LEARNING_RATE  # what None means
             wrong = [f"training.{key}" for key in theirs if key not in free and training.get(key) != theirs[key]]

@@ -65,10 +65,10 @@ class Book:
         self.entries[run.name] = dataclasses.replace(self.entries[run.name], accuracy=accuracy, judge=judge)
         self.save()
 
-    def forget_accuracies_but(self, judge: list[str | None]) -> None:
-        """Leave out what another judge said: figures of two kinds must not meet in a table."""
+    def forget_accuracies_but(self, judges: list[list[str | None]]) -> None:
+        """Leave out what other judges said: figures of two kinds must not meet in a table."""
         for name, entry in self.entries.items():
-            if entry.judge != judge:
+            if entry.judge not in judges:
                 self.entries[name] = dataclasses.replace(entry, accuracy=None)
 
     def save(self) -> None:

@@ -16,7 +16,8 @@ from hebbcore.presets import network_of, training_of
 from hebbcore.runs.architecture import Architecture, naming_network
 from hebbcore.runs.changes import apply_change, is_of_a_layer, parse_change
 from hebbcore.runs.imports import import_modules
-from hebbcore.training.settings import LEARNING_RATE, Training, idle_parameter, without_effect
+from hebbcore.training.phases import phases_of
+from hebbcore.training.settings import LEARNING_RATE, Training, idle_parameter, meant, without_effect
 from hebbcore.training.teacher import require_taught, who_needs_labels
 
 
@@ -131,9 +132,10 @@ class Config:
 
     def check(self) -> None:
         """Raise ValueError or TypeError for layers that cannot be made, and for settings that would change nothing."""
-        network = self._unbuilt()
+        network, s = self._unbuilt(), self.training
         self.network.require_rule_in_use(list(network.learners))
-        idle = without_effect(self.training, network)
+        phases_of("config", network, s.mode, s.epochs, s.statistics_images, ())
+        idle = without_effect(s, network)
         if idle is not None:
             key, text = idle
             way = " (on the command line: --set training.learning_rate=none)" if key == "learning_rate" else ""
@@ -237,10 +239,10 @@ def _forget_old_default(training: Any) -> None:
         training["learning_rate"] = None
 
 
-def _of_the_preset(parts: dict[str, Any]) -> dict[str, Any]:
-    """Return how the preset of a configuration, if it has one, is meant to be trained."""
+def _of_the_preset(parts: dict[str, Any], mode: Any) -> dict[str, Any]:
+    """Return how the preset of a configuration, if it has one, is meant to be trained in a mode."""
     network = parts.get("network")
-    return training_of(network.preset or "", network.units) if isinstance(network, Architecture) else {}
+    return meant(training_of(network.preset or "", network.units), mode) if isinstance(network, Architecture) else {}
 
 
 def config_of(table: Any) -> Config:
@@ -256,7 +258,8 @@ def config_of(table: Any) -> Config:
             if name == "training" and isinstance(part, dict):
                 if "seed" in part:
                     raise ValueError("config: training.seed is unknown; seed stands at the top, for the whole run.")
-                part = {**_of_the_preset(parts), **part, **({"seed": parts["seed"]} if "seed" in parts else {})}
+                part = {**_of_the_preset(parts, part.get("mode")), **part}
+                part |= {"seed": parts["seed"]} if "seed" in parts else {}
             parts[name] = serialize.build(kind, part, name)
     config = serialize.build(Config, parts, "")
     config.layer_tables()  # what is wrong with them is said here

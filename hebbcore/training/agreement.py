@@ -59,9 +59,11 @@ class Agreement:
         if self.team.rank == 0:
             notes[_SAVE:] = run is not None and run.is_due(False), self._diagnostics.due
 
-    def hear(self) -> bool:
-        """Take what all said, and return whether the training is to be saved."""
+    def hear(self, anew: bool = False) -> bool:
+        """Take what all said, with the latest sum or now, and return whether the training is to be saved."""
         self.say()
+        if anew:
+            self.team.hear(None)
         heard = self.team.heard()
         self.record = bool(heard[_RECORD])
         if self._run is not None:

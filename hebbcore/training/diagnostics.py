@@ -19,7 +19,7 @@ from hebbcore.files import append_line, parse_json, write_atomically
 from hebbcore.layers import Learner
 from hebbcore.network import Network
 from hebbcore.rules import Rule
-from hebbcore.training.header import State
+from hebbcore.training.header import Position, State
 
 METRICS = "metrics.jsonl"  # of a run
 
@@ -42,16 +42,16 @@ class Diagnostics:
 
     Notes
     -----
-    A record says of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step, without the units that it
-    revived; norm_mean, norm_min and norm_max of the units' weights; dead, how many units never won since the record
-    before; entropy of the winners in bits, at most log2(units); winners, how many of them were counted. A unit wins a
-    position of an image if its response, as the rule has it before an activation, is the largest there, or |response|
-    if its rule says so, or one of the k largest of k-WTA; up to 1,024 positions a batch are looked at. Where units win
-    in turn (SignedWTA with k > 1), the winners of all k turns count, of a k-th of the positions. At the end of a pass
-    a record says of layers whose units compete also: pass_dead, as dead, and pass_winners, how many positions were
-    counted, of the whole pass, and units. Where the last layer is supervised, it says the layer's accuracy, 0…1, on
-    the pass's images with a label, and how many those are: labelled. Each batch is judged by the weights from before
-    it.
+    A record says of each layer that learned: change, ‖step‖ / ‖weights‖ of the latest step, without the units that
+    it revived; norm_mean, norm_min and norm_max of the units' weights; dead, how many units never won since the
+    record before (at the end of a pass, if that told of its last step: in the pass); entropy of the winners in
+    bits, at most log2(units); winners, how many of them were counted. A unit wins a position of an image if its
+    response, as the rule has it before an activation, is the largest there, or |response| if its rule says so, or
+    one of the k largest of k-WTA; up to 1,024 positions a batch are looked at. Where units win in turn (SignedWTA
+    with k > 1), the winners of all k turns count, of a k-th of the positions. At the end of a pass a record says of
+    layers whose units compete also: pass_dead, as dead, and pass_winners, how many positions were counted, of the
+    whole pass, and units. Where the last layer is supervised, it says the layer's accuracy, 0…1, on the pass's
+    images with a label, and how many those are: labelled. Each batch is judged by the weights from before it.
     """
 
     def __init__(self, network: Network, seconds: float, tell: Callable[[Record], None]) -> None:
@@ -132,11 +132,13 @@ class Diagnostics:
             Of a pass: how many of the units that compete won nothing in the whole of it is then told too.
         """
         judged = end and self._labelled > 0
-        if not self._images and not judged:
+        wins = self.pass_wins if end and not self._wins else self._wins  # the record before may be of the last step
+        tells = judged or (end and any(self._learner(i).bound_rule.competes for i in wins))
+        if not self._images and not tells:
             return
         now = time.monotonic()
         rate = self._images / max(1e-9, now - self._last)
-        layers = {self._network.names[i]: self._layer(i, end) for i in sorted(self._wins)}
+        layers = {self._network.names[i]: self._layer(i, wins[i], end) for i in sorted(wins)}
         left = None if images_left is None or not rate else images_left / rate
         self._tell(
             {
@@ -155,12 +157,14 @@ class Diagnostics:
     def _accuracy(self) -> Record:
         return {"accuracy": _rounded(int(self._right) / self._labelled), "labelled": self._labelled}
 
-    def _layer(self, index: int, end: bool) -> Record:
-        layer = self._network.layers[index]
-        assert isinstance(layer, Learner)
-        assert isinstance(layer.rule, Rule)
+    def _learner(self, index: int) -> Learner:
+        return self._network.learners[self._network.names[index]]
+
+    def _layer(self, index: int, won: Array, end: bool) -> Record:
+        layer = self._learner(index)
+        rule = layer.bound_rule
         norms = backend.row_norms(layer.weights.reshape(layer.units, -1))
-        wins = devices.to_device(self._wins[index], "cpu")
+        wins = devices.to_device(won, "cpu")
         shares = wins[wins > 0] / max(1, wins.sum())
         return {
             "change": _rounded(self._changes.get(index)),
@@ -170,7 +174,7 @@ class Diagnostics:
             "dead": int((wins == 0).sum()),
             "entropy": _rounded(abs(float(-(shares * np.log2(shares)).sum()))),
             "winners": int(wins.sum()),
-            **(self._pass(index, layer.rule) if end and layer.rule.competes else {}),
+            **(self._pass(index, rule) if end and rule.competes else {}),
         }
 
     def _pass(self, index: int, rule: Rule) -> Record:
@@ -229,14 +233,19 @@ def without_checksum(path: Path) -> int:
     return sum(not checked for _, _, checked in _lines(path))
 
 
-def cut_after(path: Path, step: int) -> None:
-    """Leave out the records after a step, which a training that goes on from there writes anew.
+def cut_after(path: Path, at: Position | None) -> None:
+    """Leave out what a training that goes on from a position writes anew: the records after it; None: all of them.
 
-    Where there are none, nothing is written: a full disk must not keep a finished training from being one.
+    That of the end of a pass is, too, where the last step is done and the pass has not ended. Where there are none,
+    nothing is written: a full disk must not keep a finished training from being one.
     """
 
+    def stays(record: Record) -> bool:
+        place = [record["phase"], record["epoch"]]
+        return at is not None and record["step"] <= at.step and place <= [at.phase, at.epoch]
+
     def kept() -> Iterator[bytes]:
-        return (line + b"\n" for record, line, _ in _lines(path) if record["step"] <= step)
+        return (line + b"\n" for record, line, _ in _lines(path) if stays(record))
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -257,8 +266,11 @@ def _lines(path: Path) -> Iterator[tuple[Record, bytes, bool]]:
             if not ended:  # a kill cut it off
                 continue
             raise ValueError(advice.format("damaged")) from None
-        if not isinstance(record, dict) or type(record.get("step")) is not int:
-            raise ValueError(advice.format("no record of a training"))
+        if not _is_of_a_training(record):
+            raise ValueError(
+                f"{path}: line {number} is no record of a training; remove that line, or move the file if it is "
+                "another program's."
+            )
         found = _CRC.fullmatch(line)
         if found is None and (checked or "crc32" in record):  # an earlier version's lines come first
             raise ValueError(advice.format("damaged"))
@@ -268,6 +280,12 @@ def _lines(path: Path) -> Iterator[tuple[Record, bytes, bool]]:
                 raise ValueError(advice.format("damaged: it does not match its CRC-32"))
             checked = True
         yield record, line, found is not None
+
+
+def _is_of_a_training(record: Any) -> bool:
+    if not isinstance(record, dict) or not isinstance(record.get("layers"), dict):
+        return False
+    return all(type(record.get(key)) is int for key in ("step", "phase", "epoch"))
 
 
 def _raw_lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:

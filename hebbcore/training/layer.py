@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def train_layer(
     data : Array or iterable
         (n, H, W, C) or (n, features), uint8 (read as 0…1), float16, float32 or float64; NumPy (also memory-mapped),
         CuPy, or convertible by DLPack, `__cuda_array_interface__` or `__array__`; or a re-iterable of such batches, or
-        of (images, labels) pairs, for data larger than memory.
+        of (images, labels) pairs, for data larger than memory. A stream is left where it was.
     units : int
         Number of units.
     kernel_size : int or (int, int) or None
@@ -164,7 +165,8 @@ def train_layer(
     once = isinstance(data, Iterator)
     if once and group is not None and group.size > 1:
         raise ValueError(f"{FUNCTION}: data is an iterator, which a group cannot share; pass a list or a stream.")
-    with joined(group, FUNCTION, device) as team, np.errstate(under="ignore"):
+    with joined(group, FUNCTION, device) as team, np.errstate(under="ignore"), ExitStack() as after:
+        after.callback(batches.rewind)
         taken: Any = batches if team is None else Shares(FUNCTION, batches, team)
         if team is not None and team.rank:
             progress, callback = False, None
@@ -196,8 +198,9 @@ def train_layer(
         if training.auto:
             with taking(first_epoch.portion):
                 training.rate = measured_rate(FUNCTION, NAME, rule, devices.to_device(first, device), g)
-        images = batches.images(len(first) if first_epoch.portion is None else first_epoch.portion.total)
-        total = None if images is None else images * epochs
+        size = len(first) if first_epoch.portion is None else first_epoch.portion.total
+        images = batches.images(size)
+        total = None if images is None else images * epochs - batches.missing(size)
         from tqdm import tqdm  # not before: `import hebbcore` would take a tenth longer
 
         with tqdm(total=total, unit="img", unit_scale=True, disable=not progress) as bar:

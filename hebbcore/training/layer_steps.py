@@ -55,7 +55,7 @@ class FirstEpoch:
     """
 
     def __init__(self, batches: Any, once: bool, team: Team | None = None) -> None:
-        self._batches, self._once = batches, once
+        self.batches, self._once = batches, once
         self._rest = batches.epoch(0)
         first = next(self._rest)
         self._read = [first]
@@ -66,7 +66,7 @@ class FirstEpoch:
     def look(self) -> Generator[Batch, None, None]:
         """Return the batches, from the first."""
         if not self._once:
-            yield from getattr(self._batches, "whole", self._batches).epoch(0)
+            yield from getattr(self.batches, "whole", self.batches).epoch(0)
             return
         self._read = list(map(self._kept, self._read))
         yield from list(self._read)
@@ -75,12 +75,12 @@ class FirstEpoch:
             yield batch
 
     def _kept(self, batch: Batch) -> Batch:
-        return kept(FUNCTION, batch) if self._batches.lends else batch
+        return kept(FUNCTION, batch) if self.batches.lends else batch
 
     def rewind(self) -> None:
         """Begin anew after a look, which may have drawn another order."""
         if not self._once:
-            self._rest, self._read = self._batches.epoch(0), []
+            self._rest, self._read = self.batches.epoch(0), []
 
     def __iter__(self) -> Iterator[Batch]:
         return itertools.chain(self._read, self._rest)
@@ -116,11 +116,8 @@ class LayerTraining:
                 for batch in source:
                     yield devices.to_device(self._images(batch.images), self._device)
 
-        found = None
-        if self._team is None or self._team.rank == 0:
-            found = starting_weights(FUNCTION, how, self._rule, drawn, self._g, inputs, generator)
-        if self._team is not None:
-            found = self._team.broadcast(found)
+        make = partial(starting_weights, FUNCTION, how, self._rule, drawn, self._g, inputs, generator)
+        found = make() if self._team is None else self._team.broadcast(first_epoch.batches.by_first(make))
         self._matrix[...] = devices.to_device(found, self._device)
         first_epoch.rewind()
 

@@ -81,6 +81,14 @@ class Loop:
             finally:
                 self._source.release()  # and its file, which an error's traceback would keep
 
+    def answer(self) -> None:
+        """Answer a signal that came after the last step, to any process: it would be lost."""
+        if self._run is None:
+            return
+        if self._agreement is not None:
+            self._agreement.hear(anew=True)
+        self._run.stop_if_told(self._state.position.step)
+
     def _run_phase(self, phase: Phase) -> None:
         network, at = self._network, self._state.position
         if self._caches:
@@ -104,7 +112,8 @@ class Loop:
             self._state.wins, self._state.judged = {}, [0, 0]
             if not phase.observes:
                 self._progress.record(at, end=True)
-                self._pause(end=at.epoch < phase.epochs)
+                if at.epoch < phase.epochs:  # else the end of the phase follows, which saves
+                    self._pause(end=True)
         self._end_phase(phase)
 
     def _run_epoch(self, phase: Phase, number: int) -> None:
@@ -258,8 +267,7 @@ class Loop:
         if due:
             self._state.seconds = self._progress.diagnostics.elapsed
             run.save(self._state)
-        if at.phase < len(self._phases):
-            run.stop_if_told(at.step)
+        run.stop_if_told(at.step)
 
     def _prepare(self, batch: Any) -> Any:
         """Check a batch, and bring it to the network's device; a share of one as soon as its place is known."""

@@ -29,7 +29,7 @@ from hebbcore.training.loop import Loop
 from hebbcore.training.phases import phases_of, whitened
 from hebbcore.training.progress import Progress
 from hebbcore.training.run import opened
-from hebbcore.training.settings import Training, require_effect
+from hebbcore.training.settings import Training, meant, require_effect
 from hebbcore.training.shares import Shares
 from hebbcore.training.steps import Steps
 from hebbcore.training.teacher import Teacher, Teaching, who_needs_labels
@@ -212,14 +212,12 @@ def fit(
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
     if isinstance(data, Iterator):
         raise ValueError("fit: data is an iterator, which can be read once; pass an array, a list or a stream.")
-    meant = dict(network.training)
-    own_size = meant.pop("batch_size", None)  # data that come in batches have their own
+    own = meant(network.training, mode)
+    own_size = own.pop("batch_size", None)  # data that come in batches have their own
     size, mixed = batching("fit", data, own_size if batch_size is None and is_array(data) else batch_size, shuffle)
-    if mode == "together":
-        meant.pop("sample", None)  # it is of a training layer by layer
     given = {"epochs": epochs, "mode": mode, "statistics_images": statistics_images, "sample": sample}
     settings = Training(
-        **meant | {key: value for key, value in given.items() if value is not None},
+        **own | {key: value for key, value in given.items() if value is not None},
         learning_rate=learning_rate,
         rate_factor=rate_factor,
         schedule=schedule,
@@ -274,10 +272,12 @@ def fit(
                 before = network.pixel_scale if state.position.step else None  # of the images until then
                 scale = agreed_scale(scale_of(first, batches), team)
                 network.pixel_scale = scale if before is None else scale.beside(before)
-                Loop(network, taken, settings, state, steps, told, folder, team).go()
+                loop = Loop(network, taken, settings, state, steps, told, folder, team)
+                loop.go()
                 network.pixel_scale = agreed_scale(network.pixel_scale, team)
                 if check_finite:
                     _require_finite_features(network, first)
+                loop.answer()
         return network
     finally:
         network.end_training()

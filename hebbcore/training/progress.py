@@ -61,8 +61,9 @@ class Progress:
         if images is not None:
             passes = [phase.epochs + (phase.sample is not None) for phase in phases]  # one more to gather a sample
             self._total = sum(min(images, p.images or images) * n for p, n in zip(phases, passes, strict=True))
-            if phases[0].images is None:
-                self._total -= self.missing
+            most = phases[0].images or images
+            short = min(images, most) - min(images - self.missing, most)  # the first pass, or the sample from it
+            self._total -= short * (1 if phases[0].sample is None else passes[0])
         with tqdm(
             total=self._total, initial=state.position.images, unit="img", unit_scale=True, disable=not self._show
         ) as self._bar:

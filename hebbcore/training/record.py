@@ -66,7 +66,7 @@ def _table(network: Network, batches: Batches, training: Training) -> dict[str, 
     settings = dataclasses.asdict(training)
     source = batches.source if isinstance(batches, IterableBatches) else None
     settings |= streams.batching_of(source)
-    if (source is not None and training.sample is None) or settings["seed"] == network.seed:
+    if not (training.shuffle or training.sample) or settings["seed"] == network.seed:  # else it draws nothing
         del settings["seed"]
     site = network.site
     table = {

@@ -75,7 +75,7 @@ class Run:
         if checkpoint.checkpoints(self.folder):
             vars(state).update(vars(self._restore(previous)))
         else:
-            cut_after(self.folder / METRICS, -1)
+            cut_after(self.folder / METRICS, None)
             self.save(state)  # what cannot be saved is said before any work
         keep_config(self.folder, self._network, self._batches, self._settings)
 
@@ -104,7 +104,7 @@ class Run:
         for later in checkpoint.checkpoints(self.folder):
             if later > path:  # damaged
                 later.unlink()
-        cut_after(self.folder / METRICS, there.position.step)
+        cut_after(self.folder / METRICS, there.position)
         return there.state
 
     def _begin_at(self, at: Position, path: Path, whitened: list[int]) -> None:

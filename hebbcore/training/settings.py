@@ -1,6 +1,6 @@
 """The settings of a training: what they may be, which have an effect, and which may change when it goes on."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,12 @@ from hebbcore.training.teacher import Teacher, check_teacher, require_taught
 LEARNING_RATE = 1e-3  # of layers that have none of their own
 
 FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite"}  # may change in a resume
+
+
+def meant(training: Mapping[str, Any], mode: str | None) -> dict[str, Any]:
+    """Return how a network is meant to be trained, see Network.training, in a mode; None: in the one that it says."""
+    left_out = {"sample"} if mode == "together" else set()  # it is of a training layer by layer
+    return {key: value for key, value in training.items() if key not in left_out}
 
 
 def may_change(training: dict[str, Any]) -> set[str]:

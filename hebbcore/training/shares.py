@@ -1,8 +1,9 @@
 """Batches of which each process of a team gets its share."""
 
 import socket
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from hebbcore.engine.group.team import Team
 from hebbcore.training.array_batches import ArrayBatches
 from hebbcore.training.batch import Batch, labels_at
 from hebbcore.training.batches import Batches, IterableBatches, StreamBatches
+
+T = TypeVar("T")
 
 _ROUNDING = 1e-5  # of a batch's mean squares, by which unlike processors may make it differ
 
@@ -57,6 +60,20 @@ class Shares:
         self._own: IterableBatches | None = None
         if isinstance(whole, StreamBatches) and hasattr(whole.source, "share"):
             self._own = StreamBatches(function, whole.source.share(*self._mine), not whole.checked, whole.labelled)
+
+    def by_first(self, make: Callable[[], T]) -> T | None:
+        """Return what make makes of the whole batches in rank 0, and None in the others.
+
+        These make it too, without a warning, of data in which one loop may decide the order of the next, such as a
+        DataLoader with a generator: all processes must have read as much.
+        """
+        if self._team.rank == 0:
+            return make()
+        if not isinstance(self.whole, ArrayBatches | StreamBatches):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                make()
+        return None
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Share]:
         """Return this process's shares of the batches of an epoch; see Batches."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from copy import copy
 from functools import partial
+from typing import Any
 
 from hebbcore.engine import backend, devices
 from hebbcore.engine.backend import Array
@@ -67,6 +68,7 @@ class Steps:
         self._teaching, self._labelled = teaching, Labelled()
         self._divergence = Divergence("fit") if settings.check_finite else None
         self._steps_before = 0  # how many there were when this phase began, or went on
+        self._goes_on = False  # whether the pass began before
         self._is_new = network.pixel_scale is None  # it has learned nothing yet, from images that differ
         self._missing = 0  # images of the phase's passes that a stream had behind it
         self._told_more = False  # that the data gave more images than they say
@@ -78,6 +80,7 @@ class Steps:
         sample.
         """
         self._steps_before = self._state.position.step
+        self._goes_on = self._state.position.batch > 0
         self._missing = 0 if number else self._progress.missing
         for i in () if phase.observes else phase.targets:
             layer = self._network.layers[i]
@@ -94,10 +97,10 @@ class Steps:
         if team is None:
             self._start(i, layer, phase, source, number)
             return
-        if team.rank == 0:
-            whole = copy(source)
-            whole.batches = getattr(source.batches, "whole", source.batches)
-            self._start(i, layer, phase, whole, number)
+        shares: Any = source.batches
+        whole = copy(source)
+        whole.batches = shares.whole
+        shares.by_first(partial(self._start, i, layer, phase, whole, number))
         theirs = team.broadcast({key: devices.to_device(array, "cpu") for key, array in layer.arrays().items()})
         if team.rank:
             layer.restore({key: devices.to_device(array, self._network.site.device) for key, array in theirs.items()})
@@ -297,9 +300,9 @@ class Steps:
         self.require_sound()
         self._tell_more(phase)
         names = [self._network.names[i] for i in phase.targets if i in self._teaching.units]
-        if names:  # as in all processes
+        if names and not self._goes_on:  # as in all processes
             self._labelled.tell("fit", names, self._progress.team, _WARNING_LEVEL)
-        self._labelled = Labelled()
+        self._labelled, self._goes_on = Labelled(), False
 
     def tell_lost(self, layer: Layer, wins: Array | None) -> None:
         """Warn of units that won nothing in the last pass, and of those that steps threw off; wins: (units,)."""
