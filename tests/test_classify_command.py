@@ -34,12 +34,12 @@ def ended(*args, **options):
 
 def test_a_network_that_an_earlier_version_began_goes_on(photos, call, monkeypatch):
     with monkeypatch.context() as before:
-        before.setattr(hebbcore.dictionary, "winners", lambda units: 3)
+        before.setattr(hebbcore.dictionary, "wide_kernel", lambda side: 3)
         before.setattr(features, "extract_features", ended)
         assert "ended before features" in call(LINE, 1)[1]
     call(LINE)
     network = hebbcore.load("work/network", device="cpu")
-    assert {layer.rule.k for layer in network.learners.values() if isinstance(layer.rule, hebbcore.SignedWTA)} == {3}
+    assert network["whiten5"].kernel_size == (3, 3)  # not 4
     assert right(rows_of(Path("work/predictions.csv")), photos) > 0.85
 
 

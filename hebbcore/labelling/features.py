@@ -38,12 +38,17 @@ def learned_network(
     network = preset("dictionary", image_shape=shuffled.image_shape, units=units, device=device)
     if checkpoint.checkpoints(run):
         begun = checkpoint.load(run, device=device, previous=previous)
-        if isinstance(begun, Network) and begun.shapes == network.shapes:
+        if isinstance(begun, Network) and _ends(begun) == _ends(network):
             begun.training = network.training
             network = begun
     with warnings.catch_warnings():  # of few images some units stay unused, which harms nothing
         warnings.filterwarnings("ignore", "fit: .* won none of the .* patches")
         return fit(network, shuffled, run=run, previous=previous, callback=callback, log_seconds=2)
+
+
+def _ends(network: Network) -> tuple[object, object]:
+    """Return the shapes of what a network is given and of what it puts out."""
+    return network.image_shape, network.shapes[-1]
 
 
 def chosen(network: Network, images: int, mirror: bool) -> Features:
