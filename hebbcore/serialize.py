@@ -277,6 +277,7 @@ class _NotSet:
 
 
 _NOT_SET = _NotSet()
+_MOST_SHOWN = 100  # characters of a table or list in a message
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
@@ -287,10 +288,12 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
 def compared(ours: Any, theirs: Any, path: str = "") -> list[tuple[str, str]]:
     """Return the path of each value in which two tables differ, and a text that says how.
 
-    A key that one of them lacks counts as None, and is "not set" in the text. In lists of tables or lists, one longer
-    than the other, only the first tables that differ are compared.
+    A key that one of them lacks counts as None, and is "not set" in the text. Of layers of two types nothing else is
+    compared, and in lists of tables or lists, one longer than the other, only the first tables that differ.
     """
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        if ours.get("type") != theirs.get("type") and "type" in ours and "type" in theirs:
+            ours, theirs = {"type": ours["type"]}, {"type": theirs["type"]}
         keys = [*ours, *(key for key in theirs if key not in ours)]
         values = ((key, ours.get(key, _NOT_SET), theirs.get(key, _NOT_SET)) for key in keys)
         return [found for key, our, their in values for found in compared(our, their, _join(path, key))]
@@ -302,4 +305,12 @@ def compared(ours: Any, theirs: Any, path: str = "") -> list[tuple[str, str]]:
             longer = (path, f"{path} is {len(ours)} long here and {len(theirs)} there")
             return [longer, *next(filter(None, pairs), [])]
     alike = ours == theirs or (ours != ours and theirs != theirs)  # NaN is not even like itself
-    return [] if alike else [(path, f"{path} is {ours!r} here and {theirs!r} there")]
+    return [] if alike else [(path, f"{path} is {_shown(ours)} here and {_shown(theirs)} there")]
+
+
+def _shown(value: Any) -> str:
+    """Return a value as messages show it: a large table, or a list of such, would fill the terminal."""
+    text = repr(value)
+    if len(text) <= _MOST_SHOWN or not isinstance(value, Mapping | list):
+        return text
+    return "a table" if isinstance(value, Mapping) else f"a list of {len(value)}"

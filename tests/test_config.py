@@ -344,9 +344,15 @@ def test_of_lists_of_tables_the_first_difference_is_named():
     assert serialize.differences({"layers": [pool, conv, pool]}, {"layers": [pool, dense]}) == [
         "layers is 3 long here and 2 there",
         "layers[1].type is 'conv' here and 'dense' there",
-        "layers[1].units is 2 here and 3 there",
     ]
     assert serialize.differences([pool], [pool, conv], "layers") == ["layers is 1 long here and 2 there"]
+
+
+def test_large_values_do_not_fill_the_terminal():
+    ours, theirs = {"a": [{"units": number} for number in range(9)]}, {"b": {f"key {i}": i for i in range(99)}}
+    expected = ["a is a list of 9 here and not set there", "b is not set here and a table there"]
+    assert serialize.differences(ours, theirs) == expected
+    assert serialize.differences({"a": "x" * 200}, {"a": 1}) == [f"a is {'x' * 200!r} here and 1 there"]
 
 
 @pytest.mark.parametrize("rule", [kind() for kind in hebbcore.RULES.values()], ids=list(hebbcore.RULES))
