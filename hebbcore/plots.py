@@ -98,7 +98,7 @@ def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
 
 
 def first_filters(network: Network) -> Any:
-    """Return the first learner's weights as filters on images.
+    """Return the weights of the first layer whose units are filters on images, such as of the dictionary's wide branch.
 
     The units of a layer that sees whitened patches are returned as the patches, before whitening, that they answer to.
 
@@ -110,29 +110,35 @@ def first_filters(network: Network) -> Any:
     Returns
     -------
     numpy.ndarray or None
-        Filters, (units, height, width, 1 or 3); None if the weights are no filters on images of 1 or 3 channels.
+        Filters, (units, height, width, 1 or 3); None if no weights are filters on images of 1 or 3 channels.
     """
-    from hebbcore.layers import Conv, Whiten
-
     assert network.image_shape is not None
     if len(network.image_shape) != 3 or network.image_shape[2] not in (1, 3):
         return None
-    layer = next(iter(network.learners.values()))
-    if not isinstance(layer, Conv):
+    for name, layer in network.learners.items():
+        before = [network.layers[i] for i in network.graph.upstream(network.index_of("plot", name))]
+        found = _filters(layer, before, network.image_shape[2])
+        if found is not None:
+            return found
+    return None
+
+
+def _filters(layer: Any, before: list[Any], channels: int) -> Any:
+    """Return a layer's weights as first_filters does, None if they are no filters. before: what makes its input."""
+    from hebbcore.layers import Conv, Learner, Whiten
+
+    if not isinstance(layer, Conv) or any(isinstance(other, Learner) for other in before):
         return None
     weights = devices.to_device(layer.weights, "cpu")
-    before = [network.layers[i] for i in network.graph.upstream(network.index_of("plot", layer.name))]
-    whiten = next((b for b in before if isinstance(b, Whiten)), None)
+    whiten = next((other for other in before if isinstance(other, Whiten)), None)
     if whiten is None:
-        return weights if weights.shape[3] == network.image_shape[2] else None
+        return weights if weights.shape[3] == channels else None
     if whiten.kernel_size is None or layer.kernel_size != (1, 1):
         return None
     matrix = devices.to_device(whiten.matrix, "cpu")
     if matrix.shape[1] != weights.shape[3]:  # a Split lies between, say
         return None
-    return (weights.reshape(len(weights), -1) @ matrix.T).reshape(
-        len(weights), *whiten.kernel_size, network.image_shape[2]
-    )
+    return (weights.reshape(len(weights), -1) @ matrix.T).reshape(len(weights), *whiten.kernel_size, channels)
 
 
 def save_curves(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:

@@ -169,7 +169,7 @@ def test_plot_of_layers_that_see_no_images(place, call):
     Path("run.toml").write_text(config_text({"type": "dense", "units": 6}, BATCH_NORM, seed=1))
     call("train run.toml --out a")
     out, _ = call("plot a")
-    assert out.startswith("no filters to draw: the first layer that learns sees no plain images of 1 or 3 channels\n")
+    assert out.startswith("no filters to draw: no layer that learns sees images of 1 or 3 channels or their patches\n")
     assert names("a") == ["checkpoints", "config.json", "curves.png", "metrics.jsonl"]
 
 
@@ -220,6 +220,14 @@ def test_filters_behind_a_whitening_are_drawn_as_patches(generator):
 def test_which_filters_can_be_drawn(layers, shape, drawn):
     filters = plots.first_filters(hebbcore.Network(layers, shape, device="cpu"))
     assert (None if filters is None else filters.shape) == drawn
+
+
+@pytest.mark.parametrize("side", [12, 97])
+def test_the_filters_of_the_dictionary_are_those_of_its_wide_branch(side):
+    network = hebbcore.preset("dictionary", image_shape=(side, side, 3), units=(4, 6, 7, 5), device="cpu")
+    wide = list(network.learners.values())[-1]
+    assert plots.first_filters(network).shape == (5, 6, 6, 3)
+    np.testing.assert_allclose(plots.first_filters(network).reshape(5, 108), wide.weights.reshape(5, 108), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def _plot(options: argparse.Namespace) -> int:
     make_folder(folder)
     filters = plots.first_filters(network)
     if filters is None:
-        print("no filters to draw: the first layer that learns sees no plain images of 1 or 3 channels")
+        print("no filters to draw: no layer that learns sees images of 1 or 3 channels or their patches")
     else:
         plots.save_filters(filters, folder / "filters.png")
         print(printable(str(folder / "filters.png")))
