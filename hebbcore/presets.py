@@ -84,10 +84,9 @@ def preset(
     What the dictionary derives from image_shape (sides H and W):
 
     - Images are first reduced by averages of about r×r pixels, r = 2⌊√(H·W) / 96⌋, so that 96 pixels become 48, 224
-      become 56, and 64 or 95 stay. r is at least 1, and so small that 8 pixels remain along the shorter side. Work and
-      memory an image are bounded by it.
-    - Where r is more than 1, layer 1 looks at two scales: half of its units see images with twice as many pixels a
-      side, and the maps of both halves, pooled to the same size, are concatenated. So fine textures are not lost.
+      become 56, and 64 or 95 stay. r is at least 1, and so small that 8 pixels remain along the shorter side.
+    - Where r is more than 1, half of layer 1's units see images with twice as many pixels a side, for fine textures; the
+      maps of both halves are pooled to the same size and concatenated. Work and memory an image are bounded.
     - Patches of layer 1 have 3×3 pixels where √(H·W) of the reduced image is below 48, and 5×5 from there on.
     - The pool behind layer 1 has a stride of √(H·W) / 16, rounded, of the reduced image, so that the maps of layer 2,
       which costs most, have about 16×16 pixels; it is small enough for maps of 5 pixels a side.

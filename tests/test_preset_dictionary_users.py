@@ -94,8 +94,8 @@ def test_a_configuration_makes_the_network_of_its_images():
     assert network.training == DEFAULTS
     changed = config(layers={"conv2": {"units": 9}, "split3": {"threshold": 0.1}}).make_network()
     assert (changed["conv2"].units, changed["split3"].threshold) == (9, 0.1)
-    large = config(image_shape=[96, 96, 1], layers={"reduced": {"window": 6, "stride": 6}}).make_network()
-    assert large.shapes[0] == (16, 16, 1)
+    large = config(image_shape=[192, 192, 1], layers={"reduced": {"cells": 48}}).make_network()
+    assert large.shapes[0] == (48, 48, 1)
 
 
 def test_changes_from_the_command_line_find_its_layers(images):
