@@ -99,8 +99,8 @@ def _half() -> Layer:
 
 def _first(sides: tuple[int, int], units: int, times: int = 1) -> list[Layer]:
     """Return the layers from pixels to layer 1's codes, on maps as large as those of images so many times smaller."""
-    kernel = first_kernel(*sides)
-    stride = times * first_stride(sides[0] // times, sides[1] // times)
+    reduced = (sides[0] // times, sides[1] // times)
+    kernel, stride = first_kernel(*reduced), times * first_stride(*reduced)
     return [
         Whiten(
             kernel, padding=kernel // 2, padding_mode="edge", contrast=None, epsilon=0.01, relative=True, centre=True

@@ -1,6 +1,7 @@
 """Pictures of a training: filters with Pillow, curves with Matplotlib (extra "plot")."""
 
 import io
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +75,7 @@ def filters_png(weights: Any, columns: int = 12, scale: int = 6) -> bytes:
     if weights.ndim != 4 or weights.shape[3] not in (1, 3):
         problem = (
             f"must be filters (units, height, width, 1 or 3), got shape {weights.shape}; first_filters(network) gives "
-            "those of a network's first layer."
+            "those of a network."
         )
         raise checks.wrong(ValueError, "filters_png", "weights", problem)
     if not weights.size:
@@ -136,7 +137,8 @@ def _filters(layer: Any, before: list[Any], channels: int) -> Any:
     if whiten.kernel_size is None or layer.kernel_size != (1, 1):
         return None
     matrix = devices.to_device(whiten.matrix, "cpu")
-    if matrix.shape[1] != weights.shape[3]:  # a Split lies between, say
+    patches = (channels * math.prod(whiten.kernel_size), weights.shape[3])
+    if matrix.shape != patches:  # a Split lies before or behind, say
         return None
     return (weights.reshape(len(weights), -1) @ matrix.T).reshape(len(weights), *whiten.kernel_size, channels)
 

@@ -85,8 +85,8 @@ def preset(
 
     - Images are first reduced by averages of about r×r pixels, r = 2⌊√(H·W) / 96⌋, so that 96 pixels become 48, 224
       become 56, and 64 or 95 stay. r is at least 1, and so small that 8 pixels remain along the shorter side.
-    - Where r is more than 1, half of layer 1's units see images with twice as many pixels a side, for fine textures; the
-      maps of both halves are pooled to the same size and concatenated. Work and memory an image are bounded.
+    - Where r is more than 1, half of layer 1's units see images with twice as many pixels a side, for fine textures;
+      the maps of both halves are pooled to the same size and concatenated. Work and memory an image are bounded.
     - Patches of layer 1 have 3×3 pixels where √(H·W) of the reduced image is below 48, and 5×5 from there on.
     - The pool behind layer 1 has a stride of √(H·W) / 16, rounded, of the reduced image, so that the maps of layer 2,
       which costs most, have about 16×16 pixels; it is small enough for maps of 5 pixels a side.
@@ -284,7 +284,7 @@ def network_of(
     except ValueError as error:
         advice = f"({name} is made for images of {shape}: make larger ones, or a Network of fewer layers.)"
         if name == DERIVED:
-            advice = f"({name} has its kernels: take fewer units, or images of fewer channels than {shape}.)"
+            advice = f"({name} has its kernels: take fewer units, or images smaller or of fewer channels than {shape}.)"
         problem = f"{checks.about(error).text} {advice}"
         raise checks.wrong(ValueError, "Network", None, problem) from None
     network.training = training_of(name, units)

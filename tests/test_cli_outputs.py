@@ -215,6 +215,8 @@ def test_filters_behind_a_whitening_are_drawn_as_patches(generator):
         ([hebbcore.Whiten(), hebbcore.Conv(2, 3)], (6, 6, 3), None),
         ([hebbcore.Whiten(3), hebbcore.Conv(2, 3)], (6, 6, 3), None),
         ([hebbcore.Whiten(3), hebbcore.Split(), hebbcore.Conv(2, 1)], (6, 6, 3), None),
+        ([hebbcore.Split(), hebbcore.Whiten(3), hebbcore.Conv(2, 1)], (6, 6, 3), None),
+        ([hebbcore.Whiten(3, components=4), hebbcore.Conv(2, 1)], (6, 6, 3), (2, 3, 3, 3)),
     ],
 )
 def test_which_filters_can_be_drawn(layers, shape, drawn):

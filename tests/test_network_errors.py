@@ -97,9 +97,15 @@ def test_training_builds_a_network_for_its_images(generator):
 def test_images_that_do_not_fit():
     network = Network([Conv(3, 3), Dense(2)], (8, 7, 2), device="cpu")
     fit = "transform: images must be (n, 8, 7, 2), as the network was made for, got shape {}; images are channels-last."
-    for shape in ((4, 2, 8, 7), (4, 8, 7, 3), (4, 112), (1, 9, 7, 2)):
+    for shape in ((4, 8, 7, 3), (4, 112), (1, 9, 7, 2)):
         with raises(ValueError, fit.format(shape)):
             network.transform(np.ones(shape, np.float32))
+    turned = np.ones((4, 2, 8, 7), np.float32)
+    message = f"{fit.format(turned.shape)} np.moveaxis(images, 1, -1) turns channels-first ones."
+    with raises(ValueError, message):
+        network.transform(turned)
+    with raises(ValueError, message.replace("transform", "fit")):  # no advice to make another network
+        hebbcore.fit(network, turned)
     with raises(
         ValueError,
         "transform: images must be (n, height, width, channels) or (n, features), got shape (8, 7, 2). "

@@ -18,9 +18,10 @@ def add_plot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add the `plot` command to a command line."""
     plot = commands.add_parser(
         "plot",
-        description="Draw filters.png, which shows what the first layer learned, and curves.png, which shows how the "
-        'training went, into the folder of the run (this needs the extra "plot"). For several runs, draw their curves '
-        "into one curves.png, and write table.md, which tells how their settings differ and how they ended.",
+        description="Draw filters.png, which shows what the first layer that sees images or their patches learned, "
+        'and curves.png, which shows how the training went, into the folder of the run (this needs the extra "plot"). '
+        "For several runs, draw their curves into one curves.png, and write table.md, which tells how their settings "
+        "differ and how they ended.",
     )
     plot.add_argument("folders", type=Path, nargs="+", metavar="run", help="folder of a run, or several")
     plot.add_argument(

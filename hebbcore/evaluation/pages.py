@@ -9,7 +9,7 @@ Table = list[list[str]]  # its first row is the head
 
 _CAPTIONS = {
     "accuracy.png": "Accuracy against labels; baselines are dashed.",
-    "filters.png": "Filters of the first layer.",
+    "filters.png": "Filters of the first layer of which they can be drawn.",
 }
 
 

@@ -34,7 +34,7 @@ def write_report(
     title : str
         The report's heading.
     filters : bytes, optional
-        A PNG of what the first layer learned.
+        A PNG of the filters that plots.first_filters finds.
     dead : sequence of str
         Sentences on units that win nothing, and on a network that classifies by itself.
 

@@ -112,6 +112,8 @@ def check_images_of_shape(function: str, images: Any, shape: tuple[int, ...], ad
     array = as_images(function, "images", given)
     if array.shape[1:] == as_4d(shape) and given.ndim == len(shape) + 1:
         return array
+    if given.ndim == 4 and given.shape[1:] == (shape[-1], *shape[:-1]):
+        advice = " np.moveaxis(images, 1, -1) turns channels-first ones."
     raise ValueError(
         f"{function}: images must be (n, {', '.join(map(str, shape))}), as the network was made for, got shape "
         f"{given.shape}; images are channels-last.{advice}"
