@@ -293,7 +293,7 @@ def test_a_bar_shows_the_sampling(capsys):
     ("options", "message"),
     [
         ({"sample": 5}, 'sample=5 has no effect: it is for mode="layerwise"'),
-        ({"sample": 5, "mode": "layerwise", "cache": "memory"}, "cache='memory' has no effect with sample"),
+        ({**LAYERWISE, "sample": 5, "cache": "memory"}, "cache='memory' has no effect with sample=5: .*; leave it out"),
         ({"sample": 0, "mode": "layerwise"}, "sample must be at least 1"),
     ],
 )
