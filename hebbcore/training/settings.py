@@ -113,8 +113,8 @@ def without_effect(settings: Training, network: Network, done: Collection[int] =
         return "sample", text
     if settings.sample is not None and settings.cache != "none":
         return "cache", (
-            f"cache={settings.cache!r} has no effect with sample={settings.sample}: a layer's sample is gathered in one "
-            "pass and kept; leave it out."
+            f"cache={settings.cache!r} has no effect with sample={settings.sample}: a layer's sample is gathered in "
+            "one pass and kept; leave it out."
         )
     if settings.cache != "none" and settings.mode == "together":
         text = f'cache={settings.cache!r} has no effect: it is for mode="layerwise"; leave it out, or change mode.'
