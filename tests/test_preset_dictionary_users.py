@@ -54,6 +54,16 @@ def test_shards_and_the_size_of_their_batches(images, call):
     assert (given["mode"], given["batch_size"], given["epochs"]) == ("layerwise", 30, 1)
 
 
+def test_verify_does_not_call_the_run_of_an_earlier_preset_damaged_alone(images, call, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr("hebbcore.dictionary.wide_kernel", lambda side: 3)
+        call(f"train {EXAMPLE} --out d {SMALL} --set training.epochs=1")
+        assert "damaged: 0" in call("verify d")[0]
+    out, _ = call("verify d", 1)
+    told = "d/config.json is damaged, or its preset is one of another version of hebbcore: network.layers[0].branches["
+    assert told in out
+
+
 def test_what_branches_join_is_kept_whole_unless_features_are_told(images, call):
     wide = SMALL.replace("[4,6,7,5]", "[4,300,7,5]")
     call(f"train {EXAMPLE} --out runs/d {wide} --set training.epochs=1")

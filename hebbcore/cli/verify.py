@@ -170,7 +170,9 @@ def _state_of_config(path: Path) -> str:
             wrong = [f"training.{key}" for key in theirs if key not in free and training.get(key) != theirs[key]]
             wrong += _of_the_network(table, header)
         if wrong:
-            raise ValueError(f"verify: {path} is damaged: {wrong[0]} is not what {latest} says.")
+            of_preset = wrong[0].startswith("network.layers") and table["network"].get("preset") is not None
+            other = ", or its preset is one of another version of hebbcore" if of_preset else ""
+            raise ValueError(f"verify: {path} is damaged{other}: {wrong[0]} is not what {latest} says.")
         return f"readable, and network and training are those of {latest.name}"
     return "readable"
 
