@@ -4,10 +4,14 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from classify_helpers import photos, rows_of, some_labels, write_labels
 from cli_helpers import call, fails
 from PIL import Image
+
+import hebbcore
 
 __all__ = ["call", "fails", "photos"]
 SMALL = "classify photos --labels labels.csv --out work --device cpu --features net.h5"
@@ -118,3 +122,17 @@ def test_predict_replaces_its_own_tables_alone(photos, call, fails):
     Path("new.csv").touch()
     for _ in range(2):
         assert "labels of 60 images" in call(f"{line} new.csv")[0]
+
+
+@pytest.mark.parametrize(("channels", "taken"), [(2, (98, 97, 2)), (3, (48, 48, 3)), (4, (98, 97, 4))])
+def test_large_arrays_that_cannot_be_resized_are_taken_whole(tmp_path, monkeypatch, call, channels, taken):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (8, 98, 97, channels), np.uint8)
+    with h5py.File("images.h5", "w") as file:
+        file["train/images"], file["train/labels"] = images, np.arange(8) % 2
+    network = hebbcore.Network([hebbcore.Conv(2, 8, stride=8), hebbcore.GridPool(2)], taken, device="cpu")
+    hebbcore.save("net.h5", network)
+    call("classify images.h5 --out work --device cpu --features net.h5")
+    assert hebbcore.load("work", device="cpu").image_shape == taken
+    call("predict work images.h5 --out new.csv --device cpu")
+    assert len(rows_of(Path("new.csv"))) == 8

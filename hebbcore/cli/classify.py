@@ -76,7 +76,8 @@ def add_work(command: argparse.ArgumentParser, labels: str) -> None:
     )  # fmt: skip
     command.add_argument(
         "--image-size", type=int, metavar="PIXELS",
-        help="side of the central square that is taken of each image (default: what fits the images, at most 48)",
+        help="side of the central square that is taken of each image (default: what fits the images, at most 48; "
+        "arrays of up to 96 pixels, or of other than 1 or 3 channels, stay whole)",
     )  # fmt: skip
     add_split(command)
     command.add_argument(

@@ -337,10 +337,11 @@ def _chosen_size(source: loaders.ImageSource) -> int:
 
 
 def _size_of_shards(path: Path) -> int | None:
-    """Return the side that images of a set of shards get; None: small ones stay as they are."""
+    """Return the side that images of a set of shards get; None: arrays that are small, or no pictures, stay whole."""
     index = loaders.read_index(path)
     if index.image_shape is not None:
-        return None if min(index.image_shape[:2]) <= 2 * LARGEST else LARGEST
+        resizable = index.image_shape[2] in (1, 3) and index.dtype == "uint8"
+        return LARGEST if resizable and min(index.image_shape[:2]) > 2 * LARGEST else None
     stored = index.settings.get("size")
     return min(LARGEST, stored) if isinstance(stored, int) and stored >= SMALLEST else LARGEST
 
