@@ -16,7 +16,7 @@ from PIL import Image
 import hebbcore
 import loaders
 from hebbcore import checkpoint
-from hebbcore.cli.photos import read_photos, side_at
+from hebbcore.cli.photos import read_anew, read_photos, side_at
 from hebbcore.cli.stages import Stages
 from hebbcore.cli.tables import Table
 from hebbcore.features import extract, storage
@@ -348,3 +348,25 @@ def test_what_no_photo_makes_right_is_refused_before_they_are_read(photos, call,
 
     monkeypatch.setattr(loaders, "build_shards", read)
     assert fails(line).startswith(message)
+
+
+def test_a_removal_that_is_killed_leaves_the_mark_that_the_folder_may_be_removed(tmp_path, monkeypatch):
+    folder = tmp_path / "images"
+
+    def read():
+        if list(folder.glob("*.h5")):
+            raise ValueError("of other images")
+        (folder / "shard-00000.h5").touch()
+        (folder / "report.json").touch()
+        return "read"
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    assert read_anew(folder, read) == "read"
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            read_anew(folder, read)
+    assert os.listdir(folder) == [".read-anew"]
+    assert read_anew(folder, read) == "read"

@@ -221,6 +221,9 @@ def read_anew(folder: Path, read: Callable[[], T]) -> T:
         is_own = before and (is_hidden or mark.exists()) and all(map(_is_read, folder.rglob("*")))
         if not is_own:
             raise
+        for place in folder.iterdir():
+            if place != mark:  # which goes last: without it a removal that is killed could not go on
+                shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
         shutil.rmtree(folder)
     return read_anew(folder, read)
 
