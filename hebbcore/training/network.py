@@ -270,9 +270,11 @@ def fit(
                     folder.resume(state, previous)
                 if team is not None:
                     begin_alike(team, network, state)
-                before = network.pixel_scale if state.position.step else None  # of the images until then
-                scale = agreed_scale(scale_of(first, batches), team)
-                network.pixel_scale = scale if before is None else scale.beside(before)
+                before, scale = network.pixel_scale, agreed_scale(scale_of(first, batches), team)
+                if before is not None:  # of the images until now
+                    scale.tell_unlike("fit", before)
+                    scale = scale.beside(before)
+                network.pixel_scale = scale
                 loop = Loop(network, taken, settings, state, steps, told, folder, team)
                 loop.go()
                 network.pixel_scale = agreed_scale(network.pixel_scale, team)
