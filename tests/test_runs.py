@@ -81,6 +81,19 @@ def test_plot_of_a_run_from_python_beside_others(two, call):
     assert not [key for key in head if key.startswith("network.layers[")]
 
 
+def test_sizes_are_compared_in_bytes(two, call):
+    path = Path("r/b/config.json")
+    given = json.loads(path.read_text())
+    path.write_text(json.dumps({**given, "workspace": "262144 KiB"}))
+    told = []
+    for size in (2**28, "256 MiB", "128 MiB"):
+        Path("r/a/config.json").write_text(json.dumps({**given, "workspace": size}))
+        call("plot r/a r/b --out both")
+        head, *rows = table(Path("both/table.md").read_text(), "Runs")
+        told.append([row[head.index("workspace")] for row in rows] if "workspace" in head else [])
+    assert told == [[], [], ["128 MiB", "262144 KiB"]]
+
+
 def test_many_runs_and_the_same_folder_name_twice(two, call):
     Path("q").mkdir()
     Path("r/a").rename("q/b")

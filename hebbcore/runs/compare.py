@@ -1,5 +1,6 @@
 """The settings and the metrics of runs, and tables of several runs side by side."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hebbcore import checks
 from hebbcore.files import parse_json
 from hebbcore.serialize import CONFIG, layer_of, layer_table
 from hebbcore.texts import in_markdown
@@ -15,6 +17,7 @@ from hebbcore.training.settings import LEARNING_RATE, Training
 
 Table = list[list[str]]  # rows, the head first
 
+_SIZES = ("workspace", "training.cache_bytes")
 _LAYER = re.compile(r"network\.layers\[\d+\]\.type")
 
 FIGURES = {  # of a layer, and what they are
@@ -176,7 +179,16 @@ def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys whose values are not the same in all settings; a missing key counts as None."""
     keys = dict.fromkeys(key for given in settings for key in given)
-    return [key for key in keys if any(given.get(key) != settings[0].get(key) for given in settings)]
+    return [key for key in keys if any(_meant(key, given) != _meant(key, settings[0]) for given in settings)]
+
+
+def _meant(key: str, settings: Mapping[str, Any]) -> Any:
+    """Return a setting as it can be compared: sizes in bytes, however they are written."""
+    value = settings.get(key)
+    if key in _SIZES:
+        with contextlib.suppress(TypeError, ValueError):
+            return checks.byte_size("plot", key, value)
+    return value
 
 
 def comparison(runs: Mapping[str, Path]) -> list[tuple[str, Table]]:
