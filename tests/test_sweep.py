@@ -188,7 +188,7 @@ def test_a_run_that_fails_does_not_stop_the_others(place, call, monkeypatch):
         ("--grid training.epoch=2,3", "config: training.epoch is unknown. Did you mean epochs?"),
         ("--grid network.layers.conv2.units=2,3", "config: network.layers.conv2.units is unknown. Did you mean conv1?"),
         ("--grid network.layers.conv1.units=2,0", "config: network.layers[0].units must be at least 1, got 0."),
-        ("--grid workspace=1MiB,1048576", "sweep: workspace=1MiB,seed=0 and workspace=1048576,seed=0 are the same train"),
+        ("--grid workspace=1MiB,1048576", "sweep: workspace=1MiB,seed=0 and workspace=1048576,seed=0 are"),
         ("--grid training.keep=2,3", "sweep: training.keep=2,seed=0 and training.keep=3,seed=0 are the same training;"),
         ("--grid training.learning_rate=0.01,1e-2", "sweep: --grid training.learning_rate has 1e-2 twice"),
         ("--grid training.rate_factor=1,1.0", "sweep: --grid training.rate_factor has 1.0 twice"),
