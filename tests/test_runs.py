@@ -11,6 +11,7 @@ from PIL import Image
 
 import hebbcore
 from hebbcore.runs import compare
+from hebbcore.runs.config import read_config
 
 pytest_plugins = "cli_helpers"
 
@@ -92,6 +93,15 @@ def test_sizes_are_compared_in_bytes(two, call):
         head, *rows = table(Path("both/table.md").read_text(), "Runs")
         told.append([row[head.index("workspace")] for row in rows] if "workspace" in head else [])
     assert told == [[], [], ["128 MiB", "262144 KiB"]]
+
+
+def test_the_same_layers_from_python_and_a_configuration_do_not_differ(two, call):
+    with h5py.File("images.h5") as file:
+        network = hebbcore.Network(read_config(Path("r/a/config.json")).make_network().stack, device="cpu")
+        hebbcore.fit(network, file["train/images"][...], run="r/c")
+    call("plot r/a r/c --out both")
+    head = table(Path("both/table.md").read_text(), "Runs")[0]
+    assert [key for key in head if key.startswith("network.")] == ["network.image_shape"]
 
 
 def test_many_runs_and_the_same_folder_name_twice(two, call):

@@ -10,7 +10,8 @@ from typing import Any
 
 from hebbcore import checks
 from hebbcore.files import parse_json
-from hebbcore.serialize import CONFIG, layer_of, layer_table
+from hebbcore.runs.changes import names_in
+from hebbcore.serialize import CONFIG, layer_of, layer_table, places_of, without
 from hebbcore.texts import in_markdown
 from hebbcore.training.diagnostics import METRICS, Record, lines
 from hebbcore.training.settings import LEARNING_RATE, Training
@@ -132,15 +133,32 @@ def settings_of(run: Path) -> dict[str, Any]:
             table["training"]["learning_rate"] = LEARNING_RATE
     network = table.get("network")
     if isinstance(network, dict) and isinstance(network.get("layers"), list):
+        network.setdefault("preprocess", "none")  # of a training from Python
+        _leave_out_names(network["layers"])
         network["layers"] = [_plainest(layer) for layer in network["layers"]]
     return dict(_flat({"imports": [], **table}, ""))
 
 
+def _leave_out_names(tables: list[Any]) -> None:
+    """Take the names that a network would give its layers out of their tables, if their kinds are known."""
+    with contextlib.suppress(TypeError, ValueError, LookupError, AttributeError):
+        names = names_in(without("name", tables))
+        for (there, i), name in zip(places_of(tables), names, strict=True):
+            if there[i].get("name") == name:
+                del there[i]["name"]
+
+
 def _plainest(table: Any) -> Any:
-    """Return the table of a layer without what says nothing, such as a default; as it is if its kind is not known."""
+    """Return the table of a layer without what says nothing, such as a default; as it is if its kind is not known.
+
+    Two equal sides are one number.
+    """
     if not isinstance(table, dict) or (whole := _whole(table)) is None:
         return table
     kept = dict(table)
+    for key, value in table.items():
+        if isinstance(value, list) and len(value) == 2 and _whole({**table, key: value[0]}) == whole:
+            kept[key] = value[0]
     for key in table:
         rest = {name: value for name, value in kept.items() if name != key}
         kept = rest if _whole(rest) == whole else kept
