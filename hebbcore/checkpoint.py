@@ -28,7 +28,7 @@ VERSION = 1  # of the format
 FOLDER = "checkpoints"  # of a run
 MODEL, MODEL_FOLDER = "model.json", "model"  # of hebbcore classify: a network, a classifier, and the note of both
 MODEL_NETWORK = "network.h5"
-_CHECKPOINT = re.compile(r"step-\d{10}\.h5")
+_CHECKPOINT = re.compile(r"step-\d{10,}\.h5")
 _MOST_SIDES = 2**22  # of all images between the layers, in pixels: tables of pooling windows grow with them
 
 # The parameters that hebbcore's layers and rules had from the first, all of which count in digest_of. Later ones count

@@ -77,7 +77,7 @@ class PixelScale(NamedTuple):
         return self.beside(batch)
 
     def tell_unlike(self, function: str, other: "PixelScale") -> None:
-        """Warn if these or the others are of 0…1 and what they are learned from with is beyond 50.
+        """Warn if one of two sets that are learned from is of 0…1 and the other goes beyond 50.
 
         It is no error: images of 0…255 may be as dark.
         """

@@ -198,7 +198,7 @@ class LayerTraining:
             tally = Tally(rule, matrix, chosen)
         state = self._layer.state or {}
         delta, scale, after = self._update.begin(images, matrix, None, bias, teacher, state, tally)()
-        rate = factors_of(rule, "rate", self._rule.rate(matrix, self.rate), len(matrix), matrix)
+        rate = factors_of(rule, "rate", self._rule.bound(after).rate(matrix, self.rate), len(matrix), matrix)
         add_scaled(matrix, rate * scale, delta)
         move_on(state, after)
         if tally is None:
