@@ -132,6 +132,8 @@ def find(function: str, path: Path, previous: bool = False) -> Path:
         return path
     found = checkpoints(path)
     if not found:
+        if path.name == FOLDER and checkpoints(path.parent):
+            raise FileNotFoundError(f"{function}: {path} is of the run {path.parent}; give that, or one of the files.")
         if (model := model_folder(path)) is not None:
             raise FileNotFoundError(
                 f"{function}: {path} holds no checkpoint, but a model of hebbcore classify; its network alone is in "
