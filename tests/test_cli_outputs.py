@@ -182,7 +182,8 @@ def test_plot_does_not_replace_the_filters_of_a_report(place, call, fails):
     assert (names("report"), Path("report/filters.png").read_text()) == (["filters.png", "results.json"], "another's")
 
 
-def test_plot_does_not_replace_a_picture_of_others(place, call, fails):
+def test_plot_does_not_replace_a_picture_of_others(place, call, fails, monkeypatch):
+    monkeypatch.setattr(plots, "save_curves", lambda run, path: path.write_text("curves"))
     call("train run.toml --out a")
     for name, other in (("filters.png", "curves.png"), ("curves.png", "filters.png")):
         Path(name).write_text("another's")

@@ -82,25 +82,23 @@ def test_plot_of_a_run_from_python_beside_others(two, call):
     assert not [key for key in head if key.startswith("network.layers[")]
 
 
-def test_sizes_are_compared_in_bytes(two, call):
+def test_sizes_are_compared_in_bytes(two):
     path = Path("r/b/config.json")
     given = json.loads(path.read_text())
     path.write_text(json.dumps({**given, "workspace": "262144 KiB"}))
     told = []
     for size in (2**28, "256 MiB", "128 MiB"):
         Path("r/a/config.json").write_text(json.dumps({**given, "workspace": size}))
-        call("plot r/a r/b --out both")
-        head, *rows = table(Path("both/table.md").read_text(), "Runs")
+        head, *rows = compare.comparison({"a": Path("r/a"), "b": Path("r/b")})[0][1]
         told.append([row[head.index("workspace")] for row in rows] if "workspace" in head else [])
     assert told == [[], [], ["128 MiB", "262144 KiB"]]
 
 
-def test_the_same_layers_from_python_and_a_configuration_do_not_differ(two, call):
+def test_the_same_layers_from_python_and_a_configuration_do_not_differ(two):
     with h5py.File("images.h5") as file:
         network = hebbcore.Network(read_config(Path("r/a/config.json")).make_network().stack, device="cpu")
         hebbcore.fit(network, file["train/images"][...], run="r/c")
-    call("plot r/a r/c --out both")
-    head = table(Path("both/table.md").read_text(), "Runs")[0]
+    head = compare.comparison({"a": Path("r/a"), "c": Path("r/c")})[0][1][0]
     assert [key for key in head if key.startswith("network.")] == ["network.image_shape"]
 
 
