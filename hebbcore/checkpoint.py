@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ VERSION = 1  # of the format
 FOLDER = "checkpoints"  # of a run
 MODEL, MODEL_FOLDER = "model.json", "model"  # of hebbcore classify: a network, a classifier, and the note of both
 MODEL_NETWORK = "network.h5"
-_SUFFIX = ".h5"
+_CHECKPOINT = re.compile(r"step-\d{10,}\.h5")
 _MOST_SIDES = 2**22  # of all images between the layers, in pixels: tables of pooling windows grow with them
 
 # The parameters that hebbcore's layers and rules had from the first, all of which count in digest_of. Later ones count
@@ -131,6 +132,8 @@ def find(function: str, path: Path, previous: bool = False) -> Path:
         return path
     found = checkpoints(path)
     if not found:
+        if path.name == FOLDER and checkpoints(path.parent):
+            raise FileNotFoundError(f"{function}: {path} is of the run {path.parent}; give that, or one of the files.")
         if (model := model_folder(path)) is not None:
             raise FileNotFoundError(
                 f"{function}: {path} holds no checkpoint, but a model of hebbcore classify; its network alone is in "
@@ -157,13 +160,13 @@ def model_folder(path: Path) -> Path | None:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Return the checkpoints of a run, the oldest first."""
-    return sorted(path for path in (run / FOLDER).glob(f"step-*{_SUFFIX}") if path.is_file())
+    """Return the checkpoints of a run, the oldest first; copies that a user calls otherwise are none."""
+    return sorted(path for path in (run / FOLDER).glob("*") if _CHECKPOINT.fullmatch(path.name) and path.is_file())
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
     """Return where the checkpoint after so many steps belongs."""
-    return run / FOLDER / f"step-{step:010d}{_SUFFIX}"
+    return run / FOLDER / f"step-{step:010d}.h5"
 
 
 def describe(function: str, model: Network | HebbianLayer) -> dict[str, Any]:

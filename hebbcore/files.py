@@ -22,6 +22,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _PATIENCE = 5.0  # seconds of waiting for another who writes a file, before that is said
 _lent: ContextVar[tuple[int, int] | None] = ContextVar("_lent", default=None)  # the folder of a lock to go on under
 _PIECE = 2**16  # bytes that are written at a time
+_TURN = ".writing"  # ends the names of files that are held while others are written
 _MOST_DIGITS = 40  # of an integer in JSON: above all that a count, a seed or a size can be
 
 
@@ -71,7 +72,7 @@ def _partial_of(path: Path) -> Path:
 
 def _turn_of(path: Path) -> Path:
     """Return the file that is held while path is written; its name is as long as that of the temporary file."""
-    return path.with_name(f".{path.name}.writing")
+    return path.with_name(f".{path.name}{_TURN}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -149,10 +150,11 @@ def _integer(digits: str) -> int:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder; no other may be writing there."""
-    for ending in ("partial", "writing"):
-        for path in folder.glob(f".*.{ending}"):
-            path.unlink()
+    """Remove what killed processes have left of files that they wrote in a folder; who is writing there keeps his."""
+    for turn in folder.glob(f".*{_TURN}"):
+        path = turn.with_name(turn.name[1 : -len(_TURN)])
+        with contextlib.suppress(OSError), _holding(turn, path, "writing"):
+            _partial_of(path).unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

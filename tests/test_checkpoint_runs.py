@@ -1,6 +1,7 @@
 """A run's checkpoints: which are kept, which is taken, and what may change before a training goes on."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -57,6 +58,20 @@ def test_the_latest_checkpoints_are_kept(keep, tmp_path):
     every = tmp_path / "every"
     hebbcore.fit(network(), images(), epochs=4, batch_size=5, keep=keep, run=every, checkpoint_minutes=1e-9)
     assert steps_in(every) == list(range(9))[-keep:]
+
+
+def test_copies_of_checkpoints_stay_and_are_never_the_latest(tmp_path):
+    options = {"batch_size": 5, "run": tmp_path}
+    hebbcore.fit(network(), images(), **options)
+    first, copies = checkpoint.checkpoints(tmp_path)[0], ("step-best.h5", "step-0000000000-before.h5", "step-0.h5")
+    for name in copies:
+        shutil.copy(first, first.with_name(name))
+    trained = arrays(hebbcore.fit(network(), images(), epochs=4, keep=1, **options))
+    assert_same(trained, arrays(hebbcore.fit(network(), images(), epochs=4, batch_size=5)))
+    assert_same(arrays(hebbcore.load(tmp_path, device="cpu")), trained)
+    assert {path.name for path in first.parent.iterdir()} == {*copies, "step-0000000008.h5"}
+    with pytest.raises(FileNotFoundError, match=rf"checkpoints is of the run {tmp_path}; give that"):
+        hebbcore.load(first.parent)
 
 
 def test_a_damaged_latest_checkpoint_and_the_one_before(tmp_path):

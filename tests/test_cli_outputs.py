@@ -182,6 +182,22 @@ def test_plot_does_not_replace_the_filters_of_a_report(place, call, fails):
     assert (names("report"), Path("report/filters.png").read_text()) == (["filters.png", "results.json"], "another's")
 
 
+def test_plot_does_not_replace_a_picture_of_others(place, call, fails, monkeypatch):
+    monkeypatch.setattr(plots, "save_curves", lambda run, path: path.write_text("curves"))
+    call("train run.toml --out a")
+    for name, other in (("filters.png", "curves.png"), ("curves.png", "filters.png")):
+        Path(name).write_text("another's")
+        assert fails("plot a --out .").endswith(
+            f"holds {name}, which would be replaced: name another, or move the file."
+        )
+        assert (Path(name).read_text(), Path(other).exists()) == ("another's", False)
+        Path(name).unlink()
+    for _ in range(2):
+        call("plot a --out pictures")
+    Path("a/filters.png").write_text("of this run, half done")
+    call("plot a --out a")
+
+
 def test_errors_of_plot(place, call, fails):
     assert fails("plot gone") == "load: gone does not exist."
     assert fails("plot shards") == "load: shards holds no checkpoint; train into it first."

@@ -231,6 +231,17 @@ def test_what_is_wrong_with_a_change_of_a_layer(read, text, change, message):
     assert str(caught.value).startswith(f"config: {message}")
 
 
+@pytest.mark.parametrize("preset", ["fasthebb-6", "dictionary"])
+def test_a_changed_layer_that_does_not_fit_is_told_without_the_advice_of_the_preset(read, preset):
+    text = f'device = "cpu"\n[data]\npath = "x.h5"\n[network]\npreset = "{preset}"\nimage_shape = [32, 32, 3]\n'
+    told = r"kernel_size 40×40 is larger than the padded image \S+; use a smaller kernel or more padding\.$"
+    with pytest.raises(ValueError, match=f"^config: network: conv2: {told}"):
+        read(f"{text}layers.conv2.kernel_size = 40").make_network()
+    network = read(f"{text}layers.conv1.learning_rate = 0.5").make_network()
+    assert network["conv1"].learning_rate == 0.5
+    assert network.training == hebbcore.presets.training_of(preset)
+
+
 @pytest.mark.parametrize("change", ["units=7", "rule.temperature=0.5", "kernel_size=[5, 3]"])
 def test_layers_of_branches_are_counted_too(read, change):
     text = BRANCHED.replace("units = 4", 'units = 4, rule = "swta"').replace("units = 8", 'units = 8, rule = "swta"')

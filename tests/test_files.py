@@ -110,6 +110,19 @@ def test_what_a_kill_left_of_a_write_is_taken_over_or_forgotten(tmp_path):
         assert not any(each.exists() for each in left)
 
 
+def test_what_is_being_written_and_what_others_wrote_is_left(tmp_path):
+    (tmp_path / ".another's.partial").mkdir()
+
+    def write(temporary):
+        temporary.write_text("half")
+        files.remove_partial(tmp_path)
+        temporary.write_text(f"{temporary.read_text()}, whole")
+
+    files.write_atomically(tmp_path / "file", write)
+    assert (tmp_path / "file").read_text() == "half, whole"
+    assert sorted(os.listdir(tmp_path)) == [".another's.partial", "file"]
+
+
 @pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_folders_that_cannot_be_locked_are_held_by_a_file(tmp_path, monkeypatch, number):
     monkeypatch.setattr(files.fcntl, "flock", refusing(fcntl.flock, number, is_folder))

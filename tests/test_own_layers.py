@@ -141,6 +141,18 @@ def test_a_layer_that_reads_the_users_images_does_not_overwrite_them():
         network(Both())
 
 
+def test_a_layer_with_slots_is_refused():
+    """A copy of its network ended in an error of another place."""
+
+    @dataclass(eq=False, slots=True)
+    class Slotted(hebbcore.Layer):
+        factor: float = 2.0
+        name: str = ""
+
+    with pytest.raises(TypeError, match="Network: layers must not be declared with slots, as Slotted is"):
+        network(Slotted())
+
+
 def test_a_layer_that_reads_the_users_images_cannot_write_to_them():
     """It did so by mistake, and the next epoch had other images."""
 

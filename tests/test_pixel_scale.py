@@ -1,6 +1,8 @@
 """What learned from images on one scale is not given others: uint8 is read as 0…1, other numbers as they are."""
 
 import pickle
+from contextlib import nullcontext
+from warnings import catch_warnings
 
 import numpy as np
 import pytest
@@ -78,6 +80,7 @@ def test_nan_is_not_taken_for_a_scale(model_of):
     assert np.isfinite(np.delete(features, 3, axis=0)).all()
 
 
+TWO = "of the data some are floating numbers of 0…1 and others go up to 255 or so"
 BLACK = np.zeros_like(LARGE_IMAGES)
 DIM = np.full_like(LARGE_IMAGES, 0.5)
 
@@ -85,7 +88,9 @@ DIM = np.full_like(LARGE_IMAGES, 0.5)
 @pytest.mark.parametrize("first", [BLACK, BLACK + LARGE_IMAGES % 2, DIM])
 def test_a_first_batch_of_dark_images_of_0_to_255_decides_nothing(model_of, first):
     for data in ([first, LARGE_IMAGES], np.concatenate([first] * 6 + [LARGE_IMAGES])):
-        learned = model_of(data)
+        warned = pytest.warns(UserWarning, match=TWO) if first is DIM and isinstance(data, list) else nullcontext()
+        with warned:
+            learned = model_of(data)
         assert np.isfinite(learned.transform(LARGE_IMAGES)).all()
         with pytest.raises(ValueError, match=f"images {BYTES}"):
             learned.transform(BYTE_IMAGES)
@@ -98,6 +103,28 @@ def test_batches_of_two_scales_are_refused(model_of, batches, text):
     with pytest.raises(ValueError, match=f"data {text}"):
         model_of(batches)
     model_of([LARGE_IMAGES / 255, BYTE_IMAGES, LARGE_IMAGES / 255])
+
+
+def test_batches_of_floating_numbers_on_two_scales_are_told(model_of):
+    small = LARGE_IMAGES / 255
+    for batches in ([small, LARGE_IMAGES, small], [LARGE_IMAGES, small]):
+        with pytest.warns(UserWarning, match=TWO) as told:
+            learned = model_of(batches)
+        assert {each.category for each in told} == {UserWarning}
+        assert (learned.pixel_scale.large, learned.pixel_scale.unit) == (True, False)
+    model_of([small, BYTE_IMAGES, small])
+    model_of([LARGE_IMAGES, BLACK, LARGE_IMAGES])
+
+
+def test_learning_goes_on_from_large_numbers_with_those_of_0_to_1_and_is_told():
+    network = network_of(LARGE_IMAGES)
+    transformer = HebbianTransformer(4, 3, initial_weights="rule", random_state=0).partial_fit(LARGE_IMAGES)
+    with pytest.warns(UserWarning, match=TWO):
+        hebbcore.fit(network, LARGE_IMAGES / 255, learning_rate=1e-6)
+    with pytest.warns(UserWarning, match=TWO):
+        transformer.partial_fit(LARGE_IMAGES / 255)
+    for model in (network, transformer):  # it refused the images that it had learned from
+        assert np.isfinite(model.transform(LARGE_IMAGES)).all()
 
 
 def test_black_images_have_no_scale_and_others_after_them_do(model_of):
@@ -126,10 +153,11 @@ def test_a_training_that_goes_on_knows_the_images_before(tmp_path):
 
     data, options = [DIM, LARGE_IMAGES, DIM, DIM], {"learning_rate": 1e-6, "run": tmp_path, "log_seconds": 0}
     network = hebbcore.Network([hebbcore.Conv(4, 3, rule="swta")], seed=0)
-    with pytest.raises(Stops):
+    with pytest.raises(Stops), catch_warnings(action="ignore"):  # the next batch may have been read, or not
         hebbcore.fit(network, data, callback=stop, epochs=2, **options)
     network = hebbcore.Network([hebbcore.Conv(4, 3, rule="swta")], seed=0)
-    hebbcore.fit(network, data, epochs=2, **options)
+    with pytest.warns(UserWarning, match=TWO):
+        hebbcore.fit(network, data, epochs=2, **options)
     assert network.pixel_scale == hebbcore.load(tmp_path).pixel_scale
     assert (network.pixel_scale.large, network.pixel_scale.unit) == (True, False)
 

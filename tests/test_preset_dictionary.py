@@ -197,6 +197,16 @@ def test_the_call_wins_over_what_the_network_says():
     assert_same(arrays(hebbcore.fit(other, images, mode="layerwise", **changes)), arrays(network))
 
 
+def test_the_sample_that_the_network_says_can_be_turned_off():
+    images = images_of((12, 11, 3), 10)
+    changes = {"epochs": 1, "batch_size": 5, "statistics_images": 7}
+    network, other = made(), made()
+    other.training = {}
+    hebbcore.fit(other, images, mode="layerwise", **changes)
+    assert_same(arrays(hebbcore.fit(network, images, sample="none", **changes)), arrays(other))
+    assert network.training == DEFAULTS
+
+
 def test_batches_of_a_stream_are_its_own():
     images = images_of((12, 11, 3), 10)
     network, stream = made(), made()

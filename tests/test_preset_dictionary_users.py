@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import hebbcore
+from hebbcore import checkpoint
 from hebbcore.estimators import HebbianNetworkTransformer
 from hebbcore.presets import training_of
 from hebbcore.runs.config import config_of, read_config
@@ -52,6 +53,14 @@ def test_shards_and_the_size_of_their_batches(images, call):
     call(f"train {EXAMPLE} --out runs/d {SMALL} {shards} --set training.epochs=1")
     given = json.loads(Path("runs/d/config.json").read_text())["training"]
     assert (given["mode"], given["batch_size"], given["epochs"]) == ("layerwise", 30, 1)
+
+
+def test_a_configuration_without_the_sample_of_the_preset_trains_without_it(images, call):
+    call(f"train {EXAMPLE} --out d {SMALL} --set training.epochs=1 --set training.sample=none")
+    assert json.loads(Path("d/config.json").read_text())["training"]["sample"] is None
+    assert checkpoint.header_of("test", checkpoint.checkpoints(Path("d"))[-1])["training"]["sample"] is None
+    call("verify d")
+    call(f"train {EXAMPLE} --out d {SMALL} --set training.epochs=1 --set training.sample=none")
 
 
 def test_verify_does_not_call_the_run_of_an_earlier_preset_damaged_alone(images, call, monkeypatch):

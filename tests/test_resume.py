@@ -318,10 +318,15 @@ def test_a_torn_line_and_later_records_are_left_out(tmp_path):
 
 def test_leftovers_of_killed_writes_are_removed(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    for name in (".metrics.jsonl.partial", "checkpoints/.step-0000000003.h5.partial", "mine.partial"):
+    for name in (".metrics.jsonl", "checkpoints/.step-0000000003.h5"):
+        for ending in ("partial", "writing"):
+            (tmp_path / f"{name}.{ending}").write_bytes(b"half")
+    others = {"mine.partial", ".another's.partial"}
+    for name in others:
         (tmp_path / name).write_bytes(b"half")
     train(images(30, np.uint8), tmp_path)
-    assert [path.name for path in tmp_path.rglob("*.partial")] == ["mine.partial"]
+    assert {path.name for path in tmp_path.rglob("*.partial")} == others
+    assert not list(tmp_path.rglob(".*.writing"))
 
 
 def test_a_resumed_training_tells_the_time_of_all_its_parts(tmp_path):

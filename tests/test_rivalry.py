@@ -107,7 +107,7 @@ def test_a_training_with_conscience_and_revival(rule, backend_module, generator)
         bias = rivalry.bias(np.dtype(np.float64))
         images, tally = X.reshape(20, 1, 1, 4), Tally(rule, weights, spread(20, 1))
         rivalry.take(images, np.dtype(np.float64))
-        delta, scale = update.begin(images, weights, None, bias, tally=tally)()
+        delta, scale, _ = update.begin(images, weights, None, bias, tally=tally)()
         rivalry.count(tally.total)
         weights = weights + 0.1 * delta * scale
         before = weights.copy()

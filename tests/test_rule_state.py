@@ -287,21 +287,33 @@ def test_a_state_of_ones_own_goes_with_conscience_and_revival_and_a_sample(image
     assert alone.state["mean"].any()
 
 
-@dataclass(frozen=True)
-class Failing(HPCA):
-    """Fails in its gate."""
-
-    activation: str = "adaptive_tanh"
-
-    def gate(self, scores, norms):
-        raise KeyError("on purpose")
-
-
-def test_a_step_that_fails_leaves_the_state(images):
-    net = network(Failing())
+@pytest.mark.parametrize("method", ["gate", "adjust", "scale", "rate"])
+def test_a_step_that_fails_leaves_state_and_weights(method, images, monkeypatch):
+    layer = network(HPCA("adaptive_tanh")).layers[0]
+    weights = layer.weights.copy()
+    monkeypatch.setattr(HPCA, method, lambda *arguments: {}["on purpose"])
     with pytest.raises(KeyError, match="on purpose"):
-        net.layers[0].learn(images, None, 0.1, measure=False)
-    assert not net.layers[0].state["mean"].any()
+        layer.learn(images, None, 0.1, measure=False)
+    assert not layer.state["mean"].any()
+    np.testing.assert_array_equal(layer.weights, weights)
+
+
+@dataclass(frozen=True)
+class Latest(HPCA):
+    def initial_state(self):
+        return {"mean": 0.0, "before": 0.0}
+
+    def next_state(self, state, scores):
+        return {"mean": scores.mean, "before": state["mean"]}
+
+
+def test_one_number_of_a_state_may_become_another(images):
+    layer = network(Latest()).layers[0]
+    layer.learn(images[:8], None, 0.1, measure=False)
+    first = layer.state["mean"].copy()
+    layer.learn(images[8:16], None, 0.1, measure=False)
+    np.testing.assert_array_equal(layer.state["before"], first)
+    assert (layer.state["mean"] != first).all()
 
 
 def test_a_state_that_begins_with_infinity_goes_with_the_layer(images, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from PIL import Image
 
 import hebbcore
 from hebbcore.runs import compare
+from hebbcore.runs.config import read_config
 
 pytest_plugins = "cli_helpers"
 
@@ -79,6 +80,26 @@ def test_plot_of_a_run_from_python_beside_others(two, call):
     assert [row[head.index("network.layers")] for row in rows] == ["conv, dense", "conv, dense", "conv, pool"]
     assert [row[head.index("data.path")] for row in rows] == ["images.h5", "images.h5", ""]
     assert not [key for key in head if key.startswith("network.layers[")]
+
+
+def test_sizes_are_compared_in_bytes(two):
+    path = Path("r/b/config.json")
+    given = json.loads(path.read_text())
+    path.write_text(json.dumps({**given, "workspace": "262144 KiB"}))
+    told = []
+    for size in (2**28, "256 MiB", "128 MiB"):
+        Path("r/a/config.json").write_text(json.dumps({**given, "workspace": size}))
+        head, *rows = compare.comparison({"a": Path("r/a"), "b": Path("r/b")})[0][1]
+        told.append([row[head.index("workspace")] for row in rows] if "workspace" in head else [])
+    assert told == [[], [], ["128 MiB", "262144 KiB"]]
+
+
+def test_the_same_layers_from_python_and_a_configuration_do_not_differ(two):
+    with h5py.File("images.h5") as file:
+        network = hebbcore.Network(read_config(Path("r/a/config.json")).make_network().stack, device="cpu")
+        hebbcore.fit(network, file["train/images"][...], run="r/c")
+    head = compare.comparison({"a": Path("r/a"), "c": Path("r/c")})[0][1][0]
+    assert [key for key in head if key.startswith("network.")] == ["network.image_shape"]
 
 
 def test_many_runs_and_the_same_folder_name_twice(two, call):

@@ -8,6 +8,7 @@ from formula_helpers import LAYERS, learned_layer
 
 import hebbcore
 from hebbcore import checkpoint, safetensors
+from hebbcore.cli import main
 
 
 @pytest.mark.parametrize(("name", "shape", "parameters"), LAYERS)
@@ -47,6 +48,15 @@ def test_a_layer_of_float16_comes_back_and_what_the_format_lacks_is_refused(file
     with pytest.raises(TypeError, match=r"^save: weights is float\d+, which safetensors does not have; save it"):
         hebbcore.save(tmp_path / "other.safetensors", layer)
     assert not (tmp_path / "other.safetensors").exists()
+
+
+def test_verify_reads_it(file, capsys):
+    path, _ = file
+    assert main(["verify", str(path)]) == 0
+    assert f"{path}: readable; the format has no digest\nfiles: 1, damaged: 0\n" == capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["verify", str(path)]) == 1
+    assert f"verify: {path} is damaged or no network of hebbcore as safetensors" in capsys.readouterr().out
 
 
 def test_the_library_of_the_format_reads_it(file):

@@ -41,7 +41,8 @@ def test_a_tally_gets_the_responses_of_its_rows_whatever_the_layer_puts_out(name
         updater(rule, images, 6, workspace, **options).delta(images, weights, expected)
         for chosen in (slice(0, 245, 1), slice(0, 245, 7), slice(3, 200, 50), slice(244, 245, 300), slice(9, 9, 4)):
             put, tally = np.full((245, 6), np.nan), Kept(rule, weights, Chosen(chosen, 0, 49))
-            updated, other = updater(rule, images, 6, workspace, **options).begin(images, weights, put, tally=tally)()
+            step = updater(rule, images, 6, workspace, **options).begin(images, weights, put, tally=tally)
+            updated, other, _ = step()
             np.testing.assert_allclose(tally.responses, out[chosen], rtol=0, atol=1e-12)
             np.testing.assert_allclose(put, expected, rtol=0, atol=1e-12)
             np.testing.assert_allclose(updated * other, changed * scale, rtol=0, atol=1e-12)

@@ -44,8 +44,11 @@ def _plot(options: argparse.Namespace) -> int:
         raise ValueError(
             f"plot: {folder} is the folder of a report, whose filters.png would be replaced; name another --out."
         )
-    make_folder(folder)
     filters = plots.first_filters(network)
+    if options.out is not None:
+        written = ("curves.png",) if filters is None else ("filters.png", "curves.png")
+        require_own_files(folder, written, ("table.md", METRICS))
+    make_folder(folder)
     if filters is None:
         print("no filters to draw: no layer that learns sees images of 1 or 3 channels or their patches")
     else:

@@ -28,6 +28,7 @@ from hebbcore.runs.entries import RESULTS
 from hebbcore.runs.sweep_tables import tables_of
 from hebbcore.runs.sweeps import Planned, digest_of, plan, read_grid
 from hebbcore.training.diagnostics import Record
+from hebbcore.training.header import Position
 
 
 def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -73,6 +74,7 @@ def _sweep(options: argparse.Namespace) -> int:
         for run in runs:
             if checkpoint.checkpoints(book.folder(run)):
                 require_same("sweep", book.folder(run), run.config)
+                _require_epochs(book.folder(run), run.config.training.epochs)
         same = SameData("sweep", folder)
         for run in filter(book.finished, runs):  # of the others fit compares them
             same.require(book.folder(run), run.config)
@@ -81,6 +83,20 @@ def _sweep(options: argparse.Namespace) -> int:
         book.save()
     _tell(book)
     return 0 if any(book.entries[run.name].done for run in runs) else 1
+
+
+def _require_epochs(run: Path, epochs: int) -> None:
+    """Raise ValueError if a run has begun more epochs: what is known of it would give way to why it failed."""
+    try:
+        header = checkpoint.header_of("sweep", checkpoint.checkpoints(run)[-1])
+        at = serialize.build(Position, header["position"], "position", "sweep")
+    except (ValueError, TypeError, LookupError):
+        return  # its training says what is wrong
+    if (begun := at.epoch + bool(at.batch)) > epochs:
+        raise ValueError(
+            f"sweep: training.epochs is {epochs}, but {run} has begun epoch {begun}; give at least {begun}, name "
+            "another --out, or move that run away, and it is trained anew."
+        )
 
 
 def _plan(options: argparse.Namespace) -> list[Planned]:

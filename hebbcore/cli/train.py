@@ -34,7 +34,7 @@ from hebbcore.training.batches import as_batches, is_array
 from hebbcore.training.diagnostics import METRICS, Record, dead_texts
 from hebbcore.training.network import fit
 from hebbcore.training.record import is_from_python, is_of_a_run
-from hebbcore.training.settings import LEARNING_RATE, listed, may_change
+from hebbcore.training.settings import LEARNING_RATE, NO_SAMPLE, listed, may_change
 from hebbcore.training.teacher import who_needs_labels
 
 _LARGER = 8  # sevenths of the size of random crops that photos are read in
@@ -99,6 +99,7 @@ def train_into(
     together.by_first("train", lambda: _is_begun(run, config))  # before photos are read, which may take long
     data, labels = _open(config, network, run, shared)
     settings = dataclasses.asdict(config.training)
+    settings["sample"] = settings["sample"] or NO_SAMPLE  # else the preset's would be taken
     if not is_array(data):
         del settings["batch_size"], settings["shuffle"]  # the stream has them
     if not settings.get("shuffle") and config.training.sample is None:

@@ -234,14 +234,15 @@ def projection_of(rule: Any, weights: Array) -> Array:
 
 
 def state_of(rule: Any, after: Any, before: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the state that a rule makes of one before: (K,), float64, of the same names."""
+    """Return the state that a rule makes of one before: (K,), float64, of the same names, in arrays of its own."""
     name = f"{type(rule).__name__}.next_state"
     wanted = ", ".join(before)
     if not isinstance(after, Mapping):
         raise TypeError(f"{name} must return a dict of {wanted}, got {type(after).__name__}.")
     if after.keys() != before.keys():
         raise ValueError(f"{name} must return {wanted}, got {', '.join(map(str, after)) or 'nothing'}.")
-    return {key: _as(rule, "next_state", key, after[key], old.shape, old.dtype) for key, old in before.items()}
+    found = {key: _as(rule, "next_state", key, after[key], old.shape, old.dtype) for key, old in before.items()}
+    return {key: array.copy() for key, array in found.items()}  # one may be another's from before
 
 
 def own_methods(rule: Any, *methods: str) -> list[str]:

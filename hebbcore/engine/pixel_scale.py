@@ -1,6 +1,7 @@
 """On which scale the numbers of images are: uint8 is read as 0…1, other numbers as they are."""
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,15 +64,29 @@ class PixelScale(NamedTuple):
     def after(self, function: str, images: Array, largest: float) -> "PixelScale":
         """Return the scale of these images together with a batch whose largest magnitude is known.
 
-        Raises ValueError if one is uint8 and the other is not of 0…1.
+        Raises ValueError if one is uint8 and the other is not of 0…1. Warns as tell_unlike.
         """
         if images.dtype == np.uint8:
             require_bytes(self, function, "data")
         elif self.dtype == "uint8" and UNLIKE < largest < math.inf:
             raise _unlike(self, function, "data", images.dtype.name)
-        if images.dtype.kind != "f" or (largest <= 1 and self.unit is not None):
+        if images.dtype.kind != "f" or (largest <= 1 and self.unit is not None and not self.large):
             return self
-        return self.beside(PixelScale.of(images) if largest <= 1 else PixelScale("", largest > UNLIKE, unit=False))
+        batch = PixelScale.of(images) if largest <= 1 else PixelScale("", largest > UNLIKE, unit=False)
+        self.tell_unlike(function, batch)
+        return self.beside(batch)
+
+    def tell_unlike(self, function: str, other: "PixelScale") -> None:
+        """Warn if one of two sets that are learned from is of 0…1 and the other goes beyond 50.
+
+        It is no error: images of 0…255 may be as dark.
+        """
+        if (self.unit and other.large) or (self.large and other.unit):
+            warnings.warn(
+                f"{function}: of the data some are floating numbers of 0…1 and others go up to 255 or so. All are read "
+                "as they are, so that the former count as black; give one scale, unless they are as dark as that.",
+                stacklevel=3,
+            )
 
     @classmethod
     def from_table(cls, function: str, table: Any) -> "PixelScale | None":

@@ -23,6 +23,12 @@ def initial_state(rule: Rule, units: int, device: str) -> State:
     return {name: xp.full(units, value, np.float64) for name, value in first_numbers(rule).items()}
 
 
+def move_on(state: Mapping[str, Array], after: Mapping[str, Array]) -> None:
+    """Bring the arrays of a state up to date, as the weights are that were learned with it."""
+    for name, array in state.items():
+        array[...] = after[name]
+
+
 def same_names(rule: Rule, state: Mapping[str, Array]) -> bool:
     """Return whether a state has the names of a rule's."""
     return state.keys() == first_numbers(rule).keys()

@@ -57,43 +57,45 @@ class BatchedUpdate:
 
     def delta(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
-        teacher: Array | None = None, state: Mapping[str, Array] | None = None,
+        teacher: Array | None = None,
     ) -> tuple[Array, Any]:  # fmt: skip
-        """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D). The next use of the memories overwrites the array.
+        """Return (Gᵀ X − C·W, scale), whose product is ΔW (K, D), of a rule whose state is as it begins.
+
+        The next use of the memories overwrites the array.
 
         out: (n·oh·ow, K) for the layer's output, whose scores the update needs anyway.
         bias: (K,), see Rule.biased_gate.
         teacher: (n, K), uint8, see Rule.taught_gate; not with a bias.
-        state: the rule's, which is brought up to date; None: as it begins.
         """
-        return self.begin(images, weights, out, bias, teacher, state)()
+        return self.begin(images, weights, out, bias, teacher)()[:2]
 
     def begin(
         self, images: Array, weights: Array, out: Array | None = None, bias: Array | None = None,
         teacher: Array | None = None, state: Mapping[str, Array] | None = None, tally: Tally | None = None,
-    ) -> Callable[[], tuple[Array, Any]]:  # fmt: skip
-        """Write out, and return what returns what delta does. While processes share the batch, their sum is under way.
+    ) -> Callable[[], tuple[Array, Any, Mapping[str, Array]]]:  # fmt: skip
+        """Write out, and return what returns what delta does and the state after the batch, which is for the caller to
+        keep with the new weights. While processes share the batch, their sum is under way.
 
-        tally: counts who wins.
+        state: the rule's; None: as it begins. tally: counts who wins.
         """
         # one limit for all products: to set it takes as long as some of them
         free = backend.device_of(images) == "cuda" or self._is_for_one_thread(len(images))
         with contextlib.nullcontext() if free else parallel.one_blas_thread():
             threads = 1 if free else parallel.threads()
-            outer, mass, rows = self._sums(images, weights, out, bias, teacher, state, tally, threads)
+            outer, mass, rows, after = self._sums(images, weights, out, bias, teacher, state, tally, threads)
         here = portion.current()
         if here is None or self._pack is None:
             if tally is not None:
                 tally.total = tally.counts.astype(np.float64)
-            return lambda: self._scaled(outer, weights, rows, mass)
+            return lambda: (*self._scaled(outer, weights, rows, mass), after)
         pack = self._pack
         pack.begin(here, mass, None if tally is None else tally.counts)
 
-        def end() -> tuple[Array, Any]:
+        def end() -> tuple[Array, Any, Mapping[str, Array]]:
             mass, counts = pack.end()
             if tally is not None:
                 tally.total = counts.astype(np.float64)
-            return self._scaled(outer, weights, rows, mass)
+            return *self._scaled(outer, weights, rows, mass), after
 
         return end
 
@@ -110,8 +112,8 @@ class BatchedUpdate:
     def _sums(
         self, images: Array, weights: Array, out: Array | None, bias: Array | None, teacher: Array | None,
         state: Mapping[str, Array] | None, tally: Tally | None, threads: int,
-    ) -> tuple[Array, Array | None, int]:  # fmt: skip
-        """Return Gᵀ X − C·W and the mass of this process's rows, and how many rows the batch has."""
+    ) -> tuple[Array, Array | None, int, Mapping[str, Array]]:  # fmt: skip
+        """Return Gᵀ X − C·W and the mass of this process's rows, how many the batch has, and the state after."""
         here = portion.current()
         ready = self._made_ready(images, len(images) if here is None else here.total, threads)
         plan, shares, product = ready.plan, ready.shares, ready.product
@@ -137,7 +139,7 @@ class BatchedUpdate:
             decay, gram, mass = ready.single.add(images, weights, projection, unit_norms, targets, outer)
             if tally is not None and responses is not None:
                 tally.count(responses)
-            return self._with_decay(ready, weights, Sums(outer, decay, gram, mass))
+            return *self._with_decay(ready, weights, Sums(outer, decay, gram, mass)), {}
         step = Step(
             self.rule, images, weights, projection,
             unit_norms=unit_norms,
@@ -156,12 +158,10 @@ class BatchedUpdate:
             add_scaled(sums.outer, 1, *(other.outer for other in others))
         for other in others:
             sums.add(other.decay, other.gram, other.mass)
-        for name, array in () if state is None else state.items():
-            array[...] = after[name]
-        return self._with_decay(ready, weights, sums)
+        return *self._with_decay(ready, weights, sums), after
 
     def _with_decay(self, ready: "_Ready", weights: Array, sums: Sums) -> tuple[Array, Array | None, int]:
-        """Return what _sums does, from sums in which the decay is not taken off yet."""
+        """Return what _sums does, but for the state, from sums in which the decay is not taken off yet."""
         if sums.gram is not None:
             subtract_gram_decay(ready.product, sums.gram, weights, sums.outer, sums.lower)
         if sums.decay is not None:

@@ -36,6 +36,9 @@ def check_layers(function: str, layers: Sequence[Any]) -> None:
         if layer.reads_images and layer.in_place:  # of the user's own images nothing would be left
             problem = f"must not say both reads_images and in_place, as {type(layer).__name__} does: leave one out."
             raise checks.wrong(TypeError, function, "layers", problem)
+        if any(vars(kind).get("__slots__") for kind in type(layer).__mro__):
+            problem = f"must not be declared with slots, as {type(layer).__name__} is, since copies need __dict__."
+            raise checks.wrong(TypeError, function, "layers", problem)
     if len({id(layer) for layer in layers}) < len(layers):
         raise checks.wrong(ValueError, function, None, "a layer appears twice; make a new one for each place.")
 

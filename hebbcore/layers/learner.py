@@ -20,7 +20,7 @@ from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry, check_rivalry, rivalry_arrays
 from hebbcore.engine.soundness import as_rate
 from hebbcore.engine.starting import STARTS, starting_weights
-from hebbcore.engine.state import initial_state, same_names, state_arrays, state_in, state_shapes
+from hebbcore.engine.state import initial_state, move_on, same_names, state_arrays, state_in, state_shapes
 from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.engine.winners import Tally, spread
 from hebbcore.layers.base import Layer, Shape, Site, rows_of
@@ -274,11 +274,15 @@ class Learner(Layer):
         return partial(self._change, change, rate, measure, tally)
 
     def _change(
-        self, change: Callable[[], tuple[Array, Any]], rate: float, measure: bool, tally: Tally | None
+        self,
+        change: Callable[[], tuple[Array, Any, Mapping[str, Array]]],
+        rate: float,
+        measure: bool,
+        tally: Tally | None,
     ) -> float | None:
         assert isinstance(self.rule, Rule)
         matrix, rivalry = self._matrix, self._rivalry
-        delta, scale = change()
+        delta, scale, after = change()
         factors = factors_of(self.rule, "rate", self.rule.rate(matrix, rate), self.units, matrix) * scale
         size = None
         if measure:
@@ -286,6 +290,7 @@ class Learner(Layer):
             per_unit = backend.row_norms(delta) * factors
             size = float(xp.linalg.norm(per_unit) / xp.linalg.norm(matrix))
         add_scaled(matrix, factors, delta)
+        move_on(self._state, after)
         if rivalry is not None and tally is not None:
             rivalry.count(tally.total)
             rivalry.revive(matrix)

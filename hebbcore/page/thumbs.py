@@ -6,8 +6,6 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
-from hebbcore.files import remove_partial
-
 THUMB, PHOTO = 256, 1_600  # sides at most, in pixels
 _JPEG = (b"\xff\xd8", b"\xff\xd9")  # how a whole file begins and ends
 
@@ -30,8 +28,8 @@ class Thumbs:
 
     def __init__(self, folder: Path, pictures: Pictures) -> None:
         self._folder, self._pictures = folder, pictures
-        for place in folder.glob("*/"):
-            remove_partial(place)
+        for left in folder.glob("*/.*.partial"):
+            left.unlink()
 
     def of(self, photo: int, version: str) -> bytes:
         """Return the thumbnail of a photo. Raises ValueError or OSError if the photo cannot be read."""

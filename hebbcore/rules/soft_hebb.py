@@ -27,7 +27,8 @@ class SoftHebb(NormSeekingRule):
     anti_hebbian : bool
         Whether the losers learn the opposite.
     adaptive_power : float or None
-        Power of a unit's distance from norm 1 in its rate, above 0, at most 200; None: the rate is constant.
+        Power of a unit's distance from norm 1 in its rate, above 0, at most 200; None: the rate is constant. The first
+        weights, whose norm is 25, learn 24 to this power times as fast: large ones need a tiny learning rate.
 
     Notes
     -----

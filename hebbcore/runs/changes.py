@@ -75,7 +75,7 @@ def _layer_place(network: dict[str, Any], name: str, path: list[str]) -> tuple[A
     if listed and name.isdigit():
         names = [""] * len(layers)
     elif listed:
-        names = _names(layers)
+        names = names_in(layers)
     elif name.isdigit() and preset is not None:
         with naming_network():
             rest = [network.get(key) for key in ("image_shape", "units", "classes")]
@@ -91,7 +91,7 @@ def _layer_place(network: dict[str, Any], name: str, path: list[str]) -> tuple[A
     return serialize.places_of(layers)[names.index(name)]
 
 
-def _names(tables: list[Any]) -> list[str]:
+def names_in(tables: list[Any]) -> list[str]:
     """Return the names that a network gives the layers of these tables, in the order of Network.layers.
 
     Their parameters are not looked at: of several changes the first may be right only beside the others.

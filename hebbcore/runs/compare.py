@@ -1,5 +1,6 @@
 """The settings and the metrics of runs, and tables of several runs side by side."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hebbcore import checks
 from hebbcore.files import parse_json
-from hebbcore.serialize import CONFIG, layer_of, layer_table
+from hebbcore.runs.changes import names_in
+from hebbcore.serialize import CONFIG, layer_of, layer_table, places_of, without
 from hebbcore.texts import in_markdown
 from hebbcore.training.diagnostics import METRICS, Record, lines
 from hebbcore.training.settings import LEARNING_RATE, Training
 
 Table = list[list[str]]  # rows, the head first
 
+_SIZES = ("workspace", "training.cache_bytes")
 _LAYER = re.compile(r"network\.layers\[\d+\]\.type")
 
 FIGURES = {  # of a layer, and what they are
@@ -129,15 +133,32 @@ def settings_of(run: Path) -> dict[str, Any]:
             table["training"]["learning_rate"] = LEARNING_RATE
     network = table.get("network")
     if isinstance(network, dict) and isinstance(network.get("layers"), list):
+        network.setdefault("preprocess", "none")  # of a training from Python
+        _leave_out_names(network["layers"])
         network["layers"] = [_plainest(layer) for layer in network["layers"]]
     return dict(_flat({"imports": [], **table}, ""))
 
 
+def _leave_out_names(tables: list[Any]) -> None:
+    """Take the names that a network would give its layers out of their tables, if their kinds are known."""
+    with contextlib.suppress(TypeError, ValueError, LookupError, AttributeError):
+        names = names_in(without("name", tables))
+        for (there, i), name in zip(places_of(tables), names, strict=True):
+            if there[i].get("name") == name:
+                del there[i]["name"]
+
+
 def _plainest(table: Any) -> Any:
-    """Return the table of a layer without what says nothing, such as a default; as it is if its kind is not known."""
+    """Return the table of a layer without what says nothing, such as a default; as it is if its kind is not known.
+
+    Two equal sides are one number.
+    """
     if not isinstance(table, dict) or (whole := _whole(table)) is None:
         return table
     kept = dict(table)
+    for key, value in table.items():
+        if isinstance(value, list) and len(value) == 2 and _whole({**table, key: value[0]}) == whole:
+            kept[key] = value[0]
     for key in table:
         rest = {name: value for name, value in kept.items() if name != key}
         kept = rest if _whole(rest) == whole else kept
@@ -176,7 +197,16 @@ def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys whose values are not the same in all settings; a missing key counts as None."""
     keys = dict.fromkeys(key for given in settings for key in given)
-    return [key for key in keys if any(given.get(key) != settings[0].get(key) for given in settings)]
+    return [key for key in keys if any(_meant(key, given) != _meant(key, settings[0]) for given in settings)]
+
+
+def _meant(key: str, settings: Mapping[str, Any]) -> Any:
+    """Return a setting as it can be compared: sizes in bytes, however they are written."""
+    value = settings.get(key)
+    if key in _SIZES:
+        with contextlib.suppress(TypeError, ValueError):
+            return checks.byte_size("plot", key, value)
+    return value
 
 
 def comparison(runs: Mapping[str, Path]) -> list[tuple[str, Table]]:

@@ -125,10 +125,13 @@ class Config:
         }  # fmt: skip
         layers, shape = self.network.make_layers()
         with naming_network():
-            if given.preset is not None:
+            if given.preset is not None and not given.layers:
                 assert shape is not None
                 return network_of(given.preset, layers, shape, given.image_shape, given.units, **options)
-            return Network(layers, given.image_shape, **options)
+            # of changed layers the preset's advice would not be true
+            network = Network(layers, given.image_shape or shape, **options)
+            network.training = training_of(given.preset or "", given.units)
+            return network
 
     def check(self) -> None:
         """Raise ValueError or TypeError for layers that cannot be made, and for settings that would change nothing."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hebbcore import checks
 from hebbcore.engine import devices
 from hebbcore.network import Network
 from hebbcore.runs.changes import parse_change, parse_value
@@ -106,6 +107,7 @@ def _learned(config: Config) -> str:
     table = config.table()
     table["training"] = {key: value for key, value in table["training"].items() if key not in FREE}
     table["training"]["learning_rate"] = table["training"]["learning_rate"] or LEARNING_RATE  # what None means
+    table["workspace"] = checks.byte_size("sweep", "workspace", config.workspace)
     table["network"] = config.whole_network()
     return _by_value(table)
 

@@ -137,7 +137,8 @@ def train_layer(
     Warns
     -----
     UserWarning
-        If more than a tenth of units that compete won nothing in the last epoch.
+        If more than a tenth of units that compete won nothing in the last epoch, and if some batches hold floating
+        numbers of 0…1 and others go beyond 50.
     """
     for name, value in (("progress", progress), ("check_finite", check_finite)):
         checks.boolean(FUNCTION, name, value)

@@ -18,6 +18,7 @@ from hebbcore.engine.patches import Geometry
 from hebbcore.engine.rivalry import Rivalry
 from hebbcore.engine.soundness import Divergence, is_due, largest_stable_rate, require_finite_output, watched
 from hebbcore.engine.starting import starting_weights
+from hebbcore.engine.state import move_on
 from hebbcore.engine.update import BatchedUpdate, add_scaled
 from hebbcore.engine.winners import Tally, counts_now, few_are_dead, spread, spread_of_a_step, tell_dead
 from hebbcore.layers import HebbianLayer
@@ -195,9 +196,11 @@ class LayerTraining:
             chosen = spread_of_a_step(rule, rows, self._g.positions)
             self._looked_at += len(range(rows)[chosen.rows])
             tally = Tally(rule, matrix, chosen)
-        delta, scale = self._update.begin(images, matrix, None, bias, teacher, self._layer.state, tally)()
-        rate = factors_of(rule, "rate", rule.rate(matrix, self.rate), len(matrix), matrix)
+        state = self._layer.state or {}
+        delta, scale, after = self._update.begin(images, matrix, None, bias, teacher, state, tally)()
+        rate = factors_of(rule, "rate", self._rule.bound(after).rate(matrix, self.rate), len(matrix), matrix)
         add_scaled(matrix, rate * scale, delta)
+        move_on(state, after)
         if tally is None:
             return None
         if rivalry is not None:

@@ -29,7 +29,7 @@ from hebbcore.training.loop import Loop
 from hebbcore.training.phases import phases_of, whitened
 from hebbcore.training.progress import Progress
 from hebbcore.training.run import opened
-from hebbcore.training.settings import Training, meant, require_effect
+from hebbcore.training.settings import NO_SAMPLE, Training, meant, require_effect
 from hebbcore.training.shares import Shares
 from hebbcore.training.steps import Steps
 from hebbcore.training.teacher import Teacher, Teaching, who_needs_labels
@@ -51,7 +51,7 @@ def fit(
     shuffle: bool | None = None,
     seed: int = 0,
     statistics_images: int | None = None,
-    sample: int | None = None,
+    sample: int | str | None = None,
     cache: str = "none",
     cache_bytes: int | str = "4 GiB",
     run: str | os.PathLike[str] | None = None,
@@ -110,9 +110,9 @@ def fit(
     statistics_images : int, optional
         How many images Whiten (and with mode="layerwise" BatchNorm and Scale) looks at, at most: those at the start of
         a pass; and of how many a sample is taken. None: 10,000, see epochs.
-    sample : int, optional
+    sample : int or "none", optional
         With mode="layerwise", how many patches each layer that learns by a rule learns from, as it cuts them from its
-        input. None: all, see epochs. See Notes.
+        input; "none": all of them, batch by batch. None: "none", see epochs. See Notes.
     cache : {"none", "memory", "disk"}
         With mode="layerwise", where outputs of finished layers are kept; "disk": in a nameless file in run, else in the
         working folder. See Notes.
@@ -212,7 +212,8 @@ def fit(
         raise TypeError(f"fit: network must be a Network, got {type(network).__name__}.")
     if isinstance(data, Iterator):
         raise ValueError("fit: data is an iterator, which can be read once; pass an array, a list or a stream.")
-    own = meant(network.training, mode)
+    own = meant(network.training, mode, sample)
+    sample = None if sample == NO_SAMPLE else sample
     own_size = own.pop("batch_size", None)  # data that come in batches have their own
     size, mixed = batching("fit", data, own_size if batch_size is None and is_array(data) else batch_size, shuffle)
     given = {"epochs": epochs, "mode": mode, "statistics_images": statistics_images, "sample": sample}
@@ -269,9 +270,11 @@ def fit(
                     folder.resume(state, previous)
                 if team is not None:
                     begin_alike(team, network, state)
-                before = network.pixel_scale if state.position.step else None  # of the images until then
-                scale = agreed_scale(scale_of(first, batches), team)
-                network.pixel_scale = scale if before is None else scale.beside(before)
+                before, scale = network.pixel_scale, agreed_scale(scale_of(first, batches), team)
+                if before is not None:  # of the images until now
+                    scale.tell_unlike("fit", before)
+                    scale = scale.beside(before)
+                network.pixel_scale = scale
                 loop = Loop(network, taken, settings, state, steps, told, folder, team)
                 loop.go()
                 network.pixel_scale = agreed_scale(network.pixel_scale, team)

@@ -15,13 +15,17 @@ from hebbcore.training.phases import MODES, SCHEDULES, phases_of
 from hebbcore.training.teacher import Teacher, check_teacher, require_taught
 
 LEARNING_RATE = 1e-3  # of layers that have none of their own
+NO_SAMPLE = "none"  # as fit's sample: of all patches, whatever the network says
 
 FREE = {"cache", "cache_bytes", "checkpoint_minutes", "keep", "log_seconds", "check_finite"}  # may change in a resume
 
 
-def meant(training: Mapping[str, Any], mode: str | None) -> dict[str, Any]:
-    """Return how a network is meant to be trained, see Network.training, in a mode; None: in the one that it says."""
-    left_out = {"sample"} if mode == "together" else set()  # it is of a training layer by layer
+def meant(training: Mapping[str, Any], mode: str | None, sample: Any = None) -> dict[str, Any]:
+    """Return how a network is meant to be trained, see Network.training, in a mode; None: in the one that it says.
+
+    sample: what fit was given.
+    """
+    left_out = {"sample"} if mode == "together" or sample == NO_SAMPLE else set()  # it is of a training layer by layer
     return {key: value for key, value in training.items() if key not in left_out}
 
 
