@@ -49,7 +49,7 @@ class System(Protocol):
     def left_out(self, alpha: float, units: Weights, meter: Meter = SILENT) -> Array:
         """Return the scores (n, targets) of the rows, each from the solution for all rows but it; the scale S stays.
 
-        units: (n,) how much of each row's weight is left out. Raises LinAlgError if rounding forbids it.
+        units: (n,) how much of each row's weight is left out. Raises LinAlgError if rounding forbids it, or decides it.
         """
 
     def operations(self, left_out: bool) -> float:
@@ -83,6 +83,7 @@ class SumsSystem:
         power = devices.to_device(sums.products.diagonal(), backend.device_of(mean)) / rows
         faint = (power < np.finfo(sums.dtype).tiny) & of_class.any(axis=0)
         self.vanished = int(faint.sum()) if standardize else 0
+        self._rounding = float(np.finfo(sums.dtype).eps)
         self._penalty = _squared_scale(power - mean**2, power, mean + sums.shift, sums.dtype, standardize)
         used = slice(-1, None) if len(codes) == 2 else slice(None)
         self._used = np.arange(len(codes))[used]
@@ -109,7 +110,9 @@ class SumsSystem:
         """See System. A row's error is its residual in the solution for all, divided by 1 − its leverage."""
         added, tile = alpha * self._penalty, self._room.tile
         columns = ((0, values.T) for values, _ in self._values())
-        found, forms = solve_with_forms(self._products, added, self._right.T, self._minus, columns, tile, meter)
+        found, forms = solve_with_forms(
+            self._products, added, self._right.T, self._minus, columns, tile, meter, self._rounding
+        )
         coef, xp = found.T, backend.namespace(found)
         leverage = xp.asarray(units) * (forms + (0 if self._mean is None else 1 / self._rows))
         fitted = xp.concatenate([values @ coef.T + self._target_mean for values, _ in self._values()])
@@ -155,8 +158,10 @@ class RowsSystem:
         self._measure(options.centred, options.standardize)
         self._products = options.room.square(features, self.size)
         self._room = options.room.beside(features)  # what the matrix left
+        dtype: np.dtype[Any] = np.result_type(features.dtype, np.float32)
+        self._rounding = float(np.finfo(dtype).eps)
         with without_warnings():
-            self._multiply(np.result_type(features.dtype, np.float32))
+            self._multiply(dtype)
         require_finite("RidgeReadout", self._products)
         used = np.array([1]) if classes == 2 else np.arange(classes)
         targets = xp.asarray(_targets(codes, used))
@@ -188,7 +193,7 @@ class RowsSystem:
         added = xp.full(self.size, alpha)
         right = xp.concatenate([self._targets, roots], axis=1)
         columns, tile = self._columns(), self._room.tile
-        found, forms = solve_with_forms(self._products, added, right, None, columns, tile, meter)
+        found, forms = solve_with_forms(self._products, added, right, None, columns, tile, meter, self._rounding)
         shares, border = found[:, :-1], found[:, -1:]
         if self._centred:
             total = float((roots * border).sum())
