@@ -159,7 +159,8 @@ def evaluate(
             if not all(job.complete(source.name) for source in group):
                 job.tell(f"features of {', '.join(source.name for source in group)}")
                 measure(group, job)
-        if book.results.shared is None:  # of an earlier version, with nothing left to do
+        # where nothing was left to do: of an earlier version, and of streams that do not say which images they are
+        if book.results.shared is None or {"images"} in (settings.train.keys(), settings.test.keys()):
             job.read_images()
     return book.results.as_json()
 
