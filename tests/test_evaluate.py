@@ -243,6 +243,21 @@ def test_baselines_are_networks_in_the_same_pipeline(name, trained, digits):
         np.testing.assert_array_equal(next(iter(again.learners.values())).weights, filters)
 
 
+def test_baselines_of_a_stream_whose_batches_lie_in_the_same_memory(trained, digits, tmp_path):
+    class Reused(loaders.ArrayStream):
+        def __iter__(self):
+            memory = np.empty((self.batch_size, *self.image_shape), np.uint8)
+            for images, labels in super().__iter__():
+                memory[: len(images)] = images
+                yield memory[: len(images)], labels
+
+    train, test = streams(digits)
+    reused = Reused(digits[0][TRAIN], digits[1][TRAIN], 50)
+    options = {"layers": [], "baselines": ["random whitened patches", "pca"], "fractions": [1], "queries": 0}
+    found = [evaluate(trained, data, test, tmp_path / name, **options) for name, data in (("a", train), ("b", reused))]
+    assert found[0]["sources"] == found[1]["sources"]
+
+
 def test_vectors_have_no_baselines_of_patches(digits, tmp_path):
     vectors = digits[0].reshape(len(digits[0]), -1)
     net = hebbcore.fit(hebbcore.Network([hebbcore.Dense(5)]), vectors[TRAIN])

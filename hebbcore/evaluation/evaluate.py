@@ -247,7 +247,7 @@ def _first_images(train: LabelledStream) -> Array:
     """Return the first images of the stream, however it cuts them into batches."""
     found, count = [], 0
     for images, _ in train:
-        found.append(images)
+        found.append(images.copy())  # the next ones may take their place
         count += len(images)
         if count >= _BASELINE_IMAGES:
             break
