@@ -36,11 +36,10 @@ def pairs_of(stream: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
                 f"{problem}, and labels -1 where there are none, got {type(batch).__name__} without labels."
             )
         images = as_array(type(stream).__name__, "images", images)
-        if isinstance(labels, np.ndarray):
-            labels = labels.copy()  # the next ones may take their place
-        else:
+        if not isinstance(labels, np.ndarray):
             knows = hasattr(labels, "__dlpack__")
             labels = as_array(type(stream).__name__, "labels", labels) if knows else np.asarray(labels)
+        labels = labels.copy()  # the next ones may take their place
         if not len(images) or tuple(labels.shape) != (len(images),):
             raise ValueError(f"{problem} of an image at least, and a label each, got {len(images)} and {labels.shape}.")
         if labels.dtype.kind not in "biuf":

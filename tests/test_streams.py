@@ -1,6 +1,7 @@
 """What is asked of a stream: the loaders' streams have it, and a stream of one's own needs no more than is written."""
 
 import inspect
+import itertools
 import textwrap
 
 import numpy as np
@@ -289,6 +290,20 @@ def test_batches_of_another_library_are_taken_by_all(tmp_path):
     for number, change in enumerate((lambda x, y: (Tensor(x), Tensor(y)), lambda x, y: [Tensor(x), y])):
         assert evaluate(network, Odd(change), plain(), tmp_path / f"{number}", **options)["sources"] == wanted
         extract_features(network, Odd(change), tmp_path / f"{number}.h5")
+
+
+def test_labels_of_another_library_may_lie_in_the_same_memory(tmp_path):
+    def found(name, labels_of):
+        memory, turns = np.empty(8, np.int64), itertools.cycle(range(5))
+
+        def change(x, y):
+            memory[:] = np.roll(y, next(turns))
+            return x, Tensor(labels_of(memory))
+
+        options = {"fractions": [1], "baselines": [], "queries": 0}
+        return evaluate(small_network(), Odd(change), plain(), tmp_path / name, **options)
+
+    assert found("same", lambda memory: memory) == found("own", np.copy)
 
 
 def test_what_a_stream_of_ones_own_calls_its_index_is_none_of_shards():
