@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from cupy_helpers import cupy  # noqa: F401
 
 import hebbcore
 import loaders
@@ -290,6 +291,14 @@ def test_batches_of_another_library_are_taken_by_all(tmp_path):
     for number, change in enumerate((lambda x, y: (Tensor(x), Tensor(y)), lambda x, y: [Tensor(x), y])):
         assert evaluate(network, Odd(change), plain(), tmp_path / f"{number}", **options)["sources"] == wanted
         extract_features(network, Odd(change), tmp_path / f"{number}.h5")
+
+
+@pytest.mark.gpu
+def test_labels_may_lie_on_a_gpu(cupy, arrays):  # noqa: F811
+    ((images, labels),) = pairs.pairs_of([(cupy.asarray(arrays[0]), cupy.asarray(arrays[1]))])
+    assert isinstance(images, cupy.ndarray)
+    assert isinstance(labels, np.ndarray)
+    np.testing.assert_array_equal(labels, arrays[1])
 
 
 def test_labels_of_another_library_may_lie_in_the_same_memory(tmp_path):
