@@ -216,6 +216,12 @@ def test_a_penalty_within_the_rounding_is_not_chosen(rows, dtype, small):
         RidgeReadout(alphas[:3]).fit(x, labels)
 
 
+def test_penalties_far_below_independent_rows_stay(generator):
+    x, labels = 30 * generator.normal(size=(20, 60)), np.arange(20) % 2
+    for options in ({}, {"fit_intercept": False}, {"standardize": True}):
+        assert not np.isnan(RidgeReadout(**options).fit(x.astype(np.float32), labels).validation_scores_).any()
+
+
 def test_classes_that_do_not_come_are_never_taken(generator):
     x, labels = problem(generator, 60, 12, 3)
     model = RidgeReadout(ALPHAS).fit_stream([(x, labels)], classes=[5, 0, 1, 2])

@@ -74,20 +74,20 @@ def test_systems_are_solved_from_the_lower_triangle(places, size, subtract, gene
     given = here(added), here(right), here(minus)
     for _ in range(2):
         some = [(0, here(columns)), (size // 2, here(columns[size // 2 :]))]
-        found, of_inverse = solve_with_forms(matrix, *given, iter(some), 5, SILENT, 0.0)
+        found, of_inverse = solve_with_forms(matrix, *given, iter(some), 5, SILENT)
         assert isinstance(found, type(given[0]))
         np.testing.assert_allclose(on_host(found), np.linalg.solve(whole, right))
         np.testing.assert_allclose(on_host(of_inverse), forms)
         np.testing.assert_array_equal(np.tril(on_host(matrix)), before)
     with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
-        solve_with_forms(matrix, here(-100.0 * size - added), *given[1:], (), 5, SILENT, 0.0)
+        solve_with_forms(matrix, here(-100.0 * size - added), *given[1:], (), 5, SILENT)
     np.testing.assert_array_equal(np.tril(on_host(matrix)), before)
 
 
 def test_a_matrix_that_is_not_finite_is_refused(places):
     matrix, right = np.array([[1.0, 0.0], [np.nan, 1.0]]), np.ones((2, 1))
     with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
-        solve_with_forms(places[0](matrix), places[1](np.zeros(2)), places[1](right), None, (), 5, SILENT, 0.0)
+        solve_with_forms(places[0](matrix), places[1](np.zeros(2)), places[1](right), None, (), 5, SILENT)
 
 
 def test_no_second_matrix_is_made_on_a_gpu(cupy, monkeypatch, generator):  # noqa: F811
@@ -95,7 +95,7 @@ def test_no_second_matrix_is_made_on_a_gpu(cupy, monkeypatch, generator):  # noq
     rows, right = generator.normal(size=(700, 700)), generator.normal(size=(700, 3))
     matrix, *given = (devices.to_device(array, "cuda") for array in (rows @ rows.T, np.ones(700), right, right[:, 0]))
     tracemalloc.start()
-    solve_with_forms(matrix, *given[:2], 0.01 * given[2], (), 64, SILENT, 0.0)
+    solve_with_forms(matrix, *given[:2], 0.01 * given[2], (), 64, SILENT)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < matrix.nbytes / 4

@@ -232,20 +232,20 @@ def test_a_matrix_in_a_file_is_solved_and_stays(tile, subtract, generator, tmp_p
 
     for _ in range(2):
         counted, some = meter.Meter(None, "solving", None), [(0, columns), (2, columns[2:])]
-        found, forms = linear_system.solve_with_forms(matrix, added, right, minus, some, tile, counted, 0.0)
+        found, forms = linear_system.solve_with_forms(matrix, added, right, minus, some, tile, counted)
         np.testing.assert_allclose(found, np.linalg.solve(whole, right))
         np.testing.assert_allclose(forms, np.concatenate([of_inverse(columns), of_inverse(below)]))
         np.testing.assert_array_equal(np.tril(matrix), before)
         assert counted._done == pytest.approx(tiled.operations(8) + 3 * (8**2 + 6**2))
     with pytest.raises(np.linalg.LinAlgError):
-        linear_system.solve_with_forms(matrix, -100 * np.ones(8), right, minus, (), tile, counted, 0.0)
+        linear_system.solve_with_forms(matrix, -100 * np.ones(8), right, minus, (), tile, counted)
     np.testing.assert_array_equal(np.tril(matrix), before)
 
 
 def test_a_large_matrix_in_memory_is_solved_by_tiles_and_stays(generator, monkeypatch):
     rows, right = generator.normal(size=(30, 40)), generator.normal(size=(30, 3))
     matrix, added, minus = np.tril(rows @ rows.T), generator.random(30), 0.1 * generator.normal(size=30)
-    before, rest = matrix.copy(), (added, right, minus, (), 1024, meter.SILENT, 0.0)
+    before, rest = matrix.copy(), (added, right, minus, (), 1024, meter.SILENT)
     expected = linear_system.solve_with_forms(matrix.copy(), *rest)[0]
     monkeypatch.setattr(linear_system, "_WHOLE", 29)
     monkeypatch.setattr(linear_system, "_LARGE_TILE", 7)

@@ -26,9 +26,6 @@ _MANY = 2**34
 _WHOLE = 8192  # rows that LAPACK factorises at once: OpenBLAS's parallel dpotrf has crashed with 25,632
 _LARGE_TILE = 2048  # of larger matrices, and of what is solved
 _CUDA_TILE = 4096
-# of its rounding, that a column has at least beside those before it: with less, rounding alone moved the log likelihood
-# of left-out rows by more than 0.005, and took up to 8 points of accuracy where it chose the penalty
-_SOUND = 64
 _COPIED = 128  # rows that are copied from one triangle to the other at a time, so as to stay in the cache
 
 
@@ -85,20 +82,21 @@ def solve_with_forms(
     columns: Iterable[Column],
     tile: int,
     meter: Meter,
-    rounding: float,
+    least: float = 0.0,
 ) -> tuple[Array, Array]:
     """Return x of (matrix − minus · minusᵀ + diag(added)) x = right, (n, k), and cᵀ A⁻¹ c of each of some columns c,
-    (m,), A being the sum. See factorised, which also raises where the sum is positive definite by rounding alone.
+    (m,), A being the sum. See factorised.
 
-    columns: some of them at a time. rounding: of the matrix, of its numbers.
+    columns: some of them at a time. least: of each row's number on the diagonal, that there must be beside the rows
+    before it; with less, LinAlgError is raised too.
     """
-    least = _SOUND * rounding * (matrix.diagonal() + devices.to_device(added, backend.device_of(matrix)))
+    whole = matrix.diagonal() + devices.to_device(added, backend.device_of(matrix))
     with factorised(matrix, added, minus, tile, meter) as factor:
-        if not bool((matrix.diagonal() ** 2 > least).all()):  # the factor's
-            raise _not_positive()
+        if not bool((matrix.diagonal() ** 2 > least * whole).all()):  # the factor's, squared
+            raise not_positive()
         found = factor.solve(right), factor.forms(columns, meter)
     if not bool(backend.namespace(right).isfinite(found[0]).all()):
-        raise _not_positive()
+        raise not_positive()
     return found
 
 
@@ -122,7 +120,7 @@ def factorised(matrix: Array, added: Array, minus: Array | None, tile: int, mete
             done = _write_whole(matrix, added, minus)
             meter.add(tiled.operations(len(matrix)))
         if not done:
-            raise _not_positive()
+            raise not_positive()
         yield factor
     finally:
         matrix[steps, steps] = diagonal
@@ -144,5 +142,6 @@ def _write_whole(matrix: Array, added: Array, minus: Array | None) -> bool:
     return not info
 
 
-def _not_positive() -> np.linalg.LinAlgError:
+def not_positive() -> np.linalg.LinAlgError:
+    """Return the error of a sum that rounding leaves no factor, or one that it decides."""
     return np.linalg.LinAlgError("the matrix is not positive definite")
