@@ -197,6 +197,11 @@ def test_repeated_fractions_count_once(trained, digits, tmp_path):
     assert runs == [(0.5, 0), (0.5, 1), (1.0, 0)]
 
 
+def test_a_fraction_that_is_no_list_is_refused_in_words(trained, digits, tmp_path):
+    with pytest.raises(TypeError, match=r"evaluate: fractions must be some numbers .*, got 0.5; write one as \[1.0\]"):
+        evaluate(trained, *streams(digits), tmp_path, fractions=0.5)
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_the_confusion_table_names_its_classes(trained, digits, tmp_path, named):
     pytest.importorskip("matplotlib")
