@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hebbcore.engine.backend import as_array
+from hebbcore.engine.backend import as_array, on_cuda
+from hebbcore.engine.devices import to_device
 
 
 def images_of(batch: Any) -> Any:
@@ -19,7 +20,7 @@ def labels_in(batch: Any) -> Any:
 
 
 def pairs_of(stream: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield the pairs (images, labels) of a stream, from its position on.
+    """Yield the pairs (images, labels) of a stream, from its position on; the labels are NumPy's.
 
     Raises
     ------
@@ -36,11 +37,11 @@ def pairs_of(stream: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
                 f"{problem}, and labels -1 where there are none, got {type(batch).__name__} without labels."
             )
         images = as_array(type(stream).__name__, "images", images)
-        if isinstance(labels, np.ndarray):
-            labels = labels.copy()  # the next ones may take their place
-        else:
-            knows = hasattr(labels, "__dlpack__")
+        if not isinstance(labels, np.ndarray):
+            knows = on_cuda(labels) or hasattr(labels, "__dlpack__")
             labels = as_array(type(stream).__name__, "labels", labels) if knows else np.asarray(labels)
+            labels = to_device(labels, "cpu")
+        labels = labels.copy()  # the next ones may take their place
         if not len(images) or tuple(labels.shape) != (len(images),):
             raise ValueError(f"{problem} of an image at least, and a label each, got {len(images)} and {labels.shape}.")
         if labels.dtype.kind not in "biuf":

@@ -45,7 +45,7 @@ A stream of one's own, which all of them take:
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from itertools import islice
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
@@ -391,6 +391,6 @@ def pixels_of(stream: Any) -> dict[str, list[float]] | None:
 def class_names_of(stream: Stream) -> tuple[str, ...]:
     """Return the names of the classes 0, 1, …, none if it does not know them; bytes, as h5py has them, as text."""
     names: Sequence[Any] | None = getattr(stream, "class_names", None)
-    if isinstance(names, str) or not (names is None or isinstance(names, Iterable)):
+    if isinstance(names, str | Mapping | Set | Iterator) or not (names is None or isinstance(names, Iterable)):
         raise TypeError(f"{type(stream).__name__}.class_names must be a list of names, got {names!r}.")
     return () if names is None else tuple(map(as_text, names))

@@ -26,9 +26,12 @@ def plain(text: object) -> str:
 
 
 def in_markdown(text: object) -> str:
-    """Return text as Markdown shows it, whatever it holds: no HTML, no link, no picture, no other cell of a table."""
+    """Return text as Markdown shows it, whatever it holds: no HTML, no link, no picture, no other cell of a table.
+
+    Underlines between letters or digits stay as they are: others are the marks of emphasis.
+    """
     shown = plain(text).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"[`*|~]|\](?=[(\[])|\\(?! )", r"\\\g<0>", shown)
+    return re.sub(r"[`*|~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])|\\(?! )", r"\\\g<0>", shown)
 
 
 def tidy(name: str) -> str:

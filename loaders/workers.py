@@ -34,7 +34,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def available_cores() -> int:
     """Cores that this process may use, by its affinity and by a container's limit."""
-    return int(joblib.cpu_count())
+    try:
+        return int(joblib.cpu_count())
+    except ValueError:  # which does not name the variable
+        given = os.environ.get("LOKY_MAX_CPU_COUNT")
+        raise ValueError(f"LOKY_MAX_CPU_COUNT must be a number of cores, got {given!r}; correct or unset it.") from None
 
 
 def map_ordered(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Iterator[R]:

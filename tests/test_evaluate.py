@@ -197,6 +197,11 @@ def test_repeated_fractions_count_once(trained, digits, tmp_path):
     assert runs == [(0.5, 0), (0.5, 1), (1.0, 0)]
 
 
+def test_a_fraction_that_is_no_list_is_refused_in_words(trained, digits, tmp_path):
+    with pytest.raises(TypeError, match=r"evaluate: fractions must be some numbers .*, got 0.5; write one as \[1.0\]"):
+        evaluate(trained, *streams(digits), tmp_path, fractions=0.5)
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_the_confusion_table_names_its_classes(trained, digits, tmp_path, named):
     pytest.importorskip("matplotlib")
@@ -241,6 +246,21 @@ def test_baselines_are_networks_in_the_same_pipeline(name, trained, digits):
         assert len(filters) == (9 if name == "pca" else 12)
         again, _ = baseline(name, trained, images[:100], seed=0)
         np.testing.assert_array_equal(next(iter(again.learners.values())).weights, filters)
+
+
+def test_baselines_of_a_stream_whose_batches_lie_in_the_same_memory(trained, digits, tmp_path):
+    class Reused(loaders.ArrayStream):
+        def __iter__(self):
+            memory = np.empty((self.batch_size, *self.image_shape), np.uint8)
+            for images, labels in super().__iter__():
+                memory[: len(images)] = images
+                yield memory[: len(images)], labels
+
+    train, test = streams(digits)
+    reused = Reused(digits[0][TRAIN], digits[1][TRAIN], 50)
+    options = {"layers": [], "baselines": ["random whitened patches", "pca"], "fractions": [1], "queries": 0}
+    found = [evaluate(trained, data, test, tmp_path / name, **options) for name, data in (("a", train), ("b", reused))]
+    assert found[0]["sources"] == found[1]["sources"]
 
 
 def test_vectors_have_no_baselines_of_patches(digits, tmp_path):

@@ -78,6 +78,16 @@ def test_the_grid_is_searched_on_splits_of_the_labelled_rows(name, few, blobs, m
     np.testing.assert_array_equal(search.predict(features), whole.predict(features))  # the final fit has all rows
 
 
+@pytest.mark.parametrize("name", ["logistic", "svm", "sgd", "knn"])
+def test_of_values_that_are_right_as_often_the_smallest_is_chosen(name, generator):
+    labels = np.repeat([0, 1], 40)
+    search = make_readout(name).fit(generator.normal(size=(80, 3)) + 20 * labels[:, None], labels)
+    found = search.cv_results_["mean_test_score"]
+    ((values,),) = (search.param_grid.values(),)
+    assert (found == 1).sum() > 1
+    assert [*search.best_params_.values()] == [min(np.asarray(values)[found == 1])]
+
+
 def test_the_seed_draws_the_split(blobs):
     for fraction in (None, 0.3):
         splits = [next(ValidationSplit(fraction, seed).split(*blobs))[1] for seed in (0, 0, 1)]

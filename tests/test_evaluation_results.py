@@ -165,6 +165,8 @@ def test_results_go_on_and_other_pixels_do_not(network, digits, tmp_path):
         evaluate(network, train, other, tmp_path, **OPTIONS)
     assert (tmp_path / "results.json").read_bytes() == before
     again = evaluate(network, train, test, tmp_path, **OPTIONS)
+    with pytest.raises(ValueError, match=r"holds figures of other images of train"):  # of a finished evaluation too
+        evaluate(network, stream(digits, slice(1, 301), kind=Renamed), test, tmp_path, **OPTIONS)
     whole = evaluate(network, train, test, tmp_path / "whole", **{**OPTIONS, "fractions": [1, 0.5]})
     assert again == whole
 

@@ -199,6 +199,29 @@ def test_a_stream_of_more_rows_is_held_out_from(kept, generator, monkeypatch):
         assert (whole.validation_scores_ < 0).all()
 
 
+@pytest.mark.parametrize("rows", [60, 100])  # of 100 and 60 features: both systems
+@pytest.mark.parametrize(("dtype", "small"), [(np.float32, 0.3), (np.float64, 1e-9)])
+def test_a_penalty_within_the_rounding_is_not_chosen(rows, dtype, small):
+    alphas = (small, 3 * small, 10 * small, 1e4, 1e5)
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        hidden = random.normal(size=(rows, 20))
+        labels = (hidden[:, 0] + 0.5 * random.normal(size=len(hidden)) > 0).astype(int)
+        x = (30 * hidden @ random.normal(size=(20, 160 - rows))).astype(dtype)  # of rank 20
+        model = RidgeReadout(alphas).fit(x, labels)
+        assert model.alpha_ >= 1e4
+        assert np.isnan(model.validation_scores_[:3]).all()
+        np.testing.assert_array_equal(model.coef_, RidgeReadout(alphas[3:]).fit(x, labels).coef_)
+    with pytest.raises(ValueError, match="are too small for rounding; add larger ones"):
+        RidgeReadout(alphas[:3]).fit(x, labels)
+
+
+def test_penalties_far_below_independent_rows_stay(generator):
+    x, labels = 30 * generator.normal(size=(20, 60)), np.arange(20) % 2
+    for options in ({}, {"fit_intercept": False}, {"standardize": True}):
+        assert not np.isnan(RidgeReadout(**options).fit(x.astype(np.float32), labels).validation_scores_).any()
+
+
 def test_classes_that_do_not_come_are_never_taken(generator):
     x, labels = problem(generator, 60, 12, 3)
     model = RidgeReadout(ALPHAS).fit_stream([(x, labels)], classes=[5, 0, 1, 2])

@@ -299,7 +299,16 @@ def test_empty_texts_are_no_label_as_numbers_below_0_are_none(none, kind, caplog
         assert f"{function}: 3 of 12" in caplog.text
     with pytest.raises(ValueError, match="make_readout: 3 of 12 labels are below 0 or empty"):
         make_readout("knn").fit(_X, texts)
-    assert set(RidgeReadout().fit(_X, np.array([none, "c"] * 6)).classes_) == {none, "c"}
+
+
+@pytest.mark.parametrize(("none", "one", "told"), [("", "c", True), (" ", "c", True), (-1, 0, True), (-1, 1, False)])
+def test_what_else_is_no_label_is_a_class_beside_a_single_one_and_told(none, one, told, caplog):
+    labels = np.array([none, one] * 6)
+    for function, made in {"RidgeReadout.fit": RidgeReadout(), "make_readout": make_readout("svm")}.items():
+        caplog.clear()
+        assert set(made.fit(_X, labels).classes_) == {none, one}
+        wanted = f"{function}: {'y' if function == 'make_readout' else 'labels'} holds {none!r}, which else is no label"
+        assert [text.startswith(wanted) for text in caplog.messages if " holds " in text] == [True] * told
 
 
 def test_readouts_by_name_refuse_objects_below_0():

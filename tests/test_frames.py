@@ -6,7 +6,7 @@ from classify_helpers import blobs
 
 import hebbcore
 from hebbcore.classify import FewLabelClassifier
-from hebbcore.evaluation import RidgeReadout, retrieval_scores
+from hebbcore.evaluation import READOUTS, RidgeReadout, make_readout, retrieval_scores
 
 pandas = pytest.importorskip("pandas")
 KINDS = ["Float32", "Float64", "Int64", "UInt8", "boolean"]
@@ -66,6 +66,8 @@ def test_labels_of_nullable_numbers_keep_their_type(few, kind):
         for given in (labels, labels.array, labels.to_frame()[0].to_numpy(wanted)):
             assert model.fit(features, given).classes_.dtype == model.predict(features).dtype == wanted
     assert RidgeReadout().partial_fit(features, labels).classes_.dtype == wanted
+    for name in READOUTS:
+        assert make_readout(name).fit(features, labels).classes_.dtype == wanted
 
 
 @pytest.mark.parametrize("kind", ["string", "object", "category", "str"])
@@ -77,6 +79,8 @@ def test_missing_labels_are_refused_in_words_where_all_rows_need_one(few, kind):
         RidgeReadout().fit(features, labels)
     with pytest.raises(ValueError, match=f"RidgeReadout.fit_stream: {told}"):
         RidgeReadout().fit_stream([(features, labels)])
+    with pytest.raises(ValueError, match=r"make_readout: y must be a class for each row, but 81 are missing"):
+        make_readout("svm").fit(features, labels)
     assert FewLabelClassifier().fit(features, labels).classes_.tolist() == ["ant", "bee", "cat"]
 
 

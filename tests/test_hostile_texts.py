@@ -13,6 +13,7 @@ from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli import main
 from hebbcore.runs.config import read_config
+from hebbcore.texts import in_markdown
 from hebbcore.training import diagnostics
 from hebbcore.training.header import Position
 
@@ -110,3 +111,14 @@ def test_no_code_reaches_the_terminal(tmp_path, capsys, monkeypatch):
         assert text.replace("\n", "").isprintable()
     assert printable("größe 表\n") == "größe 表\n"
     assert printable("a\r\tb\x9b\udcff") == r"a\r\tb\x9b\udcff"
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("__init__", r"\_\_init\_\_"), ("a-_b_", r"a-\_b\_"), ("é_ü_1", "é_ü_1"), ("a*b|c", r"a\*b\|c"),
+        ("<b>", "&lt;b>"),
+    ],
+)  # fmt: skip
+def test_a_name_in_markdown_is_no_mark(name, written):
+    assert in_markdown(name) == written

@@ -90,7 +90,7 @@ def test_killed_at_many_points_it_ends_in_the_same_bytes(new):
     """Each time it is killed some writes later than the last time, in whatever it does then."""
     done = subprocess.run([sys.executable, "-c", KILLED, LINE], env=ENVIRONMENT, capture_output=True, text=True)
     *killed, last = [line.split() for line in done.stdout.splitlines() if line[:2] in ("9 ", "0 ")]
-    assert last == ["0", "new.csv"], (done.stdout, done.stderr)
+    assert last == ["0", ".new.csv.digest", "new.csv"], (done.stdout, done.stderr)
     assert len(killed) > 4
     assert all(ended == "9" and "new.csv" not in files for ended, *files in killed)
     assert Path("out/new.csv").read_bytes() == new
@@ -102,7 +102,7 @@ def test_labels_that_are_there_are_not_found_again(new, call, monkeypatch):
         file.write(b"half a li")  # of rows that the note does not count yet
     assert batches_of(call, monkeypatch) == 2
     assert Path("out/new.csv").read_bytes() == new
-    assert names("out") == ["new.csv"]
+    assert names("out") == [".new.csv.digest", "new.csv"]
 
 
 @pytest.mark.parametrize("change", ["model", "photos", "content", "unseen", "rows", "note", "size"])
@@ -174,6 +174,36 @@ def test_a_copied_model_of_read_only_files_works_elsewhere(new, call, monkeypatc
     assert hebbcore.load(elsewhere / "m" / "network.h5", device="cpu").image_shape == model.image_shape
     assert files_of(elsewhere / "m") == before
     (elsewhere / "m").chmod(0o755)
+
+
+def test_a_table_that_was_changed_is_not_replaced(new, call, fails, files_of, monkeypatch):
+    call(LINE)
+    shutil.copy("new/" + min(os.listdir("new")), "new/another.png")
+    table, corrected = Path("out/new.csv"), new.replace(b",one,", b",two,", 1)
+
+    def refused(before):
+        assert "--out out/new.csv was changed since predict wrote it" in fails(LINE)
+        assert files_of("out") == before
+
+    table.write_bytes(corrected)
+    refused(files_of("out"))
+    table.write_bytes(new)  # it is as it was written
+    predict_proba = Model.predict_proba
+    with monkeypatch.context() as patch:  # changed while labels are found
+        patch.setattr(Model, "predict_proba", lambda *given: table.write_bytes(corrected) and predict_proba(*given))
+        assert "was changed since" in call(LINE, 1)[1]
+    assert table.read_bytes() == corrected
+    table.write_bytes(new)
+    with monkeypatch.context() as patch:  # killed before it is written: what is there is no changed one
+        patch.setattr(predict, "write_bytes", lambda *_: 1 / 0)
+        call(LINE, 1)
+    assert table.read_bytes() == new
+    call(LINE)
+    assert b"another.png" in table.read_bytes()
+    table.write_bytes(corrected)
+    Path("out/.new.csv.digest").unlink()  # as of earlier versions
+    call(LINE)
+    assert b"another.png" in table.read_bytes()
 
 
 def test_the_table_does_not_replace_a_file_of_the_work(new, fails, files_of):

@@ -1,10 +1,12 @@
 """What is asked of a stream: the loaders' streams have it, and a stream of one's own needs no more than is written."""
 
 import inspect
+import itertools
 import textwrap
 
 import numpy as np
 import pytest
+from cupy_helpers import cupy  # noqa: F401
 
 import hebbcore
 import loaders
@@ -254,14 +256,15 @@ def test_a_stream_that_ends_for_good_is_told(tmp_path):
         evaluate(small_network(), Once(lambda x, y: (x, y)), plain(), tmp_path / "r", fractions=[1], baselines=[])
 
 
-def test_names_of_classes_are_no_text(tmp_path):
-    """Its letters were."""
+@pytest.mark.parametrize("names", ["abcd", {0: "a", 1: "b", 2: "c", 3: "d"}, {"a", "b", "c", "d"}, iter("abcd")])
+def test_names_of_classes_are_a_list(names, tmp_path):
+    """The letters of a text were, the keys of a dict, and those of a set in any order."""
     for use in (
         lambda stream: extract_features(small_network(), stream, tmp_path / "features.h5"),
         lambda stream: evaluate(small_network(), stream, plain(), tmp_path / "report", baselines=[], queries=0),
     ):
-        with pytest.raises(TypeError, match=r"Odd.class_names must be a list of names, got 'abcd'"):
-            use(saying(class_names="abcd"))
+        with pytest.raises(TypeError, match=r"Odd.class_names must be a list of names, got "):
+            use(saying(class_names=names))
 
 
 class Tensor:
@@ -289,6 +292,28 @@ def test_batches_of_another_library_are_taken_by_all(tmp_path):
     for number, change in enumerate((lambda x, y: (Tensor(x), Tensor(y)), lambda x, y: [Tensor(x), y])):
         assert evaluate(network, Odd(change), plain(), tmp_path / f"{number}", **options)["sources"] == wanted
         extract_features(network, Odd(change), tmp_path / f"{number}.h5")
+
+
+@pytest.mark.gpu
+def test_labels_may_lie_on_a_gpu(cupy, arrays):  # noqa: F811
+    ((images, labels),) = pairs.pairs_of([(cupy.asarray(arrays[0]), cupy.asarray(arrays[1]))])
+    assert isinstance(images, cupy.ndarray)
+    assert isinstance(labels, np.ndarray)
+    np.testing.assert_array_equal(labels, arrays[1])
+
+
+def test_labels_of_another_library_may_lie_in_the_same_memory(tmp_path):
+    def found(name, labels_of):
+        memory, turns = np.empty(8, np.int64), itertools.cycle(range(5))
+
+        def change(x, y):
+            memory[:] = np.roll(y, next(turns))
+            return x, Tensor(labels_of(memory))
+
+        options = {"fractions": [1], "baselines": [], "queries": 0}
+        return evaluate(small_network(), Odd(change), plain(), tmp_path / name, **options)
+
+    assert found("same", lambda memory: memory) == found("own", np.copy)
 
 
 def test_what_a_stream_of_ones_own_calls_its_index_is_none_of_shards():

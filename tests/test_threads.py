@@ -353,3 +353,11 @@ def test_a_containers_limit_counts_as_cores(monkeypatch):
         assert available_cores() == 1
     finally:
         parallel._allowed.cache_clear()
+
+
+def test_a_limit_of_the_environment_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "two")
+    parallel._allowed.cache_clear()
+    for function in (parallel.threads, available_cores):
+        with pytest.raises(ValueError, match="LOKY_MAX_CPU_COUNT must be a number of cores, got 'two'"):
+            function()

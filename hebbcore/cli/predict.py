@@ -19,9 +19,9 @@ from hebbcore.cli.photos import Photos, range_of, read_anew, read_photos
 from hebbcore.cli.stages import Stages
 from hebbcore.engine import devices
 from hebbcore.engine.finite import LARGEST, computable_rows
-from hebbcore.files import locked_file, make_folder
-from hebbcore.labelling.done import DONE
-from hebbcore.labelling.growing import GrowingTable
+from hebbcore.files import locked_file, make_folder, write_bytes, write_text
+from hebbcore.labelling.done import DONE, digest_of_file
+from hebbcore.labelling.growing import GrowingTable, digest_of
 from hebbcore.labelling.guesses import Guesses
 from hebbcore.labelling.model import Model, check_images, read_model, read_note
 from hebbcore.labelling.tables import NEW, lines_of
@@ -77,7 +77,7 @@ def _predict(options: argparse.Namespace) -> int:
             check_images("predict", model, stream.image_shape)
             table = GrowingTable(parts, _digest(note, stream))
             _predict_rest(model, stream, table, stages)
-            table.write(out, NEW)
+            _write(out, table.whole(NEW))
         shutil.rmtree(parts, ignore_errors=True)
     print(printable(f"{out}: labels of {table.rows} images"))
     return 0
@@ -92,7 +92,9 @@ def _require_no_part(out: Path, model: Path) -> None:
 
 
 def _require_own(out: Path) -> None:
-    """Raise unless the table is new, or takes the place of an earlier one; a table of labels may be all there is."""
+    """Raise unless the table is new, or takes the place of an earlier one as that was written; a table of labels may be
+    all there is.
+    """
     if out.is_dir():
         raise IsADirectoryError(f"--out must be a CSV file, {out} is a folder.")
     if out.is_file():
@@ -104,6 +106,25 @@ def _require_own(out: Path) -> None:
                 f"--out must be a new file, or one that predict wrote; {out} holds something else: name another, or "
                 "remove it."
             )
+        mark = _mark(out)  # tables of earlier versions have none
+        if found and mark.is_file() and digest_of_file(out) not in mark.read_text("utf-8", "replace").split():
+            raise FileExistsError(
+                f"--out {out} was changed since predict wrote it, and would be written anew: copy it, if you want to "
+                "keep that, and remove it; or name another."
+            )
+
+
+def _mark(out: Path) -> Path:
+    """Return the file that holds the digest of a table as it was written, and as it was before."""
+    return out.with_name(f".{out.name}.digest")
+
+
+def _write(out: Path, table: bytes) -> None:
+    """Write the table, and first what tells it from one that was changed."""
+    _require_own(out)  # it may have been changed meanwhile
+    before = digest_of_file(out) if out.is_file() else ""
+    write_text(_mark(out), f"{before}\n{digest_of(table)}\n".lstrip())
+    write_bytes(out, table)
 
 
 def _digest(note: dict[str, Any], stream: Any) -> str:

@@ -94,7 +94,11 @@ def usable_cores() -> frozenset[int]:
 @functools.cache
 def _allowed(count: int) -> int:
     """Return how many of so many cores, all that this process may run on, a container's limit leaves."""
-    return min(count, int(joblib.cpu_count()))
+    try:
+        return min(count, int(joblib.cpu_count()))
+    except ValueError:  # which does not name the variable
+        given = os.environ.get("LOKY_MAX_CPU_COUNT")
+        raise ValueError(f"LOKY_MAX_CPU_COUNT must be a number of cores, got {given!r}; correct or unset it.") from None
 
 
 def share_cores(processes: int) -> None:

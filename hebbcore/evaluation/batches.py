@@ -119,10 +119,17 @@ def labelled_rows(function: str, labels: Labels, what: str) -> npt.NDArray[np.bo
 
 
 def tell_like_none(function: str, name: str, labels: Labels, instead: str = '"", or leave these rows out') -> None:
-    """Warn of texts that are classes, but what becomes of no label where all become texts, as in an array of NumPy.
+    """Warn of texts that are classes, but what becomes of no label where all become texts, as in an array of NumPy, and
+    of classes that else are no label, see names_class, but −1 beside 1.
 
     name: of the argument. instead: what to give.
     """
+    none = np.unique(labels[~has_label(labels)]).tolist()
+    if none and np.unique(labels).tolist() != [-1, 1]:
+        _log.warning(
+            "%s: %s holds %s, which else is no label, as a class, since the others are fewer than two; where it means "
+            "that there is no label, leave these rows out", function, name, ", ".join(map(repr, none)),
+        )  # fmt: skip
     found = np.unique(labels[np.isin(labels, _GAPS_AS_TEXTS)]).tolist() if labels.dtype.kind == "U" else []
     if found:
         _log.warning(

@@ -159,7 +159,8 @@ def evaluate(
             if not all(job.complete(source.name) for source in group):
                 job.tell(f"features of {', '.join(source.name for source in group)}")
                 measure(group, job)
-        if book.results.shared is None:  # of an earlier version, with nothing left to do
+        # where nothing was left to do: of an earlier version, and of streams that do not say which images they are
+        if book.results.shared is None or {"images"} in (settings.train.keys(), settings.test.keys()):
             job.read_images()
     return book.results.as_json()
 
@@ -246,7 +247,7 @@ def _first_images(train: LabelledStream) -> Array:
     """Return the first images of the stream, however it cuts them into batches."""
     found, count = [], 0
     for images, _ in train:
-        found.append(images)
+        found.append(images.copy())  # the next ones may take their place
         count += len(images)
         if count >= _BASELINE_IMAGES:
             break

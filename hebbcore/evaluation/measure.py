@@ -52,13 +52,16 @@ class Plan:
 
     @classmethod
     def checked(
-        cls, function: str, fractions: Iterable[float], seeds: int, readout: Any, how: str, queries: int,
+        cls, function: str, fractions: Any, seeds: int, readout: Any, how: str, queries: int,
         memory: int | str,
     ) -> Self:  # fmt: skip
         """Return what a user asks for. Raises ValueError or TypeError for what cannot be."""
         checks.integer(function, "seeds", seeds, 1)
         checks.integer(function, "queries", queries, 0)
         room = checks.byte_size(function, "memory", memory)
+        if not isinstance(fractions, Iterable):
+            problem = f"must be some numbers above 0, at most 1, got {fractions!r}; write one as [1.0]."
+            raise checks.wrong(TypeError, function, "fractions", problem)
         shares = list(dict.fromkeys(_share(function, fraction) for fraction in fractions))
         if not shares and not queries:
             raise ValueError(f"{function}: fractions is empty and queries 0: nothing is measured; give one of them.")

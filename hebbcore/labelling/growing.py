@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hebbcore.files import cannot_write, make_folder, parse_json, write_bytes, write_text
+from hebbcore.files import cannot_write, make_folder, parse_json, write_text
 from hebbcore.hdf5 import new_digest
 from hebbcore.labelling.tables import lines_of
 
@@ -49,7 +49,7 @@ class GrowingTable:
             note = parse_json(self._note.read_bytes())
             with self._file.open("rb") as file:
                 kept = file.read(int(note["bytes"]))
-            if (note["made_from"], note["digest"], note["bytes"]) == (self._made_from, _digest(kept), len(kept)):
+            if (note["made_from"], note["digest"], note["bytes"]) == (self._made_from, digest_of(kept), len(kept)):
                 self.batches, self.rows = int(note["batches"]), int(note["rows"])
                 self.images = int(note["images"])
                 return kept
@@ -81,16 +81,17 @@ class GrowingTable:
         self._kept, self._new = self._kept + new, []
         note = {
             "made_from": self._made_from, "batches": self.batches, "images": self.images, "rows": self.rows,
-            "bytes": len(self._kept), "digest": _digest(self._kept),
+            "bytes": len(self._kept), "digest": digest_of(self._kept),
         }  # fmt: skip
         write_text(self._note, json.dumps(note))
 
-    def write(self, path: Path, head: Sequence[str]) -> None:
-        """Write the whole table; see write_atomically."""
-        write_bytes(path, b"".join([lines_of([head]), self._kept, *self._new]))
+    def whole(self, head: Sequence[str]) -> bytes:
+        """Return the whole table."""
+        return b"".join([lines_of([head]), self._kept, *self._new])
 
 
-def _digest(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
+    """Return a digest of bytes, that of done.digest_of_file."""
     digest: hashlib.blake2b = new_digest()
     digest.update(data)
     return digest.hexdigest()

@@ -75,17 +75,28 @@ def _add_terms(total: Array, rows: Array, others: Array) -> None:
 
 
 def solve_with_forms(
-    matrix: Array, added: Array, right: Array, minus: Array | None, columns: Iterable[Column], tile: int, meter: Meter
+    matrix: Array,
+    added: Array,
+    right: Array,
+    minus: Array | None,
+    columns: Iterable[Column],
+    tile: int,
+    meter: Meter,
+    least: float = 0.0,
 ) -> tuple[Array, Array]:
     """Return x of (matrix − minus · minusᵀ + diag(added)) x = right, (n, k), and cᵀ A⁻¹ c of each of some columns c,
     (m,), A being the sum. See factorised.
 
-    columns: some of them at a time.
+    columns: some of them at a time. least: of each row's number on the diagonal, that there must be beside the rows
+    before it; with less, LinAlgError is raised too.
     """
+    whole = matrix.diagonal() + devices.to_device(added, backend.device_of(matrix))
     with factorised(matrix, added, minus, tile, meter) as factor:
+        if not bool((matrix.diagonal() ** 2 > least * whole).all()):  # the factor's, squared
+            raise not_positive()
         found = factor.solve(right), factor.forms(columns, meter)
     if not bool(backend.namespace(right).isfinite(found[0]).all()):
-        raise _not_positive()
+        raise not_positive()
     return found
 
 
@@ -109,7 +120,7 @@ def factorised(matrix: Array, added: Array, minus: Array | None, tile: int, mete
             done = _write_whole(matrix, added, minus)
             meter.add(tiled.operations(len(matrix)))
         if not done:
-            raise _not_positive()
+            raise not_positive()
         yield factor
     finally:
         matrix[steps, steps] = diagonal
@@ -131,5 +142,6 @@ def _write_whole(matrix: Array, added: Array, minus: Array | None) -> bool:
     return not info
 
 
-def _not_positive() -> np.linalg.LinAlgError:
+def not_positive() -> np.linalg.LinAlgError:
+    """Return the error of a sum that rounding leaves no factor, or one that it decides."""
     return np.linalg.LinAlgError("the matrix is not positive definite")

@@ -124,8 +124,8 @@ class RidgeReadout(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sci
         The penalty that was chosen.
     validation_scores_ : (alphas,) or None
         What chose among the alphas: the mean log likelihood of the labels of rows that are left out in turn, or the
-        accuracy on held-out rows; NaN where rounding left no solution. None for one alpha. With several there is
-        predict_proba.
+        accuracy on held-out rows; NaN where rounding left no solution, or would decide the likelihood: such alphas are
+        not chosen. None for one alpha. With several there is predict_proba.
 
     References
     ----------
