@@ -281,6 +281,7 @@ def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
     (learned_from,) = Path("s").glob("images-*")
     assert f"s/sweep.json: sound\ns/images: sound\n{learned_from}: sound\n" in call("verify s")[0]
     shutil.copytree("tree", "other")
+    min(Path("other/one").iterdir()).unlink()
     call(f"{line} other")  # judged anew
     assert loaders.read_index("s/images").source["name"] == "other"
     Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"tree"'))

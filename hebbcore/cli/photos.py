@@ -20,6 +20,7 @@ from hebbcore.files import make_folder
 from hebbcore.labelling.features import BATCH
 from hebbcore.labelling.work import IMAGES
 from loaders.images.formats import NOT_AN_IMAGE
+from loaders.shards.changes import as_before
 from loaders.shards.format import INDEX, PLAN, REPORT
 from loaders.shards.plan import found_instead, other_set
 from loaders.shards.ranges import found_range
@@ -97,7 +98,7 @@ def read_photos(
         tell_unlike(path, value_range)
         return photos
     # folders of an archive were classes in earlier versions, whose works go on
-    source = _source(path, split, without_labels, in_archives=_has_classes(folder))
+    source = as_before(_source(path, split, without_labels, in_archives=_has_classes(folder)), folder)
     if split is None and (others := [name for name in all_splits(path) if name != "train"]):
         stages.say("images", f"those of the split train; --split takes others: {', '.join(others)}")
     options: dict[str, Any] = {}
