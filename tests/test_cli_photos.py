@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -244,6 +245,9 @@ def test_files_that_are_no_photos_may_change(photos, capsys):
         "images: those of before, though files have changed that are none: new: Thumbs.db, labels.csv; gone: notes.txt"
     )
     assert told in capsys.readouterr().err
+    Path("photos").rename("pictures")
+    read("pictures")
+    Path("pictures").rename("photos")
     assert Path("shards/index.json").read_bytes() == before
     Path("photos/scan").write_bytes(Path("photos", min(photos)).read_bytes())  # an image by its content
     assert "new: Thumbs.db, labels.csv, scan; gone: notes.txt" in refusal()
@@ -267,6 +271,15 @@ def test_photos_that_are_new_gone_changed_or_mended_are_told(photos):
         Path("photos", name).rename(f"photos/{name}.\x1b.png")
     told = f"; new: .DS_Store, {first}.\\x1b.png, {second}.\\x1b.png and 3 more; gone: {first}, {second}, "
     assert told in refusal()
+
+
+def test_older_photos_of_the_same_names_in_another_folder_are_others(photos):
+    shutil.copytree("photos", "other/photos")
+    darken(Path("other/photos", min(photos)))
+    time.sleep(0.02)  # longer than the clock of files takes to move on
+    read()
+    with pytest.raises(ValueError, match="from a source whose files have changed since"):
+        read("other/photos")
 
 
 def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):

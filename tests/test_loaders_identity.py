@@ -148,6 +148,19 @@ def test_a_build_does_not_go_on_with_other_images_beside_files_that_are_none(tmp
         build(tree, tmp_path / "shards", shard_bytes=1)
 
 
+def test_older_images_of_the_same_names_are_others_though_a_file_that_is_none_has_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(loaders.shards.job, "CHUNK", 2)
+    tree, other = bitmaps(tmp_path / "a" / "tree"), bitmaps(tmp_path / "b" / "tree")
+    for folder in (tree, other):
+        (folder / ".DS_Store").write_text("1")
+    (other / "class_0" / "0.bmp").write_bytes(encoded(crop(33, 16, 16), "BMP"))
+    time.sleep(0.02)
+    stopped(tree, tmp_path / "shards")
+    (other / ".DS_Store").write_text("22")
+    with pytest.raises(ValueError, match="holds a set built"):
+        build(other, tmp_path / "shards", shard_bytes=1)
+
+
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
 def test_images_whose_folder_or_archive_has_another_name_are_the_same(tmp_path, monkeypatch, kind, finished):

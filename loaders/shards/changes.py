@@ -15,7 +15,7 @@ from typing import Any
 
 from loaders.images.formats import format_of, looks_like_an_image
 from loaders.images.native import MAGIC
-from loaders.shards.format import INDEX, PLAN, ShardTable, read_names
+from loaders.shards.format import INDEX, PLAN, ShardTable, read_names, read_table
 from loaders.sources.base import ImageSource, Item, Source, changed_at, remarks_of
 from loaders.sources.content import Spread
 from loaders.sources.folder import ImageFolder
@@ -43,21 +43,30 @@ def check_unchanged(source: ImageSource, shards: Iterable[Path], tables: Iterabl
     if not paths or latest is None or latest <= min(path.stat().st_mtime for path in paths):
         return
     touched = Spread[tuple[Item, int, Path]](FILES)
-    items, done = source.items(), 0
-    for path, table in zip(paths, tables, strict=True):
-        expected = _checksums(path, table)
-        written = path.stat().st_mtime
-        changed = lru_cache(1)(lambda file: os.stat(file).st_ctime)  # the items of an archive share it
-        for item in islice(items, table.items[0] - done, table.items[1] - done):
-            if item.name in expected and changed(item.path) > written:
-                touched.add((item, expected[item.name], path))
-        done = table.items[1]
+    changed = lru_cache(1)(lambda file: os.stat(file).st_ctime)  # the items of an archive share it
+    written = lru_cache(1)(lambda path: path.stat().st_mtime)
+    for item, checksum, path in _read(source, paths, tables):
+        if changed(item.path) > written(path):
+            touched.add((item, checksum, path))
     for item, checksum, path in touched:
         if zlib.crc32(item.read()) != checksum:
             raise ValueError(
                 f"build_shards: {printable(item.name)} has changed since {path} was written from it; choose another "
                 f"folder, or delete {path.parent}"
             )
+
+
+def _read(
+    source: ImageSource, shards: Iterable[Path], tables: Iterable[ShardTable]
+) -> Iterator[tuple[Item, int, Path]]:
+    """Items of a source that are in shards, with the checksums that were taken of them, and the shards."""
+    items, done = source.items(), 0
+    for path, table in zip(shards, tables, strict=True):
+        expected = _checksums(path, table)
+        for item in islice(items, table.items[0] - done, table.items[1] - done):
+            if item.name in expected:
+                yield item, expected[item.name], path
+        done = table.items[1]
 
 
 def _checksums(path: Path, table: ShardTable) -> dict[str, int]:
@@ -137,14 +146,15 @@ def as_before(source: Source, folder: Path) -> Source:
         return AsBefore(source, noted)
     if note == index or not isinstance(source, ImageFolder | ImageFiles):
         return source
-    return next(_without_others(source, noted, note.stat().st_mtime), source)
+    return next(_without_others(source, noted, folder), source)
 
 
-def _without_others(source: ImageFolder | ImageFiles, noted: dict[str, Any], begun: float) -> Iterator[AsBefore]:
-    """A folder of images as a build has noted it, without files that are no images and have come since.
+def _without_others(source: ImageFolder | ImageFiles, noted: dict[str, Any], folder: Path) -> Iterator[AsBefore]:
+    """A folder of images as the build in another folder has noted it, without files that came since and are no images.
 
-    begun: when the build did.
+    If one of them is not new but has changed, the digest does not tell that of the images, and checksums do.
     """
+    begun = (folder / PLAN).stat().st_mtime
     late = [item for item in source.items() if _changed_at(item) > begun]
     others = [item for item in late if _is_no_image(item)]
     images_are_old = bool(others) and len(others) == len(late)
@@ -154,8 +164,18 @@ def _without_others(source: ImageFolder | ImageFiles, noted: dict[str, Any], beg
         found = {**source.describe(), **Listed(before.items()).describe(), "name": noted.get("name")}
         if "labels" in found:
             found["labels"] = labels_digest(before.items())
-        if found == noted or (images_are_old and {**found, "content": noted.get("content")} == noted):
+        is_but_for_content = images_are_old and {**found, "content": noted.get("content")} == noted
+        if found == noted or (is_but_for_content and _are_in(folder, before)):
             yield before
+
+
+def _are_in(folder: Path, source: ImageSource) -> bool:
+    """Whether the first shards of a folder hold images of a source, by the checksums of a sample."""
+    paths = sorted(folder.glob("shard-*.h5"))
+    sample = Spread[tuple[Item, int]](FILES)
+    for item, checksum, _ in _read(source, paths, map(read_table, paths)):
+        sample.add((item, checksum))
+    return any(sample) and all(zlib.crc32(item.read()) == checksum for item, checksum in sample)
 
 
 def _changed_at(item: Item) -> float:
