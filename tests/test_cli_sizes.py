@@ -14,7 +14,7 @@ import loaders
 from hebbcore.cli.train import _SETTING
 
 __all__ = ["call", "fails"]
-TOLD = f"48 × 48 pixels, as large as their usual shorter side, and at most 48; {_SETTING} sets another size\n"
+TOLD = f"48 × 48 pixels, as large as their usual shorter side, 8 to 48; {_SETTING} sets another size\n"
 LINE = "train run.toml --out run"
 
 

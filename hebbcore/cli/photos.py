@@ -288,7 +288,7 @@ def side_begun(folder: Path) -> int | None:
 
 def say_side(stages: Stages, setting: str, side: int) -> None:
     """Print how large photos are read, where nobody has said it. setting: what sets it."""
-    chosen = f"as large as their usual shorter side, and at most {LARGEST}; {setting} sets another size"
+    chosen = f"as large as their usual shorter side, {SMALLEST} to {LARGEST}; {setting} sets another size"
     stages.say("images", f"read in {side} × {side} pixels, {chosen}")
 
 

@@ -27,7 +27,7 @@ from loaders.sources.zip_images import ZipImages
 from loaders.text import printable
 
 FILES = 500  # at least, and twice as many at most, are read again
-_GUESSES = 64  # which files beside the images have come, and which have changed
+_GUESSES = 16  # which files beside the images have come, and which have changed
 _SHOWN = 5  # of them
 
 
