@@ -158,6 +158,10 @@ def _open(config: Config, network: Network, run: Path, shared: Path | None) -> t
     """Return the training images, a stream or an array, and the labels of an array, where a layer learns from them."""
     data, training = config.data, config.training
     path, labelled = Path(data.path), bool(who_needs_labels(network, training.teacher))
+    if not path.exists() and checkpoint.checkpoints(run):
+        raise FileNotFoundError(
+            f"{path} does not exist, and {run} learns from it; if the images have moved, --set data.path=… says where."
+        )
     if is_shards(path) or is_photos(path):
         part = data.split if data.split in splits_at(path) else None
         if data.split != "train" and part is None:
