@@ -76,12 +76,13 @@ def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
     lowest, highest = int(wide.min()), int(wide.max())
     if value_range is None and 0 < highest < UNCLEAR:
         raise ValueError(
-            f"16-bit values up to {highest}, and no other image tells their range; give it, such as --range 4095"
+            f"16-bit values up to {highest}, and no other image tells their range; give it, such as shards build "
+            "--range 4095"
         )
     if lowest < 0 or highest > (value_range or FULL):
         raise ValueError(
             f"16-bit values from {lowest} to {highest}, but the range is 0 to {value_range or FULL}; give a larger one "
-            "with --range"
+            "with shards build --range"
         )
     if getattr(image, "tag_v2", {}).get(_MEANING) == _ZERO_IS_WHITE:  # which Pillow heeds in 8 bits alone
         wide = (value_range or FULL) - wide
@@ -104,5 +105,5 @@ def check_colour(image: Image.Image, value_range: int | None) -> None:
     if value_range not in (None, FULL) or (value_range is None and 0 < highest < UNCLEAR >> 8):
         raise ValueError(
             f"16-bit colour with values below {(highest + 1) << 8} is read as if 65535 were white; convert it to 8 "
-            "bits, or give --range 65535 if that is right"
+            "bits, or give shards build --range 65535 if that is right"
         )
