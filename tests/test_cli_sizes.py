@@ -11,6 +11,8 @@ from loaders_helpers import make_tree
 
 import hebbcore
 import loaders
+from hebbcore.cli.photos import read_photos
+from hebbcore.cli.stages import Stages
 from hebbcore.cli.train import _SETTING
 
 __all__ = ["call", "fails"]
@@ -104,3 +106,18 @@ def test_a_sweep_of_an_earlier_version_goes_on_with_its_32_pixels(tree, call):
         forget(run)
     call(f"{line},70")
     assert [hebbcore.load(run, device="cpu").image_shape for run in Path("s").glob("training*")] == 3 * [(32, 32, 3)]
+
+
+@pytest.mark.parametrize("kind", ["packed shards", "raw shards", "arrays"])
+def test_shards_and_arrays_of_which_less_is_taken_are_told(tree, capsys, kind):
+    images = np.random.default_rng(0).integers(0, 256, (3, 100, 110, 3), np.uint8)
+    if kind == "packed shards":
+        loaders.build_shards("tree", "source", workers=1)
+    elif kind == "raw shards":
+        loaders.write_shards((images, np.zeros(3, np.int64)), "source")
+    else:
+        with h5py.File("source", "w") as file:
+            file["train/images"] = images
+    photos = read_photos(Path("source"), Path("read"), size=None, split=None, without_labels=True, stages=Stages())
+    assert photos.image_size == 48
+    assert TOLD.replace(_SETTING, "--image-size") in capsys.readouterr().err

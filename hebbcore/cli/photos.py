@@ -96,6 +96,8 @@ def read_photos(
         if split is not None:
             raise ValueError(f"--split is for sources of several splits; {path} is a folder of shards, which is one.")
         photos = Photos(path, path, _size_of_shards(path) if size is None else size)
+        if size is None and photos.image_size is not None:
+            say_side(stages, setting, photos.image_size)
         _tell_left_out(photos, stages)
         tell_unlike(path, value_range)
         return photos
@@ -125,6 +127,8 @@ def read_photos(
         _require_same_photos(source, path, folder, found, stages)
     if not options and size is None:
         size = _size_of_shards(folder)  # arrays are stored as they are
+        if size is not None:
+            say_side(stages, setting, size)
     photos = Photos(path, folder, None if options else size)
     _tell_left_out(photos, stages)
     return photos
