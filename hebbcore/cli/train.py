@@ -145,7 +145,9 @@ def made_for_images(config: Config, run: Path) -> Config:
         shape = (side, side, 3)
     else:
         shape = shape_at(path, data.split, partial(say_side, Stages(), _SETTING))
-    return config if shape is None else replace(config, network=replace(network, image_shape=list(shape)))
+    if shape is None or len(shape) != 3:  # fit says what images must be
+        return config
+    return replace(config, network=replace(network, image_shape=list(shape)))
 
 
 def _is_kept(run: Path) -> bool:
