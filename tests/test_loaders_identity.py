@@ -108,8 +108,11 @@ def stopped(source, folder, **options):
     time.sleep(0.02)  # longer than the clock of files takes to move on
 
 
+@pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize("kind", ["classes", "flat", "table"])
-def test_a_build_goes_on_though_files_that_are_no_images_have_come_or_changed(tmp_path, caplog, monkeypatch, kind):
+def test_a_build_goes_on_though_files_that_are_no_images_have_come_or_changed(
+    tmp_path, caplog, monkeypatch, kind, finished
+):
     monkeypatch.setattr(loaders.shards.job, "CHUNK", 2)
     tree = bitmaps(tmp_path / "tree")
     (tree / "class_1" / ".DS_Store").write_text("1")
@@ -119,7 +122,11 @@ def test_a_build_goes_on_though_files_that_are_no_images_have_come_or_changed(tm
         table.write_text("file,label\nclass_0/0.bmp,a\nclass_1/1.bmp,b\n")
         source = loaders.ImageFiles(tree, table if kind == "table" else None)
     build(source, tmp_path / "whole", shard_bytes=1)
-    stopped(source, tmp_path / "shards")
+    if finished:
+        build(source, tmp_path / "shards", shard_bytes=1)
+        time.sleep(0.02)
+    else:
+        stopped(source, tmp_path / "shards")
     (tree / "class_1" / ".DS_Store").write_text("22")
     for name in ("class_0/.DS_Store", "class_0/Thumbs.db", "class_0/._0.bmp", "Desktop.ini"):
         (tree / name).write_text("none")

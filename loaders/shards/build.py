@@ -8,7 +8,7 @@ from typing import Any
 
 from loaders.checks import require_callback, require_flags
 from loaders.files import locked, make_folder
-from loaders.shards.changes import as_before
+from loaders.shards.changes import AsBefore, as_before
 from loaders.shards.encode import Options
 from loaders.shards.format import REPORT, Layout
 from loaders.shards.index import Index, read_index
@@ -123,6 +123,8 @@ def build_shards(
         )
     if part is None:
         source = as_before(source, Path(folder))
+    if isinstance(source, AsBefore):
+        source.tell_left_out()
     shape: tuple[int, int, int] | None = None
     dtype, pixels, found = "uint8", None, Sampled(None)
     if isinstance(source, ArraySource):

@@ -4,6 +4,7 @@ And what a build was begun from, where it has another name now, or files beside 
 """
 
 import json
+import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,8 @@ from loaders.text import printable
 FILES = 500  # at least, and twice as many at most, are read again
 _GUESSES = 16  # which files beside the images have come, and which have changed
 _SHOWN = 5  # of them
+
+log = logging.getLogger(__name__)
 
 
 def check_unchanged(source: ImageSource, shards: Iterable[Path], tables: Iterable[ShardTable]) -> None:
@@ -106,10 +109,14 @@ class AsBefore:
         return changed_at(self.now)
 
     @property
-    def remarks(self) -> list[str]:
-        listed = ", ".join(map(printable, sorted(self.left_out)[:_SHOWN])) + ", …" * (len(self.left_out) > _SHOWN)
-        came = f"files that came since the build began, and are no images, are left out: {listed}"
-        return [*remarks_of(self.now), *([came] if self.left_out else [])]
+    def remarks(self) -> Sequence[str]:
+        return remarks_of(self.now)
+
+    def tell_left_out(self) -> None:
+        """Log which files are left out."""
+        if self.left_out:
+            listed = ", ".join(map(printable, sorted(self.left_out)[:_SHOWN])) + ", …" * (len(self.left_out) > _SHOWN)
+            log.warning("files that came since the build began, and are no images, are left out: %s", listed)
 
     @cached_property
     def sample(self) -> Sequence[Item] | None:
@@ -128,8 +135,8 @@ def as_before(source: Source, folder: Path) -> Source:
     """A source as the shards in a folder were made from it, or itself where it differs in more than this:
 
     - the folder or archive has another name,
-    - or, while the build is not finished, files that are no images have come into a folder since that began, or have
-      changed, such as those that systems leave behind where somebody looks.
+    - or files that are no images have come into a folder since the build began, or have changed, such as those that
+      systems leave behind where somebody looks.
     """
     index = folder / INDEX
     note = index if index.exists() else folder / PLAN
@@ -144,7 +151,7 @@ def as_before(source: Source, folder: Path) -> Source:
         return source
     if {**now, "name": noted.get("name")} == noted:
         return AsBefore(source, noted)
-    if note == index or not isinstance(source, ImageFolder | ImageFiles):
+    if not isinstance(source, ImageFolder | ImageFiles):
         return source
     return next(_without_others(source, noted, folder), source)
 
@@ -154,7 +161,7 @@ def _without_others(source: ImageFolder | ImageFiles, noted: dict[str, Any], fol
 
     If one of them is not new but has changed, the digest does not tell that of the images, and checksums do.
     """
-    begun = (folder / PLAN).stat().st_mtime
+    begun = min(path.stat().st_mtime for path in (folder / PLAN, *folder.glob("shard-*.h5")) if path.exists())
     late = [item for item in source.items() if _changed_at(item) > begun]
     others = [item for item in late if _is_no_image(item)]
     images_are_old = bool(others) and len(others) == len(late)
