@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 import pytest
 from cli_helpers import call, fails
-from loaders_helpers import make_tree
+from loaders_helpers import crop, encoded, make_tree
+from PIL import features
 
 import hebbcore
 import loaders
@@ -121,3 +122,12 @@ def test_shards_and_arrays_of_which_less_is_taken_are_told(tree, capsys, kind):
     photos = read_photos(Path("source"), Path("read"), size=None, split=None, without_labels=True, stages=Stages())
     assert photos.image_size == 48
     assert TOLD.replace(_SETTING, "--image-size") in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF")
+def test_a_damaged_photo_says_nothing_of_the_size(tree, call):
+    data = bytearray(encoded(crop(1, 60, 60), "AVIF"))
+    data[data.index(b"pitm") + 8] = 255  # Pillow raises RuntimeError
+    Path("tree/class_0/damaged.avif").write_bytes(data)
+    assert "left out: class_0/damaged.avif (Failed to decode image" in call(LINE)[1]
+    assert shapes()[0] == [48, 48, 3]

@@ -187,6 +187,15 @@ def test_avif_of_more_than_8_bits_is_refused_where_pixels_are_kept():
             native(bytes(data))
 
 
+def test_a_damaged_header_of_16_bits_is_reported(tmp_path):
+    data = bytearray(encoded(Image.fromarray(np.full((16, 16), 300, np.uint16)), "PNG"))
+    data[29] ^= 1  # in the checksum of the header, for which Pillow raises SyntaxError
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.png").write_bytes(data)
+    (tmp_path / "a" / "1.png").write_bytes(encoded(crop(1), "PNG"))
+    assert build(tmp_path / "a", tmp_path / "x").skipped == 1
+
+
 def test_16_bit_colour_of_a_ppm_is_not_kept_as_8_bits_and_dark_one_is_reported():
     def ppm(highest: int, white: int = 65535) -> bytes:
         return b"P6 2 1 %d\n" % white + np.full(6, highest, ">u2").tobytes()

@@ -19,6 +19,7 @@ from hebbcore.cli.stages import Stages
 from hebbcore.files import make_folder
 from hebbcore.labelling.features import BATCH
 from hebbcore.labelling.work import IMAGES
+from loaders.images.decode import open_image
 from loaders.images.formats import NOT_AN_IMAGE
 from loaders.shards.changes import as_before
 from loaders.shards.format import INDEX, PLAN, REPORT
@@ -359,18 +360,15 @@ def _of_archive(path: Path, split: str | None) -> loaders.ArraySource | loaders.
 
 def _chosen_size(source: loaders.ImageSource) -> int:
     """Return the side that images get: the usual shorter side of the images, between the smallest and the largest."""
-    from io import BytesIO
-
-    from PIL import Image
-
     sides = []
     for item in sample_of(source, _SAMPLE):
         if item.problem is not None:
             continue
         try:
-            with Image.open(BytesIO(item.read())) as image:
-                sides.append(min(image.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # the build says what is wrong
+            sides.append(min(open_image(item.read()).size))
+        except MemoryError:
+            raise
+        except Exception:  # decoders meet damage with all kinds of exceptions; the build says what is wrong
             continue
     return min(LARGEST, max(SMALLEST, int(median(sides)))) if sides else LARGEST
 
