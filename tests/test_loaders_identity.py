@@ -155,6 +155,15 @@ def test_a_build_does_not_go_on_with_other_images_beside_files_that_are_none(tmp
         build(tree, tmp_path / "shards", shard_bytes=1)
 
 
+def test_a_set_whose_shards_are_gone_is_compared_too(tmp_path):
+    tree = bitmaps(tmp_path / "tree")
+    build(tree, tmp_path / "shards")
+    (tmp_path / "shards" / "shard-00000.h5").unlink()
+    (tree / ".DS_Store").write_text("1")
+    with pytest.raises(ValueError, match=r"holds a set built differently \(files 6 there and 7 here\)"):
+        build(tree, tmp_path / "shards")
+
+
 def test_older_images_of_the_same_names_are_others_though_a_file_that_is_none_has_come(tmp_path, monkeypatch):
     monkeypatch.setattr(loaders.shards.job, "CHUNK", 2)
     tree, other = bitmaps(tmp_path / "a" / "tree"), bitmaps(tmp_path / "b" / "tree")

@@ -5,6 +5,7 @@ And what a build was begun from, where it has another name now, or files beside 
 
 import json
 import logging
+import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -161,7 +162,8 @@ def _without_others(source: ImageFolder | ImageFiles, noted: dict[str, Any], fol
 
     If one of them is not new but has changed, the digest does not tell that of the images, and checksums do.
     """
-    begun = min(path.stat().st_mtime for path in (folder / PLAN, *folder.glob("shard-*.h5")) if path.exists())
+    written = [path for path in (folder / PLAN, *folder.glob("shard-*.h5")) if path.exists()]
+    begun = min((path.stat().st_mtime for path in written), default=math.inf)
     late = [item for item in source.items() if _changed_at(item) > begun]
     others = [item for item in late if _is_no_image(item)]
     images_are_old = bool(others) and len(others) == len(late)
