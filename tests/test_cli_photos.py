@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -244,6 +245,9 @@ def test_files_that_are_no_photos_may_change(photos, capsys):
         "images: those of before, though files have changed that are none: new: Thumbs.db, labels.csv; gone: notes.txt"
     )
     assert told in capsys.readouterr().err
+    Path("photos").rename("pictures")
+    read("pictures")
+    Path("pictures").rename("photos")
     assert Path("shards/index.json").read_bytes() == before
     Path("photos/scan").write_bytes(Path("photos", min(photos)).read_bytes())  # an image by its content
     assert "new: Thumbs.db, labels.csv, scan; gone: notes.txt" in refusal()
@@ -269,6 +273,15 @@ def test_photos_that_are_new_gone_changed_or_mended_are_told(photos):
     assert told in refusal()
 
 
+def test_older_photos_of_the_same_names_in_another_folder_are_others(photos):
+    shutil.copytree("photos", "other/photos")
+    darken(Path("other/photos", min(photos)))
+    time.sleep(0.02)  # longer than the clock of files takes to move on
+    read()
+    with pytest.raises(ValueError, match="from a source whose files have changed since"):
+        read("other/photos")
+
+
 def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
     Path("tree/none").mkdir(parents=True)
     Path("tree/one").mkdir()
@@ -281,6 +294,7 @@ def test_a_sweep_judges_photos_in_the_size_of_the_training(photos, call):
     (learned_from,) = Path("s").glob("images-*")
     assert f"s/sweep.json: sound\ns/images: sound\n{learned_from}: sound\n" in call("verify s")[0]
     shutil.copytree("tree", "other")
+    min(Path("other/one").iterdir()).unlink()
     call(f"{line} other")  # judged anew
     assert loaders.read_index("s/images").source["name"] == "other"
     Path("run.toml").write_text(config_text(CONV, POOL, epochs=1).replace('"images.h5"', '"tree"'))

@@ -1,5 +1,6 @@
 """Labels, teachers and a classifier on top in configurations, and what `hebbcore train` makes of them."""
 
+import shutil
 from pathlib import Path
 
 import h5py
@@ -8,6 +9,7 @@ import pytest
 from cli_helpers import CONV, POOL, config_text
 
 import hebbcore
+import loaders
 from hebbcore.cli.sources import some_labels
 from hebbcore.runs.config import read_config
 from hebbcore.training.diagnostics import lines
@@ -114,3 +116,23 @@ def seen_shifted(run, pixels, labels):
     views = [padded[:, y : y + height, x : x + width] for y, x in [(2, 2), (2, 4), (2, 0), (4, 2), (0, 2)]]
     scores = sum(network.transform(view, mirror=True) for view in views)
     return 100 * (scores.argmax(axis=1) == labels)[labels >= 0].mean()
+
+
+@pytest.mark.parametrize("of_photos", [True, False])
+def test_evaluate_tells_no_accuracy_of_classes_that_are_numbered_otherwise(images, call, of_photos):
+    pytest.importorskip("matplotlib")
+    with h5py.File("images.h5", "r+") as file:
+        file.attrs["class_names"] = names = list("abcde")
+    shutil.copy("images.h5", "other.h5")
+    with h5py.File("other.h5", "r+") as file:
+        file.attrs["class_names"] = names[::-1]
+    Path("taught.toml").write_text(TAUGHT)
+    call("train taught.toml --out a")
+    if of_photos:  # which lie in the run, whatever its configuration's path holds now
+        loaders.write_shards((np.zeros((5, 8, 8, 3), np.uint8), np.arange(5)), "a/images", class_names=names)
+        Path("images.h5").unlink()
+        shutil.copy("other.h5", "images.h5")
+    line = "evaluate a --train other.h5 --test other.h5 --labels 100 --baselines none --queries 0 --out report"
+    out, _ = call(line)
+    assert "not into these classes: 0 is 'a' among the images that it learned from and 'e' here" in out
+    assert "is right for" not in out

@@ -327,3 +327,12 @@ def test_train_works_in_a_thread(place):
     thread.join()
     assert statuses == [0]
     assert checkpoint.checkpoints(Path("a"))
+
+
+def test_a_run_whose_images_have_moved_is_told_where(place, call, fails):
+    call("train run.toml --out runs/a --set training.epochs=1")
+    Path("images.h5").rename("moved.h5")
+    line = "train run.toml --out runs/a --set training.epochs=2"
+    assert "images.h5 does not exist, and runs/a learns from it; if the images have moved, --set" in fails(line)
+    call(f"{line} --set data.path=moved.h5")
+    assert json.loads(Path("runs/a/config.json").read_text())["data"]["path"] == "moved.h5"

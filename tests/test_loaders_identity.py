@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from loaders_helpers import contents, crop, encoded, make_arrays, make_tar, make_tree
+from loaders_helpers import contents, crop, encoded, make_arrays, make_tar, make_tree, make_zip
 
 import loaders
 from hebbcore.cli import main
@@ -93,6 +93,106 @@ def test_repairing_a_damaged_image_is_not_mistaken_for_the_same_set(tmp_path):
     (tree / "class_0" / "000.jpg").write_bytes(whole)
     with pytest.raises(ValueError, match="files have changed since"):
         build(tree, tmp_path / "shards")
+
+
+def stopped(source, folder, **options):
+    """Begin a build, and stop it after its first shards."""
+
+    def stop(progress):
+        if progress.written >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(source, folder, shard_bytes=1, progress=stop, **options)
+    assert (folder / "build.json").exists()
+    time.sleep(0.02)  # longer than the clock of files takes to move on
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("kind", ["classes", "flat", "table"])
+def test_a_build_goes_on_though_files_that_are_no_images_have_come_or_changed(
+    tmp_path, caplog, monkeypatch, kind, finished
+):
+    monkeypatch.setattr(loaders.shards.job, "CHUNK", 2)
+    tree = bitmaps(tmp_path / "tree")
+    (tree / "class_1" / ".DS_Store").write_text("1")
+    source = tree
+    if kind != "classes":
+        table = tmp_path / "labels.csv"
+        table.write_text("file,label\nclass_0/0.bmp,a\nclass_1/1.bmp,b\n")
+        source = loaders.ImageFiles(tree, table if kind == "table" else None)
+    build(source, tmp_path / "whole", shard_bytes=1)
+    if finished:
+        build(source, tmp_path / "shards", shard_bytes=1)
+        time.sleep(0.02)
+    else:
+        stopped(source, tmp_path / "shards")
+    (tree / "class_1" / ".DS_Store").write_text("22")
+    for name in ("class_0/.DS_Store", "class_0/Thumbs.db", "class_0/._0.bmp", "Desktop.ini"):
+        (tree / name).write_text("none")
+    if kind != "classes":
+        source = loaders.ImageFiles(tree, table if kind == "table" else None)
+    build(source, tmp_path / "shards", shard_bytes=1)
+    told = "are left out: Desktop.ini, class_0/.DS_Store, class_0/._0.bmp, class_0/Thumbs.db"
+    assert told in caplog.text
+    assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", ["new", "other", "gone"])
+def test_a_build_does_not_go_on_with_other_images_beside_files_that_are_none(tmp_path, monkeypatch, change):
+    monkeypatch.setattr(loaders.shards.job, "CHUNK", 2)
+    tree = bitmaps(tmp_path / "tree")
+    (tree / "class_1" / ".DS_Store").write_text("1")
+    stopped(tree, tmp_path / "shards")
+    (tree / "class_1" / ".DS_Store").write_text("22")
+    (tree / "class_0" / ".DS_Store").write_text("none")
+    if change == "gone":
+        (tree / "class_1" / "5.bmp").unlink()
+    else:
+        other = tree / "class_1" / ("5.bmp" if change == "other" else "9.bmp")
+        other.write_bytes(encoded(crop(33, 16, 16), "BMP"))
+    with pytest.raises(ValueError, match="holds a set built"):
+        build(tree, tmp_path / "shards", shard_bytes=1)
+
+
+def test_a_set_whose_shards_are_gone_is_compared_too(tmp_path):
+    tree = bitmaps(tmp_path / "tree")
+    build(tree, tmp_path / "shards")
+    (tmp_path / "shards" / "shard-00000.h5").unlink()
+    (tree / ".DS_Store").write_text("1")
+    with pytest.raises(ValueError, match=r"holds a set built differently \(files 6 there and 7 here\)"):
+        build(tree, tmp_path / "shards")
+
+
+def test_older_images_of_the_same_names_are_others_though_a_file_that_is_none_has_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(loaders.shards.job, "CHUNK", 2)
+    tree, other = bitmaps(tmp_path / "a" / "tree"), bitmaps(tmp_path / "b" / "tree")
+    for folder in (tree, other):
+        (folder / ".DS_Store").write_text("1")
+    (other / "class_0" / "0.bmp").write_bytes(encoded(crop(33, 16, 16), "BMP"))
+    time.sleep(0.02)
+    stopped(tree, tmp_path / "shards")
+    (other / ".DS_Store").write_text("22")
+    with pytest.raises(ValueError, match="holds a set built"):
+        build(other, tmp_path / "shards", shard_bytes=1)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_images_whose_folder_or_archive_has_another_name_are_the_same(tmp_path, monkeypatch, kind, finished):
+    monkeypatch.setattr(loaders.shards.job, "CHUNK", 2)
+    source, new = bitmaps(tmp_path / "tree"), tmp_path / f"new.{kind}"
+    if kind != "folder":
+        files = {str(path.relative_to(source)): path.read_bytes() for path in sorted(source.rglob("*.bmp"))}
+        source = (make_zip if kind == "zip" else make_tar)(tmp_path / f"a.{kind}", files)
+    build(source, tmp_path / "whole", shard_bytes=1)
+    if finished:
+        build(source, tmp_path / "shards", shard_bytes=1)
+    else:
+        stopped(source, tmp_path / "shards")
+    source.rename(new)
+    build(new, tmp_path / "shards", shard_bytes=1)
+    assert contents(tmp_path / "shards") == contents(tmp_path / "whole")
 
 
 def test_one_changed_pixel_of_arrays_is_another_set(tmp_path):

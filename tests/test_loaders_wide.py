@@ -168,11 +168,32 @@ def test_jpeg_2000_of_more_than_8_bits_is_kept_as_it_is_or_refused(boxed):
         pixels = native(coded(Image.fromarray(shifted.astype(np.uint16)), bits))
         assert pixels.dtype == np.uint16
         np.testing.assert_array_equal(pixels[..., 0], values)
-    with pytest.raises(ValueError, match="16-bit colour is read as 8 bits from this format"):
+    with pytest.raises(ValueError, match="12-bit colour is read as 8 bits from this format"):
         native(coded(crop(1), 12))
     with pytest.raises(ValueError, match="24 bits are read as 16 from this format"):
         native(coded(Image.fromarray(values.astype(np.uint16)), 24))
     assert native(encoded(crop(1), "JPEG2000")).dtype == np.uint8
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF")
+def test_avif_of_more_than_8_bits_is_refused_where_pixels_are_kept():
+    data = bytearray(encoded(crop(1), "AVIF"))
+    assert native(bytes(data)).dtype == np.uint8
+    for bits, coded in ((10, 0x40), (12, 0x60)):
+        data[data.index(b"av1C") + 6] |= coded
+        at = data.index(b"pixi") + 9
+        data[at : at + 3] = bytes([bits] * 3)
+        with pytest.raises(ValueError, match=f"{bits}-bit colour is read as 8 bits from this format"):
+            native(bytes(data))
+
+
+def test_a_damaged_header_of_16_bits_is_reported(tmp_path):
+    data = bytearray(encoded(Image.fromarray(np.full((16, 16), 300, np.uint16)), "PNG"))
+    data[29] ^= 1  # in the checksum of the header, for which Pillow raises SyntaxError
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.png").write_bytes(data)
+    (tmp_path / "a" / "1.png").write_bytes(encoded(crop(1), "PNG"))
+    assert build(tmp_path / "a", tmp_path / "x").skipped == 1
 
 
 def test_16_bit_colour_of_a_ppm_is_not_kept_as_8_bits_and_dark_one_is_reported():

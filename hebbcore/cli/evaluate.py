@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hebbcore import checkpoint, plots
+from hebbcore import checkpoint, plots, streams
 from hebbcore.checks import printable
 from hebbcore.cli import together
-from hebbcore.cli.networks import learned_range, load_network, network_stream
+from hebbcore.cli.networks import learned_classes, learned_range, load_network, network_stream
 from hebbcore.cli.options import (
     add_batches,
     add_image_size,
@@ -153,7 +153,7 @@ def _evaluate_all(options: argparse.Namespace) -> None:
         network, train, test, options.out, **wanted,
         progress=lambda text: print(plain(text), file=sys.stderr, flush=True),
     )  # fmt: skip
-    notes = [*dead, own_text(network, test, options.mirror, options.shifts)] if network.predicts else dead
+    notes = [*dead, _own(network, test, options)] if network.predicts else dead
     filters = plots.first_filters(network)
     picture = None if filters is None else plots.filters_png(filters)
     with locked(options.out, "evaluating into"):
@@ -166,6 +166,18 @@ def _evaluate_all(options: argparse.Namespace) -> None:
     for line in (*remarks(results), *map(plain, notes)):
         print(line)
     print(printable("\n".join(map(str, paths))))
+
+
+def _own(network: Network, test: Stream, options: argparse.Namespace) -> str:
+    """Return a sentence on how often the network is right by itself, if it numbers classes as the images do."""
+    pairs = zip(learned_classes(options.network), streams.class_names_of(test), strict=False)
+    for number, (learned, here) in enumerate(pairs):
+        if learned != here and str(number) not in (learned, here):  # as arrays without names call it
+            return (
+                f"The network classifies by itself, but not into these classes: {number} is {learned!r} among the "
+                f"images that it learned from and {here!r} here, so that nothing is told of how often it is right."
+            )
+    return own_text(network, test, options.mirror, options.shifts)
 
 
 def _streams(options: argparse.Namespace, network: Network) -> list[Stream]:

@@ -5,16 +5,20 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import loaders
 from hebbcore import checkpoint
 from hebbcore.checks import printable
 from hebbcore.cli.photos import as_shards, is_photos, range_of, tell_unlike
 from hebbcore.cli.sources import labelled_stream
 from hebbcore.labelling.work import IMAGES
 from hebbcore.network import Network
+from hebbcore.runs.config import read_config
 from hebbcore.runs.imports import import_modules
+from hebbcore.serialize import CONFIG
 from hebbcore.streams import Stream
 from hebbcore.training.header import RunHeader
 from hebbcore.training.phases import phases_of
+from loaders.sources.hdf5 import hdf5_class_names
 
 
 def load_network(
@@ -73,6 +77,18 @@ def learned_range(network: Network, path: Path) -> int | None:
     """
     known = None if network.pixel_scale is None else network.pixel_scale.white
     return known or range_of(path / IMAGES)  # of runs of earlier versions, which say nothing
+
+
+def learned_classes(run: Path) -> Sequence[str]:
+    """Return the names of the classes that a run learned from; none if that is not known.
+
+    Photos lie in the run. Other images are where its configuration says, if they are still there.
+    """
+    try:
+        images = run / IMAGES if (run / IMAGES).is_dir() else Path(read_config(run / CONFIG).data.path)
+        return loaders.read_index(images).class_names if images.is_dir() else hdf5_class_names(images) or ()
+    except (OSError, TypeError, ValueError):  # it has none, or is of a training from Python, or they have moved
+        return ()
 
 
 def side_of(network: Network) -> int | None:

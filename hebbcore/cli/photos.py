@@ -19,7 +19,9 @@ from hebbcore.cli.stages import Stages
 from hebbcore.files import make_folder
 from hebbcore.labelling.features import BATCH
 from hebbcore.labelling.work import IMAGES
+from loaders.images.decode import open_image
 from loaders.images.formats import NOT_AN_IMAGE
+from loaders.shards.changes import as_before
 from loaders.shards.format import INDEX, PLAN, REPORT
 from loaders.shards.plan import found_instead, other_set
 from loaders.shards.ranges import found_range
@@ -81,23 +83,27 @@ def read_photos(
     stages: Stages,
     check: Callable[[int], None] | None = None,
     value_range: int | None = None,
+    setting: str = "--image-size",
 ) -> Photos:
     """Return images that lie in shards: those at path, or new ones in a folder, built from what is at path.
 
     size: in pixels; None: chosen from the images. without_labels: folders are no classes. A build that was interrupted
     goes on. Images that cannot be read are named on standard error. check: called with the size that image files get,
     before they are read. value_range: which value of 16-bit images is white, as among those that were learned from;
-    None: what their largest ones say. Shards in which it is another are told.
+    None: what their largest ones say. Shards in which it is another are told. setting: what sets the size,
+    as a user is told where it is chosen.
     """
     if (path / INDEX).is_file():
         if split is not None:
             raise ValueError(f"--split is for sources of several splits; {path} is a folder of shards, which is one.")
         photos = Photos(path, path, _size_of_shards(path) if size is None else size)
+        if size is None and photos.image_size is not None:
+            say_side(stages, setting, photos.image_size)
         _tell_left_out(photos, stages)
         tell_unlike(path, value_range)
         return photos
     # folders of an archive were classes in earlier versions, whose works go on
-    source = _source(path, split, without_labels, in_archives=_has_classes(folder))
+    source = as_before(_source(path, split, without_labels, in_archives=_has_classes(folder)), folder)
     if split is None and (others := [name for name in all_splits(path) if name != "train"]):
         stages.say("images", f"those of the split train; --split takes others: {', '.join(others)}")
     options: dict[str, Any] = {}
@@ -107,6 +113,8 @@ def read_photos(
         options["value_range"] = value_range
         if check is not None:
             check(options["size"])
+        if size is None and not (folder / INDEX).is_file():
+            say_side(stages, setting, options["size"])
 
     def show(progress: loaders.Progress) -> None:
         stages.tell("images", progress.position, progress.total)
@@ -120,6 +128,8 @@ def read_photos(
         _require_same_photos(source, path, folder, found, stages)
     if not options and size is None:
         size = _size_of_shards(folder)  # arrays are stored as they are
+        if size is not None:
+            say_side(stages, setting, size)
     photos = Photos(path, folder, None if options else size)
     _tell_left_out(photos, stages)
     return photos
@@ -149,12 +159,13 @@ def as_shards(
     split: str | None = None,
     check: Callable[[int], None] | None = None,
     value_range: int | None = None,
+    setting: str = "--image-size",
 ) -> Path:
     """Return the shards of images: those at path, or new ones in a folder if path is of image files.
 
     size: the side of the central square that is taken of each image; None: chosen from the images. Class folders are
-    labels; without them no image has one. check, value_range: see read_photos. Raises ValueError if the new ones would
-    lie among the images, or the folder holds those of other images.
+    labels; without them no image has one. check, value_range, setting: see read_photos. Raises ValueError if the new
+    ones would lie among the images, or the folder holds those of other images.
     """
     if not is_photos(path):
         return path
@@ -163,7 +174,7 @@ def as_shards(
     try:
         read = read_photos(
             path, folder, size=size, split=split, without_labels=False, stages=stages, check=check,
-            value_range=value_range,
+            value_range=value_range, setting=setting,
         )  # fmt: skip
     except ValueError as error:
         if (found := found_instead(error)) is None:
@@ -249,15 +260,41 @@ def require_own(folder: Path) -> None:
 
 def side_at(path: Path, split: str) -> int | None:
     """Return the side of the images at a path, as a training takes them without a size; None: they are not square."""
-    shape: Sequence[int] | None
+    shape = shape_at(path, split)
+    return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
+
+
+def shape_at(path: Path, split: str, chosen: Callable[[int], None] | None = None) -> Sequence[int] | None:
+    """Return the shape of the images at a path, as a training takes them without a size; None: they have several.
+
+    chosen: called with the side that image files get.
+    """
     if is_photos(path):
         source = _source(path, split if split in splits_at(path) else None, False)
-        if not isinstance(source, loaders.ArraySource):
-            return _chosen_size(source)
-        shape = source.shape
-    else:
-        shape = loaders.read_index(path).image_shape if path.is_dir() else hdf5_arrays(path, split)[0].shape[1:]
-    return shape[0] if shape is not None and len(shape) == 3 and shape[0] == shape[1] else None
+        if isinstance(source, loaders.ArraySource):
+            return source.shape
+        side = _chosen_size(source)
+        if chosen is not None:
+            chosen(side)
+        return (side, side, 3)
+    return loaders.read_index(path).image_shape if path.is_dir() else hdf5_arrays(path, split)[0].shape[1:]
+
+
+def side_begun(folder: Path) -> int | None:
+    """Return the side of the images that are being read, or were read, into a folder; None: there are none."""
+    if (folder / INDEX).is_file():
+        return loaders.read_index(folder).settings.get("size")
+    try:
+        side = json.loads((folder / PLAN).read_text("utf-8"))["settings"]["size"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # what is damaged the reading says
+        return None
+    return side if isinstance(side, int) else None
+
+
+def say_side(stages: Stages, setting: str, side: int) -> None:
+    """Print how large photos are read, where nobody has said it. setting: what sets it."""
+    chosen = f"as large as their usual shorter side, {SMALLEST} to {LARGEST}; {setting} sets another size"
+    stages.say("images", f"read in {side} × {side} pixels, {chosen}")
 
 
 def splits_at(path: Path) -> Collection[str]:
@@ -323,18 +360,15 @@ def _of_archive(path: Path, split: str | None) -> loaders.ArraySource | loaders.
 
 def _chosen_size(source: loaders.ImageSource) -> int:
     """Return the side that images get: the usual shorter side of the images, between the smallest and the largest."""
-    from io import BytesIO
-
-    from PIL import Image
-
     sides = []
     for item in sample_of(source, _SAMPLE):
         if item.problem is not None:
             continue
         try:
-            with Image.open(BytesIO(item.read())) as image:
-                sides.append(min(image.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # the build says what is wrong
+            sides.append(min(open_image(item.read()).size))
+        except MemoryError:
+            raise
+        except Exception:  # decoders meet damage with all kinds of exceptions; the build says what is wrong
             continue
     return min(LARGEST, max(SMALLEST, int(median(sides)))) if sides else LARGEST
 

@@ -11,12 +11,14 @@ from typing import Any
 import loaders
 from hebbcore.checks import printable
 from loaders.images.formats import format_of, looks_like_an_image
+from loaders.shards.changes import FILES
 from loaders.shards.format import INDEX, read_names, read_table
 from loaders.sources.base import Item
+from loaders.sources.content import Spread
 
 _SHOWN = 3  # files that are named
 _MOST = 10_000  # photos that were touched, as all of a copy are, and are read again
-_OF_FILES = re.compile(r"(files|names|content) \w+ there and \w+ here")  # what differs where files alone do
+_OF_FILES = re.compile(r"(files|names|content|name) .+ there and .+ here")  # what differs where files alone do
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def photos_are_the_same(source: Any, folder: Path, found: str, since: Since, lef
     """Return True if shards hold the photos of a folder as they are, and files that are no photos have changed alone.
 
     Such are those of systems and programs, as .DS_Store and Thumbs.db, and tables. Photos that were touched since are
-    compared with the checksums that were taken then; where that are very many, they do not count as the same.
+    compared with the checksums that were taken then; where that are very many, they do not count as the same. A sample
+    of the others is compared too: those of another folder may be older, and have the same names.
 
     source: the photos of the folder. found: what messages say that the shards differ in. left_out: see Since.of.
     """
@@ -64,13 +67,18 @@ def photos_are_the_same(source: Any, folder: Path, found: str, since: Since, lef
     if any(_is_photo(item) and _changed_at(item) > written for item in map(items.get, left_out) if item is not None):
         return False  # it was damaged, and may be no more
     touched: list[tuple[Item, int]] = []
+    untouched = Spread[tuple[Item, int]](FILES)
     for path in _shards(folder):
         checksums = read_table(path).source_crc32
         if checksums is None:  # of an earlier version
             return False
         named = zip(read_names(path), checksums.tolist(), strict=True)
-        touched += [(items[name], checksum) for name, checksum in named if _changed_at(items[name]) > written]
-    return len(touched) <= _MOST and all(zlib.crc32(item.read()) == checksum for item, checksum in touched)
+        for name, checksum in named:
+            is_touched = _changed_at(items[name]) > written
+            (touched.append if is_touched else untouched.add)((items[name], checksum))
+    return len(touched) <= _MOST and all(
+        zlib.crc32(item.read()) == checksum for item, checksum in (*untouched, *touched)
+    )
 
 
 def _is_photo(item: Item) -> bool:

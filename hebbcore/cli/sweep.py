@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +16,13 @@ from hebbcore.cli.options import add_import, add_set, require_own_files
 from hebbcore.cli.photos import as_shards, is_photos, labelled_split, range_at, read_anew, require_apart, side_at
 from hebbcore.cli.progress import Progress
 from hebbcore.cli.sources import is_shards, labelled_stream
-from hebbcore.cli.train import SameData, require_same, train_into
+from hebbcore.cli.train import SameData, made_for_images, require_same, train_into
 from hebbcore.evaluation.results import FINELY
 from hebbcore.evaluation.selection import held_out_accuracy
 from hebbcore.files import locked, make_folder
 from hebbcore.network import Network
+from hebbcore.presets import DERIVED
+from hebbcore.runs.architecture import Architecture
 from hebbcore.runs.book import TABLES, Book
 from hebbcore.runs.changes import parse_change
 from hebbcore.runs.config import Config, read_config
@@ -63,8 +65,8 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    runs = _plan(options)
     folder = options.out or Path("sweeps", options.config.stem)
+    runs = _made_for_images(_plan(options), folder)
     _require_judgeable(options, runs, folder)
     require_own_files(folder, (RESULTS, TABLES), (RESULTS, *(run.name for run in runs)))
     make_folder(folder)
@@ -114,6 +116,21 @@ def _plan(options: argparse.Namespace) -> list[Planned]:
         return read_config(options.config, [*options.changes, *changes], options.imports)
 
     return plan(read, grid, None if options.seeds is None else range(options.seeds))
+
+
+def _made_for_images(runs: list[Planned], folder: Path) -> list[Planned]:
+    """Return the runs with networks for their images; see made_for_images. Those of runs that have begun decide."""
+    made: dict[str, Architecture] = {}
+    known: dict[str, list[int] | None] = {}
+    for run in sorted(runs, key=lambda run: not checkpoint.checkpoints(folder / run.name)):
+        network = run.config.network
+        if network.preset == DERIVED and network.image_shape is None:
+            data = str(replace(run.config.data, subset=None))
+            if data not in known:
+                known[data] = made_for_images(run.config, folder / run.name).network.image_shape
+            network = replace(network, image_shape=known[data])
+        made[run.name] = network
+    return [replace(run, config=replace(run.config, network=made[run.name])) for run in runs]
 
 
 def _require_judgeable(options: argparse.Namespace, runs: list[Planned], folder: Path) -> None:

@@ -7,7 +7,9 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from hebbcore.checks import printable
 from hebbcore.cli import together
 from hebbcore.cli.networks import require_squares, side_of
 from hebbcore.cli.options import add_import, add_set
-from hebbcore.cli.photos import as_shards, is_photos, splits_at
+from hebbcore.cli.photos import as_shards, is_photos, say_side, shape_at, side_begun, splits_at
 from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays, some_labels
+from hebbcore.cli.stages import Stages
 from hebbcore.engine import parallel
 from hebbcore.files import locked_until_taken, make_folder, write_text
 from hebbcore.labelling.work import IMAGES
@@ -37,6 +40,7 @@ from hebbcore.training.record import is_from_python, is_of_a_run
 from hebbcore.training.settings import LEARNING_RATE, NO_SAMPLE, listed, may_change
 from hebbcore.training.teacher import who_needs_labels
 
+_SETTING = "data.image_size"  # of photos
 _LARGER = 8  # sevenths of the size of random crops that photos are read in
 
 
@@ -95,6 +99,8 @@ def train_into(
 
     shared: a folder where images of files are read for several runs; None: they are read into the run's.
     """
+    given = config
+    config = together.by_first("train", lambda: made_for_images(given, run))
     network = config.make_network()
     together.by_first("train", lambda: _is_begun(run, config))  # before photos are read, which may take long
     data, labels = _open(config, network, run, shared)
@@ -121,10 +127,44 @@ def train_into(
             raise
 
 
+def made_for_images(config: Config, run: Path) -> Config:
+    """Return a configuration that says for which images its network is made, if the preset is made for any.
+
+    These are those of the run where it has begun, else those of the data: photos of data.image_size, or of the side
+    that is chosen from them, as without a preset.
+    """
+    network, data, path = config.network, config.data, Path(config.data.path)
+    if network.preset != DERIVED or network.image_shape is not None:
+        return config
+    begun = _stored(run / CONFIG).network if _is_kept(run) else None
+    shape: Sequence[int] | None
+    if begun is not None:
+        shape = begun.image_shape or begun.make_layers()[1]  # as earlier versions, which made it for one size
+    elif not path.exists():  # which will be said
+        return config
+    elif (side := data.image_size or (side_begun(run / IMAGES) if is_photos(path) else None)) is not None:
+        shape = (side, side, 3)
+    else:
+        shape = shape_at(path, data.split, partial(say_side, Stages(), _SETTING))
+    if shape is None or len(shape) != 3:  # fit says what images must be
+        return config
+    return replace(config, network=replace(network, image_shape=list(shape)))
+
+
+def _is_kept(run: Path) -> bool:
+    """Return whether a run has begun, and its configuration tells its network."""
+    path = run / CONFIG
+    return path.exists() and bool(checkpoint.checkpoints(run)) and not is_from_python(path)
+
+
 def _open(config: Config, network: Network, run: Path, shared: Path | None) -> tuple[Any, Any]:
     """Return the training images, a stream or an array, and the labels of an array, where a layer learns from them."""
     data, training = config.data, config.training
     path, labelled = Path(data.path), bool(who_needs_labels(network, training.teacher))
+    if not path.exists() and checkpoint.checkpoints(run):
+        raise FileNotFoundError(
+            f"{path} does not exist, and {run} learns from it; if the images have moved, --set data.path=… says where."
+        )
     if is_shards(path) or is_photos(path):
         part = data.split if data.split in splits_at(path) else None
         if data.split != "train" and part is None:
@@ -142,7 +182,7 @@ def _open(config: Config, network: Network, run: Path, shared: Path | None) -> t
             advice = f" Set network.image_shape=[{side}, {side}, 3], or data.image_size to what the network takes."
             require_squares(network, side, advice)
 
-        path = together.by_first("train", lambda: as_shards(photos, place, stored, part, check))
+        path = together.by_first("train", lambda: as_shards(photos, place, stored, part, check, setting=_SETTING))
         stream = loaders.ShardStream(
             path, batch_size=training.batch_size, shuffle=training.shuffle, subset=data.subset,
             seed=config.seed if training.shuffle or random else 0,  # else it draws the weights alone

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from loaders.images.decode import MAX_PIXELS, is_thumbnail, open_image
 from loaders.images.formats import format_of
-from loaders.images.wide import FULL, bits_of_jpeg2000, has_wide_colour, stated_white
+from loaders.images.wide import FULL, bits_of_avif, bits_of_jpeg2000, has_wide_colour, stated_white
 from loaders.shards.format import DTYPES
 
 MAGIC = b"\x93NUMPY"
@@ -108,9 +108,10 @@ def _without_thumbnails(every: list[Any]) -> list[Any]:
 
 def _others(data: bytes) -> Pixels:
     image = open_image(data)
-    bits = bits_of_jpeg2000(data) if image.format == "JPEG2000" else [8]
-    if (has_wide_colour(image) or max(bits, default=8) > 8) and not image.mode.startswith("I"):
-        raise ValueError("16-bit colour is read as 8 bits from this format; save it as TIFF")
+    bits = bits_of_jpeg2000(data) if image.format == "JPEG2000" else []
+    deepest = bits_of_avif(data) if image.format == "AVIF" else max([*bits, 16 if has_wide_colour(image) else 8])
+    if deepest > 8 and not image.mode.startswith("I"):
+        raise ValueError(f"{deepest}-bit colour is read as 8 bits from this format; save it as TIFF")
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed")
     if image.format == "PPM" and image.mode == "I":  # 16 bits, which Pillow scales to 65535, as 32

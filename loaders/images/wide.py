@@ -9,6 +9,7 @@ FULL = 65535  # white, in 16 bits
 _BITS, _PLANES = 258, 284  # tags of TIFF: bits of each colour; 2: each has a plane of its own
 _MEANING, _ZERO_IS_WHITE = 262, 0  # a tag of TIFF, and a value of it
 _JPEG2000 = b"\xff\x4f\xff\x51"  # how what is coded begins, in the file or in a box of it
+_AV1 = b"av1C"  # of the box that tells how an AVIF is coded
 UNCLEAR = 2**14  # an image of 16 bits that stays below this may well hold fewer
 
 
@@ -30,6 +31,13 @@ def bits_of_jpeg2000(data: bytes) -> list[int]:
         return []
     count = int.from_bytes(data[at : at + 2])
     return [(bits & 127) + 1 for bits in data[at + 2 : at + 2 + 3 * count : 3]]
+
+
+def bits_of_avif(data: bytes) -> int:
+    """Bits of each colour by the header of an AVIF file, which Pillow reads as 8."""
+    at = data.find(_AV1) + 6  # where a bit says that they are more than 8, and another that they are 12
+    coded = data[at] if 6 <= at < len(data) else 0
+    return (12 if coded & 32 else 10) if coded & 64 else 8
 
 
 def has_wide_colour(image: Image.Image) -> bool:
@@ -68,12 +76,13 @@ def narrowed(image: Image.Image, value_range: int | None) -> Image.Image:
     lowest, highest = int(wide.min()), int(wide.max())
     if value_range is None and 0 < highest < UNCLEAR:
         raise ValueError(
-            f"16-bit values up to {highest}, and no other image tells their range; give it, such as --range 4095"
+            f"16-bit values up to {highest}, and no other image tells their range; give it, such as shards build "
+            "--range 4095"
         )
     if lowest < 0 or highest > (value_range or FULL):
         raise ValueError(
             f"16-bit values from {lowest} to {highest}, but the range is 0 to {value_range or FULL}; give a larger one "
-            "with --range"
+            "with shards build --range"
         )
     if getattr(image, "tag_v2", {}).get(_MEANING) == _ZERO_IS_WHITE:  # which Pillow heeds in 8 bits alone
         wide = (value_range or FULL) - wide
@@ -96,5 +105,5 @@ def check_colour(image: Image.Image, value_range: int | None) -> None:
     if value_range not in (None, FULL) or (value_range is None and 0 < highest < UNCLEAR >> 8):
         raise ValueError(
             f"16-bit colour with values below {(highest + 1) << 8} is read as if 65535 were white; convert it to 8 "
-            "bits, or give --range 65535 if that is right"
+            "bits, or give shards build --range 65535 if that is right"
         )

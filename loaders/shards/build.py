@@ -8,6 +8,7 @@ from typing import Any
 
 from loaders.checks import require_callback, require_flags
 from loaders.files import locked, make_folder
+from loaders.shards.changes import AsBefore, as_before
 from loaders.shards.encode import Options
 from loaders.shards.format import REPORT, Layout
 from loaders.shards.index import Index, read_index
@@ -120,6 +121,10 @@ def build_shards(
             f"build_shards: shards must lie outside of the images' folder, which they would change, got "
             f"{printable(folder)}, in {printable(source.root)}"
         )
+    if part is None:
+        source = as_before(source, Path(folder))
+    if isinstance(source, AsBefore):
+        source.tell_left_out()
     shape: tuple[int, int, int] | None = None
     dtype, pixels, found = "uint8", None, Sampled(None)
     if isinstance(source, ArraySource):

@@ -58,5 +58,7 @@ def _values(items: Iterable[Item]) -> Iterator[tuple[int, bool]]:
                 # a PNG says how many bits it has, and whether it is grey, before anything else
                 if format_of(head) in ("TIFF", "PPM") or (format_of(head) == "PNG" and head[24:26] == b"\x10\0"):
                     yield highest_value(item.read())
-            except (OSError, ValueError):  # the build will report it
+            except MemoryError:
+                raise
+            except Exception:  # decoders meet damage with all kinds of exceptions; the build will report it
                 continue
