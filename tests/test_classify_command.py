@@ -79,7 +79,7 @@ def test_labels_for_all_photos_and_for_new_ones(photos, call, tmp_path):
     truth = digits(tmp_path / "new", 60, 40)
     out, _ = call("predict moved new --out there/new.csv --device cpu")
     assert out == "there/new.csv: labels of 40 images\n"
-    assert names("there") == ["new.csv"]
+    assert names("there") == [".new.csv.digest", "new.csv"]
     rows = rows_of(Path("there/new.csv"))
     assert [*rows[0]] == ["file", "label", "confidence", "second"]
     assert right(rows, truth) > 0.85

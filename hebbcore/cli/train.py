@@ -100,7 +100,9 @@ def train_into(
     shared: a folder where images of files are read for several runs; None: they are read into the run's.
     """
     given = config
-    config = together.by_first("train", lambda: made_for_images(given, run))
+    shape = together.by_first("train", lambda: made_for_images(given, run).network.image_shape)
+    if given.network.preset == DERIVED and given.network.image_shape is None:
+        config = replace(given, network=replace(given.network, image_shape=shape))
     network = config.make_network()
     together.by_first("train", lambda: _is_begun(run, config))  # before photos are read, which may take long
     data, labels = _open(config, network, run, shared)
