@@ -60,6 +60,12 @@ def test_it_is_made_for_the_size_that_photos_are_given(tree, call):
     assert shapes() == ([16, 16, 3], (16, 16, 3), (16, 16, 3))
 
 
+def test_photos_that_are_given_too_small_a_size_name_it(tree, fails):
+    assert fails(f"{LINE} --set data.image_size=4").startswith(
+        "config: data.image_size must be 8 or more for the preset "
+    )
+
+
 def test_it_is_made_for_arrays_as_they_are(tree, call):
     with h5py.File("a.h5", "w") as file:
         file["train/images"] = np.random.default_rng(0).integers(0, 256, (30, 12, 14, 1), np.uint8)

@@ -25,6 +25,7 @@ from hebbcore.cli.photos import as_shards, is_photos, say_side, shape_at, side_b
 from hebbcore.cli.progress import line_of
 from hebbcore.cli.sources import is_shards, read_arrays, some_labels
 from hebbcore.cli.stages import Stages
+from hebbcore.dictionary import SMALLEST
 from hebbcore.engine import parallel
 from hebbcore.files import locked_until_taken, make_folder, write_text
 from hebbcore.labelling.work import IMAGES
@@ -139,6 +140,11 @@ def made_for_images(config: Config, run: Path) -> Config:
     if network.preset != DERIVED or network.image_shape is not None:
         return config
     begun = _stored(run / CONFIG).network if _is_kept(run) else None
+    if begun is None and data.image_size is not None and data.image_size < SMALLEST:
+        raise ValueError(
+            f"config: {_SETTING} must be {SMALLEST} or more for the preset {DERIVED!r}, which is made for it, got "
+            f"{data.image_size}."
+        )
     shape: Sequence[int] | None
     if begun is not None:
         shape = begun.image_shape or begun.make_layers()[1]  # as earlier versions, which made it for one size
