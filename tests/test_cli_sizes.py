@@ -60,6 +60,14 @@ def test_it_is_made_for_the_size_that_photos_are_given(tree, call):
     assert shapes() == ([16, 16, 3], (16, 16, 3), (16, 16, 3))
 
 
+def test_it_is_made_for_the_channels_of_shards_that_are_given_a_size(tree, call):
+    loaders.write_shards(
+        (np.random.default_rng(0).integers(0, 256, (10, 20, 20, 1), np.uint8), np.arange(10) % 2), "grey"
+    )
+    call(f"{LINE} --set data.path=grey --set data.image_size=16")
+    assert hebbcore.load("run", device="cpu").image_shape == (16, 16, 1)
+
+
 def test_photos_that_are_given_too_small_a_size_name_it(tree, fails):
     assert fails(f"{LINE} --set data.image_size=4").startswith(
         "config: data.image_size must be 8 or more for the preset "

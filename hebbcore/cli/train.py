@@ -151,7 +151,8 @@ def made_for_images(config: Config, run: Path) -> Config:
     elif not path.exists():  # which will be said
         return config
     elif (side := data.image_size or (side_begun(run / IMAGES) if is_photos(path) else None)) is not None:
-        shape = (side, side, 3)
+        stored = shape_at(path, data.split) if is_shards(path) else None
+        shape = (side, side, 3 if stored is None else stored[2])
     else:
         shape = shape_at(path, data.split, partial(say_side, Stages(), _SETTING))
     if shape is None or len(shape) != 3:  # fit says what images must be
